@@ -1,0 +1,66 @@
+# Every target builds the environment it needs; each command is sufficient alone on a bare machine
+# with Python >= 3.11 and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
+# Two test processes at most four, one thread each: the numbers of threads do not multiply.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
+
+.DEFAULT_GOAL := all
+.PHONY: all setup demo test check docs bench validate schemas help clean
+
+all: check test ## check and test (bare `make`)
+
+setup: $(STAMP) ## create .venv and install batchsense with everything
+
+# Debian without python3-venv has no ensurepip: then the system's pip fills the environment.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "batchsense needs Python 3.11 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
+	  || { $(PYTHON) -m venv --without-pip --clear $(VENV) \
+	       && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@echo "Installing batchsense into $(VENV) (a few minutes the first time) ..."
+	@$(PIP_INSTALL) -e '.[all,dev]'
+	@touch $@
+
+demo: $(STAMP) ## the story on real data: a readable account and demo-report.html
+	$(BIN)/batchsense demo -o demo-report.html --force
+
+test: $(STAMP) ## the test suite, with doctests, README blocks and import contracts
+	$(PYTEST) -m "not slow"
+
+check: $(STAMP) ## lint, format, types and import contracts
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(DOCS_STAMP): $(STAMP)
+	@$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS_STAMP) ## the documentation in docs/_build/html
+	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+validate: $(STAMP) ## long statistical studies (about an hour)
+	$(PYTEST) -m slow
+
+bench: $(STAMP) ## every script under benchmarks/; results as JSON in benchmarks/results/
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+schemas: $(STAMP) ## rewrite the committed copies of the published JSON schemas
+	@mkdir -p docs/schemas
+	@for name in $$($(BIN)/batchsense schema); do \
+	  $(BIN)/batchsense schema $$name > docs/schemas/$$name.json; done
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) docs/_build dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,138 @@
+"""Where words go: stdout carries only the answer, everything else goes to stderr.
+
+A table is drawn with boxes on a terminal and printed as tab-separated values elsewhere: a drawn
+table cut to 80 columns would lose data silently in a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchsense.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_START_AFTER_S = 0.5
+_LINE_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Verbosity:
+    """How much is said on stderr in this process: -1 errors only, 0 normal, 1 and 2 more."""
+
+    level: int = 0
+    debug: bool = False
+
+
+verbosity = Verbosity()
+
+
+def write_answer(text: str) -> None:
+    """Write the answer to stdout, with one final newline; every command ends here.
+
+    Raises
+    ------
+    SystemExit
+        With code 141 when the reader of the pipe is gone.
+    """
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout again at exit; without this it would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def say(text: str, level: int = 0) -> None:
+    """Write a line to stderr when the verbosity allows it."""
+    if verbosity.level >= level:
+        with contextlib.suppress(BrokenPipeError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def stderr_console() -> Console:
+    """Give a rich console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table: aligned columns on a terminal, tab-separated values elsewhere.
+
+    Examples
+    --------
+    >>> print(table(["batch size", "seconds"], [["32", "1.5"]]))
+    batch size	seconds
+    32	1.5
+    """
+    if not sys.stdout.isatty():
+        return "\n".join("\t".join(row) for row in [header, *rows])
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+    lines.insert(1, "  ".join("─" * w for w in widths))
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def progress_on_stderr() -> Iterator[Progress]:
+    """Give a progress listener: a bar on a terminal, else one line every ten seconds."""
+    if verbosity.level < 0:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bar() as listener:
+            yield listener
+    else:
+        yield _lines()
+
+
+def _lines() -> Progress:
+    """Report progress as log lines, at most one every ten seconds."""
+    last = time.monotonic()
+
+    def listener(task: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_EVERY_S:
+            last = time.monotonic()
+            say(f"{task}: {done} of {total}")
+
+    return listener
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """Draw rich bars, one per task, once half a second has passed."""
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    bars = Bars(*columns, console=stderr_console(), transient=True)
+    tasks: dict[str, int] = {}
+    began = time.monotonic()
+    started = False
+
+    def listener(task: str, done: int, total: int) -> None:
+        nonlocal started
+        if task not in tasks:
+            tasks[task] = bars.add_task(task, total=total)
+        bars.update(tasks[task], completed=done, total=total)  # type: ignore[arg-type]
+        if not started and time.monotonic() - began > _START_AFTER_S:
+            bars.start()
+            started = True
+
+    try:
+        yield listener
+    finally:
+        if started:
+            bars.stop()

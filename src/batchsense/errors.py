@@ -1,0 +1,125 @@
+"""The typed errors of batchsense: each says what is wrong, where, and what to do.
+
+An error carries the culprit as an attribute, so that a program can act on it without reading the
+text. On the command line :class:`ConfoundedError` and :class:`UnresolvedError` are answers ("no",
+exit code 1), :class:`MissingExtraError` is a matter of usage (2), :class:`DataError` is bad
+input (3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+#: How many culprits an error text lists before it says "and N more".
+SHOWN_CULPRITS = 10
+
+
+def listed(culprits: Iterable[object], shown: int = SHOWN_CULPRITS) -> str:
+    """Join at most ``shown`` culprits into a phrase and count the rest.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    names = [str(culprit) for culprit in culprits]
+    rest = len(names) - shown
+    phrase = ", ".join(names[:shown])
+    return f"{phrase} and {rest} more" if rest > 0 else phrase
+
+
+class BatchsenseError(Exception):
+    """Base of every error that batchsense raises on purpose."""
+
+
+class DataError(BatchsenseError):
+    """The input cannot be used as it is.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do.
+    where : str, optional
+        The place: a file, row, column, layer or TARGET.
+
+    Examples
+    --------
+    >>> raise DataError("the sheet is empty; give one row per specimen", where="sheet.csv")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: sheet.csv: the sheet is empty; give one row per specimen
+    """
+
+    def __init__(self, message: str, where: str | None = None) -> None:
+        self.message = message
+        self.where = where
+        super().__init__(message if where is None else f"{where}: {message}")
+
+
+class ConfoundedError(BatchsenseError):
+    """Batch and a wanted factor are entangled: the data cannot tell them apart.
+
+    Parameters
+    ----------
+    message : str
+        What is entangled, what can still be estimated and what would help.
+    aliased : sequence of str
+        The entangled terms, each a relation such as ``"drug[yes] = month[July]"``.
+
+    Examples
+    --------
+    >>> try:
+    ...     raise ConfoundedError("drug cannot be told from month", ["drug[yes] = month[July]"])
+    ... except ConfoundedError as error:
+    ...     print(error.aliased)
+    ('drug[yes] = month[July]',)
+    """
+
+    def __init__(self, message: str, aliased: Sequence[str]) -> None:
+        self.message = message
+        self.aliased = tuple(aliased)
+        super().__init__(message)
+
+
+class UnresolvedError(BatchsenseError):
+    """The measurement is not precise enough for an answer yet.
+
+    Parameters
+    ----------
+    message : str
+        What could not be resolved.
+    needed : str, optional
+        What would resolve it, for example ``"about 4096 more examples"``.
+
+    Examples
+    --------
+    >>> raise UnresolvedError("the noise scale is unbounded", needed="4096 more examples")
+    Traceback (most recent call last):
+    batchsense.errors.UnresolvedError: the noise scale is unbounded; needed: 4096 more examples
+    """
+
+    def __init__(self, message: str, needed: str | None = None) -> None:
+        self.message = message
+        self.needed = needed
+        super().__init__(message if needed is None else f"{message}; needed: {needed}")
+
+
+class MissingExtraError(BatchsenseError, ImportError):
+    """An optional dependency is not installed.
+
+    Parameters
+    ----------
+    purpose : str
+        What needs it, for example ``"AnnData files"``.
+    extra : str
+        The extra that brings it.
+
+    Examples
+    --------
+    >>> print(MissingExtraError("AnnData files", "experiments"))
+    AnnData files need the experiments extra: pip install 'batchsense[experiments]'
+    """
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        self.extra = extra
+        self.message = f"{purpose} need the {extra} extra: pip install 'batchsense[{extra}]'"
+        super().__init__(self.message)

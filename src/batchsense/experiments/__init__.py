@@ -1,0 +1,1 @@
+"""Batches you suffer: batch effects diagnosed, told apart from biology, and corrected."""

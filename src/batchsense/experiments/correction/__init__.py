@@ -1,0 +1,1 @@
+"""Corrections for batch effects, one method a file, one interface."""

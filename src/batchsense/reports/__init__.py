@@ -1,0 +1,1 @@
+"""Results to JSON, tables, figures and one self-contained HTML page."""

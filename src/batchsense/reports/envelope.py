@@ -1,0 +1,138 @@
+"""The JSON that every command prints: one envelope around one published result model.
+
+NaN and infinity never appear: what is undefined is ``null`` beside a reason, because JSON has no
+word for them and readers of other languages would fail on ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from batchsense import __version__
+from batchsense.errors import BatchsenseError, ConfoundedError, UnresolvedError
+from batchsense.variation.interval import Interval
+
+SCHEMA_VERSION = "1"
+
+
+class Model(BaseModel):
+    """Base of every published model: frozen, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
+
+
+class Note(Model):
+    """One thing the reader must know: a stable code for programs, a sentence for people."""
+
+    code: str = Field(description="Stable identifier, for example 'constant_features'.")
+    message: str = Field(description="One or two sentences: what, where, what to do.")
+    where: list[str] = Field(
+        default_factory=list, description="Rows, columns, terms or layers concerned."
+    )
+
+
+class Estimate(Model):
+    """A number with its uncertainty; a missing end is explained by ``reason``."""
+
+    estimate: float | None = Field(description="Point estimate; null where undefined.")
+    low: float | None = Field(description="Lower end of the interval; null where unbounded.")
+    high: float | None = Field(description="Upper end of the interval; null where unbounded.")
+    level: float = Field(default=0.95, description="Confidence level of the interval.")
+    reason: str | None = Field(default=None, description="Why something is null.")
+
+    @classmethod
+    def of(cls, interval: Interval, reason: str | None = None, **more: Any) -> Estimate:
+        """Turn an :class:`~batchsense.variation.interval.Interval` into its JSON form."""
+        ends = {name: finite(getattr(interval, name)) for name in ("estimate", "low", "high")}
+        if reason is None and None in ends.values():
+            missing = [name for name, value in ends.items() if value is None]
+            reason = f"the data set no bound for: {', '.join(missing)}"
+        return cls(**ends, level=interval.level, reason=reason, **more)
+
+
+class ResolvedEstimate(Estimate):
+    """An estimate that says whether it is precise enough to act on."""
+
+    resolved: bool = Field(description="Whether the interval is narrow enough to act on.")
+
+
+class InputFile(Model):
+    """A file that was read, by content."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> InputFile:
+        """Hash the file (or, for a directory store, its files in order of their names)."""
+        digest = hashlib.sha256()
+        root = Path(path)
+        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+        for file in files:
+            if root.is_dir():
+                digest.update(str(file.relative_to(root)).encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        return cls(path=str(path), sha256=digest.hexdigest())
+
+
+class Refusal(Model):
+    """The answer "no", in a form that a program can act on."""
+
+    kind: Literal["confounded", "unresolved"]
+    message: str
+    aliased: list[str] = Field(default_factory=list, description="The entangled terms.")
+    needed: str | None = Field(default=None, description="What would resolve it.")
+
+    @classmethod
+    def of(cls, error: BatchsenseError) -> Refusal:
+        """Turn a refusing error into its JSON form."""
+        if isinstance(error, ConfoundedError):
+            return cls(kind="confounded", message=error.message, aliased=list(error.aliased))
+        if isinstance(error, UnresolvedError):
+            return cls(kind="unresolved", message=error.message, needed=error.needed)
+        raise TypeError(f"{type(error).__name__} is not an answer")
+
+
+ResultT = TypeVar("ResultT", bound=Model)
+
+
+class Envelope(Model, Generic[ResultT]):
+    """What every command prints with ``--json``: exactly one such document on stdout."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: str
+    batchsense_version: str = __version__
+    inputs: list[InputFile] = Field(default_factory=list)
+    seed: int | None = Field(default=None, description="The seed of everything random.")
+    result: ResultT | None = Field(description="The answer; null only beside a refusal.")
+    refusal: Refusal | None = None
+    notes: list[Note] = Field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Serialise; raises ValueError rather than write NaN."""
+        return json.dumps(
+            self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
+        )
+
+
+def finite(value: float | None) -> float | None:
+    """Give the number, or None where it is NaN or infinite.
+
+    Examples
+    --------
+    >>> finite(float("inf")) is None, finite(1.5)
+    (True, 1.5)
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value)

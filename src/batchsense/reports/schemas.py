@@ -1,0 +1,30 @@
+"""Which result model each command publishes, and its JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchsense.reports.envelope import Envelope, Model
+
+#: The result model of every command with ``--json``.
+RESULTS: dict[str, type[Model]] = {}
+
+
+def json_schema(command: str) -> dict[str, Any]:
+    """Give the JSON Schema of a command's whole document, envelope included.
+
+    Parameters
+    ----------
+    command : str
+        A key of :data:`RESULTS`.
+
+    Returns
+    -------
+    dict
+        A JSON Schema, draft 2020-12.
+    """
+    envelope: Any = Envelope.__class_getitem__(RESULTS[command])
+    schema: dict[str, Any] = envelope.model_json_schema(mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = f"batchsense {command} --json"
+    return schema

@@ -1,0 +1,1 @@
+"""Batches you choose: the batch size of a training run, measured, decided and explained."""
