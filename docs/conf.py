@@ -1,0 +1,34 @@
+"""Sphinx configuration; `make docs` builds with warnings as errors."""
+
+from batchsense import __version__
+
+project = "batchsense"
+author = "The batchsense developers"
+copyright = "2026, The batchsense developers"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "templates"]
+html_theme = "furo"
+html_title = "batchsense"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_numpy_docstring = True
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_param = False
+napoleon_use_ivar = True
+
+# Types of other libraries, whose inventories we do not fetch: the docs build offline.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(numpy|np|pandas|pd|torch|pydantic|matplotlib|anndata|typer|sklearn|scipy)\b.*"),
+    (r"py:class", r"(optional|array|array_like|int|float|str|bool|callable|sequence|mapping).*"),
+]
