@@ -2,3 +2,60 @@
 
 Numbers happen here in pure functions on arrays that return frozen dataclasses.
 """
+
+from __future__ import annotations
+
+from batchsense.variation.aliasing import Relation
+from batchsense.variation.components import (
+    FeatureComponents,
+    VarianceComponents,
+    variance_components,
+    variance_components_by_feature,
+)
+from batchsense.variation.confounding import (
+    Confounding,
+    CramersV,
+    LinkedGroup,
+    analyse,
+    connected_components,
+    cramers_v,
+)
+from batchsense.variation.crossed import RandomShares, Share, TwoFactorShares, two_factor_shares
+from batchsense.variation.grouped_moments import GroupedMoments
+from batchsense.variation.interval import Interval
+from batchsense.variation.linear import (
+    DesignFactor,
+    LinearFit,
+    factor,
+    residual_sum_of_squares,
+)
+from batchsense.variation.moments import Moments
+from batchsense.variation.sample_size import Rung, sample_size, without_replacement
+
+__all__ = [
+    "Confounding",
+    "CramersV",
+    "DesignFactor",
+    "FeatureComponents",
+    "GroupedMoments",
+    "Interval",
+    "LinearFit",
+    "LinkedGroup",
+    "Moments",
+    "RandomShares",
+    "Relation",
+    "Rung",
+    "Share",
+    "TwoFactorShares",
+    "VarianceComponents",
+    "analyse",
+    "connected_components",
+    "cramers_v",
+    "factor",
+    "residual_sum_of_squares",
+    "sample_size",
+    "two_factor_shares",
+    "variance_components",
+    "variance_components_by_feature",
+    "without_replacement",
+]

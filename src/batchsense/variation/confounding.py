@@ -1,0 +1,378 @@
+"""How much of a wanted difference is at the same time a difference between batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from batchsense.errors import DataError, listed
+from batchsense.variation.aliasing import FloatArray, Relation, relation, sparsest
+from batchsense.variation.factoring import centre_columns, column_norms, pivoted
+from batchsense.variation.labels import levels_of, table_of_counts
+from batchsense.variation.linear import column_names, factor
+from batchsense.variation.matrices import finite_matrix
+
+#: A canonical correlation (squared) this close to 1 is 1: nothing of the direction is left.
+LOST = 1e-10
+#: Relative tolerance of ranks.
+RANK = 1e-10
+INTERCEPT = "Intercept"
+
+
+@dataclass(frozen=True, slots=True)
+class Confounding:
+    """How a wanted term is entangled with the batch columns, given the other terms.
+
+    Attributes
+    ----------
+    r2 : float
+        Largest squared canonical correlation of the wanted columns with the batch columns, both
+        residualised on the others: for one column, the share of its variation that is also
+        between batches. 0 to 1.
+    vif : float
+        Variance inflation 1 / (1 - r2); infinite at r2 = 1.
+    effective_n : float
+        Observations times (1 - r2): what the data are worth for the worst wanted direction.
+    pillai : float
+        Sum of the squared canonical correlations, 0 to the number of independent wanted columns.
+    rank_lost : int
+        Independent wanted directions that cannot be told from the batch or the other terms:
+        exactly, or so nearly that r2 exceeds 1 - 1e-10.
+    estimable : bool
+        Whether none is lost.
+    relations : tuple of Relation
+        One equation per lost direction, as sparse as we find it, such as
+        ``drug[yes] = month[July]``.
+    attenuation : float
+        Fraction of the effect that centring each batch, without the wanted term in the model,
+        destroys, in the worst wanted direction; equals ``r2`` where there are no other terms.
+    """
+
+    r2: float
+    vif: float
+    effective_n: float
+    pillai: float
+    rank_lost: int
+    estimable: bool
+    relations: tuple[Relation, ...]
+    attenuation: float
+
+    @property
+    def aliased(self) -> tuple[str, ...]:
+        """The relations as text."""
+        return tuple(str(r) for r in self.relations)
+
+
+@dataclass(frozen=True, slots=True)
+class CramersV:
+    """Association of two labels: a description of the design, not a test.
+
+    Attributes
+    ----------
+    value : float
+        Cramér's V, 0 (independent) to 1 (one determines the other).
+    bias_corrected : float
+        The same with the value expected by chance removed (Bergsma 2013).
+    chi_square : float
+        Pearson's χ² of the table of counts.
+    df : int
+        Its degrees of freedom.
+    """
+
+    value: float
+    bias_corrected: float
+    chi_square: float
+    df: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedGroup:
+    """Conditions that can be compared with one another, and the batches they occur in.
+
+    Attributes
+    ----------
+    conditions, batch_labels : tuple
+        Levels, sorted.
+    """
+
+    conditions: tuple[Hashable, ...]
+    batch_labels: tuple[Hashable, ...]
+
+    def __str__(self) -> str:
+        """Say which conditions occur in which batches."""
+        return (
+            f"conditions {{{listed(self.conditions)}}} occur only in"
+            f" batches {{{listed(self.batch_labels)}}}"
+        )
+
+
+def analyse(
+    wanted: ArrayLike,
+    batch_columns: ArrayLike,
+    others: ArrayLike | None = None,
+    *,
+    wanted_names: Sequence[str] | None = None,
+    batch_names: Sequence[str] | None = None,
+    other_names: Sequence[str] | None = None,
+) -> Confounding:
+    """Measure how far batch columns explain a wanted term.
+
+    With X̃ and B̃ the wanted and the batch columns residualised on a constant and the others, and
+    ρ_i the singular values of Q_XᵀQ_B (orthonormal bases): r2 = max ρ_i², vif = 1/(1 - r2),
+    effective_n = n(1 - r2), pillai = Σρ_i². Centring the batches without the wanted term in the
+    model leaves the fraction g̃ᵀ(I - P_B)g / g̃ᵀg̃ of the effect of a column g, which is 1 - r2
+    without other terms.
+
+    A constant is always among the other terms. Columns may be redundant (all dummies of a factor
+    beside the constant): the numbers depend on the spanned space only. Give *all* dummies of each
+    factor, then the relations can be written most simply.
+
+    Parameters
+    ----------
+    wanted : array of shape (observations, wanted columns) or (observations,)
+        Columns of the term to be kept, for example the dummies of a condition.
+    batch_columns : array of shape (observations, columns)
+        Columns of the batches, several batch factors side by side.
+    others : array of shape (observations, columns), optional
+        Other terms that stay in the model.
+    wanted_names, batch_names, other_names : sequence of str, optional
+        Names of the columns, for the relations.
+
+    Raises
+    ------
+    DataError
+        If a value is not finite, the rows differ in number, or the wanted columns are constant.
+
+    References
+    ----------
+    Hotelling 1936 (canonical correlations); Pillai 1955; Frisch and Waugh 1933.
+
+    Examples
+    --------
+    Three of four July specimens got the drug, and one of four in June.
+
+    >>> july = np.repeat([0.0, 1.0], 4)
+    >>> drug = np.array([0, 0, 0, 1, 0, 1, 1, 1.0])
+    >>> design = analyse(drug, july)
+    >>> print(round(design.r2, 12), round(design.vif, 3), round(design.effective_n, 12))
+    0.25 1.333 6.0
+
+    If all of them, and nobody in June:
+
+    >>> total = analyse(july, july, wanted_names=["drug[yes]"], batch_names=["month[July]"])
+    >>> print(total.estimable, total.rank_lost, *total.aliased)
+    False 1 drug[yes] = month[July]
+    """
+    tables = [finite_matrix(wanted, "wanted columns", vector=True)]
+    rows = len(tables[0])
+    tables.append(finite_matrix(batch_columns, "batch columns", vector=True))
+    rest = np.empty((rows, 0)) if others is None else others
+    tables.append(finite_matrix(rest, "other columns", vector=True))
+    if any(len(table) != rows for table in tables):
+        raise DataError(
+            f"the wanted, batch and other columns have {', '.join(str(len(t)) for t in tables)}"
+            " rows; give one row per observation"
+        )
+    target, batches, remaining = tables
+    named = (
+        column_names(wanted_names, target.shape[1], "wanted"),
+        column_names(batch_names, batches.shape[1], "batch"),
+        column_names(other_names, remaining.shape[1], "other"),
+    )
+    constant = np.ones((rows, 1))
+    base = np.hstack([constant, remaining])
+    wanted_rank = _basis(target, constant).shape[1]
+    if wanted_rank == 0:
+        raise DataError(
+            "the wanted columns do not vary: one level only; there is no difference to estimate"
+        )
+    wanted_basis = _basis(target, base)
+    squares = _squared_cosines(wanted_basis, _basis(batches, base))
+    relations = _lost(target, batches, remaining, named, RANK)
+    rank_lost = max(len(relations), int((squares == 1.0).sum()))
+    if rank_lost > len(relations):  # so nearly in the span that only a coarser look names it
+        relations = _lost(target, batches, remaining, named, math.sqrt(LOST))
+    nothing_left = wanted_basis.shape[1] == 0
+    r2 = 1.0 if nothing_left else float(squares.max(initial=0.0))
+    return Confounding(
+        r2=r2,
+        vif=1.0 / (1.0 - r2) if r2 < 1.0 else np.inf,
+        effective_n=rows * (1.0 - r2),
+        pillai=float(squares.sum()),
+        rank_lost=rank_lost,
+        estimable=rank_lost == 0,
+        relations=relations,
+        attenuation=1.0 if nothing_left else _attenuation(target, batches, wanted_basis),
+    )
+
+
+def _basis(columns: FloatArray, given: FloatArray) -> FloatArray:
+    """Orthonormal basis of the columns residualised on ``given`` (which holds the constant)."""
+    _, centred = centre_columns(columns)
+    scaled = centred / column_norms(centred)
+    residuals = factor(given).residuals(scaled)
+    residuals[:, np.linalg.norm(residuals, axis=0) <= RANK] = 0.0
+    return pivoted(residuals, RANK)[0]
+
+
+def _squared_cosines(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Squared canonical correlations of two orthonormal bases; 1 within round-off is 1."""
+    squares = np.linalg.svd(first.T @ second, compute_uv=False) ** 2
+    return np.where(squares > 1.0 - LOST, 1.0, squares)
+
+
+def _attenuation(wanted: FloatArray, batch: FloatArray, basis: FloatArray) -> float:
+    """1 - smallest eigenvalue of the symmetric part of Q̃ᵀ M_B W T, where W̃T = Q̃."""
+    centring = factor(np.hstack([np.ones((len(wanted), 1)), batch]))
+    _, centred = centre_columns(wanted)
+    combination = np.linalg.pinv(basis.T @ centred, rcond=RANK)
+    kept = basis.T @ centring.residuals(centred @ combination)
+    destroyed = 1.0 - float(np.linalg.eigvalsh((kept + kept.T) / 2).min())
+    nearest = round(destroyed)
+    return float(nearest) if abs(destroyed - nearest) <= LOST else destroyed
+
+
+def _lost(
+    wanted: FloatArray,
+    batch: FloatArray,
+    others: FloatArray,
+    named: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    tolerance: float,
+) -> tuple[Relation, ...]:
+    """Relations that entangle the wanted columns, without those that are mere redundant coding."""
+    names = (INTERCEPT, *named[2], *named[1], *named[0])
+    design = np.hstack([np.ones((len(wanted), 1)), others, batch, wanted])
+    base = np.arange(1 + others.shape[1] + batch.shape[1])
+    own = np.arange(len(base), design.shape[1])
+    kept_base, base_coding = _independent(design, base)
+    kept_own, own_coding = _independent(design, np.append(0, own))
+    coding = base_coding + own_coding
+    kept = np.append(kept_base, kept_own[kept_own > 0])
+    lost = _embedded(
+        factor(design[:, kept], tolerance=tolerance).null_vectors, kept, design.shape[1]
+    )
+    for i, vector in enumerate(lost):
+        simpler = sparsest(vector, coding, depth=2)
+        lost[i] = sparsest(simpler, lost[:i] + lost[i + 1 :], depth=1)
+    return tuple(relation(vector, names) for vector in lost)
+
+
+def _independent(
+    design: FloatArray, columns: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], list[FloatArray]]:
+    """Keep independent columns, the first levels of a factor going first; and what relates them."""
+    order = np.append(columns[:1], columns[:0:-1])
+    null = factor(design[:, order]).null_vectors
+    last = order[len(order) - 1 - np.argmax(null[:, ::-1] != 0, axis=1)]
+    return np.setdiff1d(columns, last), _embedded(null, order, design.shape[1])
+
+
+def _embedded(null: FloatArray, columns: NDArray[np.intp], total: int) -> list[FloatArray]:
+    """Null vectors of some columns as vectors over all columns."""
+    vectors = np.zeros((len(null), total))
+    vectors[:, columns] = null
+    return list(vectors)
+
+
+def cramers_v(first: ArrayLike, second: ArrayLike) -> CramersV:
+    """Measure the association of two labels, for example batch and condition.
+
+    V = sqrt(χ² / (n·(min(rows, columns) - 1))), with Pearson's χ² of the table of counts. Even
+    independent labels give V > 0 by chance; ``bias_corrected`` subtracts that. V describes the
+    *design*, not the size of a batch effect, and no threshold on it says what is estimable: ask
+    :func:`analyse`.
+
+    Parameters
+    ----------
+    first, second : array of shape (observations,)
+        Labels; none may be missing.
+
+    Raises
+    ------
+    DataError
+        If a label is missing, or one of the two has a single level.
+
+    References
+    ----------
+    Cramér 1946, section 21.9; Bergsma 2013, J. Korean Stat. Soc. 42, 323.
+
+    Examples
+    --------
+    >>> cramers_v(["June", "June", "July", "July"], ["no", "no", "yes", "yes"]).value
+    1.0
+    >>> cramers_v(["June", "June", "July", "July"], ["no", "yes", "no", "yes"]).value
+    0.0
+    """
+    rows, columns = levels_of(first, "first"), levels_of(second, "second")
+    counts = table_of_counts(rows, columns)
+    total = counts.sum()
+    height, width = counts.shape
+    for name, size in (("first", height), ("second", width)):
+        if size < 2:
+            raise DataError(f"the {name} labels have one level only; association needs two")
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / total
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    df = (height - 1) * (width - 1)
+    phi2 = chi_square / total
+    shrunk = [size - (size - 1) ** 2 / (total - 1) for size in (height, width)]
+    corrected = max(0.0, phi2 - df / (total - 1))
+    room = min(shrunk) - 1
+    return CramersV(
+        value=min(1.0, math.sqrt(phi2 / (min(height, width) - 1))),
+        bias_corrected=min(1.0, math.sqrt(corrected / room)) if room > 0 else 0.0,
+        chi_square=chi_square,
+        df=df,
+    )
+
+
+def connected_components(conditions: ArrayLike, batch_labels: ArrayLike) -> tuple[LinkedGroup, ...]:
+    """Group the conditions and batches that are linked by specimens.
+
+    In the additive model condition + batch, two conditions can be compared iff a chain of
+    occupied cells leads from one to the other, that is iff they are in one group.
+
+    Parameters
+    ----------
+    conditions, batch_labels : array of shape (observations,)
+        Labels; none may be missing.
+
+    Returns
+    -------
+    tuple of LinkedGroup
+        Ordered by their first condition; levels sorted.
+
+    References
+    ----------
+    Weeks and Williams 1964, Technometrics 6, 319.
+
+    Examples
+    --------
+    >>> for group in connected_components(["A", "B", "A", "C"], [1, 1, 2, 3]):
+    ...     print(group)
+    conditions {A, B} occur only in batches {1, 2}
+    conditions {C} occur only in batches {3}
+    """
+    rows, columns = levels_of(conditions, "conditions"), levels_of(batch_labels, "batch_labels")
+    occupied = table_of_counts(rows, columns) > 0
+    free = set(range(len(rows.levels)))
+    groups = []
+    while free:
+        members, reached = {min(free)}, np.zeros(0, dtype=np.intp)
+        while True:
+            reached = np.flatnonzero(occupied[sorted(members)].any(axis=0))
+            grown = set(np.flatnonzero(occupied[:, reached].any(axis=1)).tolist())
+            if grown == members:
+                break
+            members = grown
+        free -= members
+        groups.append(
+            LinkedGroup(
+                tuple(rows.levels[i] for i in sorted(members)),
+                tuple(columns.levels[j] for j in reached.tolist()),
+            )
+        )
+    return tuple(groups)
