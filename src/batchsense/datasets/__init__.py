@@ -1,1 +1,20 @@
 """The built-in real data: digits and their forms, and Python's own source text."""
+
+from batchsense.datasets.confounded_forms import DigitForms, digit_forms
+from batchsense.datasets.digits import Digits, load_digits
+from batchsense.datasets.forms import FORM_STARTS, FormAlignment, align_forms, form_starts
+from batchsense.datasets.python_source import ALPHABET, PythonSource, python_source
+
+__all__ = [
+    "ALPHABET",
+    "FORM_STARTS",
+    "DigitForms",
+    "Digits",
+    "FormAlignment",
+    "PythonSource",
+    "align_forms",
+    "digit_forms",
+    "form_starts",
+    "load_digits",
+    "python_source",
+]
