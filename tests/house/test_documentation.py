@@ -1,0 +1,158 @@
+"""Every code block of the README and of the documentation runs and prints what it shows.
+
+A ``console`` block is a terminal: lines after ``$ `` are run by bash in a folder that the blocks of
+one page share, and the lines below must match what appears on stdout and stderr (``...`` stands
+for anything). Below the comment ``<!-- numbers vary -->`` the words must match and the numbers may
+differ: timings are those of the machine. A ``python`` block is a doctest, or plain code that must
+run. An ``sh`` block holds installation commands: its make targets must exist.
+"""
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(
+    r"(?P<vary><!-- numbers vary -->\n+)?^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S
+)
+NUMBER = re.compile(r"(?<![\w])[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
+
+
+@dataclass
+class Block:
+    """A fenced block of a page."""
+
+    kind: str
+    body: str
+    numbers_vary: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    """Find the fenced blocks of a page."""
+    return [
+        Block(match["kind"], match["body"], match["vary"] is not None)
+        for match in FENCE.finditer(page.read_text())
+    ]
+
+
+def commands(body: str) -> list[tuple[str, str]]:
+    """Split a terminal block into commands and the output shown below each."""
+    parts = re.split(r"^\$ ", body, flags=re.M)[1:]
+    return [
+        (command.replace("\\\n> ", " "), output)
+        for command, _, output in (part.partition("\n") for part in parts)
+    ]
+
+
+def agrees(shown: str, printed: str, numbers_vary: bool) -> bool:
+    """Compare as doctest does, blank runs folded and ``...`` for anything."""
+    if numbers_vary:
+        shown, printed = NUMBER.sub("#", shown), NUMBER.sub("#", printed)
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(shown, printed, options)
+
+
+def run_terminal(block: Block, folder: Path) -> None:
+    """Run a terminal block and compare."""
+    scripts = sysconfig.get_path("scripts")
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "COLUMNS": "100"}
+    code = 0
+    for command, shown in commands(block.body):
+        if command.strip() == "echo $?":
+            assert int(shown) == code
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        code = done.returncode
+        assert code != 70, done.stdout
+        if shown.strip():
+            assert agrees(shown, done.stdout, block.numbers_vary), (
+                f"$ {command}\nshown:\n{shown}\nprinted:\n{done.stdout}"
+            )
+        else:
+            assert code in (0, 1, 141), done.stdout
+
+
+def run_python(block: Block, folder: Path, names: dict[str, object]) -> None:
+    """Run a Python block in the page's shared names, as a doctest if it has prompts."""
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        if ">>>" not in block.body:
+            exec(compile(block.body, "<page>", "exec"), names)
+            return
+        test = doctest.DocTestParser().get_doctest(block.body, names, "page", None, 0)
+        runner = doctest.DocTestRunner(
+            optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, verbose=False
+        )
+        complaints: list[str] = []
+        runner.run(test, out=complaints.append, clear_globs=False)
+        names.update(test.globs)
+        assert runner.summarize(verbose=False).failed == 0, "".join(complaints)
+    finally:
+        os.chdir(here)
+
+
+def check_install(block: Block) -> None:
+    """An installation command is not run again, but what it names must exist."""
+    for line in filter(None, (line.split("#")[0].strip() for line in block.body.splitlines())):
+        if line.startswith("make"):
+            done = subprocess.run(
+                [*line.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        else:
+            assert re.match(r"(git clone|cd|pip install) ", line), f"not checked: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
+    """What a page shows is what happens."""
+    names: dict[str, object] = {"__name__": "__page__"}
+    for block in blocks(page):
+        if block.kind == "console":
+            run_terminal(block, tmp_path)
+        elif block.kind == "python":
+            run_python(block, tmp_path, names)
+        elif block.kind == "sh":
+            check_install(block)
+
+
+def test_a_wrong_block_is_found(tmp_path: Path) -> None:
+    """The check can fail: a changed number, or a changed word where numbers vary, is noticed."""
+    assert not agrees("share 0.42\n", "share 0.43\n", numbers_vary=False)
+    assert agrees("share 0.42\n", "share 0.43\n", numbers_vary=True)
+    assert not agrees("share 0.42\n", "part 0.43\n", numbers_vary=True)
+    with pytest.raises(AssertionError):
+        run_python(Block("python", ">>> 1 + 1\n3\n", False), tmp_path, {})
+    with pytest.raises(AssertionError):
+        run_terminal(Block("console", "$ echo a\nb\n", False), tmp_path)
+
+
+def test_the_documents_link_to_pages_that_exist() -> None:
+    """No relative link in README, CONTRIBUTING or the documentation is broken."""
+    link = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in link.findall(page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_python_is_new_enough() -> None:
+    """The oldest supported Python is the one that the metadata names."""
+    assert sys.version_info >= (3, 11)
+    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
