@@ -70,9 +70,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Examples
     --------
-    >>> print(table(["batch size", "seconds"], [["32", "1.5"]]))
-    batch size	seconds
-    32	1.5
+    >>> table(["batch size", "seconds"], [["32", "1.5"]])
+    'batch size\\tseconds\\n32\\t1.5'
     """
     if not sys.stdout.isatty():
         return "\n".join("\t".join(row) for row in [header, *rows])

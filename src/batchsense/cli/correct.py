@@ -1,0 +1,176 @@
+"""``batchsense correct``: remove what the batches add, keep what is wanted, or refuse."""
+
+from __future__ import annotations
+
+import io
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from batchsense.cli.answer import check_output, give, refusals
+from batchsense.cli.console import progress_on_stderr, say, write_answer
+from batchsense.cli.table_input import (
+    BatchOption,
+    CategoricalOption,
+    IdOption,
+    KeepOption,
+    MatrixArgument,
+    NumericOption,
+    SheetArgument,
+    chosen_columns,
+    command_line,
+    described,
+    read_table,
+)
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Corrected
+
+
+class Method(StrEnum):
+    """The corrections."""
+
+    linear = "linear"
+
+
+def correct(
+    matrix: MatrixArgument = None,
+    sheet: SheetArgument = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where the corrected matrix goes, in the layout of MATRIX; - for stdout.",
+            show_default=False,
+        ),
+    ] = ...,  # type: ignore[assignment]  # typer's sign of a required option
+    batch_labels: BatchOption = None,
+    keep: KeepOption = None,
+    method: Annotated[Method, typer.Option(help="How to correct.")] = Method.linear,
+    id_column: IdOption = None,
+    categorical: CategoricalOption = None,
+    numeric: NumericOption = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Recorded; the linear method draws nothing.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="Also write a self-contained page.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> None:
+    """Remove what the batches add, keep the wanted columns, and write the matrix to FILE.
+
+    Refuses (exit code 1, nothing written) if a kept column cannot be told from the batches. Ids,
+    order, orientation and precision stay those of MATRIX; an .h5ad gets a layer "batchsense" beside
+    its X. Without MATRIX and SHEET it corrects the built-in digits.
+
+    \b
+    Examples:
+      batchsense correct -o corrected.csv
+      batchsense correct matrix.tsv.gz sheet.csv --batch month --keep drug -o corrected.tsv.gz
+      batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
+    """
+    _check_paths(matrix, sheet, output, as_json)
+    check_output(output, force)
+    check_output(report, force)
+    with refusals("correct", as_json, seed, [path for path in (matrix, sheet) if path]):
+        from batchsense.experiments import LinearCorrection
+        from batchsense.experiments.builtin import DIGITS
+        from batchsense.experiments.tables.writing import check_format
+        from batchsense.reports.envelope import Envelope
+        from batchsense.reports.results.correct import CorrectResult
+        from batchsense.reports.results.shares import published
+        from batchsense.reports.text.correct import correct_text
+
+        if output != "-":
+            check_format(matrix or DIGITS, output)
+        table, inputs = read_table(matrix, sheet, id_column)
+        batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
+        correction = LinearCorrection(
+            keep=tuple(kept), categorical=tuple(categorical or ()), numeric=tuple(numeric or ())
+        )
+        with progress_on_stderr() as progress:
+            corrected = correction.fit(table, batch_column, progress).transform(table)
+        envelope = Envelope[CorrectResult](
+            command="correct",
+            inputs=inputs,
+            seed=seed,
+            result=CorrectResult.of(corrected, output),
+            notes=published(table.notes),
+        )
+
+    def text() -> str:
+        return correct_text(envelope, described(matrix, sheet))
+
+    if output == "-":
+        _print_matrix(corrected, matrix)
+        say(text())
+    else:
+        _write(corrected, output, envelope)
+    if report is not None:
+        from batchsense.reports.html import correct_report, write_report
+
+        words = command_line(
+            "correct",
+            matrix,
+            sheet,
+            batch=batch_column,
+            keep=kept,
+            id=id_column,
+            categorical=categorical,
+            numeric=numeric,
+            method=method.value,
+            output=output,
+        )
+        write_report(report, correct_report(envelope, corrected, words), force)
+        say(f"report: {report}")
+    if output != "-":
+        give(envelope, as_json, text)
+
+
+def _check_paths(matrix: str | None, sheet: str | None, output: str, as_json: bool) -> None:
+    """Refuse outputs that would spoil an input or mix with the JSON document."""
+    if output == "-":
+        if as_json:
+            raise typer.BadParameter("-o - prints the matrix, --json a document; choose one")
+        if matrix is not None and matrix.lower().endswith((".h5ad", ".parquet")):
+            raise typer.BadParameter("-o - prints text; name a file for this kind of MATRIX")
+        return
+    for path in (matrix, sheet):
+        if path is not None and Path(path).resolve() == Path(output).resolve():
+            raise typer.BadParameter(f"{output} is an input; give the output another name")
+
+
+def _print_matrix(corrected: Corrected, matrix: str | None) -> None:
+    """Write the corrected matrix to stdout, delimited as the input (commas for the digits)."""
+    from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
+    from batchsense.experiments.tables.writing import layout, write_text
+
+    delimiter = "," if matrix is None else DELIMITERS[suffix_of(matrix)]
+    stream = io.StringIO()
+    write_text(layout(corrected.table, corrected.values), stream, delimiter)
+    write_answer(stream.getvalue())
+
+
+def _write(corrected: Corrected, output: str, envelope: Any) -> None:
+    """Write the corrected matrix; an AnnData file also says what was done."""
+    from batchsense.experiments import write
+
+    notes = [f"{note.code}: {note.message}" for note in [*envelope.notes, *corrected.notes]]
+    provenance = {
+        "batchsense_version": envelope.batchsense_version,
+        "method": corrected.method,
+        "batch": corrected.batch_labels,
+        "batch_levels": list(corrected.batch_levels),
+        "keep": [one.name for one in corrected.kept],
+        "rank_lost": corrected.rank_lost,
+        "unchanged_features": list(corrected.unchanged),
+        "inputs": [f"{file.path} sha256:{file.sha256}" for file in envelope.inputs],
+        "notes": notes,
+    }
+    write(corrected.table, corrected.values, output, provenance)

@@ -1,0 +1,108 @@
+"""``batchsense diagnose``: how much varies with the batches, and what goes with them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from batchsense.cli.answer import EXIT_NO, check_output, give, refusals
+from batchsense.cli.console import progress_on_stderr, say
+from batchsense.cli.table_input import (
+    BatchOption,
+    CategoricalOption,
+    IdOption,
+    KeepOption,
+    MatrixArgument,
+    NumericOption,
+    SheetArgument,
+    chosen_columns,
+    command_line,
+    described,
+    read_table,
+)
+
+
+def diagnose(
+    matrix: MatrixArgument = None,
+    sheet: SheetArgument = None,
+    batch_labels: BatchOption = None,
+    keep: KeepOption = None,
+    id_column: IdOption = None,
+    categorical: CategoricalOption = None,
+    numeric: NumericOption = None,
+    standardise: Annotated[
+        bool, typer.Option("--standardise", help="Give every feature the same weight.")
+    ] = False,
+    permutations: Annotated[
+        int, typer.Option(min=20, help="How often labels are permuted to see what chance explains.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the permutations.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="Also write a self-contained page.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
+) -> None:
+    """Show how much of the variance belongs to the batches, and what is entangled with them.
+
+    Ends with a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable
+    (exit code 1). Without MATRIX and SHEET it diagnoses the built-in digits, whose hidden batch is
+    the form they were written on.
+
+    \b
+    Examples:
+      batchsense diagnose
+      batchsense diagnose matrix.csv sheet.csv --batch month --keep drug --keep age
+      batchsense diagnose cells.h5ad --batch lane --keep treatment --json
+    """
+    check_output(report, force)
+    with refusals("diagnose", as_json, seed, [path for path in (matrix, sheet) if path]):
+        from batchsense.experiments import diagnose as diagnose_table
+        from batchsense.reports.envelope import Envelope
+        from batchsense.reports.results.diagnose import DiagnoseResult
+        from batchsense.reports.results.shares import published
+        from batchsense.reports.text.diagnose import diagnose_text
+
+        table, inputs = read_table(matrix, sheet, id_column)
+        batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
+        with progress_on_stderr() as progress:
+            found = diagnose_table(
+                table,
+                batch_column,
+                kept,
+                categorical=categorical or (),
+                numeric=numeric or (),
+                standardise=standardise,
+                permutations=permutations,
+                seed=seed,
+                progress=progress,
+            )
+        envelope = Envelope[DiagnoseResult](
+            command="diagnose",
+            inputs=inputs,
+            seed=seed,
+            result=DiagnoseResult.of(found, table.orientation, standardise),
+            notes=published(found.notes),
+        )
+    if report is not None:
+        from batchsense.reports.html import diagnose_report, write_report
+
+        words = command_line(
+            "diagnose",
+            matrix,
+            sheet,
+            batch=batch_column,
+            keep=kept,
+            id=id_column,
+            categorical=categorical,
+            numeric=numeric,
+            standardise=standardise,
+            permutations=str(permutations),
+            seed=str(seed),
+        )
+        write_report(report, diagnose_report(envelope, found, table, words), force)
+        say(f"report: {report}")
+    give(envelope, as_json, lambda: diagnose_text(envelope, described(matrix, sheet)))
+    if found.verdict == "not_estimable":
+        raise typer.Exit(EXIT_NO)

@@ -1,0 +1,113 @@
+"""What every correction offers: ``fit`` learns from a table, ``transform`` corrects one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.columns import Factor
+from batchsense.experiments.tables.table import Table
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corrected:
+    """Corrected observations that still know what was done to them.
+
+    A later test must know: ``y_corrected - y`` lies in the span of ``batch_terms``, so a model with
+    these terms gives on the corrected values exactly what it gives on the original ones, while a
+    model without them counts degrees of freedom that correction has used up.
+
+    Attributes
+    ----------
+    values : array of shape (specimens, features)
+        The corrected observations; NaN exactly where the original is.
+    table : Table
+        The table that was corrected.
+    batch_labels : str
+        The batch column.
+    batch_levels : tuple of str
+        The batches that were fitted.
+    batch_terms : array of shape (specimens, batches - 1)
+        The removed terms, coded to sum to zero over the batches.
+    rank_lost : int
+        Degrees of freedom that the correction used.
+    method : str
+        Name of the correction.
+    kept : tuple of Entanglement
+        What was kept, and how it goes with the batches.
+    unchanged : tuple of str
+        Features that were left as they are.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    values: Floats
+    table: Table
+    batch_labels: str
+    batch_levels: tuple[str, ...]
+    batch_terms: Floats
+    rank_lost: int
+    method: str
+    kept: tuple[Entanglement, ...]
+    unchanged: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+class FittedCorrection(Protocol):
+    """A correction that has learned its batch effects."""
+
+    def transform(self, table: Table) -> Corrected:
+        """Correct a table whose batches were all seen in fitting."""
+
+
+class Correction(Protocol):
+    """A way to remove batch effects; the implementations are final."""
+
+    def fit(self, table: Table, batch_labels: str) -> FittedCorrection:
+        """Learn the batch effects of a table; refuse if what is kept goes with them."""
+
+
+def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Give, for each specimen, the place of its batch among those seen in fitting.
+
+    Raises
+    ------
+    DataError
+        A batch was not seen in fitting.
+    """
+    unseen = [level for level in factor.levels if level not in known]
+    if unseen:
+        raise DataError(
+            f"column {factor.name!r} holds batches that were not fitted: {listed(unseen)}; known "
+            f"are {listed(known)}. Fit again with these specimens included",
+            where=table.source.sheet,
+        )
+    places = np.array([known.index(level) for level in factor.levels], dtype=np.int64)
+    return np.asarray(places[factor.codes])
+
+
+def matched_features(table: Table, known: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Give, for each feature of the table, its place among those seen in fitting.
+
+    Raises
+    ------
+    DataError
+        A feature was not seen in fitting.
+    """
+    if table.features == known:
+        return np.arange(len(known), dtype=np.int64)
+    places = {name: place for place, name in enumerate(known)}
+    unseen = [name for name in table.features if name not in places]
+    if unseen:
+        raise DataError(
+            f"features that were not fitted: {listed(map(repr, unseen))}", table.source.matrix
+        )
+    return np.array([places[name] for name in table.features], dtype=np.int64)

@@ -1,0 +1,113 @@
+"""What must be said with every corrected table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import listed
+from batchsense.experiments.design import Design
+from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.table import Column, Table
+from batchsense.experiments.tables.text import is_number
+from batchsense.variation.confounding import analyse
+
+#: An unkept column of the sheet that would lose more than this part of its effect is named.
+NAMED_LOSS = 0.05
+#: A column of the sheet with more levels than this is taken for numbers, or passed over.
+_MOST_LEVELS = 12
+
+
+def remarks(table: Table, design: Design, found: tuple[Entanglement, ...]) -> list[Note]:
+    """Gather the notes on what correction destroys, leaves, and makes untrue later.
+
+    Parameters
+    ----------
+    table : Table
+        The table to be corrected.
+    design : Design
+        Its factors.
+    found : tuple of Entanglement
+        The kept factors against the batches.
+
+    Returns
+    -------
+    list of Note
+        ``nothing_kept``, ``attenuation``, ``additive_only`` and ``later_tests``, as they apply.
+    """
+    return [*_attenuation(table, design), *_additive_only(design), *_later_tests(design, found)]
+
+
+def _attenuation(table: Table, design: Design) -> list[Note]:
+    """Say what is lost of the columns that were not kept."""
+    losses = {}
+    kept = {factor.name for factor in design.kept}
+    for name, entries in table.sheet.items():
+        if name in kept or name in (design.batches.name, table.source.id_column):
+            continue
+        columns = _as_columns(entries)
+        if columns is not None:
+            found = analyse(columns, design.batches.indicators(), design.wanted()[0])
+            if found.attenuation > NAMED_LOSS:
+                losses[name] = found.attenuation
+    notes = []
+    if not design.kept:
+        message = (
+            f"Nothing was named to be kept: of every difference that goes with "
+            f"{design.batches.name} the part that goes with it (R²) is removed as well."
+        )
+        notes.append(Note("nothing_kept", message))
+    if not losses:
+        return notes
+    each = listed(f"{name} loses up to {loss:.0%} of its effect" for name, loss in losses.items())
+    message = (
+        f"Columns that were not kept go with {design.batches.name}, and correction takes that "
+        f"part away: {each}. Name with --keep what must stay."
+    )
+    return [*notes, Note("attenuation", message, tuple(losses))]
+
+
+def _as_columns(entries: Column) -> npt.NDArray[np.float64] | None:
+    """Give an unkept column of the sheet as numbers or indicators; None if it is neither."""
+    labels = [entry for entry in entries if entry is not None]
+    levels = sorted(set(labels))
+    if len(labels) < len(entries) or len(levels) < 2:
+        return None
+    if len(levels) > _MOST_LEVELS and all(is_number(level) for level in levels):
+        return np.array([[float(label)] for label in labels])
+    if len(levels) > min(_MOST_LEVELS, len(labels) // 2):
+        return None
+    return np.array([[label == level for level in levels] for label in labels], dtype=np.float64)
+
+
+def _additive_only(design: Design) -> list[Note]:
+    """Say what an additive correction leaves."""
+    if not design.kept:
+        return []
+    names = listed([factor.name for factor in design.kept])
+    message = (
+        f"Only what {design.batches.name} adds alike to all specimens of a batch was removed. What "
+        f"it does differently to different levels of {names} is still there; diagnose says how "
+        "much that is."
+    )
+    return [Note("additive_only", message)]
+
+
+def _later_tests(design: Design, found: tuple[Entanglement, ...]) -> list[Note]:
+    """Say how wrong a test would be that treats the corrected values as if they were raw."""
+    batches = len(design.batches.levels)
+    wanted = design.wanted()[0].shape[1]
+    n = design.specimens
+    df = n - wanted - batches + 1
+    if not found or df < 1:
+        return []
+    factors = {one.name: math.sqrt(one.confounding.vif * (n - wanted) / df) for one in found}
+    each = listed(f"{name} up to {factor:.2f} times" for name, factor in factors.items())
+    message = (
+        f"A later test must keep {design.batches.name} in its model. Without it, t statistics on "
+        f"the corrected values come out too large: {each}."
+    )
+    return [Note("later_tests", message, tuple(factors))]

@@ -1,0 +1,143 @@
+"""The model of an experiment: a constant, what must be kept, and the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.columns import Factor, batch_factor, kept_factors
+from batchsense.experiments.tables.table import Table
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """Batches and kept factors of the specimens of a table.
+
+    Attributes
+    ----------
+    batches : Factor
+        The batch column.
+    kept : tuple of Factor
+        What must be kept.
+    notes : tuple of Note
+        Decisions made in reading the sheet; small batches.
+    """
+
+    batches: Factor
+    kept: tuple[Factor, ...]
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def specimens(self) -> int:
+        """Number of specimens."""
+        return len(self.batches.codes)
+
+    def wanted(self, leaving_out: str | None = None) -> tuple[Floats, tuple[str, ...]]:
+        """Give the constant and the kept factors, one of them possibly left out.
+
+        Returns
+        -------
+        columns : array of shape (specimens, terms)
+            Of full rank when the kept factors are not entangled among themselves.
+        names : tuple of str
+            Names of the columns.
+        """
+        parts = [np.ones((self.specimens, 1))]
+        names: list[str] = ["Intercept"]
+        for kept in self.kept:
+            if kept.name != leaving_out:
+                columns, terms = kept.design()
+                parts.append(columns)
+                names.extend(terms)
+        return np.hstack(parts), tuple(names)
+
+    def batch_terms(self) -> Floats:
+        """Give the batches coded to sum to zero, shape (specimens, batches - 1)."""
+        indicators = self.batches.indicators()
+        return np.asarray(indicators[:, :-1] - indicators[:, -1:])
+
+
+def read_design(
+    table: Table,
+    batch_labels: str,
+    keep: Sequence[str] = (),
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+) -> Design:
+    """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    batch_labels : str
+        The column of the sheet with the batch labels; always categories.
+    keep : sequence of str
+        The columns of what must be kept.
+    categorical, numeric : iterable of str
+        Columns of ``keep`` whose kind is declared; see
+        :func:`~batchsense.experiments.tables.columns.kept_factors` for the rule otherwise.
+
+    Returns
+    -------
+    Design
+        The factors.
+
+    Raises
+    ------
+    DataError
+        A column is unknown, incomplete or constant, or two kept columns say the same.
+
+    Examples
+    --------
+    >>> table = Table.from_arrays(
+    ...     [[1.0], [2.0], [3.0], [4.0]],
+    ...     {"month": ["May", "May", "July", "July"], "drug": ["no", "yes", "no", "yes"]},
+    ... )
+    >>> design = read_design(table, "month", ["drug"])
+    >>> design.batches.levels, design.wanted()[1]
+    (('July', 'May'), ('Intercept', 'drug[yes]'))
+    """
+    batches = batch_factor(table, batch_labels)
+    kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
+    design = Design(batches, kept, (*notes, *_small_batches(batches), *_look_alikes(batches)))
+    wanted, names = design.wanted()
+    relations = factor(wanted, names).relations
+    if relations:
+        raise DataError(
+            f"columns to be kept say the same: {listed(relations)}; keep one of them",
+            where=table.source.sheet,
+        )
+    return design
+
+
+def _small_batches(batches: Factor) -> list[Note]:
+    """Remark on batches of a single specimen."""
+    single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
+    if not single:
+        return []
+    message = (
+        f"Batches with a single specimen: {listed(single)}. Such a specimen tells nothing about "
+        "the variation inside its batch, and correction moves it onto the fitted value."
+    )
+    return [Note("single_specimen_batches", message, tuple(single))]
+
+
+def _look_alikes(batches: Factor) -> list[Note]:
+    """Remark on batch labels that differ only by case."""
+    groups: dict[str, list[str]] = {}
+    for level in batches.levels:
+        groups.setdefault(level.casefold(), []).append(level)
+    alike = [level for group in groups.values() if len(group) > 1 for level in group]
+    if not alike:
+        return []
+    message = f"Batch labels that differ only by case count as different batches: {listed(alike)}."
+    return [Note("look_alike_labels", message, tuple(alike))]

@@ -1,0 +1,273 @@
+"""Diagnose a table: how much varies with the batches, and what of the wanted goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import UnresolvedError
+from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.diagnosis.shares import Share, share_of_variance
+from batchsense.experiments.diagnosis.usable import usable_features
+from batchsense.experiments.diagnosis.verdict import Verdict, judge
+from batchsense.experiments.entanglement import Entanglement, entanglements
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.table import Table
+from batchsense.experiments.threads import one_thread_if_small
+from batchsense.progress import Progress, silent
+
+Floats = npt.NDArray[np.float64]
+
+#: Labels are permuted so often: the smallest possible p-value is 1/201.
+PERMUTATIONS = 200
+#: With fewer the smallest possible p-value, 1/(1 + permutations), is not below 0.05.
+FEWEST_PERMUTATIONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDiagnosis:
+    """One kept factor.
+
+    Attributes
+    ----------
+    entanglement : Entanglement
+        How it goes with the batches.
+    share : Share or None
+        What it adds to the batches and the other kept factors; None where nothing is left of it.
+    """
+
+    entanglement: Entanglement
+    share: Share | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diagnosis:
+    """What varies with the batches, and what that means for the wanted factors.
+
+    Attributes
+    ----------
+    verdict : {"fine", "adjust", "partly_lost", "not_estimable"}
+        See :func:`~batchsense.experiments.diagnosis.verdict.judge`.
+    reason : str
+        The numbers that decided.
+    design : Design
+        The factors as they were read.
+    batch_share : Share or None
+        What the batches add to the kept factors; None where nothing is left of them.
+    joint_share : Share or None
+        What batches and kept factors explain together; more than the sum of the single shares
+        where they are entangled.
+    interaction_share : Share or None
+        What differs between batches in how they act on the levels of the kept factor; only for a
+        single categorical one.
+    kept : tuple of KeptDiagnosis
+        The kept factors.
+    residual_share : float or None
+        Share of the sum of squares left by batches and kept factors (no interaction); None where
+        no degree of freedom is left for it.
+    specimens, features : int
+        Size of the analysed table.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    verdict: Verdict
+    reason: str
+    design: Design
+    batch_share: Share | None
+    joint_share: Share | None
+    interaction_share: Share | None
+    kept: tuple[KeptDiagnosis, ...]
+    residual_share: float | None
+    specimens: int
+    features: int
+    notes: tuple[Note, ...]
+
+
+def diagnose(
+    table: Table,
+    batch_labels: str,
+    keep: Sequence[str] = (),
+    *,
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+    standardise: bool = False,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Diagnosis:
+    """Measure how much varies with the batches and with what must be kept.
+
+    All terms are fitted together, y = constant + kept + batches + error, and each is given what it
+    adds to all others, with what chance explains subtracted (see
+    :func:`~batchsense.experiments.diagnosis.shares.share_of_variance`), an interval and its
+    permutation null.
+
+    Parameters
+    ----------
+    table : Table
+        The observations and their sheet. Features with missing values are left out and noted.
+    batch_labels : str
+        The column of the sheet with the batch labels.
+    keep : sequence of str
+        The columns of what must be kept.
+    categorical, numeric : iterable of str
+        Columns of ``keep`` whose kind is declared.
+    standardise : bool
+        Give every feature the same weight instead of its variance.
+    permutations : int
+        How often labels are permuted, at least 20: fewer can never show p < 0.05.
+    seed : int
+        Seed of the permutations.
+    progress : Progress
+        Told of the terms and their permutations.
+
+    Returns
+    -------
+    Diagnosis
+        Shares, confounding numbers and the verdict.
+
+    Raises
+    ------
+    DataError
+        A column is unknown, incomplete or constant, or no feature is complete or varies.
+    ValueError
+        Fewer than 20 permutations.
+    UnresolvedError
+        The factors can be told apart, but no degree of freedom is left to judge noise by.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> month, drug = np.repeat([0, 1], 20), np.tile([0, 1], 20)
+    >>> observations = rng.normal(size=(40, 30)) + 2 * month[:, None] + drug[:, None]
+    >>> table = Table.from_arrays(observations, {"month": month, "drug": drug})
+    >>> found = diagnose(table, "month", ["drug"])
+    >>> found.verdict, found.batch_share.share.low > 0.3
+    ('adjust', True)
+    """
+    if permutations < FEWEST_PERMUTATIONS:
+        raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
+    design = read_design(table, batch_labels, keep, categorical, numeric)
+    observations, notes = usable_features(table, standardise)
+    with one_thread_if_small(observations.size):
+        found = entanglements(design)
+        terms = _Terms(design, observations, permutations, seed, progress)
+        return _judged(batch_labels, found, terms, (*table.notes, *design.notes, *notes))
+
+
+def _judged(
+    batch_labels: str, found: tuple[Entanglement, ...], terms: _Terms, notes: tuple[Note, ...]
+) -> Diagnosis:
+    """Estimate all shares, and judge."""
+    design, observations = terms.design, terms.observations
+    joint = terms.share("all terms", np.hstack([terms.wanted, terms.batches]), terms.constant)
+    batch_share = terms.share(batch_labels, terms.batches, terms.wanted)
+    kept = tuple(KeptDiagnosis(one, terms.share(one.name, *terms.kept(one.name))) for one in found)
+    verdict, reason = judge(batch_share, found, batch_labels)
+    if joint is None and verdict != "not_estimable":
+        raise UnresolvedError(
+            f"{len(observations)} specimens are too few for {batch_labels} and what is to be kept: "
+            "no degree of freedom is left to judge noise by",
+            needed="at least one more specimen in a batch and condition that exist already",
+        )
+    interaction = terms.interaction()
+    return Diagnosis(
+        verdict=verdict,
+        reason=reason,
+        design=design,
+        batch_share=batch_share,
+        joint_share=joint,
+        interaction_share=interaction,
+        kept=kept,
+        residual_share=max(0.0, 1.0 - joint.raw) if joint else None,
+        specimens=len(observations),
+        features=observations.shape[1],
+        notes=(
+            *notes,
+            *_nothing_kept(design),
+            *_interacting(interaction, batch_share, batch_labels),
+        ),
+    )
+
+
+class _Terms:
+    """The columns of the model, and the share of each."""
+
+    def __init__(
+        self,
+        design: Design,
+        observations: Floats,
+        permutations: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.design = design
+        self.observations = observations
+        self.permutations = permutations
+        self.progress = progress
+        self.constant = np.ones((design.specimens, 1))
+        self.wanted = design.wanted()[0]
+        self.batches = design.batches.indicators()
+        # Each term gets a stream of its own, so that adding a factor moves no other null.
+        self._seeds = np.random.SeedSequence(seed).spawn(len(design.kept) + 3)
+
+    def share(self, name: str, term: Floats, others: Floats) -> Share | None:
+        """Estimate what a term adds to the others."""
+
+        def listener(task: str, done: int, total: int) -> None:
+            self.progress(f"{task} of {name}", done, total)
+
+        return share_of_variance(
+            self.observations,
+            term,
+            others,
+            np.random.default_rng(self._seeds.pop(0)),
+            self.permutations,
+            progress=listener,
+        )
+
+    def kept(self, name: str) -> tuple[Floats, Floats]:
+        """Give a kept factor and all other terms."""
+        factor = next(kept for kept in self.design.kept if kept.name == name)
+        others = self.design.wanted(leaving_out=name)[0]
+        return factor.design()[0], np.hstack([others, self.batches])
+
+    def interaction(self) -> Share | None:
+        """Estimate what the cells add to both factors, for one categorical kept factor."""
+        if len(self.design.kept) != 1 or self.design.kept[0].kind == "numeric":
+            return None
+        kept = self.design.kept[0]
+        cells = kept.codes * len(self.design.batches.levels) + self.design.batches.codes
+        occupied = np.unique(cells)
+        if len(occupied) >= len(cells):
+            return None
+        indicators = (cells[:, None] == occupied).astype(np.float64)
+        name = f"{self.design.batches.name} × {kept.name}"
+        return self.share(name, indicators, np.hstack([self.wanted, self.batches]))
+
+
+def _nothing_kept(design: Design) -> list[Note]:
+    """Remark that without a kept factor nothing can be said about confounding."""
+    if design.kept:
+        return []
+    message = (
+        "No factor was named to be kept, so nothing can be said about what is entangled with "
+        f"{design.batches.name}; name the wanted columns with --keep."
+    )
+    return [Note("nothing_kept", message)]
+
+
+def _interacting(interaction: Share | None, batch: Share | None, name: str) -> list[Note]:
+    """Remark on an interaction that an additive correction would leave."""
+    if interaction is None or batch is None or interaction.share.low <= batch.share.estimate:
+        return []
+    message = (
+        f"What {name} does differs between the levels of what is kept: this interaction has "
+        f"{interaction.share.estimate:.1%} of the variance, the additive part "
+        f"{batch.share.estimate:.1%}. An additive correction removes the smaller part only."
+    )
+    return [Note("interaction_dominates", message)]

@@ -1,0 +1,209 @@
+"""How much of the variance belongs to a term of the model, free of what chance alone would show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from batchsense.experiments.diagnosis.permutation import Null, permutation_null
+from batchsense.progress import Progress, silent
+from batchsense.variation.interval import Interval
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The share of a term in the total variance, summed over all features.
+
+    Attributes
+    ----------
+    share : Interval
+        Share with the part that chance explains subtracted; 0 where that would be negative.
+    raw : float
+        Share of the sum of squares: grows with every column added, even one of pure noise.
+    null : Null
+        What ``raw`` is when the labels of the term are permuted.
+    columns : int
+        Independent columns of the term that the other terms leave.
+    df_residual : int
+        Specimens minus independent columns of the whole model.
+    """
+
+    share: Interval
+    raw: float
+    null: Null
+    columns: int
+    df_residual: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Split:
+    """Observations split by a model: what a term adds, and what is left."""
+
+    added: Floats  # (columns of the term, features)
+    left: Floats  # (specimens, features)
+    total: float
+    df_residual: int
+
+
+def share_of_variance(
+    observations: Floats,
+    term: Floats,
+    others: Floats,
+    rng: np.random.Generator,
+    permutations: int = 200,
+    level: float = 0.95,
+    progress: Progress = silent,
+) -> Share | None:
+    r"""Estimate the share of variance that a term adds to the other terms.
+
+    With r columns left of the term, d residual degrees of freedom, and sums over features,
+
+    .. math:: \hat\omega = \frac{SS_{term|others} - r\, SSE / d}{SS_{total}},
+
+    which is zero on average when the term does nothing. The interval inverts the noncentral F
+    distribution of :math:`(SS_{term|others}/r) / (SSE/d)` with :math:`r\nu` and :math:`d\nu`
+    degrees of freedom. Features vary together, so they count as :math:`\nu` independent ones
+    (Satterthwaite): the smaller of :math:`(\mathrm{tr}\,\Sigma)^2 / \mathrm{tr}\,\Sigma^2` and of
+    the same for the direction in which the term acts. In simulation it covered 92 to 99 % at
+    nominal 95 % with 12 to 200 specimens, normal or t(5) errors, independent or strongly
+    correlated features; with log-normal errors it may fall to 75 %: transform such data first.
+
+    Parameters
+    ----------
+    observations : array of shape (specimens, features)
+        Finite numbers.
+    term : array of shape (specimens, columns)
+        The term; a constant and redundant columns do no harm.
+    others : array of shape (specimens, columns)
+        The other terms, the constant among them.
+    rng : numpy.random.Generator
+        Draws the permutations.
+    permutations : int
+        How many.
+    level : float
+        Confidence level.
+    progress : Progress
+        Told of the permutations.
+
+    Returns
+    -------
+    Share or None
+        None if the other terms leave nothing of the term, or no residual degree of freedom.
+
+    References
+    ----------
+    Steiger (2004), "Beyond the F test"; Satterthwaite (1946); Freedman and Lane (1983).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> group = np.repeat([0.0, 1.0], 20)[:, None]
+    >>> observations = rng.normal(size=(40, 50)) + 2 * group
+    >>> found = share_of_variance(observations, group, np.ones((40, 1)), rng)
+    >>> found.share.low < 0.5 < found.share.high  # variance 1 between groups, 1 within
+    True
+    """
+    remaining = _basis(others)
+    term_left = _basis(_without(term, remaining), np.linalg.norm(term, axis=0).max())
+    centred = observations - observations.mean(axis=0)
+    left_by_others = _without(centred, remaining)
+    added = term_left.T @ left_by_others
+    split = _Split(
+        added=added,
+        left=left_by_others - term_left @ added,
+        total=float((centred**2).sum()),
+        df_residual=len(observations) - remaining.shape[1] - term_left.shape[1],
+    )
+    if term_left.shape[1] == 0 or split.df_residual < 1 or split.total == 0:
+        return None
+    return Share(
+        share=_interval(split, level),
+        raw=float((split.added**2).sum() / split.total),
+        null=permutation_null(
+            left_by_others, term_left, remaining, split.total, rng, permutations, progress
+        ),
+        columns=term_left.shape[1],
+        df_residual=split.df_residual,
+    )
+
+
+def _basis(columns: Floats, scale: float | None = None) -> Floats:
+    """Give an orthonormal basis; columns that are round-off beside ``scale`` count as zero."""
+    if scale is not None:
+        sizes = np.linalg.norm(columns, axis=0)
+        columns = columns[:, sizes > 1e-9 * scale]
+        if columns.shape[1] == 0:
+            return np.empty((len(columns), 0))
+    return factor(columns).basis
+
+
+def _without(values: Floats, basis: Floats) -> Floats:
+    """Take out what the basis spans."""
+    return np.asarray(values - basis @ (basis.T @ values))
+
+
+def _interval(split: _Split, level: float) -> Interval:
+    """Estimate with the noncentral F interval."""
+    r, d = len(split.added), split.df_residual
+    between, within = float((split.added**2).sum()), float((split.left**2).sum())
+    noise = within / d
+    raw = between / split.total
+    # Round-off left of noise-free data says nothing about uncertainty.
+    if within <= 1e-20 * split.total:
+        return Interval(raw, raw, raw, level)
+    estimate = max(0.0, (between - r * noise) / split.total)
+    nu = _effective_features(split, noise)
+    statistic = between / (r * noise)
+    explained = split.total - between - within
+
+    def as_share(noncentrality: float) -> float:
+        squares = noncentrality * noise / nu
+        return squares / (explained + squares + (r + d) * noise)
+
+    tail = (1 - level) / 2
+    low = as_share(_noncentrality(1 - tail, statistic, r * nu, d * nu))
+    # A statistic below 1 is an accident of the noise; it must not make the bound confident.
+    high = as_share(_noncentrality(tail, max(statistic, 1.0), r * nu, d * nu))
+    return Interval(estimate, min(low, estimate), max(high, estimate), level)
+
+
+def _effective_features(split: _Split, noise: float) -> float:
+    """Count how many independent features would vary as much as these do together."""
+    r, d = len(split.added), split.df_residual
+    left = split.left
+    gram = left @ left.T if len(left) < left.shape[1] else left.T @ left
+    squared_trace = noise**2
+    plain = float((gram**2).sum()) / d**2
+    # Unbiased for tr Σ² under normality; Σ has at least rank 1 and at most as many as features.
+    of_square = (plain - squared_trace / d) * d**2 / ((d + 2) * (d - 1)) if d > 1 else plain
+    of_square = min(max(of_square, squared_trace / left.shape[1]), squared_trace)
+    overall = squared_trace / of_square
+    effect = float((split.added**2).sum()) - r * noise
+    if effect <= 0:
+        return float(overall)
+    along = (float(((split.added @ left.T) ** 2).sum()) / d - r * of_square) / effect
+    along = min(max(along, of_square / noise), noise)
+    return float(min(overall, noise / along))
+
+
+def _noncentrality(
+    probability: float, statistic: float, df_between: float, df_within: float
+) -> float:
+    """Find the noncentrality at which the statistic has this distribution function, or 0."""
+    from scipy.optimize import brentq
+
+    def excess(noncentrality: float) -> float:
+        return float(special.ncfdtr(df_between, df_within, noncentrality, statistic) - probability)
+
+    if excess(0.0) <= 0:
+        return 0.0
+    high = max(10.0, statistic * df_between)
+    while excess(high) > 0:
+        high *= 2
+    return float(brentq(excess, 0.0, high, xtol=1e-9 * high))

@@ -1,0 +1,79 @@
+"""Which features a diagnosis can use, and what must be said about the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.table import Table
+
+Floats = npt.NDArray[np.float64]
+
+#: A single feature with more than this part of the total variance decides the shares alone.
+DOMINANT = 0.5
+
+
+def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]]:
+    """Take the complete features; remark on those left out, constant or dominant.
+
+    Parameters
+    ----------
+    table : Table
+        The observations.
+    standardise : bool
+        Give every feature mean 0 and variance 1.
+
+    Returns
+    -------
+    observations : array of shape (specimens, complete features)
+        Without missing values.
+    notes : list of Note
+        ``incomplete_features``, ``constant_features`` and ``dominant_feature``, as they apply.
+
+    Raises
+    ------
+    DataError
+        Every feature has missing values, or none varies.
+    """
+    complete = np.asarray(~np.isnan(table.values).any(axis=0))
+    notes = []
+    if not complete.any():
+        raise DataError(
+            "every feature has missing values; diagnosis needs some complete ones, so remove "
+            "specimens with many missing values or fill them in",
+            where=table.source.matrix,
+        )
+    names = np.array(table.features, dtype=object)
+    if not complete.all():
+        left_out = tuple(names[~complete][:10])
+        message = (
+            f"{(~complete).sum()} of {len(complete)} features have missing values and were left "
+            f"out of the diagnosis: {listed(names[~complete], 3)}."
+        )
+        notes.append(Note("incomplete_features", message, left_out))
+    observations = table.values[:, complete]
+    varies = np.asarray(np.ptp(observations, axis=0) > 0)
+    if not varies.any():
+        raise DataError(
+            "no feature varies: all specimens hold the same values", where=table.source.matrix
+        )
+    if not varies.all():
+        constant = [str(name) for name in names[complete][~varies]]
+        message = f"{len(constant)} features are constant and carry nothing: {listed(constant, 3)}."
+        notes.append(Note("constant_features", message, tuple(constant[:10])))
+    variances = observations.var(axis=0)
+    if standardise:
+        scale = np.where(varies, np.sqrt(variances), 1.0)
+        return (observations - observations.mean(axis=0)) / scale, notes
+    largest = int(np.argmax(variances))
+    part = variances[largest] / variances.sum()
+    if part > DOMINANT and len(variances) > 2:
+        name = str(names[complete][largest])
+        message = (
+            f"Feature {name!r} has {part:.0%} of the total variance and decides the shares alone; "
+            "transform the data or give every feature the same weight (--standardise)."
+        )
+        notes.append(Note("dominant_feature", message, (name,)))
+    return observations, notes

@@ -1,0 +1,79 @@
+"""One word for a diagnosis, and the thresholds behind it.
+
+The thresholds are conventions. They are gathered here, each with its reason, and the numbers they
+judge are always reported beside the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from batchsense.errors import listed
+from batchsense.experiments.diagnosis.shares import Share
+from batchsense.experiments.entanglement import Entanglement
+
+Verdict = Literal["fine", "adjust", "partly_lost", "not_estimable"]
+
+#: A batch share is seen when permuted labels reach it less often than this.
+SEEN_P = 0.05
+#: R² of a kept factor with the batches above which half of its information is gone: the variance
+#: of its effect at least doubles, and centring the batches would destroy at least half of it.
+PARTLY_LOST_R2 = 0.5
+#: R² below which adjusting or not makes little difference to the kept factor: keeping the batch in
+#: the model costs at most a tenth of the information, and even a batch effect that the data do
+#: not show can leak into the factor only weakly.
+BALANCED_R2 = 0.1
+
+
+def judge(
+    batch_share: Share | None, found: Sequence[Entanglement], batch_name: str
+) -> tuple[Verdict, str]:
+    """Give the verdict with its reason.
+
+    ``not_estimable``: some kept factor cannot be told from the batches. ``partly_lost``: R² of
+    some kept factor with the batches is at least 0.5. ``adjust``: the batches explain more than
+    chance (p < 0.05), or R² is at least 0.1. ``fine``: neither.
+
+    Parameters
+    ----------
+    batch_share : Share or None
+        The share of the batches given the kept factors, where it is defined.
+    found : sequence of Entanglement
+        The kept factors.
+    batch_name : str
+        The batch column.
+
+    Returns
+    -------
+    verdict : str
+        One of the four words.
+    reason : str
+        A sentence with the numbers that decided.
+    """
+    lost = [one for one in found if not one.confounding.estimable]
+    if lost:
+        relations = [relation for one in lost for relation in one.confounding.aliased]
+        names = listed([one.name for one in lost])
+        return "not_estimable", f"{names} cannot be told from {batch_name}: {listed(relations)}."
+    worst = max(found, key=lambda one: one.confounding.r2, default=None)
+    if worst is not None and worst.confounding.r2 >= PARTLY_LOST_R2:
+        return "partly_lost", (
+            f"R² of {worst.name} with {batch_name} is {worst.confounding.r2:.2f}: with "
+            f"{batch_name} in the model the data are worth {worst.confounding.effective_n:.1f} "
+            f"specimens for {worst.name}, and centring without it in the model would destroy "
+            f"{worst.confounding.attenuation:.0%} of its effect."
+        )
+    seen = batch_share is not None and batch_share.null.p_value < SEEN_P
+    if seen and batch_share is not None:
+        return "adjust", (
+            f"{batch_name} explains more than permuted labels do (raw share "
+            f"{batch_share.raw:.3f}, by chance {batch_share.null.mean:.3f}): keep it in the model."
+        )
+    if worst is not None and worst.confounding.r2 >= BALANCED_R2:
+        return "adjust", (
+            f"no effect of {batch_name} is seen, but R² of {worst.name} with it is "
+            f"{worst.confounding.r2:.2f}, so even an unseen one would leak into {worst.name}: keep "
+            f"{batch_name} in the model."
+        )
+    return "fine", f"{batch_name} explains no more than permuted labels do, and is balanced."

@@ -1,0 +1,19 @@
+"""Tables in and out: matrices with the sheets of their specimens, matched by id."""
+
+from batchsense.experiments.tables.alignment import Alignment, align
+from batchsense.experiments.tables.columns import Factor, batch_factor, kept_factors
+from batchsense.experiments.tables.reading import read
+from batchsense.experiments.tables.table import Source, Table
+from batchsense.experiments.tables.writing import write
+
+__all__ = [
+    "Alignment",
+    "Factor",
+    "Source",
+    "Table",
+    "align",
+    "batch_factor",
+    "kept_factors",
+    "read",
+    "write",
+]

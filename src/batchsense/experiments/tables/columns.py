@@ -1,0 +1,259 @@
+"""Columns of the sheet as batches and factors, with every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.table import Column, Table
+from batchsense.experiments.tables.text import is_number
+
+Kind = Literal["categorical", "numeric"]
+#: At most so many distinct whole numbers are read as categories unless declared.
+FEW_VALUES = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factor:
+    """One column of the sheet, ready for a design.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    levels : tuple of str
+        Its levels, sorted (numbers by size); empty for a numeric factor.
+    codes : array of shape (specimens,)
+        Index into ``levels`` for each specimen; zeros for a numeric factor.
+    values : array of shape (specimens,) or None
+        The numbers of a numeric factor.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    codes: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64] | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the factor has levels or numbers."""
+        return "categorical" if self.values is None else "numeric"
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Specimens per level."""
+        return np.bincount(self.codes, minlength=len(self.levels))
+
+    def indicators(self) -> npt.NDArray[np.float64]:
+        """Give one 0/1 column per level, shape (specimens, levels)."""
+        return np.eye(len(self.levels))[self.codes]
+
+    def design(self) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+        """Give the columns for a model with intercept: levels but the first, or the numbers.
+
+        Returns
+        -------
+        columns : array of shape (specimens, terms)
+            The terms.
+        names : tuple of str
+            ``drug[yes]`` for a level, the name of the factor for numbers.
+        """
+        if self.values is not None:
+            return self.values[:, None], (self.name,)
+        names = tuple(f"{self.name}[{level}]" for level in self.levels[1:])
+        return self.indicators()[:, 1:], names
+
+
+def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> Column:
+    """Give a column of the sheet, or say which name is nearest.
+
+    Raises
+    ------
+    DataError
+        There is no such column.
+
+    Examples
+    --------
+    >>> column({"batch": ("1", "2")}, "btach")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: the sheet: no column 'btach'; did you mean 'batch'? Columns: batch
+    """
+    if name in sheet:
+        return sheet[name]
+    lower = {known.lower(): known for known in sheet}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
+    raise DataError(f"no column {name!r}; {hint}Columns: {listed(sheet, 20)}", where=where)
+
+
+def batch_factor(table: Table, name: str) -> Factor:
+    """Read the batch labels: always categories, even where they are numbers.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    name : str
+        The column.
+
+    Returns
+    -------
+    Factor
+        Categorical.
+
+    Raises
+    ------
+    DataError
+        Unknown column, missing labels, one batch only, or as many batches as specimens.
+    """
+    factor = _categorical(name, _complete(table, name))
+    if len(factor.levels) == 1:
+        raise DataError(
+            f"column {name!r} holds one batch only ({factor.levels[0]!r}); there is nothing to "
+            "compare or correct",
+            where=table.source.sheet,
+        )
+    if len(factor.levels) == len(table.specimens) > 2:
+        raise DataError(
+            f"column {name!r} has a batch of its own for each specimen; name the column that "
+            "says which specimens were processed together",
+            where=table.source.sheet,
+        )
+    return factor
+
+
+def kept_factors(
+    table: Table,
+    keep: Sequence[str],
+    batch_name: str,
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+) -> tuple[tuple[Factor, ...], tuple[Note, ...]]:
+    """Read the factors that must be kept.
+
+    Text is read as categories, numbers as numbers. Whole numbers are ambiguous: at most six
+    distinct ones are read as categories, more of them as numbers, with a note unless they are two
+    or most are different. ``categorical`` and ``numeric`` declare the kind, as does a categorical
+    column of a Parquet or AnnData file.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    keep : sequence of str
+        The columns.
+    batch_name : str
+        The batch column, which cannot be kept.
+    categorical, numeric : iterable of str
+        Columns of ``keep`` whose kind is declared.
+
+    Returns
+    -------
+    factors : tuple of Factor
+        In the order of ``keep``.
+    notes : tuple of Note
+        Kinds that were decided by the rule.
+
+    Raises
+    ------
+    DataError
+        Unknown column, missing labels, a column with one value only or with a level of its own for
+        each specimen, a column that is given twice or is the batch, or a contradicting kind.
+    """
+    where = table.source.sheet
+    kinds: dict[str, Kind] = {name: "categorical" for name in categorical}
+    for name in numeric:
+        if name in kinds:
+            raise DataError(f"column {name!r} is declared categorical and numeric", where=where)
+        kinds[name] = "numeric"
+    if undeclared := [name for name in kinds if name not in keep]:
+        raise DataError(
+            f"a kind is declared for {listed(map(repr, undeclared))}, which is not kept; add "
+            f"--keep {undeclared[0]}",
+            where=where,
+        )
+    factors: list[Factor] = []
+    notes: list[Note] = []
+    for name in keep:
+        if name == batch_name:
+            raise DataError(f"column {name!r} cannot be both the batch and kept", where=where)
+        if name in [factor.name for factor in factors]:
+            raise DataError(f"column {name!r} is to be kept twice", where=where)
+        factor, note = _kept(table, name, kinds.get(name))
+        factors.append(factor)
+        notes.extend(note)
+    return tuple(factors), tuple(notes)
+
+
+def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note]]:
+    """Read one kept factor by its declared kind or by the rule."""
+    if kind is None and name in table.categorical:
+        kind = "categorical"
+    labels = _complete(table, name)
+    where = table.source.sheet
+    distinct = set(labels)
+    if len(distinct) == 1:
+        raise DataError(
+            f"column {name!r} has one value only ({labels[0]!r}); it holds nothing to keep",
+            where=where,
+        )
+    all_numbers = all(is_number(label) for label in distinct)
+    notes: list[Note] = []
+    if kind is None:
+        whole = all_numbers and all(float(label).is_integer() for label in distinct)
+        few = whole and len(distinct) <= FEW_VALUES
+        kind = "numeric" if all_numbers and not few else "categorical"
+        if whole and 2 < len(distinct) <= len(labels) / 2:
+            read_as = "a number" if kind == "numeric" else "categories"
+            message = (
+                f"Column {name!r} has {len(distinct)} distinct whole numbers and was read as "
+                f"{read_as}; --numeric {name} or --categorical {name} declares it."
+            )
+            notes.append(Note("kind_assumed", message, (name,)))
+    if kind == "numeric":
+        if not all_numbers:
+            text = next(label for label in labels if not is_number(label))
+            raise DataError(f"column {name!r} holds {text!r}, not a number", where=where)
+        values = np.array([float(label) for label in labels])
+        if np.ptp(values) == 0:
+            raise DataError(f"column {name!r} has one value only", where=where)
+        return Factor(name, (), np.zeros(len(labels), dtype=np.int64), values), notes
+    if len(distinct) == len(labels) > 2:
+        raise DataError(
+            f"column {name!r} has a level of its own for each specimen, so nothing can be told "
+            "about it; name a column that specimens share",
+            where=where,
+        )
+    return _categorical(name, labels), notes
+
+
+def _complete(table: Table, name: str) -> tuple[str, ...]:
+    """Give the labels of a column; refuse missing ones by specimen."""
+    labels = column(table.sheet, name, table.source.sheet)
+    missing = [table.specimens[i] for i, label in enumerate(labels) if label is None]
+    if missing:
+        raise DataError(
+            f"column {name!r} has no label for {listed(map(repr, missing))}; fill it in or take "
+            "these specimens out of the matrix",
+            where=table.source.sheet,
+        )
+    return tuple(label for label in labels if label is not None)
+
+
+def _categorical(name: str, labels: Sequence[str]) -> Factor:
+    """Sort the levels (numbers by size) and code the labels."""
+    distinct = set(labels)
+    if all(is_number(label) for label in distinct):
+        levels = sorted(distinct, key=lambda label: (float(label), label))
+    else:
+        levels = sorted(distinct)
+    index = {level: code for code, level in enumerate(levels)}
+    codes = np.array([index[label] for label in labels], dtype=np.int64)
+    return Factor(name, tuple(levels), codes)

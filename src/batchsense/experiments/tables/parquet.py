@@ -1,0 +1,170 @@
+"""Matrices and sheets as Parquet: ids in the index or in the first column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, MissingExtraError
+from batchsense.experiments.tables.delimited import named_columns
+from batchsense.experiments.tables.matrix import RawMatrix, check_ids, free_name, refuse_text
+from batchsense.experiments.tables.table import Column
+from batchsense.experiments.tables.text import label_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DECLARED = {"category", "bool", "boolean"}
+
+
+def read_matrix(path: str | Path) -> RawMatrix:
+    """Read a matrix from Parquet.
+
+    Parameters
+    ----------
+    path : path
+        The file; row ids in its index, or in its first column if the index only counts.
+
+    Returns
+    -------
+    RawMatrix
+        In the layout of the file.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or a column holds something else than numbers.
+    MissingExtraError
+        pyarrow is not installed.
+    """
+    where = str(path)
+    frame = _ids_first(_read(path))
+    if frame.shape[0] < 1 or frame.shape[1] < 2:
+        raise DataError("the matrix holds no numbers", where=where)
+    columns = tuple(str(name) for name in frame.columns[1:])
+    row_ids = tuple(label_text(value) or "" for value in frame.iloc[:, 0])
+    check_ids(row_ids, "row", where)
+    values = np.empty((len(row_ids), len(columns)))
+    for place, name in enumerate(columns):
+        values[:, place] = _numeric(frame.iloc[:, place + 1], name, row_ids, where)
+    small = all(dtype == np.float32 for dtype in frame.dtypes.iloc[1:])
+    corner = str(frame.columns[0])
+    return RawMatrix(values, row_ids, columns, corner, "float32" if small else "float64")
+
+
+def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
+    """Read a sheet from Parquet.
+
+    Parameters
+    ----------
+    path : path
+        The file; a named or non-counting index becomes the first column.
+
+    Returns
+    -------
+    sheet : dict
+        The columns in order; None where a label is missing.
+    categorical : frozenset of str
+        Columns of categorical or boolean type.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read or is empty.
+    MissingExtraError
+        pyarrow is not installed.
+    """
+    frame = _ids_first(_read(path))
+    if frame.empty:
+        raise DataError("the sheet is empty; give one row per specimen", where=str(path))
+    return sheet_of(frame, str(path))
+
+
+def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
+    """Turn a data frame into sheet columns, and name those of categorical or boolean type."""
+    names = named_columns([str(name).strip() for name in frame.columns], where)
+    sheet = {
+        name: tuple(label_text(_plain(value)) for value in frame.iloc[:, place])
+        for place, name in enumerate(names)
+    }
+    kinds = [str(dtype) for dtype in frame.dtypes]
+    declared = [n for n, kind in zip(names, kinds, strict=True) if kind in _DECLARED]
+    return sheet, frozenset(declared)
+
+
+def _read(path: str | Path) -> pd.DataFrame:
+    """Read the file; say plainly why it cannot be read."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except ImportError:
+        raise MissingExtraError("Parquet files", "experiments") from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", str(path)) from None
+    except ValueError as error:
+        raise DataError(f"not a Parquet file: {error}", where=str(path)) from None
+
+
+def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
+    """Move an index that carries ids into the first column."""
+    import pandas as pd
+
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        return frame
+    wanted = "id" if frame.index.name is None else str(frame.index.name)
+    name = free_name(wanted, map(str, frame.columns))
+    return frame.reset_index(names=name)
+
+
+def _numeric(
+    column: pd.Series, name: str, row_ids: tuple[str, ...], where: str
+) -> npt.NDArray[np.float64]:
+    """Give a column as float64; text and truth values are refused by row and column."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    for row, value in zip(row_ids, column, strict=True):
+        if isinstance(value, bool | np.bool_) or (
+            not isinstance(value, int | float | np.number) and not pd.isna(value)
+        ):
+            raise refuse_text(where, str(value), row, name)
+    return np.asarray(column.astype("float64"), dtype=np.float64)
+
+
+def _plain(value: object) -> object:
+    """Turn pandas' own missing values into None."""
+    import pandas as pd
+
+    return None if value is pd.NA or value is pd.NaT else value
+
+
+def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
+    """Write a matrix as Parquet, ids in the first column.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    matrix : RawMatrix
+        What to write, in its ``dtype``.
+
+    Raises
+    ------
+    MissingExtraError
+        pyarrow is not installed.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        matrix.values.astype(matrix.dtype, copy=False), columns=list(matrix.column_ids)
+    )
+    frame.insert(0, free_name(matrix.corner or "id", matrix.column_ids), list(matrix.row_ids))
+    try:
+        frame.to_parquet(path, engine="pyarrow", index=False)
+    except ImportError:
+        raise MissingExtraError("Parquet files", "experiments") from None

@@ -1,0 +1,122 @@
+"""Read a matrix and its sheet into a table, matched by id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from batchsense.errors import DataError
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables import annotated, delimited, parquet
+from batchsense.experiments.tables.alignment import align
+from batchsense.experiments.tables.columns import column
+from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, suffix_of
+from batchsense.experiments.tables.table import Column, Source, Table, check
+
+
+def read(
+    matrix: str | Path, sheet: str | Path | None = None, id_column: str | None = None
+) -> Table:
+    """Read a matrix of observations and the sheet of its specimens.
+
+    The file names tell the formats. Which axis of the matrix holds the specimens is told by the
+    ids of the sheet (see :func:`~batchsense.experiments.tables.alignment.align`), and rows are
+    matched by id, never by position.
+
+    Parameters
+    ----------
+    matrix : path
+        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or ``.h5ad``; empty cells
+        and ``NA`` are missing values.
+    sheet : path, optional
+        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``) or ``.parquet``, one row per specimen. May
+        be left out for ``.h5ad``, whose ``obs`` then serves.
+    id_column : str, optional
+        The column of the sheet that holds the ids; by default the first column, or else the only
+        one that matches.
+
+    Returns
+    -------
+    Table
+        Specimens × features, in the order of the matrix file.
+
+    Raises
+    ------
+    DataError
+        A file is missing, empty or malformed, the ids do not match exactly one axis, ids occur
+        twice, or a value is text or infinite; names the file, rows and columns concerned.
+    MissingExtraError
+        Parquet or AnnData files without the ``experiments`` extra.
+    """
+    raw, entries, categorical = _read_matrix(matrix)
+    if sheet is not None:
+        entries, categorical = _read_sheet(sheet)
+    if not entries:
+        raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
+    sheet_name = str(matrix if sheet is None else sheet)
+    if id_column is not None:
+        column(entries, id_column, sheet_name)  # an unknown name is refused with the nearest one
+    found = align(raw.row_ids, raw.column_ids, entries, id_column, (str(matrix), sheet_name))
+    by_rows = found.axis == "row"
+    table = Table(
+        values=raw.values if by_rows else raw.values.T,
+        specimens=raw.row_ids if by_rows else raw.column_ids,
+        features=raw.column_ids if by_rows else raw.row_ids,
+        sheet={n: tuple(labels[r] for r in found.sheet_rows) for n, labels in entries.items()},
+        source=Source(
+            matrix=str(matrix),
+            sheet=sheet_name,
+            orientation="specimens × features" if by_rows else "features × specimens",
+            id_column=found.id_column,
+            corner=raw.corner,
+            dtype=raw.dtype,
+        ),
+        categorical=categorical,
+        notes=(*found.notes, *_remarks(raw)),
+    )
+    check(table)
+    return table
+
+
+_Sheet = tuple[dict[str, Column], frozenset[str]]
+
+
+def _read_matrix(path: str | Path) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
+    """Read by the suffix; an AnnData file brings a sheet of its own."""
+    suffix = suffix_of(path)
+    if suffix in DELIMITERS:
+        return delimited.read_matrix(path), {}, frozenset()
+    if suffix == ".parquet":
+        return parquet.read_matrix(path), {}, frozenset()
+    if suffix == ".h5ad":
+        return annotated.read(path)
+    raise DataError(f"unknown kind of file {suffix!r}; known: {KNOWN}", where=str(path))
+
+
+def _read_sheet(path: str | Path) -> _Sheet:
+    """Read by the suffix."""
+    suffix = suffix_of(path)
+    if suffix in DELIMITERS:
+        return delimited.read_sheet(path), frozenset()
+    if suffix == ".parquet":
+        return parquet.read_sheet(path)
+    raise DataError(f"unknown kind of sheet {suffix!r}; known: {KNOWN}", where=str(path))
+
+
+#: Whole numbers above this, throughout, look like counts rather than values on a log scale.
+_LARGEST_LOG = 50
+
+
+def _remarks(raw: RawMatrix) -> list[Note]:
+    """Notice what an additive model may not suit."""
+    values = raw.values
+    if not values.size or np.nanmax(values, initial=0.0) <= _LARGEST_LOG or (values < 0).any():
+        return []
+    if not np.array_equal(values, np.round(values), equal_nan=True):
+        return []
+    message = (
+        "All values are whole numbers and some exceed 50: these look like counts. The model adds "
+        "effects, so counts should be transformed first (for example to log counts per million)."
+    )
+    return [Note("looks_like_counts", message)]

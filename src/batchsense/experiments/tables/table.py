@@ -1,0 +1,193 @@
+"""A table of observations and the sheet that describes its specimens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.text import label_text
+
+Orientation = Literal["specimens × features", "features × specimens"]
+Floats = npt.NDArray[np.float64]
+#: A column of the sheet: one label per specimen, None where it is missing.
+Column = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a table came from, and how its file is laid out.
+
+    Attributes
+    ----------
+    matrix, sheet : str
+        Paths, or a description such as ``"built-in digits"``.
+    orientation : str
+        How the matrix lies in its file, told by the ids.
+    id_column : str
+        The column of the sheet that holds the specimen ids.
+    corner : str or None
+        The text above the row ids; None where the header has no such cell.
+    dtype : str
+        ``"float32"`` where every number of the file has that type, else ``"float64"``.
+    """
+
+    matrix: str
+    sheet: str
+    orientation: Orientation = "specimens × features"
+    id_column: str = "id"
+    corner: str | None = "id"
+    dtype: str = "float64"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Observations of specimens, with their sheet; always specimens × features in memory.
+
+    Attributes
+    ----------
+    values : array of shape (specimens, features)
+        The observations; NaN where a value is missing, never infinite.
+    specimens, features : tuple of str
+        Ids, in the order of the matrix file.
+    sheet : mapping of str to tuple
+        The columns of the sheet, aligned to ``specimens`` by id; None where a label is missing.
+    source : Source
+        Where it came from.
+    categorical : frozenset of str
+        Columns that the source itself declares to be categories, whatever their labels look like.
+    notes : tuple of Note
+        What reading it brought to light.
+    """
+
+    values: Floats
+    specimens: tuple[str, ...]
+    features: tuple[str, ...]
+    sheet: Mapping[str, Column]
+    source: Source
+    categorical: frozenset[str] = frozenset()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def orientation(self) -> Orientation:
+        """How the matrix lies in its file."""
+        return self.source.orientation
+
+    @classmethod
+    def from_arrays(
+        cls,
+        values: npt.ArrayLike,
+        sheet: Mapping[str, Iterable[object]],
+        specimens: Sequence[str] | None = None,
+        features: Sequence[str] | None = None,
+        name: str = "arrays",
+        categorical: Iterable[str] = (),
+    ) -> Table:
+        """Make a table from arrays whose rows are aligned already.
+
+        Parameters
+        ----------
+        values : array of shape (specimens, features)
+            The observations; NaN where a value is missing.
+        sheet : mapping of str to iterable
+            Columns of labels, one entry per specimen.
+        specimens, features : sequence of str, optional
+            Ids; ``specimen 1`` and ``feature 1`` onwards by default.
+        name : str
+            What to call the source in messages.
+        categorical : iterable of str
+            Columns of the sheet that are categories even if their labels are numbers.
+
+        Returns
+        -------
+        Table
+            The table.
+
+        Raises
+        ------
+        DataError
+            Wrong shape, infinite values, duplicate ids, or a column of another length.
+
+        Examples
+        --------
+        >>> table = Table.from_arrays([[1.0, 2.0], [3.0, 4.0]], {"month": ["May", "July"]})
+        >>> table.sheet["month"], table.features
+        (('May', 'July'), ('feature 1', 'feature 2'))
+        """
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim != 2:
+            raise DataError(f"the observations must have two axes, not {array.ndim}", where=name)
+        rows, columns = array.shape
+        rows_ids = tuple(specimens or (f"specimen {i + 1}" for i in range(rows)))
+        column_ids = tuple(features or (f"feature {j + 1}" for j in range(columns)))
+        if (len(rows_ids), len(column_ids)) != array.shape:
+            raise DataError(
+                f"{len(rows_ids)} specimen ids and {len(column_ids)} feature ids do not fit "
+                f"a matrix of shape {array.shape}",
+                where=name,
+            )
+        labels = {str(key): tuple(map(label_text, entry)) for key, entry in sheet.items()}
+        for key, entry in labels.items():
+            if len(entry) != rows:
+                raise DataError(
+                    f"sheet column {key!r} has {len(entry)} entries for {rows} specimens",
+                    where=name,
+                )
+        declared = frozenset(categorical)
+        table = cls(array, rows_ids, column_ids, labels, Source(name, name), declared)
+        check(table)
+        return table
+
+
+def check(table: Table) -> None:
+    """Refuse what no analysis can use: empty or single axes, duplicate ids, infinite values.
+
+    Raises
+    ------
+    DataError
+        Naming the rows and columns concerned.
+    """
+    where = table.source.matrix
+    for kind, ids in (("specimen", table.specimens), ("feature", table.features)):
+        if twice := repeated(ids):
+            raise DataError(
+                f"{kind} ids occur more than once: {listed(map(repr, twice))}; make them unique",
+                where=where,
+            )
+    rows, columns = table.values.shape
+    if rows < 2 or columns < 1:
+        raise DataError(
+            f"{rows} specimens and {columns} features are too few; "
+            "at least 2 specimens and 1 feature are needed",
+            where=where,
+        )
+    infinite = np.argwhere(np.isinf(table.values))
+    if len(infinite):
+        cells = (f"{table.specimens[i]} / {table.features[j]}" for i, j in infinite)
+        raise DataError(
+            f"infinite values (specimen / feature): {listed(cells)}; "
+            "replace them, or leave the cells empty if they are missing",
+            where=where,
+        )
+
+
+def repeated(ids: Sequence[str]) -> list[str]:
+    """List the ids that occur more than once, in the order of their second occurrence.
+
+    Examples
+    --------
+    >>> repeated(["a", "b", "a", "c", "b"])
+    ['a', 'b']
+    """
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for name in ids:
+        if name in seen:
+            twice[name] = None
+        seen.add(name)
+    return list(twice)

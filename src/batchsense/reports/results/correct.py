@@ -1,0 +1,63 @@
+"""What ``batchsense correct --json`` publishes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from batchsense.reports.envelope import Model, Note
+from batchsense.reports.results.shares import Entangled, entangled_fields, published
+
+if TYPE_CHECKING:
+    from batchsense.experiments.correction import Corrected
+
+
+class CorrectResult(Model):
+    """A corrected table."""
+
+    method: str = Field(description="Name of the correction.")
+    output: str = Field(description="Where the corrected matrix was written.")
+    batch: str = Field(description="The batch column.")
+    batch_levels: list[str]
+    kept: list[Entangled]
+    removed_share: float = Field(
+        description="Part of the total sum of squares that was removed; a fact about this table."
+    )
+    rank_lost: int = Field(
+        description="Degrees of freedom used; a later test must count them (batch in its model)."
+    )
+    unchanged_features: list[str] = Field(description="Features that were left as they are.")
+    specimens: int
+    features: int
+    orientation: str = Field(description="How the matrix lies in its file, told by the ids.")
+    notes: list[Note] = Field(description="What the user of the corrected matrix must know.")
+
+    @classmethod
+    def of(cls, found: Corrected, output: str) -> CorrectResult:
+        """Publish a correction."""
+        fields: list[dict[str, Any]] = [entangled_fields(one) for one in found.kept]
+        before, after = _variation(found.table.values), _variation(found.values)
+        return cls(
+            method=found.method,
+            output=output,
+            batch=found.batch_labels,
+            batch_levels=list(found.batch_levels),
+            kept=[Entangled(**entry) for entry in fields],
+            removed_share=1 - after / before if before else 0.0,
+            rank_lost=found.rank_lost,
+            unchanged_features=list(found.unchanged),
+            specimens=found.values.shape[0],
+            features=found.values.shape[1],
+            orientation=found.table.orientation,
+            notes=published(found.notes),
+        )
+
+
+def _variation(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """Sum the squares around the mean of each feature, over what was observed."""
+    observed = ~np.isnan(values)
+    filled = np.where(observed, values, 0.0)
+    means = filled.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+    return float((np.where(observed, values - means, 0.0) ** 2).sum())

@@ -1,0 +1,102 @@
+"""What ``batchsense diagnose --json`` publishes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from batchsense.reports.envelope import Model
+from batchsense.reports.results.shares import Entangled, ShareResult, entangled_fields
+
+if TYPE_CHECKING:
+    from batchsense.experiments.diagnosis import Diagnosis, Share
+
+
+class BatchResult(Model):
+    """The batches."""
+
+    name: str = Field(description="The column of the sheet.")
+    levels: dict[str, int] = Field(description="Specimens per batch.")
+    share: ShareResult = Field(description="What the batches add to the kept factors.")
+
+
+class KeptResult(Entangled):
+    """A kept factor: what it explains, and how it goes with the batches."""
+
+    share: ShareResult = Field(description="What it adds to the batches and the other factors.")
+
+
+class InteractionResult(Model):
+    """What the batches do differently to different levels of the kept factor."""
+
+    name: str
+    share: ShareResult = Field(description="What the cells add to both factors.")
+
+
+class DiagnoseResult(Model):
+    """The diagnosis of a table."""
+
+    verdict: Literal["fine", "adjust", "partly_lost", "not_estimable"]
+    reason: str = Field(description="The numbers that decided the verdict.")
+    batch: BatchResult
+    kept: list[KeptResult]
+    interaction: InteractionResult | None = Field(
+        description="For a single categorical kept factor with repeated cells, else null."
+    )
+    joint: ShareResult = Field(description="Batches and kept factors together.")
+    residual_share: float | None = Field(
+        description="Share of the sum of squares that they leave; null if nothing judges it."
+    )
+    specimens: int
+    features: int
+    orientation: str = Field(description="How the matrix lies in its file, told by the ids.")
+    standardised: bool = Field(description="Whether every feature had the same weight.")
+
+    @classmethod
+    def of(cls, found: Diagnosis, orientation: str, standardised: bool = False) -> DiagnoseResult:
+        """Publish a diagnosis."""
+        batches = found.design.batches
+        names = ", ".join(one.entanglement.name for one in found.kept)
+        interaction = None
+        if found.interaction_share is not None:
+            interaction = InteractionResult(
+                name=f"{batches.name} × {names}",
+                share=ShareResult.of_share(found.interaction_share, ""),
+            )
+        kept: list[KeptResult] = []
+        for one in found.kept:
+            fields: dict[str, Any] = entangled_fields(one.entanglement)
+            name = one.entanglement.name
+            share = ShareResult.of_share(
+                one.share, f"nothing of {name} is left beside {batches.name}"
+            )
+            kept.append(KeptResult(**fields, share=share))
+        return cls(
+            verdict=found.verdict,
+            reason=found.reason,
+            batch=BatchResult(
+                name=batches.name,
+                levels=dict(zip(batches.levels, batches.counts.tolist(), strict=True)),
+                share=ShareResult.of_share(
+                    found.batch_share,
+                    f"nothing of {batches.name} is left beside {names}",
+                    _partial(found.batch_share, len(batches.levels) - 1, batches.name),
+                ),
+            ),
+            kept=kept,
+            interaction=interaction,
+            joint=ShareResult.of_share(found.joint_share, "no degree of freedom is left"),
+            residual_share=found.residual_share,
+            specimens=found.specimens,
+            features=found.features,
+            orientation=orientation,
+            standardised=standardised,
+        )
+
+
+def _partial(share: Share | None, columns: int, name: str) -> str | None:
+    """Say so where only a part of a term can be told from the others."""
+    if share is None or share.columns == columns:
+        return None
+    return f"only {share.columns} of {columns} differences between levels of {name} can be told"

@@ -1,0 +1,1 @@
+"""What each command prints for people: one file per command."""

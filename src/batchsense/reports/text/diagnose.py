@@ -1,0 +1,101 @@
+"""The page that ``batchsense diagnose`` prints."""
+
+from __future__ import annotations
+
+from batchsense.reports.envelope import Envelope
+from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.shares import ShareResult
+from batchsense.reports.text.entangled import aliased_lines, confounding_table, note_lines
+from batchsense.reports.text.layout import columns, paragraph
+from batchsense.reports.wording import number, percent
+
+_HEADLINES = {
+    "fine": "fine",
+    "adjust": "adjust (keep the batch in the model)",
+    "partly_lost": "partly lost",
+    "not_estimable": "not estimable",
+}
+
+
+def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
+    """Write a diagnosis as text.
+
+    Parameters
+    ----------
+    envelope : Envelope
+        The answer.
+    source : str
+        What was read, for the first line.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    result = envelope.result
+    if result is None:
+        raise ValueError("there is no result to write about")
+    batch = result.batch
+    sizes = sorted(batch.levels.values())
+    lines = [
+        f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
+        f"the matrix is {result.orientation}.",
+        f"Batch: {batch.name}, {len(sizes)} batches of {_range(sizes)} specimens.",
+        "",
+        paragraph(f"Verdict: {_HEADLINES[result.verdict]}. {_sentence(result.reason)}"),
+        "",
+        "Share of the variance that each term adds to the others, chance subtracted",
+        _share_table(result),
+    ]
+    reasons = [
+        f"{name}: {share.reason}." for name, share in _shares(result) if share.reason is not None
+    ]
+    lines.extend(paragraph(reason) for reason in reasons)
+    if result.kept:
+        lines += ["", f"What is to be kept, and how it goes with {batch.name}"]
+        lines.append(confounding_table(result.kept, batch.name, result.specimens))
+        lines.extend(aliased_lines(result.kept, batch.name))
+    lines.extend(note_lines(envelope.notes))
+    return "\n".join(lines)
+
+
+def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
+    """List every term with its share."""
+    terms = [(result.batch.name, result.batch.share)]
+    terms.extend((one.name, one.share) for one in result.kept)
+    if result.interaction is not None:
+        terms.append((result.interaction.name, result.interaction.share))
+    if result.kept:
+        names = [result.batch.name, *(one.name for one in result.kept)]
+        terms.append((" + ".join(names), result.joint))
+    return terms
+
+
+def _share_table(result: DiagnoseResult) -> str:
+    """Lay out the shares, each beside what permuted labels explain."""
+    header = ["term", "share", "95 % interval", "raw", "raw by chance (mean, 95 %)", "p"]
+    rows = [[name, *_cells(share)] for name, share in _shares(result)]
+    return columns(header, rows)
+
+
+def _cells(share: ShareResult) -> list[str]:
+    """Write the numbers of a share."""
+    if share.estimate is None:
+        return ["–"] * 5
+    return [
+        percent(share.estimate, 3),
+        f"{percent(share.low, 3)} to {percent(share.high, 3)}",
+        percent(share.raw, 3),
+        f"{percent(share.null_mean)}, {percent(share.null_high)}",
+        number(share.p_value, 2),
+    ]
+
+
+def _range(sizes: list[int]) -> str:
+    """Write the smallest and the largest size."""
+    return f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital letter unless a name stands first."""
+    return text[:1].upper() + text[1:] if text.startswith("no ") else text

@@ -1,0 +1,43 @@
+"""Plain text laid out for people: aligned columns, wrapped sentences, nothing cut off."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+WIDTH = 96
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align columns with two spaces between them; a long entry widens its column.
+
+    Examples
+    --------
+    >>> print(columns(["term", "share"], [["form", "3.6 %"], ["digit", "42 %"]]))
+    term   share
+    form   3.6 %
+    digit  42 %
+    """
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    )
+    return "\n".join(lines)
+
+
+def paragraph(text: str, hanging: str = "") -> str:
+    """Wrap a sentence between words; later lines are indented as far as ``hanging`` is long.
+
+    Examples
+    --------
+    >>> print(paragraph("- a note", hanging="- "))
+    - a note
+    """
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=" " * len(hanging),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

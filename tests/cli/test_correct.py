@@ -1,0 +1,214 @@
+"""``batchsense correct``: the written matrix, the account of it, and the refusal."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+from batchsense.cli.main import run
+from batchsense.datasets import digit_forms, load_digits
+from batchsense.experiments import plant, scene_table
+from batchsense.reports.schemas import json_schema
+
+
+@pytest.fixture
+def planted():
+    """A small experiment with a known truth."""
+    return plant(specimens=18, features=5, months=3, treated_share=0.67, seed=1)
+
+
+@pytest.fixture
+def files(planted, tmp_path):
+    """Write it as features × specimens, compressed, with a shuffled sheet."""
+    table = planted.table
+    frame = pd.DataFrame(table.values, index=table.specimens, columns=table.features)
+    frame.T.to_csv(tmp_path / "m.tsv.gz", sep="\t")
+    save_sheet(table, tmp_path / "s.csv")
+    return [str(tmp_path / "m.tsv.gz"), str(tmp_path / "s.csv")]
+
+
+def save_sheet(table, path):
+    """Write a sheet with its rows reversed."""
+    rows = [{"specimen": s} for s in table.specimens]
+    for name, column in table.sheet.items():
+        for row, label in zip(rows, column, strict=True):
+            row[name] = label
+    with path.open("w", newline="") as stream:
+        lines = csv.DictWriter(stream, list(rows[0]))
+        lines.writeheader()
+        lines.writerows(reversed(rows))
+
+
+def twin(planted):
+    """Correct by one dense least-squares fit."""
+    table = planted.table
+    month = np.array(table.sheet["month"])
+    batches = (month[:, None] == np.unique(month)).astype(float)
+    drug = (np.array(table.sheet["drug"]) == "yes").astype(float)
+    design = np.column_stack([drug, batches])
+    effects = np.linalg.lstsq(design, table.values, rcond=None)[0][1:]
+    return table.values - batches @ (effects - effects.mean(axis=0))
+
+
+def document(capsys):
+    parsed = json.loads(capsys.readouterr().out)
+    jsonschema.validate(parsed, json_schema("correct"))
+    return parsed
+
+
+def test_writes_the_layout_of_the_input(files, planted, tmp_path, capsys):
+    """The output has the ids, order and orientation of the input, and the values of a twin."""
+    output = tmp_path / "o.tsv.gz"
+    words = ["correct", *files, "--batch", "month", "--keep", "drug", "-o", str(output)]
+
+    assert run(words) == 0
+    written = pd.read_csv(output, sep="\t", index_col=0, float_precision="round_trip")
+    original = pd.read_csv(files[0], sep="\t", index_col=0)
+    assert list(written.index) == list(original.index)
+    assert list(written.columns) == list(original.columns)
+    assert np.abs(written.to_numpy().T - twin(planted)).max() < 1e-10
+    page = capsys.readouterr().out
+    assert "features × specimens" in page
+    assert "A later test must keep month in its model" in page
+
+
+def test_document(files, tmp_path, capsys):
+    """The document validates: method, output, kept with its numbers, notes by code."""
+    output = str(tmp_path / "o.csv")
+    words = ["correct", *files, "--batch", "month", "--keep", "drug", "-o", output, "--json"]
+
+    assert run([*words, "-vv"]) == 0
+    result = document(capsys)["result"]
+    assert (result["method"], result["output"]) == ("linear", output)
+    assert [entry["name"] for entry in result["kept"]] == ["drug"]
+    assert [note["code"] for note in result["notes"]] == ["additive_only", "later_tests"]
+    assert 0 < result["removed_share"] < 1
+    assert result["rank_lost"] == 2
+
+
+def test_nothing_kept_is_warned_about(files, tmp_path, capsys):
+    """Without --keep the notes say what centring takes away."""
+    words = ["correct", *files, "--batch", "month", "-o", str(tmp_path / "o.csv"), "--json"]
+
+    assert run(words) == 0
+    notes = document(capsys)["result"]["notes"]
+    assert [note["code"] for note in notes] == ["nothing_kept", "attenuation"]
+    assert notes[1]["where"] == ["drug"]
+
+
+def test_refusal_writes_nothing(tmp_path, capsys):
+    """Total confounding: exit code 1, the relation named, no file; with --json a refusal."""
+    table = scene_table(digit_forms("total"))
+    pd.DataFrame(table.values, index=table.specimens, columns=table.features).to_csv(
+        tmp_path / "m.csv"
+    )
+    save_sheet(table, tmp_path / "s.csv")
+    words = ["correct", str(tmp_path / "m.csv"), str(tmp_path / "s.csv"), "--batch", "form"]
+    words += ["--keep", "digit", "-o", str(tmp_path / "o.csv")]
+
+    assert run(words) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "digit cannot be told from form: digit[8] = form[" in said.err
+
+    assert run([*words, "--json"]) == 1
+    found = document(capsys)
+    assert found["result"] is None
+    assert found["refusal"]["kind"] == "confounded"
+    assert found["refusal"]["aliased"][0].startswith("digit[8] = form[")
+    assert len(found["inputs"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv", "s.csv"]
+
+
+def test_digits_by_default(tmp_path, capsys):
+    """Without MATRIX the digits are corrected for form, digit kept; -o is still needed."""
+    assert run(["correct"]) == 2
+    assert "--output" in capsys.readouterr().err
+
+    assert run(["correct", "-o", str(tmp_path / "o.parquet")]) == 0
+    written = pd.read_parquet(tmp_path / "o.parquet").set_index("id")
+    digits = load_digits()
+    assert written.shape == (1797, 64)
+    assert np.abs(written.to_numpy().mean(axis=0) - digits.observations.mean(axis=0)).max() < 0.1
+
+
+def test_matrix_to_stdout(files, planted, capsys):
+    """With -o - stdout is the matrix, delimited as the input, and the account goes to stderr."""
+    words = ["correct", *files, "--batch", "month", "--keep", "drug", "-o", "-"]
+
+    assert run(words) == 0
+    said = capsys.readouterr()
+    lines = [line.split("\t") for line in said.out.splitlines()]
+    assert [line[0] for line in lines[1:]] == list(planted.table.features)
+    assert np.abs(
+        np.array([line[1:] for line in lines[1:]], dtype=float).T - twin(planted)
+    ).max() < (1e-10)
+    assert "Kept: drug" in said.err
+
+
+def test_annotated_data(planted, tmp_path, capsys):
+    """An .h5ad gets a layer beside an untouched X, and says in uns what was done."""
+    anndata = pytest.importorskip("anndata")
+    table = planted.table
+    obs = pd.DataFrame({k: list(v) for k, v in table.sheet.items()}, index=list(table.specimens))
+    data = anndata.AnnData(table.values, obs=obs, var=pd.DataFrame(index=list(table.features)))
+    data.write_h5ad(tmp_path / "a.h5ad")
+    words = ["correct", str(tmp_path / "a.h5ad"), "--batch", "month", "--keep", "drug"]
+
+    assert run([*words, "-o", str(tmp_path / "o.h5ad")]) == 0
+    out = anndata.read_h5ad(tmp_path / "o.h5ad")
+    assert np.array_equal(table.values, out.X)
+    assert np.abs(out.layers["batchsense"] - twin(planted)).max() < 1e-10
+    said = out.uns["batchsense"]
+    assert (said["method"], said["batch"], list(said["keep"])) == ("linear", "month", ["drug"])
+    assert len(said["notes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "more", "code", "says"),
+    [
+        ("exists.csv", [], 2, "exists"),
+        ("none/o.csv", [], 2, "not a folder"),
+        ("m.tsv.gz", ["--force"], 2, "is an input"),
+        ("o.h5ad", [], 3, "needs an .h5ad input"),
+        ("o.doc", [], 3, "unknown kind of file"),
+        ("-", ["--json"], 2, "choose one"),
+        ("o.csv", ["--method", "magic"], 2, "magic"),
+    ],
+)
+def test_wrong_outputs(files, tmp_path, capsys, output, more, code, says):
+    """An unsuitable output is refused before any work, and nothing is written."""
+    (tmp_path / "exists.csv").write_text("mine")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    target = output if output == "-" else str(tmp_path / output)
+    words = ["correct", *files, "--batch", "month", "--keep", "drug", "-o", target, *more]
+
+    assert run(words) == code
+    said = capsys.readouterr()
+    assert says in said.err
+    assert said.out == ""
+    assert before == sorted(path.name for path in tmp_path.iterdir())
+    assert (tmp_path / "exists.csv").read_text() == "mine"
+
+
+def test_force_replaces(files, tmp_path):
+    """--force replaces an existing output."""
+    (tmp_path / "o.csv").write_text("old")
+    words = ["correct", *files, "--batch", "month", "-o", str(tmp_path / "o.csv"), "--force"]
+
+    assert run(words) == 0
+    assert (tmp_path / "o.csv").read_text().startswith(",specimen 1,specimen 2")
+
+
+def test_report(files, tmp_path, capsys):
+    """--report writes one page beside the matrix."""
+    words = ["correct", *files, "--batch", "month", "--keep", "drug"]
+    words += ["-o", str(tmp_path / "o.csv"), "--report", str(tmp_path / "r.html"), "--json"]
+
+    assert run(words) == 0
+    assert document(capsys)["inputs"][0]["sha256"] in (tmp_path / "r.html").read_text()
