@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-def draw_trade_off(seconds: Sequence[float], examples: Sequence[float], ax: Axes | None = None) -> Axes:
+def draw_trade_off(
+    seconds: Sequence[float], examples: Sequence[float], ax: Axes | None = None
+) -> Axes:
     """Draw onto ``ax`` (a new figure without pyplot if None) and return it.
 
     Tests assert on the drawn data: ``ax.lines[0].get_xydata()``.

@@ -60,7 +60,7 @@ def test_a_missing_file_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
 def test_environment_overrides_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BATCHSENSE_DEMO_SEED stands above the file and below the flag."""
+    """BATCHSENSE_DIAGNOSE_SEED stands above the file and below the flag."""
     words = config(tmp_path, "[diagnose]\nseed = 1\n")
     monkeypatch.setenv("BATCHSENSE_DIAGNOSE_SEED", "2")
 
@@ -68,3 +68,17 @@ def test_environment_overrides_the_file(
     assert json.loads(capsys.readouterr().out)["seed"] == 2
     run([*words, "diagnose", "--json", "--seed", "3"])
     assert json.loads(capsys.readouterr().out)["seed"] == 3
+
+
+def test_environment_variables_are_named_after_the_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BATCHSENSE_DIAGNOSE_JSON is --json and BATCHSENSE_DIAGNOSE_PERMUTATIONS --permutations."""
+    monkeypatch.setenv("BATCHSENSE_DIAGNOSE_JSON", "1")
+    monkeypatch.setenv("BATCHSENSE_DIAGNOSE_PERMUTATIONS", "ten")
+
+    assert run(["diagnose"]) == 2
+    assert "--permutations" in capsys.readouterr().err
+    monkeypatch.setenv("BATCHSENSE_DIAGNOSE_PERMUTATIONS", "20")
+    assert run(["diagnose"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"] == "diagnose"

@@ -156,3 +156,20 @@ def test_python_is_new_enough() -> None:
     """The oldest supported Python is the one that the metadata names."""
     assert sys.version_info >= (3, 11)
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "template", sorted((ROOT / "docs" / "templates").glob("*.py")), ids=lambda p: p.stem
+)
+def test_templates_work(template: Path) -> None:
+    """What contributors start from imports against the present code, and its doctests pass."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(f"template_{template.stem}", template)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+
+    assert doctest.testmod(module).failed == 0

@@ -10,21 +10,38 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from batchsense import __version__
 from batchsense.cli import config
 from batchsense.cli.answer import EXIT_BUG, EXIT_OK, EXIT_USAGE, exit_code
 from batchsense.cli.commands import COMMANDS
-from batchsense.cli.console import verbosity
+from batchsense.cli.console import invocation, verbosity
 from batchsense.errors import BatchsenseError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
 
+
+class _Commands(TyperGroup):
+    """The command tree, with an environment variable for each option, named after the option."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for name, command in self.commands.items():
+            for parameter in command.params:
+                parameter.show_envvar = False  # type: ignore[attr-defined]
+                long = [option[2:] for option in parameter.opts if option.startswith("--")]
+                if long and long[0] != "help":
+                    words = f"batchsense_{name}_{long[0]}".replace("-", "_")
+                    parameter.envvar = words.upper()
+
+
 app = typer.Typer(
     name="batchsense",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -33,7 +50,10 @@ app = typer.Typer(
         "auto_envvar_prefix": "BATCHSENSE",
         "max_content_width": 100,
     },
-    epilog="Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 bad data, 70 a bug of ours.",
+    epilog=(
+        "Every option can also be set by environment (BATCHSENSE_PLAN_SEED=7) or in a TOML file "
+        "(--config). Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 bad data, 70 a bug of ours."
+    ),
 )
 
 
@@ -48,13 +68,23 @@ def _print_version(wanted: bool) -> None:
 def batchsense(
     context: typer.Context,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Say more on stderr.")
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Say more on stderr.", show_envvar=False),
     ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only errors.", show_envvar=False)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks.", show_envvar=False)
+    ] = False,
     config_file: Annotated[
         str | None,
-        typer.Option("--config", metavar="FILE", help="TOML file with a table per command."),
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="TOML file with a table per command.",
+            show_envvar=False,
+        ),
     ] = None,
     version: Annotated[
         bool,
@@ -92,6 +122,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    invocation.words = tuple(words)
     try:
         code = app(_flags_first(words), standalone_mode=False, prog_name="batchsense")
     except BatchsenseError as error:
