@@ -173,12 +173,12 @@ def test_tracing_changes_nothing() -> None:
 
 
 def test_a_limit_leaves_a_margin() -> None:
-    """An allowed amount pays for the process, 6 % and 32 MiB before the first example."""
+    """An allowed amount pays for the process and a margin before the first example."""
     envelope = MemoryEnvelope(np.zeros(1), np.full(1, 1e6), np.zeros(1), ("op",), (4, 8, 12, 16))
     limit = memory_limit(envelope, torch.device("cpu"), allowed_bytes=10**9)
 
     assert limit.max_batch_size is not None
-    assert 0 < limit.max_batch_size < 0.94 * 1000 - 33
+    assert 0 < limit.max_batch_size < 700
     assert memory_limit(envelope, torch.device("cpu"), allowed_bytes=10**6).max_batch_size == 0
     assert (available_bytes(torch.device("cpu")) or 1) > 0
 

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batchsense.cli.correct import correct
+from batchsense.cli.demo import demo
+from batchsense.cli.diagnose import diagnose
+from batchsense.cli.plan import plan
 from batchsense.cli.schema import schema
+from batchsense.cli.verify import verify
+from batchsense.cli.web import web
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "plan": plan,
+    "verify": verify,
+    "diagnose": diagnose,
+    "correct": correct,
+    "demo": demo,
+    "web": web,
     "schema": schema,
 }

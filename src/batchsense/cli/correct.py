@@ -160,17 +160,6 @@ def _print_matrix(corrected: Corrected, matrix: str | None) -> None:
 def _write(corrected: Corrected, output: str, envelope: Any) -> None:
     """Write the corrected matrix; an AnnData file also says what was done."""
     from batchsense.experiments import write
+    from batchsense.reports.results.correct import provenance
 
-    notes = [f"{note.code}: {note.message}" for note in [*envelope.notes, *corrected.notes]]
-    provenance = {
-        "batchsense_version": envelope.batchsense_version,
-        "method": corrected.method,
-        "batch": corrected.batch_labels,
-        "batch_levels": list(corrected.batch_levels),
-        "keep": [one.name for one in corrected.kept],
-        "rank_lost": corrected.rank_lost,
-        "unchanged_features": list(corrected.unchanged),
-        "inputs": [f"{file.path} sha256:{file.sha256}" for file in envelope.inputs],
-        "notes": notes,
-    }
-    write(corrected.table, corrected.values, output, provenance)
+    write(corrected.table, corrected.values, output, provenance(corrected, envelope))

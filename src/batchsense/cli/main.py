@@ -19,7 +19,7 @@ from batchsense import __version__
 from batchsense.cli import config
 from batchsense.cli.answer import EXIT_BUG, EXIT_OK, EXIT_USAGE, exit_code
 from batchsense.cli.commands import COMMANDS
-from batchsense.cli.console import invocation, verbosity
+from batchsense.cli.console import verbosity
 from batchsense.errors import BatchsenseError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
@@ -122,7 +122,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    invocation.words = tuple(words)
     try:
         code = app(_flags_first(words), standalone_mode=False, prog_name="batchsense")
     except BatchsenseError as error:

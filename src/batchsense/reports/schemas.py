@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from batchsense.reports.envelope import Envelope, Model
+from batchsense.reports.results.correct import CorrectResult
+from batchsense.reports.results.demo import DemoResult
+from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.plan import PlanResult
+from batchsense.reports.results.verify import VerifyResult
 
 #: The result model of every command with ``--json``.
-RESULTS: dict[str, type[Model]] = {}
+RESULTS: dict[str, type[Model]] = {
+    "plan": PlanResult,
+    "verify": VerifyResult,
+    "diagnose": DiagnoseResult,
+    "correct": CorrectResult,
+    "demo": DemoResult,
+}
 
 
 def json_schema(command: str) -> dict[str, Any]:

@@ -1,1 +1,98 @@
 """Batches you choose: the batch size of a training run, measured, decided and explained."""
+
+from __future__ import annotations
+
+from batchsense.errors import MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as _error:
+    if _error.name != "torch":
+        raise
+    raise MissingExtraError("Training workloads", "training") from None
+
+from batchsense.training.available_memory import format_bytes, parse_bytes
+from batchsense.training.batch_size import (
+    BatchSizePlan,
+    Limits,
+    TradeOff,
+    knee_batch_size,
+    optimal_batch_size,
+    plan_batch_size,
+)
+from batchsense.training.charlm import charlm_workload
+from batchsense.training.checks import WorkloadCheck, check_workload, coupled_modules
+from batchsense.training.digits import digits_workload
+from batchsense.training.doubts import Doubt
+from batchsense.training.gradient_noise import (
+    NoiseReport,
+    PathNoise,
+    critical_batch_size_of_path,
+    measure_gradient_noise,
+    record_short_run,
+)
+from batchsense.training.learning_rate import (
+    LearningRate,
+    learning_rate_factor,
+    matching_learning_rate,
+    optimizer_family,
+    rescale,
+)
+from batchsense.training.memory import MemoryEnvelope, fit_memory_envelope
+from batchsense.training.memory_margin import MemoryLimit, memory_limit
+from batchsense.training.plan import TrainingPlan, plan_training
+from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
+from batchsense.training.target import BUILT_IN, load_target
+from batchsense.training.tolerance import (
+    GradientPilot,
+    ToleranceRung,
+    measure_pilot,
+    plan_tolerance,
+    tolerance_ladder,
+)
+from batchsense.training.workload import Workload, trainable
+
+__all__ = [
+    "BUILT_IN",
+    "BatchSizePlan",
+    "Doubt",
+    "GradientPilot",
+    "LearningRate",
+    "Limits",
+    "MemoryEnvelope",
+    "MemoryLimit",
+    "NoiseReport",
+    "PathNoise",
+    "StepTime",
+    "ToleranceRung",
+    "TradeOff",
+    "TrainingPlan",
+    "Workload",
+    "WorkloadCheck",
+    "charlm_workload",
+    "check_workload",
+    "coupled_modules",
+    "critical_batch_size_of_path",
+    "digits_workload",
+    "fit_memory_envelope",
+    "fit_step_time",
+    "format_bytes",
+    "knee_batch_size",
+    "learning_rate_factor",
+    "load_target",
+    "matching_learning_rate",
+    "measure_gradient_noise",
+    "measure_pilot",
+    "measure_step_time",
+    "memory_limit",
+    "optimal_batch_size",
+    "optimizer_family",
+    "parse_bytes",
+    "plan_batch_size",
+    "plan_tolerance",
+    "plan_training",
+    "record_short_run",
+    "rescale",
+    "tolerance_ladder",
+    "trainable",
+]

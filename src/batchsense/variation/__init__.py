@@ -29,7 +29,9 @@ from batchsense.variation.linear import (
     factor,
     residual_sum_of_squares,
 )
+from batchsense.variation.miss_rate import draws_to_certify, miss_rate
 from batchsense.variation.moments import Moments
+from batchsense.variation.pilot import PilotNoise, clipped_gram, gram_of, pilot_noise
 from batchsense.variation.sample_size import Rung, sample_size, without_replacement
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "LinearFit",
     "LinkedGroup",
     "Moments",
+    "PilotNoise",
     "RandomShares",
     "Relation",
     "Rung",
@@ -49,9 +52,14 @@ __all__ = [
     "TwoFactorShares",
     "VarianceComponents",
     "analyse",
+    "clipped_gram",
     "connected_components",
     "cramers_v",
+    "draws_to_certify",
     "factor",
+    "gram_of",
+    "miss_rate",
+    "pilot_noise",
     "residual_sum_of_squares",
     "sample_size",
     "two_factor_shares",

@@ -87,20 +87,22 @@ def test_variance_of_the_digits_gradient_falls_as_one_over_n(
 ) -> None:
     """N times the mean squared error is tr Σ, times (N - n)/(N - 1) without replacement.
 
-    Within four Monte-Carlo standard errors of 80 minibatches, and 35 % at most.
+    Within four Monte-Carlo standard errors, and 35 % at most: 80 minibatches, or 800 small ones,
+    whose errors have a longer tail.
     """
     workload, model, full, trace = digits
     total = len(workload.examples)
     rng = np.random.default_rng([size, draw is with_replacement])
     errors = []
-    for _ in range(80):
+    draws = 80 if size >= 64 else 800
+    for _ in range(draws):
         gradient = flat_gradient(workload, model, workload.minibatch(draw(rng, total, size)))
         errors.append((gradient.double() - full).square().sum().item())
     left = 1.0 if draw is with_replacement else (total - size) / (total - 1)
     ratio = size * np.array(errors) / (trace * left)
 
     deviation = abs(ratio.mean() - 1)
-    assert deviation < 4 * ratio.std(ddof=1) / np.sqrt(80)
+    assert deviation < 4 * ratio.std(ddof=1) / np.sqrt(draws)
     assert deviation < 0.35
 
 

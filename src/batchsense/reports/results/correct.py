@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from batchsense.reports.envelope import Model, Note
+from batchsense.reports.envelope import Envelope, Model, Note
 from batchsense.reports.results.shares import Entangled, entangled_fields, published
 
 if TYPE_CHECKING:
@@ -53,6 +53,22 @@ class CorrectResult(Model):
             orientation=found.table.orientation,
             notes=published(found.notes),
         )
+
+
+def provenance(found: Corrected, envelope: Envelope[CorrectResult]) -> dict[str, Any]:
+    """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
+    notes = [f"{note.code}: {note.message}" for note in [*envelope.notes, *published(found.notes)]]
+    return {
+        "batchsense_version": envelope.batchsense_version,
+        "method": found.method,
+        "batch": found.batch_labels,
+        "batch_levels": list(found.batch_levels),
+        "keep": [one.name for one in found.kept],
+        "rank_lost": found.rank_lost,
+        "unchanged_features": list(found.unchanged),
+        "inputs": [f"{file.path} sha256:{file.sha256}" for file in envelope.inputs],
+        "notes": notes,
+    }
 
 
 def _variation(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from batchsense.reports.envelope import Model
@@ -11,6 +12,10 @@ from batchsense.reports.results.shares import Entangled, ShareResult, entangled_
 
 if TYPE_CHECKING:
     from batchsense.experiments.diagnosis import Diagnosis, Share
+    from batchsense.experiments.tables.columns import Factor
+
+#: A design with more combinations of level and batch is not published cell by cell.
+_MOST_CELLS = 10_000
 
 
 class BatchResult(Model):
@@ -25,6 +30,10 @@ class KeptResult(Entangled):
     """A kept factor: what it explains, and how it goes with the batches."""
 
     share: ShareResult = Field(description="What it adds to the batches and the other factors.")
+    counts: dict[str, list[int]] | None = Field(
+        description="Specimens of each level in each batch, in the order of batch.levels; null "
+        "for a numeric factor, and where there are more than 10,000 combinations."
+    )
 
 
 class InteractionResult(Model):
@@ -71,7 +80,8 @@ class DiagnoseResult(Model):
             share = ShareResult.of_share(
                 one.share, f"nothing of {name} is left beside {batches.name}"
             )
-            kept.append(KeptResult(**fields, share=share))
+            factor = next(factor for factor in found.design.kept if factor.name == name)
+            kept.append(KeptResult(**fields, share=share, counts=_counts(factor, batches)))
         return cls(
             verdict=found.verdict,
             reason=found.reason,
@@ -93,6 +103,15 @@ class DiagnoseResult(Model):
             orientation=orientation,
             standardised=standardised,
         )
+
+
+def _counts(kept: Factor, batches: Factor) -> dict[str, list[int]] | None:
+    """Count the specimens of each level in each batch."""
+    shape = (len(kept.levels), len(batches.levels))
+    if kept.values is not None or shape[0] * shape[1] > _MOST_CELLS:
+        return None
+    cells = np.bincount(kept.codes * shape[1] + batches.codes, minlength=shape[0] * shape[1])
+    return dict(zip(kept.levels, cells.reshape(shape).tolist(), strict=True))
 
 
 def _partial(share: Share | None, columns: int, name: str) -> str | None:

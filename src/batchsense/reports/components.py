@@ -1,0 +1,78 @@
+"""The first two principal components, for pictures: the plane in which specimens differ most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+#: With more specimens and more features than this, only the most variable features are used.
+MOST_FEATURES = 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """Specimens in the plane of their first two principal components.
+
+    Attributes
+    ----------
+    coordinates : array of shape (specimens, 2)
+        In the unit of the observations.
+    explained : tuple of two floats
+        Part of the variance (of the used features) along each.
+    used, features : int
+        Features that were used, and complete features that there are.
+    """
+
+    coordinates: Floats
+    explained: tuple[float, float]
+    used: int
+    features: int
+
+
+def principal_plane(observations: npt.ArrayLike) -> Plane | None:
+    """Find the plane of largest variance.
+
+    Parameters
+    ----------
+    observations : array of shape (specimens, features)
+        Features with missing values are left out. Nothing is scaled.
+
+    Returns
+    -------
+    Plane or None
+        None where fewer than two directions vary.
+
+    Examples
+    --------
+    >>> plane = principal_plane([[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]])
+    >>> [round(part, 3) for part in plane.explained]
+    [0.8, 0.2]
+    """
+    values = np.asarray(observations, dtype=np.float64)
+    values = values[:, np.isfinite(values).all(axis=0)]
+    features = values.shape[1]
+    if min(values.shape) < 2:
+        return None
+    if min(values.shape) > MOST_FEATURES:
+        variances = values.var(axis=0)
+        values = values[:, np.sort(np.argsort(-variances, kind="stable")[:MOST_FEATURES])]
+    centred = values - values.mean(axis=0)
+    specimens, used = centred.shape
+    if specimens <= used:
+        sizes, vectors = np.linalg.eigh(centred @ centred.T)
+        coordinates = vectors[:, :-3:-1] * np.sqrt(np.maximum(sizes[:-3:-1], 0.0))
+    else:
+        sizes, vectors = np.linalg.eigh(centred.T @ centred)
+        coordinates = centred @ vectors[:, :-3:-1]
+    total = float(sizes.clip(min=0.0).sum())
+    if total == 0.0 or sizes[-2] <= 1e-12 * sizes[-1]:
+        return None
+    # The sign of a component is arbitrary; fix it, so that a picture repeats.
+    largest = np.abs(coordinates).argmax(axis=0)
+    coordinates = coordinates * np.sign(coordinates[largest, [0, 1]])
+    explained = (float(sizes[-1]) / total, float(sizes[-2]) / total)
+    return Plane(coordinates, explained, used, features)

@@ -1,0 +1,1 @@
+"""The story that ``batchsense demo`` tells on one real data set: one file per scene."""

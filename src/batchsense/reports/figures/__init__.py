@@ -1,0 +1,1 @@
+"""The figures: each takes ``ax=None``, draws one finding and returns the axes."""

@@ -1,0 +1,112 @@
+"""Figures made of small square images: handwritten digits, and differences of mean images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.reports.figures.style import INK, LETTERS, axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GAP = 0.12
+
+
+def draw_differences(
+    images: Sequence[npt.ArrayLike], names: Sequence[str], ax: Axes | None = None
+) -> Axes:
+    """Draw differences side by side on one scale: orange more, purple less, white none.
+
+    Parameters
+    ----------
+    images : sequence of arrays of shape (pixels, pixels)
+        The differences; all the same shape.
+    names : sequence of str
+        One name below each image.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes; image k begins at x = k (1 + gap) times its width.
+    """
+    squares = [np.asarray(image, dtype=float) for image in images]
+    pixels = len(squares[0])
+    step = pixels * (1 + _GAP)
+    ax = axes(ax, width=6.1, height=1.95)
+    largest = max(float(np.abs(square).max()) for square in squares)
+    for k, (square, name) in enumerate(zip(squares, names, strict=True)):
+        _draw(ax, square, k * step, 0.0, "PuOr_r", (-largest, largest))
+        _write(ax, k * step + pixels / 2, pixels * 1.08, name, ha="center", va="top")
+    _finish(ax, step * len(squares) - _GAP * pixels, pixels * 1.42)
+    return ax
+
+
+def draw_digits(
+    rows: Sequence[Sequence[npt.ArrayLike]], names: Sequence[str], ax: Axes | None = None
+) -> Axes:
+    """Draw handwritten digits as ink on paper, one line per form.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of arrays of shape (pixels, pixels)
+        Grey values from 0 (paper) upwards; each inner sequence is a line.
+    names : sequence of str
+        One name for each line.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes.
+    """
+    pixels = len(np.asarray(rows[0][0]))
+    step = pixels * (1 + _GAP)
+    ax = axes(ax, width=6.1, height=0.25 + 0.55 * len(rows))
+    darkest = max(float(np.asarray(image).max()) for row in rows for image in row)
+    for line, (row, name) in enumerate(zip(rows, names, strict=True)):
+        for place, image in enumerate(row):
+            square = np.asarray(image, dtype=float)
+            _draw(ax, square, place * step, line * step, "Greys", (0.0, darkest))
+        _write(ax, -2.0, line * step + pixels / 2, name, ha="right", va="center")
+    _finish(ax, step * len(rows[0]) - _GAP * pixels, step * len(rows))
+    return ax
+
+
+def _draw(
+    ax: Axes,
+    square: npt.NDArray[np.float64],
+    left: float,
+    top: float,
+    colours: str,
+    ends: tuple[float, float],
+) -> None:
+    """Put one image at a place, each pixel one unit wide."""
+    pixels = len(square)
+    ax.imshow(
+        square,
+        cmap=colours,
+        vmin=ends[0],
+        vmax=ends[1],
+        extent=(left, left + pixels, top + pixels, top),
+        interpolation="none",  # pixels stay pixels at any size
+    )
+
+
+def _write(ax: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:
+    """Write beside an image."""
+    ax.text(x, y, text, ha=ha, va=va, color=INK, fontsize=LETTERS)
+
+
+def _finish(ax: Axes, right: float, bottom: float) -> None:
+    """Show all images and nothing else."""
+    ax.set_xlim(-0.2, right + 0.2)
+    ax.set_ylim(bottom, -0.2)
+    ax.set_aspect("equal")
+    ax.axis("off")

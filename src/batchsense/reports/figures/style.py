@@ -1,0 +1,182 @@
+"""How figures look: colours everyone can tell apart, always with a second sign beside colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: The colour of letters and axes; a page replaces it by its own text colour.
+INK = "#1a1d21"
+#: Faint lines, readable on white and on dark ground.
+FAINT = "#8a9099"
+
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+)
+#: The colours of Okabe and Ito (2008), without black and yellow, which vanish on some ground.
+COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+#: Marker shapes: with six colours and seven shapes 42 groups differ in at least one.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+#: Size of letters in points.
+LETTERS = 11.5
+#: Points between axes with tick labels and a name, and the legend below them.
+BELOW = 38.0
+_FINE_STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A colour and a marker shape that stand for one group."""
+
+    colour: str
+    marker: str
+
+
+def sign(index: int) -> Sign:
+    """Give the sign of the group with this number.
+
+    Examples
+    --------
+    >>> sign(0)
+    Sign(colour='#0072B2', marker='o')
+    >>> len({sign(k) for k in range(42)})
+    42
+    """
+    return Sign(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+
+
+def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axes:
+    """Give the axes to draw on, dressed in the house style.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; a new figure by default.
+    width, height : float
+        Size of a new figure in inches; a page scales it.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes.
+
+    Examples
+    --------
+    >>> axes().get_figure().get_size_inches().tolist()
+    [6.1, 3.7]
+    """
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(width, height), layout="constrained").subplots()
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in {"left", "bottom"})
+        spine.set_color(INK)
+        spine.set_linewidth(0.8)
+    ax.tick_params(colors=INK, labelsize=LETTERS, length=3.5, width=0.8, which="major")
+    ax.tick_params(colors=INK, labelsize=LETTERS, length=2, width=0.6, which="minor")
+    ax.grid(True, color=FAINT, alpha=0.28, linewidth=0.7)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Give the figure that holds the axes, whatever stands between."""
+    from matplotlib.figure import Figure
+
+    figure = ax.figure
+    while not isinstance(figure, Figure):
+        figure = figure.figure
+    return figure
+
+
+def lettered(name: str, most: int = 28) -> str:
+    """Make a name from the user's data fit to be drawn as it is.
+
+    Dollar signs would start a formula and a leading underscore would hide the name from a legend.
+    A name with more letters than ``most`` is cut; the table of the figure has it whole.
+
+    Examples
+    --------
+    >>> lettered("cost in $"), lettered("a" * 40, most=10)
+    ('cost in \\\\$', 'aaaaaaaaa…')
+    """
+    cut = name if len(name) <= most else name[: most - 1] + "…"
+    shown = cut.replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
+
+
+def label(ax: Axes, x: str = "", y: str = "") -> None:
+    """Name the axes, units included."""
+    ax.set_xlabel(lettered(x, 80), color=INK, fontsize=LETTERS)
+    ax.set_ylabel(lettered(y, 60), color=INK, fontsize=LETTERS)
+
+
+def legend(
+    ax: Axes,
+    columns: int = 1,
+    below: float | None = None,
+    title: str = "",
+    marks: float = 1.0,
+) -> None:
+    """Add the legend: inside where there is room, or so many points below the axes, in columns.
+
+    ``marks`` enlarges the marks, where those of the figure are too small to be told apart.
+    """
+    if below is not None:
+        from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+        # Below by points, not by parts of the axes: low axes need the same room for their labels;
+        # centred in the figure, because long names of rows leave narrow axes.
+        figure = figure_of(ax)
+        shift = ScaledTranslation(0, -below / 72, figure.dpi_scale_trans)
+        place: dict[str, Any] = {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, 0.0),
+            "bbox_transform": blended_transform_factory(figure.transFigure, ax.transAxes + shift),
+        }
+    else:
+        place = {"loc": "best"}
+    drawn = ax.legend(
+        ncols=columns,
+        fontsize=LETTERS,
+        labelcolor=INK,
+        frameon=False,
+        markerscale=marks,
+        title=lettered(title) or None,
+        handletextpad=0.5,
+        columnspacing=1.1,
+        borderaxespad=0.3,
+        **place,
+    )
+    if title:
+        drawn.get_title().set(color=INK, fontsize=LETTERS)
+
+
+def plain_log(ax: Axes, x: bool = False, y: bool = False) -> None:
+    """Make axes logarithmic, with plain numbers (1,000, 0.01) instead of powers of ten.
+
+    Powers are drawn glyph by glyph, so that they could be neither searched nor read aloud.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for wanted, axis, scale in ((x, ax.xaxis, ax.set_xscale), (y, ax.yaxis, ax.set_yscale)):
+        if not wanted:
+            continue
+        scale("log")
+        low, high = sorted(axis.get_view_interval())
+        reach = high / max(low, 1e-300)
+        subs = (1.0,) if reach > 30 else (1.0, 2.0, 5.0) if reach > 5 else _FINE_STEPS
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,120 @@
+"""Figure: what a batch size costs in time and in examples, and where the advised one lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from batchsense.reports.figures.style import (
+    BELOW,
+    BLUE,
+    FAINT,
+    INK,
+    LETTERS,
+    VERMILLION,
+    axes,
+    figure_of,
+    label,
+    legend,
+    plain_log,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One batch size and its price.
+
+    Attributes
+    ----------
+    batch_size : int
+        Examples.
+    time, examples : float
+        Training time and examples spent, each relative to the least possible.
+    time_ends : pair of float or None
+        The interval of the time; None where it has no end.
+    """
+
+    batch_size: int
+    time: float
+    examples: float
+    time_ends: tuple[float, float] | None = None
+
+
+def draw_tradeoff(choices: Sequence[Choice], advised: int, ax: Axes | None = None) -> Axes:
+    """Draw training time against examples spent, one point per batch size.
+
+    Parameters
+    ----------
+    choices : sequence of Choice
+        Ascending by batch size.
+    advised : int
+        The advised batch size; its point is stressed if it is among the choices.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes.
+    """
+    ax = axes(ax)
+    x = np.array([choice.examples for choice in choices])
+    y = np.array([choice.time for choice in choices])
+    ax.plot(x, y, "-o", color=BLUE, markersize=4.5, linewidth=1.3, label="batch size", zorder=2)
+    whiskers = [(c.examples, *c.time_ends) for c in choices if c.time_ends is not None]
+    if whiskers:
+        ax.vlines(
+            *zip(*whiskers, strict=True),
+            color=FAINT,
+            linewidth=1.4,
+            zorder=1,
+            label="95 % interval",
+        )
+    for choice in choices:
+        if choice.batch_size == advised:
+            ax.plot(
+                [choice.examples],
+                [choice.time],
+                "D",
+                color=VERMILLION,
+                markersize=9,
+                label=f"advised: {advised:,}",
+                zorder=3,
+            )
+    ax.margins(x=0.09, y=0.1)
+    plain_log(ax, x=True, y=True)
+    _name_points(ax, choices, advised)
+    label(ax, "examples spent (times the fewest possible)", "training time (times the least)")
+    legend(ax, columns=3, below=BELOW)
+    return ax
+
+
+def _name_points(ax: Axes, choices: Sequence[Choice], advised: int) -> None:
+    """Write the batch size beside points, as far as the names do not touch each other."""
+    figure = figure_of(ax)
+    figure.draw_without_rendering()
+    places = ax.transData.transform([(c.examples, c.time) for c in choices]) * 72 / figure.dpi
+    taken: list[tuple[float, float]] = []
+    for k, (choice, (x, y)) in enumerate(zip(choices, places, strict=True)):
+        if choice.batch_size == advised:
+            continue  # the legend names it
+        if any(abs(x - a) <= 34 and abs(y - b) <= 15 for a, b in taken):
+            continue
+        taken.append((x, y))
+        # Where the curve rises, to the left of it; where it falls, to the right.
+        rising = places[min(k + 1, len(places) - 1), 1] > places[max(k - 1, 0), 1]
+        ax.annotate(
+            f"{choice.batch_size:,}",
+            (choice.examples, choice.time),
+            xytext=(-6, 5) if rising else (7, 4),
+            textcoords="offset points",
+            ha="right" if rising else "left",
+            color=INK,
+            fontsize=LETTERS - 1,
+        )

@@ -1,0 +1,203 @@
+"""The HTML reports: one function per command, each giving a single self-contained page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchsense.reports.envelope import Envelope
+from batchsense.reports.page import render, write_report
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Corrected, Diagnosis, Table
+    from batchsense.reports.results.correct import CorrectResult
+    from batchsense.reports.results.demo import DemoResult
+    from batchsense.reports.results.diagnose import DiagnoseResult
+    from batchsense.reports.results.plan import PlanResult
+    from batchsense.reports.results.verify import VerifyResult
+
+__all__ = [
+    "correct_report",
+    "demo_report",
+    "diagnose_report",
+    "plan_report",
+    "verify_report",
+    "write_report",
+]
+
+
+def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None) -> str:
+    """Write the report of a plan.
+
+    Parameters
+    ----------
+    envelope : Envelope of PlanResult
+        The answer; the page carries it unchanged.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.plan import plan_pictures
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    pictures = plan_pictures(envelope.result)
+    return render("plan.html.j2", envelope, command_line, pictures=pictures)
+
+
+def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = None) -> str:
+    """Write the report of a checked plan.
+
+    Parameters
+    ----------
+    envelope : Envelope of VerifyResult
+        The answer; the page carries it unchanged.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.verify import sweep_picture
+    from batchsense.reports.text.verify import verdict_sentence
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    return render(
+        "verify.html.j2",
+        envelope,
+        command_line,
+        sentence=verdict_sentence(envelope.result),
+        sweep=sweep_picture(envelope.result),
+    )
+
+
+def diagnose_report(
+    envelope: Envelope[DiagnoseResult],
+    found: Diagnosis | None = None,
+    table: Table | None = None,
+    command_line: str | None = None,
+) -> str:
+    """Write the report of a diagnosis.
+
+    Parameters
+    ----------
+    envelope : Envelope of DiagnoseResult
+        The answer; the page carries it unchanged.
+    found : Diagnosis, optional
+        What the answer was made of.
+    table : Table, optional
+        What was diagnosed. With both, the page shows the specimens in a plane.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.diagnose import (
+        design_pictures,
+        plane_pictures,
+        share_picture,
+    )
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    return render(
+        "diagnose.html.j2",
+        envelope,
+        command_line,
+        shares=share_picture(envelope.result),
+        designs=design_pictures(envelope.result),
+        planes=[] if found is None or table is None else plane_pictures(found, table),
+    )
+
+
+def correct_report(
+    envelope: Envelope[CorrectResult],
+    corrected: Corrected | None = None,
+    command_line: str | None = None,
+) -> str:
+    """Write the report of a correction.
+
+    Parameters
+    ----------
+    envelope : Envelope of CorrectResult
+        The answer; the page carries it unchanged.
+    corrected : Corrected, optional
+        What the answer was made of: adds pictures of the specimens before and after.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.correct import before_and_after
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    planes = [] if corrected is None else before_and_after(corrected)
+    return render("correct.html.j2", envelope, command_line, planes=planes)
+
+
+def demo_report(envelope: Envelope[DemoResult], command_line: str | None = None) -> str:
+    """Write the report of the demo.
+
+    Parameters
+    ----------
+    envelope : Envelope of DemoResult
+        The answer; the page carries it unchanged.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.demo import demo_pictures
+    from batchsense.reports.text.demo import INTRODUCTION, scenes
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    return render(
+        "demo.html.j2",
+        envelope,
+        command_line,
+        introduction=INTRODUCTION,
+        scenes=scenes(envelope.result),
+        pictures=demo_pictures(envelope.result),
+    )

@@ -1,0 +1,244 @@
+"""The engine of the reports: one self-contained page from a template, figures and the numbers.
+
+A page needs no network, no script and no other file. The numbers it shows are those of the
+``--json`` document, which it carries whole, so that a program can read the report as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchsense.errors import DataError
+from batchsense.reports import wording
+from batchsense.reports.envelope import Envelope
+from batchsense.reports.figures.style import figure_of
+from batchsense.reports.svg import inline_svg
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from matplotlib.axes import Axes
+
+#: The largest page that is written, in bytes.
+LARGEST_PAGE = 1_500_000
+#: The element of the page that holds the ``--json`` document.
+NUMBERS_ID = "batchsense-numbers"
+
+_NAMED_VERSIONS = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "anndata", "matplotlib")
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """The numbers of a figure.
+
+    Attributes
+    ----------
+    caption : str
+        What the numbers are.
+    columns : sequence of (str, str)
+        Heading, and "n" for a column of numbers or "" for one of words.
+    rows : sequence of sequences of str
+        The cells; the first of each row is its name.
+    folded : bool
+        Whether it is shown only when the reader opens it.
+    """
+
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of a page: the drawing, what it shows and what it says.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the page; prefix of the ids inside the drawing.
+    title : str
+        What is shown, in a few words.
+    finding : str
+        What the figure says, in one or two sentences; also its text alternative.
+    svg : str
+        The drawing as an ``<svg>`` element.
+    table : DataTable, optional
+        Its numbers, shown below it; left out where the page has them in its own words.
+    """
+
+    name: str
+    title: str
+    finding: str
+    svg: str
+    table: DataTable | None = None
+
+    @classmethod
+    def of(
+        cls, ax: Axes, name: str, title: str, finding: str, table: DataTable | None = None
+    ) -> Picture:
+        """Write the figure that holds the axes."""
+        figure = figure_of(ax)
+        return cls(name, title, finding, inline_svg(figure, name, title, finding), table)
+
+
+def render(
+    template: str, envelope: Envelope[Any], command_line: str | None = None, **context: Any
+) -> str:
+    """Render one self-contained page.
+
+    Parameters
+    ----------
+    template : str
+        Name of a template in ``reports/templates``.
+    envelope : Envelope
+        The answer; the page carries it unchanged as JSON.
+    command_line : str, optional
+        The words that produced the answer, to be repeated by the reader.
+    **context
+        What else the template shows, above all its pictures.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the page is larger than :data:`LARGEST_PAGE`: a figure drew raw rows.
+    """
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            envelope=envelope,
+            result=envelope.result,
+            numbers_id=NUMBERS_ID,
+            numbers=embeddable(envelope.to_json()),
+            versions=versions(),
+            command_line=command_line or f"batchsense {envelope.command}",
+            **context,
+        )
+    )
+    if (length := len(text.encode())) > LARGEST_PAGE:
+        raise ValueError(f"the page has {length:,} bytes; at most {LARGEST_PAGE:,} are allowed")
+    return text
+
+
+def embeddable(document: str) -> str:
+    r"""Write JSON so that it can stand inside a script element and still mean the same.
+
+    Examples
+    --------
+    >>> embeddable('["</script>"]')
+    '["\\u003c/script>"]'
+    """
+    return document.replace("<", "\\u003c")
+
+
+def versions(names: Sequence[str] = _NAMED_VERSIONS) -> dict[str, str]:
+    """Give the versions of Python and of the packages that computed, without importing them.
+
+    Examples
+    --------
+    >>> sorted(versions(["numpy", "no-such-package"]))
+    ['numpy', 'python']
+    """
+    import platform
+
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_report(path: str | Path, html: str, force: bool = False) -> None:
+    """Write a page in one piece; what stood there is replaced only with ``force``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write.
+    html : str
+        The page.
+    force : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    DataError
+        If the file exists and ``force`` is not given, or it cannot be written.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise DataError("the folder does not exist; create it first", where=str(target.parent))
+    if target.exists() and not force:
+        raise DataError(
+            "the file exists; give another name or --force to replace it", where=str(target)
+        )
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(html, encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(target)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|B|kB|MB|GB)(?![\w]))")
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def _unbroken(value: object) -> object:
+    """Keep a number and its unit on one line; leave finished markup alone."""
+    from markupsafe import Markup
+
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _UNIT.sub("\N{NO-BREAK SPACE}", value)
+    return value
+
+
+def _with_code(text: str) -> str:
+    """Set what stands between backticks as code, everything else as text."""
+    from markupsafe import Markup, escape
+
+    unbroken = _UNIT.sub("\N{NO-BREAK SPACE}", text)
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(unbroken))))
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Make the template engine: escaping on, an unknown name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("batchsense.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_unbroken,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=wording.number,
+        percent=wording.percent,
+        ratio=wording.ratio,
+        seconds=wording.seconds,
+        size=wording.size,
+        with_interval=wording.with_interval,
+        estimate=wording.estimate,
+        with_code=_with_code,
+    )
+    environment.globals["span"] = wording.span
+    return environment

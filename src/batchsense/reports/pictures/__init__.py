@@ -1,0 +1,1 @@
+"""Which figures each report shows, and what each of them says."""

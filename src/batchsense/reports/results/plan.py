@@ -1,0 +1,264 @@
+"""What ``batchsense plan --json`` prints: a batch size, why, and how sure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from batchsense.reports.envelope import Estimate, Model, Note, ResolvedEstimate, finite
+
+if TYPE_CHECKING:
+    from batchsense.training import LearningRate, TrainingPlan
+
+
+class StepTimeResult(Model):
+    """Time of a training step on this machine: c0 + c1 · batch size."""
+
+    c0_seconds: float = Field(description="Fixed part of a step, in seconds.")
+    c1_seconds_per_example: float = Field(description="Seconds for each further example.")
+    fixed: Estimate = Field(description="c0 with its interval, in seconds.")
+    per_example: Estimate = Field(description="c1 with its interval, in seconds per example.")
+    overhead_batch_size: Estimate = Field(
+        description="c0/c1 in examples: where the fixed part equals the part per example."
+    )
+    batch_sizes: list[int] = Field(description="The sizes that were timed.")
+    typical_seconds: list[float] = Field(
+        description="Time of a step at each: lower quartile of the readings."
+    )
+    misfit: float = Field(description="Largest relative distance of these from the line.")
+    rounds: int = Field(description="Readings of each size.")
+    fetch_share: float = Field(description="Part of a step spent on reading and collating.")
+
+
+class MemoryResult(Model):
+    """Peak memory of a training step."""
+
+    peak_bytes: int | None = Field(
+        description="Most bytes alive at once in a step at the advised batch size: weights, "
+        "gradients, optimizer state, minibatch and activations, without the interpreter."
+    )
+    max_batch_size: int | None = Field(description="Most examples that fit, with margin.")
+    bytes_per_example: float | None = Field(description="What one more example costs at the peak.")
+    usable_bytes: int | None = Field(description="Bytes a step may take, margin taken off.")
+    source: str | None = Field(description="Where the limit comes from.")
+    checked_batch_size: int | None = Field(
+        description="A size, larger than those extrapolated from, at which a real step was traced."
+    )
+    checked_error: float | None = Field(
+        description="Measured over predicted peak there, minus one."
+    )
+    reason: str | None = Field(default=None, description="Why something is null.")
+
+
+class RunResult(Model):
+    """The short training run behind the critical batch size."""
+
+    batch_size: int = Field(description="Examples per step of the run.")
+    steps: int
+    initial_loss: float = Field(description="Mean loss over the first tenth of the run.")
+    final_loss: float = Field(description="Mean loss over the last tenth of the run.")
+
+
+class NoiseResult(Model):
+    """Gradient noise at the weights where the short run ended."""
+
+    noise_scale: ResolvedEstimate = Field(
+        description="trace_covariance over squared_gradient_norm, in examples."
+    )
+    trace_covariance: Estimate = Field(description="Variance of the gradient of one example.")
+    squared_gradient_norm: Estimate = Field(
+        description="Squared length of the mean gradient, without bias; may be negative."
+    )
+    examples_used: int
+    examples_needed: int = Field(description="About how many more would resolve the noise scale.")
+
+
+class LearningRateResult(Model):
+    """How the learning rate follows the batch size."""
+
+    rule: Literal["linear", "saturating", "square_root", "unchanged"]
+    validity: str = Field(description="What the rule assumes.")
+    factor: float = Field(description="New over old learning rate.")
+    from_batch_size: int = Field(description="The size that today's learning rate belongs to.")
+    to_batch_size: int
+    beta2: float | None = Field(description="Adam's second decay rate, where it changes.")
+    epsilon: float | None = Field(description="Adam's ε, where it changes.")
+    weight_decay: float | None = Field(description="AdamW's weight decay, where it changes.")
+
+
+class TradeOffResult(Model):
+    """One choice of batch size and what it costs."""
+
+    batch_size: int
+    relative_time: Estimate = Field(
+        description="Training time over the least that memory and data allow."
+    )
+    relative_examples: Estimate = Field(description="Examples spent over the fewest possible.")
+    relative_steps: Estimate = Field(description="Steps over the fewest possible.")
+    efficient: bool = Field(description="False where a smaller size is both faster and cheaper.")
+
+
+class RungResult(Model):
+    """A guarantee and the least batch size that keeps it."""
+
+    guarantee: Literal["mean_square", "calibrated", "chebyshev", "bounded", "verified"]
+    batch_size: int | None = Field(description="Null where this guarantee cannot be given.")
+    assumes: str = Field(description="What has to be believed; or why there is no batch size.")
+    needed: str | None = Field(
+        default=None, description="What would make the guarantee possible, where it is not."
+    )
+
+
+class PlanResult(Model):
+    """The advised batch size, what decides it, what it is worth and what is unsure."""
+
+    target: str
+    batch_size: int = Field(description="The advice, in examples.")
+    optimum: Estimate = Field(description="The time-optimal size before limits and rounding.")
+    binding: Literal["noise", "overhead", "memory", "data", "maximum", "precision", "minimum"] = (
+        Field(description="What decides the advice.")
+    )
+    critical_batch_size: ResolvedEstimate = Field(
+        description="Where training takes twice the fewest steps and twice the fewest examples."
+    )
+    run: RunResult
+    noise: NoiseResult
+    step_time: StepTimeResult
+    memory: MemoryResult
+    learning_rate: float | None = Field(
+        description="For the advised size; null if the size of today's is unknown."
+    )
+    learning_rate_rule: LearningRateResult | None
+    pareto: list[TradeOffResult] = Field(description="Choices, ascending by batch size.")
+    cheapest: int = Field(description="The allowed size that spends the fewest examples.")
+    knee: int = Field(description="The size with the least product of time and examples.")
+    fastest: int = Field(description="The allowed size with the least training time.")
+    worst_excess: float = Field(
+        description="Most that the advice may lose against the best choice, as a part of the "
+        "training time, over all values in the intervals of noise and step time."
+    )
+    tolerance: list[RungResult] = Field(description="Empty unless a tolerance was asked for.")
+    batch_size_today: int | None
+    examples: int = Field(description="Examples in the data set.")
+    parameters: int = Field(description="Trained numbers in the model.")
+    optimizer: Literal["sgd", "adam", "other"]
+    doubts: list[Note] = Field(description="What the plan is unsure of.")
+
+    @classmethod
+    def of(cls, plan: TrainingPlan, target: str) -> PlanResult:
+        """Turn a :class:`~batchsense.training.TrainingPlan` into its JSON form."""
+        advice, path, noise, rate = plan.advice, plan.path, plan.noise, plan.learning_rate
+        return cls(
+            target=target,
+            batch_size=advice.batch_size,
+            optimum=Estimate.of(advice.optimum),
+            binding=advice.binding,
+            critical_batch_size=ResolvedEstimate.of(
+                path.critical_batch_size, resolved=path.resolved
+            ),
+            run=RunResult(
+                batch_size=path.batch_size,
+                steps=path.steps,
+                initial_loss=path.initial_loss,
+                final_loss=path.final_loss,
+            ),
+            noise=NoiseResult(
+                noise_scale=ResolvedEstimate.of(noise.noise_scale, resolved=noise.resolved),
+                trace_covariance=Estimate.of(noise.trace_covariance),
+                squared_gradient_norm=Estimate.of(noise.squared_gradient_norm),
+                examples_used=noise.examples_used,
+                examples_needed=noise.examples_needed,
+            ),
+            step_time=_step_time(plan),
+            memory=_memory(plan),
+            learning_rate=None if rate is None else rate.learning_rate,
+            learning_rate_rule=None if rate is None else _rule(rate),
+            pareto=[
+                TradeOffResult(
+                    batch_size=row.batch_size,
+                    relative_time=Estimate.of(row.relative_time),
+                    relative_examples=Estimate.of(row.relative_examples),
+                    relative_steps=Estimate.of(row.relative_steps),
+                    efficient=row.efficient,
+                )
+                for row in advice.table
+            ],
+            cheapest=advice.cheapest,
+            knee=advice.knee,
+            fastest=advice.fastest,
+            worst_excess=advice.worst_excess,
+            tolerance=[
+                RungResult(
+                    guarantee=r.guarantee,
+                    batch_size=r.batch_size,
+                    assumes=r.assumes,
+                    needed=r.needed,
+                )
+                for r in plan.tolerance
+            ],
+            batch_size_today=plan.batch_size_today,
+            examples=plan.check.examples,
+            parameters=plan.check.parameters,
+            optimizer=plan.family,
+            doubts=[Note(code=doubt.code, message=doubt.message) for doubt in plan.doubts],
+        )
+
+
+def _step_time(plan: TrainingPlan) -> StepTimeResult:
+    """Turn the step time into its JSON form."""
+    timed = plan.step_time
+    return StepTimeResult(
+        c0_seconds=timed.fixed.estimate,
+        c1_seconds_per_example=timed.per_example.estimate,
+        fixed=Estimate.of(timed.fixed),
+        per_example=Estimate.of(timed.per_example),
+        overhead_batch_size=Estimate.of(timed.overhead_batch_size),
+        batch_sizes=[int(size) for size in timed.batch_sizes],
+        typical_seconds=[float(time) for time in timed.typical],
+        misfit=timed.misfit,
+        rounds=timed.rounds,
+        fetch_share=timed.fetch_share,
+    )
+
+
+def _memory(plan: TrainingPlan) -> MemoryResult:
+    """Turn the memory limit into its JSON form."""
+    envelope, limit = plan.envelope, plan.memory
+    if envelope is None or limit is None:
+        reason = next((d.message for d in plan.doubts if d.code == "memory_unresolved"), None)
+        return MemoryResult(
+            peak_bytes=None,
+            max_batch_size=None,
+            bytes_per_example=None,
+            usable_bytes=None,
+            source=None,
+            checked_batch_size=None,
+            checked_error=None,
+            reason=reason,
+        )
+    size = plan.advice.batch_size
+    return MemoryResult(
+        peak_bytes=envelope.peak_bytes(size),
+        max_batch_size=limit.max_batch_size,
+        bytes_per_example=finite(envelope.bytes_per_example(size)),
+        usable_bytes=limit.usable_bytes,
+        source=limit.source,
+        checked_batch_size=envelope.checked_batch_size,
+        checked_error=envelope.checked_error,
+        reason=limit.source if limit.max_batch_size is None else None,
+    )
+
+
+def _rule(rate: LearningRate) -> LearningRateResult:
+    """Turn the learning rate rule into its JSON form."""
+    return LearningRateResult(
+        rule=rate.rule,
+        validity=rate.validity,
+        factor=rate.factor,
+        from_batch_size=rate.from_batch_size,
+        to_batch_size=rate.to_batch_size,
+        beta2=rate.beta2,
+        epsilon=rate.epsilon,
+        weight_decay=rate.weight_decay,
+    )

@@ -1,0 +1,48 @@
+"""How much gradients differ between examples, and what that says about the batch size."""
+
+from __future__ import annotations
+
+from batchsense.training.gradient_noise.estimators import (
+    NoiseMoments,
+    covariance_of_moments,
+    effective_directions,
+    moments_of_examples,
+    moments_of_micro_batches,
+)
+from batchsense.training.gradient_noise.fieller import Ratio, fieller_ratio
+from batchsense.training.gradient_noise.measure import (
+    measure_gradient_noise,
+    micro_batch_gradients,
+)
+from batchsense.training.gradient_noise.path import (
+    PathNoise,
+    PathRecords,
+    critical_batch_size_of_path,
+)
+from batchsense.training.gradient_noise.report import (
+    NoiseReport,
+    is_resolved,
+    noise_report,
+    pool_moments,
+)
+from batchsense.training.gradient_noise.short_run import record_short_run
+
+__all__ = [
+    "NoiseMoments",
+    "NoiseReport",
+    "PathNoise",
+    "PathRecords",
+    "Ratio",
+    "covariance_of_moments",
+    "critical_batch_size_of_path",
+    "effective_directions",
+    "fieller_ratio",
+    "is_resolved",
+    "measure_gradient_noise",
+    "micro_batch_gradients",
+    "moments_of_examples",
+    "moments_of_micro_batches",
+    "noise_report",
+    "pool_moments",
+    "record_short_run",
+]

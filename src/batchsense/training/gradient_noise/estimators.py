@@ -1,0 +1,252 @@
+"""Unbiased estimates of how much gradients differ, from examples or from micro-batches.
+
+Notation: gᵢ the gradient of example i, G their mean over the N examples there are, Σ their
+covariance (divided by N). All functions estimate τ = tr Σ and γ = |G|², and never clamp: a negative
+γ̂ says that too few examples were used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import UnresolvedError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseMoments:
+    """The two numbers from which every statement about gradient noise is made.
+
+    Attributes
+    ----------
+    trace_covariance : float
+        τ̂: total variance of one example's gradient, in units of gradient squared.
+    squared_gradient_norm : float
+        γ̂: squared length of the mean gradient; may be negative.
+    """
+
+    trace_covariance: float
+    squared_gradient_norm: float
+
+
+def moments_of_examples(
+    mean_squared_norm: float, squared_mean_norm: float, count: int, population: int | None = None
+) -> NoiseMoments:
+    r"""Estimate τ and γ from the gradients of single examples.
+
+    With Q = mean |gᵢ|² and A = |ḡ|² over n examples drawn with replacement
+
+    .. math:: \hat γ = (nA - Q)/(n-1), \qquad \hat τ = n(Q - A)/(n-1);
+
+    drawn without replacement from N, with U that γ̂: τ̂ = (N−1)/N·(Q−U), γ̂ = ((N−1)U + Q)/N.
+
+    Parameters
+    ----------
+    mean_squared_norm : float
+        Q.
+    squared_mean_norm : float
+        A.
+    count : int
+        n, at least 2.
+    population : int, optional
+        N, if the examples were drawn without replacement from as many; n = N is exact.
+
+    Returns
+    -------
+    NoiseMoments
+        τ̂ and γ̂.
+
+    Raises
+    ------
+    UnresolvedError
+        One example only.
+
+    References
+    ----------
+    McCandlish et al. (2018), "An empirical model of large-batch training", appendix A.
+
+    Examples
+    --------
+    Two examples, with gradients 1 and 3, that are all there are: mean 2, variance 1.
+
+    >>> moments_of_examples(5.0, 4.0, 2, population=2)
+    NoiseMoments(trace_covariance=1.0, squared_gradient_norm=4.0)
+    """
+    if count < 2:
+        raise UnresolvedError("one example says nothing about differences", "2 or more examples")
+    q, a, n = mean_squared_norm, squared_mean_norm, count
+    gamma = (n * a - q) / (n - 1)
+    if population is None:
+        return NoiseMoments(n * (q - a) / (n - 1), gamma)
+    total = population
+    return NoiseMoments((total - 1) / total * (q - gamma), ((total - 1) * gamma + q) / total)
+
+
+def moments_of_micro_batches(
+    gram: npt.ArrayLike, sizes: npt.ArrayLike, population: int | None = None
+) -> NoiseMoments:
+    r"""Estimate τ and γ from the mean gradients of K micro-batches.
+
+    With ḡ the mean over all n examples,
+
+    .. math:: \hat τ = \sum_k n_k |g_k - \bar g|^2 / (K-1), \qquad \hat γ = |\bar g|^2 - \hat τ/n;
+
+    without replacement from N: τ̂·(N−1)/N and γ̂ = |ḡ|² − τ̂(N−n)/(n(N−1)).
+
+    Parameters
+    ----------
+    gram : array of shape (K, K)
+        Inner products of the mean gradients.
+    sizes : array of shape (K,)
+        Examples in each micro-batch.
+    population : int, optional
+        N, if no example was drawn twice.
+
+    Returns
+    -------
+    NoiseMoments
+        τ̂ and γ̂.
+
+    Raises
+    ------
+    UnresolvedError
+        One micro-batch only.
+
+    Examples
+    --------
+    >>> moments_of_micro_batches([[1.0, 3.0], [3.0, 9.0]], [1, 1])
+    NoiseMoments(trace_covariance=2.0, squared_gradient_norm=3.0)
+    """
+    products, counts = _checked(gram, sizes)
+    n = float(counts.sum())
+    mean = _squared_mean(products, counts)
+    tau = float(counts @ np.diag(products) - n * mean) / (len(counts) - 1)
+    if population is None:
+        return NoiseMoments(tau, mean - tau / n)
+    tau *= (population - 1) / population
+    return NoiseMoments(tau, mean - tau * (population - n) / (n * (population - 1)))
+
+
+def covariance_of_moments(
+    gram: npt.ArrayLike, sizes: npt.ArrayLike, population: int | None = None
+) -> Floats:
+    """Estimate the covariance of :func:`moments_of_micro_batches` by leaving one out at a time.
+
+    The jackknife over micro-batches. It errs on the safe side where noise dominates. Without
+    replacement, the part that the mean gradient contributes shrinks by 1 − n/N; what the random
+    split into micro-batches adds to τ̂ does not.
+
+    Parameters
+    ----------
+    gram, sizes, population
+        As for :func:`moments_of_micro_batches`; at least three micro-batches.
+
+    Returns
+    -------
+    array of shape (2, 2)
+        Covariance of (τ̂, γ̂), with K − 1 degrees of freedom.
+
+    Raises
+    ------
+    UnresolvedError
+        Fewer than three micro-batches.
+
+    References
+    ----------
+    Efron and Stein (1981), "The jackknife estimate of variance", Ann. Stat. 9.
+
+    Examples
+    --------
+    >>> covariance_of_moments(np.diag([1.0, 2.0, 3.0]), [4, 4, 4]).shape
+    (2, 2)
+    """
+    products, counts = _checked(gram, sizes)
+    groups = len(counts)
+    if groups < 3:
+        raise UnresolvedError("an interval needs three or more micro-batches", "more micro-batches")
+    n, own = counts.sum(), np.diag(products)
+    mean = _squared_mean(products, counts)
+    rest = n - counts
+    without = (n**2 * mean - 2 * counts * (products @ counts) + counts**2 * own) / rest**2
+    tau = (counts @ own - counts * own - rest * without) / (groups - 2)
+    gamma = without - tau / rest
+    covariance = (groups - 1) ** 2 / groups * np.cov(np.stack([tau, gamma]))
+    if population is not None:
+        left = max(0.0, 1 - n / population)
+        covariance = covariance * np.array([[1.0, left], [left, left]])
+    return np.asarray(covariance, dtype=np.float64)
+
+
+def effective_directions(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
+    r"""Estimate r = (tr Σ)² / tr Σ²: in how many directions the noise really points.
+
+    tr Σ² is estimated without bias from the products of different micro-batches, and held above
+    τ̂²/n, below which no sample of n can put it.
+
+    Parameters
+    ----------
+    gram, sizes
+        As for :func:`moments_of_micro_batches`; equal sizes, at least four micro-batches.
+
+    Returns
+    -------
+    float
+        r, at least 1.
+
+    Raises
+    ------
+    UnresolvedError
+        Fewer than four micro-batches.
+
+    References
+    ----------
+    Chen, Zhang and Zhong (2010), "Tests for high-dimensional covariance matrices", JASA 105.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = rng.standard_normal((64, 20))
+    >>> 15 < effective_directions(noise @ noise.T, np.ones(64)) < 25
+    True
+    """
+    products, counts = _checked(gram, sizes)
+    k = len(counts)
+    if k < 4:
+        raise UnresolvedError("the shape of the noise needs four or more micro-batches", "more")
+    off = products - np.diag(np.diag(products))
+    total, squares = off.sum(), float((off**2).sum())
+    chains = float((off.sum(axis=1) ** 2).sum()) - squares
+    pairs = k * (k - 1)
+    disjoint = total**2 - 2 * squares - 4 * chains
+    trace_square = (
+        squares / pairs - 2 * chains / (pairs * (k - 2)) + disjoint / (pairs * (k - 2) * (k - 3))
+    )
+    tau = moments_of_micro_batches(products, counts).trace_covariance
+    if tau <= 0:
+        return 1.0
+    in_one = tau / counts.mean()  # trace of the covariance of a micro-batch mean
+    return float(max(1.0, in_one**2 / max(trace_square, in_one**2 / counts.sum())))
+
+
+def _checked(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Give both as float64 arrays of matching shape, at least two micro-batches."""
+    products = np.asarray(gram, dtype=np.float64)
+    counts = np.asarray(sizes, dtype=np.float64)
+    if products.shape != (len(counts), len(counts)):
+        raise ValueError(f"gram has shape {products.shape} for {len(counts)} micro-batches")
+    if len(counts) < 2:
+        raise UnresolvedError(
+            "one micro-batch says nothing about differences",
+            "two or more micro-batches, or the norms of single examples",
+        )
+    return products, counts
+
+
+def _squared_mean(products: Floats, counts: Floats) -> float:
+    """Give |ḡ|², the mean weighted by size."""
+    weights = counts / counts.sum()
+    return float(weights @ products @ weights)

@@ -1,0 +1,203 @@
+"""What a measurement of gradient noise found, and whether it is enough to act on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from batchsense.errors import UnresolvedError
+from batchsense.training.gradient_noise.estimators import NoiseMoments
+from batchsense.training.gradient_noise.fieller import Branch, fieller_ratio
+from batchsense.variation.interval import Interval
+
+#: An interval whose ends differ by more than this factor is not resolved.
+RESOLVED_RATIO = 4.0
+#: Independent groups below which an interval is not trusted.
+LEAST_GROUPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseReport:
+    """Gradient noise at one set of weights.
+
+    Attributes
+    ----------
+    noise_scale : Interval
+        B_simple = τ/γ, in examples: the batch size at which the noise of the mean gradient is as
+        long as the gradient itself. The estimate is infinite where γ̂ ≤ 0.
+    trace_covariance : Interval
+        τ = tr Σ, in units of gradient squared.
+    squared_gradient_norm : Interval
+        γ = |G|²; the estimate is unbiased and may be negative.
+    branch : str
+        Which ends of the noise scale the data set; see
+        :data:`batchsense.training.gradient_noise.fieller.Branch`.
+    examples_used : int
+        Gradients that were averaged.
+    examples_needed : int
+        About how many more would resolve the noise scale; 0 when it is resolved.
+    needed_at_least : bool
+        Whether ``examples_needed`` is only a lower bound.
+    """
+
+    noise_scale: Interval
+    trace_covariance: Interval
+    squared_gradient_norm: Interval
+    branch: Branch
+    examples_used: int
+    examples_needed: int
+    needed_at_least: bool
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the ends of the noise scale are within a factor of four."""
+        return is_resolved(self.noise_scale)
+
+    def require_resolved(self) -> Interval:
+        """Give the noise scale, or raise with what is missing.
+
+        Raises
+        ------
+        UnresolvedError
+            The interval is too wide; carries the examples still needed.
+        """
+        if not self.resolved:
+            low, high = self.noise_scale.low, self.noise_scale.high
+            raise UnresolvedError(
+                f"the noise scale lies between {low:.3g} and {high:.3g} examples", self.needed
+            )
+        return self.noise_scale
+
+    @property
+    def needed(self) -> str:
+        """What would resolve the noise scale, in words."""
+        amount = "at least" if self.needed_at_least else "about"
+        return f"{amount} {self.examples_needed:,} more examples"
+
+
+def is_resolved(interval: Interval, ratio: float = RESOLVED_RATIO) -> bool:
+    """Whether an interval is narrow enough to act on: bounded, its ends within a factor.
+
+    Examples
+    --------
+    >>> is_resolved(Interval(10, 6, 20)), is_resolved(Interval(10, 6, float("inf")))
+    (True, False)
+    """
+    return interval.bounded and interval.ratio <= ratio
+
+
+def noise_report(
+    moments: NoiseMoments,
+    covariance: npt.ArrayLike,
+    degrees: float,
+    examples_used: int,
+    population: int | None = None,
+    level: float = 0.95,
+) -> NoiseReport:
+    r"""Turn estimates and their covariance into a report.
+
+    Examples still needed: with t the Student quantile and s the standard error of γ̂, halving
+    γ̂'s relative error to one half takes :math:`n[(t s / 0.5\hat γ)^2 - 1]` more; where γ̂ ≤ ts,
+    γ̂ + ts takes its place and the number is a lower bound.
+
+    Parameters
+    ----------
+    moments : NoiseMoments
+        τ̂ and γ̂.
+    covariance : array of shape (2, 2)
+        Their covariance.
+    degrees : float
+        Degrees of freedom of the covariance.
+    examples_used : int
+        Examples behind the estimates.
+    population : int, optional
+        Examples there are, if none was drawn twice: no more can be asked for.
+    level : float
+        Confidence level of the three intervals.
+
+    Returns
+    -------
+    NoiseReport
+        With intervals.
+
+    Examples
+    --------
+    >>> report = noise_report(NoiseMoments(50.0, 1.0), np.diag([9.0, 0.04]), 31, 1024)
+    >>> report.noise_scale.estimate, report.resolved, report.examples_needed
+    (50.0, True, 0)
+    """
+    v = np.asarray(covariance, dtype=np.float64)
+    tau, gamma = moments.trace_covariance, moments.squared_gradient_norm
+    ratio = fieller_ratio(tau, gamma, v, degrees, level)
+    t = float(stdtrit(degrees, 0.5 + level / 2))
+    tau_error, gamma_error = (t * math.sqrt(v[k, k]) for k in (0, 1))
+    needed, at_least = 0, False
+    if not is_resolved(ratio.interval):
+        needed, at_least = _examples_needed(gamma, gamma_error, examples_used, population)
+    return NoiseReport(
+        noise_scale=ratio.interval,
+        trace_covariance=Interval(tau, max(tau - tau_error, 0.0), tau + tau_error, level),
+        squared_gradient_norm=Interval(gamma, gamma - gamma_error, gamma + gamma_error, level),
+        branch=ratio.branch,
+        examples_used=examples_used,
+        examples_needed=needed,
+        needed_at_least=at_least,
+    )
+
+
+def _examples_needed(
+    gamma: float, error: float, used: int, population: int | None
+) -> tuple[int, bool]:
+    """Estimate how many more examples bring the error of γ̂ down to half of γ̂."""
+    at_least = gamma <= error
+    reference = gamma + error if at_least else gamma
+    more = math.ceil(used * max((error / (0.5 * reference)) ** 2 - 1, 0.0)) if reference > 0 else 0
+    more = max(more, used)
+    if population is not None and population - used < more:
+        return max(population - used, 0), False
+    return more, at_least
+
+
+def pool_moments(
+    trace_covariance: npt.ArrayLike, squared_gradient_norm: npt.ArrayLike
+) -> tuple[NoiseMoments, npt.NDArray[np.float64]]:
+    """Average independent estimates and give the covariance of their means.
+
+    A ratio of means, never a mean of ratios: one γ̂ may be near zero or negative.
+
+    Parameters
+    ----------
+    trace_covariance, squared_gradient_norm : arrays of shape (groups,)
+        τ̂ⱼ and γ̂ⱼ of independent groups: disjoint micro-batches, workers, or blocks of steps.
+
+    Returns
+    -------
+    NoiseMoments
+        The means.
+    array of shape (2, 2)
+        Covariance of the two means, with groups − 1 degrees of freedom.
+
+    Raises
+    ------
+    UnresolvedError
+        Fewer than eight groups.
+
+    Examples
+    --------
+    >>> moments, covariance = pool_moments([1.0, 3.0] * 4, [1.0, 2.0] * 4)
+    >>> moments
+    NoiseMoments(trace_covariance=2.0, squared_gradient_norm=1.5)
+    """
+    pairs = np.stack([np.asarray(trace_covariance), np.asarray(squared_gradient_norm)])
+    pairs = pairs.astype(np.float64)
+    groups = pairs.shape[1]
+    if groups < LEAST_GROUPS:
+        raise UnresolvedError(
+            f"{groups} groups are too few for an interval", f"{LEAST_GROUPS} groups"
+        )
+    means = pairs.mean(axis=1)
+    return NoiseMoments(float(means[0]), float(means[1])), np.cov(pairs) / groups

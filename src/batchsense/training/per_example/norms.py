@@ -1,0 +1,136 @@
+"""The result: squared gradient norms of single examples, and of their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norms:
+    r"""Squared gradient norms of n examples, in float64.
+
+    With Q = ``mean_squared_norm`` and A = ``squared_mean_norm`` the unbiased estimates of noise and
+    signal are τ̂ = n(Q − A)/(n − 1) and γ̂ = (nA − Q)/(n − 1).
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        Names of the parameters that were measured. A shared one has the first of its names.
+    parts : array of shape (parameters, n)
+        What each parameter adds to :math:`|g_i|^2`.
+    mean_parts : array of shape (parameters,) or None
+        What each parameter adds to :math:`|\bar g|^2`. None if several passes were recorded
+        without ``accumulate=True``.
+    sizes : tuple of int
+        Examples in each recorded pass; they follow one another in ``values``.
+    pass_means : tuple of float
+        :math:`|\bar g|^2` of each pass.
+    covered : float
+        Share of the trained numbers whose norms come from the backward pass itself.
+    fallback : tuple of str
+        Parameters whose per-example gradients were formed one by one.
+    refused : mapping from name to str
+        Parameters left out, with the reason. Empty when ``values`` is complete.
+
+    Examples
+    --------
+    >>> norms = Norms(
+    ...     parameters=("0.weight", "0.bias"),
+    ...     parts=np.array([[3.0, 2.0], [1.0, 0.0]]),
+    ...     mean_parts=np.array([2.0, 0.25]),
+    ...     sizes=(2,),
+    ...     pass_means=(2.25,),
+    ...     covered=1.0,
+    ... )
+    >>> norms.values
+    array([4., 2.])
+    >>> norms.examples, norms.mean_squared_norm, norms.squared_mean_norm
+    (2, 3.0, 2.25)
+    >>> {name: round(share, 3) for name, share in norms.shares().items()}
+    {'0.weight': 0.833, '0.bias': 0.167}
+    >>> norms.layer_shares()
+    {'0': 1.0}
+    """
+
+    parameters: tuple[str, ...]
+    parts: Floats
+    mean_parts: Floats | None
+    sizes: tuple[int, ...]
+    pass_means: tuple[float, ...]
+    covered: float
+    fallback: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def examples(self) -> int:
+        """The number of examples, n."""
+        return int(self.parts.shape[1])
+
+    @property
+    def values(self) -> Floats:
+        r""":math:`|g_i|^2` over all measured parameters, of shape (n,)."""
+        return np.asarray(self.parts.sum(axis=0))
+
+    @property
+    def by_parameter(self) -> dict[str, Floats]:
+        """The parts of ``values``, each of shape (n,), by parameter name."""
+        return dict(zip(self.parameters, self.parts, strict=True))
+
+    @property
+    def mean_squared_norm(self) -> float:
+        """Q, the mean over the examples of their squared norms."""
+        return float(self.parts.sum()) / self.examples
+
+    @property
+    def squared_mean_norm(self) -> float:
+        """A, the squared norm of the mean gradient over all n examples.
+
+        Raises
+        ------
+        DataError
+            Several passes were recorded and their mean gradient was not kept.
+        """
+        return float(self._kept_mean().sum())
+
+    @property
+    def squared_mean_by_parameter(self) -> dict[str, float]:
+        """The parts of A by parameter name; raises as ``squared_mean_norm``."""
+        return dict(zip(self.parameters, self._kept_mean().tolist(), strict=True))
+
+    @property
+    def finite(self) -> bool:
+        """Whether no norm overflowed or is undefined; a scaled half-precision step may be."""
+        return bool(np.isfinite(self.parts).all() and np.isfinite(self.pass_means).all())
+
+    def shares(self) -> dict[str, float]:
+        """Give each parameter's share in Q; they add up to 1 (all 0 if every norm is 0)."""
+        means = self.parts.mean(axis=1)
+        total = means.sum()
+        shares = means / total if total else means
+        return dict(zip(self.parameters, shares.tolist(), strict=True))
+
+    def layer_shares(self) -> dict[str, float]:
+        """Give each layer's share in Q: the parameters of one module together."""
+        layers: dict[str, float] = {}
+        for name, share in self.shares().items():
+            layer = name.rpartition(".")[0]
+            layers[layer] = layers.get(layer, 0.0) + share
+        return layers
+
+    def _kept_mean(self) -> Floats:
+        """Give the parts of A, or say how to get them."""
+        if self.mean_parts is None:
+            raise DataError(
+                f"{len(self.sizes)} passes were recorded, and the mean gradient over all of them "
+                "was not kept; use PerExampleNorms(..., accumulate=True), or each pass's own "
+                "pass_means and sizes"
+            )
+        return self.mean_parts

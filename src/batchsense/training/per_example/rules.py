@@ -1,0 +1,53 @@
+"""All operations whose use of a parameter is understood, and what watches for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.overrides import TorchFunctionMode
+
+from batchsense.training.per_example import (
+    attention,
+    convolution,
+    elementwise,
+    embedding,
+    linear,
+    normalization,
+)
+from batchsense.training.per_example.recording import Recording
+
+#: ``rule(recording, function, args, kwargs)`` calls the function and returns what it returns.
+RULES: dict[Any, Callable[..., Any]] = {
+    **attention.RULES,
+    **convolution.RULES,
+    **elementwise.RULES,
+    **embedding.RULES,
+    **linear.RULES,
+    **normalization.RULES,
+}
+
+
+class Watch(TorchFunctionMode):
+    """Sees every torch function that is called inside it and hands the known ones to their rules.
+
+    Functions are watched, not modules, so that a table used again as the output layer, a scale
+    that multiplies or a projection inside attention is seen wherever it is written.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self._recording = recording
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call ``func``, through its rule if it has one."""
+        kwargs = kwargs or {}
+        recording = self._recording
+        if recording.examples < 2:
+            return func(*args, **kwargs)
+        rule = RULES.get(func)
+        result = func(*args, **kwargs) if rule is None else rule(recording, func, args, kwargs)
+        recording.constants.follow(func, args, kwargs, result, recording.examples)
+        return result

@@ -1,0 +1,337 @@
+"""How long a training step takes, as a fixed part and a part per example."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from batchsense.errors import DataError
+from batchsense.progress import Progress, silent
+from batchsense.training.gradients import scalar_loss
+from batchsense.training.optimizers import still_optimizer
+from batchsense.training.randomness import borrowed_randomness
+from batchsense.training.workload import Workload
+from batchsense.variation.interval import Interval
+
+Floats = npt.NDArray[np.float64]
+
+#: Largest relative distance of a measured size from the line at which the line is still used.
+GOOD_FIT = 0.15
+_SMALLEST = 2
+_SPACING = 4
+_MOST_EXAMPLES = 8192
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 60
+#: A reading is the quickest step of about this long, so that some steps of it are undisturbed.
+_READING_SECONDS = 0.01
+_RESAMPLES = 1000
+_QUANTILE = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepTime:
+    """Time of a training step: T(B) = c0 + c1·B, in seconds.
+
+    Attributes
+    ----------
+    fixed : Interval
+        c0 in seconds: what a step costs however few examples it has; never below 0.
+    per_example : Interval
+        c1 in seconds per example; never below 0.
+    overhead_batch_size : Interval
+        c0/c1 in examples: the batch size at which both parts are equal; infinite where c1 is 0.
+    batch_sizes : array of shape (sizes,)
+        Measured sizes, ascending.
+    typical : array of shape (sizes,)
+        Seconds per step at each: the lower quartile of the readings, because what disturbs a step
+        only ever adds time; held non-decreasing in the batch size for the same reason.
+    misfit : float
+        Largest relative distance of a typical time from the line.
+    rounds : int
+        Readings of each size.
+    fetch_share : float
+        Part of the time that reading and collating the examples takes, at the middle size.
+    """
+
+    fixed: Interval
+    per_example: Interval
+    overhead_batch_size: Interval
+    batch_sizes: Floats
+    typical: Floats
+    misfit: float
+    rounds: int
+    fetch_share: float
+
+    @property
+    def is_line(self) -> bool:
+        """Whether the line describes all measured sizes within 15 %."""
+        return self.misfit <= GOOD_FIT
+
+    def seconds(self, batch_size: npt.ArrayLike) -> Floats:
+        """Predict the seconds of a step: by the line, or between the readings if it misfits.
+
+        Beyond the largest reading a misfitting curve goes on with the steeper of its last slope
+        and the line's.
+
+        Parameters
+        ----------
+        batch_size : array
+            In examples.
+
+        Returns
+        -------
+        array of the same shape
+            Seconds per step.
+        """
+        sizes = np.asarray(batch_size, dtype=np.float64)
+        if self.is_line:
+            return np.asarray(self.fixed.estimate + self.per_example.estimate * sizes)
+        inside = np.interp(sizes, self.batch_sizes, self.typical)
+        span = self.batch_sizes[-1] - self.batch_sizes[-2]
+        slope = max((self.typical[-1] - self.typical[-2]) / span, self.per_example.estimate)
+        beyond = self.typical[-1] + slope * (sizes - self.batch_sizes[-1])
+        return np.asarray(np.where(sizes > self.batch_sizes[-1], beyond, inside))
+
+
+def measure_step_time(
+    workload: Workload,
+    batch_sizes: Sequence[int] | None = None,
+    *,
+    seconds: float = 6.0,
+    largest: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> StepTime:
+    """Time real training steps on this machine at several batch sizes.
+
+    A step is: fetch and collate, loss, backward, optimizer, zero_grad, as in a plain loop without
+    loader workers. Sizes take turns in random order, round by round, so that a slow moment of the
+    machine meets all of them. A reading is the quickest of up to 20 steps, and each size counts by
+    the lower quartile of its readings: other programs on the machine only ever add time. Weights
+    do not move.
+
+    Parameters
+    ----------
+    workload : Workload
+        The training job; it is not changed.
+    batch_sizes : sequence of int, optional
+        Sizes to time, at least two; 2, 8, 32, … as far as time and ``largest`` allow by default.
+    seconds : float
+        About how long to measure; five rounds are made in any case.
+    largest : int, optional
+        Time no size above it (memory).
+    seed : int
+        Seed of the order and of the model's own randomness; times themselves are not repeatable.
+    progress : Progress
+        Told after each round.
+
+    Returns
+    -------
+    StepTime
+        c0 and c1 with bootstrap intervals over rounds.
+
+    Raises
+    ------
+    DataError
+        The workload cannot be evaluated, or fewer than two different sizes are possible.
+
+    Examples
+    --------
+    >>> from batchsense.training import load_target
+    >>> timed = measure_step_time(load_target("digits"), [2, 8, 32, 128], seconds=0.1)
+    >>> timed.per_example.low <= timed.per_example.estimate <= timed.per_example.high
+    True
+    """
+    bound = min(len(workload.examples), _MOST_EXAMPLES, largest or _MOST_EXAMPLES)
+    with borrowed_randomness(seed):
+        clock = _StepClock(workload)
+        if batch_sizes is None:
+            sizes = _affordable_sizes(clock, bound, seconds)
+        else:
+            sizes = sorted({int(size) for size in batch_sizes})
+        if len(sizes) < 2 or sizes[0] < 1:
+            raise DataError("step times need two different batch sizes of at least 1")
+        readings, fetches = _rounds(clock, sizes, seconds, np.random.default_rng(seed), progress)
+    middle = len(sizes) // 2
+    share = float(np.median(fetches[:, middle]) / np.median(readings[:, middle]))
+    return fit_step_time(sizes, readings, fetch_share=min(share, 1.0), seed=seed)
+
+
+def fit_step_time(
+    batch_sizes: npt.ArrayLike,
+    readings: npt.ArrayLike,
+    *,
+    fetch_share: float = 0.0,
+    level: float = 0.95,
+    seed: int = 0,
+) -> StepTime:
+    r"""Fit c0 + c1·B to readings, both held non-negative.
+
+    Minimises the relative residuals of the lower quartiles q,
+    :math:`\sum_j (1 - (c_0 + c_1 B_j)/q_j)^2`; intervals are percentiles over resampled rounds,
+    because what disturbs a round disturbs all its sizes.
+
+    Parameters
+    ----------
+    batch_sizes : array of shape (sizes,)
+        In examples, ascending.
+    readings : array of shape (rounds, sizes)
+        Seconds per step.
+    fetch_share : float
+        Passed on.
+    level : float
+        Confidence level.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    StepTime
+        The fit.
+
+    Examples
+    --------
+    >>> fitted = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
+    >>> round(fitted.fixed.estimate, 9), round(fitted.per_example.estimate, 9)
+    (0.01, 0.001)
+    >>> round(fitted.overhead_batch_size.estimate, 6)
+    10.0
+    """
+    sizes = np.asarray(batch_sizes, dtype=np.float64)
+    table = np.asarray(readings, dtype=np.float64)
+    rounds = len(table)
+    typical = _rising(np.quantile(table, _QUANTILE, axis=0))
+    drawn = np.random.default_rng(seed).integers(rounds, size=(_RESAMPLES, rounds))
+    resampled = _rising(np.quantile(table[drawn], _QUANTILE, axis=1))
+    fixed, slope = _fit_lines(sizes, np.vstack([typical, resampled]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(slope > 0, fixed / slope, math.inf)
+    line = fixed[0] + slope[0] * sizes
+    return StepTime(
+        fixed=_percentiles(fixed, level),
+        per_example=_percentiles(slope, level),
+        overhead_batch_size=_percentiles(ratio, level),
+        batch_sizes=sizes,
+        typical=typical,
+        misfit=float(np.abs(typical / line - 1).max()),
+        rounds=rounds,
+        fetch_share=fetch_share,
+    )
+
+
+def _rising(times: Floats) -> Floats:
+    """Lower a time to that of any larger size: more examples never make a step quicker."""
+    return np.asarray(np.minimum.accumulate(times[..., ::-1], axis=-1)[..., ::-1])
+
+
+def _fit_lines(sizes: Floats, times: Floats) -> tuple[Floats, Floats]:
+    """Fit non-negative c0 and c1 to each row by relative least squares."""
+    weight = 1 / times**2
+    w, wx, wxx = weight.sum(1), (weight * sizes).sum(1), (weight * sizes**2).sum(1)
+    wy, wxy = (weight * times).sum(1), (weight * sizes * times).sum(1)
+    slope = (w * wxy - wx * wy) / (w * wxx - wx**2)
+    fixed = (wy - slope * wx) / w
+    flat, through_zero = slope < 0, fixed < 0
+    slope = np.where(flat, 0.0, np.where(through_zero, wxy / wxx, slope))
+    fixed = np.where(flat, wy / w, np.where(through_zero, 0.0, fixed))
+    return fixed, slope
+
+
+def _percentiles(values: Floats, level: float) -> Interval:
+    """Make an interval of the first value from the resampled rest; it holds the estimate."""
+    tail = (1 - level) / 2
+    # 'lower' and 'higher' pick resampled values: interpolating with infinity would give NaN.
+    low = float(np.quantile(values[1:], tail, method="lower"))
+    high = float(np.quantile(values[1:], 1 - tail, method="higher"))
+    estimate = float(values[0])
+    return Interval(estimate, min(low, estimate), max(high, estimate), level)
+
+
+class _StepClock:
+    """Times steps on one copy of the model."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.model: nn.Module = workload.fresh_model()
+        self.optimizer = still_optimizer(workload, self.model)
+        self.cuda = next(self.model.parameters()).device.type == "cuda"
+
+    def read(self, indices: npt.NDArray[Any], repeats: int) -> tuple[float, float]:
+        """Give the seconds of the quickest of some steps, and its part spent on fetching."""
+        taken, fetching = math.inf, 0.0
+        for _ in range(repeats):
+            self._wait()
+            began = time.perf_counter()
+            minibatch = self.workload.minibatch(indices)
+            fetched = time.perf_counter()
+            scalar_loss(self.workload, self.model, minibatch).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self._wait()
+            step = time.perf_counter() - began
+            if step < taken:
+                taken, fetching = step, fetched - began
+        return taken, fetching
+
+    def _wait(self) -> None:
+        """Let a GPU finish what it was given."""
+        if self.cuda:
+            torch.cuda.synchronize()
+
+
+def _affordable_sizes(clock: _StepClock, bound: int, seconds: float) -> list[int]:
+    """Choose 2, 8, 32, … up to the bound, while ten rounds of them fit into the time."""
+    smallest = min(_SMALLEST, bound)
+    sizes, spent, size = [], 0.0, smallest
+    count = len(clock.workload.examples)
+    while size <= bound:
+        chosen = np.arange(size) % count
+        clock.read(chosen, 1)  # warm-up: kernels, caches, optimizer state
+        taken = clock.read(chosen, 3)[0]
+        sizes.append(size)
+        spent += max(taken, _READING_SECONDS)
+        # The next size takes up to four times as long.
+        if len(sizes) >= 3 and 10 * (spent + _SPACING * taken) > seconds:
+            break
+        size *= _SPACING
+    return sizes if len(sizes) > 1 else sorted({smallest, bound})
+
+
+def _rounds(
+    clock: _StepClock,
+    sizes: Sequence[int],
+    seconds: float,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> tuple[Floats, Floats]:
+    """Read every size once a round, in random order, until the time is up."""
+    count = len(clock.workload.examples)
+    repeats = []
+    for size in sizes:
+        indices = rng.choice(count, size=size, replace=size > count)
+        clock.read(indices, 1)
+        quick = clock.read(indices, 2)[0]
+        repeats.append(min(20, max(1, math.ceil(_READING_SECONDS / quick))))
+    readings: list[Floats] = []
+    fetches: list[Floats] = []
+    began = time.perf_counter()
+    while len(readings) < _MOST_ROUNDS:
+        spent = time.perf_counter() - began
+        if len(readings) >= _LEAST_ROUNDS and spent > seconds:
+            break
+        row = np.zeros((2, len(sizes)))
+        for place in rng.permutation(len(sizes)):
+            indices = rng.choice(count, size=sizes[place], replace=sizes[place] > count)
+            row[:, place] = clock.read(indices, repeats[place])
+        readings.append(row[0])
+        fetches.append(row[1])
+        progress("timing steps", min(int(100 * spent / seconds), 99), 100)
+    progress("timing steps", 100, 100)
+    return np.array(readings), np.array(fetches)

@@ -1,0 +1,19 @@
+"""The smallest batch size that keeps the gradient within a tolerance, by named guarantees."""
+
+from __future__ import annotations
+
+from batchsense.training.tolerance.ladder import Guarantee, ToleranceRung, tolerance_ladder
+from batchsense.training.tolerance.pilot import GradientPilot, measure_pilot
+from batchsense.training.tolerance.plan import plan_tolerance
+from batchsense.training.tolerance.verified import Verification, certify_tolerance
+
+__all__ = [
+    "GradientPilot",
+    "Guarantee",
+    "ToleranceRung",
+    "Verification",
+    "certify_tolerance",
+    "measure_pilot",
+    "plan_tolerance",
+    "tolerance_ladder",
+]

@@ -1,0 +1,205 @@
+"""The whole ladder for a training job, verified on fresh minibatches where time allows."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from batchsense.errors import UnresolvedError
+from batchsense.progress import Progress, silent
+from batchsense.training.randomness import borrowed_randomness
+from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
+from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
+from batchsense.training.tolerance.verified import (
+    ALLOWED_MISSES,
+    Verification,
+    certify_tolerance,
+)
+from batchsense.training.workload import Workload
+from batchsense.variation.miss_rate import draws_to_certify
+from batchsense.variation.sample_size import without_replacement
+from batchsense.variation.tolerance import calibrated_need
+
+#: The sizes tried would miss in δ/5, δ/25 and δ/125 by the calibrated rung.
+_CAUTION = (5, 25, 125)
+#: A reference of this many times the batch size adds 5 % to the error of a minibatch.
+_REFERENCE_TIMES = 10
+_INFLATION = 1.05
+
+
+def plan_tolerance(
+    workload: Workload,
+    relative_tolerance: float,
+    confidence: float = 0.95,
+    *,
+    seconds: float = 15.0,
+    at_once: int = 128,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[ToleranceRung, ...]:
+    """Give the least batch sizes for a precision of the gradient, by every guarantee there is.
+
+    :func:`measure_pilot`, then :func:`tolerance_ladder`, then the calibrated size is tried, with
+    some margin, on fresh minibatches drawn without replacement (:func:`certify_tolerance`). All
+    holds for the weights that the model has now.
+
+    Parameters
+    ----------
+    workload : Workload
+        The training job; it is not changed.
+    relative_tolerance : float
+        θ: allowed error as a part of the length of the full gradient.
+    confidence : float
+        How often it must hold.
+    seconds : float
+        About the most that measuring every example of a small data set may take, and again the most
+        for fresh minibatches; what takes longer is left out, with a reason.
+    at_once : int
+        Most examples that go through the model at once (memory).
+    seed : int
+        Seed of every draw.
+    progress : Progress
+        Told what is being measured.
+
+    Returns
+    -------
+    tuple of ToleranceRung
+        ``mean_square``, ``calibrated``, ``chebyshev``, ``bounded``, ``verified``; a rung without a
+        batch size says why.
+
+    Raises
+    ------
+    DataError
+        As :func:`measure_pilot`; or a number is out of its range.
+    UnresolvedError
+        Fewer than eight examples.
+
+    Examples
+    --------
+    >>> from batchsense.training import load_target
+    >>> rungs = plan_tolerance(load_target("digits"), relative_tolerance=1.0)
+    >>> sizes = {rung.guarantee: rung.batch_size for rung in rungs}
+    >>> sizes["mean_square"] < sizes["calibrated"] < sizes["verified"] < sizes["chebyshev"]
+    True
+    """
+    pilot = measure_pilot(
+        workload, whole_seconds=seconds, at_once=at_once, seed=seed, progress=progress
+    )
+    ladder = tolerance_ladder(
+        pilot.noise,
+        relative=relative_tolerance,
+        confidence=confidence,
+        population=pilot.population,
+        radius=pilot.radius,
+    )
+    with borrowed_randomness(seed):
+        tries = _FreshMinibatches(workload, pilot, relative_tolerance, at_once, seed)
+        verified = _verified(tries, 1 - confidence, seconds, progress)
+    return (*ladder, verified)
+
+
+class _FreshMinibatches:
+    """Minibatches drawn without replacement, each judged against the mean gradient."""
+
+    def __init__(
+        self, workload: Workload, pilot: GradientPilot, theta: float, at_once: int, seed: int
+    ) -> None:
+        self.pilot = pilot
+        bound = pilot.noise.squared_mean_bound
+        self.epsilon = theta * math.sqrt(bound) if bound > 0 else None
+        self._source = GradientSource(workload, at_once)
+        self._rng = np.random.default_rng([seed, 2])
+        self._mean = pilot.mean
+
+    def misses(self, batch_size: int) -> bool:
+        """Draw one and tell whether it is too far off."""
+        assert self.epsilon is not None
+        if batch_size >= self.pilot.population:
+            return False
+        rows = self._rng.choice(self.pilot.population, size=batch_size, replace=False)
+        allowed = self.epsilon if self.pilot.whole else _INFLATION * self.epsilon
+        return self._source.squared_distance(rows, self._mean) > allowed**2
+
+    def enlarge_mean(self, examples: int) -> None:
+        """Take a mean gradient of at least so many examples as reference."""
+        examples = min(examples, self.pilot.population)
+        if examples > self.pilot.mean_examples:
+            rows = self._rng.choice(self.pilot.population, size=examples, replace=False)
+            self._mean = self._source.mean(rows)
+            self.pilot = replace(self.pilot, mean=self._mean, mean_examples=examples)
+
+    def seconds_each(self, batch_size: int) -> float:
+        """Time one draw, after one to warm up."""
+        self.misses(batch_size)
+        began = time.perf_counter()
+        self.misses(batch_size)
+        return time.perf_counter() - began
+
+
+def _verified(
+    tries: _FreshMinibatches, delta: float, seconds: float, progress: Progress
+) -> ToleranceRung:
+    """Try the calibrated size with a margin, larger ones if it fails."""
+    noise, population = tries.pilot.noise, tries.pilot.population
+    if tries.epsilon is None:
+        lost = tolerance_ladder(noise, relative=1.0)[1]
+        return ToleranceRung("verified", None, lost.assumes, needed=lost.needed)
+    needs = [
+        calibrated_need(
+            noise.trace_bound, tries.epsilon, delta / part, noise.square_ratio, noise.fourth_ratio
+        )
+        for part in _CAUTION
+    ]
+    sizes = [without_replacement(need, population) for need in needs]
+    draws = draws_to_certify(delta, ALLOWED_MISSES, 1 - (1 - noise.level) / 2)
+    if sizes[0] < population:
+        each = tries.seconds_each(sizes[0]) if seconds > 0 else math.inf
+        if draws * each > seconds:
+            time_text = f"{draws * each:.0f} seconds" if seconds > 0 else "some time"
+            return ToleranceRung(
+                "verified",
+                None,
+                f"not tried: it takes {draws} fresh minibatches of {sizes[0]:,} examples",
+                needed=f"about {time_text} for fresh minibatches",
+            )
+        tries.enlarge_mean(_REFERENCE_TIMES * sizes[0])
+    found = certify_tolerance(tries.misses, sizes, delta, level=noise.level, progress=progress)
+    return _rung_of(found, tries.pilot, needs)
+
+
+def _rung_of(found: Verification, pilot: GradientPilot, needs: list[float]) -> ToleranceRung:
+    """Put what the fresh minibatches said into words."""
+    told = f"{found.misses} of {found.draws} fresh minibatches missed"
+    if found.batch_size is None:
+        return ToleranceRung(
+            "verified", None, f"{told} at the largest size tried", needed="a larger tolerance"
+        )
+    assumes = f"{told}, so at most {found.bound:.2g} of all do ({found.level:.0%}); same weights"
+    if not pilot.whole:
+        assumes += (
+            f"; judged against the mean of {pilot.mean_examples:,} examples, so with a tolerance "
+            f"{_INFLATION - 1:.0%} wider"
+        )
+    return ToleranceRung("verified", found.batch_size, assumes, needs[found.attempts - 1])
+
+
+def require_calibrated(rungs: tuple[ToleranceRung, ...]) -> int:
+    """Give the calibrated batch size, which is the one that plans use.
+
+    Raises
+    ------
+    UnresolvedError
+        There is none; says what would give one.
+
+    Examples
+    --------
+    >>> require_calibrated((ToleranceRung("calibrated", 80, "nearly normal"),))
+    80
+    """
+    for rung in rungs:
+        if rung.guarantee == "calibrated":
+            return rung.require()
+    raise UnresolvedError("there is no calibrated rung")

@@ -1,0 +1,146 @@
+"""What a plan claims, as far as a sweep can check it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.training.gradient_noise.report import is_resolved
+from batchsense.variation.interval import Interval
+
+#: Sizes of a sweep, and how far it reaches below and above the advice.
+SIZES = 5
+REACH = 8
+_LEAST_SIZES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The claims of a plan.
+
+    Attributes
+    ----------
+    batch_size : int
+        The advised size.
+    critical_batch_size : Interval
+        B_crit of the plan, in examples.
+    used_critical_batch_size : float
+        The number that learning rates follow.
+    target_loss : float
+        The loss that the plan holds down to.
+    learning_rate_batch_size : int
+        The size that the optimizer's learning rate belongs to.
+    steps : int
+        Steps of the plan's short run, which reached the target, and its
+    run_batch_size : int
+        examples per step.
+    largest : int
+        Most examples that data and memory allow.
+    side : str
+        ``"smaller"`` or ``"larger"`` where a limit of the user leaves only sizes on that side to
+        compare with; ``"both"`` otherwise.
+    """
+
+    batch_size: int
+    critical_batch_size: Interval
+    used_critical_batch_size: float
+    target_loss: float
+    learning_rate_batch_size: int
+    steps: int
+    run_batch_size: int
+    largest: int
+    side: Literal["smaller", "larger", "both"] = "both"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= self.largest:
+            raise DataError(
+                f"the plan advises {self.batch_size:,} examples, but at most {self.largest:,} are "
+                "possible; plan again on this machine"
+            )
+
+    def predicted_steps(self, batch_size: int) -> float:
+        """Give the steps to the target at a size, by the plan's own law."""
+        critical = self.used_critical_batch_size
+        least = self.steps / (1 + critical / self.run_batch_size)
+        return least * (1 + critical / batch_size)
+
+    def allows(self, batch_size: int) -> bool:
+        """Whether a size may compete with the advice."""
+        if self.side == "smaller":
+            return batch_size <= self.batch_size
+        return self.side == "both" or batch_size >= self.batch_size
+
+
+def used_critical_batch_size(interval: Interval) -> float:
+    """Choose the one number that learning rates follow, as plans do.
+
+    Parameters
+    ----------
+    interval : Interval
+        B_crit in examples.
+
+    Returns
+    -------
+    float
+        The estimate where the ends are within a factor of four, else the lower end where there is
+        no upper one, else the geometric middle.
+
+    Examples
+    --------
+    >>> used_critical_batch_size(Interval(50, 30, 90))
+    50
+    >>> used_critical_batch_size(Interval(80, 40, float("inf")))
+    40
+    """
+    if is_resolved(interval):
+        return interval.estimate
+    if not interval.bounded:
+        return interval.low if interval.low > 0 else interval.estimate
+    return math.sqrt(interval.low * interval.high) if interval.low > 0 else interval.estimate
+
+
+def swept_sizes(advised: int, largest: int, smallest: int = 1) -> tuple[int, ...]:
+    """Choose five sizes, evenly on the log scale, from an eighth of the advice to eight times it.
+
+    Parameters
+    ----------
+    advised : int
+        The advised size; always among them.
+    largest, smallest : int
+        What is possible.
+
+    Returns
+    -------
+    tuple of int
+        Ascending; fewer where the range is short.
+
+    Raises
+    ------
+    UnresolvedError
+        Fewer than three sizes are possible.
+
+    Examples
+    --------
+    >>> swept_sizes(96, 1797)
+    (12, 34, 96, 272, 768)
+    >>> swept_sizes(96, 100)
+    (12, 20, 34, 57, 96)
+    """
+    low, high = max(smallest, advised / REACH), min(largest, REACH * advised)
+    if high < 1.1 * advised:
+        high = advised
+    if low > advised / 1.1:
+        low = advised
+    sizes = np.geomspace(low, high, SIZES)
+    sizes[np.abs(np.log(sizes / advised)).argmin()] = advised
+    found = sorted({round(float(size)) for size in sizes})
+    if len(found) < _LEAST_SIZES:
+        raise UnresolvedError(
+            f"only {len(found)} batch sizes are possible around {advised}, too few for a sweep",
+            "more examples, or more memory",
+        )
+    return tuple(found)

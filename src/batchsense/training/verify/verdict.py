@@ -1,0 +1,164 @@
+"""Was the advice right? What the swept sizes say, with the error of the sweep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+from batchsense.errors import UnresolvedError
+from batchsense.training.verify.advice import Advice
+from batchsense.training.verify.fit import LEAST_ERROR, StepsLaw, fit_steps_law
+from batchsense.training.verify.sweeping import Sweep, SweptSize
+from batchsense.variation.interval import Interval
+
+#: Relative error of a measured step time.
+_TIME_ERROR = 0.02
+#: ``confirmed``: certainly within what is allowed; ``refuted``: certainly not; else between.
+Outcome = Literal["confirmed", "not_refuted", "refuted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a sweep says about a plan.
+
+    Attributes
+    ----------
+    outcome : str
+        ``confirmed``, ``not_refuted`` or ``refuted``.
+    regret : Interval
+        Time to the target at the advised size over the least of the sizes it may be compared
+        with, minus one; the low end is 0 where none is certainly faster.
+    allowed : float
+        The regret that is still no refutation.
+    fastest : int
+        The swept size with the least time.
+    law : StepsLaw
+        S_min and B_crit of the sweep.
+    ratio_to_plan : Interval
+        Swept B_crit over that of the plan.
+    seconds_to_target : dict of int to float
+        Training time to the target at each size that reached it.
+    advised_reached : bool
+        Whether the advised size reached the target at all.
+    """
+
+    outcome: Outcome
+    regret: Interval
+    allowed: float
+    fastest: int
+    law: StepsLaw
+    ratio_to_plan: Interval
+    seconds_to_target: dict[int, float]
+    advised_reached: bool
+
+
+def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.95) -> Verdict:
+    r"""Compare the advised size with the others.
+
+    With T = S·(time of a step) and d the difference of log T from the advised to another size, its
+    error is :math:`\sqrt{2(s^2/R + 0.02^2)}`: s the spread between R orders of the examples, or
+    of the sizes about the fitted law where there is one order. The regret lies between the largest
+    lower and the largest upper bound of :math:`e^d - 1`, at a level shared out over the sizes.
+
+    Parameters
+    ----------
+    advice : Advice
+        What was claimed.
+    found : Sweep
+        What was found.
+    allowed : float
+        The advice is refuted when the regret is certainly larger.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Verdict
+        The answer.
+
+    Raises
+    ------
+    UnresolvedError
+        Fewer than three sizes reached the target within the budget.
+    """
+    arrived = [size for size in found.sizes if size.steps]
+    if len(arrived) < 3:
+        raise UnresolvedError(
+            f"{len(arrived)} of the batch sizes reached a loss of {advice.target_loss:.4g} in "
+            f"{found.seconds:.0f} seconds of training, too few for an answer",
+            "a larger --budget (what was done is kept: run again), or a higher --loss",
+        )
+    error, degrees = _error_of_steps(arrived)
+    law = fit_steps_law(
+        [size.batch_size for size in arrived],
+        [size.mean_steps for size in arrived],
+        error=error,
+        level=level,
+    )
+    if math.isinf(degrees):
+        error, degrees = max(law.misfit, LEAST_ERROR), max(len(arrived) - 2, 1)
+    times = {s.batch_size: s.mean_steps * found.step_seconds[s.batch_size] for s in arrived}
+    rivals = {size: time for size, time in times.items() if advice.allows(size)}
+    critical, planned = law.critical_batch_size, advice.used_critical_batch_size
+    advised_reached = advice.batch_size in times
+    if advised_reached:
+        regret = _regret(rivals, advice.batch_size, error, degrees, level)
+    else:
+        regret = Interval(math.inf, allowed, math.inf, level)
+    return Verdict(
+        outcome=_outcome(regret, allowed, advised_reached, found.complete),
+        regret=regret,
+        allowed=allowed,
+        fastest=min(rivals or times, key=lambda size: times[size]),
+        law=law,
+        ratio_to_plan=Interval(
+            critical.estimate / planned, critical.low / planned, critical.high / planned, level
+        ),
+        seconds_to_target=times,
+        advised_reached=advised_reached,
+    )
+
+
+def _outcome(regret: Interval, allowed: float, reached: bool, complete: bool) -> Outcome:
+    """Name the outcome; a size that was cut off by the budget refutes nothing."""
+    if not reached:
+        return "refuted" if complete else "not_refuted"
+    if regret.low > allowed:
+        return "refuted"
+    return "confirmed" if regret.high <= allowed else "not_refuted"
+
+
+def _error_of_steps(sizes: list[SweptSize]) -> tuple[float, float]:
+    """Give the relative error of a mean number of steps, and its degrees of freedom.
+
+    The degrees are infinite where no size was repeated: then nothing is known from repeats.
+    """
+    repeated = [np.log(size.steps) for size in sizes if len(size.steps) > 1]
+    degrees = sum(len(logs) - 1 for logs in repeated)
+    if degrees == 0:
+        return LEAST_ERROR, math.inf
+    pooled = sum(float(((logs - logs.mean()) ** 2).sum()) for logs in repeated) / degrees
+    fewest = min(len(size.steps) for size in sizes)
+    return max(math.sqrt(pooled / fewest), LEAST_ERROR), float(degrees)
+
+
+def _regret(
+    times: dict[int, float], advised: int, error: float, degrees: float, level: float
+) -> Interval:
+    """Bound the time lost against the best of the other sizes."""
+    others = [math.log(times[advised] / time) for size, time in times.items() if size != advised]
+    if not others:
+        return Interval(0.0, 0.0, 0.0, level)
+    slack = math.sqrt(2 * (error**2 + _TIME_ERROR**2))
+    slack *= float(stdtrit(degrees, 1 - (1 - level) / (2 * len(others))))
+    worst = max(others)
+    return Interval(
+        max(math.expm1(worst), 0.0),
+        max(math.expm1(worst - slack), 0.0),
+        max(math.expm1(worst + slack), 0.0),
+        level,
+    )

@@ -1,0 +1,171 @@
+"""The page of a calculation: waiting, answer, refusal or error; and the downloads of its answer."""
+
+from __future__ import annotations
+
+import mimetypes
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from batchsense.errors import BatchsenseError
+from batchsense.web.jobs import Answer, Job, SupersededError, Work
+from batchsense.web.pages import error_page, page, typed_error_page, with_bar
+from batchsense.web.visitors import Visitor, Visitors
+
+#: A short calculation is waited for, so that its answer comes without a page in between.
+_PATIENCE_S = 1.0
+
+
+async def begin(
+    request: Request, visitor: Visitor, command: str, work: Work, choice: Any
+) -> Response:
+    """Start a calculation and lead to its page.
+
+    Parameters
+    ----------
+    request : Request
+        The form that asked for it.
+    visitor : Visitor
+        Whose calculation it is.
+    command : str
+        The command whose answer it is.
+    work : callable
+        Makes the answer.
+    choice : object
+        What was asked for.
+
+    Returns
+    -------
+    Response
+        A redirect, with the visitor's cookie.
+    """
+    visitors: Visitors = request.app.state.visitors
+    job = Job(work, choice)
+    visitor.run(command, job, visitors.worker)
+    await run_in_threadpool(job.wait, _PATIENCE_S)
+    return visitors.remember(visitor, RedirectResponse(f"/{command}/result", 303))
+
+
+def last_choice(request: Request, command: str) -> Any:
+    """Give what the visitor asked for last, None where nothing was."""
+    visitor = request.app.state.visitors.find(request)
+    job = visitor.jobs.get(command) if visitor else None
+    return None if job is None else job.choice
+
+
+def answer_routes(command: str, back: str) -> list[Route]:
+    """Make the routes of a command's answer.
+
+    Parameters
+    ----------
+    command : str
+        The command.
+    back : str
+        The form in which the visitor can choose anew.
+
+    Returns
+    -------
+    list of Route
+        ``result``, ``report.html``, ``result.json`` and ``matrix`` below the command.
+    """
+
+    async def result(request: Request) -> Response:
+        job = _job(request, command)
+        if job is None:
+            return _nothing(command)
+        if not job.over:
+            return page("waiting.html.j2", command, stage=job.stage)
+        visitors: Visitors = request.app.state.visitors
+        visitor = visitors.find(request)
+        if visitor is not None:
+            visitors.trim(visitor)
+        try:
+            answer = job.answer()
+        except SupersededError:
+            return error_page(
+                409,
+                "This calculation was stopped",
+                "A newer one was started, or the files were replaced: of every visitor only the "
+                "newest calculation runs.",
+                command,
+                back,
+            )
+        except BatchsenseError as error:
+            return typed_error_page(error, command, back)
+        except MemoryError:
+            return error_page(
+                413,
+                "There is not enough memory",
+                "The table needs more memory than this machine has left. Take fewer features, or "
+                "a machine with more memory.",
+                command,
+                back,
+            )
+        if answer.refusal is not None:
+            return page("refusal.html.j2", command, refusal=answer.refusal, back=back)
+        name = None if answer.matrix is None else answer.matrix.name
+        return HTMLResponse(with_bar(answer.report or "", command, name))
+
+    async def report(request: Request) -> Response:
+        answer = _answer(request, command)
+        if answer is None or answer.report is None:
+            return _nothing(command)
+        name = f"batchsense-{command}.html"
+        return Response(answer.report, media_type="text/html", headers=_attached(name))
+
+    async def document(request: Request) -> Response:
+        answer = _answer(request, command)
+        if answer is None:
+            return _nothing(command)
+        name = f"batchsense-{command}.json"
+        text = answer.document + "\n"
+        return Response(text, media_type="application/json", headers=_attached(name))
+
+    async def matrix(request: Request) -> Response:
+        answer = _answer(request, command)
+        if answer is None or answer.matrix is None or not answer.matrix.exists():
+            return _nothing(command)
+        kind = mimetypes.guess_type(answer.matrix.name)[0] or "application/octet-stream"
+        return FileResponse(answer.matrix, media_type=kind, filename=answer.matrix.name)
+
+    return [
+        Route(f"/{command}/result", result),
+        Route(f"/{command}/report.html", report),
+        Route(f"/{command}/result.json", document),
+        Route(f"/{command}/matrix", matrix),
+    ]
+
+
+def _job(request: Request, command: str) -> Job | None:
+    """Give the visitor's calculation."""
+    visitor = request.app.state.visitors.find(request)
+    return None if visitor is None else visitor.jobs.get(command)
+
+
+def _answer(request: Request, command: str) -> Answer | None:
+    """Give the answer of the visitor's calculation, None where there is none (yet)."""
+    job = _job(request, command)
+    try:
+        return job.answer() if job is not None and job.over else None
+    except (SupersededError, BatchsenseError):
+        return None
+
+
+def _attached(name: str) -> dict[str, str]:
+    """Make the header that lets a browser save what it gets."""
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _nothing(command: str) -> Response:
+    """Say that there is no answer here."""
+    return error_page(
+        404,
+        "There is no result here",
+        "Either nothing was calculated yet, or it was forgotten: files and results are deleted an "
+        "hour after your last visit, and when batchsense web ends.",
+        command,
+        f"/{command}",
+    )

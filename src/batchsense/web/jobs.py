@@ -1,0 +1,115 @@
+"""Heavy work beside the server: one calculation at a time, and the newest of a visitor wins.
+
+One at a time over all visitors, because what :mod:`batchsense.training` measures are times, and a
+neighbour would disturb them.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchsense.progress import Progress
+from batchsense.reports.envelope import Refusal
+
+
+class SupersededError(Exception):
+    """A newer calculation, or the end of the server, stopped this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a calculation gave.
+
+    Attributes
+    ----------
+    document : str
+        What ``--json`` prints.
+    report : str or None
+        The self-contained page; None where the answer is no.
+    refusal : Refusal or None
+        Why the answer is no.
+    matrix : Path or None
+        The corrected matrix.
+    """
+
+    document: str
+    report: str | None = None
+    refusal: Refusal | None = None
+    matrix: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that the answer takes, on disk or in memory."""
+        file = self.matrix.stat().st_size if self.matrix and self.matrix.exists() else 0
+        return file + len(self.document) + len(self.report or "")
+
+
+Work = Callable[[Progress], Answer]
+
+
+class Job:
+    """A calculation that waits, runs or has ended.
+
+    Parameters
+    ----------
+    work : callable
+        Takes a progress listener, gives an answer.
+    choice : object
+        What was asked for, so that the form can show it again.
+    """
+
+    def __init__(self, work: Work, choice: Any) -> None:
+        self.choice = choice
+        self.stage: tuple[str, int, int] | None = None
+        self._work = work
+        self._stopped = threading.Event()
+        self._future: concurrent.futures.Future[Answer] | None = None
+
+    def start(self, worker: concurrent.futures.Executor) -> None:
+        """Stand in line."""
+        self._future = worker.submit(self._run)
+
+    def _run(self) -> Answer:
+        """Do the work; from here on it no longer waits."""
+        self._listen("preparing", 0, 1)
+        return self._work(self._listen)
+
+    def stop(self) -> None:
+        """End the work: at once if it waits, at its next report of progress if it runs."""
+        self._stopped.set()
+        if self._future is not None:
+            self._future.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is an answer, an error, or nothing more to come."""
+        return self._stopped.is_set() or (self._future is not None and self._future.done())
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long at most for the end."""
+        if self._future is not None:
+            concurrent.futures.wait([self._future], seconds)
+
+    def answer(self) -> Answer:
+        """Give the answer of a calculation that is over, or raise what it raised."""
+        if self._future is None or self._stopped.is_set():
+            raise SupersededError
+        return self._future.result(0)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the answer takes, if there is one."""
+        if not self.over or self._stopped.is_set() or self._future is None:
+            return 0
+        return 0 if self._future.exception() else self._future.result().size
+
+    def _listen(self, task: str, done: int, total: int) -> None:
+        """Take note of progress; this is where a stopped calculation ends."""
+        if self._stopped.is_set():
+            raise SupersededError
+        self.stage = (task, done, total)

@@ -1,0 +1,148 @@
+"""Templates and the pages that every part needs: errors, refusals, the bar above a report."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse
+
+from batchsense import __version__
+from batchsense.errors import BatchsenseError, DataError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FAVICON = Path(__file__).with_name("favicon.svg")
+#: The command that does without the browser what a page does.
+_INSTEAD = "batchsense diagnose MATRIX SHEET --batch COL --keep COL"
+
+
+def page(template: str, here: str = "", status: int = 200, **context: Any) -> HTMLResponse:
+    """Render a page of the application.
+
+    Parameters
+    ----------
+    template : str
+        Name of a template in ``web/templates``.
+    here : str
+        The entry of the navigation that the page belongs to.
+    status : int
+        HTTP status.
+    **context
+        What the template shows.
+
+    Returns
+    -------
+    HTMLResponse
+        The page.
+    """
+    text = _environment().get_template(template).render(here=here, version=__version__, **context)
+    return HTMLResponse(text, status_code=status)
+
+
+def error_page(
+    status: int, title: str, message: str, here: str = "", back: str | None = None
+) -> HTMLResponse:
+    """Say what went wrong and what to do, in words.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    title, message : str
+        The heading and the paragraph below it.
+    here : str
+        The entry of the navigation that the page belongs to.
+    back : str, optional
+        Where the reader can do better.
+    """
+    return page(
+        "error.html.j2", here, status, title=title, message=message, back=back, number=status
+    )
+
+
+def typed_error_page(
+    error: BatchsenseError, here: str = "", back: str | None = None
+) -> HTMLResponse:
+    """Show a typed error: 422 where the data cannot be used, 501 where an extra is missing."""
+    if isinstance(error, DataError):
+        return error_page(422, "The data cannot be used as they are", str(error), here, back)
+    return error_page(501, "This needs a part that is not installed", str(error), here, back)
+
+
+def too_large_page(limit: int) -> HTMLResponse:
+    """Say that an upload is too large, what the limit is, and what works instead."""
+    return error_page(
+        413,
+        "This upload is too large",
+        f"The limit is {readable_bytes(limit)} for both files together. Start batchsense web with "
+        f"a higher --limit, or use the command line, which reads the files where they lie: "
+        f"{_INSTEAD}",
+    )
+
+
+def readable_bytes(amount: int) -> str:
+    """Write an amount of bytes in the unit that suits it, powers of 1000.
+
+    Examples
+    --------
+    >>> readable_bytes(200_000_000), readable_bytes(1500), readable_bytes(12)
+    ('200 MB', '1.5 kB', '12 B')
+    """
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if amount >= size:
+            return f"{amount / size:.4g} {unit}"
+    return f"{amount} B"
+
+
+def with_bar(report: str, here: str, matrix_name: str | None = None) -> str:
+    """Put the navigation and the downloads above a report.
+
+    Parameters
+    ----------
+    report : str
+        The page that the report renderer made.
+    here : str
+        The command.
+    matrix_name : str, optional
+        Name of a corrected matrix that can be downloaded.
+
+    Returns
+    -------
+    str
+        The page.
+
+    Raises
+    ------
+    ValueError
+        The report has no place for the bar.
+    """
+    bar = _environment().get_template("bar.html.j2").render(here=here, matrix_name=matrix_name)
+    style = _environment().get_template("bar.css.j2").render()
+    for place, addition in (("</style>", style), ("<header>", bar)):
+        if place not in report:
+            raise ValueError(f"the report has no {place}")
+        report = report.replace(place, addition + place, 1)
+    return report
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Make the template engine; the style sheet is that of the reports."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    loaders = [
+        PackageLoader("batchsense.web", "templates"),
+        PackageLoader("batchsense.reports", "templates"),
+    ]
+    environment = Environment(
+        loader=ChoiceLoader(loaders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["bytes"] = readable_bytes
+    return environment

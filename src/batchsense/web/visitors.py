@@ -1,0 +1,171 @@
+"""Who asked for what: each visitor's files and answers, apart from all others', and for a while."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import secrets
+import shutil
+import tempfile
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from batchsense.web.jobs import Job
+
+if TYPE_CHECKING:
+    from batchsense.web.uploads import Upload
+
+#: The cookie that names a visitor.
+COOKIE = "batchsense_visitor"
+
+
+class Visitor:
+    """The state of one browser.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of the visitor's own, which goes with them.
+    now : float
+        The time.
+    """
+
+    def __init__(self, folder: Path, now: float) -> None:
+        self.token = secrets.token_urlsafe(32)
+        self.folder = folder
+        self.used = now
+        self.upload: Upload | None = None
+        self.jobs: dict[str, Job] = {}
+
+    def take(self, upload: Upload) -> None:
+        """Keep new files; those before, and what runs on them, go."""
+        self._stop_all()
+        if self.upload is not None:
+            shutil.rmtree(self.upload.folder, ignore_errors=True)
+        self.upload = upload
+
+    def run(self, command: str, job: Job, worker: concurrent.futures.Executor) -> None:
+        """Start a calculation; an unfinished one of the same visitor gives way."""
+        self._stop_all()
+        old = self.jobs.pop(command, None)
+        if old is not None and old.over and old.size:
+            matrix = old.answer().matrix
+            if matrix is not None:
+                shutil.rmtree(matrix.parent, ignore_errors=True)
+        self.jobs[command] = job
+        job.start(worker)
+
+    def _stop_all(self) -> None:
+        """End every calculation that is not over."""
+        for job in self.jobs.values():
+            if not job.over:
+                job.stop()
+
+    @property
+    def size(self) -> int:
+        """Bytes held for this visitor."""
+        files = 0 if self.upload is None else self.upload.size
+        return files + sum(job.size for job in self.jobs.values())
+
+    def leave(self) -> None:
+        """Stop the work and delete the files."""
+        for job in self.jobs.values():
+            job.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Visitors:
+    """All visitors: the least recently seen go first, everybody goes after a while.
+
+    Parameters
+    ----------
+    capacity : int
+        Bytes held at most, files and answers together.
+    most : int
+        Visitors held at most.
+    lifetime : float
+        Seconds without a request after which a visitor is forgotten.
+    clock : callable
+        Gives the time in seconds.
+    """
+
+    def __init__(
+        self,
+        capacity: int = 1_000_000_000,
+        most: int = 20,
+        lifetime: float = 3600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.capacity, self.most, self.lifetime = capacity, most, lifetime
+        self._clock = clock
+        self._known: OrderedDict[str, Visitor] = OrderedDict()
+        self.root = Path(tempfile.mkdtemp(prefix="batchsense-web-"))
+        # Also when the process ends without a proper shutdown.
+        self._cleaning = weakref.finalize(self, shutil.rmtree, self.root, True)
+        self.worker = concurrent.futures.ThreadPoolExecutor(1, "batchsense-web")
+
+    def find(self, request: Request) -> Visitor | None:
+        """Give the visitor that the request's cookie names; an unknown name is nobody."""
+        self.expire()
+        visitor = self._known.get(request.cookies.get(COOKIE, ""))
+        if visitor is not None:
+            visitor.used = self._clock()
+            self._known.move_to_end(visitor.token)
+        return visitor
+
+    def welcome(self, request: Request) -> Visitor:
+        """Give the visitor of a request that leaves something here, a new one if need be.
+
+        A name is always drawn here: one that a cookie brings along is never adopted.
+        """
+        visitor = self.find(request)
+        if visitor is None:
+            visitor = Visitor(Path(tempfile.mkdtemp(dir=self.root)), self._clock())
+            self._known[visitor.token] = visitor
+            self.trim(visitor)
+        return visitor
+
+    def remember(self, visitor: Visitor, response: Response) -> Response:
+        """Give the visitor the cookie that names them."""
+        response.set_cookie(COOKIE, visitor.token, path="/", httponly=True, samesite="strict")
+        return response
+
+    def forget(self, visitor: Visitor) -> None:
+        """Delete everything that belongs to a visitor."""
+        self._known.pop(visitor.token, None)
+        visitor.leave()
+
+    def expire(self) -> None:
+        """Forget who was not seen for a lifetime."""
+        now = self._clock()
+        for visitor in list(self._known.values()):
+            if now - visitor.used > self.lifetime:
+                self.forget(visitor)
+
+    def trim(self, present: Visitor) -> None:
+        """Forget the least recently seen until the limits hold; never the one who is present."""
+        while len(self._known) > 1 and (len(self._known) > self.most or self.size > self.capacity):
+            oldest = next(visitor for visitor in self._known.values() if visitor is not present)
+            self.forget(oldest)
+
+    @property
+    def size(self) -> int:
+        """Bytes held for all."""
+        return sum(visitor.size for visitor in self._known.values())
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def close(self) -> None:
+        """End everything and delete all files."""
+        for visitor in list(self._known.values()):
+            self.forget(visitor)
+        # What still writes ends first: it could leave a file behind in a folder that is going.
+        self.worker.shutdown(wait=True, cancel_futures=True)
+        self._cleaning()
