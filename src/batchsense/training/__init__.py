@@ -12,14 +12,7 @@ except ModuleNotFoundError as _error:
     raise MissingExtraError("Training workloads", "training") from None
 
 from batchsense.training.available_memory import format_bytes, parse_bytes
-from batchsense.training.batch_size import (
-    BatchSizePlan,
-    Limits,
-    TradeOff,
-    knee_batch_size,
-    optimal_batch_size,
-    plan_batch_size,
-)
+from batchsense.training.batch_size import BatchSizePlan, Limits, plan_batch_size
 from batchsense.training.charlm import charlm_workload
 from batchsense.training.checks import WorkloadCheck, check_workload, coupled_modules
 from batchsense.training.digits import digits_workload
@@ -50,6 +43,7 @@ from batchsense.training.tolerance import (
     plan_tolerance,
     tolerance_ladder,
 )
+from batchsense.training.trade_off import TradeOff, knee_batch_size, optimal_batch_size
 from batchsense.training.workload import Workload, trainable
 
 __all__ = [

@@ -12,17 +12,21 @@ import numpy.typing as npt
 from batchsense.errors import UnresolvedError
 from batchsense.training.gradient_noise.report import is_resolved
 from batchsense.training.step_time import StepTime
+from batchsense.training.trade_off import (
+    UNBOUNDED,
+    TradeOff,
+    knee_batch_size,
+    least_time,
+    optimal_batch_size,
+    trade_offs,
+    training_time,
+)
 from batchsense.variation.interval import Interval
 
 Floats = npt.NDArray[np.float64]
 
 #: What keeps the batch size from being larger, or (``precision``, ``minimum``) smaller.
 Binding = Literal["noise", "overhead", "memory", "data", "maximum", "precision", "minimum"]
-
-#: Where step times follow no line, the optimum is sought up to this multiple of the largest timed.
-_TRUSTED_BEYOND = 2.0
-#: Stands for an unbounded critical batch size where a number is needed.
-_UNBOUNDED = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +50,6 @@ class Limits:
     minimum: int = 1
     maximum: int | None = None
     precision: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TradeOff:
-    """One row of the table of choices.
-
-    Attributes
-    ----------
-    batch_size : int
-        Examples.
-    relative_time : Interval
-        Training time, relative to the shortest that memory and data allow.
-    relative_examples : Interval
-        Examples spent, relative to the fewest possible: 1 + B/B_crit.
-    relative_steps : Interval
-        Steps, relative to the fewest possible: 1 + B_crit/B.
-    efficient : bool
-        False where a smaller batch size is both faster and cheaper.
-    """
-
-    batch_size: int
-    relative_time: Interval
-    relative_examples: Interval
-    relative_steps: Interval
-    efficient: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,77 +170,8 @@ def plan_batch_size(
         fastest=size,
         worst_excess=_worst_excess(size, critical_batch_size, step_time, lower, upper),
         limits=limits,
-        table=_table(size, critical, critical_batch_size, step_time, upper, include),
+        table=trade_offs(size, critical, critical_batch_size, step_time, upper, include),
     )
-
-
-def optimal_batch_size(
-    critical_batch_size: float, step_time: StepTime, largest: float = math.inf
-) -> float:
-    r"""Give the batch size with the least training time, not rounded.
-
-    :math:`\sqrt{B_{crit} c_0/c_1}` where the step time is a line, else the numerical minimum of
-    :math:`(1 + B_{crit}/B)\,T(B)` up to ``largest`` or twice the largest size that was timed:
-    a curve that follows no law must not be carried far.
-
-    Parameters
-    ----------
-    critical_batch_size : float
-        B_crit in examples.
-    step_time : StepTime
-        Time of a step.
-    largest : float
-        Where a numerical search ends.
-
-    Returns
-    -------
-    float
-        Examples; infinite where a step costs no more for more examples.
-
-    Examples
-    --------
-    >>> from batchsense.training import fit_step_time
-    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
-    >>> round(optimal_batch_size(40.0, timed), 6)
-    20.0
-    """
-    if step_time.is_line:
-        return math.sqrt(critical_batch_size * step_time.overhead_batch_size.estimate)
-    trusted = _TRUSTED_BEYOND * float(step_time.batch_sizes[-1])
-    sizes = np.geomspace(1, min(largest, trusted), 4000)
-    time = (1 + critical_batch_size / sizes) * step_time.seconds(sizes)
-    return float(sizes[int(time.argmin())])
-
-
-def knee_batch_size(critical_batch_size: float, step_time: StepTime) -> float:
-    r"""Give the size at which the product of time and examples spent is least.
-
-    Below it one per cent of time costs less than one per cent of examples, above it more:
-    :math:`B = (\sqrt{c_0^2 + 8 c_0 c_1 B_{crit}} - c_0) / (4 c_1)`; B_crit where c1 = 0.
-
-    Parameters
-    ----------
-    critical_batch_size : float
-        B_crit in examples.
-    step_time : StepTime
-        c0 and c1.
-
-    Returns
-    -------
-    float
-        Examples.
-
-    Examples
-    --------
-    >>> from batchsense.training import fit_step_time
-    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
-    >>> round(knee_batch_size(30.0, timed), 6)
-    10.0
-    """
-    overhead = step_time.overhead_batch_size.estimate
-    if not math.isfinite(overhead):
-        return critical_batch_size
-    return (math.sqrt(overhead**2 + 8 * overhead * critical_batch_size) - overhead) / 4
 
 
 def _used(interval: Interval) -> float:
@@ -331,70 +241,20 @@ def _handy(wanted: float, lower: int, upper: int) -> int:
     return int(handy[np.abs(np.log(handy / clipped)).argmin()])
 
 
-def _time(sizes: npt.ArrayLike, critical: float, step_time: StepTime) -> Floats:
-    """Give the training time at each size, in units of S_min seconds."""
-    values = np.asarray(sizes, dtype=np.float64)
-    return np.asarray((1 + min(critical, _UNBOUNDED) / values) * step_time.seconds(values))
-
-
-def _least_time(critical: float, step_time: StepTime, lower: int, upper: int) -> float:
-    """Give the least training time within the limits."""
-    best = min(max(optimal_batch_size(critical, step_time, upper), lower), upper)
-    return float(_time([lower, upper, best], critical, step_time).min())
-
-
 def _worst_excess(
     size: int, interval: Interval, step_time: StepTime, lower: int, upper: int
 ) -> float:
     """Give the largest share of time lost, over the ends of both intervals."""
     worst = 0.0
-    for critical in (interval.low, interval.estimate, min(interval.high, _UNBOUNDED)):
-        if step_time.is_line:
-            overhead = step_time.overhead_batch_size
-            for ratio in (overhead.low, overhead.estimate, min(overhead.high, _UNBOUNDED)):
-                best = min(max(math.sqrt(min(critical, _UNBOUNDED) * ratio), lower), upper)
-                here, there = ((1 + critical / b) * (ratio + b) for b in (size, best))
-                worst = max(worst, here / there - 1)
-        else:
-            here = float(_time(size, critical, step_time))
-            worst = max(worst, here / _least_time(critical, step_time, lower, upper) - 1)
+    overhead = step_time.overhead_batch_size
+    for critical in (interval.low, interval.estimate, interval.high):
+        noise = min(critical, UNBOUNDED)
+        for ratio in (overhead.low, overhead.estimate, min(overhead.high, UNBOUNDED)):
+            best = min(max(math.sqrt(noise * ratio), lower), upper)
+            here, there = ((1 + noise / b) * (ratio + b) for b in (size, best))
+            worst = max(worst, here / there - 1)
+        if not step_time.is_line:
+            # The line above is then one of two readings of the times, and this the other.
+            here = float(training_time(size, noise, step_time))
+            worst = max(worst, here / least_time(noise, step_time, lower, upper) - 1)
     return worst
-
-
-def _table(
-    size: int,
-    critical: float,
-    interval: Interval,
-    step_time: StepTime,
-    upper: int,
-    include: tuple[int, ...],
-) -> tuple[TradeOff, ...]:
-    """Tabulate powers of two around advice and optimum, and the included sizes."""
-    best = min(max(optimal_batch_size(critical, step_time, upper), 1), upper)
-    first, last = min(size, best) / 24, min(upper, 12 * max(size, best))
-    powers = {2**k for k in range(41) if first <= 2**k <= last}
-    sizes = sorted(powers | {size} | {s for s in include if 1 <= s <= upper})
-    ends = (critical, interval.low, min(interval.high, _UNBOUNDED))
-
-    def spread(values: list[float]) -> Interval:
-        high = math.inf if max(values) > 1e6 * values[0] else max(values)
-        return Interval(values[0], min(values), high, interval.level)
-
-    least = [_least_time(end, step_time, 1, upper) for end in ends]
-    rows: list[TradeOff] = []
-    fastest = math.inf
-    for candidate in sizes:
-        times = [float(_time(candidate, end, step_time)) for end in ends]
-        rows.append(
-            TradeOff(
-                batch_size=candidate,
-                relative_time=spread([t / best for t, best in zip(times, least, strict=True)]),
-                relative_examples=spread(
-                    [1 + candidate / end if end > 0 else math.inf for end in ends]
-                ),
-                relative_steps=spread([1 + end / candidate for end in ends]),
-                efficient=times[0] < fastest,
-            )
-        )
-        fastest = min(fastest, times[0])
-    return tuple(rows)

@@ -39,13 +39,13 @@ class PilotNoise:
     square_ratio : float
         tr Σ² / τ², between 0 and 1: one over the number of directions that share the variance.
     fourth_ratio : float
-        Var(|e|²) / τ²: how unequal the observations are; large for heavy tails.
+        :math:`Var(|e|^2) / τ^2`: how unequal the observations are; large for heavy tails.
     squared_mean : float
         γ̂, unbiased; may be negative.
     squared_mean_bound : float
         What γ is not below, at ``level``; may be negative.
     outlier_ratio : float
-        The largest |e|² of a row over their mean.
+        The largest :math:`|e|^2` of a row over their mean.
     observations : int
         How many were seen.
     level : float

@@ -32,7 +32,7 @@ class NoiseReport:
     trace_covariance : Interval
         τ = tr Σ, in units of gradient squared.
     squared_gradient_norm : Interval
-        γ = |G|²; the estimate is unbiased and may be negative.
+        γ = :math:`|G|^2`; the estimate is unbiased and may be negative.
     branch : str
         Which ends of the noise scale the data set; see
         :data:`batchsense.training.gradient_noise.fieller.Branch`.
