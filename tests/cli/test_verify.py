@@ -62,7 +62,7 @@ def test_a_plan_is_checked_and_goes_on_from_its_state(
 ) -> None:
     """JSON by the schema, text and report by name; the second call makes no run again."""
     plan = plan_with(folder, tmp_path, batch_size=16)
-    words = ["verify", target(folder), "--plan", plan, "--budget", "20", "--loss", "6.5"]
+    words = ["verify", target(folder), "--plan", plan, "--budget", "90", "--loss", "6.5"]
     code = run([*words, "--json", "-q"])
     document = json.loads(capsys.readouterr().out)
     jsonschema.validate(document, json_schema("verify"))
@@ -92,7 +92,7 @@ def test_a_wrong_plan_is_refuted_with_exit_code_1(
 ) -> None:
     """One example a step takes many times as long as eight: exit code 1, and the answer is said."""
     plan = plan_with(folder, tmp_path, batch_size=1, binding="noise")
-    code = run(["verify", target(folder), "--plan", plan, "--budget", "30", "--loss", "6.5"])
+    code = run(["verify", target(folder), "--plan", plan, "--budget", "90", "--loss", "6.5"])
     text = capsys.readouterr().out
 
     assert code == 1

@@ -140,6 +140,15 @@ def test_too_large_is_refused(browser, visitors, declared):
     assert [path for path in visitors.root.rglob("*") if path.is_file()] == []
 
 
+def test_a_declared_length_is_enough(browser, monkeypatch):
+    """What says that it is too large is not even read as a form."""
+    monkeypatch.setattr("batchsense.web.table_pages.receive_upload", None)
+    headers = {**browser.own, "Content-Length": str(LIMIT + 1), "Expect": "100-continue"}
+
+    answer = browser.client.post("/diagnose/files", headers=headers, content=b"1")
+    assert answer.status_code == 413
+
+
 def test_a_small_file_that_unfolds_without_end_is_refused(browser, files, visitors, tmp_path):
     """A compressed file is unfolded to ten times the limit and no further."""
     bomb = tmp_path / "m.csv.gz"

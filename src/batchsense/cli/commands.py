@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batchsense.cli.audit import audit
 from batchsense.cli.correct import correct
 from batchsense.cli.demo import demo
 from batchsense.cli.diagnose import diagnose
@@ -15,6 +16,7 @@ from batchsense.cli.web import web
 COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "verify": verify,
+    "audit": audit,
     "diagnose": diagnose,
     "correct": correct,
     "demo": demo,

@@ -9,6 +9,7 @@ from batchsense.reports.page import render, write_report
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected, Diagnosis, Table
+    from batchsense.reports.results.audit import AuditResult
     from batchsense.reports.results.correct import CorrectResult
     from batchsense.reports.results.demo import DemoResult
     from batchsense.reports.results.diagnose import DiagnoseResult
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from batchsense.reports.results.verify import VerifyResult
 
 __all__ = [
+    "audit_report",
     "correct_report",
     "demo_report",
     "diagnose_report",
@@ -85,6 +87,33 @@ def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = N
         sentence=verdict_sentence(envelope.result),
         sweep=sweep_picture(envelope.result),
     )
+
+
+def audit_report(envelope: Envelope[AuditResult], command_line: str | None = None) -> str:
+    """Write the report of an audit.
+
+    Parameters
+    ----------
+    envelope : Envelope of AuditResult
+        The answer; the page carries it unchanged.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.audit import audit_picture
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    return render("audit.html.j2", envelope, command_line, drawn=audit_picture(envelope.result))
 
 
 def diagnose_report(

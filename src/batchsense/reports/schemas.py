@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batchsense.reports.envelope import Envelope, Model
+from batchsense.reports.results.audit import AuditResult
 from batchsense.reports.results.correct import CorrectResult
 from batchsense.reports.results.demo import DemoResult
 from batchsense.reports.results.diagnose import DiagnoseResult
@@ -15,6 +16,7 @@ from batchsense.reports.results.verify import VerifyResult
 RESULTS: dict[str, type[Model]] = {
     "plan": PlanResult,
     "verify": VerifyResult,
+    "audit": AuditResult,
     "diagnose": DiagnoseResult,
     "correct": CorrectResult,
     "demo": DemoResult,

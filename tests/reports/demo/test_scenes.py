@@ -65,16 +65,16 @@ def test_the_workload_is_left_as_it_was(linear: Workload) -> None:
 
 
 def test_the_promised_size_keeps_its_promise(linear: Workload) -> None:
-    """Minibatches of the normal rung miss about as often as promised; Chebyshev asks for more."""
+    """The calibrated size misses about as often as promised; Chebyshev asks for more."""
     found = GradientScene(linear, seed=1).tolerance()
     sizes = {promise.name: promise.batch_size for promise in found.promises}
 
-    assert found.checked_batch_size == sizes["normal"] < sizes["chebyshev"] <= 300
+    assert found.checked_batch_size == sizes["calibrated"] < sizes["chebyshev"] <= 300
     assert found.observed_miss_rate.low < found.miss_rate * 1.4
     gradients = closed_form(linear)
     full = gradients.mean(axis=0)
     rng = np.random.default_rng(5)
-    drawn = [rng.choice(300, sizes["normal"], replace=False) for _ in range(4000)]
+    drawn = [rng.choice(300, sizes["calibrated"], replace=False) for _ in range(4000)]
     far = [np.linalg.norm(gradients[rows].mean(axis=0) - full) for rows in drawn]
     twin = np.mean(np.array(far) > found.tolerance * np.linalg.norm(full))
     assert found.observed_miss_rate.low <= twin <= found.observed_miss_rate.high

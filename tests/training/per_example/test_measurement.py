@@ -56,6 +56,17 @@ def loop(workload: Workload, indices: Any, model: nn.Module | None = None) -> np
     return np.array(found)
 
 
+def test_examples_by_index_or_as_a_minibatch(recurrent: Workload) -> None:
+    """A workload's minibatch gives the same as the indices that it was made of."""
+    recurrent.model.eval()
+    by_index = per_example_squared_norms(recurrent, np.array([4, 0, 7]))
+
+    found = per_example_squared_norms(recurrent, recurrent.minibatch([4, 0, 7]))
+
+    np.testing.assert_allclose(found.values, by_index.values, rtol=1e-12)
+    assert all(p.grad is None for p in recurrent.model.parameters())
+
+
 @pytest.mark.parametrize("fallback", ["auto", "single"])
 def test_every_fallback_is_exact(recurrent: Workload, fallback: Any) -> None:
     """Vectorised and one by one, the parameters without a rule complete the norms."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (as every user writes it)
@@ -353,6 +354,28 @@ def variational_autoencoder(g):
     return Model(), loss, points(g), None
 
 
+@animal("mean", stochastic=True, silent_kind=None)
+def dropout_drawn_by_numpy(g):
+    """Random numbers that torch does not see: judged by statistics."""
+
+    def loss(m, b):
+        kept = np.random.random(b[0].shape) < 0.7  # noqa: NPY002 (that is the point)
+        return F.mse_loss(m(b[0] * torch.as_tensor(kept) / 0.7), b[1])
+
+    return mlp(5, 1), loss, numbers(g), None
+
+
+@animal("mean", stochastic=True, silent_kind=None)
+def noise_drawn_example_by_example(g):
+    """A loop over the examples draws their noise in turn: its order is that of the minibatch."""
+
+    def loss(m, b):
+        noisy = torch.stack([x + 0.3 * torch.randn(5).to(x) for x in b[0]])
+        return F.mse_loss(m(noisy), b[1])
+
+    return mlp(5, 1), loss, numbers(g), None
+
+
 # --- sums ---------------------------------------------------------------------------------------
 
 
@@ -686,6 +709,24 @@ def pairwise_ranking(g):
         return F.softplus(-(s[i] - s[j]) * (y[i] - y[j]).sign()).mean()
 
     return mlp(5, 1), loss, numbers(g), None
+
+
+@animal("interacting", biased=False, source="loss")
+def unbiased_mean_discrepancy(g):
+    """MMD as a U-statistic: pairs of different examples only, so no bias."""
+    pairs = [(x, torch.randn(6, generator=g)) for x, _ in points(g)]
+
+    def loss(m, b):
+        z, w = m(b[0]), b[1][:, :2]
+        different = 1 - torch.eye(len(z), dtype=z.dtype)
+
+        def kernel(p, q):
+            near = (-torch.cdist(p, q).square() / 4).exp()
+            return (near * different).sum() / different.sum()
+
+        return kernel(z, z) + kernel(w, w) - 2 * kernel(z, w)
+
+    return mlp(6, 2), loss, pairs, None
 
 
 @animal("interacting", biased=True, source="loss")

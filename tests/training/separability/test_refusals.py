@@ -240,7 +240,7 @@ def test_buffers_that_do_not_matter_are_no_reason_to_refuse():
 
 
 def test_augmentation_from_seeded_generators_is_accepted():
-    """Random examples that the global generators decide repeat under a seed: no reason to refuse."""
+    """Examples drawn from the global generators repeat under a seed: no reason to refuse."""
 
     class Augmented(Unrepeatable):
         def __getitem__(self, index):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, stdtrit
+from scipy.special import stdtrit
 from torch import nn
 
 from batchsense.progress import Progress, silent
@@ -23,8 +23,9 @@ from batchsense.reports.results.demo import (
 )
 from batchsense.training import Workload
 from batchsense.training.gradients import flat_gradient, scalar_loss
-from batchsense.variation import sample_size
+from batchsense.variation import miss_rate, without_replacement
 from batchsense.variation.interval import Interval
+from batchsense.variation.tolerance import calibrated_need, chebyshev_need
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,10 +113,8 @@ class GradientScene:
             Promised sizes and what the check found.
         """
         allowed = TOLERANCE * float(np.linalg.norm(self._full))
-        # The Gram matrix of the deviations has the trace and the squares of the covariance matrix,
-        # which would have as many rows as the net has weights.
-        rungs = sample_size(self._gram, allowed, MISS_RATE, population=self._examples)
-        size = next(rung.observations for rung in rungs if rung.name == "normal")
+        promises = self._promises(allowed)
+        size = promises[0].batch_size
         rng = np.random.default_rng(self._checking)
         misses = 0
         for done in range(1, CHECKS + 1):
@@ -125,15 +124,38 @@ class GradientScene:
         return ToleranceResult(
             tolerance=TOLERANCE,
             miss_rate=MISS_RATE,
-            promises=[
-                Promise(name=rung.name, assumption=rung.assumes, batch_size=rung.observations)
-                for rung in sorted(rungs, key=lambda rung: rung.observations)
-            ],
+            promises=promises,
             checked_batch_size=size,
             checked_minibatches=CHECKS,
             misses=misses,
             observed_miss_rate=Estimate.of(rate_interval(misses, CHECKS)),
         )
+
+    def _promises(self, allowed: float) -> list[Promise]:
+        """Size a minibatch for an error of the gradient, by two promises."""
+        # The Gram matrix of the deviations has the trace and the squares of the covariance matrix,
+        # which would have as many rows as the net has weights.
+        trace = float(np.trace(self._gram))
+        squares = float((self._gram**2).sum()) / trace**2
+        fourth = float(np.diag(self._gram).var()) * self._examples**2 / trace**2
+        needs = (
+            (
+                "calibrated",
+                calibrated_need(trace, allowed, MISS_RATE, squares, fourth),
+                "the error of a mean has the spread that its first four moments tell",
+            ),
+            (
+                "chebyshev",
+                chebyshev_need(trace, allowed, MISS_RATE),
+                "nothing: any distribution of this variance",
+            ),
+        )
+        return [
+            Promise(
+                name=name, assumption=text, batch_size=without_replacement(need, self._examples)
+            )
+            for name, need, text in needs
+        ]
 
     def _gradient(self, rows: npt.NDArray[np.int64]) -> Floats:
         """Give the gradient of a minibatch as one vector."""
@@ -181,17 +203,16 @@ def mean_interval(values: Floats) -> Interval:
 
 
 def rate_interval(hits: int, trials: int) -> Interval:
-    """Give a rate with the exact 95 % interval of Clopper and Pearson (1934).
+    """Give a rate with the exact two-sided 95 % interval of Clopper and Pearson (1934).
 
     Examples
     --------
-    >>> rate = rate_interval(0, 59)
+    >>> rate = rate_interval(0, 72)
     >>> rate.low, round(rate.high, 3)
-    (0.0, 0.061)
+    (0.0, 0.05)
     """
-    low = float(betaincinv(hits, trials - hits + 1, 0.025)) if hits else 0.0
-    high = float(betaincinv(hits + 1, trials - hits, 0.975)) if hits < trials else 1.0
-    return Interval(hits / trials, low, high)
+    each_side = miss_rate(hits, trials, 0.975)
+    return Interval(each_side.estimate, each_side.low, each_side.high)
 
 
 def log_slope(batch_sizes: Sequence[int], measured: Sequence[Interval]) -> Interval:

@@ -100,10 +100,10 @@ def _name_points(ax: Axes, choices: Sequence[Choice], advised: int) -> None:
     figure = figure_of(ax)
     figure.draw_without_rendering()
     places = ax.transData.transform([(c.examples, c.time) for c in choices]) * 72 / figure.dpi
-    taken: list[tuple[float, float]] = []
+    # The legend names the advised point; names beside its large mark would be taken for its own.
+    mine = [k for k, choice in enumerate(choices) if choice.batch_size == advised]
+    taken = [(float(places[k, 0]), float(places[k, 1])) for k in mine]
     for k, (choice, (x, y)) in enumerate(zip(choices, places, strict=True)):
-        if choice.batch_size == advised:
-            continue  # the legend names it
         if any(abs(x - a) <= 34 and abs(y - b) <= 15 for a, b in taken):
             continue
         taken.append((x, y))

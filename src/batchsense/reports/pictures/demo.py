@@ -125,9 +125,9 @@ def _effects(found: ConfoundedResult) -> Picture:
     ax = draw_differences([np.reshape(image, (_SIDE, _SIDE)) for image in images], names)
     finding = (
         "How an 8 differs from a 3: more ink is orange, less is purple. Centring each form leaves "
-        f"a faint picture (squared error {with_interval(centred.error, digits=2)}); with the digit "
-        f"kept in the model the answer comes back ({with_interval(kept.error, digits=2)}). One "
-        "draw is shown, the errors are means of all draws."
+        f"a faint picture: squared error {with_interval(centred.error)}. With the digit kept in "
+        f"the model the answer comes back: {with_interval(kept.error)}. One draw is shown, the "
+        "errors are means of all draws."
     )
     return Picture.of(ax, "effects", "Mean image of 8 minus mean image of 3", finding)
 

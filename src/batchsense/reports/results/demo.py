@@ -37,7 +37,7 @@ class GradientResult(Model):
 class Promise(Model):
     """A batch size and what is promised for it."""
 
-    name: str = Field(description="How it is derived: 'normal' or 'chebyshev'.")
+    name: str = Field(description="How it is derived: 'calibrated' or 'chebyshev'.")
     assumption: str = Field(description="What has to be believed.")
     batch_size: int = Field(description="Examples, drawn without replacement.")
 

@@ -102,7 +102,7 @@ def _tolerance(result: DemoResult) -> Scene:
     """The smallest batch for a tolerance."""
     found = result.tolerance
     names = {
-        "normal": "if the mean gradient scatters like a normal distribution",
+        "calibrated": "if the error of a mean is spread as its moments tell (calibrated)",
         "chebyshev": "if nothing is assumed (Chebyshev)",
     }
     answers = " and ".join(

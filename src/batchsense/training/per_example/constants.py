@@ -58,11 +58,7 @@ class Constants:
         examples: int,
     ) -> None:
         """Take note of what an operation made of its arguments."""
-        first = args[0] if args else None
-        if isinstance(first, Tensor):
-            if first not in self:
-                return
-        elif function in _ORIGINS:
+        if function in _ORIGINS:
             self._keep(result)
             return
         tensors = list(_tensors((*args, *kwargs.values())))

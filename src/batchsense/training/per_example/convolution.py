@@ -129,8 +129,7 @@ def convolution(
     if values.dim() != weight.dim() or not recording.leads(values):
         recording.misplaced((w, b), values)
         return output
-    whole = all(i is None or v is recording.parameters[i] for i, v in ((w, weight), (b, bias)))
-    if not whole:
+    if not recording.is_whole((w, b), (weight, bias)):
         recording.refuse((w, b), "a view of it is used by a convolution")
         return output
     uses = []

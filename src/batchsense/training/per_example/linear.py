@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,6 +99,9 @@ def record_linear(
     if weight.dim() != 2:
         recording.refuse((w, b), "a vector used as the matrix of a linear layer")
         return
+    if len(layout.leading) == 1 and recording.is_whole((w, b), (weight, bias)):
+        recording.expect(output, _one_place_uses(w, b, values))
+        return
     uses = []
     if w is not None:
         build = _weight_builder(weight, recording.parameters[w], Kept(values), layout)
@@ -113,6 +117,26 @@ def record_linear(
     recording.expect(output, uses)
 
 
+def _one_place_uses(w: int | None, b: int | None, values: Tensor) -> list[Use]:
+    """Make the uses of a matrix and a bias on an input of shape (n, columns)."""
+    uses = []
+    if w is not None:
+        uses.append(Use(w, partial(_rank_one, Kept(values))))
+    if b is not None:
+        uses.append(Use(b, _as_bias))
+    return uses
+
+
+def _rank_one(kept: Kept, output: OutputGradient) -> Contribution:
+    """Build the contribution of a matrix."""
+    return RankOne(output.values, kept().to(output.values.dtype), output.norms())
+
+
+def _as_bias(output: OutputGradient) -> Contribution:
+    """Build the contribution of a bias."""
+    return Explicit(output.values, None, output.norms())
+
+
 def _weight_builder(
     weight: Tensor, parameter: Tensor, kept: Kept, layout: Layout
 ) -> Builder | None:
@@ -125,8 +149,6 @@ def _weight_builder(
     def build(output: OutputGradient) -> Contribution:
         left = output.values
         right = kept().to(left.dtype)
-        if len(layout.leading) == 1 and weight is parameter:
-            return RankOne(left, right, output.norms())
         left = layout.by_example(left).unsqueeze(1)
         right = layout.by_example(right).unsqueeze(1)
         if transposed:
@@ -156,8 +178,6 @@ def _bias_builder(bias: Tensor, parameter: Tensor, layout: Layout) -> Builder:
     view = view_of(bias, parameter)
 
     def build(output: OutputGradient) -> Contribution:
-        if len(layout.leading) == 1:
-            return Explicit(output.values, view, output.norms())
         return Explicit(layout.by_example(output.values).sum(1), view)
 
     return build

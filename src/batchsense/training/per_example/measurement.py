@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ from batchsense.training.workload import Workload, trainable
 
 def per_example_squared_norms(
     workload: Workload,
-    indices: Sequence[int],
+    chosen: Sequence[int] | Any,
     *,
     model: nn.Module | None = None,
     reduction: Literal["mean", "sum"] = "mean",
@@ -48,8 +48,9 @@ def per_example_squared_norms(
     ----------
     workload : Workload
         Model, loss and examples.
-    indices : sequence of int
-        Which examples, n of them.
+    chosen : sequence of int, or a minibatch
+        Which examples, n of them, by index; or a minibatch of them as ``workload.minibatch`` makes
+        it, which is taken apart as in :func:`minibatch_squared_norms`.
     model : torch.nn.Module, optional
         The model to measure, used as it is; by default a copy of ``workload.model``. Its
         parameters' ``.grad`` is not touched.
@@ -93,18 +94,30 @@ def per_example_squared_norms(
     >>> bool(norms.squared_mean_norm < norms.mean_squared_norm)
     True
     """
-    chosen = [int(index) for index in indices]
-    if not chosen:
+    model = workload.fresh_model() if model is None else model
+    if not _are_indices(chosen):
+        return minibatch_squared_norms(
+            model,
+            workload.loss,
+            chosen,
+            reduction=reduction,
+            example_dim=example_dim,
+            micro_batch_size=micro_batch_size,
+            fallback=fallback,
+            self_check=self_check,
+            progress=progress,
+        )
+    indices = [int(index) for index in chosen]
+    if not indices:
         raise DataError("no example was chosen; give at least one index")
     if micro_batch_size is not None and micro_batch_size < 1:
         raise DataError(f"micro_batch_size is {micro_batch_size}; it counts examples")
-    model = workload.fresh_model() if model is None else model
     refuse_coupled(model)
     left_out: tuple[str, ...] = ()
     measure = _Measurement(workload, model, reduction, example_dim, fallback)
     if self_check:
-        left_out = measure.checked(chosen_for_check(chosen))
-    return measure(chosen, micro_batch_size or len(chosen), left_out, progress)
+        left_out = measure.checked(chosen_for_check(indices))
+    return measure(indices, micro_batch_size or len(indices), left_out, progress)
 
 
 def minibatch_squared_norms(
@@ -170,6 +183,13 @@ def minibatch_squared_norms(
         self_check=self_check,
         progress=progress,
     )
+
+
+def _are_indices(chosen: Any) -> bool:
+    """Whether examples were chosen by index, not given as a minibatch."""
+    if isinstance(chosen, (Tensor, Mapping)) or not isinstance(chosen, (Sequence, np.ndarray)):
+        return False
+    return all(isinstance(index, (int, np.integer)) for index in chosen)
 
 
 class _Measurement:

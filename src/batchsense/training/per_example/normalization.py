@@ -190,10 +190,9 @@ def _whole(
     indices = recording.find(weight), recording.find(bias)
     if indices == (None, None):
         return None
-    for index, value in zip(indices, (weight, bias), strict=True):
-        if index is not None and value is not recording.parameters[index]:
-            recording.refuse(indices, "a view of it scales or shifts normalised values")
-            return None
+    if not recording.is_whole(indices, (weight, bias)):
+        recording.refuse(indices, "a view of it scales or shifts normalised values")
+        return None
     return indices
 
 

@@ -13,6 +13,7 @@ from batchsense.training.per_example.recording import (
     Builder,
     ChangedInPlaceError,
     OutputGradient,
+    Use,
 )
 from batchsense.training.per_example.sharing import combined_norms
 
@@ -66,9 +67,10 @@ class Pass:
         """Whether any parameter's gradient is there."""
         return bool(self.total_norms)
 
-    def take(self, index: int, build: Builder, output: OutputGradient) -> None:
-        """Keep a use until the parameter's gradient is complete."""
-        self._arrived.setdefault(index, []).append((build, output))
+    def take(self, uses: Sequence[Use], output: OutputGradient) -> None:
+        """Keep uses of an output until their parameters' gradients are complete."""
+        for index, build in uses:
+            self._arrived.setdefault(index, []).append((build, output))
         self.in_half_precision |= output.in_half_precision
         if self.examples != output.examples:
             if self.examples:

@@ -17,7 +17,7 @@ from batchsense.errors import DataError, listed
 from batchsense.training.per_example.coupling import coupling_error, refuse_coupled
 from batchsense.training.per_example.norms import Floats, Norms
 from batchsense.training.per_example.passes import Pass, Probes, norm
-from batchsense.training.per_example.recording import Builder, OutputGradient, Recording
+from batchsense.training.per_example.recording import OutputGradient, Recording, Use
 from batchsense.training.per_example.rules import Watch
 
 
@@ -233,9 +233,9 @@ class PerExampleNorms:
         """Whether any recorded gradient came in half precision, so that norms are as coarse."""
         return any(one.in_half_precision for one in self._passes)
 
-    def arrived(self, parameter: int, build: Builder, output: OutputGradient) -> None:
-        """Take a use whose gradient is there; called by the hooks."""
-        self._pass.take(parameter, build, output)
+    def arrived(self, uses: Sequence[Use], output: OutputGradient) -> None:
+        """Take the uses whose output's gradient is there; called by the hooks."""
+        self._pass.take(uses, output)
 
     def refused(self, parameter: int, reason: str) -> None:
         """Leave a parameter out from now on; called by the rules."""

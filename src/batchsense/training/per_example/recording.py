@@ -60,8 +60,8 @@ class Use(NamedTuple):
 class Receiver(Protocol):
     """Who is told when gradients arrive."""
 
-    def arrived(self, parameter: int, build: Builder, output: OutputGradient) -> None:
-        """Take a use whose gradient is there."""
+    def arrived(self, uses: Sequence[Use], output: OutputGradient) -> None:
+        """Take the uses whose output's gradient is there."""
 
     def refused(self, parameter: int, reason: str) -> None:
         """Take note that a parameter's use cannot be understood."""
@@ -107,6 +107,13 @@ class Recording:
         if index is None and isinstance(value, Tensor) and value._base is not None:
             index = self._index.get(id(value._base))
         return index
+
+    def is_whole(self, indices: Sequence[int | None], values: Sequence[Tensor | None]) -> bool:
+        """Whether the values are parameters themselves, not views of them."""
+        for index, value in zip(indices, values, strict=True):
+            if index is not None and value is not self.parameters[index]:
+                return False
+        return True
 
     def layout(self, values: Tensor, features: int) -> Layout | None:
         """Find the examples in an operation's input."""
@@ -175,10 +182,8 @@ class _Arrival:
             self.receiver.refused(index, "one forward pass was differentiated more than once")
         uses, self.uses = self.uses, ()
         gradient = gradient.detach() if gradient.requires_grad else gradient
-        output = OutputGradient(gradient, self.examples)
-        for index, build in uses:
-            self.parameters.append(index)
-            self.receiver.arrived(index, build, output)
+        self.parameters = [use.parameter for use in uses]
+        self.receiver.arrived(uses, OutputGradient(gradient, self.examples))
 
 
 class Kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from batchsense.training.per_example import (
@@ -27,6 +28,8 @@ RULES: dict[Any, Callable[..., Any]] = {
     **normalization.RULES,
 }
 
+_NO_KEYWORDS: dict[str, Any] = {}
+
 
 class Watch(TorchFunctionMode):
     """Sees every torch function that is called inside it and hands the known ones to their rules.
@@ -43,11 +46,12 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         """Call ``func``, through its rule if it has one."""
-        kwargs = kwargs or {}
+        kwargs = kwargs or _NO_KEYWORDS
         recording = self._recording
         if recording.examples < 2:
             return func(*args, **kwargs)
         rule = RULES.get(func)
         result = func(*args, **kwargs) if rule is None else rule(recording, func, args, kwargs)
-        recording.constants.follow(func, args, kwargs, result, recording.examples)
+        if not args or not isinstance(args[0], Tensor) or args[0] in recording.constants:
+            recording.constants.follow(func, args, kwargs, result, recording.examples)
         return result

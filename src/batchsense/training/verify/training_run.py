@@ -24,8 +24,9 @@ from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.curve import evaluation_steps, steps_to_loss
 from batchsense.training.workload import Workload
 
-#: Examples on which every run is judged, the same for all.
-EVALUATION_EXAMPLES = 512
+#: Examples on which every run is judged, the same for all: four times the advised size, within
+#: these bounds, so that judging costs no more than training.
+_EVALUATION_EXAMPLES = (64, 512)
 _AT_ONCE = 256
 #: A loss that rose by this many times the way down to the target counts as divergence.
 _DIVERGED = 3.0
@@ -151,7 +152,7 @@ def train_to_loss(
     """
     began = time.perf_counter()
     with borrowed_randomness(int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])):
-        judge = _Judge(workload, seed)
+        judge = _Judge(workload, 4 * advice.batch_size, seed)
         model = workload.fresh_model()
         optimizer = ruled_optimizer(workload, model, advice, batch_size, multiplier)
         minibatches = _minibatches(len(workload.examples), batch_size, seed, repeat)
@@ -199,9 +200,10 @@ def _minibatches(
 class _Judge:
     """The loss of fixed examples, with the model as it trains but without leaving a trace."""
 
-    def __init__(self, workload: Workload, seed: int) -> None:
-        count = len(workload.examples)
-        chosen = np.random.default_rng([seed, 1 << 20]).permutation(count)[:EVALUATION_EXAMPLES]
+    def __init__(self, workload: Workload, wanted: int, seed: int) -> None:
+        least, most = _EVALUATION_EXAMPLES
+        order = np.random.default_rng([seed, 1 << 20]).permutation(len(workload.examples))
+        chosen = order[: min(max(wanted, least), most)]
         parts = np.array_split(chosen, math.ceil(len(chosen) / _AT_ONCE))
         self._workload, self._seed = workload, seed
         self._parts = [(workload.minibatch(part), len(part)) for part in parts]

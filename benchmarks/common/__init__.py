@@ -1,0 +1,1 @@
+"""What the benchmarks share: small training jobs, and how results are written."""

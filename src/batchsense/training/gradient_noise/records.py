@@ -1,0 +1,191 @@
+"""What a meter has seen so far: one row for each measured step, and how two such books merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from batchsense.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+_NUMBERS = ("step", "examples", "batch_size", "trace_covariance", "squared_gradient_norm", "tail")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepNoise:
+    """Noise and signal at one step.
+
+    Attributes
+    ----------
+    step : int
+        Which optimizer step, counted from 0.
+    examples : int
+        Examples behind the estimates.
+    batch_size : float
+        Size at which the step's mean gradient is as noisy as this one's: the number of examples,
+        or less where parts were weighted unlike their sizes.
+    trace_covariance, squared_gradient_norm : float
+        τ̂ and γ̂, unbiased.
+    tail : float
+        Largest |gᵢ|² over their mean; 0 where single examples were not seen.
+    layers : array of shape (layers, 2) or None
+        τ̂ and γ̂ of each layer; kept for recent steps only.
+    """
+
+    step: int
+    examples: int
+    batch_size: float
+    trace_covariance: float
+    squared_gradient_norm: float
+    tail: float
+    layers: Floats | None
+
+
+class StepBook:
+    """Steps in order, at most one row each; layers are kept for the last ``recent`` rows.
+
+    Parameters
+    ----------
+    recent : int
+        Rows for which layers are kept.
+
+    Examples
+    --------
+    >>> book = StepBook(recent=8)
+    >>> book.add(StepNoise(0, 32, 32.0, 100.0, 2.0, 0.0, None))
+    >>> other = StepBook(recent=8)
+    >>> other.add(StepNoise(0, 96, 96.0, 200.0, 6.0, 0.0, None))
+    >>> book.merge(other)
+    >>> [(row.examples, row.trace_covariance, row.squared_gradient_norm) for row in book.rows]
+    [(128, 175.0, 5.0)]
+    """
+
+    def __init__(self, recent: int) -> None:
+        self.recent = recent
+        self._rows: dict[int, StepNoise] = {}
+        self._last: list[int] = []
+
+    @property
+    def rows(self) -> list[StepNoise]:
+        """The steps, ascending."""
+        return [self._rows[step] for step in sorted(self._rows)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: StepNoise) -> None:
+        """Add a step, or put it together with what is known of the same step."""
+        known = self._rows.get(row.step)
+        if known is not None:
+            row = _together(known, row)
+        elif not self._last or row.step > self._last[-1]:
+            self._last.append(row.step)
+            if len(self._last) > self.recent:
+                self._forget_layers(self._last.pop(0))
+        self._rows[row.step] = row
+
+    def merge(self, other: StepBook) -> None:
+        """Add the steps of another worker, or of another part of the same run.
+
+        A step that both hold was measured at the same weights by two workers: the means of their
+        estimates, weighted by examples.
+
+        Raises
+        ------
+        DataError
+            Both hold the very same measurement, which would then count twice.
+        """
+        both = self._rows.keys() & other._rows.keys()
+        same = [step for step in both if _same(self._rows[step], other._rows[step])]
+        if same:
+            raise DataError(
+                f"both hold the same measurement of step {min(same)}; what processes of one "
+                "DistributedDataParallel training measure is merged already, keep that of one"
+            )
+        for row in other.rows:
+            known = self._rows.get(row.step)
+            self._rows[row.step] = row if known is None else _together(known, row)
+        self._trim()
+
+    def state(self) -> dict[str, Any]:
+        """Give everything as tensors and numbers."""
+        rows = self.rows
+        columns = {
+            name: torch.tensor([getattr(row, name) for row in rows], dtype=torch.float64)
+            for name in _NUMBERS
+        }
+        layers = {row.step: torch.tensor(row.layers) for row in rows if row.layers is not None}
+        return {**columns, "layers": layers}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], recent: int) -> StepBook:
+        """Restore from :meth:`state`."""
+        book = cls(recent)
+        layers = state["layers"]
+        for values in zip(*(state[name].tolist() for name in _NUMBERS), strict=True):
+            step, examples, batch_size, tau, gamma, tail = values
+            own = layers.get(int(step))
+            row_layers = None if own is None else np.asarray(own.numpy(), dtype=np.float64)
+            book._rows[int(step)] = StepNoise(
+                int(step), int(examples), batch_size, tau, gamma, tail, row_layers
+            )
+        book._trim()
+        return book
+
+    def _trim(self) -> None:
+        """Keep the layers of the last rows only."""
+        steps = sorted(self._rows)
+        self._last = steps[-self.recent :]
+        for step in steps[: -self.recent]:
+            self._forget_layers(step)
+
+    def _forget_layers(self, step: int) -> None:
+        """Drop the layers of a row."""
+        if self._rows[step].layers is not None:
+            self._rows[step] = replace(self._rows[step], layers=None)
+
+
+def columns(rows: Iterable[StepNoise]) -> tuple[Floats, Floats, Floats]:
+    """Give τ̂, γ̂ and batch sizes, each of shape (rows,)."""
+    table = np.array(
+        [(r.trace_covariance, r.squared_gradient_norm, r.batch_size) for r in rows],
+        dtype=np.float64,
+    ).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def _together(one: StepNoise, two: StepNoise) -> StepNoise:
+    """Join two workers' estimates at the same weights."""
+    total = one.examples + two.examples
+    share = one.examples / total
+
+    def mean(a: float, b: float) -> float:
+        return share * a + (1 - share) * b
+
+    layers = None
+    if one.layers is not None and two.layers is not None:
+        layers = share * one.layers + (1 - share) * two.layers
+    return StepNoise(
+        step=one.step,
+        examples=total,
+        batch_size=one.batch_size + two.batch_size,
+        trace_covariance=mean(one.trace_covariance, two.trace_covariance),
+        squared_gradient_norm=mean(one.squared_gradient_norm, two.squared_gradient_norm),
+        tail=max(one.tail, two.tail),
+        layers=layers,
+    )
+
+
+def _same(one: StepNoise, two: StepNoise) -> bool:
+    """Whether two rows are one measurement."""
+    return (
+        one.trace_covariance == two.trace_covariance
+        and one.squared_gradient_norm == two.squared_gradient_norm
+        and one.trace_covariance != 0
+    )

@@ -1,0 +1,257 @@
+"""What kind of thing a loss is, read from the gradients of a whole and of its parts.
+
+Numbers only: G is the gradient over n examples, g_1 … g_K those over the parts of a partition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+#: Mean of independent terms, their sum, a quotient of two sums, a function of such, or none.
+Kind: TypeAlias = Literal["mean", "sum", "ratio", "composite", "interacting"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """One partition, as far as the kind needs it.
+
+    Attributes
+    ----------
+    mean_gap, sum_gap : float
+        |G − (1/K) Σ g_k| / |G| and |G − Σ g_k| / |G|.
+    gaps : mapping
+        For every candidate normaliser w: |G − Σ (w_k / W) g_k| / |G|.
+    offsets : mapping
+        For every candidate whose w_k differ: the e that fits G = Σ (w_k + e) / (W + e) g_k best,
+        and the gap that it leaves. A guard such as ``+ 1e-8`` is such an e.
+    coefficients : array of shape (parts,)
+        The least-squares c in G ≈ Σ c_k g_k; NaN where the gradients do not determine them.
+    residual : float
+        |G − Σ c_k g_k| / |G|.
+    determined : bool
+        Whether the g_k are independent and long enough for c to mean anything.
+    """
+
+    mean_gap: float
+    sum_gap: float
+    gaps: Mapping[str, float]
+    offsets: Mapping[str, tuple[float, float]]
+    coefficients: Array
+    residual: float
+    determined: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """The kind of a loss.
+
+    Attributes
+    ----------
+    kind : str
+        mean, sum, ratio, composite or interacting.
+    normaliser : str or None
+        The candidate that a ratio divides by, or a description of what was discovered.
+    offset : float
+        What is added to that candidate.
+    also : tuple of str
+        Other candidates that fit as well on these examples.
+    residual : float or None
+        The largest least-squares residual; None where it was not needed or not determined.
+    determined : bool
+        False if "interacting" only means that the gradients are too short to tell.
+    """
+
+    kind: Kind
+    normaliser: str | None = None
+    offset: float = 0.0
+    also: tuple[str, ...] = ()
+    residual: float | None = None
+    determined: bool = True
+
+
+def split_of(
+    whole: NDArray[Any],
+    parts: NDArray[Any],
+    weights: Mapping[str, tuple[Array, float]],
+    parameters: int,
+) -> Split:
+    """Measure one partition.
+
+    Parameters
+    ----------
+    whole : array of shape (numbers,)
+        G.
+    parts : array of shape (parts, numbers)
+        g_k.
+    weights : mapping of str to (array of shape (parts,), float)
+        For every candidate w of the parts, and W, that of the whole.
+    parameters : int
+        How many independent numbers a gradient has.
+
+    Examples
+    --------
+    >>> parts = np.array([[1.0, 0.0, 2.0, 1.0], [0.0, 4.0, 0.0, 1.0]])
+    >>> split = split_of(parts.T @ [0.25, 0.75], parts, {}, parameters=4)
+    >>> split.coefficients.round(12), split.determined
+    (array([0.25, 0.75]), True)
+    """
+    size = float(np.linalg.norm(whole))
+    coefficients, residual, independent = _least_squares(whole, parts)
+    return Split(
+        mean_gap=float(np.linalg.norm(whole - parts.mean(axis=0))) / size,
+        sum_gap=float(np.linalg.norm(whole - parts.sum(axis=0))) / size,
+        gaps={
+            name: float(np.linalg.norm(whole - (w / total) @ parts)) / size
+            for name, (w, total) in weights.items()
+        },
+        offsets={
+            name: _offset(whole, parts, w, total)
+            for name, (w, total) in weights.items()
+            if np.ptp(w) > 0
+        },
+        coefficients=coefficients,
+        residual=residual / size,
+        determined=independent and parameters >= 2 * len(parts),
+    )
+
+
+def kind_of(splits: Sequence[Split], tolerance: float) -> Structure:
+    """Decide the kind from one or more partitions.
+
+    Rules, first match wins; "zero" means below ``tolerance``: the mean gap is zero – mean; the sum
+    gap – sum; the gap of a candidate, perhaps with an offset – ratio, and the candidate is the
+    normaliser; the least-squares residual is zero and the coefficients of each partition sum to 1
+    or depend only on its sizes – ratio with a normaliser to be discovered; the residual is zero –
+    composite; else interacting.
+
+    Examples
+    --------
+    >>> parts = np.random.default_rng(0).normal(size=(4, 30))
+    >>> kind_of([split_of(parts.sum(axis=0), parts, {}, 30)], 1e-9).kind
+    'sum'
+    """
+    if max(split.mean_gap for split in splits) < tolerance:
+        return Structure("mean")
+    if max(split.sum_gap for split in splits) < tolerance:
+        return Structure("sum")
+    fitting = [
+        name
+        for name in splits[0].gaps
+        if max(split.gaps.get(name, math.inf) for split in splits) < tolerance
+    ]
+    if fitting:
+        return Structure("ratio", fitting[0], also=tuple(fitting[1:]))
+    if guarded := _guarded(splits, tolerance):
+        return Structure("ratio", *guarded)
+    residual = max(split.residual for split in splits)
+    if not all(split.determined for split in splits):
+        return Structure("interacting", determined=residual > tolerance, residual=residual)
+    if residual >= tolerance:
+        return Structure("interacting", residual=residual)
+    coefficients = np.array([split.coefficients for split in splits])
+    loose = math.sqrt(tolerance)
+    if np.ptp(coefficients) < loose * float(np.abs(coefficients).mean()):
+        return Structure("ratio", "a function of the number of examples alone", residual=residual)
+    if np.abs(coefficients.sum(axis=1) - 1).max() < loose:
+        return Structure("ratio", None, residual=residual)
+    return Structure("composite", residual=residual)
+
+
+def additive_weights(
+    coefficients: NDArray[Any], features: NDArray[Any], tolerance: float
+) -> Array | None:
+    """Explain the coefficients of all partitions by weights of what the parts contain.
+
+    Parameters
+    ----------
+    coefficients : array of shape (partitions, parts)
+        c_pk, which for a ratio is w(part) / W with one W for all.
+    features : array of shape (partitions, parts, features)
+        Counts of what each part contains: of a class, or of one single example.
+    tolerance : float
+        How far the explanation may miss, relative to the size of the coefficients.
+
+    Returns
+    -------
+    array of shape (features,) or None
+        The weight of one unit of each feature over W; None if no weights explain all, or the
+        coefficients are too few to tell.
+
+    Examples
+    --------
+    >>> counts = np.array([[[3, 1], [1, 3]], [[4, 0], [0, 4]], [[2, 2], [2, 2]]])
+    >>> additive_weights(counts @ [0.2, 0.05], counts, 1e-9).round(12)
+    array([0.2 , 0.05])
+    """
+    design = np.asarray(features, dtype=float).reshape(-1, np.shape(features)[-1])
+    response = np.asarray(coefficients, dtype=float).reshape(-1)
+    partitions, parts = np.shape(coefficients)
+    if partitions * (parts - 1) + 1 <= design.shape[1]:  # each partition sums to 1
+        return None
+    weights, *_ = np.linalg.lstsq(design, response, rcond=None)
+    missed = float(np.abs(design @ weights - response).max())
+    return weights if missed < tolerance * float(np.abs(response).mean()) else None
+
+
+def pure_scale(candidate: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
+    """Split a candidate gradient into a multiple of the reference and the rest.
+
+    Returns
+    -------
+    scale : float
+        s = ⟨candidate, reference⟩ / |reference|².
+    rest : float
+        |candidate − s·reference| / |reference|: zero if the error is only a factor.
+
+    Examples
+    --------
+    >>> pure_scale(np.array([6.0, 8.0]), np.array([3.0, 4.0]))
+    (2.0, 0.0)
+    """
+    squared = float(reference @ reference)
+    scale = float(candidate @ reference) / squared
+    return scale, float(np.linalg.norm(candidate - scale * reference)) / math.sqrt(squared)
+
+
+def _offset(whole: Array, parts: Array, w: Array, total: float) -> tuple[float, float]:
+    """Fit e in (W + e) G = Σ (w_k + e) g_k; give it with the gap that is left."""
+    slope = whole - parts.sum(axis=0)
+    squared = float(slope @ slope)
+    e = float(slope @ (w @ parts - total * whole)) / squared if squared > 0 else 0.0
+    if total + e == 0:
+        return e, math.inf
+    gap = whole - ((w + e) / (total + e)) @ parts
+    return e, float(np.linalg.norm(gap)) / float(np.linalg.norm(whole))
+
+
+def _guarded(splits: Sequence[Split], tolerance: float) -> tuple[str, float] | None:
+    """Find a candidate that fits all partitions with one and the same offset."""
+    for name in splits[0].offsets:
+        found = [split.offsets[name] for split in splits if name in split.offsets]
+        if max(gap for _, gap in found) < tolerance:
+            offsets = np.array([e for e, _ in found])
+            if np.ptp(offsets) <= 1e-3 * abs(float(offsets.mean())):
+                return name, float(np.median(offsets))
+    return None
+
+
+def _least_squares(whole: Array, parts: Array) -> tuple[Array, float, bool]:
+    """Fit G by the g_k; a part without a gradient gets the coefficient 0."""
+    sizes = np.linalg.norm(parts, axis=1)
+    present = sizes > 0
+    coefficients = np.zeros(len(parts))
+    if not present.any():
+        return coefficients, float(np.linalg.norm(whole)), False
+    columns = (parts[present] / sizes[present, None]).T
+    fitted, _, rank, _ = np.linalg.lstsq(columns, whole, rcond=1e-10)
+    independent = bool(rank == np.count_nonzero(present))
+    coefficients[present] = fitted / sizes[present] if independent else np.nan
+    return coefficients, float(np.linalg.norm(whole - columns @ fitted)), independent

@@ -1,0 +1,182 @@
+"""A real browser, without JavaScript, goes through the pages of ``batchsense web``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the web extra is not installed")
+
+LIMIT = 20_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Start the command on a free port; it ends with the tests."""
+    words = ["web", "--port", "0", "--limit", f"{LIMIT}B"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchsense", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def online(chromium: Any) -> Iterator[Any]:
+    """Give the browser the network, and take it away again."""
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    chromium.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **conditions})
+    chromium.delete_all_cookies()
+    yield chromium
+    chromium.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """A matrix and a sheet: month is the batch, drug is wanted."""
+    from batchsense.experiments import plant
+
+    table = plant(specimens=24, features=5, months=3, treated_share=0.67, seed=1).table
+    matrix, sheet, large = (tmp_path / name for name in ("m.csv", "s.csv", "large.csv"))
+    rows = zip(table.specimens, table.values.tolist(), strict=True)
+    lines = [f"{name},{','.join(map(repr, row))}" for name, row in rows]
+    matrix.write_text("\n".join([",".join(["id", *table.features]), *lines]) + "\n")
+    labels = zip(table.specimens, table.sheet["month"], table.sheet["drug"], strict=True)
+    sheet.write_text("id,month,drug\n" + "".join(f"{','.join(row)}\n" for row in labels))
+    large.write_text("1" * 40 * LIMIT)
+    return [matrix, sheet, large]
+
+
+def labelled(driver: Any, text: str) -> Any:
+    """Find a field as a reader does: by its label."""
+    label = driver.find_element("xpath", f"//label[normalize-space()='{text}']")
+    return driver.find_element("id", label.get_attribute("for"))
+
+
+def press(driver: Any, text: str) -> None:
+    """Press a button by what stands on it, and wait for the next page."""
+    before = driver.find_element("css selector", "html")
+    driver.find_element("xpath", f"//button[normalize-space()='{text}']").click()
+    until(lambda: before.id != driver.find_element("css selector", "html").id)
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait for something that happens by itself; a page may go while it is asked."""
+    from selenium.common.exceptions import WebDriverException
+
+    for _ in range(300):
+        try:
+            if done():
+                return
+        except WebDriverException:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("it did not happen")
+
+
+def address_is(driver: Any, address: str) -> None:
+    """Wait for an address."""
+    until(lambda: driver.current_url == address)
+
+
+@pytest.mark.browser
+def test_a_reader_without_javascript_gets_the_numbers(
+    server: str, online: Any, files: list[Path]
+) -> None:
+    """From files to the report by labels alone; no foreign request, no complaint, right numbers."""
+    from selenium.webdriver.support.ui import Select
+
+    driver = online
+    for kind in ("performance", "browser"):
+        driver.get_log(kind)
+    driver.get(server)
+    driver.find_element("link text", "Diagnose").click()
+    address_is(driver, server + "diagnose")
+    labelled(driver, "Matrix of observations").send_keys(str(files[0]))
+    labelled(driver, "Sheet of the specimens").send_keys(str(files[1]))
+    press(driver, "Next: choose the columns")
+    address_is(driver, server + "diagnose/columns")
+    Select(labelled(driver, "Batch column")).select_by_value("month")
+    labelled(driver, "drug").click()
+    press(driver, "Diagnose")
+    until(lambda: driver.title == "What varies with month")
+
+    element = driver.find_element("css selector", "#batchsense-numbers")
+    shown = json.loads(element.get_attribute("textContent"))
+    words = ["diagnose", "m.csv", "s.csv", "--batch", "month", "--keep", "drug", "--json"]
+    printed = subprocess.run(
+        [sys.executable, "-m", "batchsense", *words],
+        cwd=files[0].parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(printed.stdout) == shown
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    requested = {
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert requested
+    assert {url for url in requested if not url.startswith((server, "data:"))} == set()
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+
+
+@pytest.mark.browser
+def test_a_refused_upload_is_explained(server: str, online: Any, files: list[Path]) -> None:
+    """The browser shows our page, not a broken connection, when the upload is too large."""
+    driver = online
+    driver.get(server + "correct")
+    labelled(driver, "Matrix of observations").send_keys(str(files[2]))
+    press(driver, "Next: choose the columns")
+    until(lambda: "too large" in driver.title)
+
+    assert "20 kB" in driver.find_element("css selector", "main").text
+
+
+@pytest.mark.browser
+def test_a_form_of_another_site_is_refused(server: str, online: Any, tmp_path: Path) -> None:
+    """A page from elsewhere that posts to the server gets nothing done."""
+    page = tmp_path / "evil.html"
+    page.write_text(
+        f'<!DOCTYPE html><form method="post" action="{server}plan/run">'
+        '<input name="budget" value="1"><button>Win a prize</button></form>'
+    )
+    driver = online
+    driver.get(page.as_uri())
+    press(driver, "Win a prize")
+    until(lambda: "another site" in driver.title)
+
+    assert driver.get_cookies() == []
+
+
+@pytest.mark.browser
+def test_pages_fit_a_narrow_window(server: str, online: Any) -> None:
+    """No page is wider than a telephone."""
+    driver = online
+    metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for path in ("", "diagnose", "diagnose/columns?data=digits", "plan", "nowhere"):
+            driver.get(server + path)
+            body = driver.find_element("css selector", "html")
+            wide, window = (int(body.get_property(name)) for name in ("scrollWidth", "clientWidth"))
+            assert wide <= window <= 360, path
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
