@@ -1,4 +1,4 @@
-"""Is the critical batch size along a short run that of a full sweep?
+"""The critical batch size along a short run against that of a full sweep.
 
 Each task trains at batch size 16 with a learning rate that suits it, and B_crit is integrated from
 the noise of that run down to each target loss. Then copies are trained to the same loss at five
@@ -19,7 +19,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 from common.record import options, write
-from common.tasks import BATCH_SIZE, CHARACTERS, DIGITS_ADAM, DIGITS_SGD, TEACHER, Task
+from common.tasks import (
+    BATCH_SIZE,
+    CHARACTERS,
+    DIGITS_ADAM,
+    DIGITS_CONVOLUTION,
+    DIGITS_SGD,
+    TEACHER,
+    Task,
+)
 
 from batchsense.training import check_workload
 from batchsense.training.gradient_noise import (
@@ -28,9 +36,9 @@ from batchsense.training.gradient_noise import (
     critical_batch_size_of_path,
     record_short_run,
 )
-from batchsense.training.verify import Advice, SweepStore, judge, swept_sizes, sweep
+from batchsense.training.verify import Advice, SweepStore, judge, sweep, swept_sizes
 
-TASKS = (DIGITS_SGD, CHARACTERS, TEACHER, DIGITS_ADAM)
+TASKS = (DIGITS_SGD, CHARACTERS, TEACHER, DIGITS_ADAM, DIGITS_CONVOLUTION)
 WANTED = {DIGITS_ADAM.name: 3.0}
 RUNS = 3
 STEPS = 1000
@@ -121,7 +129,8 @@ def measure(task: Task, seed: int) -> list[dict[str, object]]:
                 "ratio": ratio,
                 "wanted": wanted,
                 "met": max(ratio, 1 / ratio) <= wanted,
-                "marked_low_confidence": task.optimizer == "adam",
+                "path_resolved": middle.resolved,
+                "marked_low_confidence": task.optimizer == "adam" or not middle.resolved,
             }
         )
         print(f"{task.name}, loss {target}: ratio {ratio:.2f}", file=sys.stderr, flush=True)

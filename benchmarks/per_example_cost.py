@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Job:
 
 def net(widths: list[int]) -> nn.Module:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -95,6 +96,7 @@ def jobs(seed: int) -> list[Job]:
         mlp("digits MLP 64-128-128-10, 32 examples", [64, 128, 128, 10], 32, None),
         transformer("transformer, width 192, 4 layers, 16 × 64 places", 192, 4, 64, 16, 1.3),
         transformer("transformer, width 256, 4 layers, 8 × 128 places", 256, 4, 128, 8, 1.3),
+        transformer("transformer, width 128, 6 layers, 8 × 64 places", 128, 6, 64, 8, 1.3),
         transformer("transformer, width 64, 2 layers, 16 × 64 places", 64, 2, 64, 16, None),
     ]
 

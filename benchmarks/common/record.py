@@ -35,7 +35,7 @@ def write(path: Path, seed: int, began: float, cpu_seconds: float, **found: Any)
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("batchsense", "numpy", "scipy", "torch")},
         },
-        "date": datetime.datetime.fromtimestamp(began, datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.fromtimestamp(began, datetime.UTC).date().isoformat(),
         "seed": seed,
         "cpu_seconds": round(cpu_seconds, 1),
         **found,

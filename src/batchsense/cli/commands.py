@@ -8,6 +8,7 @@ from batchsense.cli.audit import audit
 from batchsense.cli.correct import correct
 from batchsense.cli.demo import demo
 from batchsense.cli.diagnose import diagnose
+from batchsense.cli.noise import noise
 from batchsense.cli.plan import plan
 from batchsense.cli.schema import schema
 from batchsense.cli.verify import verify
@@ -15,6 +16,7 @@ from batchsense.cli.web import web
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
+    "noise": noise,
     "verify": verify,
     "audit": audit,
     "diagnose": diagnose,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchsense.reports.results.correct import CorrectResult
     from batchsense.reports.results.demo import DemoResult
     from batchsense.reports.results.diagnose import DiagnoseResult
+    from batchsense.reports.results.noise import GradientNoiseResult
     from batchsense.reports.results.plan import PlanResult
     from batchsense.reports.results.verify import VerifyResult
 
@@ -21,6 +22,7 @@ __all__ = [
     "correct_report",
     "demo_report",
     "diagnose_report",
+    "noise_report",
     "plan_report",
     "verify_report",
     "write_report",
@@ -53,6 +55,47 @@ def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None)
         raise ValueError("there is no result to report")
     pictures = plan_pictures(envelope.result)
     return render("plan.html.j2", envelope, command_line, pictures=pictures)
+
+
+def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | None = None) -> str:
+    """Write the report of a noise measurement.
+
+    Parameters
+    ----------
+    envelope : Envelope of GradientNoiseResult
+        The answer; the page carries it unchanged.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.noise import noise_pictures
+    from batchsense.reports.text import noise as text
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    result = envelope.result
+    header, rows = text.layer_rows(result)
+    return render(
+        "noise.html.j2",
+        envelope,
+        command_line,
+        pictures=noise_pictures(result),
+        headline=text.headline(result),
+        unresolved=text.unresolved_sentence(result),
+        meaning=text.meaning(result),
+        run=text.run_sentence(result),
+        layer_header=header,
+        layer_rows=rows,
+    )
 
 
 def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = None) -> str:

@@ -9,12 +9,14 @@ from batchsense.reports.results.audit import AuditResult
 from batchsense.reports.results.correct import CorrectResult
 from batchsense.reports.results.demo import DemoResult
 from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.noise import GradientNoiseResult
 from batchsense.reports.results.plan import PlanResult
 from batchsense.reports.results.verify import VerifyResult
 
 #: The result model of every command with ``--json``.
 RESULTS: dict[str, type[Model]] = {
     "plan": PlanResult,
+    "noise": GradientNoiseResult,
     "verify": VerifyResult,
     "audit": AuditResult,
     "diagnose": DiagnoseResult,

@@ -18,11 +18,16 @@ from batchsense.training.checks import WorkloadCheck, check_workload, coupled_mo
 from batchsense.training.digits import digits_workload
 from batchsense.training.doubts import Doubt
 from batchsense.training.gradient_noise import (
+    GradientNoiseMeter,
+    LayerNoise,
+    MeterReport,
     NoiseReport,
+    NoiseSurvey,
     PathNoise,
     critical_batch_size_of_path,
     measure_gradient_noise,
     record_short_run,
+    survey_gradient_noise,
 )
 from batchsense.training.learning_rate import (
     LearningRate,
@@ -50,12 +55,16 @@ __all__ = [
     "BUILT_IN",
     "BatchSizePlan",
     "Doubt",
+    "GradientNoiseMeter",
     "GradientPilot",
+    "LayerNoise",
     "LearningRate",
     "Limits",
     "MemoryEnvelope",
     "MemoryLimit",
+    "MeterReport",
     "NoiseReport",
+    "NoiseSurvey",
     "PathNoise",
     "StepTime",
     "ToleranceRung",
@@ -87,6 +96,7 @@ __all__ = [
     "plan_training",
     "record_short_run",
     "rescale",
+    "survey_gradient_noise",
     "tolerance_ladder",
     "trainable",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import sysconfig
 import traceback
@@ -50,6 +51,7 @@ def place_of(error: BaseException) -> str | None:
     return found
 
 
+@functools.cache
 def _is_library(filename: str) -> bool:
     """Whether a source file belongs to Python, an installed package or batchsense."""
     if filename.startswith("<"):

@@ -21,6 +21,7 @@ from batchsense.variation.confounding import (
     cramers_v,
 )
 from batchsense.variation.crossed import RandomShares, Share, TwoFactorShares, two_factor_shares
+from batchsense.variation.gram import MeanLength, mean_length
 from batchsense.variation.grouped_moments import GroupedMoments
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import (
@@ -43,6 +44,7 @@ __all__ = [
     "Interval",
     "LinearFit",
     "LinkedGroup",
+    "MeanLength",
     "Moments",
     "PilotNoise",
     "RandomShares",
@@ -58,6 +60,7 @@ __all__ = [
     "draws_to_certify",
     "factor",
     "gram_of",
+    "mean_length",
     "miss_rate",
     "pilot_noise",
     "residual_sum_of_squares",

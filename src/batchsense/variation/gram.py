@@ -30,8 +30,8 @@ class MeanLength:
     Attributes
     ----------
     length : Interval
-        |E d|, in the unit of d. The estimate is the *signed* root of the unbiased estimate of
-        |E d|²: a negative value is a sign of noise, not of a negative length.
+        ‖E d‖, in the unit of d. The estimate is the *signed* root of the unbiased estimate of
+        ‖E d‖²: a negative value is a sign of noise, not of a negative length.
     p_value : float
         Split-half test of E d = 0.
     p_value_sign_flip : float
@@ -54,7 +54,7 @@ def mean_length(
 ) -> MeanLength:
     r"""Estimate and test the length of the mean of P vectors from their Gram matrix.
 
-    .. math:: U = \frac{\sum_{pq} A_{pq} - \operatorname{tr} A}{P (P - 1)}, \qquad E\,U = |E\,d|^2
+    .. math:: U = \frac{\sum_{pq} A_{pq} - \operatorname{tr} A}{P (P - 1)}, \qquad E\,U = \|E\,d\|^2
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def mean_length(
 
 
 def squared_mean(gram: NDArray[Any]) -> float:
-    """Estimate |E d|² without bias: the mean of the inner products of *different* repetitions.
+    """Estimate ‖E d‖² without bias: the mean of the inner products of *different* repetitions.
 
-    May be negative when |E d| is small beside the noise.
+    May be negative when ‖E d‖ is small beside the noise.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def squared_mean(gram: NDArray[Any]) -> float:
 
 
 def squared_mean_bound(gram: NDArray[Any], level: float = 0.99) -> float:
-    r"""Bound |E d|² from above.
+    r"""Bound ‖E d‖² from above.
 
     With U the unbiased estimate (at least 0), the bound solves
 
@@ -151,9 +151,9 @@ def squared_mean_bound(gram: NDArray[Any], level: float = 0.99) -> float:
 def split_half_test(gram: NDArray[Any], level: float = 0.99) -> tuple[float, float]:
     """Test E d = 0: learn the direction u of the mean on one half, test it on the other.
 
-    The projections u·d of the second half are independent numbers with mean u·E d ≤ |E d|, which
+    The projections u·d of the second half are independent numbers with mean u·E d ≤ ‖E d‖, which
     is positive only if E d is not zero. A one-sided t-test judges them and a one-sided t-interval
-    bounds |E d| from below; then the halves swap, and each gets half of the error allowed.
+    bounds ‖E d‖ from below; then the halves swap, and each gets half of the error allowed.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def split_half_test(gram: NDArray[Any], level: float = 0.99) -> tuple[float, flo
     p_value : float
         min(1, 2·min of the two p-values).
     low : float
-        Lower bound of |E d|; positive exactly if ``p_value < 1 - level``.
+        Lower bound of ‖E d‖; positive exactly if ``p_value < 1 - level``.
 
     Examples
     --------

@@ -73,16 +73,18 @@ class Raw(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Parameter(torch.randn(1, 1, 6))
+        self.second = nn.Parameter(torch.randn(6))
         self.places = nn.Parameter(torch.randn(1, 9, 6))
         self.masked = nn.Parameter(torch.randn(6))
         self.gain = nn.Parameter(torch.randn(()))
         self.channel = nn.Parameter(torch.randn(6))
         self.matrix = nn.Parameter(torch.randn(6, 5))
-        self.mix = nn.Parameter(torch.randn(4, 5))
+        self.mix = nn.Parameter(torch.randn(4, 6))
 
     def forward(self, values: Tensor) -> Tensor:
         values = torch.where(values[..., :1] > 0.5, self.masked, values)
-        values = torch.cat([self.first.expand(len(values), -1, -1), values], 1)
+        first = self.first.expand(len(values), -1, -1)
+        values = torch.cat([first, self.second.repeat(len(values), 1, 1), values], 1)
         values = values + self.places[:, : values.shape[1]]
         values = self.gain * values / (2 + self.channel.view(1, 1, -1).square().detach())
         values = values * self.channel.view(1, 1, -1)
@@ -188,11 +190,12 @@ class Positional(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.places = nn.Linear(1, 5)
+        self.gain = nn.Parameter(torch.randn(5))
         self.values = nn.Linear(5, 5)
 
     def forward(self, values: Tensor) -> Tensor:
         table = self.places(torch.linspace(0, 1, values.shape[1], dtype=values.dtype).unsqueeze(1))
-        return torch.tanh(self.values(values) + table)
+        return torch.tanh(self.values(values) + torch.tanh(table) * self.gain)
 
 
 @dataclass(frozen=True)
@@ -304,7 +307,7 @@ ZOO = [
         "table made by a net",
         Positional,
         (EXAMPLES, 5),
-        fallback=("places.weight", "places.bias"),
+        fallback=("gain", "places.weight", "places.bias"),
     ),
     Member(
         "lstm",

@@ -32,6 +32,7 @@ class Animal:
     build: Callable[[int], Workload]
     normaliser: str | None = None
     stochastic: bool = False
+    exact: bool = True
     silent_kind: str | None = None
     biased: bool | None = None
     source: str | None = None
@@ -354,7 +355,7 @@ def variational_autoencoder(g):
     return Model(), loss, points(g), None
 
 
-@animal("mean", stochastic=True, silent_kind=None)
+@animal("mean", stochastic=True, exact=False)
 def dropout_drawn_by_numpy(g):
     """Random numbers that torch does not see: judged by statistics."""
 
@@ -365,7 +366,7 @@ def dropout_drawn_by_numpy(g):
     return mlp(5, 1), loss, numbers(g), None
 
 
-@animal("mean", stochastic=True, silent_kind=None)
+@animal("mean", stochastic=True, exact=False)
 def noise_drawn_example_by_example(g):
     """A loop over the examples draws their noise in turn: its order is that of the minibatch."""
 
@@ -844,7 +845,7 @@ def worst_quarter(g):
     return mlp(6, 4), loss, points(g), None
 
 
-@animal("interacting", stochastic=True)
+@animal("interacting", stochastic=True, exact=False)
 def mixup(g):
     """A random partner from the same minibatch."""
 

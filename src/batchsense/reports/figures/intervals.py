@@ -54,6 +54,7 @@ def draw_intervals(
     estimate_label: str = "estimate",
     null_label: str = "by chance alone",
     ax: Axes | None = None,
+    interval_label: str = "95 % interval",
 ) -> Axes:
     """Draw estimates with intervals; a grey bar shows what chance alone gives.
 
@@ -67,6 +68,8 @@ def draw_intervals(
         What the points and the grey bars are, for the legend.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
+    interval_label : str
+        What the lines are, for the legend.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def draw_intervals(
         if row.low is not None or row.high is not None:
             low = ax.get_xlim()[0] if row.low is None else row.low
             high = right if row.high is None else row.high
-            ax.plot([low, high], [y, y], "-", color=BLUE, lw=2.2, label=once("95 % interval"))
+            ax.plot([low, high], [y, y], "-", color=BLUE, lw=2.2, label=once(interval_label))
             if row.high is None:
                 ax.plot([right], [y], ">", color=BLUE, markersize=7, clip_on=False)
         if row.estimate is not None:

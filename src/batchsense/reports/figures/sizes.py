@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def draw_sizes(
-    rows: Sequence[Row], advised: int, today: int | None = None, ax: Axes | None = None
+    rows: Sequence[Row], advised: int | None, today: int | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw batch sizes with intervals; lines mark the advised size and today's.
 
@@ -32,8 +32,8 @@ def draw_sizes(
     ----------
     rows : sequence of Row
         In examples, from top to bottom; an end that is None is drawn as an arrow.
-    advised : int
-        The advised batch size.
+    advised : int or None
+        The advised batch size, if there is one.
     today : int, optional
         The batch size in use.
     ax : matplotlib.axes.Axes, optional
@@ -46,12 +46,13 @@ def draw_sizes(
     """
     ax = axes(ax, height=1.45 + 0.42 * len(rows))
     ends = [v for r in rows for v in (r.estimate, r.low, r.high) if v is not None and v > 0]
-    ends += [advised] if today is None else [advised, today]
+    ends += [mark for mark in (advised, today) if mark is not None]
     left, right = min(ends) / 1.8, max(ends) * 1.8
     ax.set_xlim(left, right)
     plain_log(ax, x=True)
     ax.set_xlim(left, right)
-    ax.axvline(advised, color=INK, linewidth=1.2, label=f"advised: {advised:,}")
+    if advised is not None:
+        ax.axvline(advised, color=INK, linewidth=1.2, label=f"advised: {advised:,}")
     if today is not None and today != advised:
         ax.axvline(
             today, color=FAINT, linewidth=1.4, linestyle=(0, (4, 3)), label=f"today: {today:,}"

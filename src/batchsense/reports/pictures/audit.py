@@ -43,8 +43,9 @@ def audit_picture(result: AuditResult) -> Picture | None:
     )
     ax = draw_intervals(
         [row],
-        "deviation of the averaged micro-batches, % of the full gradient",
+        "per cent of the full gradient",
         estimate_label="bias",
         null_label="one minibatch",
+        interval_label=f"interval, each end at {percent(bias.level)}",
     )
     return Picture.of(ax, "bias", "Bias and noise of splitting", finding)

@@ -59,7 +59,7 @@ def source_sentence(source: SourceResult) -> str:
     where = f" ({source.where})" if source.where else ""
     if source.place == "loss":
         return f"in the loss: {source.detail}{where}"
-    return f"{source.name}: {source.detail}{where}"
+    return f"{source.place} {source.name}: {source.detail}{where}"
 
 
 def consequence_rows(result: AuditResult) -> tuple[list[str], list[list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchsense.training.gradient_noise.cautions import Caution
 from batchsense.training.gradient_noise.estimators import (
     NoiseMoments,
     covariance_of_moments,
@@ -10,15 +11,18 @@ from batchsense.training.gradient_noise.estimators import (
     moments_of_micro_batches,
 )
 from batchsense.training.gradient_noise.fieller import Ratio, fieller_ratio
+from batchsense.training.gradient_noise.layers import LayerNoise
 from batchsense.training.gradient_noise.measure import (
     measure_gradient_noise,
     micro_batch_gradients,
 )
+from batchsense.training.gradient_noise.meter import GradientNoiseMeter
 from batchsense.training.gradient_noise.path import (
     PathNoise,
     PathRecords,
     critical_batch_size_of_path,
 )
+from batchsense.training.gradient_noise.pooling import MeterReport
 from batchsense.training.gradient_noise.report import (
     NoiseReport,
     is_resolved,
@@ -26,10 +30,17 @@ from batchsense.training.gradient_noise.report import (
     pool_moments,
 )
 from batchsense.training.gradient_noise.short_run import record_short_run
+from batchsense.training.gradient_noise.survey import NoiseSurvey, survey_gradient_noise
+from batchsense.training.gradient_noise.two_sizes import noise_of_two_sizes
 
 __all__ = [
+    "Caution",
+    "GradientNoiseMeter",
+    "LayerNoise",
+    "MeterReport",
     "NoiseMoments",
     "NoiseReport",
+    "NoiseSurvey",
     "PathNoise",
     "PathRecords",
     "Ratio",
@@ -42,7 +53,9 @@ __all__ = [
     "micro_batch_gradients",
     "moments_of_examples",
     "moments_of_micro_batches",
+    "noise_of_two_sizes",
     "noise_report",
     "pool_moments",
     "record_short_run",
+    "survey_gradient_noise",
 ]

@@ -54,11 +54,14 @@ class Layers:
         Trained numbers of each layer.
     of_parameter : tuple of int
         The layer of each parameter.
+    numbers : tuple of int
+        Trained numbers of each parameter.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     of_parameter: tuple[int, ...]
+    numbers: tuple[int, ...]
 
     @classmethod
     def of(cls, names: Sequence[str], numbers: Sequence[int]) -> Layers:
@@ -79,12 +82,12 @@ class Layers:
         Examples
         --------
         >>> Layers.of(["0.weight", "0.bias", "2.weight"], [8, 2, 4])
-        Layers(names=('0', '2'), sizes=(10, 4), of_parameter=(0, 0, 1))
+        Layers(names=('0', '2'), sizes=(10, 4), of_parameter=(0, 0, 1), numbers=(8, 2, 4))
         """
         layers: dict[str, int] = {}
         chosen = tuple(layers.setdefault(n.rpartition(".")[0], len(layers)) for n in names)
         sizes = np.bincount(chosen, weights=numbers, minlength=len(layers))
-        return cls(tuple(layers), tuple(int(size) for size in sizes), chosen)
+        return cls(tuple(layers), tuple(int(size) for size in sizes), chosen, tuple(numbers))
 
     def sums(self, values: Floats) -> Floats:
         """Add up values of shape (..., parameters) to shape (..., layers)."""

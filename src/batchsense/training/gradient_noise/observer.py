@@ -15,13 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.gradient_noise.backward_watch import ZEROED, BackwardWatch, StepSquares
 from batchsense.training.gradient_noise.example_squares import example_squares
-from batchsense.training.gradient_noise.metered import metered_parameters, trained_parameters
+from batchsense.training.gradient_noise.metered import (
+    Metered,
+    metered_parameters,
+    trained_parameters,
+)
 from batchsense.training.gradient_noise.records import StepNoise
 from batchsense.training.gradient_noise.step_noise import (
     NOT_FINITE,
     noise_of_step,
-    sums_of_step,
     summed_over_processes,
+    sums_of_step,
 )
 from batchsense.training.per_example import PerExampleNorms
 
@@ -77,7 +81,8 @@ class StepObserver:
         self._to_check = _CHECKED_STEPS
         # Where all single examples are seen, what the passes add need not be squared too.
         self._needs_parts = not single_examples or not self._alone
-        self._choose_parameters()
+        self._recorder: PerExampleNorms | None = None
+        self.metered, self._watch = self._chosen()
 
     @property
     def armed(self) -> bool:
@@ -100,7 +105,8 @@ class StepObserver:
         ids = {id(parameter) for parameter in trained_parameters(self._optimizer)}
         changed = ids != self.metered.trained
         if changed:
-            self._choose_parameters()
+            self._recorder = None
+            self.metered, self._watch = self._chosen()
         if self.single_examples:
             self._recorder = self._recorder or PerExampleNorms(
                 self.inner,
@@ -156,17 +162,17 @@ class StepObserver:
         self.disarm()
         return row, {reason: count for reason, count in reasons.items() if count}
 
-    def _choose_parameters(self) -> None:
+    def _chosen(self) -> tuple[Metered, BackwardWatch]:
         """Find what the optimizer trains, and make what watches it."""
-        self.metered = metered_parameters(self.inner, self._optimizer, self._leave_out)
-        self._recorder: PerExampleNorms | None = None
-        self._watch = BackwardWatch(
+        metered = metered_parameters(self.inner, self._optimizer, self._leave_out)
+        watch = BackwardWatch(
             self._model,
-            self.metered.parameters,
+            metered.parameters,
             example_dim=self._example_dim,
             loss_scale=self._loss_scale,
             averaged=not self._alone,
         )
+        return metered, watch
 
     def _noise(self, step: int, found: StepSquares) -> StepNoise:
         """Turn what was seen into noise and signal, together with all other processes."""

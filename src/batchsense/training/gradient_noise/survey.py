@@ -12,7 +12,7 @@ from torch import Tensor
 
 from batchsense.errors import DataError, UnresolvedError, listed
 from batchsense.progress import Progress, silent
-from batchsense.training.checks import check_workload
+from batchsense.training.checks import WorkloadCheck, check_workload
 from batchsense.training.gradient_noise.cautions import (
     Caution,
     cautions_of_path,
@@ -29,6 +29,7 @@ from batchsense.training.gradient_noise.report import NoiseReport, noise_report
 from batchsense.training.gradient_noise.short_run import record_short_run
 from batchsense.training.gradients import gram_matrix
 from batchsense.training.learning_rate import optimizer_family
+from batchsense.training.separability import quick_audit
 from batchsense.training.workload import Workload
 
 Floats = npt.NDArray[np.float64]
@@ -53,6 +54,8 @@ class NoiseSurvey:
         Whether norms of single examples were used, or micro-batches only.
     micro_batches : int
         Into how many parts the examples were split.
+    check : WorkloadCheck
+        Sizes of model and data.
     cautions : tuple of Caution
         What to keep in mind.
     """
@@ -62,6 +65,7 @@ class NoiseSurvey:
     path: PathNoise | None
     single_examples: bool
     micro_batches: int
+    check: WorkloadCheck
     cautions: tuple[Caution, ...]
 
 
@@ -70,7 +74,7 @@ def survey_gradient_noise(
     examples: int = 2048,
     micro_batches: int = MICRO_BATCHES,
     *,
-    per_example: bool = False,
+    per_example: bool | None = None,
     run_steps: int = 200,
     run_seconds: float = math.inf,
     seed: int = 0,
@@ -89,9 +93,9 @@ def survey_gradient_noise(
         How many to draw at most, without replacement.
     micro_batches : int
         Into how many parts to split them, at least 8.
-    per_example : bool
-        Use the norms of single examples: more precise at the same number of examples, but modules
-        that mix examples are refused.
+    per_example : bool, optional
+        Use the norms of single examples, which tell more, or the spread of the micro-batches, which
+        suits every model. By default the first, or where it is refused (BatchNorm) the second.
     run_steps : int
         Steps of the run that the critical batch size is integrated over, at least 16; 0 for none.
     run_seconds : float
@@ -125,53 +129,97 @@ def survey_gradient_noise(
     if run_steps and run_steps < 16:
         raise DataError(f"a run of {run_steps} steps is too short; 16 or more, or 0 for none")
     check = check_workload(workload, seed)
-    noise, layers, groups, cautions = _frozen(
-        workload, examples, micro_batches, per_example, seed, level, progress
-    )
-    if not per_example:
-        cautions += coupled(check.coupled_modules)
-    if check.mean_of_examples is False:
-        cautions.append(
-            Caution(
-                "loss_not_a_mean",
-                "The loss of a minibatch is not the mean over its halves (a contrastive loss, or "
-                "a normaliser that differs between minibatches): noise and its 1/n law are "
-                "approximate.",
-            )
-        )
+    cautions = coupled(check.coupled_modules) or _audited(workload, seed)
+    layers = _layers_of(workload)
+    found, more = _measured(workload, examples, micro_batches, per_example, seed, progress)
+    cautions += more
+    noise, by_layer = _noise(found, layers, check.examples, level)
     path = None
     if run_steps:
         path, more = _run(workload, run_steps, run_seconds, seed, level, progress)
         cautions += more
-    return NoiseSurvey(noise, layers, path, per_example, groups, tuple(cautions))
+    return NoiseSurvey(
+        noise=noise,
+        layers=by_layer,
+        path=path,
+        single_examples=found.squares is not None,
+        micro_batches=len(found.sizes),
+        check=check,
+        cautions=tuple(cautions),
+    )
 
 
-def _frozen(
+def _audited(workload: Workload, seed: int) -> list[Caution]:
+    """Ask whether the loss is a mean over its examples, as all of this supposes."""
+    try:
+        audit = quick_audit(workload, seed=seed)
+    except UnresolvedError:  # the gradient vanishes: the noise will say so with numbers
+        return []
+    except DataError as error:
+        return [Caution("not_audited", f"Whether the loss is a mean is not known: {error}.")]
+    if audit.verdict == "no":
+        return [
+            Caution("loss_not_a_mean", f"{audit.message} Until then noise scales are approximate.")
+        ]
+    return []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """Mean gradients of micro-batches, and Σ |gᵢ|² of each parameter where single ones are seen."""
+
+    vectors: list[Tensor]
+    sizes: npt.NDArray[np.int64]
+    squares: Floats | None
+
+
+def _measured(
     workload: Workload,
     examples: int,
     micro_batches: int,
-    per_example: bool,
+    per_example: bool | None,
     seed: int,
-    level: float,
     progress: Progress,
-) -> tuple[NoiseReport, tuple[LayerNoise, ...], int, list[Caution]]:
-    """Measure at the present weights."""
+) -> tuple[_Measured, list[Caution]]:
+    """Measure at the present weights, single examples first unless that is not wanted."""
+    refusal = []
+    if per_example is not False:
+        try:
+            found = example_gradients(
+                workload, examples, micro_batches, seed=seed, progress=progress
+            )
+            tail = float(found.values.max() / max(found.values.mean(), 1e-300))
+            measured = _Measured(found.vectors, found.sizes, found.squares)
+            return measured, [*heavy_tail(tail), *_partly(found.refused)]
+        except DataError as error:
+            if per_example:
+                raise
+            refusal = [
+                Caution(
+                    "micro_batches",
+                    f"Measured by micro-batches, because single examples cannot be seen: {error}.",
+                )
+            ]
+    vectors, sizes = micro_batch_gradients(
+        workload, examples, micro_batches, seed=seed, progress=progress
+    )
+    return _Measured(vectors, sizes, None), refusal
+
+
+def _layers_of(workload: Workload) -> Layers:
+    """Group the trained parameters by layer."""
     named = [(name, p.numel()) for name, p in workload.model.named_parameters() if p.requires_grad]
-    layers = Layers.of([name for name, _ in named], [count for _, count in named])
-    population = len(workload.examples)
-    cautions: list[Caution] = []
-    squares: Floats | None = None
-    if per_example:
-        found = example_gradients(workload, examples, micro_batches, seed=seed, progress=progress)
-        vectors, sizes = found.vectors, found.sizes
+    return Layers.of([name for name, _ in named], [count for _, count in named])
+
+
+def _noise(
+    found: _Measured, layers: Layers, population: int, level: float
+) -> tuple[NoiseReport, tuple[LayerNoise, ...]]:
+    """Put noise, signal and their errors together, for the whole and for each layer."""
+    sizes, squares = found.sizes, None
+    if found.squares is not None:
         squares = layers.sums(found.squares.T).T
-        cautions += heavy_tail(float(found.values.max() / max(found.values.mean(), 1e-300)))
-        cautions += _partly(found.refused)
-    else:
-        vectors, sizes = micro_batch_gradients(
-            workload, examples, micro_batches, seed=seed, progress=progress
-        )
-    grams = _grams(vectors, [count for _, count in named], layers)
+    grams = _grams(found.vectors, layers)
     used = int(sizes.sum())
     left = max(0.0, 1 - used / population)
     # The random split into micro-batches adds an error to τ̂ that a larger share of all examples
@@ -190,8 +238,7 @@ def _frozen(
         population=population,
         level=level,
     )
-    by_layer = noise_of_layers(values, layers, estimates=estimates, shrink=shrink, level=level)
-    return noise, by_layer, len(sizes), cautions
+    return noise, noise_of_layers(values, layers, estimates=estimates, shrink=shrink, level=level)
 
 
 def _run(
@@ -231,12 +278,13 @@ def _run(
     return path, cautions
 
 
-def _grams(vectors: Sequence[Tensor], numbers: Sequence[int], layers: Layers) -> Floats:
+def _grams(vectors: Sequence[Tensor], layers: Layers) -> Floats:
     """Give the inner products of the micro-batches for each layer."""
     grams = np.zeros((len(layers.names), len(vectors), len(vectors)))
-    ends = np.cumsum(numbers)
-    for end, count, layer in zip(ends, numbers, layers.of_parameter, strict=True):
-        grams[layer] += gram_matrix([vector[int(end) - count : int(end)] for vector in vectors])
+    end = 0
+    for count, layer in zip(layers.numbers, layers.of_parameter, strict=True):
+        start, end = end, end + count
+        grams[layer] += gram_matrix([vector[start:end] for vector in vectors])
     return grams
 
 

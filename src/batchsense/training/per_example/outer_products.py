@@ -13,9 +13,6 @@ from batchsense.training.per_example.contribution import (
     parts_of,
 )
 
-#: Places from which on it pays to compute a symmetric table by halves.
-_LEAST_HALF = 32
-
 
 @dataclass(frozen=True, slots=True)
 class OuterProducts:
@@ -56,9 +53,9 @@ class OuterProducts:
             left = torch.linalg.vector_norm(self.left, dim=3)
             return norms_of_rows(left.mul_(torch.linalg.vector_norm(self.right, dim=3)))
         if gram_is_cheaper(places, rows, columns):
-            return _with_itself(self).clamp_min_(0).sqrt_()
+            return inner(self, self).clamp_min_(0).sqrt_()
         formed = [
-            norms_of_rows(self.left[part].mT @ self.right[part])
+            norms_of_rows(self._formed(part))
             for part in parts_of(self.examples, groups * rows * columns)
         ]
         return torch.cat(formed) if len(formed) > 1 else formed[0]
@@ -66,12 +63,18 @@ class OuterProducts:
     def dense(self, shape: torch.Size, part: slice) -> Tensor:
         """Form lᵀr, of shape (part, rows, columns)."""
         rows, columns = matrix_shape(shape)
-        formed = (self.left[part].mT @ self.right[part]).flatten(1, 2)
+        formed = self._formed(part).view(-1, len(self.rows), columns)
         if formed.shape[1] == rows:
             return formed
         whole = formed.new_zeros((len(formed), rows, columns))
         whole[:, self.rows.start : self.rows.stop] = formed
         return whole
+
+    def _formed(self, part: slice) -> Tensor:
+        """Form lᵀr, of shape (part, groups·rows·columns)."""
+        left, right = self.left[part], self.right[part]
+        formed = torch.bmm(left.flatten(0, 1).mT, right.flatten(0, 1))
+        return formed.view(len(left), -1)
 
     def projected(self, left: Tensor, right: Tensor) -> Tensor:
         """Give Σ (l·left)(r·right)."""
@@ -93,27 +96,18 @@ def gram_is_cheaper(places: int, rows: int, columns: int) -> bool:
     return places * (rows + columns) <= rows * columns
 
 
-def _with_itself(one: OuterProducts) -> Tensor:
-    """Give the squared norms, of shape (n,); of two halves' symmetric table, three quarters."""
-    examples, groups, places, _ = one.left.shape
-    half = places // 2
-    if places % 2 or half < _LEAST_HALF:
-        return inner(one, one)
-    left = one.left.reshape(examples, 2 * groups, half, -1)
-    right = one.right.reshape(examples, 2 * groups, half, -1)
-    on_diagonal = inner(OuterProducts(left, right), OuterProducts(left, right))
-    first = OuterProducts(left[:, ::2], right[:, ::2])
-    second = OuterProducts(left[:, 1::2], right[:, 1::2])
-    return on_diagonal + 2 * inner(first, second)
-
-
 def inner(one: OuterProducts, other: OuterProducts) -> Tensor:
     """Give the inner products of two uses of the same rows, of shape (n,)."""
     groups, places = one.left.shape[1:3]
-    numbers = 2 * groups * places * other.left.shape[2]
-    found = []
-    for part in parts_of(one.examples, numbers):
-        lefts = one.left[part] @ other.left[part].mT
-        rights = one.right[part] @ other.right[part].mT
-        found.append(lefts.mul_(rights).flatten(1).sum(1))
+    found = [
+        _summed(one.left[part], one.right[part], other.left[part], other.right[part])
+        for part in parts_of(one.examples, 2 * groups * places * other.left.shape[2])
+    ]
     return torch.cat(found) if len(found) > 1 else found[0]
+
+
+def _summed(left: Tensor, right: Tensor, other_left: Tensor, other_right: Tensor) -> Tensor:
+    """Give Σ (l_t·l'_s)(r_t·r'_s) over groups and places, of shape (n,)."""
+    lefts = torch.bmm(left.flatten(0, 1), other_left.flatten(0, 1).mT)
+    rights = torch.bmm(right.flatten(0, 1), other_right.flatten(0, 1).mT)
+    return lefts.mul_(rights).view(len(left), -1).sum(1)

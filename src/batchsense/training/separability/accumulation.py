@@ -35,7 +35,7 @@ class Accumulation:
 
     Examples
     --------
-    >>> plan = Accumulation("mean", "examples", count_rows)
+    >>> plan = Accumulation("mean", "examples", lambda minibatch: float(len(minibatch)))
     >>> plan.scales([torch.zeros(6, 2), torch.zeros(2, 2)])
     array([0.75, 0.25])
     """
@@ -89,7 +89,7 @@ class Accumulation:
         world_size : int
             How many processes DDP averages over.
         all_reduce : callable, optional
-            Sums a number over all processes; :func:`torch.distributed.all_reduce` by default.
+            Sums a number over all processes; ``torch.distributed.all_reduce`` by default.
         whole : object, optional
             The collated examples of all processes, where W is no sum.
 

@@ -83,9 +83,11 @@ def fix_for(
             )
         return (
             f"Undecided: about {needed:.0f} partitions would bound the bias below "
-            f"{tolerance:.2g}, or accept a larger bias tolerance. Exact instead: {_HOLISTIC}."
+            f"{tolerance:.2g}, or accept a larger bias tolerance. To be exact instead: "
+            f"{_interacting(sources)}."
         )
-    return _interacting(sources)
+    advice = _interacting(sources)
+    return f"{advice[0].upper()}{advice[1:]}."
 
 
 def _ratio(normaliser: FoundNormaliser | None) -> str:
@@ -113,13 +115,12 @@ def _interacting(sources: tuple[Source, ...]) -> str:
     norms = [source for source in modules if "Norm" in source.detail]
     advice = []
     if norms:
-        advice.append(f"{norms[0].name}: {_NORMS}")
+        advice.append(f"module {norms[0].name}: {_NORMS}")
     if others := [source for source in modules if source not in norms]:
         advice.append(
-            f"{others[0].name}: remove what it takes from other examples (batch statistics, a "
-            "missing padding mask, sorting), or keep them in one micro-batch"
+            f"module {others[0].name}: remove what it takes from other examples (batch "
+            "statistics, a missing padding mask, sorting), or keep them in one micro-batch"
         )
     if len(modules) < len(sources) or not sources:
         advice.append(f"the loss: {_HOLISTIC}")
-    text = "; ".join(advice)
-    return f"{text[0].upper()}{text[1:]}."
+    return "; ".join(advice)

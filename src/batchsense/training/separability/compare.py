@@ -26,11 +26,11 @@ class GradientComparison:
     Attributes
     ----------
     deviation : float
-        |candidate − reference| / |reference|.
+        ‖candidate − reference‖ / ‖reference‖.
     scale : float
         s, the multiple of the reference that is nearest to the candidate.
     rest : float
-        |candidate − s·reference| / |reference|: what no factor explains.
+        ‖candidate − s·reference‖ / ‖reference‖: what no factor explains.
     factor : str or None
         The name of s, such as ``"1/accumulation"``, if it is one of the known factors.
     equal : bool

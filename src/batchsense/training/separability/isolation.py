@@ -66,12 +66,12 @@ def seeded(seed: int) -> Iterator[None]:
         random.getstate(),
         np.random.get_state(),  # noqa: NPY002 (the user's code may use the global generator)
         torch.get_rng_state(),
-        torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        _cuda_states(),
     )
     try:
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed)
+        seed_torch(seed)
         yield
     finally:
         random.setstate(before[0])
@@ -79,6 +79,18 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
         if before[3]:
             torch.cuda.set_rng_state_all(before[3])
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generators of the CPU and of the devices in use.
+
+    ``torch.manual_seed`` does the same, but formats a traceback for every device not in use.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 @contextlib.contextmanager
@@ -133,3 +145,9 @@ class ModelState:
 def _same(tensor: Any, value: Tensor) -> bool:
     """Whether a buffer still holds these values."""
     return isinstance(tensor, Tensor) and tensor.shape == value.shape and torch.equal(tensor, value)
+
+
+def _cuda_states() -> list[Tensor]:
+    """Remember the generators of all GPUs in use."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state_all() if in_use else []

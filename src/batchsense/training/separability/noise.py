@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from batchsense.training.separability.isolation import seed_torch
+
 _IN_PLACE = {
     "bernoulli_", "normal_", "uniform_", "exponential_", "random_", "geometric_", "cauchy_",
     "log_normal_",
@@ -123,7 +125,7 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
         owners = [0] if layout == "shared" else [1 + example for example in self._examples]
         for key, owner in enumerate(owners):
             mixed = (self._seed * 1_000_003 + len(self.layout)) * 1_000_003 + owner
-            torch.manual_seed(mixed % (2**63))
+            seed_torch(mixed % (2**63))
             yield key
 
     def _next_layout(self, shape: Sequence[int]) -> str:

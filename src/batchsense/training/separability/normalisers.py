@@ -177,7 +177,10 @@ def _held(function: Any) -> Iterable[tuple[str, Any]]:
             yield name, cell.cell_contents
         except ValueError:  # a cell that is not filled yet
             continue
-    yield from zip(code.co_varnames, function.__defaults__ or (), strict=False)
+    defaults = function.__defaults__ or ()
+    arguments = code.co_varnames[: code.co_argcount]
+    yield from zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
     for name in code.co_names:
         thing = function.__globals__.get(name)
         if isinstance(thing, Tensor | torch.nn.Module):

@@ -150,9 +150,10 @@ class GradientProbe:
     def minibatch_of(self, members: Sequence[int]) -> Any:
         """Collate copies of some examples, in the audited precision."""
         wanted = self.isolated.dtype
-        lone = dataclasses.replace(
-            self.workload, examples=[cloned(self.workload.examples[k]) for k in members]
-        )
+        kept = [self.workload.examples[k] for k in members]
+        if self.workload.collate is not None:  # a collate may write into what it is given
+            kept = [cloned(example) for example in kept]
+        lone = dataclasses.replace(self.workload, examples=kept)
         return mapped(
             lone.minibatch(range(len(members))),
             lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
@@ -188,10 +189,12 @@ class GradientProbe:
         with self.isolated.conditions(places, whole, seed, randomness, elsewhere):
             minibatch = self.minibatch_of(places)
             loss = _scalar_loss(self.workload, model, cloned(minibatch))
-            gradients = _differentiated(loss, model)
+            gradients = _differentiated(loss, parameters)
         self._spent[0] += len(places)
         flat = torch.cat([_real(g, p) for g, p in zip(gradients, parameters, strict=True)])
-        return flat, float(loss.detach().double()), minibatch
+        value = float(loss.detach().double())
+        _refuse_what_is_not_finite(value, flat, model)
+        return flat, value, minibatch
 
 
 def frozen_examples(workload: Workload, indices: Members, seed: int) -> list[Any]:
@@ -251,11 +254,10 @@ def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor
     return loss.reshape(())
 
 
-def _differentiated(loss: Tensor, model: nn.Module) -> tuple[Tensor | None, ...]:
-    """Differentiate, and refuse what is not finite or does not reach the model."""
-    named = _named(model)
+def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """Differentiate, and refuse a loss that does not reach the model."""
     try:
-        gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     except Exception as error:
         raise DataError(f"its gradient fails: {described(error)}", where="loss") from error
     if all(gradient is None for gradient in gradients):
@@ -264,13 +266,21 @@ def _differentiated(loss: Tensor, model: nn.Module) -> tuple[Tensor | None, ...]
             "not one from outside",
             where="loss",
         )
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise DataError(f"it is {value:g}, not a finite number", where="loss")
-    for (name, parameter), gradient in zip(named, gradients, strict=True):
-        if gradient is not None and not bool(torch.isfinite(_real(gradient, parameter)).all()):
-            raise DataError(f"its gradient with respect to {name} is not finite", where="loss")
     return gradients
+
+
+def _refuse_what_is_not_finite(loss: float, gradient: Tensor, model: nn.Module) -> None:
+    """Refuse NaN and infinity, naming the parameter."""
+    if not np.isfinite(loss):
+        raise DataError(f"it is {loss:g}, not a finite number", where="loss")
+    if bool(torch.isfinite(gradient).all()):
+        return
+    named = _named(model)
+    parts = torch.split(gradient, [_length(parameter) for _, parameter in named])
+    name = next(
+        name for (name, _), p in zip(named, parts, strict=True) if not torch.isfinite(p).all()
+    )
+    raise DataError(f"its gradient with respect to {name} is not finite", where="loss")
 
 
 def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

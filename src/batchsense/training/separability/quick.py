@@ -22,7 +22,7 @@ class QuickAudit:
     kind : str or None
         What one partition shows: ``"interacting"`` stands for every kind that needs more of them.
     deviation : float
-        |mean_k g_k − G| / |G|.
+        ‖mean_k g_k − G‖ / ‖G‖.
     tolerance : float
         What counted as zero.
     stochastic : bool

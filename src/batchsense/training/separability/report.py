@@ -20,7 +20,7 @@ class Bias:
     Attributes
     ----------
     size : Interval
-        |E(mean_k g_k − G)| / |G|. The estimate is the signed root of an unbiased estimate of the
+        ‖E(mean_k g_k − G)‖ / ‖G‖. The estimate is the signed root of an unbiased estimate of the
         square, so it may be negative where there is nothing but noise.
     detected : bool
         Whether the sign-flip test rejects "no bias".
@@ -97,7 +97,7 @@ class Consequence:
     Attributes
     ----------
     deviation : float or None
-        |split gradient − full gradient| / |full gradient|; None if it was not measured.
+        ‖split gradient − full gradient‖ / ‖full gradient‖; None if it was not measured.
     scale : float or None
         The multiple of the full gradient that is nearest to the split one.
     factor : str or None
@@ -147,9 +147,9 @@ class SeparabilityReport:
         ``"yes"``: the average of micro-batch gradients is the full gradient, exactly or with no
         bias detected and the possible bias below the tolerance; ``"no"``; ``"unresolved"``.
     deviation : float
-        Root mean square of |mean_k g_k − G| / |G|.
+        Root mean square of ‖mean_k g_k − G‖ / ‖G‖.
     residual : float or None
-        What no linear combination of micro-batch gradients reaches, relative to |G|.
+        What no linear combination of micro-batch gradients reaches, relative to ‖G‖.
     bias : Bias or None
         None where the deviation is zero to rounding.
     normaliser : FoundNormaliser or None
@@ -163,7 +163,7 @@ class SeparabilityReport:
     fix : str
         What to do.
     tolerance, floor : float
-        What counted as zero, and the rounding it comes from; relative to |G|.
+        What counted as zero, and the rounding it comes from; relative to ‖G‖.
     batch_size, micro_batch, parameters : int
         Examples audited at once, examples per part, numbers in the gradient.
     level : float

@@ -272,7 +272,10 @@ def _source(
     leak: Leak, module: nn.Module | None, alike: list[nn.Module], where: str | None
 ) -> Source:
     """Put a leak into words."""
-    moved = f"moves outputs of examples by {leak.strength:.2g} when others are replaced"
+    moved = (
+        f"moves outputs of examples by {leak.strength:.2g} times their size when only others are "
+        "replaced"
+    )
     if module is None:
         outside = leak.record is not None and leak.scope != OUTSIDE
         name = leak.scope if outside else "loss"

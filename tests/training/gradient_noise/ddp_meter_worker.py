@@ -1,0 +1,73 @@
+"""One process of a data-parallel run with a meter: python ddp_meter_worker.py RANK FOLDER CASE."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from batchsense.training import GradientNoiseMeter, digits_workload
+
+STEPS, BATCH_SIZE = 64, 32
+
+
+def draw(step: int, parts: int) -> np.ndarray:
+    """The examples of a step, in equal parts."""
+    drawn = np.random.default_rng(step).choice(1797, size=BATCH_SIZE, replace=False)
+    return drawn.reshape(parts, -1)
+
+
+def train(model, job, optimizer, meter, parts_of, fail_at=-1):
+    """Accumulate over the parts of each step; communicate with the last one only."""
+    with meter:
+        for step in range(STEPS):
+            parts = parts_of(step)
+            optimizer.zero_grad()
+            for k, chosen in enumerate(parts):
+                last = k + 1 == len(parts)
+                waiting = hasattr(model, "no_sync") and not last
+                with model.no_sync() if waiting else contextlib.nullcontext():
+                    loss = job.loss(model, job.minibatch(chosen)) / len(parts)
+                    loss.backward()
+            if step == fail_at:
+                model.module[0].weight.grad.fill_(0.0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+
+def main(rank: int, folder: Path, case: dict) -> None:
+    """Train one process's share and save what the meter holds."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    job = digits_workload()
+    model = DistributedDataParallel(job.model, gradient_as_bucket_view=case["views"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    passes = case["passes"]
+    meter = GradientNoiseMeter(
+        model, optimizer, mode=case["mode"], every=1, loss_scale=1 / passes
+    )
+
+    def mine(step):
+        return draw(step, 2 * passes)[rank * passes : (rank + 1) * passes]
+
+    train(model, job, optimizer, meter, mine)
+    weights = torch.cat([p.detach().reshape(-1) for p in job.model.parameters()])
+    torch.save({"meter": meter.state_dict(), "weights": weights}, folder / f"rank{rank}.pt")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

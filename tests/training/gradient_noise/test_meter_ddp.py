@@ -1,0 +1,97 @@
+"""Two processes and one process measure the same noise."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from batchsense.training import GradientNoiseMeter, digits_workload
+
+WORKER = Path(__file__).parent / "ddp_meter_worker.py"
+
+
+def worker_module() -> Any:
+    """Load the worker's functions, so that one process trains exactly as two do."""
+    spec = importlib.util.spec_from_file_location("ddp_meter_worker", WORKER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def two_processes(folder: Path, case: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run both processes and read what they saved."""
+    if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+        pytest.skip("this torch was built without gloo")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(WORKER), str(rank), str(folder), json.dumps(case)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=240)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    if any(process.returncode for process in running):
+        if any("init_process_group" in text for text in said):
+            pytest.skip(f"gloo cannot start here: {said[0].splitlines()[-1]}")
+        pytest.fail("\n".join(said))
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def one_process(mode: str, parts: int) -> GradientNoiseMeter:
+    """Accumulate the same parts in one process."""
+    functions = worker_module()
+    job = digits_workload()
+    optimizer = torch.optim.SGD(job.model.parameters(), lr=0.1)
+    meter = GradientNoiseMeter(job.model, optimizer, mode=mode, every=1, loss_scale=1 / parts)
+    functions.train(job.model, job, optimizer, meter, lambda step: functions.draw(step, parts))
+    return meter
+
+
+@pytest.mark.parametrize(
+    ("mode", "passes", "views"),
+    [("micro_batch", 1, False), ("micro_batch", 2, True), ("per_example", 2, False)],
+)
+def test_two_processes_equal_one(mode: str, passes: int, views: bool, tmp_path: Path) -> None:
+    """Replicas are micro-batches: step by step the same noise, to the rounding of the sums."""
+    ranks = two_processes(tmp_path, {"mode": mode, "passes": passes, "views": views})
+    single = one_process(mode, 2 * passes).state_dict()
+
+    assert torch.equal(ranks[0]["weights"], ranks[1]["weights"])
+    for name in ("trace_covariance", "squared_gradient_norm", "examples", "step"):
+        first, second = (rank["meter"]["book"][name] for rank in ranks)
+        assert torch.equal(first, second)
+        assert len(first) == 64
+        np.testing.assert_allclose(first, single["book"][name], rtol=2e-3, atol=1e-6)
+
+
+def test_another_split_agrees_within_its_interval(tmp_path: Path) -> None:
+    """Two processes and a single one that sees single examples agree within their intervals."""
+    ranks = two_processes(tmp_path, {"mode": "micro_batch", "passes": 1, "views": False})
+    job = digits_workload()
+    read = GradientNoiseMeter(
+        job.model, torch.optim.SGD(job.model.parameters(), lr=0.1), mode="micro_batch"
+    )
+    read.load_state_dict(ranks[0]["meter"])
+    double, single = read.report(), one_process("per_example", 1).report()
+
+    assert double.noise_scale.estimate in single.noise_scale
+    assert single.noise_scale.estimate in double.noise_scale
+    assert double.critical_batch_size is not None
+    assert single.critical_batch_size is not None
+    assert single.critical_batch_size.estimate in double.critical_batch_size
