@@ -2,9 +2,9 @@
 
 Steps are run in short blocks, plain and measured in turn and in random order, in one process, so
 that what else the machine does falls on both. Reported are the median over pairs of neighbouring
-blocks (with quartiles) and the ratio of the fastest blocks, of wall time and of the CPU time of the
-one thread that computes. A measured step enters ``PerExampleNorms``, runs the same step and reads
-all norms; nothing is left out.
+blocks (with quartiles) and the ratio of the fastest blocks, of wall time and of the process's CPU
+time. A measured block runs inside ``PerExampleNorms``, and every step of it reads all norms;
+entering and leaving count.
 
     python benchmarks/per_example_cost.py --repeats 60 -o benchmarks/results/per_example_cost.json
 """
@@ -101,46 +101,46 @@ def jobs(seed: int) -> list[Job]:
     ]
 
 
-def steps_of(job: Job) -> dict[str, Callable[[], None]]:
-    """Make the plain and the measured step; both train the same model."""
+def loops_of(job: Job) -> dict[str, Callable[[int], None]]:
+    """Make the plain and the measured loop of some steps; both train the same model."""
     optimizer = job.optimizer(job.model.parameters())
     norms = PerExampleNorms(job.model)
 
-    def plain() -> None:
-        optimizer.zero_grad()
-        job.loss(job.model, job.minibatch).backward()
-        optimizer.step()
-
-    def measured() -> None:
-        optimizer.zero_grad()
-        with norms:
+    def plain(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
             job.loss(job.model, job.minibatch).backward()
-            found = norms.result()
-        assert found.covered == 1
-        optimizer.step()
+            optimizer.step()
+
+    def measured(steps: int) -> None:
+        with norms:
+            for _ in range(steps):
+                optimizer.zero_grad()
+                job.loss(job.model, job.minibatch).backward()
+                assert norms.result().covered == 1
+                optimizer.step()
 
     return {"plain": plain, "measured": measured}
 
 
-def block(step: Callable[[], None], count: int) -> tuple[float, float]:
-    """Give wall and CPU seconds for each of ``count`` steps."""
+def block(loop: Callable[[int], None], steps: int) -> tuple[float, float]:
+    """Give wall and CPU seconds for each of some steps."""
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        step()
-    return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
+    loop(steps)
+    return (time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps
 
 
 def measure(job: Job, repeats: int, rng: np.random.Generator) -> dict[str, Any]:
     """Time one job."""
     minibatch_squared_norms(job.model, job.loss, job.minibatch)
-    steps = steps_of(job)
-    for step in steps.values():
-        block(step, 2)
-    count = max(1, round(BLOCK_SECONDS / block(steps["plain"], 3)[0]))
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    loops = loops_of(job)
+    for loop in loops.values():
+        block(loop, 2)
+    count = max(1, round(BLOCK_SECONDS / block(loops["plain"], 3)[0]))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
     for _ in range(repeats):
-        for name in rng.permutation(list(steps)).tolist():
-            times[name].append(block(steps[name], count))
+        for name in rng.permutation(list(loops)).tolist():
+            times[name].append(block(loops[name], count))
     found: dict[str, Any] = {
         "job": job.name,
         "parameters": sum(p.numel() for p in job.model.parameters()),

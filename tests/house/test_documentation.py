@@ -23,6 +23,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
     r"(?P<vary><!-- numbers vary -->\n+)?^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S
 )
+#: What long work says on stderr where there is no terminal: nothing on a quick machine.
+PROGRESS = re.compile(r"^[^\n]*: \d+ of \d+\n", re.M)
 NUMBER = re.compile(r"(?<![\w])[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
 
 
@@ -54,6 +56,7 @@ def commands(body: str) -> list[tuple[str, str]]:
 
 def agrees(shown: str, printed: str, numbers_vary: bool) -> bool:
     """Compare as doctest does, blank runs folded and ``...`` for anything."""
+    printed = PROGRESS.sub("", printed)
     if numbers_vary:
         shown, printed = NUMBER.sub("#", shown), NUMBER.sub("#", printed)
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -1,4 +1,4 @@
-"""One process of a data-parallel run with a meter: python ddp_meter_worker.py RANK FOLDER CASE."""
+"""One process of a data-parallel run with a meter: python ddp_meter_worker.py RANK FOLDER CASES."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(step: int, parts: int) -> np.ndarray:
     return drawn.reshape(parts, -1)
 
 
-def train(model, job, optimizer, meter, parts_of, fail_at=-1):
+def train(model, job, optimizer, meter, parts_of):
     """Accumulate over the parts of each step; communicate with the last one only."""
     with meter:
         for step in range(STEPS):
@@ -36,14 +36,28 @@ def train(model, job, optimizer, meter, parts_of, fail_at=-1):
                 with model.no_sync() if waiting else contextlib.nullcontext():
                     loss = job.loss(model, job.minibatch(chosen)) / len(parts)
                     loss.backward()
-            if step == fail_at:
-                model.module[0].weight.grad.fill_(0.0)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
 
 
-def main(rank: int, folder: Path, case: dict) -> None:
-    """Train one process's share and save what the meter holds."""
+def measured(rank: int, case: dict) -> dict:
+    """Train one process's share and give what the meter holds."""
+    job = digits_workload()
+    model = DistributedDataParallel(job.model, gradient_as_bucket_view=case["views"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    passes = case["passes"]
+    meter = GradientNoiseMeter(model, optimizer, mode=case["mode"], every=1, loss_scale=1 / passes)
+
+    def mine(step):
+        return draw(step, 2 * passes)[rank * passes : (rank + 1) * passes]
+
+    train(model, job, optimizer, meter, mine)
+    weights = torch.cat([p.detach().reshape(-1) for p in job.model.parameters()])
+    return {"meter": meter.state_dict(), "weights": weights}
+
+
+def main(rank: int, folder: Path, cases: list[dict]) -> None:
+    """Run every case and save what was found."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
@@ -52,20 +66,7 @@ def main(rank: int, folder: Path, case: dict) -> None:
         world_size=2,
         timeout=datetime.timedelta(seconds=60),
     )
-    job = digits_workload()
-    model = DistributedDataParallel(job.model, gradient_as_bucket_view=case["views"])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    passes = case["passes"]
-    meter = GradientNoiseMeter(
-        model, optimizer, mode=case["mode"], every=1, loss_scale=1 / passes
-    )
-
-    def mine(step):
-        return draw(step, 2 * passes)[rank * passes : (rank + 1) * passes]
-
-    train(model, job, optimizer, meter, mine)
-    weights = torch.cat([p.detach().reshape(-1) for p in job.model.parameters()])
-    torch.save({"meter": meter.state_dict(), "weights": weights}, folder / f"rank{rank}.pt")
+    torch.save([measured(rank, case) for case in cases], folder / f"rank{rank}.pt")
     distributed.destroy_process_group()
 
 

@@ -16,6 +16,11 @@ import torch
 from batchsense.training import GradientNoiseMeter, digits_workload
 
 WORKER = Path(__file__).parent / "ddp_meter_worker.py"
+CASES: list[dict[str, Any]] = [
+    {"mode": "micro_batch", "passes": 1, "views": False},
+    {"mode": "micro_batch", "passes": 2, "views": True},
+    {"mode": "per_example", "passes": 2, "views": False},
+]
 
 
 def worker_module() -> Any:
@@ -28,13 +33,16 @@ def worker_module() -> Any:
     return module
 
 
-def two_processes(folder: Path, case: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run both processes and read what they saved."""
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """What both processes saved, case by case."""
     if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
         pytest.skip("this torch was built without gloo")
+    folder = tmp_path_factory.mktemp("gloo")
+    words = [str(folder), json.dumps(CASES)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(WORKER), str(rank), str(folder), json.dumps(case)],
+            [sys.executable, "-W", "ignore", str(WORKER), str(rank), *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -63,31 +71,27 @@ def one_process(mode: str, parts: int) -> GradientNoiseMeter:
     return meter
 
 
-@pytest.mark.parametrize(
-    ("mode", "passes", "views"),
-    [("micro_batch", 1, False), ("micro_batch", 2, True), ("per_example", 2, False)],
-)
-def test_two_processes_equal_one(mode: str, passes: int, views: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_two_processes_equal_one(number: int, ranks: list[list[dict[str, Any]]]) -> None:
     """Replicas are micro-batches: step by step the same noise, to the rounding of the sums."""
-    ranks = two_processes(tmp_path, {"mode": mode, "passes": passes, "views": views})
-    single = one_process(mode, 2 * passes).state_dict()
+    case, (first, second) = CASES[number], (rank[number] for rank in ranks)
+    single = one_process(case["mode"], 2 * case["passes"]).state_dict()
 
-    assert torch.equal(ranks[0]["weights"], ranks[1]["weights"])
+    assert torch.equal(first["weights"], second["weights"])
     for name in ("trace_covariance", "squared_gradient_norm", "examples", "step"):
-        first, second = (rank["meter"]["book"][name] for rank in ranks)
-        assert torch.equal(first, second)
-        assert len(first) == 64
-        np.testing.assert_allclose(first, single["book"][name], rtol=2e-3, atol=1e-6)
+        one, two = (rank["meter"]["book"][name] for rank in (first, second))
+        assert torch.equal(one, two)
+        assert len(one) == 64
+        np.testing.assert_allclose(one, single["book"][name], rtol=2e-3, atol=1e-6)
 
 
-def test_another_split_agrees_within_its_interval(tmp_path: Path) -> None:
+def test_another_split_agrees_within_its_interval(ranks: list[list[dict[str, Any]]]) -> None:
     """Two processes and a single one that sees single examples agree within their intervals."""
-    ranks = two_processes(tmp_path, {"mode": "micro_batch", "passes": 1, "views": False})
     job = digits_workload()
     read = GradientNoiseMeter(
         job.model, torch.optim.SGD(job.model.parameters(), lr=0.1), mode="micro_batch"
     )
-    read.load_state_dict(ranks[0]["meter"])
+    read.load_state_dict(ranks[0][0]["meter"])
     double, single = read.report(), one_process("per_example", 1).report()
 
     assert double.noise_scale.estimate in single.noise_scale

@@ -167,7 +167,9 @@ def test_the_order_of_merging_does_not_matter() -> None:
         total.merge(books[order[1]])
         total.merge(books[order[2]])
         rows = total.rows
-        found.append([(r.step, r.examples, r.trace_covariance, r.squared_gradient_norm) for r in rows])
+        found.append(
+            [(r.step, r.examples, r.trace_covariance, r.squared_gradient_norm) for r in rows]
+        )
         kept = [row for row in rows if row.layers is not None]
         assert [row.step for row in kept] == [6, 8, 9, 12]
         for row in kept:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (as every user writes it)
+from torch.utils.checkpoint import checkpoint
 
 from batchsense.training.workload import Workload
 
@@ -335,6 +336,22 @@ def dropout_on_two_views(g):
     return mlp(6, 3, nn.Dropout(0.3)), loss, pairs, None
 
 
+@animal("mean", stochastic=True, silent_kind="mean")
+def checkpointed_dropout(g):
+    """The backward pass draws the same masks again."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.3), nn.Tanh())
+            self.last = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.last(checkpoint(self.first, x, use_reentrant=False))
+
+    return Model(), lambda m, b: F.cross_entropy(m(b[0]), b[1]), points(g), None
+
+
 @animal("mean", stochastic=True)
 def variational_autoencoder(g):
     class Model(nn.Module):
@@ -516,6 +533,16 @@ def guarded_mean_over_a_mask(g):
 def over_the_root_of_the_number(g):
     def loss(m, b):
         return (m(b[0]) - b[1]).square().sum() / math.sqrt(len(b[0]))
+
+    return mlp(5, 1), loss, numbers(g), None
+
+
+@animal("ratio", normaliser="examples -1")
+def over_the_number_less_one(g):
+    """Divided by n − 1, as a variance is."""
+
+    def loss(m, b):
+        return (m(b[0]) - b[1]).square().sum() / (len(b[0]) - 1)
 
     return mlp(5, 1), loss, numbers(g), None
 

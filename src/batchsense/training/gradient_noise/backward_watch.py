@@ -97,9 +97,8 @@ class _Pass:
 class BackwardWatch:
     """Hooks on a model and its parameters that are there for one step at a time.
 
-    The parameter hooks see what a pass adds, before it is accumulated and, in a
-    ``DistributedDataParallel`` model, before it is averaged over processes. Nothing is changed and
-    nothing waits for the device until :meth:`collect`.
+    The parameter hooks see what a pass adds, before it is accumulated and, with DDP, before it is
+    averaged over processes. Nothing is changed; nothing waits for the device until ``collect``.
 
     Parameters
     ----------

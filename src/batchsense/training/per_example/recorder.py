@@ -9,16 +9,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from batchsense.errors import DataError, listed
+from batchsense.training.per_example.assembly import assembled
 from batchsense.training.per_example.coupling import coupling_error, refuse_coupled
+from batchsense.training.per_example.minibatches import leaves
 from batchsense.training.per_example.norms import Floats, Norms
-from batchsense.training.per_example.passes import Pass, Probes, norm
+from batchsense.training.per_example.passes import Pass, Probes
 from batchsense.training.per_example.recording import OutputGradient, Recording, Use
 from batchsense.training.per_example.rules import Watch
+
+#: Entries of the block after which the model is searched again for added or replaced parameters.
+_LOOK_EVERY = 32
 
 
 class PerExampleNorms:
@@ -112,6 +116,7 @@ class PerExampleNorms:
         self._handles: list[Any] = []
         self._depth = 0
         self._watching = False
+        self._entered = 0
         self._coupled: set[str] = set()
         self._checked_mode: bool | None = None
         self._read = False
@@ -126,8 +131,10 @@ class PerExampleNorms:
             raise DataError("the model has no parameter with requires_grad: nothing to measure")
         self._names = [name for name, _ in trained]
         self._parameters = [parameter for _, parameter in trained]
-        self._identities = [id(parameter) for parameter in self._parameters]
+        self._all = list(self.model.parameters())
+        self._was_trained = self._trained()
         self._numbers = [parameter.numel() for parameter in self._parameters]
+        self._measured = list(range(len(trained))), tuple(self._names), 1.0
         constants = (*self.model.parameters(), *self.model.buffers())
         self._recording = Recording(self._parameters, self._example_dim, self, constants)
         self._watch = Watch(self._recording)
@@ -137,15 +144,26 @@ class PerExampleNorms:
             if name in self._left_out or parameter.is_complex()
         }
 
+    def _trained(self) -> list[bool]:
+        """Tell which of the known parameters are trained."""
+        return [parameter.requires_grad for parameter in self._all]
+
+    def _find_parameters_again(self) -> None:
+        """Begin anew if parameters were frozen, freed, added or replaced."""
+        known = [id(parameter) for parameter in self._parameters]
+        if known != [id(p) for p in self.model.parameters() if p.requires_grad]:
+            self._find_parameters()
+            self.reset()
+
     def __enter__(self) -> Self:
         if self._checked_mode != self.model.training:
             refuse_coupled(self.model)
             self._checked_mode = self.model.training
         if self._handles:
             raise DataError("this PerExampleNorms is in use already; leave its block first")
-        if [id(p) for p in self.model.parameters() if p.requires_grad] != self._identities:
-            self._find_parameters()
-            self.reset()
+        if self._entered % _LOOK_EVERY == 0 or self._trained() != self._was_trained:
+            self._find_parameters_again()
+        self._entered += 1
         for index, parameter in enumerate(self._parameters):
             hook = partial(self._finish, index)
             self._handles.append(parameter.register_hook(hook))  # type: ignore[no-untyped-call]
@@ -219,7 +237,16 @@ class PerExampleNorms:
                 "no backward pass was recorded; call the model and loss.backward() inside the block"
             )
         self._read = True
-        return self._assembled()
+        kept, names, covered = self._kept()
+        return assembled(
+            self._passes,
+            kept,
+            names,
+            reduction=self.reduction,
+            sums=self._sums if self._accumulate else None,
+            covered=covered,
+            refused={self._names[i]: self._refused[i] for i in sorted(self._refused)},
+        )
 
     def reset(self) -> None:
         """Forget all passes, for example after a step that was skipped."""
@@ -252,8 +279,10 @@ class PerExampleNorms:
         self._depth += 1
         if self._depth > 1:
             return
-        tensor = args[0] if args and isinstance(args[0], Tensor) else _first_tensor((args, kwargs))
-        dim = self._recording.example_dim
+        tensor = args[0] if args and isinstance(args[0], Tensor) else None
+        if tensor is None:
+            tensor = next(iter(leaves((args, kwargs))), None)
+        dim = self._example_dim
         if tensor is None or tensor.dim() == 0:
             raise DataError(
                 "the model was called without a tensor, so the number of examples is unknown; "
@@ -329,66 +358,10 @@ class PerExampleNorms:
         self._refused.update(ended.problems)
         self._passes.append(ended)
 
-    def _assembled(self) -> Norms:
-        """Put the passes together, without the parameters that any of them lacks."""
+    def _kept(self) -> tuple[list[int], tuple[str, ...], float]:
+        """Give the measured parameters, their names and their share of all trained numbers."""
+        if not self._refused:
+            return self._measured
         kept = [i for i in range(len(self._names)) if i not in self._refused]
-        parts = [self._parts(one, kept) for one in self._passes]
-        means = [self._mean_parts(one, kept) for one in self._passes]
-        several = len(self._passes) > 1
-        sizes = tuple([one.examples for one in self._passes])
-        mean: Floats | None = None if several else means[0]
-        if several and self._accumulate:
-            total = {i: norm(gradient) for i, gradient in self._sums.items()}
-            mean = (_to_numpy(total, kept) / sum(sizes)) ** 2
-        return Norms(
-            parameters=tuple([self._names[i] for i in kept]),
-            parts=np.concatenate(parts, axis=1) if several else parts[0],
-            mean_parts=mean,
-            sizes=sizes,
-            pass_means=tuple([math.fsum(one.tolist()) for one in means]),
-            covered=sum([self._numbers[i] for i in kept]) / sum(self._numbers),
-            refused={self._names[i]: self._refused[i] for i in sorted(self._refused)},
-        )
-
-    def _parts(self, one: Pass, kept: Sequence[int]) -> Floats:
-        """Give squared norms of shape (parameters, n) of a pass; 0 where the loss ignores one."""
-        norms = _to_numpy(one.norms, kept, one.examples)
-        norms *= (one.examples if self.reduction == "mean" else 1.0) / one.scale
-        norms *= norms
-        return norms
-
-    def _mean_parts(self, one: Pass, kept: Sequence[int]) -> Floats:
-        """Give the squared norms of the parameters' mean gradients in a pass."""
-        norms = _to_numpy(one.total_norms, kept)
-        norms *= (1.0 if self.reduction == "mean" else 1.0 / one.examples) / one.scale
-        norms *= norms
-        return norms
-
-
-def _to_numpy(values: Mapping[int, Tensor], wanted: Sequence[int], *shape: int) -> Floats:
-    """Bring tensors to the CPU, one transfer for each device, as float64; 0 where there is none."""
-    rows: dict[torch.device, list[int]] = {}
-    for row, index in enumerate(wanted):
-        if index in values:
-            rows.setdefault(values[index].device, []).append(row)
-    found: Floats = np.zeros((len(wanted), *shape))
-    for there in rows.values():
-        stacked = torch.stack([values[wanted[row]] for row in there]).cpu().numpy()
-        if len(there) == len(wanted):
-            return stacked.astype(np.float64)
-        found[there] = stacked
-    return found
-
-
-def _first_tensor(values: Any) -> Tensor | None:
-    """Find the first tensor among arguments, also inside lists, tuples and mappings."""
-    if isinstance(values, Tensor):
-        return values
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    if isinstance(values, (list, tuple)):
-        for value in values:
-            found = _first_tensor(value)
-            if found is not None:
-                return found
-    return None
+        covered = sum([self._numbers[i] for i in kept]) / sum(self._numbers)
+        return kept, tuple([self._names[i] for i in kept]), covered

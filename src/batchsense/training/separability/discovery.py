@@ -25,6 +25,7 @@ from batchsense.training.separability.structure import Array, Structure, additiv
 
 _SHOWN = 6
 _SPARE = 4
+_SAME_LAW = 1e-6
 
 
 def named_ratio(
@@ -105,21 +106,27 @@ def _candidate(
 def _power(
     name: str, first: Opened, evidence: Evidence, micro_batch: int, seed: int
 ) -> FoundNormaliser:
-    """Describe w = |S|^p if micro-batches of twice the size confirm the power p."""
+    """Describe w = |S|^p or |S| + e, whichever micro-batches of twice the size confirm."""
     probe, screening = first.probe, first.screening
     ratio = float(np.mean([split.coefficients.mean() for split in evidence.splits]))
-    power = math.log(abs(ratio)) / math.log(micro_batch / probe.count) if ratio > 0 else math.nan
-    double = joined_partitions(probe, screening, 2 * micro_batch, 2, mixed(seed, 46))
-    expected = float(double.members.shape[1]) ** -power
+    m, n = micro_batch, probe.count
+    double = joined_partitions(probe, screening, 2 * m, 2, mixed(seed, 46))
+    whole = n - n % (2 * m)
     counter = example_counter(
         screening.whole.minibatch,
         [part.minibatch for part in first.parts],
-        [probe.count, *map(len, first.places)],
+        [n, *map(len, first.places)],
     )
-    if counter.weight is None or not np.allclose(double.coefficients, expected, rtol=1e-6):
+    if counter.weight is None or ratio <= 0:
         return FoundNormaliser(name, None, additive=False)
     count = counter.weight
-    return FoundNormaliser(f"examples^{power:.4g}", lambda b: count(b) ** power, additive=False)
+    power = math.log(ratio) / math.log(m / n)
+    if np.allclose(double.coefficients, (2 * m / whole) ** power, rtol=_SAME_LAW):
+        return FoundNormaliser(f"examples^{power:.4g}", lambda b: count(b) ** power, additive=False)
+    e = (ratio * n - m) / (1 - ratio)
+    if np.allclose(double.coefficients, (2 * m + e) / (whole + e), rtol=_SAME_LAW):
+        return FoundNormaliser(f"examples {e:+.4g}", lambda b: count(b) + e, additive=False)
+    return FoundNormaliser(name, None, additive=False)
 
 
 def _is_additive(normaliser: Normaliser, evidence: Evidence, whole: Any) -> bool:

@@ -60,6 +60,12 @@ class IsolatedModel:
     """
 
     def __init__(self, model: nn.Module, precision: str) -> None:
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+            raise DataError(
+                "it has parameters without a size yet (lazy modules); run one minibatch through it "
+                "first",
+                where="model",
+            )
         self.precision = precision
         self.dtype = dtype_of(precision)
         self.model = cast(_copied(unwrapped(model)), precision)

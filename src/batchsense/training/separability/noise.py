@@ -7,6 +7,7 @@ loss is exactly separable again, with its randomness: no statistics needed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,15 +26,23 @@ _OF_TENSOR = {
     "_standard_gamma", "_sample_dirichlet", "native_dropout",
 }  # fmt: skip
 _OF_SHAPE = {"rand", "randn", "randint"}
-_UNTIED = {"randperm", "rrelu_with_noise", "rrelu_with_noise_functional", "binomial"}
+_UNTIED = {
+    "randperm",
+    "rrelu_with_noise",
+    "rrelu_with_noise_functional",
+    "rrelu_with_noise_",
+    "binomial",
+}
 
 
 class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Draw the rows of every random tensor from generators that belong to the examples.
+    """Draw each example's part of every random tensor from a generator of its own.
 
-    The k-th random tensor of a forward pass over B examples is cut along the axis that holds the
-    examples (size B or a multiple of it); row i is drawn with a seed made of (seed, k, example).
-    A tensor without such an axis is noise shared by the minibatch and seeded by (seed, k).
+    A random tensor of a forward pass over B examples is cut along the axis that holds the examples
+    (size B or a multiple of it); a piece is drawn with a seed made of the state of torch's
+    generator and the example. A tensor without such an axis is noise shared by the minibatch.
+    After each tensor the generator is set to a state that follows from the one before it, whatever
+    was drawn; checkpointing, which puts it back, so meets the same numbers again.
 
     Parameters
     ----------
@@ -53,7 +62,7 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
         How each random tensor was cut.
     broken : str or None
         Why the noise could not be tied: its shape did not fit, a random function is unknown, or
-        random numbers were drawn in the backward pass.
+        other random numbers were drawn in the backward pass than in the forward pass.
     """
 
     def __init__(
@@ -70,6 +79,14 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._examples = list(examples)
         self._expected = layout
         self._multiple = "stacked" if stacked else "groups"
+        self._place_of: dict[int, int] = {}
+        self._key = 0
+
+    def __enter__(self) -> TiedNoise:
+        """Seed torch and begin to draw."""
+        seed_torch(self._seed % 2**63)
+        super().__enter__()
+        return self
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -122,17 +139,20 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _keys(self, layout: str) -> Iterator[int]:
         """Go through the pieces of a random tensor, each with torch seeded for it."""
-        owners = [0] if layout == "shared" else [1 + example for example in self._examples]
+        start = self._key
+        owners = [0] if layout == "shared" else [2 + example for example in self._examples]
         for key, owner in enumerate(owners):
-            mixed = (self._seed * 1_000_003 + len(self.layout)) * 1_000_003 + owner
-            seed_torch(mixed % (2**63))
+            seed_torch(_digest(start, owner))
             yield key
+        seed_torch(_digest(start, 1))
 
     def _next_layout(self, shape: Sequence[int]) -> str:
         """Decide how the next random tensor is cut, as the whole was if that is known."""
-        if torch._C._current_graph_task_id() != -1:
-            self.broken = "random numbers are drawn in the backward pass"
+        state = torch.default_generator.get_state().numpy().tobytes()
+        self._key = int.from_bytes(hashlib.blake2b(state, digest_size=7).digest(), "big")
         count = len(self._examples)
+        if torch._C._current_graph_task_id() != -1:
+            return self._layout_again(shape, count)
         layout = _layout(shape, count, self._multiple)
         if self._expected is not None:
             at = len(self.layout)
@@ -141,8 +161,17 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 layout = wanted
             else:
                 self.broken = "the random tensors of a part do not match those of the whole"
+        self._place_of[self._key] = len(self.layout)
         self.layout.append(layout)
         return layout
+
+    def _layout_again(self, shape: Sequence[int], count: int) -> str:
+        """Recognise a random tensor that checkpointing draws again in the backward pass."""
+        place = self._place_of.get(self._key)
+        if place is not None and _fits(self.layout[place], shape, count):
+            return self.layout[place]
+        self.broken = "the backward pass draws other random numbers than the forward pass"
+        return "shared"
 
     def _piece(self, tensor: Tensor, layout: str, key: int) -> Tensor:
         """Give the view of a tensor that belongs to one example."""
@@ -179,6 +208,12 @@ def _layout(shape: Sequence[int], count: int, multiple: str) -> str:
     if len(shape) > 0 and shape[0] % count == 0 and shape[0] > 0:
         return multiple
     return "shared"
+
+
+def _digest(start: int, owner: int) -> int:
+    """Make a seed of a generator's state and whom a piece belongs to."""
+    text = f"{start}/{owner}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
 
 
 def _axis(layout: str) -> int:

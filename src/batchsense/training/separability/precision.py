@@ -30,6 +30,9 @@ _DROPOUTS = {
 }
 
 
+_RANDOM_SLOPES = {functional.rrelu, torch.rrelu}
+
+
 class InFloat64(TorchFunctionMode):
     """Raise the tensors and dtypes given to torch functions to float64.
 
@@ -61,7 +64,7 @@ class InFloat64(TorchFunctionMode):
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Let the functional forms of dropout pass their input through.
+    """Let the functional forms of dropout pass their input through, and fix random slopes.
 
     Examples
     --------
@@ -79,6 +82,9 @@ class WithoutDropout(TorchFunctionMode):
     ) -> Any:
         """Call the function with no dropout in it."""
         kwargs = dict(kwargs or {})
+        if func in _RANDOM_SLOPES:
+            given = kwargs["input"] if "input" in kwargs else args[0]
+            return functional.leaky_relu(given, 11 / 48)  # the mean of its usual range
         if func in _DROPOUTS:
             return kwargs["input"] if "input" in kwargs else args[0]
         if func is functional.scaled_dot_product_attention:

@@ -57,7 +57,8 @@ def sources_of(
         what = (
             EXAMPLE_FREE_TERM
             if structure.normaliser == EXAMPLE_FREE_TERM
-            else "a non-linear function of an average over the examples"
+            else "a non-linear function of sums over the examples, or weights that move with the "
+            "parameters"
         )
         return (Source("loss", "loss", what),), ()
     if screening.order_matters:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -55,14 +56,23 @@ class Stage:
 
     def run(
         self, examples: Sequence[Any], scope: str | None = None, shapes_only: bool = False
-    ) -> tuple[Any, list[Record]]:
-        """Run the function once and record modules, or the operations of one scope."""
+    ) -> tuple[list[Record], bytes]:
+        """Run the function once; record modules, or the operations of one scope.
+
+        Returns
+        -------
+        records : list of Record
+            In the order in which the calls ended.
+        state : bytes
+            Where torch's generator ended: elsewhere, if other numbers were drawn.
+        """
         model = self.isolated.ready("silent")
         with self.isolated.conditions([], True, self.seed, "silent"):
             minibatch = self.minibatch(examples)
             with Recorder(model, scope, shapes_only).watching() as recorder:
-                output = self.function(model, minibatch)
-        return output, recorder.records
+                self.function(model, minibatch)
+            state = torch.default_generator.get_state().numpy().tobytes()
+        return recorder.records, state
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,11 +157,13 @@ def first_leak(
         Which examples to replace in each pass; all pairs are told apart by default.
     """
     count = len(examples)
-    _, base = stage.run(examples, scope)
+    base, drawn = stage.run(examples, scope)
     outputs = [Moved() for _ in base]
     inputs = [Moved() for _ in base]
     for chosen in list(substitution_sets(count)) if sets is None else sets:
-        _, records = stage.run(replaced(examples, donors, chosen), scope)
+        records, drawn_now = stage.run(replaced(examples, donors, chosen), scope)
+        if drawn_now != drawn:
+            continue  # how many numbers are drawn depends on the data: noise moves, not examples
         for place, (before, after) in enumerate(zip(base, records, strict=False)):
             if before.name != after.name or before.scope != after.scope:
                 break
@@ -206,7 +218,7 @@ def leaking_sources(
 def averaging_sources(stage: Stage, examples: Sequence[Any]) -> tuple[str, ...]:
     """Name the lines that reduce over the examples: ``"mean at model.py:12, in router"``."""
     count = len(examples)
-    _, records = stage.run(examples, shapes_only=True)
+    records, _ = stage.run(examples, shapes_only=True)
     lines = []
     for record in records:
         entering = any(_holds(t, count) and t.requires_grad for t in record.inputs)

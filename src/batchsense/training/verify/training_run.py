@@ -24,9 +24,9 @@ from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.curve import evaluation_steps, steps_to_loss
 from batchsense.training.workload import Workload
 
-#: Examples on which every run is judged, the same for all: four times the advised size, within
+#: Examples on which every run is judged, the same for all: eight times the advised size, within
 #: these bounds, so that judging costs no more than training.
-_EVALUATION_EXAMPLES = (64, 512)
+_EVALUATION_EXAMPLES = (128, 2048)
 _AT_ONCE = 256
 #: A loss that rose by this many times the way down to the target counts as divergence.
 _DIVERGED = 3.0
@@ -152,7 +152,7 @@ def train_to_loss(
     """
     began = time.perf_counter()
     with borrowed_randomness(int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])):
-        judge = _Judge(workload, 4 * advice.batch_size, seed)
+        judge = _Judge(workload, 8 * advice.batch_size, seed)
         model = workload.fresh_model()
         optimizer = ruled_optimizer(workload, model, advice, batch_size, multiplier)
         minibatches = _minibatches(len(workload.examples), batch_size, seed, repeat)

@@ -1,0 +1,96 @@
+"""On real gradients, 95 % intervals of the noise scale contain the truth as often as they say.
+
+A fraction of ``benchmarks/noise_coverage.py``: a small net on 600 digits whose single gradients are
+all known, so that the truth is exact; what a meter pools over 16 steps at fixed weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from batchsense.training import Workload, digits_workload
+from batchsense.training.gradient_noise import noise_of_two_sizes
+from batchsense.training.gradient_noise.layers import Layers
+from batchsense.training.gradient_noise.pooling import report_of_steps
+from batchsense.training.gradient_noise.records import StepNoise
+
+EXAMPLES, BATCH_SIZE, STEPS, REPEATS = 600, 32, 16, 1000
+PASSES = {"per_example": BATCH_SIZE, "8 micro-batches": 8, "2 micro-batches": 2}
+
+
+@functools.cache
+def gram(trained_steps: int) -> np.ndarray:
+    """Inner products of the gradients of all examples, after some steps of training."""
+    job = small_digits()
+    optimizer = job.fresh_optimizer(job.model)
+    rng = np.random.default_rng(trained_steps)
+    for _ in range(trained_steps):
+        optimizer.zero_grad()
+        job.loss(job.model, job.minibatch(rng.integers(EXAMPLES, size=BATCH_SIZE))).backward()
+        optimizer.step()
+    weights = {name: p.detach() for name, p in job.model.named_parameters()}
+
+    def loss(weights: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        scores = functional_call(job.model, weights, (x[None],))
+        return functional.cross_entropy(scores, y[None])
+
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, *job.minibatch(range(EXAMPLES)))
+    flat = torch.cat([part.flatten(1) for part in gradients.values()], dim=1)
+    return (flat @ flat.T).double().numpy()
+
+
+def small_digits() -> Workload:
+    """The first digits and a net of 2,410 weights."""
+    job = digits_workload()
+    pixels, digits = job.minibatch(range(EXAMPLES))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    return replace(job, model=model, examples=TensorDataset(pixels, digits))
+
+
+@pytest.mark.parametrize("trained_steps", [0, 200])
+@pytest.mark.parametrize("mode", list(PASSES))
+def test_pooled_steps(trained_steps: int, mode: str) -> None:
+    """Coverage in [.92, .985]; at most 2 % of intervals exclude the truth by a factor of two."""
+    products, passes = gram(trained_steps), PASSES[mode]
+    signal = products.mean()
+    truth = (np.trace(products) / EXAMPLES - signal) / signal
+    rng = np.random.default_rng([trained_steps, passes])
+    covered = wrong = 0
+    for _ in range(REPEATS):
+        rows = [step(products, passes, rng, number) for number in range(STEPS)]
+        found = report_of_steps(
+            rows,
+            pooled=64,
+            layers=Layers.of(["all"], [2410]),
+            single_examples=mode == "per_example",
+            steps=STEPS,
+            unmeasured={},
+            family="sgd",
+        ).noise_scale
+        covered += truth in found
+        wrong += found.low > 2 * truth or found.high < truth / 2
+
+    assert 0.92 <= covered / REPEATS <= 0.985
+    assert wrong / REPEATS <= 0.02
+
+
+def step(products: np.ndarray, passes: int, rng: np.random.Generator, number: int) -> StepNoise:
+    """What a meter notes at one step, from the inner products of single gradients."""
+    chosen = rng.choice(EXAMPLES, size=BATCH_SIZE, replace=False)
+    each = BATCH_SIZE // passes
+    parts = products[np.ix_(chosen, chosen)].reshape(passes, each, passes, each).sum(axis=(1, 3))
+    parts = parts / each**2
+    tau, gamma = noise_of_two_sizes(
+        np.trace(parts) / passes, each, parts.mean(), BATCH_SIZE, EXAMPLES
+    )
+    return StepNoise(number, BATCH_SIZE, BATCH_SIZE, float(tau), float(gamma), 0.0, None)
