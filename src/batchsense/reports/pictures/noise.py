@@ -49,9 +49,10 @@ def _layers(result: GradientNoiseResult) -> Picture:
     """Draw each layer's share of the noise."""
     ranked = sorted(result.layers, key=lambda layer: -(layer.noise_share.estimate or 0.0))
     most = ranked[0]
+    name = f"Layer {most.name}" if most.name else "The model itself"
     finding = (
-        f"{most.name or 'The model itself'} holds {percent(most.noise_share.estimate)} of the "
-        f"noise with {percent(most.parameters / result.parameters)} of the trained numbers."
+        f"{name} holds {percent(most.noise_share.estimate)} of the noise with "
+        f"{percent(most.parameters / result.parameters)} of the trained numbers."
     )
     if len(ranked) > SHOWN_LAYERS:
         finding += f" Drawn: the {SHOWN_LAYERS} noisiest of {number(len(ranked))} layers."

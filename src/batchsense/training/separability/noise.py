@@ -85,7 +85,7 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __enter__(self) -> TiedNoise:
         """Seed torch and begin to draw."""
         seed_torch(self._seed % 2**63)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __torch_dispatch__(

@@ -79,8 +79,8 @@ def tolerance_ladder(
 ) -> tuple[ToleranceRung, ...]:
     r"""Give the least batch sizes for :math:`P(|g_B - G| > ε) ≤ δ`, by four guarantees.
 
-    With τ the variance of one example's gradient, τ_U its upper and γ_L the lower bound of :math:`|G|^2`,
-    under independent drawing
+    With τ the variance of one example's gradient, τ_U its upper and γ_L the lower bound of
+    :math:`|G|^2`, under independent drawing
 
     - ``mean_square``: :math:`n_0 = τ/ε^2`, the error is ε on average;
     - ``calibrated``: :math:`n_0 = τ_U/ε^2\; χ^2_{r,1-δ}/r`, the χ² with the first two moments that
@@ -90,8 +90,8 @@ def tolerance_ladder(
     - ``bounded``: :math:`n_0 = 2\ln(2/δ)(τ/ε^2 + R/(3ε))`, no example further than R from the mean,
       for any number of draws (Pinelis).
 
-    A relative tolerance means :math:`ε = θ|G|`, with γ̂ in the first rung and γ_L in the others. From a
-    finite set, drawn without replacement, :math:`n_0 N/(N - 1 + n_0)` examples are enough.
+    A relative tolerance means :math:`ε = θ|G|`, with γ̂ in the first rung and γ_L in the others.
+    From a finite set, drawn without replacement, :math:`n_0 N/(N - 1 + n_0)` examples are enough.
 
     Parameters
     ----------
