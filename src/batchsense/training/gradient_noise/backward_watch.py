@@ -129,6 +129,8 @@ class BackwardWatch:
         self._loss_scale = loss_scale
         self._averaged = averaged
         self._device = self._parameters[0].device
+        # Of several devices or precisions; gradients in half precision are widened anyway.
+        self._mixed = len({(p.device, p.dtype) for p in self._parameters}) > 1
         self._handles: list[Any] = []
         self._watching = 0
         self._parts, self._probing = True, False
@@ -354,13 +356,13 @@ class BackwardWatch:
     def _squares(self, norms: Sequence[Mapping[int, Tensor]]) -> Floats:
         """Bring norms from the device in one piece; squares of shape (mappings, P)."""
         squares = np.zeros((len(norms), len(self._parameters)))
-        places = [(row, index) for row, values in enumerate(norms) for index in values]
-        if places:
-            scalars = [value.to(self._device) for values in norms for value in values.values()]
-            if len({value.dtype for value in scalars}) > 1:
-                scalars = [value.double() for value in scalars]
-            found = torch.stack(scalars).cpu().double().numpy()
-            squares[tuple(np.array(places).T)] = found**2
+        rows = [row for row, values in enumerate(norms) for _ in values]
+        if rows:
+            scalars = [value for values in norms for value in values.values()]
+            if self._mixed:
+                scalars = [value.to(self._device).double() for value in scalars]
+            found = torch.stack(scalars).cpu().numpy().astype(np.float64)
+            squares[rows, [index for values in norms for index in values]] = found * found
         return squares
 
     def _probes(self, values: Mapping[int, Tensor]) -> Floats:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from batchsense.training.tolerance.ladder import Guarantee, ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, measure_pilot
 from batchsense.training.tolerance.plan import plan_tolerance
-from batchsense.training.tolerance.verified import Verification, certify_tolerance
+from batchsense.training.tolerance.verified import Certificate, certify_tolerance
 
 __all__ = [
+    "Certificate",
     "GradientPilot",
     "Guarantee",
     "ToleranceRung",
-    "Verification",
     "certify_tolerance",
     "measure_pilot",
     "plan_tolerance",

@@ -15,7 +15,7 @@ from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
 from batchsense.training.tolerance.verified import (
     ALLOWED_MISSES,
-    Verification,
+    Certificate,
     certify_tolerance,
 )
 from batchsense.training.workload import Workload
@@ -170,7 +170,7 @@ def _verified(
     return _rung_of(found, tries.pilot, needs)
 
 
-def _rung_of(found: Verification, pilot: GradientPilot, needs: list[float]) -> ToleranceRung:
+def _rung_of(found: Certificate, pilot: GradientPilot, needs: list[float]) -> ToleranceRung:
     """Put what the fresh minibatches said into words."""
     told = f"{found.misses} of {found.draws} fresh minibatches missed"
     if found.batch_size is None:

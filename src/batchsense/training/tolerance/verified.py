@@ -14,7 +14,7 @@ ALLOWED_MISSES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class Certificate:
     """What fresh minibatches said.
 
     Attributes
@@ -46,7 +46,7 @@ def certify_tolerance(
     *,
     level: float = 0.95,
     progress: Progress = silent,
-) -> Verification:
+) -> Certificate:
     r"""Certify that a batch size misses with probability at most δ, whatever the distribution.
 
     Size k = 1, 2, … is tried on as many fresh minibatches as certify δ at two misses and level
@@ -67,7 +67,7 @@ def certify_tolerance(
 
     Returns
     -------
-    Verification
+    Certificate
         The first size that passed, or the last that failed.
 
     Raises
@@ -89,7 +89,7 @@ def certify_tolerance(
     """
     if not sizes:
         raise DataError("there is no batch size to verify")
-    verification = None
+    certificate = None
     for attempt, size in enumerate(sizes, start=1):
         own_level = 1 - (1 - level) / 2**attempt
         draws = draws_to_certify(delta, ALLOWED_MISSES, own_level)
@@ -100,10 +100,10 @@ def certify_tolerance(
             progress(f"verifying {size:,} examples", done, draws)
         bound = miss_rate(missed, done, own_level).high
         passed = missed <= ALLOWED_MISSES
-        verification = Verification(
+        certificate = Certificate(
             size if passed else None, missed, done, bound, level, attempts=attempt
         )
         if passed:
             break
-    assert verification is not None
-    return verification
+    assert certificate is not None
+    return certificate
