@@ -55,9 +55,9 @@ def fit_steps_law(
     r"""Fit :math:`\log S = \log S_{min} + \log(1 + B_{crit}/B)` by least squares.
 
     The interval of B_crit is its profile: all values whose sum of squares exceeds the least by no
-    more than t² s², with s² the residual variance (or the square of ``error``, where that is larger) and t
-    Student's quantile with n − 2 degrees of freedom. It may be unbounded, and that is then the
-    answer.
+    more than t² s², with s² the residual variance (or the square of ``error``, where that is
+    larger) and t Student's quantile with n − 2 degrees of freedom. It may be unbounded, and that
+    is then the answer.
 
     Parameters
     ----------
