@@ -24,10 +24,7 @@ PROBED = 4
 _HELD_NUMBERS = 1 << 17
 
 ZEROED = "gradients were zeroed without an optimizer step"
-STALE = (
-    "gradients were not zero before the first backward pass of a step; call optimizer.zero_grad() "
-    "after every step"
-)
+STALE = "gradients were not zero before a step; call optimizer.zero_grad() after every step"
 CHANGED = "gradients were changed between two backward passes of one step"
 IN_PARTS = (
     "a gradient came in parts; call backward() once for each forward pass, on the sum of the losses"
