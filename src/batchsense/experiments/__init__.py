@@ -4,6 +4,10 @@ Read a matrix with its sheet (:func:`read`), see what varies with the batches (:
 and remove it without what is wanted (:class:`LinearCorrection`), or be told why that is impossible.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from batchsense.experiments.builtin import digits_table, scene_table
 from batchsense.experiments.correction import (
     Corrected,
@@ -19,7 +23,11 @@ from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.tables import Table, read, write
 from batchsense.experiments.validation import BatchGap, batch_gap
 
+if TYPE_CHECKING:
+    from batchsense.experiments.correction.estimator import BatchCorrector
+
 __all__ = [
+    "BatchCorrector",
     "BatchGap",
     "Corrected",
     "Correction",
@@ -42,3 +50,12 @@ __all__ = [
     "scene_table",
     "write",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs scikit-learn only when it is asked for."""
+    if name == "BatchCorrector":
+        from batchsense.experiments.correction.estimator import BatchCorrector
+
+        return BatchCorrector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

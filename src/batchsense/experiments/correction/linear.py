@@ -18,7 +18,7 @@ from batchsense.experiments.correction.remarks import remarks
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.columns import batch_factor
+from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
@@ -159,7 +159,7 @@ class FittedLinear:
         DataError
             A batch or feature was not seen in fitting.
         """
-        batches = batch_factor(table, self.batch_labels)
+        batches = label_factor(table, self.batch_labels)
         codes = matched_batches(table, batches, self.batch_levels)
         places = matched_features(table, self.features)
         indicators = np.eye(len(self.batch_levels))[codes]

@@ -129,6 +129,29 @@ def batch_factor(table: Table, name: str) -> Factor:
     return factor
 
 
+def label_factor(table: Table, name: str) -> Factor:
+    """Read labels as categories, however many there are: for specimens to be corrected later.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    name : str
+        The column.
+
+    Returns
+    -------
+    Factor
+        Categorical; possibly of a single level, or with one for each specimen.
+
+    Raises
+    ------
+    DataError
+        Unknown column or missing labels.
+    """
+    return _categorical(name, _complete(table, name))
+
+
 def kept_factors(
     table: Table,
     keep: Sequence[str],

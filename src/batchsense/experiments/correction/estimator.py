@@ -1,0 +1,288 @@
+"""A correction as a scikit-learn transformer: fitted inside each fold, so that nothing leaks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.correction.interface import Correction
+from batchsense.experiments.correction.linear import LinearCorrection
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.columns import label_factor
+from batchsense.experiments.tables.table import Column, Table
+from batchsense.experiments.tables.text import label_text
+
+Floats = npt.NDArray[np.float64]
+
+#: The column of the inner sheet that holds the batch labels.
+_BATCHES = "batch_labels"
+_ROUTING = (
+    "sklearn.set_config(enable_metadata_routing=True) lets a Pipeline hand them on, and "
+    "cross_validate(..., params={'batch_labels': ...}) splits them with the rows"
+)
+
+
+class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Batch correction for pipelines and cross-validation.
+
+    The batch effects are learned from the rows given to ``fit`` and subtracted from those given to
+    ``transform``; see :class:`~batchsense.experiments.LinearCorrection` for the method. What is to
+    be predicted takes no part: ``y`` is accepted, because pipelines pass it, and never looked at,
+    for a correction that knows the answers hands them on to the test rows.
+
+    Both ``fit`` and ``transform`` need the batch labels of their rows, and request them by metadata
+    routing: inside a Pipeline call ``sklearn.set_config(enable_metadata_routing=True)`` first.
+
+    Parameters
+    ----------
+    method : {"linear"}
+        How to correct.
+    unseen : {"refuse", "estimate"}
+        What to do at ``transform`` with a batch that was not fitted. ``"refuse"`` raises an error
+        that names it. ``"estimate"`` takes the mean of that batch's own rows to the mean of the
+        fitted ones, which supposes that it holds the same mixture of everything that matters: of
+        several rows, each then depends on the others.
+
+    Attributes
+    ----------
+    batch_levels_ : tuple of str
+        The fitted batches, sorted.
+    centre_ : array of shape (features,)
+        Mean of the corrected rows that were fitted, in units of the observations.
+    notes_ : tuple of Note
+        What the reader must know, such as what is entangled with the batches.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : array of shape (features,)
+        Their names, where ``X`` had any.
+
+    Raises
+    ------
+    DataError
+        Labels are missing or do not fit the rows, or a batch was not seen in fitting.
+    ConfoundedError
+        A covariate that is to be kept cannot be told from the batches.
+
+    Examples
+    --------
+    A July that adds 10:
+
+    >>> X = np.array([[0.0], [1.0], [10.0], [11.0]])
+    >>> corrector = BatchCorrector().fit(X, batch_labels=["May", "May", "July", "July"])
+    >>> corrector.transform([[0.0], [10.0]], batch_labels=["May", "July"]).ravel()
+    array([5., 5.])
+    >>> corrector.transform([[0.0]])
+    Traceback (most recent call last):
+    batchsense.errors.DataError: batch labels are needed at transform: 2 batches were fitted; ...
+    """
+
+    # The mixture of requests that scikit-learn reads: labels are always wanted where they exist.
+    __metadata_request__fit = {"batch_labels": True, "covariates": True}  # noqa: RUF012
+    __metadata_request__transform = {"batch_labels": True}  # noqa: RUF012
+
+    def __init__(
+        self,
+        method: Literal["linear"] = "linear",
+        *,
+        unseen: Literal["refuse", "estimate"] = "refuse",
+    ) -> None:
+        self.method = method
+        self.unseen = unseen
+
+    def fit(
+        self,
+        X: Any,
+        y: object = None,
+        *,
+        batch_labels: Iterable[object] | None = None,
+        covariates: Any = None,
+    ) -> BatchCorrector:
+        """Learn the batch effects.
+
+        Parameters
+        ----------
+        X : array of shape (specimens, features)
+            Observations; NaN where a value is missing.
+        y : object
+            Ignored.
+        batch_labels : iterable of length specimens
+            The batch of each specimen. Without it there is nothing to correct, with a warning.
+        covariates : array of shape (specimens, columns) or data frame, optional
+            What must be kept: text is read as categories, numbers as numbers, with the rules of
+            :func:`~batchsense.experiments.tables.columns.kept_factors`. Do not give ``y`` here if
+            the rows are to be predicted later: it would not be known for them.
+
+        Returns
+        -------
+        BatchCorrector
+            Itself.
+        """
+        self._check_parameters()
+        X = validate_data(
+            self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", copy=False
+        )
+        labels = self._labels(batch_labels, len(X))
+        self.notes_: tuple[Note, ...] = ()
+        self._fitted = None
+        self.batch_levels_: tuple[str, ...] = ()
+        corrected = X
+        if labels is None:
+            warnings.warn(
+                f"no batch_labels were given, so nothing is corrected; {_ROUTING}", stacklevel=2
+            )
+        else:
+            sheet = {_BATCHES: labels, **_columns(covariates, len(X))}
+            table = _table(X, sheet)
+            self.batch_levels_ = label_factor(table, _BATCHES).levels
+            if len(self.batch_levels_) > 1:
+                self._fitted = self._correction(tuple(sheet)[1:]).fit(table, _BATCHES)
+                applied = self._fitted.transform(table)
+                self.notes_, corrected = applied.notes, applied.values
+        self.centre_: Floats = _means(corrected)
+        return self
+
+    def transform(
+        self, X: Any, *, batch_labels: Iterable[object] | None = None
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Subtract the batch effects.
+
+        Parameters
+        ----------
+        X : array of shape (specimens, features)
+            Observations, of any of the fitted batches.
+        batch_labels : iterable of length specimens
+            The batch of each specimen; needed if more than one was fitted.
+
+        Returns
+        -------
+        array of shape (specimens, features)
+            The corrected observations, in the precision of ``X``.
+        """
+        check_is_fitted(self, "centre_")
+        X = validate_data(
+            self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
+        )
+        labels = self._labels(batch_labels, len(X))
+        if labels is None:
+            if len(self.batch_levels_) > 1:
+                raise DataError(
+                    "batch labels are needed at transform: "
+                    f"{len(self.batch_levels_)} batches were fitted; {_ROUTING}"
+                )
+            return np.array(X)
+        # A table has two specimens at least: a single row is taken twice.
+        twice = len(X) == 1
+        table = _table(np.vstack([X, X]) if twice else X, {_BATCHES: labels * (1 + twice)})
+        values = self._corrected(table)[: len(X)]
+        return np.asarray(values, dtype=X.dtype)
+
+    def fit_transform(
+        self,
+        X: Any,
+        y: object = None,
+        *,
+        batch_labels: Iterable[object] | None = None,
+        covariates: Any = None,
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Fit and transform the same rows; the inherited one would not hand the labels on."""
+        if batch_labels is not None:
+            batch_labels = tuple(batch_labels)
+        self.fit(X, batch_labels=batch_labels, covariates=covariates)
+        return self.transform(X, batch_labels=batch_labels)
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that missing values are allowed."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that mean nothing; here, because __init__ must only store them."""
+        for name, known in (("method", ("linear",)), ("unseen", ("refuse", "estimate"))):
+            if getattr(self, name) not in known:
+                raise DataError(
+                    f"{name} is {getattr(self, name)!r}; known are {listed(map(repr, known))}"
+                )
+
+    def _correction(self, keep: tuple[str, ...]) -> Correction:
+        """Make the correction that the parameters describe."""
+        return LinearCorrection(keep=keep)
+
+    def _labels(self, batch_labels: Iterable[object] | None, rows: int) -> Column | None:
+        """Read the batch labels of some rows."""
+        if batch_labels is None:
+            return None
+        labels = tuple(map(label_text, batch_labels))
+        if len(labels) != rows:
+            raise DataError(f"{len(labels)} batch labels for {rows} rows of X; give one per row")
+        return labels
+
+    def _corrected(self, table: Table) -> Floats:
+        """Correct the rows of fitted batches, and estimate or refuse the others."""
+        factor = label_factor(table, _BATCHES)
+        new = [code for code, level in enumerate(factor.levels) if level not in self.batch_levels_]
+        if new and self.unseen == "refuse":
+            raise DataError(
+                f"batches that were not fitted: {listed([factor.levels[c] for c in new])}; known "
+                f"are {listed(self.batch_levels_ or ['none'])}. Fit with rows of these batches, or "
+                "say unseen='estimate'"
+            )
+        values = table.values.copy()
+        known = ~np.isin(factor.codes, new)
+        if self._fitted is not None and known.any():
+            values[known] = self._fitted.transform(_rows(table, known)).values[: known.sum()]
+        for code in new:
+            here = factor.codes == code
+            shift = self.centre_ - _means(values[here])
+            values[here] += np.where(np.isnan(shift), 0.0, shift)  # nothing is known of some
+        return values
+
+
+def _table(X: npt.NDArray[Any], sheet: dict[str, Column]) -> Table:
+    """Make the table that corrections work on."""
+    return Table.from_arrays(X, sheet, name="X")
+
+
+def _rows(table: Table, chosen: npt.NDArray[np.bool_]) -> Table:
+    """Take some rows of a table; a single one twice."""
+    places = np.flatnonzero(chosen)
+    places = np.repeat(places, 2) if len(places) == 1 else places
+    labels = table.sheet[_BATCHES]
+    return _table(table.values[places], {_BATCHES: tuple(labels[i] for i in places)})
+
+
+def _means(values: npt.NDArray[Any]) -> Floats:
+    """Mean of each feature over its observed values; NaN, without a warning, where none is."""
+    observed = (~np.isnan(values)).sum(axis=0)
+    sums = np.nansum(values, axis=0, dtype=np.float64)
+    return np.where(observed > 0, sums / np.maximum(observed, 1), np.nan)
+
+
+def _columns(covariates: Any, rows: int) -> dict[str, Column]:
+    """Read the covariates as columns of a sheet."""
+    if covariates is None:
+        return {}
+    if hasattr(covariates, "columns"):  # a data frame, of pandas or of another library
+        named = {str(name): list(covariates[name]) for name in covariates.columns}
+    else:
+        entries = np.asarray(covariates)
+        entries = (
+            entries.reshape(rows, -1) if entries.ndim == 1 and len(entries) == rows else entries
+        )
+        if entries.ndim != 2:
+            raise DataError(f"covariates has {entries.ndim} axes; give a column for each covariate")
+        named = {f"covariate {j + 1}": list(column) for j, column in enumerate(entries.T)}
+    columns = {name: tuple(map(label_text, entry)) for name, entry in named.items()}
+    for name, entry in columns.items():
+        if len(entry) != rows:
+            raise DataError(f"{name!r} has {len(entry)} entries for {rows} rows of X")
+        if name == _BATCHES:
+            raise DataError(f"a covariate is named {_BATCHES!r}; give it another name")
+    return columns
