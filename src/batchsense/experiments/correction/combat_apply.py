@@ -1,0 +1,200 @@
+"""The second pass over the data: one multiplication and one addition per value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+from batchsense.experiments.correction.combat_cells import Cells, checked, group
+from batchsense.experiments.correction.combat_model import CombatModel
+from batchsense.experiments.correction.combat_sums import (
+    available_threads,
+    compiled_for,
+    run_pieces,
+)
+from batchsense.experiments.correction.linear_model import LinearModel
+
+Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[Any]
+
+#: Bytes of the tables that are used at a time, so that they stay in a processor's own cache.
+_TABLE_BYTES = 300_000
+#: Values that numpy handles at a time.
+_BLOCK = 1_000_000
+
+
+def apply_combat(
+    model: CombatModel,
+    values: npt.ArrayLike,
+    codes: npt.ArrayLike,
+    covariates: npt.ArrayLike | None = None,
+    out: Matrix | None = None,
+    threads: int | None = None,
+) -> Matrix:
+    """Correct specimens by ComBat.
+
+    Parameters
+    ----------
+    model : CombatModel
+        The correction.
+    values : array of shape (specimens, features)
+        Observations; NaN where a value is missing, and only there in the result.
+    codes : array of shape (specimens,)
+        The batch of each specimen, from 0.
+    covariates : array of shape (specimens, covariates), optional
+        Kept terms, as in fitting.
+    out : array of shape (specimens, features), optional
+        Where the result goes; may be ``values`` itself. A new array by default, of the type and
+        order of the values.
+    threads : int, optional
+        Threads; by default one per processor.
+
+    Returns
+    -------
+    array of shape (specimens, features)
+        ``out``, or the new array; float32 for float32.
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, or a code is out of range.
+
+    Examples
+    --------
+    >>> from batchsense.experiments.correction.combat_model import fit_combat
+    >>> from batchsense.experiments.correction.combat_statistics import CombatStatistics
+    >>> codes = np.repeat([0, 1], 20)
+    >>> values = np.random.default_rng(0).normal(size=(40, 100)) + 3.0 * codes[:, None]
+    >>> model = fit_combat(CombatStatistics.empty(2, 100).add(values, codes))
+    >>> corrected = apply_combat(model, values, codes)
+    >>> bool(abs(corrected[20:].mean() - corrected[:20].mean()) < 0.05)
+    True
+    """
+    tables = (model.scales, model.offsets, model.slopes)
+    return _adjust(*tables, values, codes, covariates, out, threads)
+
+
+def apply_linear(
+    model: LinearModel,
+    values: npt.ArrayLike,
+    codes: npt.ArrayLike,
+    out: Matrix | None = None,
+    threads: int | None = None,
+) -> Matrix:
+    """Correct specimens by linear removal; kept terms are not needed for it.
+
+    Parameters
+    ----------
+    model : LinearModel
+        The correction.
+    values, codes, out, threads
+        As for :func:`apply_combat`.
+
+    Returns
+    -------
+    array of shape (specimens, features)
+        ``out``, or the new array; float32 for float32.
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, or a code is out of range.
+
+    Examples
+    --------
+    >>> from batchsense.experiments.correction.combat_statistics import CombatStatistics
+    >>> from batchsense.experiments.correction.linear_model import fit_linear
+    >>> values, codes = [[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]
+    >>> model = fit_linear(CombatStatistics.empty(2, 1).add(values, codes))
+    >>> apply_linear(model, values, codes).ravel().tolist()
+    [5.5, 7.5, 5.5, 7.5]
+    """
+    scales = np.ones_like(model.effects)
+    none = np.zeros((0, model.effects.shape[1]))
+    return _adjust(scales, -model.effects, none, values, codes, None, out, threads)
+
+
+def _adjust(
+    scales: Floats,
+    offsets: Floats,
+    slopes: Floats,
+    values: npt.ArrayLike,
+    codes: npt.ArrayLike,
+    covariates: npt.ArrayLike | None,
+    out: Matrix | None,
+    threads: int | None,
+) -> Matrix:
+    """Give scales·x + offsets + (1 - scales)·zᵀslopes, batch by batch."""
+    batches, features = scales.shape
+    matrix, places, kept = checked(values, codes, covariates, len(slopes))
+    if matrix.shape[1] != features:
+        raise DataError(f"the model has {features} features, the observations {matrix.shape[1]}")
+    if len(places) and (places.min() < 0 or places.max() >= batches):
+        raise DataError(f"batch codes must lie between 0 and {batches - 1}")
+    if out is None:
+        out = np.empty_like(matrix)
+    elif out.shape != matrix.shape or out.dtype.kind != "f":
+        raise DataError(f"out has shape {out.shape} and type {out.dtype}, not {matrix.shape}")
+    cells = group(places, kept)
+    by_cell = offsets[cells.batch_of_cell]
+    lost = 1.0 - scales
+    if cells.covariates is not None and kept.shape[1]:
+        by_cell += lost[cells.batch_of_cell] * (cells.covariates @ slopes)
+        kept = kept[:, :0]
+    _run(
+        matrix,
+        out,
+        cells,
+        (places, cells.of_specimen, scales, by_cell, kept, slopes, lost),
+        threads,
+    )
+    return out
+
+
+def _run(
+    values: Matrix,
+    out: Matrix,
+    cells: Cells,
+    tables: tuple[
+        npt.NDArray[np.intp], npt.NDArray[np.intp], Floats, Floats, Floats, Floats, Floats
+    ],
+    threads: int | None,
+) -> None:
+    """Correct with the compiled pass where it serves, else with numpy."""
+    specimens, features = values.shape
+    codes, of_specimen, scales, offsets, kept, slopes, lost = tables
+    kernels = compiled_for(values.size)
+    rows = values.flags.c_contiguous and out.flags.c_contiguous
+    columns = values.flags.f_contiguous and out.flags.f_contiguous
+    if kernels is None or not (rows or columns):
+        step = max(1, _BLOCK // max(features, 1))
+        for low in range(0, specimens, step):
+            part = slice(low, low + step)
+            own = codes[part]
+            shift = offsets[of_specimen[part]]
+            if kept.shape[1]:
+                shift += lost[own] * (kept[part] @ slopes)
+            with np.errstate(invalid="ignore"):  # the NA of R is a NaN that signals
+                shift += scales[own] * values[part]
+            out[part] = shift
+        return
+    if rows:
+        lines = len(scales) + len(offsets) + (2 * len(slopes) if kept.shape[1] else 0)
+        width = int(np.clip(_TABLE_BYTES // (8 * lines), 256, 4096))
+        pieces = 4 * available_threads(threads)
+        run_pieces(
+            lambda low, high: kernels.shift_rows(values, *tables, out, low, high, width),
+            specimens,
+            max(1, -(-specimens // pieces)),
+            threads,
+        )
+        return
+    run_pieces(
+        lambda low, high: kernels.shift_columns(values.T, *tables, out.T, low, high),
+        features,
+        256,
+        threads,
+    )

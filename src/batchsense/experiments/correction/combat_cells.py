@@ -1,0 +1,147 @@
+"""Specimens grouped by batch and by what is kept, so that one pass serves any number of terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Specimens that share their batch and their covariates.
+
+    Where covariates take few values, a sum per cell gives every product with a covariate. Where
+    they take many, there is one cell per batch, and the products are summed one by one.
+
+    Attributes
+    ----------
+    order : array of shape (specimens,)
+        The specimens, cell by cell, batch by batch.
+    starts : array of shape (cells + 1,)
+        Where each cell begins in ``order``.
+    batch_of_cell : array of shape (cells,)
+        The batch of each cell; ascending.
+    of_specimen : array of shape (specimens,)
+        The cell of each specimen.
+    covariates : array of shape (cells, covariates) or None
+        The covariates of each cell; None where cells do not determine them.
+    """
+
+    order: Places
+    starts: Places
+    batch_of_cell: Places
+    of_specimen: Places
+    covariates: Floats | None
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Specimens per cell."""
+        return np.diff(self.starts)
+
+    @property
+    def batch_starts(self) -> Places:
+        """Where each batch that occurs begins in ``order``, and the end."""
+        first = np.flatnonzero(np.diff(self.batch_of_cell, prepend=-1))
+        return np.append(self.starts[first], self.starts[-1])
+
+    @property
+    def batches_present(self) -> Places:
+        """The batches that occur, ascending."""
+        return self.batch_of_cell[np.flatnonzero(np.diff(self.batch_of_cell, prepend=-1))]
+
+
+def checked(
+    values: npt.ArrayLike, codes: npt.ArrayLike, covariates: npt.ArrayLike | None, width: int
+) -> tuple[npt.NDArray[np.generic], Places, Floats]:
+    """Check that observations, batch codes and covariates belong together.
+
+    Parameters
+    ----------
+    values : array of shape (specimens, features)
+        The observations; float32 and float64 stay as they are, other numbers become float64.
+    codes : array of shape (specimens,)
+        The batch of each specimen, from 0.
+    covariates : array of shape (specimens, covariates) or None
+        Kept terms without a constant.
+    width : int
+        How many covariates are expected.
+
+    Returns
+    -------
+    values, codes, covariates : arrays
+        Ready to be used; the values are not copied if they are floating point numbers.
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, or a covariate is not finite.
+    """
+    matrix = np.asarray(values)
+    if matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float64)
+    places = np.asarray(codes, dtype=np.intp)
+    if matrix.ndim != 2 or places.shape != matrix.shape[:1]:
+        raise DataError(
+            f"observations of shape {matrix.shape} and batch codes of shape {places.shape} do not "
+            "belong together; give one row and one code per specimen"
+        )
+    kept = np.empty((len(places), 0)) if covariates is None else covariates
+    kept = np.asarray(kept, dtype=np.float64)
+    if kept.shape != (len(places), width):
+        raise DataError(
+            f"covariates of shape {kept.shape}; {(len(places), width)} is needed: one row per "
+            "specimen, one column per kept term"
+        )
+    if not np.isfinite(kept).all():
+        raise DataError("a covariate is missing or infinite; every kept term must be known")
+    return matrix, places, kept
+
+
+def group(codes: Places, covariates: Floats, few: bool | None = None) -> Cells:
+    """Sort specimens into cells.
+
+    Parameters
+    ----------
+    codes : array of shape (specimens,)
+        The batch of each specimen.
+    covariates : array of shape (specimens, covariates)
+        Kept terms.
+    few : bool, optional
+        Whether cells shall determine the covariates; by default where a cell holds four specimens
+        or more on average.
+
+    Returns
+    -------
+    Cells
+        The groups.
+
+    Examples
+    --------
+    >>> cells = group(np.array([1, 0, 1, 1]), np.array([[0.0], [0.0], [1.0], [0.0]]), few=True)
+    >>> cells.order.tolist(), cells.starts.tolist(), cells.batch_of_cell.tolist()
+    ([1, 0, 3, 2], [0, 1, 3, 4], [0, 1, 1])
+    """
+    order = np.lexsort((*covariates.T[::-1], codes))
+    sorted_codes, sorted_rows = codes[order], covariates[order]
+    new_batch = np.diff(sorted_codes, prepend=-1) != 0
+    new_cell = new_batch.copy()
+    new_cell[1:] |= (sorted_rows[1:] != sorted_rows[:-1]).any(axis=1)
+    if few is None:
+        few = int(new_cell.sum()) <= max(4 * int(new_batch.sum()), len(codes) // 4)
+    starts = np.flatnonzero(new_cell if few else new_batch)
+    of_specimen = np.empty(len(codes), dtype=np.intp)
+    of_specimen[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(codes))))
+    return Cells(
+        order=order,
+        starts=np.append(starts, len(codes)),
+        batch_of_cell=sorted_codes[starts],
+        of_specimen=of_specimen,
+        covariates=sorted_rows[starts] if few else None,
+    )

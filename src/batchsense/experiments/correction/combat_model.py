@@ -1,0 +1,327 @@
+"""ComBat from sufficient statistics: shift and scale of every batch and feature, shrunken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.correction.combat_posterior import (
+    FEWEST_FEATURES,
+    Estimates,
+    Posterior,
+    estimates_of,
+    posterior_of,
+    unadjusted,
+)
+from batchsense.experiments.correction.combat_priors import Stopping
+from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.full_fit import FullFit, full_fit, remove_slopes
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+#: Why a feature is left as it is; 0 where it is corrected.
+CORRECTED, CONSTANT, ENTANGLED, NO_RESIDUAL, NO_REFERENCE = range(5)
+#: Residual variation below this part of the whole is rounding.
+_ROUNDING = 1e-13
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CombatModel:
+    """Everything that correction of one specimen needs, as arrays.
+
+    A value x of batch b with kept terms z becomes
+    ``scales[b]·x + offsets[b] + (1 - scales[b])·zᵀslopes``.
+
+    Attributes
+    ----------
+    scales : array of shape (batches, features)
+        1/√δ*.
+    offsets : array of shape (batches, features)
+        (1 - 1/√δ*)·grand - sd·γ*/√δ*, in units of the observations.
+    slopes : array of shape (covariates, features)
+        β, in units of the observations per unit of the term.
+    grand, sd : array of shape (features,)
+        Level and residual standard deviation to which all batches are brought.
+    shift_estimates, scale_estimates : array of shape (batches, features)
+        γ̂ in units of sd, and δ̂, before shrinking; NaN where there is none.
+    shifts, shrunken_scales : array of shape (batches, features)
+        γ* in units of sd, and δ*.
+    status : array of int, shape (features,)
+        0 where the feature is corrected, else why not: 1 constant inside a batch, 2 batches and
+        kept terms cannot be told apart, 3 no residual variation, 4 not observed often enough in the
+        reference batch.
+    unseen : array of bool, shape (batches, features)
+        Where a batch has no observation of a corrected feature: nothing is known there.
+    alone : array of bool, shape (batches, features)
+        Where it has one only: its scale is not adjusted.
+    steps : array of int, shape (batches,)
+        Iterations; 0 where there were none.
+    mean_only : bool
+        Whether scales were left alone.
+    """
+
+    scales: Floats
+    offsets: Floats
+    slopes: Floats
+    grand: Floats
+    sd: Floats
+    shift_estimates: Floats
+    scale_estimates: Floats
+    shifts: Floats
+    shrunken_scales: Floats
+    status: npt.NDArray[np.int8]
+    unseen: Flags
+    alone: Flags
+    steps: npt.NDArray[np.int64]
+    mean_only: bool
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the model as named arrays, to be stored."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> CombatModel:
+        """Take up a stored model."""
+        given: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
+        given["mean_only"] = bool(given["mean_only"])
+        return cls(**given)
+
+
+def fit_combat(
+    statistics: CombatStatistics,
+    *,
+    parametric: bool = True,
+    mean_only: bool = False,
+    reference: int | None = None,
+    stopping: Stopping = "sva",
+    forced: bool = False,
+    threads: int | None = None,
+) -> CombatModel:
+    r"""Fit ComBat without looking at the data again.
+
+    The full model (batches and kept terms) gives levels B and residual sums of squares RSS of each
+    batch. With n specimens in all,
+
+    .. math:: grand = \tfrac1n\sum_b n_b B_b, \quad sd^2 = \tfrac1n\sum_b RSS_b, \quad
+              \hat\gamma_b = \frac{B_b - grand}{sd}, \quad
+              \hat\delta_b = \frac{RSS_b}{(N_b - 1)\,sd^2}
+
+    which are shrunken towards what all features of the batch have in common. Equal to R's sva in
+    its peculiarities: the variance divides by n, but by observed - 1 for *all* features as soon as
+    one value is missing anywhere; a batch of a single specimen makes all batches mean-only.
+    Beyond sva: features are left alone, and reported, where sva fails or returns nonsense.
+
+    Parameters
+    ----------
+    statistics : CombatStatistics
+        Of all specimens.
+    parametric : bool
+        Normal and inverse gamma priors; else the features themselves are the prior.
+    mean_only : bool
+        Adjust means, not scales.
+    reference : int, optional
+        The batch to which the others are brought; it is returned as it is.
+    stopping : {"sva", "converged"}
+        When the iteration of the parametric priors ends; see
+        :func:`~batchsense.experiments.correction.combat_priors.parametric_posterior`.
+    forced : bool
+        Also correct features whose kept terms cannot be told from the batches: the difference then
+        counts as one between batches, and is lost.
+    threads : int, optional
+        Threads for the non-parametric option; by default one per processor.
+
+    Returns
+    -------
+    CombatModel
+        The correction.
+
+    Raises
+    ------
+    DataError
+        Fewer than two batches or three usable features, or a reference batch of one specimen.
+    UnresolvedError
+        The model leaves no residual degrees of freedom.
+
+    References
+    ----------
+    Johnson, Li and Rabinovic (2007), "Adjusting batch effects in microarray expression data using
+    empirical Bayes methods"; Leek et al. (2012), "The sva package".
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> codes = np.repeat([0, 1], 20)
+    >>> values = rng.normal(size=(40, 100)) + 3.0 * codes[:, None]
+    >>> model = fit_combat(CombatStatistics.empty(2, 100).add(values, codes))
+    >>> (model.shifts * model.sd).mean(axis=1).round(1).tolist()
+    [-1.5, 1.5]
+    """
+    _check(statistics, reference)
+    fit = full_fit(statistics)
+    specimens = statistics.specimens.astype(np.float64)
+    if specimens.min() == 1:
+        mean_only = True
+    variance, status = _variance(statistics, fit, reference, forced)
+    usable = status == CORRECTED
+    if usable.sum() < FEWEST_FEATURES:
+        raise DataError(
+            f"{int(usable.sum())} features can be corrected, and ComBat learns from at least "
+            f"{FEWEST_FEATURES} what they have in common; use the linear method"
+        )
+    seen = fit.counts > 0
+    if reference is None:
+        weights = specimens[:, None] * seen
+        grand = (weights * fit.levels).sum(axis=0) / np.maximum(weights.sum(axis=0), 1.0)
+    else:
+        grand = fit.levels[reference]
+    sd = np.sqrt(np.where(usable, variance, 1.0))
+    found = estimates_of(fit.levels, fit.residual_squares, fit.counts, grand, sd, mean_only)
+    posterior = [
+        unadjusted(len(sd))
+        if b == reference
+        else posterior_of(found.of(b), usable, parametric, mean_only, stopping, threads)
+        for b in range(len(specimens))
+    ]
+    return _model(
+        posterior, found, fit, np.where(usable, grand, 0.0), sd, status, mean_only, reference
+    )
+
+
+def extend_combat(
+    model: CombatModel,
+    statistics: CombatStatistics,
+    *,
+    parametric: bool = True,
+    stopping: Stopping = "sva",
+    threads: int | None = None,
+) -> CombatModel:
+    """Fit further batches against a model that stays as it is.
+
+    Level, standard deviation and slopes are those of the model; each new batch gets shift and
+    scale, shrunken towards what its own features have in common.
+
+    Parameters
+    ----------
+    model : CombatModel
+        The model.
+    statistics : CombatStatistics
+        Of the new batches alone, same covariates and features.
+    parametric, stopping, threads
+        As for :func:`fit_combat`.
+
+    Returns
+    -------
+    CombatModel
+        With the new batches after the old ones.
+
+    Raises
+    ------
+    DataError
+        A new batch has a single specimen although the model adjusts scales.
+    """
+    if not model.mean_only and statistics.specimens.min() < 2:
+        raise DataError(
+            "a new batch of a single specimen has no scale that could be adjusted; fit again with "
+            "all specimens, or fit with means only"
+        )
+    levels, squares = remove_slopes(statistics, model.slopes)
+    usable = model.status == CORRECTED
+    found = estimates_of(levels, squares, statistics.counts, model.grand, model.sd, model.mean_only)
+    posterior = [
+        posterior_of(found.of(b), usable, parametric, model.mean_only, stopping, threads)
+        for b in range(len(levels))
+    ]
+    fit = FullFit(model.slopes, levels, squares, statistics.counts, usable)
+    added = _model(
+        posterior, found, fit, model.grand, model.sd, model.status, model.mean_only, None
+    )
+    shared = ("slopes", "grand", "sd", "status", "mean_only")
+    joined: dict[str, Any] = {
+        field.name: getattr(model, field.name)
+        if field.name in shared
+        else np.concatenate([getattr(model, field.name), getattr(added, field.name)])
+        for field in fields(model)
+    }
+    return CombatModel(**joined)
+
+
+def _check(statistics: CombatStatistics, reference: int | None) -> None:
+    """Refuse what cannot be fitted at all."""
+    if (statistics.specimens > 0).sum() < 2:
+        raise DataError("one batch only; there is nothing to compare or correct")
+    if statistics.specimens.min() == 0:
+        raise DataError("a batch has no specimen; leave it out")
+    if reference is not None and statistics.specimens[reference] < 2:
+        raise DataError(
+            "the reference batch has a single specimen, whose variation is not known; choose "
+            "another reference, or none"
+        )
+    left = int(statistics.specimens.sum()) - len(statistics.specimens)
+    if left < 1:
+        raise UnresolvedError(
+            "every batch has a single specimen, which leaves no residual variation",
+            needed="two specimens in some batch",
+        )
+
+
+def _variance(
+    statistics: CombatStatistics, fit: FullFit, reference: int | None, forced: bool
+) -> tuple[Floats, npt.NDArray[np.int8]]:
+    """Residual variance of each feature, and which features cannot be corrected."""
+    whole, part = (fit.counts, slice(None)) if reference is None else (fit.counts, [reference])
+    observed = whole[part].sum(axis=0)
+    # As in sva: one missing value anywhere changes the divisor of all features.
+    divisor = observed - 1.0 if len(statistics.incomplete) else observed
+    variation = statistics.squares[part].sum(axis=0)
+    residual = fit.residual_squares[part].sum(axis=0)
+    status = np.zeros(len(observed), dtype=np.int8)
+    status[residual <= _ROUNDING * variation] = NO_RESIDUAL
+    if reference is not None:
+        status[observed < 2] = NO_REFERENCE
+    entangled = (fit.counts > 0).sum(axis=0) < 2 if forced else ~fit.estimable
+    status[entangled] = ENTANGLED
+    status[((fit.counts > 1) & (statistics.squares == 0)).any(axis=0)] = CONSTANT
+    return residual / np.maximum(divisor, 1.0), status
+
+
+def _model(
+    posterior: list[Posterior],
+    found: Estimates,
+    fit: FullFit,
+    grand: Floats,
+    sd: Floats,
+    status: npt.NDArray[np.int8],
+    mean_only: bool,
+    reference: int | None,
+) -> CombatModel:
+    """Turn shifts and scales into one multiplication and one addition per value."""
+    usable = status == CORRECTED
+    shifts, shrunken = (np.array([part[place] for part in posterior]) for place in (0, 1))
+    scales = 1.0 / np.sqrt(shrunken)
+    touched = np.broadcast_to(usable, shifts.shape) & (fit.counts > 0)
+    if reference is not None:
+        touched[reference] = False
+    scales = np.where(touched, scales, 1.0)
+    # Adding minus zero leaves every number as it is, zeros with their sign.
+    offsets = np.where(touched, (1.0 - scales) * grand - scales * sd * shifts, -0.0)
+    return CombatModel(
+        scales=scales,
+        offsets=offsets,
+        slopes=np.where(usable, fit.slopes, 0.0),
+        grand=grand,
+        sd=sd,
+        shift_estimates=np.where(usable, found.shifts, np.nan),
+        scale_estimates=np.where(usable, found.scales, np.nan),
+        shifts=shifts,
+        shrunken_scales=shrunken,
+        status=status,
+        unseen=usable & (fit.counts == 0),
+        alone=usable & (fit.counts == 1) & (not mean_only),
+        steps=np.array([part[2] for part in posterior], dtype=np.int64),
+        mean_only=mean_only,
+    )

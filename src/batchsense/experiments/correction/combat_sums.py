@@ -1,0 +1,270 @@
+"""The first pass over the data: sums per cell and batch around a shift, feature by feature."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+from batchsense.experiments.correction.combat_cells import Cells
+
+Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[Any]
+
+#: Below so many values numpy is as fast as loading the compiled code would be.
+COMPILED_FROM = 2_000_000
+#: Features of a tile in the first pass: its sums stay in the fastest cache.
+_TILE = 512
+#: Values that numpy handles at a time, so that copies stay small.
+_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Sums of one chunk, around a shift that is an observed value of the batch and feature.
+
+    A batch whose values of a feature are all the same has sums of exactly zero.
+
+    Attributes
+    ----------
+    shifts : array of shape (batches, features)
+        What was subtracted first, in units of the observations.
+    sums : array of shape (cells, features)
+        Sums of what lies above the shift.
+    squares : array of shape (batches, features)
+        Sums of its squares.
+    products : array of shape (batches, covariates, features)
+        Sums of its products with the centred covariates; empty where cells determine them.
+    counts : array of shape (cells, features) or None
+        Observed specimens per cell; None where all are observed.
+    observed_sums : array of shape (batches, covariates, features) or None
+    observed_squares : array of shape (batches, covariates, covariates, features) or None
+        Sums of the centred covariates and of their products over the observed specimens; None
+        where all are observed or cells determine the covariates.
+    """
+
+    shifts: Floats
+    sums: Floats
+    squares: Floats
+    products: Floats
+    counts: Floats | None = None
+    observed_sums: Floats | None = None
+    observed_squares: Floats | None = None
+
+
+def available_threads(threads: int | None = None) -> int:
+    """Give the number of threads to use: as asked, or one per processor of this process."""
+    if threads is not None:
+        return max(1, threads)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def compiled_for(size: int) -> Any | None:
+    """Give the compiled passes for a matrix of this size; None where numpy serves better."""
+    if size < COMPILED_FROM or find_spec("numba") is None:
+        return None
+    from batchsense.experiments.correction import combat_kernels
+
+    return combat_kernels
+
+
+def run_pieces(
+    work: Callable[[int, int], None], total: int, step: int, threads: int | None
+) -> None:
+    """Run ``work(low, high)`` over all of ``total`` in steps, on threads where that helps."""
+    pieces = [(low, min(low + step, total)) for low in range(0, total, step)]
+    workers = min(available_threads(threads), len(pieces))
+    if workers < 2:
+        for piece in pieces:
+            work(*piece)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for done in [pool.submit(work, *piece) for piece in pieces]:
+            done.result()
+
+
+def complete_sums(
+    values: Matrix, cells: Cells, batch_count: int, centred: Floats, threads: int | None = None
+) -> Sums:
+    """Sum a chunk as if every value were observed; a missing one makes its feature's sums NaN.
+
+    Parameters
+    ----------
+    values : array of shape (specimens, features)
+        float32 or float64, in either order of memory.
+    cells : Cells
+        The groups.
+    batch_count : int
+        Number of batches, present or not.
+    centred : array of shape (specimens, covariates)
+        Covariates minus their mean in the batch; no columns where cells determine them.
+    threads : int, optional
+        Threads; by default one per processor.
+
+    Returns
+    -------
+    Sums
+        Not finite for features with a missing or infinite value.
+    """
+    features = values.shape[1]
+    found = Sums(
+        shifts=np.zeros((batch_count, features)),
+        sums=np.zeros((len(cells.sizes), features)),
+        squares=np.zeros((batch_count, features)),
+        products=np.zeros((batch_count, centred.shape[1], features)),
+    )
+    first = cells.order[cells.batch_starts[:-1]]
+    found.shifts[cells.batches_present] = values[first]
+    kernels = compiled_for(values.size)
+    if kernels is None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            for low, high in _blocks(values.shape):
+                _sum_block(values, cells, centred, found, slice(low, high))
+        return found
+    by_rows = bool(values.flags.c_contiguous)
+    if not by_rows and not values.flags.f_contiguous:
+        values, by_rows = np.ascontiguousarray(values), True
+    kernel, data = (kernels.sum_rows, values) if by_rows else (kernels.sum_columns, values.T)
+
+    def work(low: int, high: int) -> None:
+        """Sum a tile of features."""
+        kernel(
+            data,
+            cells.order,
+            cells.starts,
+            cells.batch_of_cell,
+            centred,
+            found.shifts,
+            found.sums,
+            found.squares,
+            found.products,
+            low,
+            high,
+        )
+
+    run_pieces(work, features, _TILE, threads)
+    return found
+
+
+def observed_sums(
+    values: Matrix, cells: Cells, batch_count: int, centred: Floats, features: npt.NDArray[np.intp]
+) -> Sums:
+    """Sum the observed values of some features.
+
+    Parameters
+    ----------
+    values, cells, batch_count, centred
+        As for :func:`complete_sums`.
+    features : array of int
+        The features that have missing values.
+
+    Returns
+    -------
+    Sums
+        With counts, for these features only.
+
+    Raises
+    ------
+    DataError
+        A value is infinite, or too large to be squared.
+    """
+    count, terms = len(features), centred.shape[1]
+    kept = (batch_count, terms, count)
+    found = Sums(
+        shifts=np.zeros((batch_count, count)),
+        sums=np.zeros((len(cells.sizes), count)),
+        squares=np.zeros((batch_count, count)),
+        products=np.zeros(kept),
+        counts=np.zeros((len(cells.sizes), count)),
+        observed_sums=np.zeros(kept) if terms else None,
+        observed_squares=np.zeros((batch_count, terms, terms, count)) if terms else None,
+    )
+    for low, high in _blocks((len(values), count)):
+        block = np.asarray(values[:, features[low:high]], dtype=np.float64)
+        _refuse_infinite(block, features[low:high])
+        _sum_observed(block, cells, centred, found, slice(low, high))
+    if not np.isfinite(found.squares).all():
+        j = int(features[np.flatnonzero(~np.isfinite(found.squares).all(axis=0))[0]])
+        raise DataError(f"values of feature {j + 1} are too large to be squared; rescale them")
+    return found
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Cut the features into blocks of bounded size."""
+    step = max(1, _BLOCK // max(shape[0], 1))
+    for low in range(0, shape[1], step):
+        yield low, min(low + step, shape[1])
+
+
+def _within(cells: Cells) -> Iterable[tuple[int, slice, list[tuple[int, slice]]]]:
+    """Give each batch, its place in the sorted specimens, and its cells with places in it."""
+    bounds = cells.batch_starts
+    for number, b in enumerate(cells.batches_present):
+        start, stop = int(bounds[number]), int(bounds[number + 1])
+        own = np.flatnonzero(cells.batch_of_cell == b)
+        places = [
+            (int(c), slice(int(cells.starts[c]) - start, int(cells.starts[c + 1]) - start))
+            for c in own
+        ]
+        yield int(b), slice(start, stop), places
+
+
+def _sum_block(values: Matrix, cells: Cells, centred: Floats, found: Sums, block: slice) -> None:
+    """Sum a block of features with numpy."""
+    for b, place, own in _within(cells):
+        rows = cells.order[place]
+        above = np.asarray(values[rows, block], dtype=np.float64) - found.shifts[b, block]
+        found.squares[b, block] = np.einsum("ij,ij->j", above, above)
+        for cell, inside in own:
+            found.sums[cell, block] = above[inside].sum(axis=0)
+        if centred.shape[1]:
+            found.products[b, :, block] = centred[rows].T @ above
+
+
+def _sum_observed(block: Floats, cells: Cells, centred: Floats, found: Sums, to: slice) -> None:
+    """Sum a block of features over the specimens in which each was observed."""
+    assert found.counts is not None
+    for b, place, own in _within(cells):
+        rows = cells.order[place]
+        own_values = block[rows]
+        seen = ~np.isnan(own_values)
+        first = np.argmax(seen, axis=0)
+        shift = own_values[first, np.arange(block.shape[1])]
+        shift = np.where(seen.any(axis=0), shift, 0.0)
+        found.shifts[b, to] = shift
+        with np.errstate(over="ignore", invalid="ignore"):  # the NA of R is a NaN that signals
+            above = np.where(seen, own_values - shift, 0.0)
+            found.squares[b, to] = np.einsum("ij,ij->j", above, above)
+        for cell, inside in own:
+            found.sums[cell, to] = above[inside].sum(axis=0)
+            found.counts[cell, to] = seen[inside].sum(axis=0)
+        if found.observed_sums is not None and found.observed_squares is not None:
+            weights = seen.astype(np.float64)
+            kept = centred[rows]
+            terms = kept.shape[1]
+            pairs = (kept[:, :, None] * kept[:, None, :]).reshape(len(kept), terms**2)
+            found.products[b, :, to] = kept.T @ above
+            found.observed_sums[b, :, to] = kept.T @ weights
+            found.observed_squares[b, :, :, to] = (pairs.T @ weights).reshape(
+                terms, terms, weights.shape[1]
+            )
+
+
+def _refuse_infinite(block: Floats, features: npt.NDArray[np.intp]) -> None:
+    """Refuse infinite values, by row and feature."""
+    infinite = np.argwhere(np.isinf(block))
+    if len(infinite):
+        i, j = infinite[0]
+        raise DataError(
+            f"{len(infinite)} infinite values, the first in row {i + 1}, feature "
+            f"{int(features[j]) + 1}; replace them, or leave them empty (NaN) if they are missing"
+        )

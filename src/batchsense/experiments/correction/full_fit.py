@@ -1,0 +1,179 @@
+"""The full model, batches and kept terms together, solved from sufficient statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.correction.combat_statistics import CombatStatistics
+
+Floats = npt.NDArray[np.float64]
+
+#: A direction of the kept terms that varies inside the batches by less than this part of its
+#: whole variation cannot be told from them; the same bound as in the analysis of confounding.
+LOST = 1e-10
+#: Variation of a kept term below this part is rounding: the term is constant or says the same.
+_CONSTANT = 1e-13
+#: Features with missing values that are solved at a time.
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullFit:
+    """Least-squares fit of every feature on batches and kept terms.
+
+    Attributes
+    ----------
+    slopes : array of shape (covariates, features)
+        β of the kept terms, in units of the observations per unit of the term.
+    levels : array of shape (batches, features)
+        What the model gives to a specimen of the batch whose kept terms are zero; zero where the
+        feature was not observed.
+    residual_squares : array of shape (batches, features)
+        Residual sum of squares inside each batch.
+    counts : array of shape (batches, features)
+        Observed specimens.
+    estimable : array of bool, shape (features,)
+        Whether the observed specimens tell batches and kept terms apart.
+    """
+
+    slopes: Floats
+    levels: Floats
+    residual_squares: Floats
+    counts: Floats
+    estimable: npt.NDArray[np.bool_]
+
+
+def full_fit(statistics: CombatStatistics) -> FullFit:
+    r"""Solve the normal equations inside the batches.
+
+    .. math:: \beta = \Big(\sum_b W_b\Big)^{-1} \sum_b C_b, \qquad
+              B_b = \bar x_b - \bar z_b^T\beta, \qquad
+              RSS_b = M_{2,b} - 2\beta^T C_b + \beta^T W_b \beta
+
+    Where a direction of the kept terms varies between batches only, the data do not determine its
+    slope. It is then taken as zero, so that the whole difference counts as one between batches;
+    of all solutions this is the one whose kept part varies least over the specimens, whatever the
+    coding of the terms.
+
+    Parameters
+    ----------
+    statistics : CombatStatistics
+        Of all specimens.
+
+    Returns
+    -------
+    FullFit
+        The fits.
+
+    References
+    ----------
+    Frisch and Waugh (1933), "Partial time regressions as compared with individual trends".
+
+    Examples
+    --------
+    A drug that adds 1 and a July that adds 10, unevenly mixed:
+
+    >>> seen = CombatStatistics.empty(2, 1, 1).add(
+    ...     [[0.0], [0.0], [1.0], [10.0], [11.0], [11.0]],
+    ...     [0, 0, 0, 1, 1, 1],
+    ...     [[0.0], [0.0], [1.0], [0.0], [1.0], [1.0]],
+    ... )
+    >>> fit = full_fit(seen)
+    >>> fit.slopes.round(12).tolist(), fit.levels.round(12).ravel().tolist()
+    ([[1.0]], [0.0, 10.0])
+    """
+    _, terms, features = statistics.shape
+    counts = statistics.counts
+    slopes = np.zeros((terms, features))
+    estimable = (counts > 0).sum(axis=0) > 1
+    if terms:
+        shared, told_apart = _solve(
+            statistics.specimens[:, None].astype(np.float64),
+            statistics.covariate_means[:, :, None],
+            statistics.covariate_squares[..., None],
+            statistics.products,
+        )
+        slopes[:] = shared
+        estimable &= told_apart
+        for low in range(0, len(statistics.incomplete), _AT_ONCE):
+            part = slice(low, low + _AT_ONCE)
+            own = statistics.incomplete[part]
+            slopes[:, own], told_apart = _solve(
+                statistics.own_counts[:, part],
+                statistics.own_means[..., part],
+                statistics.own_squares[..., part],
+                statistics.products[:, :, own],
+            )
+            estimable[own] = ((counts[:, own] > 0).sum(axis=0) > 1) & told_apart
+    levels, residual = _remainders(statistics, slopes)
+    return FullFit(slopes, levels, residual, counts, estimable)
+
+
+def remove_slopes(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats, Floats]:
+    """Give levels and residual sums of squares of the batches for slopes that are known.
+
+    Parameters
+    ----------
+    statistics : CombatStatistics
+        Of specimens that need not be those the slopes come from.
+    slopes : array of shape (covariates, features)
+        β.
+
+    Returns
+    -------
+    levels, residual_squares : arrays of shape (batches, features)
+        As in :class:`FullFit`.
+    """
+    return _remainders(statistics, slopes)
+
+
+def _solve(
+    counts: Floats, means: Floats, squares: Floats, products: Floats
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Solve for the slopes, the feature last; one set of moments may serve all features."""
+    weights = counts / np.maximum(counts.sum(axis=0), 1.0)
+    grand = (weights[:, None] * means).sum(axis=0)
+    between = means - grand
+    within = np.moveaxis(squares.sum(axis=0), -1, 0)
+    whole = within + np.einsum("bf,bqf,bpf->fqp", counts, between, between)
+    scale = np.sqrt(np.einsum("fqq->fq", whole))
+    scale = np.where(scale > 0, scale, 1.0)
+    values, vectors = np.linalg.eigh(whole / (scale[:, :, None] * scale[:, None, :]))
+    varies = values > _CONSTANT * np.maximum(values[:, -1:], np.finfo(np.float64).tiny)
+    root = np.where(varies, 1.0 / np.sqrt(np.where(varies, values, 1.0)), 0.0)
+    # In these coordinates the whole variation is 1 in every direction that varies at all.
+    axes = vectors * root[:, None, :] / scale[:, :, None]
+    inside, turned = np.linalg.eigh(np.swapaxes(axes, 1, 2) @ within @ axes)
+    told = inside > LOST
+    inverse = np.where(told, 1.0 / np.where(told, inside, 1.0), 0.0)
+    solved = axes @ turned
+    total = products.sum(axis=0)
+    if len(solved) == 1:
+        slopes = (solved[0] * inverse[0]) @ (solved[0].T @ total)
+    else:
+        slopes = np.einsum("fqr,fr,fpr,pf->qf", solved, inverse, solved, total, optimize=True)
+    return slopes, told.sum(axis=1) == varies.sum(axis=1)
+
+
+def _remainders(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats, Floats]:
+    """What the kept terms leave of means and sums of squares, batch by batch."""
+    levels = statistics.means.copy()
+    residual = statistics.squares.copy()
+    own = statistics.incomplete
+    if slopes.shape[0]:
+        for b in range(len(levels)):
+            explained = statistics.covariate_means[b] @ slopes
+            fitted = statistics.covariate_squares[b] @ slopes
+            if len(own):
+                explained[own] = (statistics.own_means[b] * slopes[:, own]).sum(axis=0)
+                fitted[:, own] = np.einsum("qph,ph->qh", statistics.own_squares[b], slopes[:, own])
+            levels[b] -= explained
+            residual[b] += (slopes * (fitted - 2.0 * statistics.products[b])).sum(axis=0)
+        np.maximum(residual, 0.0, out=residual)
+    if len(own):
+        levels[:, own] = np.where(statistics.own_counts > 0, levels[:, own], 0.0)
+    levels[statistics.specimens == 0] = 0.0
+    return levels, residual
