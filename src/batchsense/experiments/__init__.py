@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from batchsense.experiments.builtin import digits_table, scene_table
 from batchsense.experiments.correction import (
+    CombatSeqCorrection,
     Corrected,
     Correction,
+    FittedCombatSeq,
     FittedCorrection,
     FittedLinear,
     LinearCorrection,
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchCorrector",
     "BatchGap",
+    "CombatSeqCorrection",
     "Corrected",
     "Correction",
     "Diagnosis",
+    "FittedCombatSeq",
     "FittedCorrection",
     "FittedLinear",
     "KeptDiagnosis",

@@ -20,7 +20,9 @@ from batchsense.variation.confounding import (
     connected_components,
     cramers_v,
 )
+from batchsense.variation.count_quantiles import map_counts
 from batchsense.variation.crossed import RandomShares, Share, TwoFactorShares, two_factor_shares
+from batchsense.variation.dispersion import common_dispersion, feature_dispersions
 from batchsense.variation.gram import MeanLength, mean_length
 from batchsense.variation.grouped_moments import GroupedMoments
 from batchsense.variation.interval import Interval
@@ -32,6 +34,7 @@ from batchsense.variation.linear import (
 )
 from batchsense.variation.miss_rate import draws_to_certify, miss_rate
 from batchsense.variation.moments import Moments
+from batchsense.variation.negative_binomial import LogLinearFit, fit_log_linear
 from batchsense.variation.pilot import PilotNoise, clipped_gram, gram_of, pilot_noise
 from batchsense.variation.sample_size import Rung, sample_size, without_replacement
 
@@ -44,6 +47,7 @@ __all__ = [
     "Interval",
     "LinearFit",
     "LinkedGroup",
+    "LogLinearFit",
     "MeanLength",
     "Moments",
     "PilotNoise",
@@ -55,11 +59,15 @@ __all__ = [
     "VarianceComponents",
     "analyse",
     "clipped_gram",
+    "common_dispersion",
     "connected_components",
     "cramers_v",
     "draws_to_certify",
     "factor",
+    "feature_dispersions",
+    "fit_log_linear",
     "gram_of",
+    "map_counts",
     "mean_length",
     "miss_rate",
     "pilot_noise",

@@ -1,0 +1,198 @@
+"""ComBat-seq on arrays: what each batch multiplies counts by, and how widely it scatters them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.progress import Progress, silent
+from batchsense.variation.count_quantiles import map_counts
+from batchsense.variation.dispersion import common_dispersion, feature_dispersions
+from batchsense.variation.negative_binomial import fit_log_linear
+
+Floats = npt.NDArray[np.float64]
+
+#: Counts added on average to every cell before batch effects are read off, as in R, so that they
+#: are finite.
+PRIOR_COUNT = 1e-4
+#: Means are fitted, and counts mapped, for about so many values at a time.
+_BLOCK = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CombatSeqModel:
+    """Everything that the correction of one specimen needs, as arrays.
+
+    Attributes
+    ----------
+    used : array of bool, shape (features,)
+        Features with counts in every batch; the others are left as they are, and every array below
+        has the used ones only.
+    coefficients : array of shape (batches + terms, used)
+        Log means per count of the library: of the batches, then of the kept terms.
+    shifts : array of shape (batches, used)
+        What each batch adds to the log mean; weighted by specimens the shifts sum to zero.
+    dispersions : array of shape (batches, used)
+        Dispersion in each batch.
+    shared : array of bool, shape (batches,)
+        Batches in which kept terms cannot be fitted, so that all features share one dispersion.
+    """
+
+    used: npt.NDArray[np.bool_]
+    coefficients: Floats
+    shifts: Floats
+    dispersions: Floats
+    shared: npt.NDArray[np.bool_]
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the model as named arrays, to be stored."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def fit_combat_seq(
+    counts: Floats, codes: npt.NDArray[np.int64], terms: Floats, progress: Progress = silent
+) -> CombatSeqModel:
+    r"""Fit means, batch effects and dispersions of counts.
+
+    For specimen i of batch b with library size N (the sum over used features) and kept terms x,
+
+    .. math:: \log \mu_{ij} = \log N_i + \alpha_j + x_i^T\beta_j + \gamma_{bj}, \qquad
+              \sum_b n_b \gamma_{bj} = 0,
+
+    with a dispersion φ of each batch and feature by Cox–Reid adjusted profile likelihood from the
+    batch alone.
+
+    Parameters
+    ----------
+    counts : array of shape (specimens, features)
+        Whole numbers.
+    codes : array of shape (specimens,)
+        The batch of each specimen, from 0; two specimens or more of each.
+    terms : array of shape (specimens, terms)
+        What is kept, without a constant; together with the batches of full rank.
+    progress : Progress
+        Told of the batches.
+
+    Returns
+    -------
+    CombatSeqModel
+        The model.
+
+    References
+    ----------
+    Zhang, Parmigiani and Johnson (2020), NAR Genomics and Bioinformatics 2, lqaa078; McCarthy,
+    Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
+    """
+    sizes = np.bincount(codes)
+    batches = len(sizes)
+    used = np.all([counts[codes == b].sum(axis=0) > 0 for b in range(batches)], axis=0)
+    y = counts[:, used]
+    library = y.sum(axis=1)
+    dispersions = np.empty((batches, y.shape[1]))
+    shared = np.zeros(batches, dtype=bool)
+    for b in range(batches):
+        rows = codes == b
+        dispersions[b], shared[b] = _dispersions(y[rows], terms[rows], np.log(library[rows]))
+        progress("dispersions of the batches", b + 1, batches)
+    coefficients = np.empty((batches + terms.shape[1], y.shape[1]))
+    shifts = np.empty(dispersions.shape)
+    for part in _parts(y):
+        coefficients[:, part], shifts[:, part] = _means(
+            y[:, part], codes, terms, library, dispersions[:, part]
+        )
+        progress("fitting means", part.stop, y.shape[1])
+    return CombatSeqModel(used, coefficients, shifts, dispersions, shared)
+
+
+def apply_combat_seq(
+    model: CombatSeqModel,
+    counts: Floats,
+    codes: npt.NDArray[np.int64],
+    terms: Floats,
+    progress: Progress = silent,
+) -> Floats:
+    r"""Map counts to the distribution that they would have without their batch.
+
+    .. math:: \mu^* = \mu e^{-\gamma_b}, \qquad \varphi^* = \tfrac1B\sum_b \varphi_b
+
+    Parameters
+    ----------
+    model : CombatSeqModel
+        The model.
+    counts, codes, terms : arrays
+        As for :func:`fit_combat_seq`; the features those of the model.
+    progress : Progress
+        Told of the features.
+
+    Returns
+    -------
+    array of shape (specimens, features)
+        Whole numbers.
+    """
+    mapped = counts.copy()
+    places = np.flatnonzero(model.used)
+    library = np.log(counts[:, places].sum(axis=1))[:, None]
+    design = np.hstack([np.eye(len(model.shifts))[codes], terms])
+    common = model.dispersions.mean(axis=0)
+    for part in _parts(counts[:, places]):
+        means = np.exp(library + design @ model.coefficients[:, part])
+        mapped[:, places[part]] = map_counts(
+            counts[:, places[part]],
+            means,
+            model.dispersions[codes, part],
+            means * np.exp(-model.shifts[codes, part]),
+            common[part],
+        )
+        progress("mapping counts", part.stop, len(places))
+    return mapped
+
+
+def _dispersions(counts: Floats, terms: Floats, offsets: Floats) -> tuple[Floats, bool]:
+    """Give the dispersion of each feature in one batch, and whether it is the same for all."""
+    constant = np.ones((len(counts), 1))
+    design = np.hstack([constant, terms])
+    rank = np.linalg.matrix_rank(design)
+    if rank < design.shape[1] or rank >= len(counts):
+        common = common_dispersion(counts, constant, offsets)
+        return np.full(counts.shape[1], common), True
+    common = common_dispersion(counts, design, offsets)
+    return feature_dispersions(counts, design, offsets, common), False
+
+
+def _means(
+    y: Floats,
+    codes: npt.NDArray[np.int64],
+    terms: Floats,
+    library: Floats,
+    dispersions: Floats,
+) -> tuple[Floats, Floats]:
+    """Give the coefficients of some features, and the shifts of their batches."""
+    sizes = np.bincount(codes)
+    design = np.hstack([np.eye(len(sizes))[codes], terms])
+    scatter = dispersions[codes]
+    plain = fit_log_linear(y, design, np.log(library), scatter).coefficients
+    first = _finite(y, design, library[:, None], scatter, plain)
+    level = sizes @ first[: len(sizes)] / len(codes)
+    # Once more in units of the expected counts, in which the added counts weigh as they do in R.
+    start = first.copy()
+    start[: len(sizes)] -= level
+    second = _finite(y, design, library[:, None] * np.exp(level), scatter, start)
+    return plain, second[: len(sizes)]
+
+
+def _finite(y: Floats, design: Floats, library: Floats, scatter: Floats, start: Floats) -> Floats:
+    """Fit after adding a small count to every cell, in proportion to the library."""
+    added = PRIOR_COUNT * library / library.mean(axis=0)
+    offsets = np.log(library + 2 * added)
+    return fit_log_linear(y + added, design, offsets, scatter, start).coefficients
+
+
+def _parts(counts: Floats) -> Iterator[slice]:
+    """Divide the features so that what is made of each part stays small."""
+    size = max(1, _BLOCK // len(counts))
+    for first in range(0, counts.shape[1], size):
+        yield slice(first, min(first + size, counts.shape[1]))
