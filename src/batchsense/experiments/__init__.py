@@ -21,8 +21,18 @@ from batchsense.experiments.correction import (
 )
 from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
 from batchsense.experiments.notes import Note
+from batchsense.experiments.placebo import Placebo, placebo
 from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.tables import Table, read, write
+from batchsense.experiments.testing import (
+    Difference,
+    EffectTest,
+    FactorTest,
+    PlainTest,
+    Refused,
+    Tested,
+    test,
+)
 from batchsense.experiments.validation import BatchGap, batch_gap
 
 if TYPE_CHECKING:
@@ -35,6 +45,9 @@ __all__ = [
     "Corrected",
     "Correction",
     "Diagnosis",
+    "Difference",
+    "EffectTest",
+    "FactorTest",
     "FittedCombatSeq",
     "FittedCorrection",
     "FittedLinear",
@@ -42,16 +55,22 @@ __all__ = [
     "LinearCorrection",
     "Note",
     "Null",
+    "Placebo",
+    "PlainTest",
     "Planted",
+    "Refused",
     "Share",
     "Table",
+    "Tested",
     "batch_gap",
     "correct",
     "diagnose",
     "digits_table",
+    "placebo",
     "plant",
     "read",
     "scene_table",
+    "test",
     "write",
 ]
 

@@ -1,0 +1,245 @@
+"""A placebo: pure noise on the user's own sheet, through the user's own pipeline.
+
+Whatever is called there is false. This shows the price of a pipeline on the design at hand, without
+a theory and without touching the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from batchsense.errors import DataError
+from batchsense.experiments.correction import LinearCorrection
+from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.tables.table import Table
+from batchsense.experiments.testing.comparisons import Model, comparisons
+from batchsense.experiments.testing.contrasts import parse_contrast
+from batchsense.experiments.testing.fitting import fit_contrasts
+from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
+from batchsense.experiments.threads import one_thread_if_small
+from batchsense.variation.interval import Interval
+from batchsense.variation.multiplicity import benjamini_hochberg
+
+Floats = npt.NDArray[np.float64]
+#: What a user may do with a table of noise: p-values, one for each feature.
+Pipeline = Callable[[Table], npt.ArrayLike]
+BuiltIn = Literal["uncorrected", "linear", "model"]
+
+#: The built-in pipelines in words.
+PIPELINES: dict[BuiltIn, str] = {
+    "uncorrected": "no correction, test without the batch",
+    "linear": "linear removal, then a test without the batch",
+    "model": "test with the batch in the model",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placebo:
+    """What a pipeline makes of pure noise.
+
+    Attributes
+    ----------
+    pipeline : str
+        A name of :data:`PIPELINES`, or that of the user's function.
+    contrast : str
+        What was tested.
+    features : int
+        Features of noise.
+    called : int
+        How many would be called at q ≤ ``alpha`` (Benjamini and Hochberg).
+    rate : Interval
+        Share of p ≤ ``alpha`` with its 95 % interval; a valid test has ``alpha``.
+    alpha : float
+        The level.
+    shift_sd : float
+        Standard deviation of the batch shifts, in units of the noise.
+    seed : int
+        Seed of the noise.
+    """
+
+    pipeline: str
+    contrast: str
+    features: int
+    called: int
+    rate: Interval
+    alpha: float
+    shift_sd: float
+    seed: int
+
+    def __str__(self) -> str:
+        """Say what would be called."""
+        half = (self.rate.high - self.rate.low) / 2.0
+        return (
+            f"would call {self.called} of {self.features} noise features; false-positive rate at "
+            f"{self.alpha:g} = {self.rate.estimate:.3f} ± {half:.3f}"
+        )
+
+
+def placebo(
+    table: Table,
+    pipeline: BuiltIn | Pipeline,
+    contrast: str,
+    batch_labels: str,
+    keep: Sequence[str] = (),
+    *,
+    features: int = 5000,
+    shift_sd: float = 1.0,
+    alpha: float = 0.05,
+    seed: int = 0,
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+) -> Placebo:
+    """Push features of pure noise through a pipeline and count what it calls.
+
+    A feature is N(0, 1) noise plus a shift N(0, ``shift_sd``²) for each batch. Nothing in it goes
+    with the contrast, except by way of the batches.
+
+    Parameters
+    ----------
+    table : Table
+        The experiment; only its sheet is used.
+    pipeline : str or callable
+        ``"uncorrected"``, ``"linear"``, ``"model"`` (see :data:`PIPELINES`; ordinary
+        F tests, t for a single contrast), or a function from a table of noise to one p-value for
+        each feature.
+    contrast : str
+        What is tested: a column, or ``drug:yes-no``. It is kept in a built-in correction.
+    batch_labels : str
+        The batch column.
+    keep : sequence of str
+        Further columns that are kept and in the model.
+    features : int
+        How many features of noise.
+    shift_sd : float
+        Standard deviation of the batch shifts, in units of the noise.
+    alpha : float
+        The level.
+    seed : int
+        Seed of the noise.
+    categorical, numeric : iterable of str
+        Columns whose kind is declared.
+
+    Returns
+    -------
+    Placebo
+        The count and the rate.
+
+    Raises
+    ------
+    DataError
+        An unknown pipeline or column, or a function that does not give one p-value per feature.
+    ConfoundedError
+        The pipeline needs the contrast beside the batches, and it cannot be told from them.
+
+    References
+    ----------
+    Nygaard, Rødland and Hovig 2016, Biostatistics 17, 29.
+
+    Examples
+    --------
+    >>> sheet = {"month": [*"MMMMMMMMJJJJJJJJ"], "drug": [*"nnnnnnyynnyyyyyy"]}
+    >>> table = Table.from_arrays(np.zeros((16, 1)), sheet)
+    >>> for name in ("uncorrected", "linear", "model"):
+    ...     print(name, round(placebo(table, name, "drug", "month", seed=1).rate.estimate, 2))
+    uncorrected 0.13
+    linear 0.1
+    model 0.05
+    """
+    if not callable(pipeline) and pipeline not in PIPELINES:
+        raise DataError(f"no pipeline {pipeline!r}; known: {', '.join(PIPELINES)}, or a function")
+    if features < 1 or shift_sd < 0:
+        raise DataError("a placebo needs at least one feature and a shift that is not negative")
+    kinds = [*categorical], [*numeric]
+    asked = parse_contrast(contrast, table)
+    terms = list(dict.fromkeys([asked.factor, *keep]))
+    design = read_design(table, batch_labels, terms, *kinds)
+    values = noise(design, features, shift_sd, seed)
+    made = Table.from_arrays(
+        values, table.sheet, table.specimens, name="noise on " + table.source.sheet
+    )
+    with one_thread_if_small(values.size):
+        if callable(pipeline):
+            p = _p_values_of(pipeline, made)
+        else:
+            tested = _corrected(pipeline, made, batch_labels, terms, *kinds)
+            model = Model.of(design, None if pipeline == "model" else np.zeros((len(values), 0)))
+            p = _p_values(tested, design, model, contrast, made)
+    name = getattr(pipeline, "__name__", "your pipeline") if callable(pipeline) else pipeline
+    hits = int((p <= alpha).sum())
+    return Placebo(
+        pipeline=name,
+        contrast=str(asked),
+        features=features,
+        called=int((benjamini_hochberg(p) <= alpha).sum()),
+        rate=proportion(hits, features),
+        alpha=alpha,
+        shift_sd=shift_sd,
+        seed=seed,
+    )
+
+
+def noise(design: Design, features: int, shift_sd: float, seed: int) -> Floats:
+    """Draw noise with batch shifts, shape (specimens, features)."""
+    shifts, errors = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    values = errors.normal(size=(design.specimens, features))
+    effects = shift_sd * shifts.normal(size=(len(design.batches.levels), features))
+    return np.asarray(values + effects[design.batches.codes])
+
+
+def proportion(hits: int, trials: int, level: float = 0.95) -> Interval:
+    """Give a share with its exact interval (Clopper and Pearson 1934).
+
+    Examples
+    --------
+    >>> proportion(0, 10).high.__round__(4)
+    0.3085
+    """
+    tail = (1.0 - level) / 2.0
+    low = 0.0 if hits == 0 else float(special.betaincinv(hits, trials - hits + 1, tail))
+    high = 1.0 if hits == trials else float(special.betaincinv(hits + 1, trials - hits, 1.0 - tail))
+    return Interval(hits / trials, low, high, level)
+
+
+def _corrected(
+    pipeline: BuiltIn,
+    table: Table,
+    batch_labels: str,
+    keep: Sequence[str],
+    categorical: Sequence[str],
+    numeric: Sequence[str],
+) -> Floats:
+    """Correct the noise as the pipeline says."""
+    kinds = {"categorical": tuple(categorical), "numeric": tuple(numeric)}
+    if pipeline == "linear":
+        correction = LinearCorrection(keep=tuple(keep), **kinds)
+        return correction.fit(table, batch_labels).transform(table).values
+    return table.values
+
+
+def _p_values(values: Floats, design: Design, model: Model, contrast: str, table: Table) -> Floats:
+    """Test as an ordinary user does: t for one contrast, F for several."""
+    compared = comparisons(design, model, [parse_contrast(contrast, table)])
+    weights = np.array([one.weights(model.names) for one in compared.differences])
+    groups = tuple(group.members for group in compared.groups)
+    fits = fit_contrasts(values, model.full, model.columns, weights, groups)
+    scale = scale_of(fits, np.ones(values.shape[1], dtype=bool), shrink=False)
+    if groups:
+        return f_statistics(fits, 0, len(groups[0]), scale)[1]
+    return t_statistics(fits, 0, scale, 0.95).p_value
+
+
+def _p_values_of(pipeline: Pipeline, table: Table) -> Floats:
+    """Run the user's function; check what it gives."""
+    p = np.asarray(pipeline(table), dtype=np.float64)
+    if p.shape != (len(table.features),) or not ((p >= 0) & (p <= 1)).all():
+        raise DataError(
+            f"the pipeline must give {len(table.features)} p-values between 0 and 1, one for each "
+            f"feature; it gave an array of shape {p.shape}"
+        )
+    return p

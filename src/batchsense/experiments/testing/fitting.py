@@ -1,0 +1,192 @@
+"""Fit every feature to one design and read off contrasts, missing values feature by feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.progress import Progress, silent
+from batchsense.variation.linear import DesignFactor, factor
+
+Floats = npt.NDArray[np.float64]
+
+#: Features with missing values are fitted together in stacks of about this many numbers.
+_STACK_VALUES = 2_000_000
+#: Below this ratio of singular values the observed rows get a close look by themselves.
+_SUSPECT = 1e-5
+#: A residual sum of squares below this part of n·max(y)² is rounding.
+_ROUNDING = (16 * np.finfo(float).eps) ** 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContrastFits:
+    """Least-squares answers of all features to some contrasts.
+
+    Attributes
+    ----------
+    estimates : array of shape (contrasts, features)
+        In units of the observations; NaN where the observed specimens do not tell.
+    unscaled : array of shape (contrasts, features)
+        Variance of the estimate in units of the residual variance.
+    joint : array of shape (groups, features)
+        Sum of squares of each group of contrasts over its number: F times the residual variance.
+    df : array of shape (features,)
+        Residual degrees of freedom of each feature.
+    residual_squares : array of shape (features,)
+        Residual sum of squares.
+    """
+
+    estimates: Floats
+    unscaled: Floats
+    joint: Floats
+    df: Floats
+    residual_squares: Floats = field(repr=False)
+
+
+def fit_contrasts(
+    values: Floats,
+    design: DesignFactor,
+    columns: Floats,
+    contrasts: Floats,
+    groups: tuple[tuple[int, ...], ...] = (),
+    progress: Progress = silent,
+) -> ContrastFits:
+    """Fit each feature on its observed specimens.
+
+    With the basis Q of the design and S (design·S = Q), a contrast c has weights w = cS on the
+    effects γ = Qᵀy, and variance |w|². Where values are missing, the rows of Q that are left are
+    factored anew, Q_o = Q'R, so that w becomes wR⁻¹.
+
+    Parameters
+    ----------
+    values : array of shape (specimens, features)
+        Observations; NaN where missing.
+    design : DesignFactor
+        The factored design; the constant must lie in its span, and each contrast be estimable.
+    columns : array of shape (specimens, terms)
+        The design itself.
+    contrasts : array of shape (contrasts, terms)
+        Weights on the coefficients; each must be zero on the constant.
+    groups : tuple of tuples of int
+        Contrasts that are tested together; independent ones.
+    progress : Progress
+        Told of the features with missing values.
+
+    Returns
+    -------
+    ContrastFits
+        The answers.
+    """
+    features = values.shape[1]
+    found = ContrastFits(
+        np.full((len(contrasts), features), np.nan),
+        np.full((len(contrasts), features), np.nan),
+        np.full((len(groups), features), np.nan),
+        np.zeros(features),
+        np.zeros(features),
+    )
+    weights = contrasts @ design.solution
+    complete = ~np.isnan(values).any(axis=0)
+    if complete.any():
+        _complete(found, np.flatnonzero(complete), values, design, weights, groups)
+    rest = np.flatnonzero(~complete)
+    size = max(1, _STACK_VALUES // (values.shape[0] * max(design.rank, 1)))
+    for start in range(0, len(rest), size):
+        part = rest[start : start + size]
+        close_look = _stack(found, part, values[:, part], design, weights, groups)
+        for feature in part[close_look]:
+            _one(found, int(feature), values[:, feature], columns, contrasts, groups)
+        progress("fitting features with missing values", start + len(part), len(rest))
+    largest = np.nanmax(np.abs(values), axis=0, initial=0.0, where=~np.isnan(values))
+    found.residual_squares[found.residual_squares <= len(values) * _ROUNDING * largest**2] = 0.0
+    return found
+
+
+def _complete(
+    found: ContrastFits,
+    features: npt.NDArray[np.intp],
+    values: Floats,
+    design: DesignFactor,
+    weights: Floats,
+    groups: tuple[tuple[int, ...], ...],
+) -> None:
+    """Answer for the features without missing values, all at once."""
+    fitted = design.fit(values if len(features) == values.shape[1] else values[:, features])
+    found.estimates[:, features] = weights @ fitted.effects
+    found.unscaled[:, features] = (weights**2).sum(axis=1)[:, None]
+    found.df[features] = design.df_residual
+    found.residual_squares[features] = fitted.residual_sum_of_squares
+    for place, group in enumerate(groups):
+        basis = np.linalg.qr(weights[list(group)].T)[0]
+        found.joint[place, features] = ((basis.T @ fitted.effects) ** 2).sum(axis=0) / len(group)
+
+
+def _stack(
+    found: ContrastFits,
+    features: npt.NDArray[np.intp],
+    values: Floats,
+    design: DesignFactor,
+    weights: Floats,
+    groups: tuple[tuple[int, ...], ...],
+) -> npt.NDArray[np.bool_]:
+    """Answer for features whose observed specimens still tell everything; mark the others."""
+    observed = ~np.isnan(values)
+    counts = observed.sum(axis=0)
+    filled = np.where(observed, values, 0.0)
+    # The contrasts do not see the constant; centring spares them a large offset.
+    means = filled.sum(axis=0) / np.maximum(counts, 1)
+    filled = np.where(observed, filled - means, 0.0)
+    rows = observed.T[:, :, None] * design.basis
+    if rows.shape[1] < rows.shape[2]:
+        return np.ones(len(features), dtype=bool)
+    basis, upper = np.linalg.qr(rows)
+    sizes = np.linalg.svd(upper, compute_uv=False)
+    close_look = np.asarray(sizes[:, -1] <= _SUSPECT * sizes[:, 0])
+    good = ~close_look
+    effects = np.einsum("fnr,nf->fr", basis[good], filled[:, good])
+    residuals = filled[:, good].T - np.einsum("fnr,fr->fn", basis[good], effects)
+    turned = np.linalg.solve(
+        upper[good].transpose(0, 2, 1), np.broadcast_to(weights.T, (good.sum(), *weights.T.shape))
+    )
+    places = features[good]
+    found.estimates[:, places] = np.einsum("frc,fr->cf", turned, effects)
+    found.unscaled[:, places] = (turned**2).sum(axis=1).T
+    found.df[places] = counts[good] - design.rank
+    found.residual_squares[places] = (residuals**2).sum(axis=1)
+    for place, group in enumerate(groups):
+        own = np.linalg.qr(turned[:, :, list(group)])[0]
+        found.joint[place, places] = (np.einsum("frc,fr->fc", own, effects) ** 2).sum(axis=1) / len(
+            group
+        )
+    return close_look
+
+
+def _one(
+    found: ContrastFits,
+    feature: int,
+    values: Floats,
+    columns: Floats,
+    contrasts: Floats,
+    groups: tuple[tuple[int, ...], ...],
+) -> None:
+    """Answer for one feature whose observed specimens may not tell every contrast."""
+    rows = np.flatnonzero(~np.isnan(values))
+    if len(rows) < 2:
+        return
+    design = factor(columns[rows])
+    fitted = design.fit(values[rows])
+    found.df[feature] = design.df_residual
+    found.residual_squares[feature] = fitted.residual_sum_of_squares[0]
+    told = [design.estimable(contrast) for contrast in contrasts]
+    weights = contrasts @ design.solution
+    effects = fitted.effects[:, 0]
+    for place, is_told in enumerate(told):
+        if is_told:
+            found.estimates[place, feature] = weights[place] @ effects
+            found.unscaled[place, feature] = weights[place] @ weights[place]
+    for place, group in enumerate(groups):
+        if all(told[member] for member in group):
+            basis = np.linalg.qr(weights[list(group)].T)[0]
+            found.joint[place, feature] = float(((basis.T @ effects) ** 2).sum()) / len(group)

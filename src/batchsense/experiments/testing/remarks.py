@@ -1,0 +1,163 @@
+"""What must be said with a test: prices, doubts, and what was not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import listed
+from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.design import Design
+from batchsense.experiments.notes import Note
+from batchsense.experiments.testing.comparisons import Comparisons, Model
+from batchsense.experiments.testing.fitting import ContrastFits
+from batchsense.experiments.testing.moderation import Scale
+from batchsense.experiments.testing.results import EffectTest, FactorTest
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+
+#: R² above this is a high price.
+STEEP = 0.8
+#: A share of the sum of squares below this is rounding, even in single precision.
+_NOTHING = 1e-9
+#: So many features are enough to see whether a table was corrected.
+_LOOKED_AT = 500
+
+
+def on_design(design: Design, compared: Comparisons, model: Model) -> list[Note]:
+    """Remark on contrasts that are refused, or that can hardly be told from the batches."""
+    notes = []
+    batch = design.batches.name
+    for one in compared.refused:
+        message = (
+            f"{one.contrast} cannot be told from {batch} and was not tested: "
+            f"{listed(one.aliased)}. {one.explanation}"
+        )
+        notes.append(Note("not_estimable", message.strip(), one.aliased))
+    steep = {
+        str(one): model.vif(one)
+        for one in compared.differences
+        if 1.0 - 1.0 / model.vif(one) > STEEP
+    }
+    if steep:
+        each = listed(
+            f"{name} (R² {1 - 1 / vif:.3f}; the {design.specimens} specimens are worth "
+            f"{design.specimens / vif:.1f})"
+            for name, vif in steep.items()
+        )
+        message = (
+            f"Hardly to be told from {batch}: {each}. The test is valid but sees only large "
+            "effects: much of what is there will be missed."
+        )
+        notes.append(Note("steep_price", message, tuple(steep)))
+    return notes
+
+
+def on_correction(corrected: Corrected, which: str, ignore_batches: bool) -> list[Note]:
+    """Say which values of a corrected table were tested, and why that is valid."""
+    if ignore_batches:
+        return []
+    batch = corrected.batch_labels
+    if corrected.method == "linear":
+        message = (
+            f"The {which} values were tested with {batch} in the model. Linear removal changed "
+            "them by batch terms only: original and corrected values give the same t, F and p."
+        )
+        return [Note("removed_terms_in_model", message)]
+    if which == "original":
+        message = (
+            f"The original values were tested, with {batch} in the model: correction by "
+            f"{corrected.method} rescales each batch, so no test of its values is exact."
+        )
+        return [Note("tested_original", message)]
+    message = (
+        f"Values corrected by {corrected.method} were tested with {batch} in the model. That is "
+        "approximate: in simulation 5.6 to 6.8 % of pure noise is called at 0.05. The test of the "
+        "original values is exact."
+    )
+    return [Note("approximate", message)]
+
+
+def on_look(values: Floats, design: Design, model: Model) -> list[Note]:
+    """Notice a table from which the batch means, or the batch effects, are gone completely."""
+    complete = np.flatnonzero(~np.isnan(values).any(axis=0) & (np.ptp(values, axis=0) > 0))
+    if not len(complete):
+        return []
+    shown = values[:, complete[:_LOOKED_AT]]
+    constant = np.ones((len(shown), 1))
+    centred = _explains_nothing(constant, np.hstack([constant, design.batch_terms()]), shown)
+    removed = _explains_nothing(design.wanted()[0], model.columns, shown)
+    if not (centred or removed):
+        return []
+    batch = design.batches.name
+    what = f"Not a trace of {batch} is left in these values: they look corrected."
+    how = (
+        f" {batch} is in the model, so the tests are those of the original values, if the "
+        "correction was linear. Of a plain test without it these p-values would not be true."
+    )
+    return [Note("looks_corrected", what + how, (batch,))]
+
+
+def on_plain_test(
+    effects: Sequence[EffectTest], factors: Sequence[FactorTest], batch_column: str
+) -> list[Note]:
+    """Warn of the false positives of a test that ignores what correction has used up."""
+    rates = {str(one.contrast): one.plain.false_positive_rate for one in effects}
+    rates.update({f"{one.factor} (F)": one.plain.false_positive_rate for one in factors})
+    each = listed(f"{name} {rate:.1%}" for name, rate in rates.items())
+    message = (
+        f"{batch_column} was left out of the model, as if the corrected values were raw. Of "
+        f"pure noise such a test calls at 0.05, instead of 5 %: {each} (exact for linear "
+        "removal). Do not use these p-values."
+    )
+    return [Note("false_positives", message, tuple(rates))]
+
+
+def untested(
+    features: Sequence[str], varies: npt.NDArray[np.bool_], fits: ContrastFits, scale: Scale
+) -> dict[str, tuple[str, ...]]:
+    """Sort the features without an answer by the reason."""
+    missing = np.isnan(fits.estimates).any(axis=0)
+    no_scale = np.isnan(scale.variance)
+    reasons = {
+        "constant": ~varies,
+        "not told by the observed specimens": varies & missing,
+        "no residual variance": varies & ~missing & no_scale,
+    }
+    return {
+        reason: tuple(features[j] for j in np.flatnonzero(which).tolist())
+        for reason, which in reasons.items()
+        if which.any()
+    }
+
+
+def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
+    """Remark on features without an answer."""
+    texts = {
+        "constant": "are constant (or observed at most once) and were not tested",
+        "not told by the observed specimens": (
+            "are observed in specimens that do not tell every contrast from the batches and were "
+            "not tested there"
+        ),
+        "no residual variance": (
+            "have no residual variance or no degrees of freedom and were not tested"
+        ),
+    }
+    return [
+        Note(
+            "untested_features",
+            f"{len(names)} features {texts[reason]}: {listed(names, 3)}.",
+            names[:10],
+        )
+        for reason, names in found.items()
+    ]
+
+
+def _explains_nothing(without: Floats, together: Floats, values: Floats) -> bool:
+    """Whether further columns explain nothing of any feature."""
+    before = factor(without).fit(values).residual_sum_of_squares
+    after = factor(together).fit(values).residual_sum_of_squares
+    return bool((before - after <= _NOTHING * before).all())

@@ -1,0 +1,163 @@
+"""What a test gives: effects with intervals, p and q, and what could not be tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.notes import Note
+from batchsense.experiments.testing.contrasts import Difference
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainTest:
+    """What a test without the batch terms would do on values corrected by linear removal.
+
+    Attributes
+    ----------
+    inflation : float
+        Its t divided by the honest one (for F: the root of the mean variance inflation); divide by
+        it in tools that cannot take the batch into their model.
+    false_positive_rate : float
+        The share of pure noise that it calls at 0.05.
+    """
+
+    inflation: float
+    false_positive_rate: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EffectTest:
+    """One contrast, tested on every feature.
+
+    Attributes
+    ----------
+    contrast : Difference
+        The level minus the other, or the slope.
+    vif : float
+        How much the batches in the model inflate the variance of the effect.
+    effect, low, high : array of shape (features,)
+        The estimate with its interval, in units of the observations (per unit of a numeric
+        factor).
+    standard_error, t, p_value, q_value : array of shape (features,)
+        Of the moderated t; q by Benjamini and Hochberg over the features of this contrast.
+    plain : PlainTest
+        What ignoring the batch on corrected values would do.
+    """
+
+    contrast: Difference
+    vif: float
+    effect: Floats = field(repr=False)
+    low: Floats = field(repr=False)
+    high: Floats = field(repr=False)
+    standard_error: Floats = field(repr=False)
+    t: Floats = field(repr=False)
+    p_value: Floats = field(repr=False)
+    q_value: Floats = field(repr=False)
+    plain: PlainTest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FactorTest:
+    """All comparable levels of a factor together, tested on every feature.
+
+    Attributes
+    ----------
+    factor : str
+        The factor.
+    df : int
+        Independent differences between its levels that were tested.
+    complete : bool
+        Whether these are all; false where some levels cannot be compared with others.
+    f, p_value, q_value : array of shape (features,)
+        Of the moderated F.
+    plain : PlainTest
+        What ignoring the batch on corrected values would do.
+    """
+
+    factor: str
+    df: int
+    complete: bool
+    f: Floats = field(repr=False)
+    p_value: Floats = field(repr=False)
+    q_value: Floats = field(repr=False)
+    plain: PlainTest
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A contrast that the design cannot answer.
+
+    Attributes
+    ----------
+    contrast : Difference
+        What was asked.
+    aliased : tuple of str
+        The relations that entangle it, such as ``drug[yes] = month[July]``.
+    explanation : str
+        Which levels no specimen links, and what would; may be empty.
+    """
+
+    contrast: Difference
+    aliased: tuple[str, ...]
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tested:
+    """The tests of a table.
+
+    Attributes
+    ----------
+    effects : tuple of EffectTest
+        One for each estimable contrast.
+    factors : tuple of FactorTest
+        One for each factor of more than two levels that was asked for as a whole.
+    refused : tuple of Refused
+        What cannot be told from the batches.
+    features : tuple of str
+        The features, in the order of every array.
+    mean : array of shape (features,)
+        Mean of the observed values that were tested.
+    df : array of shape (features,)
+        Degrees of freedom of t: residual ones, and those that other features lend.
+    prior_df, prior_variance : array of shape (features,)
+        What the other features lend; zero and NaN without shrinkage.
+    untested : dict of str to tuple of str
+        Features without an answer to some contrast, by the reason.
+    values : str
+        ``"original"`` or ``"corrected"``: which observations were tested.
+    batch_labels : str
+        The batch column.
+    batch_in_model : bool
+        False only where a plain test was demanded.
+    terms : tuple of str
+        Wanted factors in the model.
+    specimens : int
+        Number of specimens.
+    level : float
+        Confidence level of the intervals.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    effects: tuple[EffectTest, ...]
+    factors: tuple[FactorTest, ...]
+    refused: tuple[Refused, ...]
+    features: tuple[str, ...] = field(repr=False)
+    mean: Floats = field(repr=False)
+    df: Floats = field(repr=False)
+    prior_df: Floats = field(repr=False)
+    prior_variance: Floats = field(repr=False)
+    untested: dict[str, tuple[str, ...]]
+    values: str
+    batch_labels: str
+    batch_in_model: bool
+    terms: tuple[str, ...]
+    specimens: int
+    level: float
+    notes: tuple[Note, ...]

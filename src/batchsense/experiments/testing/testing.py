@@ -1,0 +1,291 @@
+"""Test what differs between conditions, with the batches in the model: before or after correction.
+
+A correction subtracts from y something in the span of the batch terms B. A model [X, B] gives
+therefore on the corrected values exactly what it gives on the original ones; a model X alone counts
+degrees of freedom that are gone. So a test of corrected values adds the terms that were removed,
+and a correction that is not linear is passed over for the original values.
+"""
+
+# ruff: noqa: PT028
+# The function is no test of ours, whatever its name.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.tables.table import Table
+from batchsense.experiments.testing import remarks
+from batchsense.experiments.testing.comparisons import (
+    Model,
+    comparisons,
+    plain_tests,
+)
+from batchsense.experiments.testing.contrasts import parse_contrast
+from batchsense.experiments.testing.fitting import fit_contrasts
+from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
+from batchsense.experiments.testing.results import EffectTest, FactorTest, Tested
+from batchsense.experiments.threads import one_thread_if_small
+from batchsense.progress import Progress, silent
+
+Floats = npt.NDArray[np.float64]
+Values = Literal["original", "corrected"]
+#: Corrections that subtract something in the span of the batch terms.
+LINEAR = frozenset({"linear"})
+
+
+def test(
+    observations: Table | Corrected,
+    contrasts: str | Sequence[str],
+    batch_labels: str | None = None,
+    keep: Sequence[str] | None = None,
+    *,
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+    shrink: bool = True,
+    trend: bool = False,
+    robust: bool = False,
+    level: float = 0.95,
+    values: Values | None = None,
+    ignore_batches: bool = False,
+    progress: Progress = silent,
+) -> Tested:
+    r"""Test contrasts on every feature, with the batches in the model.
+
+    For the model y = Xβ + Bγ + ε of a feature and a contrast c,
+
+    .. math:: t = \frac{c\hat\beta}{\tilde s\sqrt{c(F^TF)^{-}c^T}}, \qquad F = [X, B],
+
+    with the residual variance drawn towards that of all features (Smyth 2004) and d + d0 degrees
+    of freedom. A factor of more than two levels is also tested as a whole, by F. A feature with
+    missing values is fitted on its observed specimens.
+
+    Parameters
+    ----------
+    observations : Table or Corrected
+        What was measured, or what a correction made of it. For linear removal the corrected values
+        are tested with the removed terms in the model, which equals the test of the original
+        values exactly; for other corrections the original values are tested.
+    contrasts : str or sequence of str
+        ``"drug"``: every level against the first, and all together; for a numeric column its
+        slope. ``"drug:yes-no"``: one level minus another.
+    batch_labels : str, optional
+        The column with the batch labels; needed for a table.
+    keep : sequence of str, optional
+        Further columns in the model. None for a corrected table means what was kept there.
+    categorical, numeric : iterable of str
+        Columns whose kind is declared.
+    shrink : bool
+        Draw the variances together; False gives the ordinary t and F.
+    trend : bool
+        Let the common variance depend on the mean of a feature.
+    robust : bool
+        Keep a few wild features from setting the common variance.
+    level : float
+        Confidence level of the intervals.
+    values : {"original", "corrected"}, optional
+        Which values of a corrected table to test; see ``observations`` for the default.
+    ignore_batches : bool
+        Leave the batches out of the model, as a test that knows nothing of the correction would.
+        Only for a corrected table, and always with a note on how many false positives follow.
+    progress : Progress
+        Told of the features with missing values.
+
+    Returns
+    -------
+    Tested
+        The tests, what was refused, and notes.
+
+    Raises
+    ------
+    DataError
+        A column or level is unknown, or a corrected table has lost its batch terms.
+    ConfoundedError
+        None of the contrasts can be told from the batches; the terms are named.
+    UnresolvedError
+        No degrees of freedom are left.
+
+    References
+    ----------
+    Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3; Nygaard, Rødland and Hovig 2016,
+    Biostatistics 17, 29 (why correction before the test misleads); Frisch and Waugh 1933.
+
+    Examples
+    --------
+    >>> from batchsense.experiments import correct, plant
+    >>> table = plant(specimens=40, features=200, months=2, treated_share=0.8, seed=1).table
+    >>> found = test(table, "drug", "month")
+    >>> effect = found.effects[0]
+    >>> print(effect.contrast, int((effect.q_value <= 0.05).sum()), "of 200")
+    drug: yes - no 94 of 200
+
+    After correction the answer is the same:
+
+    >>> after = test(correct(table, "month", ["drug"]), "drug").effects[0]
+    >>> bool(np.allclose(after.t, effect.t, rtol=1e-10))
+    True
+    """
+    corrected = observations if isinstance(observations, Corrected) else None
+    table = corrected.table if corrected is not None else observations
+    assert isinstance(table, Table)
+    asked = [
+        parse_contrast(text, table)
+        for text in ([contrasts] if isinstance(contrasts, str) else contrasts)
+    ]
+    if not asked:
+        raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
+    batch_column = _batch_column(corrected, table, batch_labels, ignore_batches)
+    terms = list(dict.fromkeys([*(one.factor for one in asked), *_kept(corrected, keep)]))
+    kinds = _kinds(corrected, terms, categorical, numeric)
+    design = read_design(table, batch_column, terms, *kinds)
+    which, chosen = _chosen_values(corrected, table, values)
+    model = Model.of(design, _batch_terms(corrected, design))
+    compared = comparisons(design, model, asked)
+    notes = [*design.notes, *remarks.on_design(design, compared, model)]
+    if corrected is not None:
+        notes.extend(remarks.on_correction(corrected, which, ignore_batches))
+    elif not ignore_batches:
+        notes.extend(remarks.on_look(chosen, design, model))
+    fitted = Model.of(design, np.zeros((design.specimens, 0))) if ignore_batches else model
+    if fitted.full.df_residual < 1:
+        raise UnresolvedError(
+            f"{design.specimens} specimens for {fitted.full.rank} independent terms leave no "
+            "degrees of freedom for the residual variance",
+            needed=f"at least {1 - fitted.full.df_residual} more specimens, or fewer terms",
+        )
+    weights = np.array([one.weights(fitted.names) for one in compared.differences])
+    groups = tuple(group.members for group in compared.groups)
+    with one_thread_if_small(chosen.size):
+        fits = fit_contrasts(chosen, fitted.full, fitted.columns, weights, groups, progress)
+    mean, varies = _means(chosen)
+    scale = scale_of(fits, varies, shrink, mean if trend else None, robust)
+    effects = []
+    for place, difference in enumerate(compared.differences):
+        numbers = t_statistics(fits, place, scale, level)
+        effects.append(
+            EffectTest(
+                difference,
+                model.vif(difference),
+                **{name: getattr(numbers, name) for name in numbers.__slots__},
+                plain=plain_tests(model, [difference]),
+            )
+        )
+    factors = []
+    for place, group in enumerate(compared.groups):
+        f, p, q = f_statistics(fits, place, len(group.members), scale)
+        members = [compared.differences[member] for member in group.members]
+        plain = plain_tests(model, members)
+        factors.append(FactorTest(group.factor, len(members), group.complete, f, p, q, plain))
+    untested = remarks.untested(table.features, varies, fits, scale)
+    if ignore_batches:
+        notes.extend(remarks.on_plain_test(effects, factors, design.batches.name))
+    return Tested(
+        effects=tuple(effects),
+        factors=tuple(factors),
+        refused=compared.refused,
+        features=table.features,
+        mean=mean,
+        df=scale.df,
+        prior_df=scale.prior_df,
+        prior_variance=scale.prior_variance,
+        untested=untested,
+        values=which,
+        batch_labels=design.batches.name,
+        batch_in_model=not ignore_batches,
+        terms=tuple(terms),
+        specimens=design.specimens,
+        level=level,
+        notes=(*notes, *remarks.on_untested(untested)),
+    )
+
+
+# Without this pytest would take the imported function for a test of the user's.
+test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _batch_column(
+    corrected: Corrected | None, table: Table, batch_labels: str | None, ignore_batches: bool
+) -> str:
+    """Give the batch column: that of the correction, or the one named."""
+    if corrected is None:
+        if ignore_batches:
+            raise DataError(
+                "a test that ignores the batches is offered for corrected values only, to show "
+                "what it does; give what a correction returned"
+            )
+        if batch_labels is None:
+            raise DataError(
+                "name the batch column: a test without the batches in its model takes differences "
+                "between batches for effects",
+                where=table.source.sheet,
+            )
+        return batch_labels
+    if batch_labels not in (None, corrected.batch_labels):
+        raise DataError(
+            f"the table was corrected for {corrected.batch_labels!r}, not for {batch_labels!r}; "
+            "test the original table for another batch column"
+        )
+    return corrected.batch_labels
+
+
+def _kept(corrected: Corrected | None, keep: Sequence[str] | None) -> list[str]:
+    """Give the further columns of the model."""
+    if keep is not None:
+        return list(keep)
+    return [] if corrected is None else [one.name for one in corrected.kept]
+
+
+def _kinds(
+    corrected: Corrected | None,
+    terms: Sequence[str],
+    categorical: Iterable[str],
+    numeric: Iterable[str],
+) -> tuple[list[str], list[str]]:
+    """Give the declared kinds; a correction has declared those of what it kept."""
+    categories, numbers = list(categorical), list(numeric)
+    for one in corrected.kept if corrected is not None else ():
+        if one.name in terms and one.name not in (*categories, *numbers):
+            (categories if one.kind == "categorical" else numbers).append(one.name)
+    return categories, numbers
+
+
+def _chosen_values(
+    corrected: Corrected | None, table: Table, values: Values | None
+) -> tuple[Values, Floats]:
+    """Choose between original and corrected observations."""
+    if corrected is None:
+        if values == "corrected":
+            raise DataError("there are no corrected values: give what a correction returned")
+        return "original", table.values
+    which = values or ("corrected" if corrected.method in LINEAR else "original")
+    return which, corrected.values if which == "corrected" else table.values
+
+
+def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
+    """Give the terms that a correction removed; refuse if it does not know them any more."""
+    if corrected is None:
+        return None
+    terms = np.asarray(corrected.batch_terms, dtype=np.float64)
+    if terms.ndim != 2 or terms.shape[0] != design.specimens or terms.shape[1] == 0:
+        raise DataError(
+            "the corrected table has lost the batch terms that were removed, without which no test "
+            "of it is valid; test the original table, with the batch column named"
+        )
+    return terms
+
+
+def _means(values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Give the mean of what was observed of each feature, and whether it varies at all."""
+    observed = ~np.isnan(values)
+    counts = observed.sum(axis=0)
+    sums = values.sum(axis=0, where=observed)
+    highest = values.max(axis=0, where=observed, initial=-np.inf)
+    lowest = values.min(axis=0, where=observed, initial=np.inf)
+    mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return mean, np.asarray((counts > 1) & (highest > lowest))

@@ -1,0 +1,135 @@
+"""A smooth curve through a cloud: locally weighted lines that ignore outliers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from batchsense.errors import DataError
+
+FloatArray = NDArray[np.float64]
+
+#: Distances beyond this part of the window weigh nothing, below that part fully (Cleveland).
+_EDGE, _CORE = 0.999, 0.001
+
+
+def lowess(
+    x: ArrayLike,
+    y: ArrayLike,
+    span: float = 2 / 3,
+    robust_rounds: int = 3,
+    spacing: float | None = None,
+) -> FloatArray:
+    """Smooth y over x by local lines, tricube weights and bisquare down-weighting of outliers.
+
+    At a point the line is fitted to the nearest ``span``·n observations with weights
+    (1 - (distance/window)³)³ times robustness weights (1 - (r/6·median|r|)²)², found in
+    ``robust_rounds`` repetitions. Points nearer than ``spacing`` to the last fitted one are
+    interpolated, as in Cleveland's program.
+
+    Parameters
+    ----------
+    x, y : array of shape (observations,)
+        Finite numbers.
+    span : float
+        Share of the observations in a window.
+    robust_rounds : int
+        Repetitions with robustness weights.
+    spacing : float, optional
+        A hundredth of the range of x by default.
+
+    Returns
+    -------
+    array of shape (observations,)
+        The curve at each x, in the order given.
+
+    Raises
+    ------
+    DataError
+        Fewer than 2 observations, or shapes that differ.
+
+    References
+    ----------
+    Cleveland 1979, J. Am. Statist. Assoc. 74, 829; Cleveland 1981, Am. Statist. 35, 54.
+
+    Examples
+    --------
+    A line comes back whatever one outlier does:
+
+    >>> x = np.arange(20.0)
+    >>> y = 3 * x
+    >>> y[4] = 50.0
+    >>> lowess(x, y, span=0.8)[[0, 10, 19]].round(6)
+    array([ 0., 30., 57.])
+    """
+    across, up = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if across.ndim != 1 or across.shape != up.shape or len(across) < 2:
+        raise DataError("a curve needs two vectors of the same length, with 2 numbers at least")
+    order = np.argsort(across, kind="stable")
+    across, up = across[order], up[order]
+    step = 0.01 * (across[-1] - across[0]) if spacing is None else spacing
+    width = max(min(int(span * len(across) + 1e-7), len(across)), 2)
+    robust = np.ones(len(across))
+    curve = _pass(across, up, robust, width, step)
+    for _ in range(robust_rounds):
+        sizes = np.abs(up - curve)
+        limit = 6.0 * float(np.median(sizes))
+        if limit < 1e-7 * sizes.mean():
+            break
+        robust = np.where(sizes <= _CORE * limit, 1.0, (1.0 - (sizes / limit) ** 2) ** 2)
+        robust[sizes > _EDGE * limit] = 0.0
+        curve = _pass(across, up, robust, width, step)
+    found = np.empty(len(across))
+    found[order] = curve
+    return found
+
+
+def _pass(x: FloatArray, y: FloatArray, robust: FloatArray, width: int, step: float) -> FloatArray:
+    """Fit at points about ``step`` apart and join the fits by straight lines."""
+    count = len(x)
+    curve = np.empty(count)
+    fitted = []
+    left, place = 0, 0
+    while True:
+        while left + width < count and x[place] - x[left] > x[left + width] - x[place]:
+            left += 1
+        value = _local_line(x, y, robust, x[place], left, left + width)
+        twins = int(np.searchsorted(x, x[place], side="right"))
+        curve[place:twins] = y[place:twins] if value is None else value
+        fitted.append(place)
+        last = twins - 1
+        if last > place:
+            fitted.append(last)
+        if last >= count - 1:
+            break
+        place = max(last + 1, int(np.searchsorted(x, x[place] + step, side="right")) - 1)
+        # What lies at the same x as the next point is reached from its first member.
+        place = max(last + 1, int(np.searchsorted(x, x[place], side="left")))
+    known = np.array(fitted)
+    return np.interp(x, x[known], curve[known]) if len(np.unique(x[known])) > 1 else curve
+
+
+def _local_line(
+    x: FloatArray, y: FloatArray, robust: FloatArray, at: float, left: int, right: int
+) -> float | None:
+    """Value at one place of the weighted line through a window; None where nothing weighs."""
+    window = max(at - x[left], x[right - 1] - at)
+    stop = int(np.searchsorted(x, at + _EDGE * window, side="right"))
+    near = slice(left, max(stop, right))
+    distances = np.abs(x[near] - at)
+    weights = np.zeros(len(distances))
+    inside = distances <= _EDGE * window
+    if window > 0:
+        weights[inside] = (1.0 - (distances[inside] / window) ** 3) ** 3
+    weights[distances <= _CORE * window] = 1.0
+    weights *= robust[near]
+    total = weights.sum()
+    if total <= 0:
+        return None
+    weights /= total
+    if window > 0:
+        centre = float(weights @ x[near])
+        spread = float(weights @ (x[near] - centre) ** 2)
+        if np.sqrt(spread) > _CORE * (x[-1] - x[0]):
+            weights *= (at - centre) / spread * (x[near] - centre) + 1.0
+    return float(weights @ y[near])

@@ -1,0 +1,47 @@
+"""Many tests at once: which hits to believe."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from batchsense.errors import DataError
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Turn p-values into q: calling all with q ≤ α keeps the expected false share at α.
+
+    q of the i-th smallest of m is min over j ≥ i of m·p_(j)/j, at most 1. NaN (not tested) stays
+    NaN and does not count. Holds for independent tests and for positively dependent ones.
+
+    Parameters
+    ----------
+    p_values : array of shape (tests,)
+        Between 0 and 1, or NaN.
+
+    Raises
+    ------
+    DataError
+        A p-value lies outside 0 to 1.
+
+    References
+    ----------
+    Benjamini and Hochberg 1995, J. R. Statist. Soc. B 57, 289.
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5]).round(4)
+    array([0.04  , 0.0533, 0.0533, 0.5   ])
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(values))
+    known = values[tested]
+    if ((known < 0) | (known > 1)).any():
+        raise DataError("p-values must lie between 0 and 1")
+    found = np.full(values.shape, np.nan)
+    if not len(tested):
+        return found
+    order = np.argsort(-known, kind="stable")
+    ranks = np.arange(len(known), 0, -1)
+    found[tested[order]] = np.minimum(np.minimum.accumulate(known[order] * len(known) / ranks), 1.0)
+    return found
