@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 
 import jsonschema
 import numpy as np
@@ -212,3 +213,58 @@ def test_report(files, tmp_path, capsys):
 
     assert run(words) == 0
     assert document(capsys)["inputs"][0]["sha256"] in (tmp_path / "r.html").read_text()
+
+
+def test_stores_folders_and_workbooks(planted, tmp_path, capsys):
+    """A .zarr, a folder with a matrix.mtx and an .xlsx sheet are read; results have their form."""
+    anndata = pytest.importorskip("anndata")
+    from scipy.io import mmwrite
+    from scipy.sparse import coo_array
+
+    table = planted.table
+    sheet = pd.DataFrame({"id": list(table.specimens), "month": list(table.sheet["month"])})
+    with pd.ExcelWriter(tmp_path / "s.xlsx") as book:
+        sheet.to_excel(book, sheet_name="Notes", index=False)
+        sheet.to_excel(book, sheet_name="Sheet 2", index=False)
+    data = anndata.AnnData(table.values, pd.DataFrame(index=list(table.specimens)))
+    data.var_names = list(table.features)
+    with anndata.settings.override(zarr_write_format=3), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.write_zarr(tmp_path / "m.zarr")
+    (tmp_path / "m").mkdir()
+    mmwrite(tmp_path / "m" / "matrix.mtx", coo_array(table.values.T))
+    for name, ids in (("barcodes", table.specimens), ("features", table.features)):
+        (tmp_path / "m" / f"{name}.tsv").write_text("\n".join(ids) + "\n")
+
+    named = f"{tmp_path / 's.xlsx'}#Sheet 2"
+    for name in ("m.zarr", "m"):
+        words = ["correct", str(tmp_path / name), named, "--batch", "month"]
+        assert run([*words, "-o", str(tmp_path / f"o{name}"), "--json"]) == 0
+        found = document(capsys)
+        assert found["inputs"][1]["path"] == named
+        assert len(found["inputs"][1]["sha256"]) == 64
+    layer = anndata.read_zarr(tmp_path / "om.zarr").layers["batchsense"]
+    from batchsense.experiments import read
+
+    folder = read(tmp_path / "om", tmp_path / "s.xlsx")
+    assert np.array_equal(layer, folder.values)
+    assert json.loads((tmp_path / "om" / "batchsense.json").read_text())["method"] == "linear"
+
+
+@pytest.mark.parametrize("command", ["correct", "diagnose"])
+def test_densify(planted, tmp_path, capsys, monkeypatch, command):
+    """A sparse matrix beyond the limit needs --densify; the message states GB and says so."""
+    anndata = pytest.importorskip("anndata")
+    from scipy.sparse import csr_matrix
+
+    obs = pd.DataFrame({"month": list(planted.table.sheet["month"])})
+    obs.index = list(planted.table.specimens)
+    anndata.AnnData(csr_matrix(planted.table.values), obs).write_h5ad(tmp_path / "m.h5ad")
+    monkeypatch.setattr("batchsense.experiments.tables.matrix.DENSE_LIMIT_GB", 1e-9)
+    words = [command, str(tmp_path / "m.h5ad"), "--batch", "month"]
+    words += ["-o", str(tmp_path / "o.h5ad")] if command == "correct" else []
+
+    assert run(words) == 3
+    assert "GB" in (said := capsys.readouterr().err)
+    assert "--densify" in said
+    assert run([*words, "--densify"]) == 0

@@ -41,11 +41,11 @@ def refusals(
     except (ConfoundedError, UnresolvedError) as error:
         if not as_json:
             raise
-        from batchsense.reports.envelope import Envelope, InputFile, Refusal
+        from batchsense.reports.envelope import Envelope, InputFile, Refusal, file_of
 
         envelope = Envelope[Any](
             command=command,
-            inputs=[InputFile.of(path) for path in inputs if Path(path).exists()],
+            inputs=[InputFile.of(path) for path in inputs if file_of(path).exists()],
             seed=seed,
             result=None,
             refusal=Refusal.of(error),

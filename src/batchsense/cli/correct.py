@@ -14,6 +14,7 @@ from batchsense.cli.console import progress_on_stderr, say, write_answer
 from batchsense.cli.table_input import (
     BatchOption,
     CategoricalOption,
+    DensifyOption,
     IdOption,
     KeepOption,
     MatrixArgument,
@@ -54,6 +55,7 @@ def correct(
     id_column: IdOption = None,
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
+    densify: DensifyOption = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Recorded; the linear method draws nothing.")
     ] = 0,
@@ -66,8 +68,8 @@ def correct(
     """Remove what the batches add, keep the wanted columns, and write the matrix to FILE.
 
     Refuses (exit code 1, nothing written) if a kept column cannot be told from the batches. Ids,
-    order, orientation and precision stay those of MATRIX; an .h5ad gets a layer "batchsense" beside
-    its X. Without MATRIX and SHEET it corrects the built-in digits.
+    order, orientation and precision stay those of MATRIX; an .h5ad or .zarr gets a layer
+    "batchsense" beside its X. Without MATRIX and SHEET it corrects the built-in digits.
 
     \b
     Examples:
@@ -89,7 +91,7 @@ def correct(
 
         if output != "-":
             check_format(matrix or DIGITS, output)
-        table, inputs = read_table(matrix, sheet, id_column)
+        table, inputs = read_table(matrix, sheet, id_column, densify)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
         correction = LinearCorrection(
             keep=tuple(kept), categorical=tuple(categorical or ()), numeric=tuple(numeric or ())
@@ -124,6 +126,7 @@ def correct(
             id=id_column,
             categorical=categorical,
             numeric=numeric,
+            densify=densify,
             method=method.value,
             output=output,
         )
@@ -138,12 +141,19 @@ def _check_paths(matrix: str | None, sheet: str | None, output: str, as_json: bo
     if output == "-":
         if as_json:
             raise typer.BadParameter("-o - prints the matrix, --json a document; choose one")
-        if matrix is not None and matrix.lower().endswith((".h5ad", ".parquet")):
+        if matrix is not None and not _is_text(matrix):
             raise typer.BadParameter("-o - prints text; name a file for this kind of MATRIX")
         return
     for path in (matrix, sheet):
         if path is not None and Path(path).resolve() == Path(output).resolve():
             raise typer.BadParameter(f"{output} is an input; give the output another name")
+
+
+def _is_text(matrix: str) -> bool:
+    """Tell whether a matrix is delimited text."""
+    from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
+
+    return suffix_of(matrix) in DELIMITERS
 
 
 def _print_matrix(corrected: Corrected, matrix: str | None) -> None:

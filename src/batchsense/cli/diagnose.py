@@ -11,6 +11,7 @@ from batchsense.cli.console import progress_on_stderr, say
 from batchsense.cli.table_input import (
     BatchOption,
     CategoricalOption,
+    DensifyOption,
     IdOption,
     KeepOption,
     MatrixArgument,
@@ -31,6 +32,7 @@ def diagnose(
     id_column: IdOption = None,
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
+    densify: DensifyOption = False,
     standardise: Annotated[
         bool, typer.Option("--standardise", help="Give every feature the same weight.")
     ] = False,
@@ -64,7 +66,7 @@ def diagnose(
         from batchsense.reports.results.shares import published
         from batchsense.reports.text.diagnose import diagnose_text
 
-        table, inputs = read_table(matrix, sheet, id_column)
+        table, inputs = read_table(matrix, sheet, id_column, densify)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
         with progress_on_stderr() as progress:
             found = diagnose_table(
@@ -97,6 +99,7 @@ def diagnose(
             id=id_column,
             categorical=categorical,
             numeric=numeric,
+            densify=densify,
             standardise=standardise,
             permutations=str(permutations),
             seed=str(seed),

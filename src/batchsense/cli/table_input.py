@@ -17,7 +17,8 @@ MatrixArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MATRIX",
-        help="Observations: .csv, .tsv, .txt (also .gz), .parquet or .h5ad; either orientation.",
+        help="Observations: .csv, .tsv, .txt (also .gz), .parquet, .h5ad, .zarr or a folder with a "
+        "matrix.mtx; either orientation.",
         show_default=False,
     ),
 ]
@@ -25,8 +26,8 @@ SheetArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="SHEET",
-        help="One row per specimen: .csv, .tsv, .txt (also .gz) or .parquet; obs of an .h5ad if "
-        "left out.",
+        help="One row per specimen: .csv, .tsv, .txt (also .gz), .parquet or .xlsx (also "
+        "FILE.xlsx#Sheet); obs of an .h5ad or .zarr if left out.",
         show_default=False,
     ),
 ]
@@ -56,10 +57,14 @@ NumericOption = Annotated[
     list[str] | None,
     typer.Option("--numeric", metavar="COL", help="Kept column of few whole numbers that count."),
 ]
+DensifyOption = Annotated[
+    bool,
+    typer.Option("--densify", help="Unfold a sparse MATRIX even if it takes more than 4 GB."),
+]
 
 
 def read_table(
-    matrix: str | None, sheet: str | None, id_column: str | None
+    matrix: str | None, sheet: str | None, id_column: str | None, densify: bool = False
 ) -> tuple[Table, list[InputFile]]:
     """Read the named files, or take the built-in digits."""
     from batchsense.experiments import digits_table, read
@@ -67,7 +72,7 @@ def read_table(
 
     if matrix is None:
         return digits_table(), []
-    table = read(matrix, sheet, id_column)
+    table = read(matrix, sheet, id_column, densify)
     return table, [InputFile.of(path) for path in (matrix, sheet) if path is not None]
 
 

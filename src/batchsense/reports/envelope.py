@@ -74,7 +74,7 @@ class InputFile(Model):
     def of(cls, path: str | Path) -> InputFile:
         """Hash the file (or, for a directory store, its files in order of their names)."""
         digest = hashlib.sha256()
-        root = Path(path)
+        root = file_of(path)
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         for file in files:
             if root.is_dir():
@@ -123,6 +123,20 @@ class Envelope(Model, Generic[ResultT]):
         return json.dumps(
             self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
         )
+
+
+def file_of(path: str | Path) -> Path:
+    """Give the file of an input that may name a worksheet in it, as ``FILE.xlsx#Sheet``.
+
+    Examples
+    --------
+    >>> str(file_of("plates.xlsx#June")), str(file_of("plate#1.csv"))
+    ('plates.xlsx', 'plate#1.csv')
+    """
+    before, mark, _ = str(path).rpartition("#")
+    if mark and before.lower().endswith(".xlsx") and not Path(path).exists():
+        return Path(before)
+    return Path(path)
 
 
 def finite(value: float | None) -> float | None:

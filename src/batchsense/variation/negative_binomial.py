@@ -172,7 +172,8 @@ def _fit_block(
     """Fit some features; every array has them in rows."""
     beta: FloatArray
     if start is None:
-        beta = np.linalg.lstsq(X, (np.log(y + 0.5) - o).T, rcond=None)[0].T.copy()
+        first = np.linalg.lstsq(X, (np.log(y + 0.5) - o).T, rcond=None)[0]
+        beta = np.ascontiguousarray(first.T, dtype=np.float64)
     else:
         beta = start.copy()
     eta = np.maximum(beta @ X.T + o, _LOWEST)
@@ -217,8 +218,8 @@ def _newton(
     diagonal = np.einsum("gpp->gp", curvature)
     # A cell without counts has no curvature left in the end; the rest must stay solvable.
     diagonal += 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-30
-    step = np.asarray(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], dtype=np.float64)
-    return step, (step * gradient).sum(axis=1) / 2
+    step: FloatArray = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0].astype(np.float64)
+    return step, np.asarray((step * gradient).sum(axis=1) / 2)
 
 
 def _kernel(y: FloatArray, eta: FloatArray, phi: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from batchsense.errors import DataError
-from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, suffix_of
+from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 from batchsense.web.guard import TooLargeError
 
 _KINDS = (*DELIMITERS, ".parquet", ".h5ad")
@@ -89,7 +89,8 @@ async def receive_upload(request: Request, parent: Path, limit: int) -> Upload:
             raise DataError("no matrix was chosen; choose a file and send the form again")
         name, kind = file_name(matrix.filename), suffix_of(file_name(matrix.filename))
         if kind not in _KINDS:
-            raise DataError(f"unknown kind of file {kind!r}; known: {KNOWN}", where=name)
+            known = f"{', '.join(_KINDS)} (text also .gz)"
+            raise DataError(f"unknown kind of file {kind!r}; known: {known}", where=name)
         if sheet is None and kind != ".h5ad":
             raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
         if sheet is not None and suffix_of(file_name(sheet.filename)) not in _KINDS[:-1]:

@@ -157,7 +157,7 @@ def test_unknown_formats(tmp_path, sheet):
     """Unknown kinds of file are refused with the known ones."""
     save(frame(), tmp_path / "m.csv")
     (tmp_path / "m.xyz").write_text("")
-    for matrix, its_sheet in ((tmp_path / "m.xyz", sheet), (tmp_path / "m.csv", "s.xlsx")):
+    for matrix, its_sheet in ((tmp_path / "m.xyz", sheet), (tmp_path / "m.csv", "s.doc")):
         with pytest.raises(DataError, match=r"known: \.csv, \.tsv"):
             read(matrix, its_sheet)
 
@@ -222,6 +222,7 @@ class TestAnnData:
             "method": "linear",
             "keep": ["drug"],
             "rank_lost": 1,
+            "complete": True,
         }
 
     def test_obs_is_the_sheet(self, path):
@@ -255,10 +256,13 @@ class TestAnnData:
         data = anndata.read_h5ad(path)
         data.X = csr_matrix(data.X)
         data.write_h5ad(path.with_name("sparse.h5ad"))
-        monkeypatch.setattr("batchsense.experiments.tables.annotated.DENSE_LIMIT_GB", 1e-9)
+        monkeypatch.setattr("batchsense.experiments.tables.matrix.DENSE_LIMIT_GB", 1e-9)
 
-        with pytest.raises(DataError, match="GB as a dense matrix"):
+        with pytest.raises(DataError, match=r"makes it dense: 0\.0 GB .*--densify"):
             read(path.with_name("sparse.h5ad"))
+        assert np.array_equal(
+            read(path.with_name("sparse.h5ad"), densify=True).values, read(path).values
+        )
 
     def test_not_an_h5ad(self, tmp_path):
         """A file that is no AnnData file, or none at all, is a typed error."""

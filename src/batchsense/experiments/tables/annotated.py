@@ -1,15 +1,25 @@
-"""Matrices as AnnData files (.h5ad): ``X`` is read and never changed, results go to a layer."""
+"""Matrices as AnnData files or stores (.h5ad, .zarr): ``X`` stays as it is, results are a layer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError
-from batchsense.experiments.tables.matrix import RawMatrix, free_name
+from batchsense.experiments.tables.matrix import (
+    RawMatrix,
+    check_ids,
+    dense,
+    free_name,
+    stored,
+    suffix_of,
+)
 from batchsense.experiments.tables.parquet import sheet_of
 from batchsense.experiments.tables.table import Column
 
@@ -18,17 +28,24 @@ if TYPE_CHECKING:
 
 #: The layer that holds the result, and the key under which its provenance is kept.
 LAYER = "batchsense"
-#: A sparse matrix is unfolded up to this size; a correction fills its zeros anyway.
-DENSE_LIMIT_GB = 4.0
+#: The entry of the provenance that is true when everything else has been written.
+COMPLETE = "complete"
+#: Kinds of files.
+SUFFIXES = (".h5ad", ".zarr")
+_FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 
 
-def read(path: str | Path) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
+def read(
+    path: str | Path, densify: bool = False
+) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
     """Read ``X`` and the annotation of the observations.
 
     Parameters
     ----------
     path : path
-        The file.
+        The file or store.
+    densify : bool
+        Whether a sparse ``X`` may be unfolded whatever its size.
 
     Returns
     -------
@@ -42,16 +59,21 @@ def read(path: str | Path) -> tuple[RawMatrix, dict[str, Column], frozenset[str]
     Raises
     ------
     DataError
-        The file cannot be read, has no ``X``, or ``X`` is sparse and too large to unfold.
+        The file cannot be read, has no ``X``, is a result that was not finished, or ``X`` is
+        sparse and too large to unfold.
     MissingExtraError
         anndata is not installed.
     """
-    data = _read(path)
     where = str(path)
+    with _opened(path, "r") as root:
+        _refuse_unfinished(root, where)
+    data = _read(path)
     if data.X is None:
         raise DataError("the file has no X", where=where)
-    values, dtype = _dense(data.X, where)
+    values, dtype = dense(data.X, where, densify)
     matrix = RawMatrix(values, tuple(data.obs_names), tuple(data.var_names), "id", dtype)
+    check_ids(matrix.row_ids, "row", where)
+    check_ids(matrix.column_ids, "column", where)
     frame = data.obs.reset_index(names=free_name("id", map(str, data.obs.columns)))
     return matrix, *sheet_of(frame, where)
 
@@ -59,54 +81,116 @@ def read(path: str | Path) -> tuple[RawMatrix, dict[str, Column], frozenset[str]
 def write(
     path: str | Path, original: str | Path, matrix: RawMatrix, provenance: Mapping[str, Any]
 ) -> None:
-    """Copy an AnnData file with a result in ``layers["batchsense"]``.
+    """Copy an AnnData file or store, with a result in ``layers["batchsense"]``.
 
     Parameters
     ----------
     path : path
-        The new file.
+        The new file or folder.
     original : path
-        The file that was read; its ``X`` and everything else are kept.
+        The file that was read; its ``X`` and everything else are copied as they are.
     matrix : RawMatrix
         The result, in the layout of ``X``.
     provenance : mapping
         What was done, for ``uns["batchsense"]``: text, numbers and lists of text by plain names
         (AnnData stores no lists of mappings, and no names with a slash).
     """
-    data = _read(original)
-    data.layers[LAYER] = matrix.values.astype(matrix.dtype, copy=False)
-    data.uns[LAYER] = {key: value for key, value in provenance.items() if value not in ([], None)}
-    data.write_h5ad(path)
+    from anndata.io import write_elem
+
+    if suffix_of(original) == ".zarr":
+        shutil.copytree(original, path)
+    else:
+        shutil.copyfile(original, path)
+    known = {key: value for key, value in provenance.items() if value not in ([], None)}
+    with _opened(path, "r+") as root:
+        for name in ("layers", "uns"):
+            if name not in root:
+                root.create_group(name).attrs.update(_FOLDER)
+            elif LAYER in root[name]:
+                del root[name][LAYER]
+        with warnings.catch_warnings():  # how future versions will divide arrays into files
+            warnings.filterwarnings("ignore", "zarr v3 autosharding")
+            write_elem(root["uns"], LAYER, {**known, COMPLETE: np.bool_(False)})
+            write_elem(root["layers"], LAYER, stored(matrix.values, matrix.dtype))
+        root[f"uns/{LAYER}/{COMPLETE}"][...] = True
+        if Path(path).is_dir():
+            root.attrs[LAYER] = {COMPLETE: True}
+    if Path(path).is_dir():
+        _consolidate(Path(path))
+
+
+@contextmanager
+def _opened(path: str | Path, mode: Literal["r", "r+"]) -> Iterator[Any]:
+    """Open the file or store itself, without its AnnData shape."""
+    root = _open(Path(path), mode)
+    try:
+        yield root
+    finally:
+        if hasattr(root, "close"):
+            root.close()
+
+
+def _open(target: Path, mode: Literal["r", "r+"]) -> Any:
+    """Open by h5py or zarr; say plainly why that cannot be done."""
+    where = str(target)
+    if not target.exists():
+        raise DataError("cannot be read: no such file", where=where)
+    try:
+        if target.is_dir():
+            import zarr
+
+            return zarr.open_group(target, mode=mode, use_consolidated=False)
+        import h5py
+
+        return h5py.File(target, mode)
+    except ImportError:
+        raise MissingExtraError("AnnData files", "experiments") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"not an AnnData file ({error})", where=where) from None
+
+
+def _refuse_unfinished(root: Any, where: str) -> None:
+    """Refuse a result that was not written to its end, and a store that lost some of its parts."""
+    flag = f"uns/{LAYER}/{COMPLETE}"
+    mark = root.attrs.get(LAYER)
+    unfinished = isinstance(mark, dict) and not mark.get(COMPLETE)
+    if unfinished or (flag in root and not bool(root[flag][()])):
+        raise DataError("an unfinished result; run the command that writes it again", where=where)
+    data = root.get("X")
+    if data is None or hasattr(data, "shape") or not Path(where).is_dir():
+        return
+    # The stored values of a sparse matrix are not zero, so that each chunk has a file.
+    values = data["data"]
+    if values.nchunks_initialized < values.nchunks:
+        raise DataError(
+            f"{values.nchunks - values.nchunks_initialized} of {values.nchunks} chunks of X are "
+            "missing; the store was not copied or written to its end",
+            where=where,
+        )
 
 
 def _read(path: str | Path) -> AnnData:
     """Read the file; say plainly why it cannot be read."""
     try:
-        from anndata import read_h5ad
+        from anndata import read_h5ad, read_zarr
     except ImportError:
         raise MissingExtraError("AnnData files", "experiments") from None
     try:
-        return read_h5ad(path)
+        with warnings.catch_warnings():  # ids that occur twice are refused later, by name
+            warnings.filterwarnings("ignore", ".*names are not unique")
+            return read_zarr(path) if Path(path).is_dir() else read_h5ad(path)
     except OSError as error:
-        reason = "no such file" if not Path(path).exists() else f"not an AnnData file ({error})"
-        raise DataError(f"cannot be read: {reason}", where=str(path)) from None
-    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"not an AnnData file ({error})", where=str(path)) from None
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"not an AnnData file: {error}", where=str(path)) from None
 
 
-def _dense(values: Any, where: str) -> tuple[np.ndarray[Any, np.dtype[np.float64]], str]:
-    """Give ``X`` as a dense float64 array, and the type it had."""
-    dtype = "float32" if values.dtype == np.float32 else "float64"
-    if hasattr(values, "toarray"):
-        gigabytes = values.shape[0] * values.shape[1] * 8 / 1e9
-        if gigabytes > DENSE_LIMIT_GB:
-            raise DataError(
-                f"X is sparse and would take {gigabytes:.1f} GB as a dense matrix (limit "
-                f"{DENSE_LIMIT_GB:g} GB); select features first",
-                where=where,
-            )
-        values = values.toarray()
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise DataError(f"X holds {array.dtype}, not numbers", where=where)
-    return array.astype(np.float64), dtype
+def _consolidate(store: Path) -> None:
+    """Renew the copy of all metadata at the top, if the store has one: readers prefer it."""
+    import zarr
+
+    if zarr.open_group(store, mode="r").metadata.consolidated_metadata is None:
+        return
+    with warnings.catch_warnings():  # not yet part of the Zarr 3 standard, and AnnData uses it
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(store)

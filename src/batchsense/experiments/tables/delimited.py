@@ -20,6 +20,7 @@ import numpy.typing as npt
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.matrix import (
     DELIMITERS,
+    LARGEST_EXACT,
     RawMatrix,
     check_ids,
     refuse_text,
@@ -54,6 +55,7 @@ def read_matrix(path: str | Path) -> RawMatrix:
     where = str(path)
     rows: list[npt.NDArray[np.float64]] = []
     row_ids: list[str] = []
+    whole = True
     with _lines(path) as lines:
         header = _header(lines, path)
         corner: str | None = header[0]
@@ -67,6 +69,7 @@ def read_matrix(path: str | Path) -> RawMatrix:
                 raise _ragged(where, line, len(cells), len(columns) + 1)
             row_ids.append(cells[0])
             rows.append(_numbers(cells, columns, where))
+            whole = whole and _whole(cells)
     if not rows:
         raise DataError("the matrix has a header but no rows", where=where)
     values = np.vstack(rows)
@@ -78,7 +81,8 @@ def read_matrix(path: str | Path) -> RawMatrix:
         )
     check_ids(tuple(row_ids), "row", where)
     check_ids(tuple(columns), "column", where)
-    return RawMatrix(values, tuple(row_ids), tuple(columns), corner)
+    dtype = "int64" if whole and np.abs(values).max() <= LARGEST_EXACT else "float64"
+    return RawMatrix(values, tuple(row_ids), tuple(columns), corner, dtype)
 
 
 def read_sheet(path: str | Path) -> dict[str, Column]:
@@ -192,6 +196,11 @@ def _numbers(cells: list[str], columns: list[str], where: str) -> npt.NDArray[np
         except ValueError:
             raise refuse_text(where, text, cells[0], columns[place]) from None
     return values
+
+
+def _whole(cells: list[str]) -> bool:
+    """Tell whether a line is written in digits only, as counts are."""
+    return all(text.isdigit() for text in cells[1:])
 
 
 def _ragged(where: str, line: int, found: int, wanted: int) -> DataError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,14 @@ from batchsense.errors import DataError, listed
 
 #: Suffixes of matrices and sheets, with what separates the cells of a text file.
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
-KNOWN = ".csv, .tsv, .txt (each also .gz), .parquet and, for matrices, .h5ad"
+KNOWN = (
+    ".csv, .tsv, .txt (each also .gz), .parquet; for matrices also .h5ad, .zarr and folders with a "
+    "matrix.mtx; for sheets also .xlsx"
+)
+#: A sparse matrix is unfolded up to this size unless the user wants more.
+DENSE_LIMIT_GB = 4.0
+#: Whole numbers beyond this are no longer exact in double precision.
+LARGEST_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +37,7 @@ class RawMatrix:
     corner : str or None
         Header text above the row ids.
     dtype : str
-        ``"float32"`` or ``"float64"``.
+        Type of the numbers in the file: ``"float32"``, ``"float64"`` or that of whole numbers.
     """
 
     values: npt.NDArray[np.float64]
@@ -40,7 +48,7 @@ class RawMatrix:
 
 
 def suffix_of(path: str | Path) -> str:
-    """Give the suffix that tells the format, without ``.gz``.
+    """Give the suffix that tells the format, without ``.gz``; ``.mtx`` for a folder of that kind.
 
     Examples
     --------
@@ -50,7 +58,86 @@ def suffix_of(path: str | Path) -> str:
     target = Path(path)
     if target.suffix.lower() == ".gz":
         target = target.with_suffix("")
-    return target.suffix.lower()
+    suffix = target.suffix.lower()
+    if suffix not in (".zarr", ".mtx") and any(
+        (target / name).is_file() for name in ("matrix.mtx", "matrix.mtx.gz")
+    ):
+        return ".mtx"
+    return suffix
+
+
+def dense(values: Any, where: str, densify: bool = False) -> tuple[npt.NDArray[np.float64], str]:
+    """Give numbers as a dense array in double precision, and the type that they had.
+
+    Parameters
+    ----------
+    values : array or sparse matrix
+        Numbers of any type.
+    where : str
+        Name of the matrix, for messages.
+    densify : bool
+        Whether a sparse matrix may be unfolded whatever its size.
+
+    Returns
+    -------
+    values : array
+        float64.
+    dtype : str
+        Name of the original type; ``"float64"`` where that cannot hold results.
+
+    Raises
+    ------
+    DataError
+        Not numbers, whole numbers that double precision cannot hold, or a sparse matrix that would
+        take more than 4 GB.
+
+    Examples
+    --------
+    >>> dense(np.array([[1, 2]], dtype=np.int32), "m")
+    (array([[1., 2.]]), 'int32')
+    """
+    original, kind = values.dtype, values.dtype.kind
+    if kind not in "fiu":
+        raise DataError(f"the matrix holds {values.dtype}, not numbers", where=where)
+    if hasattr(values, "toarray"):
+        gigabytes = values.shape[0] * values.shape[1] * 8 / 1e9
+        if gigabytes > DENSE_LIMIT_GB and not densify:
+            raise DataError(
+                f"the matrix is sparse, and a correction makes it dense: {gigabytes:.1f} GB (limit "
+                f"{DENSE_LIMIT_GB:g} GB). Select features first, or say --densify (densify=True) "
+                "if there is so much memory",
+                where=where,
+            )
+        values = values.astype(np.float64).toarray() if kind == "f" else values.toarray()
+    array = np.asarray(values)
+    if (
+        kind in "iu"
+        and array.size
+        and max(abs(int(array.max())), abs(int(array.min()))) > (LARGEST_EXACT)
+    ):
+        raise DataError("whole numbers beyond 2⁵³ are not exact in double precision", where=where)
+    known = kind in "iu" or original == np.float32
+    return array.astype(np.float64), original.name if known else "float64"
+
+
+def stored(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[Any]:
+    """Give a result the type of its input, or double precision where that would lose something.
+
+    Examples
+    --------
+    >>> (
+    ...     stored(np.array([1.0, 2.0]), "int32").dtype.name,
+    ...     stored(np.array([1.5]), "int32").dtype.name,
+    ... )
+    ('int32', 'float64')
+    """
+    if np.dtype(dtype).kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    # NaN fails the first comparison.
+    if ((values >= limits.min) & (values <= limits.max) & (values == np.rint(values))).all():
+        return values.astype(dtype)
+    return values
 
 
 def refuse_text(where: str, cell: str, row: str, column: str) -> DataError:

@@ -10,7 +10,13 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, MissingExtraError
 from batchsense.experiments.tables.delimited import named_columns
-from batchsense.experiments.tables.matrix import RawMatrix, check_ids, free_name, refuse_text
+from batchsense.experiments.tables.matrix import (
+    RawMatrix,
+    check_ids,
+    free_name,
+    refuse_text,
+    stored,
+)
 from batchsense.experiments.tables.table import Column
 from batchsense.experiments.tables.text import label_text
 
@@ -50,9 +56,10 @@ def read_matrix(path: str | Path) -> RawMatrix:
     values = np.empty((len(row_ids), len(columns)))
     for place, name in enumerate(columns):
         values[:, place] = _numeric(frame.iloc[:, place + 1], name, row_ids, where)
-    small = all(dtype == np.float32 for dtype in frame.dtypes.iloc[1:])
-    corner = str(frame.columns[0])
-    return RawMatrix(values, row_ids, columns, corner, "float32" if small else "float64")
+    kinds = {str(dtype) for dtype in frame.dtypes.iloc[1:]}
+    same = kinds.pop() if len(kinds) == 1 else "float64"
+    known = same == "float32" or same.lstrip("u").startswith("int")
+    return RawMatrix(values, row_ids, columns, str(frame.columns[0]), same if known else "float64")
 
 
 def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
@@ -160,9 +167,7 @@ def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
     """
     import pandas as pd
 
-    frame = pd.DataFrame(
-        matrix.values.astype(matrix.dtype, copy=False), columns=list(matrix.column_ids)
-    )
+    frame = pd.DataFrame(stored(matrix.values, matrix.dtype), columns=list(matrix.column_ids))
     frame.insert(0, free_name(matrix.corner or "id", matrix.column_ids), list(matrix.row_ids))
     try:
         frame.to_parquet(path, engine="pyarrow", index=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from batchsense.errors import DataError
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables import annotated, delimited, parquet
+from batchsense.experiments.tables import annotated, delimited, parquet, tenx, workbook
 from batchsense.experiments.tables.alignment import align
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, suffix_of
@@ -16,7 +16,10 @@ from batchsense.experiments.tables.table import Column, Source, Table, check
 
 
 def read(
-    matrix: str | Path, sheet: str | Path | None = None, id_column: str | None = None
+    matrix: str | Path,
+    sheet: str | Path | None = None,
+    id_column: str | None = None,
+    densify: bool = False,
 ) -> Table:
     """Read a matrix of observations and the sheet of its specimens.
 
@@ -27,14 +30,18 @@ def read(
     Parameters
     ----------
     matrix : path
-        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or ``.h5ad``; empty cells
-        and ``NA`` are missing values.
+        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet``, ``.h5ad``, ``.zarr`` or a
+        folder with a ``matrix.mtx`` as 10x Genomics writes it; empty cells and ``NA`` are missing
+        values.
     sheet : path, optional
-        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``) or ``.parquet``, one row per specimen. May
-        be left out for ``.h5ad``, whose ``obs`` then serves.
+        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or ``.xlsx`` (also
+        ``FILE.xlsx#Sheet``), one row per specimen. May be left out for ``.h5ad`` and ``.zarr``,
+        whose ``obs`` then serves.
     id_column : str, optional
         The column of the sheet that holds the ids; by default the first column, or else the only
         one that matches.
+    densify : bool
+        Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
 
     Returns
     -------
@@ -47,11 +54,12 @@ def read(
         A file is missing, empty or malformed, the ids do not match exactly one axis, ids occur
         twice, or a value is text or infinite; names the file, rows and columns concerned.
     MissingExtraError
-        Parquet or AnnData files without the ``experiments`` extra.
+        Parquet, AnnData or Excel files without the ``experiments`` extra.
     """
-    raw, entries, categorical = _read_matrix(matrix)
+    raw, entries, categorical = _read_matrix(matrix, densify)
+    notes: tuple[Note, ...] = ()
     if sheet is not None:
-        entries, categorical = _read_sheet(sheet)
+        entries, categorical, notes = _read_any_sheet(sheet)
     if not entries:
         raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
     sheet_name = str(matrix if sheet is None else sheet)
@@ -73,7 +81,7 @@ def read(
             dtype=raw.dtype,
         ),
         categorical=categorical,
-        notes=(*found.notes, *_remarks(raw)),
+        notes=(*notes, *found.notes, *_remarks(raw)),
     )
     check(table)
     return table
@@ -82,26 +90,78 @@ def read(
 _Sheet = tuple[dict[str, Column], frozenset[str]]
 
 
-def _read_matrix(path: str | Path) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
+def _read_matrix(
+    path: str | Path, densify: bool
+) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
     """Read by the suffix; an AnnData file brings a sheet of its own."""
     suffix = suffix_of(path)
     if suffix in DELIMITERS:
         return delimited.read_matrix(path), {}, frozenset()
     if suffix == ".parquet":
         return parquet.read_matrix(path), {}, frozenset()
-    if suffix == ".h5ad":
-        return annotated.read(path)
-    raise DataError(f"unknown kind of file {suffix!r}; known: {KNOWN}", where=str(path))
+    if suffix in annotated.SUFFIXES:
+        return annotated.read(path, densify)
+    if suffix == ".mtx":
+        return tenx.read(path, densify), {}, frozenset()
+    raise _unknown(path, "file")
 
 
-def _read_sheet(path: str | Path) -> _Sheet:
-    """Read by the suffix."""
-    suffix = suffix_of(path)
+def read_sheet(path: str | Path) -> _Sheet:
+    """Read a sheet of specimens by the suffix of its file.
+
+    Parameters
+    ----------
+    path : path
+        As the sheet of :func:`read`.
+
+    Returns
+    -------
+    sheet : dict
+        The columns in order; None where a label is missing.
+    categorical : frozenset of str
+        Columns that the file itself declares to be categories.
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty or malformed, or of an unknown kind.
+    """
+    return _read_any_sheet(path)[:2]
+
+
+def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tuple[Note, ...]]:
+    """Read by the suffix, with what reading brought to light."""
+    suffix = suffix_of(workbook.split(path)[0])
     if suffix in DELIMITERS:
-        return delimited.read_sheet(path), frozenset()
+        return delimited.read_sheet(path), frozenset(), ()
     if suffix == ".parquet":
-        return parquet.read_sheet(path)
-    raise DataError(f"unknown kind of sheet {suffix!r}; known: {KNOWN}", where=str(path))
+        return *parquet.read_sheet(path), ()
+    if suffix == workbook.SUFFIX:
+        entries, notes = workbook.read_sheet(path)
+        return entries, frozenset(), notes
+    raise _unknown(path, "sheet")
+
+
+def _unknown(path: str | Path, kind: str) -> DataError:
+    """Make the error for a kind of file that is not read, with a way out where there is one."""
+    suffix = suffix_of(path)
+    if suffix in (".rds", ".rda", ".rdata"):
+        return DataError(f"R's own format is not read. {EXPORT}", where=str(path))
+    if Path(path).is_dir():
+        return DataError(
+            "a folder without a matrix.mtx or matrix.mtx.gz; name a folder as 10x Genomics writes "
+            "it, or a file",
+            where=str(path),
+        )
+    hint = "save it as .xlsx. Known" if suffix == ".xls" else "known"
+    return DataError(f"unknown kind of {kind} {suffix!r}; {hint}: {KNOWN}", where=str(path))
+
+
+#: How to leave R with every digit.
+EXPORT = """Export the matrix from R with all its digits:
+  x <- as.matrix(readRDS("FILE.rds"))  # or assay(...), or GetAssayData(...) of Seurat
+  x <- cbind(id = rownames(x), formatC(x, digits = 17, width = 1, format = "g"))
+  write.table(x, gzfile("matrix.tsv.gz"), sep = "\t", quote = FALSE, row.names = FALSE)"""
 
 
 #: Whole numbers above this, throughout, look like counts rather than values on a log scale.
@@ -117,6 +177,7 @@ def _remarks(raw: RawMatrix) -> list[Note]:
         return []
     message = (
         "All values are whole numbers and some exceed 50: these look like counts. The model adds "
-        "effects, so counts should be transformed first (for example to log counts per million)."
+        "effects, so counts should be transformed first (for example to log counts per million), "
+        "or corrected as what they are: correct --method combat-seq."
     )
     return [Note("looks_like_counts", message)]

@@ -34,7 +34,8 @@ class Source:
     corner : str or None
         The text above the row ids; None where the header has no such cell.
     dtype : str
-        ``"float32"`` where every number of the file has that type, else ``"float64"``.
+        The type of the numbers in the file: ``"float32"``, ``"float64"``, or that of whole numbers
+        (for text ``"int64"`` where every number is written in digits only).
     """
 
     matrix: str

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.tables import annotated, parquet
-from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, suffix_of
+from batchsense.experiments.tables import annotated, parquet, tenx
+from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, stored, suffix_of
 from batchsense.experiments.tables.table import Table
 
 
@@ -33,7 +34,8 @@ def check_format(source: str, output: str | Path) -> None:
     Raises
     ------
     DataError
-        An unknown kind of file, an AnnData output without an AnnData input, or the reverse.
+        An unknown kind of file, an AnnData output without an AnnData input or the reverse, or an
+        output in the folder that is read.
 
     Examples
     --------
@@ -41,20 +43,45 @@ def check_format(source: str, output: str | Path) -> None:
     Traceback (most recent call last):
     batchsense.errors.DataError: out.h5ad: an .h5ad result needs an .h5ad input; name a text or ...
     """
-    kinds = [*DELIMITERS, ".parquet"]
-    wanted, given = suffix_of(output), suffix_of(source)
-    if wanted not in [*kinds, ".h5ad"]:
+    wanted, given = _result_kind(source, output), suffix_of(source)
+    if wanted not in [*DELIMITERS, ".parquet", ".mtx", *annotated.SUFFIXES]:
         raise DataError(f"unknown kind of file {wanted!r}; known: {KNOWN}", where=str(output))
-    if wanted == ".h5ad" and given != ".h5ad":
+    if wanted in annotated.SUFFIXES and given != wanted:
         raise DataError(
-            "an .h5ad result needs an .h5ad input; name a text or Parquet file",
+            f"an {wanted} result needs an {wanted} input; name a text or Parquet file",
             where=str(output),
         )
-    if given == ".h5ad" and wanted != ".h5ad":
+    if given in annotated.SUFFIXES and wanted != given:
         raise DataError(
-            "the result of an .h5ad input is a layer beside its X; name an .h5ad file",
+            f"the result of an {given} input is a layer beside its X; name an {given} file",
             where=str(output),
         )
+    if wanted == ".mtx" and given != ".mtx":
+        raise DataError(
+            "a folder with a matrix.mtx as the result needs such a folder as input; name a text or "
+            "Parquet file",
+            where=str(output),
+        )
+    if given in (".mtx", ".zarr"):
+        _refuse_inside(source, Path(output), given)
+
+
+def _refuse_inside(source: str, output: Path, kind: str) -> None:
+    """Refuse a result that would replace or change the folder that is read."""
+    root = Path(source)
+    if kind == ".mtx" and not root.is_dir():
+        root = root.parent
+    target = output.resolve()
+    if root.resolve() in (target, *target.parents):
+        raise DataError("lies in the folder of the input; name another place", where=str(output))
+
+
+def _result_kind(source: str, output: str | Path) -> str:
+    """Give the kind of the result; a folder's name has no suffix to tell it."""
+    suffix = Path(output).suffix.lower()
+    if suffix_of(source) == ".mtx" and suffix not in (*DELIMITERS, ".gz", ".parquet", ".h5ad"):
+        return suffix if suffix in annotated.SUFFIXES else ".mtx"
+    return suffix_of(output)
 
 
 def write(
@@ -66,9 +93,10 @@ def write(
     """Write values in the orientation, with the ids and in the order of the table's own file.
 
     Text holds every number so that it reads back as the same float64; Parquet and AnnData keep
-    float32 where the input had it. An AnnData result goes to ``layers["batchsense"]``: ``X`` is
-    not touched, and ``uns["batchsense"]`` says what was done. The file appears only when it is
-    complete.
+    float32 where the input had it, and whole numbers stay what they were if the result is whole. An
+    AnnData result goes to ``layers["batchsense"]``: ``X`` is not touched, and
+    ``uns["batchsense"]`` says what was done. A folder with a ``matrix.mtx`` gives such a folder,
+    with what was done in ``batchsense.json``. File or folder appear only when they are complete.
 
     Parameters
     ----------
@@ -79,7 +107,7 @@ def write(
     output : path
         The file; its name tells the format.
     provenance : mapping, optional
-        For AnnData: what was done, as text, numbers and lists of text.
+        For AnnData and folders: what was done, as text, numbers and lists of text.
 
     Raises
     ------
@@ -88,13 +116,15 @@ def write(
     """
     check_format(table.source.matrix, output)
     raw = layout(table, values)
-    suffix = suffix_of(output)
+    suffix = _result_kind(table.source.matrix, output)
     with replacing(output) as temporary:
         if suffix in DELIMITERS:
             with _text(temporary, zipped=Path(output).suffix.lower() == ".gz") as stream:
                 write_text(raw, stream, DELIMITERS[suffix])
         elif suffix == ".parquet":
             parquet.write_matrix(temporary, raw)
+        elif suffix == ".mtx":
+            tenx.write(temporary, table.source.matrix, raw, provenance or {})
         else:
             annotated.write(temporary, table.source.matrix, raw, provenance or {})
 
@@ -126,7 +156,7 @@ def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None
     corner = () if matrix.corner is None else (matrix.corner,)
     lines.writerow([*corner, *matrix.column_ids])
     has_missing = bool(np.isnan(matrix.values).any())
-    for name, row in zip(matrix.row_ids, matrix.values, strict=True):
+    for name, row in zip(matrix.row_ids, stored(matrix.values, matrix.dtype), strict=True):
         numbers: list[float | str] = row.tolist()
         if has_missing:
             numbers = ["" if value != value else value for value in numbers]
@@ -140,13 +170,44 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
+        _sync(temporary)
+        _take_name(temporary, target)
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror or error}", str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _sync(path: Path) -> None:
+    """Return when a file, or all files of a folder and its entries, are on the disk itself."""
+    for part in [*(sorted(path.rglob("*")) if path.is_dir() else ()), path]:
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _take_name(temporary: Path, target: Path) -> None:
+    """Rename; a folder that is replaced steps aside first, since no folder may be renamed onto."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.is_dir() or (target.exists() and temporary.is_dir()):
+        target.replace(aside)
+    try:
+        temporary.replace(target)
+    except OSError:
+        if aside.exists():
+            aside.replace(target)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

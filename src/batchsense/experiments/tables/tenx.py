@@ -1,0 +1,134 @@
+"""Counts as 10x Genomics writes them: a folder with a sparse matrix, its barcodes and features."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.matrix import RawMatrix, check_ids, dense, stored
+
+#: The file in a result's folder that says what was done.
+PROVENANCE = "batchsense.json"
+_BARCODES = ("barcodes.tsv",)
+_FEATURES = ("features.tsv", "genes.tsv")
+
+
+def read(path: str | Path, densify: bool = False) -> RawMatrix:
+    """Read a folder with ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv`` or ``genes.tsv``.
+
+    Each may be gzipped. Features are named by the first column of their file.
+
+    Parameters
+    ----------
+    path : path
+        The folder, or the matrix in it.
+    densify : bool
+        Whether the matrix may be unfolded whatever its size.
+
+    Returns
+    -------
+    RawMatrix
+        Features × barcodes, as the file has it.
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged or of another length than the matrix, ids are empty, or the dense
+        matrix would be too large.
+    """
+    from scipy.io import mmread
+
+    folder = folder_of(path)
+    matrix = _file(folder, ("matrix.mtx",))
+    features = _ids(_file(folder, _FEATURES), "feature")
+    barcodes = _ids(_file(folder, _BARCODES), "barcode")
+    try:
+        sparse = mmread(matrix, spmatrix=False)
+    except (OSError, EOFError, ValueError, OverflowError) as error:
+        raise DataError(f"not a Matrix Market file, or damaged: {error}", str(matrix)) from None
+    if sparse.shape != (len(features), len(barcodes)):
+        raise DataError(
+            f"{len(features)} features and {len(barcodes)} barcodes do not fit a matrix of shape "
+            f"{sparse.shape}; the three files of a folder must belong together",
+            where=str(matrix),
+        )
+    values, dtype = dense(sparse, str(matrix), densify)
+    return RawMatrix(values, features, barcodes, None, dtype)
+
+
+def write(
+    path: str | Path, original: str | Path, matrix: RawMatrix, provenance: Mapping[str, Any]
+) -> None:
+    """Write a folder with the result; barcodes and features are those of the original.
+
+    Parameters
+    ----------
+    path : path
+        The new folder.
+    original : path
+        The folder that was read.
+    matrix : RawMatrix
+        The result, features × barcodes.
+    provenance : mapping
+        What was done, for ``batchsense.json``.
+    """
+    from scipy.io import mmwrite
+    from scipy.sparse import coo_array
+
+    folder, source = Path(path), folder_of(original)
+    folder.mkdir()
+    for names in (_BARCODES, _FEATURES):
+        ids = _file(source, names)
+        shutil.copyfile(ids, folder / ids.name)
+    target = folder / _file(source, ("matrix.mtx",)).name
+    sparse = coo_array(stored(matrix.values, matrix.dtype))
+    if target.suffix == ".gz":
+        with target.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+            mmwrite(packed, sparse, symmetry="general")
+    else:
+        with target.open("wb") as raw:
+            mmwrite(raw, sparse, symmetry="general")
+    text = json.dumps(provenance, indent=2, ensure_ascii=False)
+    (folder / PROVENANCE).write_text(text + "\n", encoding="utf-8")
+
+
+def folder_of(path: str | Path) -> Path:
+    """Give the folder, where the matrix in it is named as well as where it is itself.
+
+    Raises
+    ------
+    DataError
+        There is no such folder or file.
+    """
+    target = Path(path)
+    if not target.exists():
+        raise DataError("cannot be read: no such file or folder", where=str(path))
+    return target if target.is_dir() else target.parent
+
+
+def _file(folder: Path, names: tuple[str, ...]) -> Path:
+    """Find one of the files, plain or gzipped."""
+    tried = [name + end for name in names for end in (".gz", "")]
+    for name in tried:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"the folder has no {listed(names)} (nor with .gz)", where=str(folder))
+
+
+def _ids(path: Path, kind: str) -> tuple[str, ...]:
+    """Read the first column."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="") as stream:
+            lines = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            ids = tuple(line[0] if line else "" for line in lines)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot be read: {error}", where=str(path)) from None
+    check_ids(ids, kind, str(path))
+    return ids

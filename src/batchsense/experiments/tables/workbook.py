@@ -1,0 +1,167 @@
+"""Sheets of specimens as Excel workbooks (.xlsx), read strictly.
+
+What a spreadsheet shows need not be what it stores: merged cells hold one label for many rows,
+formulas may have no stored value. Both would become missing labels silently, so both are refused.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from batchsense.errors import DataError, MissingExtraError, listed
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.delimited import named_columns
+from batchsense.experiments.tables.table import Column
+from batchsense.experiments.tables.text import MISSING, label_text
+
+SUFFIX = ".xlsx"
+
+
+def split(path: str | Path) -> tuple[Path, str | None]:
+    """Take ``FILE.xlsx#Sheet`` apart.
+
+    Examples
+    --------
+    >>> split("plates.xlsx#June")[1], split("plates.xlsx")[1], split("plate#1.csv")[1]
+    ('June', None, None)
+    """
+    text = str(path)
+    before, mark, name = text.rpartition("#")
+    if mark and before.lower().endswith(SUFFIX) and not Path(text).exists():
+        return Path(before), name
+    return Path(text), None
+
+
+def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
+    """Read a worksheet: names of the columns in its first row, one row per specimen.
+
+    Parameters
+    ----------
+    path : path
+        ``FILE.xlsx``, of which the first visible worksheet is read, or ``FILE.xlsx#Sheet``.
+
+    Returns
+    -------
+    sheet : dict
+        The columns in order; None where a label is missing.
+    notes : tuple of Note
+        The other worksheets, where none was named.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, there is no such worksheet, it is empty, a column has no name or
+        the name of another one, or a cell is merged, an error, or a formula without stored value.
+    MissingExtraError
+        openpyxl is not installed.
+    """
+    file, wanted = split(path)
+    where = str(path)
+    shown, formulas = _open(file, values=True), _open(file, values=False)
+    visible = [one.title for one in shown.worksheets if one.sheet_state == "visible"]
+    if not visible:
+        raise DataError("the workbook has no visible worksheet", where=where)
+    name = _chosen(wanted, visible, [one.title for one in shown.worksheets], where)
+    _refuse_merged(shown[name], where)
+    entries = _entries(shown[name], formulas[name], where)
+    if len(entries) < 2:
+        raise DataError(
+            f"worksheet {name!r} is empty; give the names of the columns in the first row and one "
+            "row per specimen",
+            where=where,
+        )
+    header = named_columns(entries[0], where)
+    sheet: dict[str, Column] = {
+        label: tuple(label_text(row[place]) for row in entries[1:])
+        for place, label in enumerate(header)
+    }
+    if wanted is not None or len(visible) == 1:
+        return sheet, ()
+    others = listed(map(repr, visible[1:]))
+    message = (
+        f"The workbook has {len(visible)} worksheets; the first, {name!r}, was read. "
+        f"{file}#NAME chooses another: {others}."
+    )
+    return sheet, (Note("first_worksheet", message, (name,)),)
+
+
+def _open(file: Path, values: bool) -> Any:
+    """Open the workbook, with stored values or with formulas."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise MissingExtraError("Excel sheets", "experiments") from None
+    try:
+        with warnings.catch_warnings():  # what openpyxl would lose in writing does not matter here
+            warnings.simplefilter("ignore")
+            return load_workbook(file, data_only=values)
+    except OSError as error:
+        reason = "no such file" if not file.exists() else str(error)
+        raise DataError(f"cannot be read: {reason}", where=str(file)) from None
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"not an .xlsx workbook, or protected by a password ({error}); save it as .csv",
+            where=str(file),
+        ) from None
+
+
+def _chosen(wanted: str | None, visible: list[str], known: list[str], where: str) -> str:
+    """Give the named worksheet, or the first one."""
+    if wanted is None:
+        return visible[0]
+    if wanted in known:
+        return wanted
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(wanted.lower(), list(lower), n=1)
+    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
+    raise DataError(
+        f"no worksheet {wanted!r}; {hint}Worksheets: {listed(map(repr, known), 20)}", where=where
+    )
+
+
+def _refuse_merged(worksheet: Any, where: str) -> None:
+    """Refuse merged cells: only the first of them holds the label."""
+    merged = sorted(str(cells) for cells in worksheet.merged_cells.ranges)
+    if merged:
+        raise DataError(
+            f"cells of worksheet {worksheet.title!r} are merged: {listed(merged)}; separate them "
+            "and write the label into every row",
+            where=where,
+        )
+
+
+def _entries(shown: Any, formulas: Any, where: str) -> list[list[str]]:
+    """Give the filled part of a worksheet as text, without empty rows and columns."""
+    rows: list[list[str]] = []
+    for values, originals in zip(shown.iter_rows(), formulas.iter_rows(), strict=True):
+        cells = list(zip(values, originals, strict=True))
+        row = [_text(value, original, where) for value, original in cells]
+        if any(row):
+            rows.append(row)
+    filled = [place for place in range(len(rows[0]) if rows else 0) if any(r[place] for r in rows)]
+    return [[row[place] for place in filled] for row in rows]
+
+
+def _text(cell: Any, original: Any, where: str) -> str:
+    """Give a cell as text, empty where the label is missing."""
+    value = cell.value
+    if original.data_type == "f" and value is None:
+        raise DataError(
+            f"cell {cell.coordinate} of worksheet {cell.parent.title!r} holds a formula without a "
+            "stored value; open and save the file in a spreadsheet program, or write values",
+            where=where,
+        )
+    if cell.data_type == "e" and value not in MISSING:
+        raise DataError(
+            f"cell {cell.coordinate} of worksheet {cell.parent.title!r} holds the error {value}; "
+            "correct it, or leave the cell empty if the label is missing",
+            where=where,
+        )
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        value = value.date()
+    return label_text(value) or ""
