@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from batchsense import ConfoundedError, DataError
-from batchsense.experiments import Correction, LinearCorrection, Table
+from batchsense.experiments import CombatCorrection, Correction, LinearCorrection, Table
 
 #: Constructors that take the kept columns.
 MEMBERS: list[Callable[[tuple[str, ...]], Correction]] = [
     lambda keep: LinearCorrection(keep=keep),
+    lambda keep: CombatCorrection(keep=keep),
+    lambda keep: CombatCorrection(keep=keep, parametric=False),
+    lambda keep: CombatCorrection(keep=keep, mean_only=True),
 ]
 
 

@@ -1,7 +1,8 @@
 """Batches you suffer: batch effects diagnosed, told apart from biology, and corrected.
 
 Read a matrix with its sheet (:func:`read`), see what varies with the batches (:func:`diagnose`),
-and remove it without what is wanted (:class:`LinearCorrection`), or be told why that is impossible.
+and remove it without what is wanted (:class:`LinearCorrection`, :class:`CombatCorrection`), or be
+told why that is impossible.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from batchsense.experiments.builtin import digits_table, scene_table
 from batchsense.experiments.correction import (
+    CombatCorrection,
     CombatSeqCorrection,
     Corrected,
     Correction,
+    FittedCombat,
     FittedCombatSeq,
     FittedCorrection,
     FittedLinear,
+    Gathered,
+    LearnedBatch,
     LinearCorrection,
+    MergeableCorrection,
     correct,
 )
 from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchCorrector",
     "BatchGap",
+    "CombatCorrection",
     "CombatSeqCorrection",
     "Corrected",
     "Correction",
@@ -48,11 +55,15 @@ __all__ = [
     "Difference",
     "EffectTest",
     "FactorTest",
+    "FittedCombat",
     "FittedCombatSeq",
     "FittedCorrection",
     "FittedLinear",
+    "Gathered",
     "KeptDiagnosis",
+    "LearnedBatch",
     "LinearCorrection",
+    "MergeableCorrection",
     "Note",
     "Null",
     "Placebo",

@@ -1,16 +1,29 @@
 """Corrections for batch effects, one method a file, one interface."""
 
+from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
 from batchsense.experiments.correction.combat_seq import CombatSeqCorrection, FittedCombatSeq
-from batchsense.experiments.correction.interface import Corrected, Correction, FittedCorrection
+from batchsense.experiments.correction.gathering import Gathered
+from batchsense.experiments.correction.interface import (
+    Corrected,
+    Correction,
+    FittedCorrection,
+    LearnedBatch,
+    MergeableCorrection,
+)
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection, correct
 
 __all__ = [
+    "CombatCorrection",
     "CombatSeqCorrection",
     "Corrected",
     "Correction",
+    "FittedCombat",
     "FittedCombatSeq",
     "FittedCorrection",
     "FittedLinear",
+    "Gathered",
+    "LearnedBatch",
     "LinearCorrection",
+    "MergeableCorrection",
     "correct",
 ]

@@ -52,16 +52,36 @@ def sum_rows(
     """
     for cell in range(len(starts) - 1):
         b = batch_of_cell[cell]
-        for position in range(starts[cell], starts[cell + 1]):
-            i = order[position]
-            for j in range(low, high):
-                above = values[i, j] - shifts[b, j]
-                sums[cell, j] += above
-                squares[b, j] += above * above
-            for z in range(centred.shape[1]):
-                weight = centred[i, z]
-                for j in range(low, high):
-                    products[b, z, j] += weight * (values[i, j] - shifts[b, j])
+        shift = shifts[b, low:high]
+        total, square = sums[cell, low:high], squares[b, low:high]
+        position, end = starts[cell], starts[cell + 1]
+        # Slices are vectorised where indices are not; four rows share a visit to the sums.
+        while position + 3 < end:
+            first = values[order[position], low:high]
+            second = values[order[position + 1], low:high]
+            third = values[order[position + 2], low:high]
+            fourth = values[order[position + 3], low:high]
+            for j in range(len(first)):
+                above = shift[j]
+                d1, d2 = first[j] - above, second[j] - above
+                d3, d4 = third[j] - above, fourth[j] - above
+                total[j] += (d1 + d2) + (d3 + d4)
+                square[j] += (d1 * d1 + d2 * d2) + (d3 * d3 + d4 * d4)
+            position += 4
+        while position < end:
+            first = values[order[position], low:high]
+            for j in range(len(first)):
+                d1 = first[j] - shift[j]
+                total[j] += d1
+                square[j] += d1 * d1
+            position += 1
+        for z in range(centred.shape[1]):
+            product = products[b, z, low:high]
+            for position in range(starts[cell], starts[cell + 1]):
+                weight = centred[order[position], z]
+                first = values[order[position], low:high]
+                for j in range(len(first)):
+                    product[j] += weight * (first[j] - shift[j])
 
 
 @_compiled
@@ -80,21 +100,22 @@ def sum_columns(
 ) -> None:
     """Do the same for features × specimens, where a feature lies in one piece."""
     for j in range(low, high):
+        row = values[j]
         for cell in range(len(starts) - 1):
             b = batch_of_cell[cell]
             shift = shifts[b, j]
+            members = order[starts[cell] : starts[cell + 1]]
             total, square = 0.0, 0.0
-            for position in range(starts[cell], starts[cell + 1]):
-                above = values[j, order[position]] - shift
+            for i in members:
+                above = row[i] - shift
                 total += above
                 square += above * above
             sums[cell, j] += total
             squares[b, j] += square
             for z in range(centred.shape[1]):
                 product = 0.0
-                for position in range(starts[cell], starts[cell + 1]):
-                    i = order[position]
-                    product += centred[i, z] * (values[j, i] - shift)
+                for i in members:
+                    product += centred[i, z] * (row[i] - shift)
                 products[b, z, j] += product
 
 
@@ -119,19 +140,25 @@ def shift_rows(
     """
     features = values.shape[1]
     terms = covariates.shape[1]
+    whole = np.empty(width)  # sums of several terms stay in double precision until the end
     for left in range(0, features, width):
         right = min(left + width, features)
         for i in range(low, high):
-            b, c = codes[i], cells[i]
+            scale, offset = scales[codes[i], left:right], offsets[cells[i], left:right]
+            given, to = values[i, left:right], out[i, left:right]
             if terms == 0:
-                for j in range(left, right):
-                    out[i, j] = scales[b, j] * values[i, j] + offsets[c, j]
-            else:
-                for j in range(left, right):
-                    kept = 0.0
-                    for z in range(terms):
-                        kept += covariates[i, z] * slopes[z, j]
-                    out[i, j] = scales[b, j] * values[i, j] + (offsets[c, j] + lost[b, j] * kept)
+                for j in range(len(given)):
+                    to[j] = scale[j] * given[j] + offset[j]
+                continue
+            loss, line = lost[codes[i], left:right], whole[: right - left]
+            for j in range(len(given)):
+                line[j] = scale[j] * given[j] + offset[j]
+            for z in range(terms):
+                weight, slope = covariates[i, z], slopes[z, left:right]
+                for j in range(len(line)):
+                    line[j] += weight * loss[j] * slope[j]
+            for j in range(len(line)):
+                to[j] = line[j]
 
 
 @_compiled
@@ -150,16 +177,20 @@ def shift_columns(
 ) -> None:
     """Correct features ``low`` to ``high`` of features × specimens."""
     terms = covariates.shape[1]
+    scale, offset = np.empty(scales.shape[0]), np.empty(offsets.shape[0])
     for j in range(low, high):
-        for i in range(values.shape[1]):
-            b = codes[i]
-            shift = offsets[cells[i], j]
-            if terms:
-                kept = 0.0
-                for z in range(terms):
-                    kept += covariates[i, z] * slopes[z, j]
-                shift += lost[b, j] * kept
-            out[j, i] = scales[b, j] * values[j, i] + shift
+        scale[:] = scales[:, j]
+        offset[:] = offsets[:, j]
+        given, to = values[j], out[j]
+        if terms == 0:
+            for i in range(len(given)):
+                to[i] = scale[codes[i]] * given[i] + offset[cells[i]]
+            continue
+        for i in range(len(given)):
+            kept = 0.0
+            for z in range(terms):
+                kept += covariates[i, z] * slopes[z, j]
+            to[i] = scale[codes[i]] * given[i] + (offset[cells[i]] + lost[codes[i], j] * kept)
 
 
 @_compiled

@@ -91,6 +91,13 @@ class CombatModel:
         given["mean_only"] = bool(given["mean_only"])
         return cls(**given)
 
+    def only(self, features: npt.NDArray[np.intp]) -> CombatModel:
+        """Give the model of some features, in the order asked for."""
+        whole = ("steps", "mean_only")
+        return self.from_arrays(
+            {n: a if n in whole else a[..., features] for n, a in self.arrays().items()}
+        )
+
 
 def fit_combat(
     statistics: CombatStatistics,

@@ -1,9 +1,10 @@
-"""What every correction offers: ``fit`` learns from a table, ``transform`` corrects one."""
+"""What every correction offers: fit, transform, merge, save and load."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,31 @@ from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedBatch:
+    """What the features of one batch have in common.
+
+    Attributes
+    ----------
+    level : str
+        The batch.
+    specimens : int
+        How many were fitted.
+    shift, shift_spread : float
+        Mean and standard deviation, over the features, of what the batch adds, in standard
+        deviations of the feature.
+    scale, scale_spread : float
+        The same for the factor by which it stretches them; 1 and 0 where scales were left alone.
+    """
+
+    level: str
+    specimens: int
+    shift: float
+    shift_spread: float
+    scale: float
+    scale_spread: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +73,9 @@ class Corrected:
         Features that were left as they are.
     notes : tuple of Note
         What the reader must know.
+    learned : tuple of LearnedBatch
+        What was learned of each batch over all features; empty for methods that learn nothing
+        in common.
     """
 
     values: Floats
@@ -59,6 +88,7 @@ class Corrected:
     kept: tuple[Entanglement, ...]
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
+    learned: tuple[LearnedBatch, ...] = ()
 
 
 class FittedCorrection(Protocol):
@@ -66,6 +96,20 @@ class FittedCorrection(Protocol):
 
     def transform(self, table: Table) -> Corrected:
         """Correct a table whose batches were all seen in fitting."""
+
+
+class MergeableCorrection(FittedCorrection, Protocol):
+    """A fitted correction that rests on sufficient statistics: it can be merged and stored."""
+
+    def merge(self, other: Self) -> Self:
+        """Give the correction that fits the specimens of both, as if fitted at once."""
+
+    def save(self, path: str | Path) -> None:
+        """Write all that was learned to a file."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a correction that was saved; it gives equal results."""
 
 
 class Correction(Protocol):

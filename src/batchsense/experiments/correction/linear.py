@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.errors import listed
+from batchsense.experiments.correction.combat_apply import apply_linear
+from batchsense.experiments.correction.gathering import Gathered, gather
+from batchsense.experiments.correction.grounds import (
+    Grounds,
+    Kept,
+    extended_note,
+    grounds_of_parts,
+    grounds_of_table,
+    lost_notes,
+    new_batches,
+    refuse_different,
+)
 from batchsense.experiments.correction.interface import (
     Corrected,
     matched_batches,
     matched_features,
 )
-from batchsense.experiments.correction.remarks import remarks
-from batchsense.experiments.design import Design, read_design
-from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
+from batchsense.experiments.correction.linear_model import LinearModel, extend_linear, fit_linear
+from batchsense.experiments.correction.remarks import (
+    chosen_features,
+    entangled_features,
+    remarks,
+)
+from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
+from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
-from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +66,9 @@ class LinearCorrection:
         Columns of the sheet that are kept.
     categorical, numeric : tuple of str
         Columns of ``keep`` whose kind is declared.
+    despite_confounding : bool
+        Go on where a kept column cannot be told from the batches: the difference is then removed
+        with them, and a note says what is lost.
 
     References
     ----------
@@ -69,6 +88,7 @@ class LinearCorrection:
     keep: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    despite_confounding: bool = False
 
     def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedLinear:
         """Learn the batch effects of every feature.
@@ -80,7 +100,7 @@ class LinearCorrection:
         batch_labels : str
             The column of the sheet with the batch labels.
         progress : Progress
-            Told of the features with missing values, which are fitted group by group.
+            Told of the passes over the data.
 
         Returns
         -------
@@ -94,19 +114,69 @@ class LinearCorrection:
         ConfoundedError
             A kept factor cannot be told from the batches; names every relation.
         """
-        design = read_design(table, batch_labels, self.keep, self.categorical, self.numeric)
-        found = entanglements(design)
-        refuse_confounded(design, found)
+        progress("learning batch effects", 0, 1)
         with one_thread_if_small(table.values.size):
-            effects, unchanged = _all_effects(design, table, progress)
+            grounds = grounds_of_table(table, batch_labels, self._kept)
+            fitted = self._finish(grounds)
+        progress("learning batch effects", 1, 1)
+        return fitted
+
+    def gather(self, table: Table, batch_labels: str) -> Gathered:
+        """Read one part of the data, which need not be able to be corrected alone.
+
+        Parameters
+        ----------
+        table : Table
+            The part.
+        batch_labels : str
+            The column of the sheet with the batch labels.
+
+        Returns
+        -------
+        Gathered
+            To be merged with other parts, then given to :meth:`finish`.
+
+        Raises
+        ------
+        DataError
+            A column of the sheet cannot be used.
+        """
+        return gather(table, batch_labels, self.keep, self.categorical, self.numeric)
+
+    def finish(self, gathered: Gathered) -> FittedLinear:
+        """Learn the batch effects of all gathered parts, as :meth:`fit` does at once.
+
+        Raises
+        ------
+        DataError
+            The parts together cannot be used.
+        ConfoundedError
+            A kept factor cannot be told from the batches.
+        """
+        return self._finish(grounds_of_parts(gathered, self._kept))
+
+    @property
+    def _kept(self) -> Kept:
+        """What is to be kept."""
+        return Kept(self.keep, self.categorical, self.numeric, self.despite_confounding)
+
+    def _finish(self, grounds: Grounds) -> FittedLinear:
+        """Solve, and say what must be said."""
+        gathered, design, found = grounds.gathered, grounds.design, grounds.found
+        model = fit_linear(gathered.statistics, forced=self.despite_confounding)
+        unchanged = chosen_features(gathered.features, model.unchanged)
         return FittedLinear(
-            batch_labels=batch_labels,
-            batch_levels=design.batches.levels,
-            features=table.features,
-            effects=effects,
+            correction=self,
+            gathered=gathered,
+            batch_levels=gathered.batch_levels,
+            model=model,
             kept=found,
-            unchanged=tuple(unchanged),
-            notes=(*design.notes, *remarks(table, design, found), *_unchanged(unchanged)),
+            notes=(
+                *design.notes,
+                *lost_notes(grounds),
+                *remarks(gathered.sheet, design, found),
+                *entangled_features(unchanged),
+            ),
         )
 
 
@@ -116,30 +186,49 @@ class FittedLinear:
 
     Attributes
     ----------
-    batch_labels : str
-        The batch column.
+    correction : LinearCorrection
+        What was asked for.
+    gathered : Gathered
+        The sufficient statistics of the fitted specimens.
     batch_levels : tuple of str
-        The batches.
-    features : tuple of str
-        The features.
-    effects : array of shape (batches, features)
-        What each batch adds, in units of the observations; each feature's effects sum to zero over
-        the batches in which it was observed.
+        The batches that can be corrected.
+    model : LinearModel
+        What each batch adds.
     kept : tuple of Entanglement
         The kept factors.
-    unchanged : tuple of str
-        Features that could not be corrected.
     notes : tuple of Note
         What the reader must know.
     """
 
-    batch_labels: str
+    correction: LinearCorrection
+    gathered: Gathered
     batch_levels: tuple[str, ...]
-    features: tuple[str, ...]
-    effects: Floats
+    model: LinearModel
     kept: tuple[Entanglement, ...]
-    unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
+
+    @property
+    def batch_labels(self) -> str:
+        """The batch column."""
+        return self.gathered.batch_labels
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features."""
+        return self.gathered.features
+
+    @property
+    def effects(self) -> Floats:
+        """What each batch adds, shape (batches, features), in units of the observations.
+
+        Each feature's effects sum to zero over the batches in which it was observed.
+        """
+        return self.model.effects
+
+    @property
+    def unchanged(self) -> tuple[str, ...]:
+        """Features that could not be corrected."""
+        return chosen_features(self.features, self.model.unchanged)
 
     def transform(self, table: Table) -> Corrected:
         """Subtract from each specimen what its batch adds.
@@ -162,11 +251,10 @@ class FittedLinear:
         batches = label_factor(table, self.batch_labels)
         codes = matched_batches(table, batches, self.batch_levels)
         places = matched_features(table, self.features)
+        model = self.model if table.features == self.features else self.model.only(places)
         indicators = np.eye(len(self.batch_levels))[codes]
-        with np.errstate(invalid="ignore"):  # the NA of R is a NaN that signals
-            values = table.values - self.effects[codes][:, places]
         return Corrected(
-            values=values,
+            values=np.asarray(apply_linear(model, table.values, codes)),
             table=table,
             batch_labels=self.batch_labels,
             batch_levels=self.batch_levels,
@@ -176,6 +264,89 @@ class FittedLinear:
             kept=self.kept,
             unchanged=self.unchanged,
             notes=self.notes,
+        )
+
+    def merge(self, other: FittedLinear) -> FittedLinear:
+        """Give the correction that fits the specimens of both, as if fitted at once.
+
+        Parameters
+        ----------
+        other : FittedLinear
+            Fitted to other specimens with the same options. Parts that cannot be fitted alone (one
+            batch, say) go through :meth:`LinearCorrection.gather` instead.
+
+        Returns
+        -------
+        FittedLinear
+            A new one.
+
+        Raises
+        ------
+        DataError
+            Options, columns or features differ, or a specimen occurs in both.
+        """
+        refuse_different(self, other)
+        return self.correction.finish(self.gathered.merge(other.gathered))
+
+    def extend(self, table: Table) -> FittedLinear:
+        """Add batches that were not fitted; the fitted ones stay as they are.
+
+        The effect of a new batch is what its mean, after the fitted slopes of what is kept, lies
+        above the level at which the fitted batches meet.
+
+        Parameters
+        ----------
+        table : Table
+            Specimens of the new batches with what is kept; those of known batches are passed over.
+
+        Returns
+        -------
+        FittedLinear
+            A new one, which also corrects the new batches.
+
+        Raises
+        ------
+        DataError
+            There is no new batch, or a feature or a level of what is kept was not fitted.
+        """
+        levels, statistics = new_batches(table, self.gathered, self.batch_levels)
+        return replace(
+            self,
+            batch_levels=(*self.batch_levels, *levels),
+            model=extend_linear(self.model, statistics),
+            notes=(*self.notes, extended_note(levels, self.batch_labels)),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write all that was learned to a file, with the ids, batches and kept columns.
+
+        Raises
+        ------
+        DataError
+            The file cannot be written.
+        """
+        options = asdict(self.correction)
+        levels, notes, model = self.batch_levels, self.notes, self.model.arrays()
+        save(path, Stored("linear", options, self.gathered, levels, notes, model))
+
+    @classmethod
+    def load(cls, path: str | Path) -> FittedLinear:
+        """Read a correction that was saved; it gives equal results.
+
+        Raises
+        ------
+        DataError
+            The file holds no such correction.
+        """
+        stored = load_method(path, "linear")
+        correction = LinearCorrection(**as_tuples(stored.options))
+        return cls(
+            correction=correction,
+            gathered=stored.gathered,
+            batch_levels=stored.batch_levels,
+            model=LinearModel.from_arrays(stored.model),
+            kept=grounds_of_parts(stored.gathered, correction._kept).found,
+            notes=stored.notes,
         )
 
 
@@ -211,63 +382,3 @@ def correct(table: Table, batch_labels: str, keep: Sequence[str] = ()) -> Correc
     batchsense.errors.ConfoundedError: drug cannot be told from month: ...
     """
     return LinearCorrection(keep=tuple(keep)).fit(table, batch_labels).transform(table)
-
-
-def _all_effects(design: Design, table: Table, progress: Progress) -> tuple[Floats, list[str]]:
-    """Fit every feature on its observed specimens; also name those that cannot be fitted."""
-    effects = np.zeros((len(design.batches.levels), len(table.features)))
-    unchanged: list[str] = []
-    done = 0
-    for rows, features in _patterns(table.values):
-        part = _effects(design, table.values[np.ix_(rows, features)], rows)
-        if part is None:
-            unchanged.extend(table.features[j] for j in features)
-        else:
-            effects[:, features] = part
-        done += len(features)
-        progress("fitting features", done, len(table.features))
-    return effects, unchanged
-
-
-def _patterns(values: Floats) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Group the features that are observed in the same specimens: rows and features of each."""
-    observed = ~np.isnan(values)
-    if observed.all():
-        yield np.arange(len(values)), np.arange(values.shape[1])
-        return
-    packed = np.packbits(observed, axis=0)
-    _, codes = np.unique(packed, axis=1, return_inverse=True)
-    codes = codes.ravel()
-    order = np.argsort(codes, kind="stable")
-    for features in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        yield np.flatnonzero(observed[:, features[0]]), features
-
-
-def _effects(design: Design, values: Floats, rows: npt.NDArray[np.intp]) -> Floats | None:
-    """Fit the full model on some specimens; None if it cannot tell batches from what is kept."""
-    present = np.unique(design.batches.codes[rows])
-    if len(present) < 2:
-        return None
-    indicators = design.batches.indicators()[np.ix_(rows, present)]
-    terms = indicators[:, :-1] - indicators[:, -1:]
-    wanted = design.wanted()[0][rows]
-    fitted = factor(np.hstack([wanted, terms])).fit(values)
-    estimates = fitted.coefficients[wanted.shape[1] :]
-    if np.isnan(estimates).any():
-        return None
-    effects = np.zeros((len(design.batches.levels), values.shape[1]))
-    effects[present[:-1]] = estimates
-    effects[present[-1]] = -estimates.sum(axis=0)
-    return effects
-
-
-def _unchanged(features: list[str]) -> list[Note]:
-    """Remark on features that were left as they are."""
-    if not features:
-        return []
-    message = (
-        f"{len(features)} features were left unchanged, because the specimens in which they were "
-        "observed lie in one batch, or do not tell batches and kept factors apart: "
-        f"{listed(features, 3)}."
-    )
-    return [Note("features_unchanged", message, tuple(features[:10]))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +36,19 @@ class LinearModel:
     slopes: Floats
     grand: Floats
     unchanged: npt.NDArray[np.bool_]
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the model as named arrays, to be stored."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LinearModel:
+        """Take up a stored model."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    def only(self, features: npt.NDArray[np.intp]) -> LinearModel:
+        """Give the model of some features, in the order asked for."""
+        return self.from_arrays({name: a[..., features] for name, a in self.arrays().items()})
 
 
 def fit_linear(statistics: CombatStatistics, *, forced: bool = False) -> LinearModel:

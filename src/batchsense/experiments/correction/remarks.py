@@ -21,7 +21,9 @@ NAMED_LOSS = 0.05
 _MOST_LEVELS = 12
 
 
-def remarks(table: Table, design: Design, found: tuple[Entanglement, ...]) -> list[Note]:
+def remarks(
+    table: Table, design: Design, found: tuple[Entanglement, ...], scales: bool = False
+) -> list[Note]:
     """Gather the notes on what correction destroys, leaves, and makes untrue later.
 
     Parameters
@@ -32,13 +34,39 @@ def remarks(table: Table, design: Design, found: tuple[Entanglement, ...]) -> li
         Its factors.
     found : tuple of Entanglement
         The kept factors against the batches.
+    scales : bool
+        Whether the correction also rescales the batches, so that it is no projection.
 
     Returns
     -------
     list of Note
         ``nothing_kept``, ``attenuation``, ``additive_only`` and ``later_tests``, as they apply.
     """
-    return [*_attenuation(table, design), *_additive_only(design), *_later_tests(design, found)]
+    later = _later_tests(design, found, scales)
+    return [*_attenuation(table, design), *_additive_only(design, scales), *later]
+
+
+def chosen_features(features: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    """Name some features.
+
+    Examples
+    --------
+    >>> chosen_features(("a", "b", "c"), np.array([True, False, True]))
+    ('a', 'c')
+    """
+    return tuple(features[j] for j in np.flatnonzero(chosen))
+
+
+def entangled_features(features: tuple[str, ...]) -> list[Note]:
+    """Remark on features that were left as they are, because their missing values entangle them."""
+    if not features:
+        return []
+    message = (
+        f"{len(features)} features were left unchanged, because the specimens in which they were "
+        "observed lie in one batch, or do not tell batches and kept factors apart: "
+        f"{listed(features, 3)}."
+    )
+    return [Note("features_unchanged", message, features[:10])]
 
 
 def _attenuation(table: Table, design: Design) -> list[Note]:
@@ -83,29 +111,44 @@ def _as_columns(entries: Column) -> npt.NDArray[np.float64] | None:
     return np.array([[label == level for level in levels] for label in labels], dtype=np.float64)
 
 
-def _additive_only(design: Design) -> list[Note]:
+def _additive_only(design: Design, scales: bool) -> list[Note]:
     """Say what an additive correction leaves."""
     if not design.kept:
         return []
     names = listed([factor.name for factor in design.kept])
+    what = "adds and how far it stretches," if scales else "adds"
     message = (
-        f"Only what {design.batches.name} adds alike to all specimens of a batch was removed. What "
-        f"it does differently to different levels of {names} is still there; diagnose says how "
-        "much that is."
+        f"Only what {design.batches.name} {what} alike to all specimens of a batch was removed. "
+        f"What it does differently to different levels of {names} is still there; diagnose says "
+        "how much that is."
     )
     return [Note("additive_only", message)]
 
 
-def _later_tests(design: Design, found: tuple[Entanglement, ...]) -> list[Note]:
+def _later_tests(design: Design, found: tuple[Entanglement, ...], scales: bool) -> list[Note]:
     """Say how wrong a test would be that treats the corrected values as if they were raw."""
     batches = len(design.batches.levels)
     wanted = design.wanted()[0].shape[1]
     n = design.specimens
     df = n - wanted - batches + 1
-    if not found or df < 1:
+    if df < 1:
         return []
-    factors = {one.name: math.sqrt(one.confounding.vif * (n - wanted) / df) for one in found}
+    factors = {
+        one.name: math.sqrt(one.confounding.vif * (n - wanted) / df)
+        for one in found
+        if one.confounding.estimable
+    }
+    if not factors:
+        return []
     each = listed(f"{name} up to {factor:.2f} times" for name, factor in factors.items())
+    if scales:
+        message = (
+            f"A later test is best made on the original matrix with {design.batches.name} in its "
+            "model. On the corrected values t statistics come out too large, by about as much as "
+            f"after linear removal ({each}), and {design.batches.name} in the model mends that "
+            "only approximately, because scales were changed too."
+        )
+        return [Note("later_tests", message, tuple(factors))]
     message = (
         f"A later test must keep {design.batches.name} in its model. Without it, t statistics on "
         f"the corrected values come out too large: {each}."

@@ -272,11 +272,21 @@ def _complete(table: Table, name: str) -> tuple[str, ...]:
 
 def _categorical(name: str, labels: Sequence[str]) -> Factor:
     """Sort the levels (numbers by size) and code the labels."""
-    distinct = set(labels)
-    if all(is_number(label) for label in distinct):
-        levels = sorted(distinct, key=lambda label: (float(label), label))
-    else:
-        levels = sorted(distinct)
+    levels = sorted_levels(labels)
     index = {level: code for code, level in enumerate(levels)}
     codes = np.array([index[label] for label in labels], dtype=np.int64)
-    return Factor(name, tuple(levels), codes)
+    return Factor(name, levels, codes)
+
+
+def sorted_levels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Give the distinct labels in order: numbers by size, anything else as text.
+
+    Examples
+    --------
+    >>> sorted_levels(["10", "9", "10"]), sorted_levels(["10", "9", "a"])
+    (('9', '10'), ('10', '9', 'a'))
+    """
+    distinct = set(labels)
+    if all(is_number(label) for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (float(label), label)))
+    return tuple(sorted(distinct))

@@ -1,0 +1,194 @@
+"""Corrections as files: everything that was learned, in one archive of arrays."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.gathering import Gathered, bare_sheet
+from batchsense.experiments.correction.terms import Term
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.table import Source
+from batchsense.experiments.tables.writing import replacing
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_FORMAT = "batchsense correction"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """What a file holds.
+
+    Attributes
+    ----------
+    method : str
+        Name of the correction.
+    options : dict
+        Its options.
+    gathered : Gathered
+        The sufficient statistics.
+    batch_levels : tuple of str
+        The batches it can correct.
+    notes : tuple of Note
+        What the reader must know.
+    model : dict of str to array
+        What was learned.
+    """
+
+    method: str
+    options: dict[str, Any]
+    gathered: Gathered
+    batch_levels: tuple[str, ...]
+    notes: tuple[Note, ...]
+    model: Arrays
+
+
+def save(path: str | Path, stored: Stored) -> None:
+    """Write a correction in one piece.
+
+    Of the sheet only the ids, the batch and the kept columns are written: the file may go to
+    others. Numbers are stored as they are, so that a loaded correction gives equal results.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    stored : Stored
+        The correction.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
+    gathered = stored.gathered
+    columns = (gathered.batch_labels, *gathered.keep)
+    about = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "method": stored.method,
+        "options": stored.options,
+        "batch_labels": gathered.batch_labels,
+        "batch_levels": stored.batch_levels,
+        "gathered_levels": gathered.batch_levels,
+        "keep": gathered.keep,
+        "terms": [(term.factor, term.level) for term in gathered.terms],
+        "features": gathered.features,
+        "specimens": gathered.sheet.specimens,
+        "sheet": {name: gathered.sheet.sheet[name] for name in columns},
+        "categorical": sorted(gathered.sheet.categorical & set(columns)),
+        "notes": [(note.code, note.message, note.where) for note in stored.notes],
+    }
+    arrays: Arrays = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
+    arrays |= {f"seen_{name}": array for name, array in gathered.statistics.arrays().items()}
+    arrays |= {f"model_{name}": array for name, array in stored.model.items()}
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: str | Path) -> Stored:
+    """Read a correction.
+
+    Parameters
+    ----------
+    path : path
+        A file written by :func:`save`.
+
+    Returns
+    -------
+    Stored
+        What it holds.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it is not a correction of a known version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: Arrays = dict(archive)
+        about: dict[str, Any] = json.loads(arrays["about"].tobytes())
+        known = about["format"] == _FORMAT
+    except FileNotFoundError:
+        raise DataError("cannot be read: no such file", str(path)) from None
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+        known = False
+    if not known:
+        raise DataError("not a correction that batchsense saved", str(path))
+    if about["version"] != _VERSION:
+        raise DataError(
+            f"a correction of format {about['version']}; this version of batchsense reads "
+            f"{_VERSION}, so fit again",
+            str(path),
+        )
+    return _stored(about, arrays, str(path))
+
+
+def load_method(path: str | Path, method: str) -> Stored:
+    """Read a correction of a given method.
+
+    Raises
+    ------
+    DataError
+        The file holds no correction, or one of another method.
+    """
+    stored = load(path)
+    if stored.method != method:
+        raise DataError(f"a correction by the {stored.method} method, not {method}", str(path))
+    return stored
+
+
+def as_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the lists of a document back into tuples.
+
+    Examples
+    --------
+    >>> as_tuples({"keep": ["drug"], "mean_only": False})
+    {'keep': ('drug',), 'mean_only': False}
+    """
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
+
+
+def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
+    """Put the parts of a file together."""
+    sheet = bare_sheet(
+        about["specimens"],
+        {name: tuple(entries) for name, entries in about["sheet"].items()},
+        Source(path, path),
+        about["categorical"],
+    )
+    gathered = Gathered(
+        batch_labels=about["batch_labels"],
+        batch_levels=tuple(about["gathered_levels"]),
+        keep=tuple(about["keep"]),
+        terms=tuple(Term(*term) for term in about["terms"]),
+        features=tuple(about["features"]),
+        statistics=CombatStatistics.from_arrays(_part(arrays, "seen_")),
+        sheet=sheet,
+    )
+    notes = tuple(Note(code, message, tuple(where)) for code, message, where in about["notes"])
+    levels = tuple(about["batch_levels"])
+    model = _part(arrays, "model_")
+    return Stored(about["method"], about["options"], gathered, levels, notes, model)
+
+
+def _part(arrays: Arrays, prefix: str) -> Arrays:
+    """Take the arrays whose names begin alike."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
