@@ -2,8 +2,8 @@
 
 An error carries the culprit as an attribute, so that a program can act on it without reading the
 text. On the command line :class:`ConfoundedError` and :class:`UnresolvedError` are answers ("no",
-exit code 1), :class:`MissingExtraError` is a matter of usage (2), :class:`DataError` is bad
-input (3).
+exit code 1), and so is :class:`InfeasibleError`, a kind of the latter; :class:`MissingExtraError`
+is a matter of usage (2), :class:`DataError` is bad input (3).
 """
 
 from __future__ import annotations
@@ -101,6 +101,24 @@ class UnresolvedError(BatchsenseError):
         self.message = message
         self.needed = needed
         super().__init__(message if needed is None else f"{message}; needed: {needed}")
+
+
+class InfeasibleError(UnresolvedError):
+    """What was asked for cannot be had: it is proved that no layout keeps every constraint.
+
+    Parameters
+    ----------
+    message : str
+        Which constraints cannot be met together, and why.
+    needed : str, optional
+        By how much they would have to give way, for example ``"3 more wells"``.
+
+    Examples
+    --------
+    >>> raise InfeasibleError("30 specimens do not fit 4 batches of 7", needed="2 more wells")
+    Traceback (most recent call last):
+    batchsense.errors.InfeasibleError: 30 specimens do not fit 4 batches of 7; needed: 2 more wells
+    """
 
 
 class MissingExtraError(BatchsenseError, ImportError):

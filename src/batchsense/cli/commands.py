@@ -8,6 +8,7 @@ from batchsense.cli.audit import audit
 from batchsense.cli.correct import correct
 from batchsense.cli.demo import demo
 from batchsense.cli.diagnose import diagnose
+from batchsense.cli.layout import layout
 from batchsense.cli.noise import noise
 from batchsense.cli.plan import plan
 from batchsense.cli.schema import schema
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": audit,
     "diagnose": diagnose,
     "correct": correct,
+    "layout": layout,
     "demo": demo,
     "web": web,
     "schema": schema,

@@ -26,6 +26,7 @@ from batchsense.experiments.correction import (
     correct,
 )
 from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
+from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layout
 from batchsense.experiments.notes import Note
 from batchsense.experiments.placebo import Placebo, placebo
 from batchsense.experiments.simulate import Planted, plant
@@ -55,12 +56,14 @@ __all__ = [
     "Difference",
     "EffectTest",
     "FactorTest",
+    "FactorWorth",
     "FittedCombat",
     "FittedCombatSeq",
     "FittedCorrection",
     "FittedLinear",
     "Gathered",
     "KeptDiagnosis",
+    "Layout",
     "LearnedBatch",
     "LinearCorrection",
     "MergeableCorrection",
@@ -69,6 +72,7 @@ __all__ = [
     "Placebo",
     "PlainTest",
     "Planted",
+    "Plates",
     "Refused",
     "Share",
     "Table",
@@ -78,6 +82,7 @@ __all__ = [
     "diagnose",
     "digits_table",
     "placebo",
+    "plan_layout",
     "plant",
     "read",
     "scene_table",

@@ -9,6 +9,7 @@ from batchsense.reports.results.audit import AuditResult
 from batchsense.reports.results.correct import CorrectResult
 from batchsense.reports.results.demo import DemoResult
 from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.layout import LayoutResult
 from batchsense.reports.results.noise import GradientNoiseResult
 from batchsense.reports.results.plan import PlanResult
 from batchsense.reports.results.verify import VerifyResult
@@ -21,6 +22,7 @@ RESULTS: dict[str, type[Model]] = {
     "audit": AuditResult,
     "diagnose": DiagnoseResult,
     "correct": CorrectResult,
+    "layout": LayoutResult,
     "demo": DemoResult,
 }
 

@@ -1,0 +1,105 @@
+"""A planned layout, and the sheet that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.design import Design
+from batchsense.experiments.layout.plates import Plates
+from batchsense.experiments.layout.worth import FactorWorth
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.table import Column, Table
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A layout with what it leaves to find.
+
+    Attributes
+    ----------
+    table : Table
+        The sheet as it was read.
+    design : Design
+        The batches as they are now, and the balanced factors.
+    column : str
+        Name of the new column.
+    batch_levels : tuple of str
+        Names of the batches.
+    codes : array of shape (specimens,)
+        Index into ``batch_levels``.
+    capacities : tuple of int or None
+        Places for specimens in each batch (references not counted); None without limit.
+    reference_specimens : int
+        References in each batch.
+    score : float
+        Sum of the squared canonical correlations of all balanced factors with the batches.
+    random_scores : array
+        The same of random layouts that keep the same constraints; empty where none was drawn.
+    factors : tuple of FactorWorth
+        Each balanced factor.
+    plates : Plates or None
+        Wells, where a plate was given.
+    seed : int
+        The seed that repeats the layout.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    table: Table
+    design: Design
+    column: str
+    batch_levels: tuple[str, ...]
+    codes: Integers
+    capacities: tuple[int, ...] | None
+    reference_specimens: int
+    score: float
+    random_scores: npt.NDArray[np.float64]
+    factors: tuple[FactorWorth, ...]
+    plates: Plates | None
+    seed: int
+    notes: tuple[Note, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Specimens in each batch, references not counted."""
+        return tuple(np.bincount(self.codes, minlength=len(self.batch_levels)).tolist())
+
+    def sheet(self) -> dict[str, Column]:
+        """Give the sheet with the new columns, and one more row for each reference.
+
+        Returns
+        -------
+        dict
+            The columns of the input, then the batch; with plates also ``well``, ``plate_row`` and
+            ``plate_column``; with references also ``reference`` (yes or no), whose rows come last.
+        """
+        added: dict[str, list[str]] = {
+            self.column: [self.batch_levels[code] for code in self.codes]
+        }
+        references = [
+            (b, k) for b in range(len(self.batch_levels)) for k in range(self.reference_specimens)
+        ]
+        added[self.column] += [self.batch_levels[b] for b, _ in references]
+        if self.plates is not None:
+            wells = [
+                *self.plates.wells,
+                *(self.plates.reference_wells[b][k] for b, k in references),
+            ]
+            across = self.plates.columns
+            added["well"] = [self.plates.name(well) for well in wells]
+            added["plate_row"] = [str(well // across + 1) for well in wells]
+            added["plate_column"] = [str(well % across + 1) for well in wells]
+        if references:
+            added["reference"] = ["no"] * len(self.codes) + ["yes"] * len(references)
+        columns: dict[str, Column] = {}
+        names = [f"reference {self.batch_levels[b]}-{k + 1}" for b, k in references]
+        for name, entries in self.table.sheet.items():
+            is_id = name == self.table.source.id_column
+            columns[name] = (*entries, *(names if is_id else [None] * len(references)))
+        columns.update((name, tuple(entries)) for name, entries in added.items())
+        return columns

@@ -1,0 +1,136 @@
+"""Sheets without a matrix: read before anything is measured, and written with the layout."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.columns import column
+from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
+from batchsense.experiments.tables.reading import read_sheet
+from batchsense.experiments.tables.table import Column, Source, Table, repeated
+from batchsense.experiments.tables.text import label_text
+from batchsense.experiments.tables.writing import replacing
+
+
+def sheet_table(
+    sheet: Table | Mapping[str, Iterable[object]] | str | Path, id_column: str | None = None
+) -> Table:
+    """Give a sheet as a table that has no observations yet.
+
+    Parameters
+    ----------
+    sheet : Table, mapping, data frame or path
+        One entry per specimen in every column.
+    id_column : str, optional
+        The column with the ids; by default the first one if its entries are distinct, else rows
+        are named by their number.
+
+    Returns
+    -------
+    Table
+        With one feature of zeros, so that the readers of columns can be used.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, columns differ in length, or ids are missing or occur twice.
+
+    Examples
+    --------
+    >>> sheet_table({"id": ["a", "b"], "arm": ["x", "y"]}).specimens
+    ('a', 'b')
+    """
+    if isinstance(sheet, Table):
+        return sheet
+    declared: frozenset[str] = frozenset()
+    if isinstance(sheet, str | Path):
+        where = str(sheet)
+        columns, declared = read_sheet(sheet)
+    else:
+        where = "the sheet"
+        columns = {str(name): tuple(map(label_text, entry)) for name, entry in sheet.items()}
+    if not columns:
+        raise DataError("the sheet is empty; give one row per specimen", where=where)
+    lengths = {name: len(entries) for name, entries in columns.items()}
+    rows = next(iter(lengths.values()))
+    if odd := [name for name, length in lengths.items() if length != rows]:
+        raise DataError(f"columns differ in length: {listed(odd)}", where=where)
+    if rows < 2:
+        raise DataError("a layout needs two specimens or more", where=where)
+    ids, name = _ids(columns, id_column, where)
+    source = Source(where, where, id_column=name)
+    return Table(np.zeros((rows, 1)), ids, ("none",), columns, source, declared)
+
+
+def _ids(
+    columns: Mapping[str, Column], id_column: str | None, where: str
+) -> tuple[tuple[str, ...], str]:
+    """Take the ids from their column, or number the rows."""
+    name = id_column or next(iter(columns))
+    entries = column(columns, name, where)
+    ids = tuple(entry for entry in entries if entry is not None)
+    twice = repeated(ids)
+    if len(ids) == len(entries) and not twice:
+        return ids, name
+    if id_column is not None:
+        wrong = f"ids more than once: {listed(twice)}" if twice else "rows without an id"
+        raise DataError(f"column {name!r} has {wrong}", where=where)
+    # Line 1 of a file is its header.
+    return tuple(f"row {k + 2}" for k in range(len(entries))), name
+
+
+def check_sheet_format(output: str | Path) -> None:
+    """Refuse, before any work, a file that is not delimited text.
+
+    Examples
+    --------
+    >>> check_sheet_format("layout.docx")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: layout.docx: a layout is written as text: .csv, .tsv or .txt (...
+    """
+    if suffix_of(output) not in DELIMITERS:
+        raise DataError("a layout is written as text: .csv, .tsv or .txt (also .gz)", str(output))
+
+
+def sheet_text(columns: Mapping[str, Column], delimiter: str = ",") -> str:
+    """Write a sheet as delimited text; nothing stands where a label is missing.
+
+    Examples
+    --------
+    >>> print(sheet_text({"id": ("a", "b"), "arm": ("x", None)}), end="")
+    id,arm
+    a,x
+    b,
+    """
+    stream = io.StringIO()
+    lines = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    lines.writerow(columns)
+    lines.writerows(
+        ["" if entry is None else entry for entry in row]
+        for row in zip(*columns.values(), strict=True)
+    )
+    return stream.getvalue()
+
+
+def write_sheet(columns: Mapping[str, Column], output: str | Path) -> None:
+    """Write a sheet to a file, in one piece or not at all.
+
+    Raises
+    ------
+    DataError
+        An unknown kind of file, or it cannot be written.
+    """
+    check_sheet_format(output)
+    text = sheet_text(columns, DELIMITERS[suffix_of(output)]).encode()
+    if Path(output).suffix.lower() == ".gz":
+        # Without a time stamp: equal input, equal bytes.
+        text = gzip.compress(text, mtime=0)
+    with replacing(output) as temporary:
+        temporary.write_bytes(text)

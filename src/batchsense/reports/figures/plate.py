@@ -1,0 +1,85 @@
+"""Figure: the wells of a plate, each with the sign of its group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from batchsense.reports.figures.style import FAINT, INK, axes, label, legend, lettered, sign
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw_plate(
+    rows: int,
+    columns: int,
+    wells: Sequence[int],
+    groups: Sequence[str],
+    levels: Sequence[str],
+    group_name: str,
+    reference_wells: Sequence[int] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the wells of one plate: a sign for each specimen's group, R for a reference.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size of the plate.
+    wells : sequence of int
+        Well of each specimen, numbered row by row from 0.
+    groups : sequence of str
+        Its group.
+    levels : sequence of str
+        All groups, so that every plate uses the same signs.
+    group_name : str
+        What the groups are: the title of the legend.
+    reference_wells : sequence of int
+        Wells of the references.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes.
+    """
+    wide = max(columns, 8)
+    ax = axes(ax, width=6.1, height=1.2 + 5.0 * rows / wide)
+    row, column = np.divmod(np.asarray(wells, dtype=int), columns)
+    labels = np.asarray(groups, dtype=object).astype(str)
+    size = (190.0 / wide) ** 2 / 3
+    ax.scatter(
+        np.tile(np.arange(columns), rows),
+        np.repeat(np.arange(rows), columns),
+        s=size / 12,
+        color=FAINT,
+        linewidths=0,
+    )
+    for k, level in enumerate(levels):
+        here = labels == level
+        ax.scatter(
+            column[here],
+            row[here],
+            s=size,
+            marker=sign(k).marker,
+            color=sign(k).colour,
+            linewidths=0,
+            label=lettered(level),
+        )
+    for well in reference_wells:
+        r, c = divmod(int(well), columns)
+        ax.text(c, r, "R", ha="center", va="center", color=INK, fontsize=min(11.0, 130 / wide))
+    ax.set_xlim(-0.6, columns - 0.4)
+    ax.set_ylim(rows - 0.4, -0.6)
+    step = 1 if columns <= 12 else 2
+    ax.set_xticks(range(0, columns, step), [str(c + 1) for c in range(0, columns, step)])
+    names = [chr(65 + r) if r < 26 else f"A{chr(39 + r)}" for r in range(rows)]
+    ax.set_yticks(range(rows), names)
+    ax.grid(False)
+    label(ax)
+    legend(ax, columns=4, below=24, title=group_name)
+    return ax
