@@ -60,7 +60,6 @@ def read(
     notes: tuple[Note, ...] = ()
     if sheet is not None:
         entries, categorical, notes = _read_any_sheet(sheet)
-        entries, categorical = read_sheet(sheet)
     if not entries:
         raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
     sheet_name = str(matrix if sheet is None else sheet)
@@ -133,8 +132,6 @@ def read_sheet(path: str | Path) -> _Sheet:
 def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tuple[Note, ...]]:
     """Read by the suffix, with what reading brought to light."""
     suffix = suffix_of(workbook.split(path)[0])
-    """Read by the suffix."""
-    suffix = suffix_of(path)
     if suffix in DELIMITERS:
         return delimited.read_sheet(path), frozenset(), ()
     if suffix == ".parquet":
