@@ -19,10 +19,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from common.record import options, write
 
 from batchsense.experiments import CombatSeqCorrection, Table
-
-from common.record import options, write
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "references" / "counts" / "counts.npz"
 CASES = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError
-from batchsense.experiments import Table
-from batchsense.experiments.correction.combat_seq import CombatSeqCorrection
+from batchsense.experiments import CombatCorrection, CombatSeqCorrection, FittedCombatSeq, Table
+from batchsense.experiments.correction.combat_seq_model import fit_combat_seq
 
 REFERENCE = Path(__file__).parents[2] / "references" / "counts" / "counts.npz"
 #: Equal counts, as a part of all.
@@ -113,8 +113,8 @@ def test_other_specimens_and_another_order_of_features():
     ("change", "says"),
     [
         ({"batch": ["May", "May", "August", "June"]}, "not fitted: August"),
-        ({"drug": ["n", "y", "x", "y"]}, r"'x' \(specimen 3\).*fitted: n, y"),
-        ({"drug": ["n", "y", None, "y"]}, r"no label \(specimen 3\)"),
+        ({"drug": ["n", "y", "x", "y"]}, "not fitted: x; known are n, y"),
+        ({"drug": ["n", "y", None, "y"]}, "no label for 'specimen 3'"),
     ],
 )
 def test_new_specimens_of_unknown_kind(change, says):
@@ -183,6 +183,58 @@ def test_notes():
     notes = {note.code: note for note in corrected(table, ("drug",)).notes}
     assert set(notes) == {"later_tests", "common_dispersion"}
     assert notes["common_dispersion"].where == ("July",)
+
+
+def test_saved_and_loaded(tmp_path):
+    """A stored correction gives the same counts and notes; another kind of file is refused."""
+    table = simulated(empty=True)
+    fitted = CombatSeqCorrection(keep=("drug",)).fit(table, "batch")
+    fitted.save(tmp_path / "c.npz")
+    again = FittedCombatSeq.load(tmp_path / "c.npz")
+
+    np.testing.assert_array_equal(again.transform(table).values, fitted.transform(table).values)
+    assert again.notes == fitted.notes
+    assert again.unchanged == fitted.unchanged == ("feature 4",)
+    assert [one.name for one in again.kept] == ["drug"]
+    CombatCorrection().fit(table, "batch").save(tmp_path / "other.npz")
+    with pytest.raises(DataError, match="by the combat method, not combat-seq"):
+        FittedCombatSeq.load(tmp_path / "other.npz")
+
+
+def test_despite_confounding():
+    """If asked, what goes with the batches is removed with them, and a note says so."""
+    table = simulated(drug="nnnnyyyyyyyy")
+    found = corrected(table, ("drug",), despite_confounding=True)
+
+    np.testing.assert_array_equal(found.values, corrected(table).values)
+    assert "confounded_removed" in [note.code for note in found.notes]
+
+
+def test_columns_that_say_the_same():
+    """Columns for all levels give what columns for all but the first give."""
+    table = simulated()
+    codes = np.unique(np.array(table.sheet["batch"]), return_inverse=True)[1]
+    drug = (np.array(table.sheet["drug"]) == "y").astype(float)
+    few = fit_combat_seq(table.values, codes, drug[:, None])
+    many = fit_combat_seq(table.values, codes, np.column_stack([1 - drug, codes == 1, drug]))
+
+    assert many.chosen.tolist() == [2]
+    np.testing.assert_array_equal(few.shifts, many.shifts)
+
+
+def test_names_and_order_do_not_matter():
+    """Renaming batches and reordering specimens changes no count."""
+    table = simulated()
+    values = corrected(table, ("drug",)).values
+    names = {"May": "z", "June": "a", "July": "m"}
+    order = np.random.default_rng(2).permutation(12)
+    sheet = {
+        "batch": [names[table.sheet["batch"][i]] for i in order],
+        "drug": [table.sheet["drug"][i] for i in order],
+    }
+    other = corrected(Table.from_arrays(table.values[order], sheet), ("drug",)).values
+
+    np.testing.assert_array_equal(values[order], other)
 
 
 @pytest.mark.slow

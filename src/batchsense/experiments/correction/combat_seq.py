@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat_seq_model import (
@@ -20,21 +20,27 @@ from batchsense.experiments.correction.combat_seq_remarks import (
     refuse_no_counts,
     refuse_single,
 )
+from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.gathering import Gathered
+from batchsense.experiments.correction.grounds import Grounds, Kept, grounds_of_parts
 from batchsense.experiments.correction.interface import (
     Corrected,
     matched_batches,
     matched_features,
 )
-from batchsense.experiments.design import read_design
+from batchsense.experiments.correction.remarks import chosen_features
+from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
+from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
+from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.columns import batch_factor, column
+from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.tables.text import is_number
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
 
-Floats = npt.NDArray[np.float64]
+#: What the method is called.
+METHOD = "combat-seq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,9 @@ class CombatSeqCorrection:
         Columns of the sheet that are kept.
     categorical, numeric : tuple of str
         Columns of ``keep`` whose kind is declared.
+    despite_confounding : bool
+        Go on where a kept column cannot be told from the batches: the difference is then removed
+        with them, and a note says what is lost.
 
     References
     ----------
@@ -84,6 +93,7 @@ class CombatSeqCorrection:
     keep: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    despite_confounding: bool = False
 
     def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedCombatSeq:
         """Learn means, batch effects and dispersions.
@@ -112,69 +122,39 @@ class CombatSeqCorrection:
             A kept factor cannot be told from the batches; names every relation.
         """
         design = read_design(table, batch_labels, self.keep, self.categorical, self.numeric)
+        found = entanglements(design)
+        if not self.despite_confounding:
+            refuse_confounded(design, found)
         check_counts(table)
         refuse_single(design, table)
-        found = entanglements(design)
-        refuse_confounded(design, found)
         refuse_empty(design, table)
+        grounds = Grounds(_sheet_alone(table, design), design, found)
         with one_thread_if_small(table.values.size):
-            model = fit_combat_seq(
-                table.values, design.batches.codes, design.wanted()[0][:, 1:], progress
-            )
-        unchanged = tuple(np.array(table.features, dtype=object)[~model.used])
-        return FittedCombatSeq(
-            batch_labels=batch_labels,
-            batch_levels=design.batches.levels,
-            features=table.features,
-            factors=tuple(Kept(one.name, one.levels) for one in design.kept),
-            model=model,
-            kept=found,
-            unchanged=unchanged,
-            notes=(
-                *(note for note in design.notes if note.code != "single_specimen_batches"),
-                *notes_on(table, design, found, model, unchanged),
-            ),
-        )
+            columns = columns_of(design.kept, design.specimens)
+            model = fit_combat_seq(table.values, design.batches.codes, columns, progress)
+        notes = notes_on(table, grounds, model)
+        levels = design.batches.levels
+        return FittedCombatSeq(self, grounds.gathered, levels, model, found, notes)
+
+    @property
+    def _kept(self) -> Kept:
+        """What is to be kept."""
+        return Kept(self.keep, self.categorical, self.numeric, self.despite_confounding)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A kept factor as it was fitted.
-
-    Attributes
-    ----------
-    name : str
-        The column.
-    levels : tuple of str
-        Its levels; empty for numbers.
-    """
-
-    name: str
-    levels: tuple[str, ...]
-
-    def terms(self, table: Table) -> Floats:
-        """Give the columns of a table's specimens, coded as in fitting.
-
-        Raises
-        ------
-        DataError
-            The column is not there, a label is missing, was not fitted, or is not a number.
-        """
-        where = table.source.sheet
-        labels = column(table.sheet, self.name, where)
-        known = self.levels
-        wrong = [
-            f"{label!r} ({specimen})" if label is not None else f"no label ({specimen})"
-            for label, specimen in zip(labels, table.specimens, strict=True)
-            if label is None or (label not in known if known else not is_number(label))
-        ]
-        if wrong:
-            wanted = f"levels that were fitted: {listed(known)}" if known else "numbers"
-            raise DataError(f"column {self.name!r} has {listed(wrong)}; known are {wanted}", where)
-        if not known:
-            return np.array([[float(str(label))] for label in labels])
-        places = [known.index(str(label)) for label in labels]
-        return np.asarray(np.eye(len(known))[places][:, 1:])
+def _sheet_alone(table: Table, design: Design) -> Gathered:
+    """Keep what the sheet says; counts have no sufficient statistics."""
+    terms = terms_of(design.kept)
+    levels = design.batches.levels
+    return Gathered(
+        batch_labels=design.batches.name,
+        batch_levels=levels,
+        keep=tuple(factor.name for factor in design.kept),
+        terms=terms,
+        features=table.features,
+        statistics=CombatStatistics.empty(len(levels), 0, len(terms)),
+        sheet=replace(table, values=np.empty((len(table.specimens), 0)), features=()),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,32 +163,41 @@ class FittedCombatSeq:
 
     Attributes
     ----------
-    batch_labels : str
-        The batch column.
+    correction : CombatSeqCorrection
+        What was asked for.
+    gathered : Gathered
+        The sheet of the fitted specimens.
     batch_levels : tuple of str
         The batches.
-    features : tuple of str
-        The features.
-    factors : tuple of Kept
-        The kept factors with their levels.
     model : CombatSeqModel
         Coefficients, shifts and dispersions.
     kept : tuple of Entanglement
-        How what is kept goes with the batches.
-    unchanged : tuple of str
-        Features that are left as they are.
+        The kept factors.
     notes : tuple of Note
         What the reader must know.
     """
 
-    batch_labels: str
+    correction: CombatSeqCorrection
+    gathered: Gathered
     batch_levels: tuple[str, ...]
-    features: tuple[str, ...]
-    factors: tuple[Kept, ...]
     model: CombatSeqModel
     kept: tuple[Entanglement, ...]
-    unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
+
+    @property
+    def batch_labels(self) -> str:
+        """The batch column."""
+        return self.gathered.batch_labels
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features."""
+        return self.gathered.features
+
+    @property
+    def unchanged(self) -> tuple[str, ...]:
+        """Features that are left as they are."""
+        return chosen_features(self.features, ~self.model.used)
 
     def transform(self, table: Table, progress: Progress = silent) -> Corrected:
         """Map every count to the distribution that it would have without its batch.
@@ -233,7 +222,7 @@ class FittedCombatSeq:
             feature is missing.
         """
         check_counts(table)
-        batches = batch_factor(table, self.batch_labels)
+        batches = label_factor(table, self.batch_labels)
         codes = matched_batches(table, batches, self.batch_levels)
         places = matched_features(table, self.features)
         if len(places) < len(self.features):
@@ -247,8 +236,7 @@ class FittedCombatSeq:
         order = np.argsort(places)
         counts = table.values[:, order]
         refuse_no_counts(counts[:, self.model.used].sum(axis=1), table)
-        terms = [factor.terms(table) for factor in self.factors]
-        columns = np.hstack([np.empty((len(codes), 0)), *terms])
+        columns = match_terms(table, self.gathered.terms)
         mapped = apply_combat_seq(self.model, counts, codes, columns, progress)
         values = np.empty_like(mapped)
         values[:, order] = mapped
@@ -260,8 +248,39 @@ class FittedCombatSeq:
             batch_levels=self.batch_levels,
             batch_terms=indicators[:, :-1] - indicators[:, -1:],
             rank_lost=len(self.batch_levels) - 1,
-            method="combat-seq",
+            method=METHOD,
             kept=self.kept,
             unchanged=self.unchanged,
             notes=self.notes,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write all that was learned to a file, with the ids, batches and kept columns.
+
+        Raises
+        ------
+        DataError
+            The file cannot be written.
+        """
+        options, model = asdict(self.correction), self.model.arrays()
+        save(path, Stored(METHOD, options, self.gathered, self.batch_levels, self.notes, model))
+
+    @classmethod
+    def load(cls, path: str | Path) -> FittedCombatSeq:
+        """Read a correction that was saved; it gives equal results.
+
+        Raises
+        ------
+        DataError
+            The file holds no such correction.
+        """
+        stored = load_method(path, METHOD)
+        correction = CombatSeqCorrection(**as_tuples(stored.options))
+        return cls(
+            correction=correction,
+            gathered=stored.gathered,
+            batch_levels=stored.batch_levels,
+            model=CombatSeqModel.from_arrays(stored.model),
+            kept=grounds_of_parts(stored.gathered, correction._kept).found,
+            notes=stored.notes,
         )

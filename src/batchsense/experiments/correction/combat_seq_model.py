@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float64]
 #: Counts added on average to every cell before batch effects are read off, as in R, so that they
 #: are finite.
 PRIOR_COUNT = 1e-4
+#: A column of which less than this part is its own says nothing more, as in the analysis of
+#: confounding.
+_LOST = 1e-10
 #: Means are fitted, and counts mapped, for about so many values at a time.
 _BLOCK = 1_000_000
 
@@ -40,6 +43,8 @@ class CombatSeqModel:
         Dispersion in each batch.
     shared : array of bool, shape (batches,)
         Batches in which kept terms cannot be fitted, so that all features share one dispersion.
+    chosen : array of int, shape (terms,)
+        The kept columns that say something of their own; others follow from them and the batches.
     """
 
     used: npt.NDArray[np.bool_]
@@ -47,10 +52,16 @@ class CombatSeqModel:
     shifts: Floats
     dispersions: Floats
     shared: npt.NDArray[np.bool_]
+    chosen: npt.NDArray[np.int64]
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Give the model as named arrays, to be stored."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> CombatSeqModel:
+        """Take up a stored model."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
 def fit_combat_seq(
@@ -72,8 +83,9 @@ def fit_combat_seq(
         Whole numbers.
     codes : array of shape (specimens,)
         The batch of each specimen, from 0; two specimens or more of each.
-    terms : array of shape (specimens, terms)
-        What is kept, without a constant; together with the batches of full rank.
+    terms : array of shape (specimens, columns)
+        What is kept, without a constant. Columns may say the same, as those of all levels do; the
+        last of them are used.
     progress : Progress
         Told of the batches.
 
@@ -87,8 +99,9 @@ def fit_combat_seq(
     Zhang, Parmigiani and Johnson (2020), NAR Genomics and Bioinformatics 2, lqaa078; McCarthy,
     Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
     """
-    sizes = np.bincount(codes)
-    batches = len(sizes)
+    batches = int(codes.max()) + 1
+    chosen = _independent(np.eye(batches)[codes], terms)
+    terms = terms[:, chosen]
     used = np.all([counts[codes == b].sum(axis=0) > 0 for b in range(batches)], axis=0)
     y = counts[:, used]
     library = y.sum(axis=1)
@@ -105,7 +118,7 @@ def fit_combat_seq(
             y[:, part], codes, terms, library, dispersions[:, part]
         )
         progress("fitting means", part.stop, y.shape[1])
-    return CombatSeqModel(used, coefficients, shifts, dispersions, shared)
+    return CombatSeqModel(used, coefficients, shifts, dispersions, shared, chosen)
 
 
 def apply_combat_seq(
@@ -136,7 +149,7 @@ def apply_combat_seq(
     mapped = counts.copy()
     places = np.flatnonzero(model.used)
     library = np.log(counts[:, places].sum(axis=1))[:, None]
-    design = np.hstack([np.eye(len(model.shifts))[codes], terms])
+    design = np.hstack([np.eye(len(model.shifts))[codes], terms[:, model.chosen]])
     common = model.dispersions.mean(axis=0)
     for part in _parts(counts[:, places]):
         means = np.exp(library + design @ model.coefficients[:, part])
@@ -149,6 +162,20 @@ def apply_combat_seq(
         )
         progress("mapping counts", part.stop, len(places))
     return mapped
+
+
+def _independent(batches: Floats, terms: Floats) -> npt.NDArray[np.int64]:
+    """Choose columns, the last first, that follow neither from the batches nor from each other."""
+    basis = np.linalg.qr(batches)[0]
+    chosen: list[int] = []
+    for place in range(terms.shape[1] - 1, -1, -1):
+        column = terms[:, place] - terms[:, place].mean()
+        rest = column - basis @ (basis.T @ column)
+        rest -= basis @ (basis.T @ rest)
+        if rest @ rest > _LOST * (column @ column):
+            chosen.append(place)
+            basis = np.column_stack([basis, rest / np.sqrt(rest @ rest)])
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
 def _dispersions(counts: Floats, terms: Floats, offsets: Floats) -> tuple[Floats, bool]:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat_seq_model import CombatSeqModel
-from batchsense.experiments.correction.remarks import remarks
+from batchsense.experiments.correction.grounds import Grounds, lost_notes
+from batchsense.experiments.correction.remarks import chosen_features, remarks
 from batchsense.experiments.design import Design
-from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
 
@@ -107,31 +107,28 @@ def refuse_no_counts(library: Floats, table: Table) -> None:
         )
 
 
-def notes_on(
-    table: Table,
-    design: Design,
-    found: tuple[Entanglement, ...],
-    model: CombatSeqModel,
-    unchanged: tuple[str, ...],
-) -> list[Note]:
+def notes_on(table: Table, grounds: Grounds, model: CombatSeqModel) -> tuple[Note, ...]:
     """Gather what must be said with the result.
 
     Returns
     -------
-    list of Note
-        ``nothing_kept``, ``attenuation``, ``later_tests``, ``features_unchanged`` and
-        ``common_dispersion``, as they apply.
+    tuple of Note
+        Notes on the sheet; ``confounded_removed``, ``nothing_kept``, ``attenuation``,
+        ``later_tests``, ``features_unchanged`` and ``common_dispersion``, as they apply.
     """
+    design = grounds.design
     name = design.batches.name
     told = ("nothing_kept", "attenuation")
-    notes = [one for one in remarks(table, design, found) if one.code in told]
+    notes = [*design.notes, *lost_notes(grounds)]
+    notes += [one for one in remarks(table, design, grounds.found) if one.code in told]
     message = (
         f"A later test must keep {name} in its model, best on the original counts: the correction "
         f"has used {len(design.batches.levels) - 1} degrees of freedom, and tests that do not know "
         "it find too much."
     )
     notes.append(Note("later_tests", message, (name,)))
-    if unchanged:
+    if not model.used.all():
+        unchanged = chosen_features(table.features, ~model.used)
         message = (
             f"{len(unchanged)} features were left unchanged, because they have no counts in some "
             f"batch: {listed(unchanged, 3)}."
@@ -146,4 +143,4 @@ def notes_on(
             "see the scatter by; all features share one dispersion there, as in R."
         )
         notes.append(Note("common_dispersion", message, levels))
-    return notes
+    return tuple(notes)
