@@ -17,7 +17,12 @@ BLADDER = Table.from_arrays(np.zeros((57, 1)), SHEET)
 
 @pytest.mark.parametrize(
     ("pipeline", "rate", "within"),
-    [("uncorrected", 0.34, 0.03), ("linear", 0.287, 0.02), ("model", 0.05, 0.01)],
+    [
+        ("uncorrected", 0.34, 0.03),
+        ("linear", 0.287, 0.02),
+        ("combat", 0.28, 0.02),
+        ("model", 0.05, 0.01),
+    ],
 )
 def test_rates_on_the_bladder_labels(pipeline, rate, within):
     """The labels of the bladder study, shifts of one noise SD: the rates of the known pipelines."""

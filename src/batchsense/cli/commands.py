@@ -12,6 +12,7 @@ from batchsense.cli.layout import layout
 from batchsense.cli.noise import noise
 from batchsense.cli.plan import plan
 from batchsense.cli.schema import schema
+from batchsense.cli.test import test
 from batchsense.cli.verify import verify
 from batchsense.cli.web import web
 
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose,
     "correct": correct,
     "layout": layout,
+    "test": test,
     "demo": demo,
     "web": web,
     "schema": schema,

@@ -32,12 +32,12 @@ from batchsense.experiments.placebo import Placebo, placebo
 from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.tables import Table, read, write
 from batchsense.experiments.testing import (
+    ContrastTests,
     Difference,
     EffectTest,
     FactorTest,
     PlainTest,
     Refused,
-    Tested,
     test,
 )
 from batchsense.experiments.validation import BatchGap, batch_gap
@@ -50,6 +50,7 @@ __all__ = [
     "BatchGap",
     "CombatCorrection",
     "CombatSeqCorrection",
+    "ContrastTests",
     "Corrected",
     "Correction",
     "Diagnosis",
@@ -76,7 +77,6 @@ __all__ = [
     "Refused",
     "Share",
     "Table",
-    "Tested",
     "batch_gap",
     "correct",
     "diagnose",

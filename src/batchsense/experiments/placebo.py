@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import special
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction import LinearCorrection
+from batchsense.experiments.correction import CombatCorrection, Correction, LinearCorrection
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Model, comparisons
@@ -29,12 +29,13 @@ from batchsense.variation.multiplicity import benjamini_hochberg
 Floats = npt.NDArray[np.float64]
 #: What a user may do with a table of noise: p-values, one for each feature.
 Pipeline = Callable[[Table], npt.ArrayLike]
-BuiltIn = Literal["uncorrected", "linear", "model"]
+BuiltIn = Literal["uncorrected", "linear", "combat", "model"]
 
 #: The built-in pipelines in words.
 PIPELINES: dict[BuiltIn, str] = {
     "uncorrected": "no correction, test without the batch",
     "linear": "linear removal, then a test without the batch",
+    "combat": "ComBat, then a test without the batch",
     "model": "test with the batch in the model",
 }
 
@@ -105,7 +106,7 @@ def placebo(
     table : Table
         The experiment; only its sheet is used.
     pipeline : str or callable
-        ``"uncorrected"``, ``"linear"``, ``"model"`` (see :data:`PIPELINES`; ordinary
+        ``"uncorrected"``, ``"linear"``, ``"combat"``, ``"model"`` (see :data:`PIPELINES`; ordinary
         F tests, t for a single contrast), or a function from a table of noise to one p-value for
         each feature.
     contrast : str
@@ -215,11 +216,13 @@ def _corrected(
     numeric: Sequence[str],
 ) -> Floats:
     """Correct the noise as the pipeline says."""
-    kinds = {"categorical": tuple(categorical), "numeric": tuple(numeric)}
-    if pipeline == "linear":
-        correction = LinearCorrection(keep=tuple(keep), **kinds)
-        return correction.fit(table, batch_labels).transform(table).values
-    return table.values
+    if pipeline not in ("linear", "combat"):
+        return table.values
+    method = LinearCorrection if pipeline == "linear" else CombatCorrection
+    correction: Correction = method(
+        keep=tuple(keep), categorical=tuple(categorical), numeric=tuple(numeric)
+    )
+    return correction.fit(table, batch_labels).transform(table).values
 
 
 def _p_values(values: Floats, design: Design, model: Model, contrast: str, table: Table) -> Floats:

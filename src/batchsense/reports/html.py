@@ -8,7 +8,7 @@ from batchsense.reports.envelope import Envelope
 from batchsense.reports.page import render, write_report
 
 if TYPE_CHECKING:
-    from batchsense.experiments import Corrected, Diagnosis, Layout, Table
+    from batchsense.experiments import ContrastTests, Corrected, Diagnosis, Layout, Table
     from batchsense.reports.results.audit import AuditResult
     from batchsense.reports.results.correct import CorrectResult
     from batchsense.reports.results.demo import DemoResult
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from batchsense.reports.results.layout import LayoutResult
     from batchsense.reports.results.noise import GradientNoiseResult
     from batchsense.reports.results.plan import PlanResult
+    from batchsense.reports.results.test import ContrastTestsResult
     from batchsense.reports.results.verify import VerifyResult
 
 __all__ = [
     "audit_report",
+    "contrast_report",
     "correct_report",
     "demo_report",
     "diagnose_report",
@@ -288,6 +290,51 @@ def layout_report(
         worth_rows=rows,
         drawn=factor_pictures(result, found),
         plates=plate_pictures(found),
+    )
+
+
+def contrast_report(
+    envelope: Envelope[ContrastTestsResult],
+    found: ContrastTests | None = None,
+    command_line: str | None = None,
+) -> str:
+    """Write the report of tests.
+
+    Parameters
+    ----------
+    envelope : Envelope of ContrastTestsResult
+        The answer; the page carries it unchanged.
+    found : ContrastTests, optional
+        What the answer was made of: adds pictures of all features.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.test import effect_pictures
+    from batchsense.reports.text import test as text
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    result = envelope.result
+    return render(
+        "test.html.j2",
+        envelope,
+        command_line,
+        model=text.model_sentence(result),
+        headlines=text.headlines(result),
+        untested=sum(result.untested.values()),
+        prices=text.price_rows(result),
+        pictures=[] if found is None else effect_pictures(found),
+        tables=text.feature_tables(result),
     )
 
 

@@ -12,6 +12,7 @@ from batchsense.reports.results.diagnose import DiagnoseResult
 from batchsense.reports.results.layout import LayoutResult
 from batchsense.reports.results.noise import GradientNoiseResult
 from batchsense.reports.results.plan import PlanResult
+from batchsense.reports.results.test import ContrastTestsResult
 from batchsense.reports.results.verify import VerifyResult
 
 #: The result model of every command with ``--json``.
@@ -23,6 +24,7 @@ RESULTS: dict[str, type[Model]] = {
     "diagnose": DiagnoseResult,
     "correct": CorrectResult,
     "layout": LayoutResult,
+    "test": ContrastTestsResult,
     "demo": DemoResult,
 }
 

@@ -73,7 +73,7 @@ def test_plain_test_inflates_exactly_as_announced(treated_share):
     assert rate == pytest.approx(honest.plain.false_positive_rate, abs=0.011)
     assert not plain.batch_in_model
     warning = next(note for note in plain.notes if note.code == "false_positives")
-    assert f"{honest.plain.false_positive_rate:.1%}" in warning.message
+    assert f"{100 * honest.plain.false_positive_rate:.1f} %" in warning.message
 
 
 def test_announced_rates_are_those_of_the_table():

@@ -2,20 +2,20 @@
 
 from batchsense.experiments.testing.contrasts import Difference
 from batchsense.experiments.testing.results import (
+    ContrastTests,
     EffectTest,
     FactorTest,
     PlainTest,
     Refused,
-    Tested,
 )
 from batchsense.experiments.testing.testing import test
 
 __all__ = [
+    "ContrastTests",
     "Difference",
     "EffectTest",
     "FactorTest",
     "PlainTest",
     "Refused",
-    "Tested",
     "test",
 ]

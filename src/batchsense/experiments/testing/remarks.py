@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,11 @@ from batchsense.experiments.testing.results import EffectTest, FactorTest
 from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]
+#: What is left of the batches: something, nothing beside the wanted terms, nothing at all.
+Trace = Literal["left", "removed", "centred"]
 
+#: Corrections that subtract something in the span of the batch terms.
+LINEAR = frozenset({"linear"})
 #: R² above this is a high price.
 STEEP = 0.8
 #: A share of the sum of squares below this is rounding, even in single precision.
@@ -61,7 +66,7 @@ def on_correction(corrected: Corrected, which: str, ignore_batches: bool) -> lis
     if ignore_batches:
         return []
     batch = corrected.batch_labels
-    if corrected.method == "linear":
+    if corrected.method in LINEAR:
         message = (
             f"The {which} values were tested with {batch} in the model. Linear removal changed "
             "them by batch terms only: original and corrected values give the same t, F and p."
@@ -81,39 +86,67 @@ def on_correction(corrected: Corrected, which: str, ignore_batches: bool) -> lis
     return [Note("approximate", message)]
 
 
-def on_look(values: Floats, design: Design, model: Model) -> list[Note]:
-    """Notice a table from which the batch means, or the batch effects, are gone completely."""
+def trace_of_batches(values: Floats, design: Design, model: Model) -> Trace:
+    """Tell whether batch effects are gone completely, beside the wanted terms or altogether."""
     complete = np.flatnonzero(~np.isnan(values).any(axis=0) & (np.ptp(values, axis=0) > 0))
     if not len(complete):
-        return []
+        return "left"
     shown = values[:, complete[:_LOOKED_AT]]
+    if _explains_nothing(design.wanted()[0], model.columns, shown):
+        return "removed"
     constant = np.ones((len(shown), 1))
-    centred = _explains_nothing(constant, np.hstack([constant, design.batch_terms()]), shown)
-    removed = _explains_nothing(design.wanted()[0], model.columns, shown)
-    if not (centred or removed):
+    centred = np.hstack([constant, design.batch_terms()])
+    return "centred" if _explains_nothing(constant, centred, shown) else "left"
+
+
+def on_values(
+    batch_column: str,
+    corrected_by: str | None,
+    trace: Trace,
+    effects: Sequence[EffectTest],
+    factors: Sequence[FactorTest],
+) -> list[Note]:
+    """Say what a test of values means that were corrected somewhere else, or look so."""
+    if corrected_by is None and trace == "left":
         return []
-    batch = design.batches.name
-    what = f"Not a trace of {batch} is left in these values: they look corrected."
-    how = (
-        f" {batch} is in the model, so the tests are those of the original values, if the "
-        "correction was linear. Of a plain test without it these p-values would not be true."
+    plain = (
+        f"A test without {batch_column} would be too timid, for the part of each effect that goes "
+        f"with {batch_column} was removed as well."
+        if trace == "centred"
+        else f"A test without {batch_column} would call of pure noise at 0.05, instead of 5 %: "
+        f"{_rates(effects, factors)}."
     )
-    return [Note("looks_corrected", what + how, (batch,))]
+    if corrected_by is None:
+        message = (
+            f"Not a trace of {batch_column} is left in these values: they look corrected. "
+            f"{batch_column} is in the model, so these are the tests of the original values. "
+        )
+        return [Note("looks_corrected", message + plain, (batch_column,))]
+    if corrected_by in LINEAR or trace != "left":
+        message = (
+            f"The values were corrected by linear removal and tested with {batch_column} in the "
+            f"model, which gives exactly the tests of the original values. {plain}"
+        )
+        return [Note("removed_terms_in_model", message)]
+    method = "" if corrected_by == "unknown" else f" by {corrected_by}"
+    message = (
+        f"The values were corrected{method} and tested with {batch_column} in the model. That is "
+        "exact if batch terms were subtracted and nothing else, and approximate after ComBat (5.6 "
+        f"to 6.8 % of noise at 0.05): if you have the original values, test those. {plain}"
+    )
+    return [Note("approximate", message)]
 
 
 def on_plain_test(
     effects: Sequence[EffectTest], factors: Sequence[FactorTest], batch_column: str
 ) -> list[Note]:
     """Warn of the false positives of a test that ignores what correction has used up."""
-    rates = {str(one.contrast): one.plain.false_positive_rate for one in effects}
-    rates.update({f"{one.factor} (F)": one.plain.false_positive_rate for one in factors})
-    each = listed(f"{name} {rate:.1%}" for name, rate in rates.items())
     message = (
         f"{batch_column} was left out of the model, as if the corrected values were raw. Of "
-        f"pure noise such a test calls at 0.05, instead of 5 %: {each} (exact for linear "
-        "removal). Do not use these p-values."
+        f"pure noise such a test calls at 0.05, instead of 5 %: {_rates(effects, factors)} "
+        "(exact for linear removal). Do not use these p-values."
     )
-    return [Note("false_positives", message, tuple(rates))]
+    return [Note("false_positives", message)]
 
 
 def untested(
@@ -161,3 +194,10 @@ def _explains_nothing(without: Floats, together: Floats, values: Floats) -> bool
     before = factor(without).fit(values).residual_sum_of_squares
     after = factor(together).fit(values).residual_sum_of_squares
     return bool((before - after <= _NOTHING * before).all())
+
+
+def _rates(effects: Sequence[EffectTest], factors: Sequence[FactorTest]) -> str:
+    """List what a plain test of corrected noise would call."""
+    rates = {f"{one.factor} (F)": one.plain.false_positive_rate for one in factors}
+    rates.update({str(one.contrast): one.plain.false_positive_rate for one in effects})
+    return listed((f"{name} {100 * rate:.1f} %" for name, rate in rates.items()), 4)

@@ -108,7 +108,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tested:
+class ContrastTests:
     """The tests of a table.
 
     Attributes

@@ -30,14 +30,12 @@ from batchsense.experiments.testing.comparisons import (
 from batchsense.experiments.testing.contrasts import parse_contrast
 from batchsense.experiments.testing.fitting import fit_contrasts
 from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
-from batchsense.experiments.testing.results import EffectTest, FactorTest, Tested
+from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
 Values = Literal["original", "corrected"]
-#: Corrections that subtract something in the span of the batch terms.
-LINEAR = frozenset({"linear"})
 
 
 def test(
@@ -54,8 +52,9 @@ def test(
     level: float = 0.95,
     values: Values | None = None,
     ignore_batches: bool = False,
+    corrected_by: str | None = None,
     progress: Progress = silent,
-) -> Tested:
+) -> ContrastTests:
     r"""Test contrasts on every feature, with the batches in the model.
 
     For the model y = Xβ + Bγ + ε of a feature and a contrast c,
@@ -94,12 +93,16 @@ def test(
     ignore_batches : bool
         Leave the batches out of the model, as a test that knows nothing of the correction would.
         Only for a corrected table, and always with a note on how many false positives follow.
+    corrected_by : str, optional
+        For a table whose values were corrected elsewhere: ``"linear"``, another method, or
+        ``"unknown"``. The batches stay in the model; a note says how far that is exact, and what a
+        test without them would call.
     progress : Progress
         Told of the features with missing values.
 
     Returns
     -------
-    Tested
+    ContrastTests
         The tests, what was refused, and notes.
 
     Raises
@@ -150,8 +153,6 @@ def test(
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if corrected is not None:
         notes.extend(remarks.on_correction(corrected, which, ignore_batches))
-    elif not ignore_batches:
-        notes.extend(remarks.on_look(chosen, design, model))
     fitted = Model.of(design, np.zeros((design.specimens, 0))) if ignore_batches else model
     if fitted.full.df_residual < 1:
         raise UnresolvedError(
@@ -185,7 +186,11 @@ def test(
     untested = remarks.untested(table.features, varies, fits, scale)
     if ignore_batches:
         notes.extend(remarks.on_plain_test(effects, factors, design.batches.name))
-    return Tested(
+    elif corrected is None:
+        trace = remarks.trace_of_batches(chosen, design, model)
+        which = "original" if corrected_by is None else "corrected"
+        notes.extend(remarks.on_values(design.batches.name, corrected_by, trace, effects, factors))
+    return ContrastTests(
         effects=tuple(effects),
         factors=tuple(factors),
         refused=compared.refused,
@@ -263,7 +268,7 @@ def _chosen_values(
         if values == "corrected":
             raise DataError("there are no corrected values: give what a correction returned")
         return "original", table.values
-    which = values or ("corrected" if corrected.method in LINEAR else "original")
+    which = values or ("corrected" if corrected.method in remarks.LINEAR else "original")
     return which, corrected.values if which == "corrected" else table.values
 
 
