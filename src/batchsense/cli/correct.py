@@ -17,6 +17,7 @@ from batchsense.cli.table_input import (
     DensifyOption,
     IdOption,
     KeepOption,
+    LayerOption,
     MatrixArgument,
     NumericOption,
     SheetArgument,
@@ -56,6 +57,7 @@ def correct(
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
     densify: DensifyOption = False,
+    layer: LayerOption = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Recorded; the linear method draws nothing.")
     ] = 0,
@@ -91,7 +93,7 @@ def correct(
 
         if output != "-":
             check_format(matrix or DIGITS, output)
-        table, inputs = read_table(matrix, sheet, id_column, densify)
+        table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
         correction = LinearCorrection(
             keep=tuple(kept), categorical=tuple(categorical or ()), numeric=tuple(numeric or ())
@@ -127,6 +129,7 @@ def correct(
             categorical=categorical,
             numeric=numeric,
             densify=densify,
+            layer=layer,
             method=method.value,
             output=output,
         )

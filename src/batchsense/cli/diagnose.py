@@ -14,6 +14,7 @@ from batchsense.cli.table_input import (
     DensifyOption,
     IdOption,
     KeepOption,
+    LayerOption,
     MatrixArgument,
     NumericOption,
     SheetArgument,
@@ -33,6 +34,7 @@ def diagnose(
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
     densify: DensifyOption = False,
+    layer: LayerOption = None,
     standardise: Annotated[
         bool, typer.Option("--standardise", help="Give every feature the same weight.")
     ] = False,
@@ -66,7 +68,7 @@ def diagnose(
         from batchsense.reports.results.shares import published
         from batchsense.reports.text.diagnose import diagnose_text
 
-        table, inputs = read_table(matrix, sheet, id_column, densify)
+        table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
         with progress_on_stderr() as progress:
             found = diagnose_table(
@@ -100,6 +102,7 @@ def diagnose(
             categorical=categorical,
             numeric=numeric,
             densify=densify,
+            layer=layer,
             standardise=standardise,
             permutations=str(permutations),
             seed=str(seed),

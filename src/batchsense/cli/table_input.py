@@ -61,10 +61,18 @@ DensifyOption = Annotated[
     bool,
     typer.Option("--densify", help="Unfold a sparse MATRIX even if it takes more than 4 GB."),
 ]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Layer of an .h5ad or .zarr to read; else its X."),
+]
 
 
 def read_table(
-    matrix: str | None, sheet: str | None, id_column: str | None, densify: bool = False
+    matrix: str | None,
+    sheet: str | None,
+    id_column: str | None,
+    densify: bool = False,
+    layer: str | None = None,
 ) -> tuple[Table, list[InputFile]]:
     """Read the named files, or take the built-in digits."""
     from batchsense.experiments import digits_table, read
@@ -72,7 +80,7 @@ def read_table(
 
     if matrix is None:
         return digits_table(), []
-    table = read(matrix, sheet, id_column, densify)
+    table = read(matrix, sheet, id_column, densify, layer)
     return table, [InputFile.of(path) for path in (matrix, sheet) if path is not None]
 
 

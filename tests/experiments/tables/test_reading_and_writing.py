@@ -162,6 +162,13 @@ def test_unknown_formats(tmp_path, sheet):
             read(matrix, its_sheet)
 
 
+def test_layers_are_for_anndata(tmp_path, sheet):
+    """Text has no layers."""
+    save(frame(), tmp_path / "m.csv")
+    with pytest.raises(DataError, match="have layers"):
+        read(tmp_path / "m.csv", sheet, layer="counts")
+
+
 def test_sheet_is_needed(tmp_path):
     """A text matrix without a sheet is refused."""
     save(frame(), tmp_path / "m.csv")

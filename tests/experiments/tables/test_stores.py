@@ -96,8 +96,28 @@ def test_stores_that_lost_a_part_are_refused(tmp_path):
     path = save(tmp_path / "a.zarr", csr_matrix(VALUES), 2, chunks=[2, 40])
     (chunk,) = (path / "X" / "data").glob("0")
     chunk.unlink()
-    with pytest.raises(DataError, match=r"chunks of X are missing"):
+    with pytest.raises(DataError, match="chunks of X are missing"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_layers(tmp_path, kind):
+    """A layer is read by its name, the corrected one too; an unknown one is refused with others."""
+    path = tmp_path / f"a.{kind}"
+    data = anndata.AnnData(VALUES, pd.DataFrame({"lane": [*"abcabc"]}, index=IDS))
+    data.layers["counts"] = csr_matrix(VALUES * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.write_h5ad(path) if kind == "h5ad" else data.write_zarr(path)
+    table = read(path, layer="counts")
+    write(table, table.values + 1, tmp_path / f"o.{kind}")
+    out = tmp_path / f"o.{kind}"
+
+    assert np.array_equal(table.values, VALUES * 2)
+    assert np.array_equal(read(out).values, VALUES)
+    assert np.array_equal(read(out, layer="batchsense").values, VALUES * 2 + 1)
+    with pytest.raises(DataError, match="no layer 'count'; there are 'counts'"):
+        read(path, layer="count")
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from batchsense.errors import DataError, MissingExtraError
+from batchsense.errors import DataError, MissingExtraError, listed
 from batchsense.experiments.tables.matrix import (
     RawMatrix,
     check_ids,
@@ -36,21 +36,23 @@ _FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 
 
 def read(
-    path: str | Path, densify: bool = False
+    path: str | Path, densify: bool = False, layer: str | None = None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
-    """Read ``X`` and the annotation of the observations.
+    """Read ``X`` or a layer, and the annotation of the observations.
 
     Parameters
     ----------
     path : path
         The file or store.
     densify : bool
-        Whether a sparse ``X`` may be unfolded whatever its size.
+        Whether a sparse matrix may be unfolded whatever its size.
+    layer : str, optional
+        The layer to read; ``X`` by default.
 
     Returns
     -------
     matrix : RawMatrix
-        ``X``, observations in rows.
+        The matrix, observations in rows.
     sheet : dict
         The columns of ``obs``, the index first, as ``id``.
     categorical : frozenset of str
@@ -59,18 +61,23 @@ def read(
     Raises
     ------
     DataError
-        The file cannot be read, has no ``X``, is a result that was not finished, or ``X`` is
-        sparse and too large to unfold.
+        The file cannot be read, has no ``X`` or no such layer, is a result that was not finished,
+        or the matrix is sparse and too large to unfold.
     MissingExtraError
         anndata is not installed.
     """
     where = str(path)
     with _opened(path, "r") as root:
-        _refuse_unfinished(root, where)
+        _refuse_unfinished(root, where, "X" if layer is None else f"layers/{layer}")
     data = _read(path)
-    if data.X is None:
-        raise DataError("the file has no X", where=where)
-    values, dtype = dense(data.X, where, densify)
+    if layer is not None and layer not in data.layers:
+        there = f"there are {listed(map(repr, data.layers))}" if data.layers else "it has none"
+        raise DataError(f"the file has no layer {layer!r}; {there}", where=where)
+    found = data.X if layer is None else data.layers[layer]
+    if found is None:
+        has = f"; its layers, for --layer, are {listed(data.layers)}" if data.layers else ""
+        raise DataError(f"the file has no X{has}", where=where)
+    values, dtype = dense(found, where, densify)
     matrix = RawMatrix(values, tuple(data.obs_names), tuple(data.var_names), "id", dtype)
     check_ids(matrix.row_ids, "row", where)
     check_ids(matrix.column_ids, "column", where)
@@ -149,14 +156,14 @@ def _open(target: Path, mode: Literal["r", "r+"]) -> Any:
         raise DataError(f"not an AnnData file ({error})", where=where) from None
 
 
-def _refuse_unfinished(root: Any, where: str) -> None:
+def _refuse_unfinished(root: Any, where: str, inside: str) -> None:
     """Refuse a result that was not written to its end, and a store that lost some of its parts."""
     flag = f"uns/{LAYER}/{COMPLETE}"
     mark = root.attrs.get(LAYER)
     unfinished = isinstance(mark, dict) and not mark.get(COMPLETE)
     if unfinished or (flag in root and not bool(root[flag][()])):
         raise DataError("an unfinished result; run the command that writes it again", where=where)
-    data = root.get("X")
+    data = root.get(inside)
     if data is None or hasattr(data, "shape") or not Path(where).is_dir():
         return
     # The stored values of a sparse matrix are not zero, so that each chunk has a file.

@@ -20,6 +20,7 @@ def read(
     sheet: str | Path | None = None,
     id_column: str | None = None,
     densify: bool = False,
+    layer: str | None = None,
 ) -> Table:
     """Read a matrix of observations and the sheet of its specimens.
 
@@ -42,6 +43,8 @@ def read(
         one that matches.
     densify : bool
         Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
+    layer : str, optional
+        The layer of an AnnData file to read; its ``X`` by default.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def read(
     MissingExtraError
         Parquet, AnnData or Excel files without the ``experiments`` extra.
     """
-    raw, entries, categorical = _read_matrix(matrix, densify)
+    raw, entries, categorical = _read_matrix(matrix, densify, layer)
     notes: tuple[Note, ...] = ()
     if sheet is not None:
         entries, categorical, notes = _read_any_sheet(sheet)
@@ -79,6 +82,7 @@ def read(
             id_column=found.id_column,
             corner=raw.corner,
             dtype=raw.dtype,
+            layer=layer,
         ),
         categorical=categorical,
         notes=(*notes, *found.notes, *_remarks(raw)),
@@ -91,16 +95,18 @@ _Sheet = tuple[dict[str, Column], frozenset[str]]
 
 
 def _read_matrix(
-    path: str | Path, densify: bool
+    path: str | Path, densify: bool, layer: str | None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
     """Read by the suffix; an AnnData file brings a sheet of its own."""
     suffix = suffix_of(path)
+    if layer is not None and suffix not in annotated.SUFFIXES:
+        raise DataError("only .h5ad and .zarr files have layers", where=str(path))
     if suffix in DELIMITERS:
         return delimited.read_matrix(path), {}, frozenset()
     if suffix == ".parquet":
         return parquet.read_matrix(path), {}, frozenset()
     if suffix in annotated.SUFFIXES:
-        return annotated.read(path, densify)
+        return annotated.read(path, densify, layer)
     if suffix == ".mtx":
         return tenx.read(path, densify), {}, frozenset()
     raise _unknown(path, "file")

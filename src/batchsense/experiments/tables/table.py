@@ -36,6 +36,8 @@ class Source:
     dtype : str
         The type of the numbers in the file: ``"float32"``, ``"float64"``, or that of whole numbers
         (for text ``"int64"`` where every number is written in digits only).
+    layer : str or None
+        The layer of an AnnData file that was read; None for its ``X`` and for other files.
     """
 
     matrix: str
@@ -44,6 +46,7 @@ class Source:
     id_column: str = "id"
     corner: str | None = "id"
     dtype: str = "float64"
+    layer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -94,7 +94,8 @@ def write(
     else:
         with target.open("wb") as raw:
             mmwrite(raw, sparse, symmetry="general")
-    text = json.dumps(provenance, indent=2, ensure_ascii=False)
+    known = {key: value for key, value in provenance.items() if value not in ([], None)}
+    text = json.dumps(known, indent=2, ensure_ascii=False)
     (folder / PROVENANCE).write_text(text + "\n", encoding="utf-8")
 
 

@@ -61,6 +61,7 @@ def provenance(found: Corrected, envelope: Envelope[CorrectResult]) -> dict[str,
     return {
         "batchsense_version": envelope.batchsense_version,
         "method": found.method,
+        "layer": found.table.source.layer,
         "batch": found.batch_labels,
         "batch_levels": list(found.batch_levels),
         "keep": [one.name for one in found.kept],
