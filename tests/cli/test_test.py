@@ -241,6 +241,20 @@ def test_a_layer_that_was_moved_to_x_is_noticed(planted, tmp_path, capsys, metho
     assert "corrected for 'month'" in capsys.readouterr().err
 
 
+def test_a_corrected_layer_is_noticed(planted, tmp_path, capsys):
+    """--layer reads the corrected values, and the record says that they are."""
+    corrected_file(planted, tmp_path, "linear")
+    capsys.readouterr()
+    words = ["test", str(tmp_path / "c.h5ad"), "--contrast", "drug", "--layer", "batchsense"]
+
+    assert run([*words, "--json"]) == 0
+    parsed = document(capsys)
+    original = testing.test(planted.table, "drug", "month").effects[0]
+    assert parsed["result"]["values"] == "corrected"
+    smallest = parsed["result"]["effects"][0]["top"][0]["p_value"]
+    assert smallest == pytest.approx(original.p_value.min(), rel=1e-6)
+
+
 def test_an_unmarked_file_is_read_as_it_is(planted, tmp_path, capsys):
     """An .h5ad that records nothing is tested without any remark."""
     annotated(planted, tmp_path / "a.h5ad")

@@ -14,8 +14,10 @@ from batchsense.cli.console import progress_on_stderr, say, write_answer
 from batchsense.cli.table_input import (
     BatchOption,
     CategoricalOption,
+    DensifyOption,
     IdOption,
     KeepOption,
+    LayerOption,
     MatrixArgument,
     NumericOption,
     SheetArgument,
@@ -49,6 +51,8 @@ def test(
     id_column: IdOption = None,
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
+    densify: DensifyOption = False,
+    layer: LayerOption = None,
     ordinary: Annotated[
         bool, typer.Option("--ordinary", help="Ordinary t and F: do not share the variances.")
     ] = False,
@@ -106,7 +110,7 @@ def test(
         from batchsense.reports.text.test import contrast_text
 
         check_table_format(output)
-        table, inputs = read_table(matrix, sheet, id_column)
+        table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_labels, keep, corrected_by, recorded = _record(table, batch_labels, keep, corrected)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep or [])
         contrasts = contrast or (_BUILT_IN if matrix is None else [])
@@ -155,6 +159,8 @@ def test(
             id=id_column,
             categorical=categorical,
             numeric=numeric,
+            densify=densify,
+            layer=layer,
             ordinary=ordinary,
             trend=trend,
             robust=robust,
