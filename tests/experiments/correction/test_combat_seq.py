@@ -185,6 +185,18 @@ def test_notes():
     assert notes["common_dispersion"].where == ("July",)
 
 
+def test_counts_are_compared_by_their_logarithms():
+    """As log2 counts per million, less of the variance is that of the batches afterwards."""
+    table = simulated(features=300)
+    found = corrected(table, ("drug",))
+    shares = []
+    for values in found.compared():
+        means = np.repeat([values[i : i + 4].mean(axis=0) for i in (0, 4, 8)], 4, axis=0)
+        shares.append((means - values.mean(axis=0)).var() / (values - values.mean(axis=0)).var())
+
+    assert shares[1] < 0.4 * shares[0]
+
+
 def test_saved_and_loaded(tmp_path):
     """A stored correction gives the same counts and notes; another kind of file is refused."""
     table = simulated(empty=True)

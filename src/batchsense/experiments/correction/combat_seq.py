@@ -24,6 +24,7 @@ from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.gathering import Gathered
 from batchsense.experiments.correction.grounds import Grounds, Kept, grounds_of_parts
 from batchsense.experiments.correction.interface import (
+    COUNTS_METHOD,
     Corrected,
     matched_batches,
     matched_features,
@@ -38,9 +39,6 @@ from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
-
-#: What the method is called.
-METHOD = "combat-seq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +246,7 @@ class FittedCombatSeq:
             batch_levels=self.batch_levels,
             batch_terms=indicators[:, :-1] - indicators[:, -1:],
             rank_lost=len(self.batch_levels) - 1,
-            method=METHOD,
+            method=COUNTS_METHOD,
             kept=self.kept,
             unchanged=self.unchanged,
             notes=self.notes,
@@ -263,7 +261,10 @@ class FittedCombatSeq:
             The file cannot be written.
         """
         options, model = asdict(self.correction), self.model.arrays()
-        save(path, Stored(METHOD, options, self.gathered, self.batch_levels, self.notes, model))
+        save(
+            path,
+            Stored(COUNTS_METHOD, options, self.gathered, self.batch_levels, self.notes, model),
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> FittedCombatSeq:
@@ -274,7 +275,7 @@ class FittedCombatSeq:
         DataError
             The file holds no such correction.
         """
-        stored = load_method(path, METHOD)
+        stored = load_method(path, COUNTS_METHOD)
         correction = CombatSeqCorrection(**as_tuples(stored.options))
         return cls(
             correction=correction,

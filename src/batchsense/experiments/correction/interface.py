@@ -16,6 +16,8 @@ from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
 
 Floats = npt.NDArray[np.float64]
+#: The method whose values are counts.
+COUNTS_METHOD = "combat-seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,33 @@ class Corrected:
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
     learned: tuple[LearnedBatch, ...] = ()
+
+    def compared(self) -> tuple[Floats, Floats]:
+        r"""Give the values before and after on a scale on which their variation means something.
+
+        Counts of unlike specimens and features are compared by their logarithms,
+
+        .. math:: \log_2 \frac{10^6 (y + 0.5)}{N + 1},
+
+        N the sum of a specimen's counts before correction; other values as they are.
+
+        Returns
+        -------
+        before, after : array of shape (specimens, features)
+            The values; log2 per million where they are counts.
+
+        References
+        ----------
+        Law et al. (2014), "voom: precision weights unlock linear model analysis tools for RNA-seq
+        read counts".
+        """
+        if self.method != COUNTS_METHOD:
+            return self.table.values, self.values
+        library = self.table.values.sum(axis=1, keepdims=True) + 1
+        before, after = (
+            np.log2((counts + 0.5) / library * 1e6) for counts in (self.table.values, self.values)
+        )
+        return before, after
 
 
 class FittedCorrection(Protocol):

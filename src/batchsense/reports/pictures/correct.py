@@ -27,7 +27,7 @@ def before_and_after(corrected: Corrected) -> list[Picture]:
         Two pictures; none where the specimens do not fill a plane.
     """
     factor = batch_factor(corrected.table, corrected.batch_labels)
-    stages = (("before", corrected.table.values), ("after", corrected.values))
+    stages = zip(("before", "after"), corrected.compared(), strict=True)
     planes = [(when, principal_plane(values)) for when, values in stages]
     return [
         plane_picture(plane, factor, f"plane-{when}", f"{when} correction")
