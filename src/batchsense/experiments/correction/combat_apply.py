@@ -20,8 +20,6 @@ from batchsense.experiments.correction.linear_model import LinearModel
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[Any]
 
-#: Bytes of the tables that are used at a time, so that they stay in a processor's own cache.
-_TABLE_BYTES = 300_000
 #: Values that numpy handles at a time.
 _BLOCK = 1_000_000
 
@@ -182,13 +180,20 @@ def _run(
             out[part] = shift
         return
     if rows:
-        lines = len(scales) + len(offsets) + (2 * len(slopes) if kept.shape[1] else 0)
-        width = int(np.clip(_TABLE_BYTES // (8 * lines), 256, 4096))
-        pieces = 4 * available_threads(threads)
+        step = max(1, -(-specimens // (4 * available_threads(threads))))
+        if _same(values, out) and not kept.shape[1]:
+            short = (cells.order, codes, of_specimen, scales, offsets)
+            run_pieces(
+                lambda low, high: kernels.shift_rows_in_place(out, *short, low, high),
+                specimens,
+                step,
+                threads,
+            )
+            return
         run_pieces(
-            lambda low, high: kernels.shift_rows(values, *tables, out, low, high, width),
+            lambda low, high: kernels.shift_rows(values, cells.order, *tables, out, low, high),
             specimens,
-            max(1, -(-specimens // pieces)),
+            step,
             threads,
         )
         return
@@ -197,4 +202,13 @@ def _run(
         features,
         256,
         threads,
+    )
+
+
+def _same(first: Matrix, second: Matrix) -> bool:
+    """Tell whether two arrays are the same numbers in memory."""
+    return (
+        first.dtype == second.dtype
+        and first.strides == second.strides
+        and first.ctypes.data == second.ctypes.data
     )

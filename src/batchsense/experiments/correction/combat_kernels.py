@@ -48,40 +48,48 @@ def sum_rows(
     """Sum features ``low`` to ``high`` of specimens × features, in place.
 
     Adds to ``sums`` (cells, features), ``squares`` (batches, features) and ``products`` (batches,
-    covariates, features) what lies above ``shifts`` (batches, features).
+    covariates, features) what lies above ``shifts`` (batches, features). Eight rows are read side
+    by side: that many streams fill the memory bus, and they share a visit to the sums. Slices are
+    vectorised where indices are not.
     """
     for cell in range(len(starts) - 1):
         b = batch_of_cell[cell]
         shift = shifts[b, low:high]
         total, square = sums[cell, low:high], squares[b, low:high]
         position, end = starts[cell], starts[cell + 1]
-        # Slices are vectorised where indices are not; four rows share a visit to the sums.
-        while position + 3 < end:
-            first = values[order[position], low:high]
-            second = values[order[position + 1], low:high]
-            third = values[order[position + 2], low:high]
-            fourth = values[order[position + 3], low:high]
-            for j in range(len(first)):
-                above = shift[j]
-                d1, d2 = first[j] - above, second[j] - above
-                d3, d4 = third[j] - above, fourth[j] - above
-                total[j] += (d1 + d2) + (d3 + d4)
-                square[j] += (d1 * d1 + d2 * d2) + (d3 * d3 + d4 * d4)
-            position += 4
         while position < end:
-            first = values[order[position], low:high]
-            for j in range(len(first)):
-                d1 = first[j] - shift[j]
-                total[j] += d1
-                square[j] += d1 * d1
-            position += 1
-        for z in range(centred.shape[1]):
-            product = products[b, z, low:high]
-            for position in range(starts[cell], starts[cell + 1]):
-                weight = centred[order[position], z]
-                first = values[order[position], low:high]
-                for j in range(len(first)):
-                    product[j] += weight * (first[j] - shift[j])
+            stop = min(position + 8, end)
+            if stop - position == 8:
+                r1 = values[order[position], low:high]
+                r2 = values[order[position + 1], low:high]
+                r3 = values[order[position + 2], low:high]
+                r4 = values[order[position + 3], low:high]
+                r5 = values[order[position + 4], low:high]
+                r6 = values[order[position + 5], low:high]
+                r7 = values[order[position + 6], low:high]
+                r8 = values[order[position + 7], low:high]
+                for j in range(len(r1)):
+                    above = shift[j]
+                    d1, d2, d3, d4 = r1[j] - above, r2[j] - above, r3[j] - above, r4[j] - above
+                    d5, d6, d7, d8 = r5[j] - above, r6[j] - above, r7[j] - above, r8[j] - above
+                    total[j] += d1 + d2 + d3 + d4 + d5 + d6 + d7 + d8
+                    square[j] += d1 * d1 + d2 * d2 + d3 * d3 + d4 * d4
+                    square[j] += d5 * d5 + d6 * d6 + d7 * d7 + d8 * d8
+            else:
+                for p in range(position, stop):
+                    r1 = values[order[p], low:high]
+                    for j in range(len(r1)):
+                        d1 = r1[j] - shift[j]
+                        total[j] += d1
+                        square[j] += d1 * d1
+            for z in range(centred.shape[1]):
+                product = products[b, z, low:high]
+                for p in range(position, stop):
+                    weight = centred[order[p], z]
+                    r1 = values[order[p], low:high]
+                    for j in range(len(r1)):
+                        product[j] += weight * (r1[j] - shift[j])
+            position = stop
 
 
 @_compiled
@@ -122,6 +130,7 @@ def sum_columns(
 @_compiled
 def shift_rows(
     values: Array,
+    order: Array,
     codes: Array,
     cells: Array,
     scales: Array,
@@ -132,33 +141,82 @@ def shift_rows(
     out: Array,
     low: int,
     high: int,
-    width: int,
 ) -> None:
-    """Correct specimens ``low`` to ``high`` of specimens × features, ``width`` features at a time.
+    """Correct the specimens at places ``low`` to ``high`` of an order that keeps cells together.
 
-    ``out = scales[batch]·x + offsets[cell] + lost[batch]·Σ covariates·slopes``.
+    ``out = scales[batch]·x + offsets[cell] + lost[batch]·Σ covariates·slopes``, for specimens ×
+    features.
     """
-    features = values.shape[1]
     terms = covariates.shape[1]
-    whole = np.empty(width)  # sums of several terms stay in double precision until the end
-    for left in range(0, features, width):
-        right = min(left + width, features)
-        for i in range(low, high):
-            scale, offset = scales[codes[i], left:right], offsets[cells[i], left:right]
-            given, to = values[i, left:right], out[i, left:right]
-            if terms == 0:
-                for j in range(len(given)):
-                    to[j] = scale[j] * given[j] + offset[j]
-                continue
-            loss, line = lost[codes[i], left:right], whole[: right - left]
-            for j in range(len(given)):
+    line = np.empty(values.shape[1] if terms else 0)  # sums of terms stay in double precision
+    position = low
+    while position < high:
+        i = order[position]
+        scale, offset = scales[codes[i]], offsets[cells[i]]
+        if terms:
+            given, to, loss = values[i], out[i], lost[codes[i]]
+            for j in range(len(line)):
                 line[j] = scale[j] * given[j] + offset[j]
             for z in range(terms):
-                weight, slope = covariates[i, z], slopes[z, left:right]
+                weight, slope = covariates[i, z], slopes[z]
                 for j in range(len(line)):
                     line[j] += weight * loss[j] * slope[j]
             for j in range(len(line)):
                 to[j] = line[j]
+            position += 1
+        elif position + 3 < high and cells[order[position + 3]] == cells[i]:
+            given, to = values[i], out[i]
+            given2, to2 = values[order[position + 1]], out[order[position + 1]]
+            given3, to3 = values[order[position + 2]], out[order[position + 2]]
+            given4, to4 = values[order[position + 3]], out[order[position + 3]]
+            for j in range(len(given)):
+                times, plus = scale[j], offset[j]
+                to[j] = times * given[j] + plus
+                to2[j] = times * given2[j] + plus
+                to3[j] = times * given3[j] + plus
+                to4[j] = times * given4[j] + plus
+            position += 4
+        else:
+            given, to = values[i], out[i]
+            for j in range(len(given)):
+                to[j] = scale[j] * given[j] + offset[j]
+            position += 1
+
+
+@_compiled
+def shift_rows_in_place(
+    values: Array,
+    order: Array,
+    codes: Array,
+    cells: Array,
+    scales: Array,
+    offsets: Array,
+    low: int,
+    high: int,
+) -> None:
+    """Do the same without covariates, into the values themselves.
+
+    Where input and output are one array, the code above would run without vectors.
+    """
+    position = low
+    while position < high:
+        i = order[position]
+        scale, offset = scales[codes[i]], offsets[cells[i]]
+        one = values[i]
+        if position + 3 < high and cells[order[position + 3]] == cells[i]:
+            two, three = values[order[position + 1]], values[order[position + 2]]
+            four = values[order[position + 3]]
+            for j in range(len(one)):
+                times, plus = scale[j], offset[j]
+                one[j] = times * one[j] + plus
+                two[j] = times * two[j] + plus
+                three[j] = times * three[j] + plus
+                four[j] = times * four[j] + plus
+            position += 4
+        else:
+            for j in range(len(one)):
+                one[j] = scale[j] * one[j] + offset[j]
+            position += 1
 
 
 @_compiled

@@ -20,8 +20,9 @@ Matrix = npt.NDArray[Any]
 
 #: Below so many values numpy is as fast as loading the compiled code would be.
 COMPILED_FROM = 2_000_000
-#: Features of a tile in the first pass: its sums stay in the fastest cache.
-_TILE = 512
+#: Features of a tile in the first pass: long enough to stream, short enough for its sums to stay
+#: in a processor's own cache.
+_TILE = (512, 10_000)
 #: Values that numpy handles at a time, so that copies stay small.
 _BLOCK = 2_000_000
 
@@ -151,7 +152,8 @@ def complete_sums(
             high,
         )
 
-    run_pieces(work, features, _TILE, threads)
+    share = -(-features // available_threads(threads))
+    run_pieces(work, features, min(max(share, _TILE[0]), _TILE[1]), threads)
     return found
 
 
