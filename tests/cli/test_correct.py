@@ -13,7 +13,7 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.datasets import digit_forms, load_digits
-from batchsense.experiments import plant, scene_table
+from batchsense.experiments import CombatCorrection, plant, scene_table
 from batchsense.reports.schemas import json_schema
 
 
@@ -180,6 +180,9 @@ def test_annotated_data(planted, tmp_path, capsys):
         ("o.doc", [], 3, "unknown kind of file"),
         ("-", ["--json"], 2, "choose one"),
         ("o.csv", ["--method", "magic"], 2, "magic"),
+        ("o.csv", ["--mean-only"], 2, "--mean-only belongs to --method combat"),
+        ("o.csv", ["--method", "combat-seq", "--reference", "m0"], 2, "--reference belongs"),
+        ("o.csv", ["--method", "combat", "--reference", "mm"], 3, "no batch 'mm'"),
     ],
 )
 def test_wrong_outputs(files, tmp_path, capsys, output, more, code, says):
@@ -268,3 +271,54 @@ def test_densify(planted, tmp_path, capsys, monkeypatch, command):
     assert "GB" in (said := capsys.readouterr().err)
     assert "--densify" in said
     assert run([*words, "--densify"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [
+        ([], {}),
+        (["--mean-only"], {"mean_only": True}),
+        (["--non-parametric", "--reference", "m1"], {"parametric": False, "reference_batch": "m1"}),
+    ],
+)
+def test_combat(files, planted, tmp_path, capsys, more, options):
+    """--method combat and its options give what CombatCorrection gives, and say what they saw."""
+    output = tmp_path / "o.tsv.gz"
+    words = ["correct", *files, "--batch", "month", "--keep", "drug", "--method", "combat", *more]
+
+    assert run([*words, "-o", str(output), "--report", str(tmp_path / "r.html"), "--json"]) == 0
+    written = pd.read_csv(output, sep="\t", index_col=0, float_precision="round_trip")
+    table = planted.table
+    expected = CombatCorrection(keep=("drug",), **options).fit(table, "month").transform(table)
+    assert np.abs(written.to_numpy().T - expected.values).max() < 1e-12
+    result = document(capsys)["result"]
+    assert result["method"] == "combat"
+    assert [one["level"] for one in result["learned"]] == ["m0", "m1", "m2"]
+    assert sum(one["specimens"] for one in result["learned"]) == 18
+    page = (tmp_path / "r.html").read_text()
+    assert "What was learned of each batch" in page
+    assert all(word in page for word in ["--method combat", *more])
+
+
+@pytest.mark.parametrize("method", ["linear", "combat"])
+def test_insisting(planted, tmp_path, capsys, method):
+    """Despite confounding it corrects if told to, and does not call lost what is lost kept."""
+    table = planted.table
+    pd.DataFrame(table.values, index=table.specimens, columns=table.features).to_csv(
+        tmp_path / "m.csv"
+    )
+    batch = ["late" if drug == "yes" else "early" for drug in table.sheet["drug"]]
+    sheet = pd.DataFrame({"id": table.specimens, "run": batch, "drug": table.sheet["drug"]})
+    sheet.to_csv(tmp_path / "s.csv", index=False)
+    words = ["correct", str(tmp_path / "m.csv"), str(tmp_path / "s.csv"), "--batch", "run"]
+    words += ["--keep", "drug", "-o", str(tmp_path / "o.csv"), "--method", method]
+
+    assert run(words) == 1
+    capsys.readouterr()
+    words += ["--despite-confounding", "--report", str(tmp_path / "r.html")]
+    assert run(words) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "Kept: nothing. Lost, at least in part: drug." in page
+    assert "1 of 1 independent differences of drug" in page
+    assert "--despite-confounding" in (tmp_path / "r.html").read_text()
+    assert "Lost, at least in part: drug" in (tmp_path / "r.html").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,15 @@ import typer
 
 from batchsense.cli.answer import check_output, give, refusals
 from batchsense.cli.console import progress_on_stderr, say, write_answer
+from batchsense.cli.correction_choice import (
+    Choice,
+    DespiteOption,
+    MeanOnlyOption,
+    Method,
+    MethodOption,
+    NonParametricOption,
+    ReferenceOption,
+)
 from batchsense.cli.table_input import (
     BatchOption,
     CategoricalOption,
@@ -31,12 +39,6 @@ if TYPE_CHECKING:
     from batchsense.experiments import Corrected
 
 
-class Method(StrEnum):
-    """The corrections."""
-
-    linear = "linear"
-
-
 def correct(
     matrix: MatrixArgument = None,
     sheet: SheetArgument = None,
@@ -52,15 +54,17 @@ def correct(
     ] = ...,  # type: ignore[assignment]  # typer's sign of a required option
     batch_labels: BatchOption = None,
     keep: KeepOption = None,
-    method: Annotated[Method, typer.Option(help="How to correct.")] = Method.linear,
+    method: MethodOption = Method.linear,
+    reference: ReferenceOption = None,
+    mean_only: MeanOnlyOption = False,
+    non_parametric: NonParametricOption = False,
+    despite_confounding: DespiteOption = False,
     id_column: IdOption = None,
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
     densify: DensifyOption = False,
     layer: LayerOption = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Recorded; the linear method draws nothing.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Recorded; no method draws anything.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     report: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Also write a self-contained page.")
@@ -69,7 +73,9 @@ def correct(
 ) -> None:
     """Remove what the batches add, keep the wanted columns, and write the matrix to FILE.
 
-    Refuses (exit code 1, nothing written) if a kept column cannot be told from the batches. Ids,
+    Three methods: linear shifts every batch, combat (Johnson 2007) also rescales it and learns from
+    all features together, combat-seq remodels counts. Refuses (exit code 1, nothing written) if a
+    kept column cannot be told from the batches, unless told to go on --despite-confounding. Ids,
     order, orientation and precision stay those of MATRIX; an .h5ad or .zarr gets a layer
     "batchsense" beside its X. Without MATRIX and SHEET it corrects the built-in digits.
 
@@ -77,13 +83,15 @@ def correct(
     Examples:
       batchsense correct -o corrected.csv
       batchsense correct matrix.tsv.gz sheet.csv --batch month --keep drug -o corrected.tsv.gz
+      batchsense correct m.csv s.csv --batch month --keep drug --method combat -o c.csv
       batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
     """
+    choice = Choice(method, reference, mean_only, non_parametric, despite_confounding)
+    choice.check()
     _check_paths(matrix, sheet, output, as_json)
     check_output(output, force)
     check_output(report, force)
     with refusals("correct", as_json, seed, [path for path in (matrix, sheet) if path]):
-        from batchsense.experiments import LinearCorrection
         from batchsense.experiments.builtin import DIGITS
         from batchsense.experiments.tables.writing import check_format
         from batchsense.reports.envelope import Envelope
@@ -95,9 +103,7 @@ def correct(
             check_format(matrix or DIGITS, output)
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
-        correction = LinearCorrection(
-            keep=tuple(kept), categorical=tuple(categorical or ()), numeric=tuple(numeric or ())
-        )
+        correction = choice.correction(kept, categorical or (), numeric or ())
         with progress_on_stderr() as progress:
             corrected = correction.fit(table, batch_column, progress).transform(table)
         envelope = Envelope[CorrectResult](
@@ -115,7 +121,7 @@ def correct(
         _print_matrix(corrected, matrix)
         say(text())
     else:
-        _write(corrected, output, envelope)
+        _write(corrected, output, envelope, choice)
     if report is not None:
         from batchsense.reports.html import correct_report, write_report
 
@@ -130,8 +136,8 @@ def correct(
             numeric=numeric,
             densify=densify,
             layer=layer,
-            method=method.value,
             output=output,
+            **choice.words(),
         )
         write_report(report, correct_report(envelope, corrected, words), force)
         say(f"report: {report}")
@@ -170,9 +176,11 @@ def _print_matrix(corrected: Corrected, matrix: str | None) -> None:
     write_answer(stream.getvalue())
 
 
-def _write(corrected: Corrected, output: str, envelope: Any) -> None:
+def _write(corrected: Corrected, output: str, envelope: Any, choice: Choice) -> None:
     """Write the corrected matrix; an AnnData file also says what was done."""
     from batchsense.experiments import write
     from batchsense.reports.results.correct import provenance
 
-    write(corrected.table, corrected.values, output, provenance(corrected, envelope))
+    done = provenance(corrected, envelope)
+    done["options"] = [f"{name}={value}" for name, value in choice.words().items() if value]
+    write(corrected.table, corrected.values, output, done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,22 @@ from batchsense.reports.results.shares import Entangled, entangled_fields, publi
 
 if TYPE_CHECKING:
     from batchsense.experiments.correction import Corrected
+
+
+class LearnedBatch(Model):
+    """What the features of one batch have in common."""
+
+    level: str = Field(description="The batch.")
+    specimens: int = Field(description="How many were fitted.")
+    shift: float = Field(
+        description="Mean over the features of what the batch adds, in standard deviations."
+    )
+    shift_spread: float = Field(description="Its standard deviation over the features.")
+    scale: float = Field(
+        description="Mean over the features of the factor by which the batch stretches; 1 if "
+        "scales were left alone."
+    )
+    scale_spread: float = Field(description="Its standard deviation over the features.")
 
 
 class CorrectResult(Model):
@@ -27,6 +44,10 @@ class CorrectResult(Model):
     )
     rank_lost: int = Field(
         description="Degrees of freedom used; a later test must count them (batch in its model)."
+    )
+    learned: list[LearnedBatch] = Field(
+        description="What was learned of each batch over all features; empty for methods that "
+        "treat every feature alone."
     )
     unchanged_features: list[str] = Field(description="Features that were left as they are.")
     specimens: int
@@ -47,6 +68,7 @@ class CorrectResult(Model):
             kept=[Entangled(**entry) for entry in fields],
             removed_share=1 - after / before if before else 0.0,
             rank_lost=found.rank_lost,
+            learned=[LearnedBatch(**asdict(one)) for one in found.learned],
             unchanged_features=list(found.unchanged),
             specimens=found.values.shape[0],
             features=found.values.shape[1],

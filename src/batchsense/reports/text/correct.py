@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from batchsense.errors import listed
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.results.correct import CorrectResult
+from batchsense.reports.results.correct import CorrectResult, LearnedBatch
 from batchsense.reports.text.entangled import confounding_table, note_lines
+from batchsense.reports.text.layout import columns
 from batchsense.reports.wording import number, percent
 
 
@@ -33,11 +36,37 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         f"Removed by the {result.method} method: {result.batch} "
         f"({len(result.batch_levels)} batches), {percent(result.removed_share)} of the total sum "
         "of squares.",
-        f"Kept: {listed([one.name for one in result.kept]) if result.kept else 'nothing'}.",
+        kept_line(result),
         f"Written: {result.output}",
     ]
     if result.kept:
         lines += ["", f"What was kept, and how it goes with {result.batch}"]
         lines.append(confounding_table(result.kept, result.batch, result.specimens))
+    if result.learned:
+        lines += ["", f"What {result.batch} does, over all features (in standard deviations)"]
+        lines.append(learned_table(result.learned))
     lines.extend(note_lines([*envelope.notes, *result.notes]))
     return "\n".join(lines)
+
+
+def kept_line(result: CorrectResult) -> str:
+    """Say what was kept, and what was lost because the user insisted."""
+    kept = [one.name for one in result.kept if one.estimable]
+    lost = [one.name for one in result.kept if not one.estimable]
+    line = f"Kept: {listed(kept) if kept else 'nothing'}."
+    return f"{line} Lost, at least in part: {listed(lost)}." if lost else line
+
+
+def learned_table(learned: Sequence[LearnedBatch]) -> str:
+    """Lay out shift and scale of each batch, with their spread over the features."""
+    header = ["batch", "specimens", "shift", "stretched by"]
+    rows = [
+        [
+            one.level,
+            number(one.specimens),
+            f"{round(one.shift, 2) + 0.0:+.2f} ± {one.shift_spread:.2f}",
+            f"{one.scale:.2f} ± {one.scale_spread:.2f}",
+        ]
+        for one in learned
+    ]
+    return columns(header, rows)
