@@ -322,3 +322,58 @@ def test_insisting(planted, tmp_path, capsys, method):
     assert "1 of 1 independent differences of drug" in page
     assert "--despite-confounding" in (tmp_path / "r.html").read_text()
     assert "Lost, at least in part: drug" in (tmp_path / "r.html").read_text()
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """Write counts with few means, as text and as a layer of an .h5ad whose X is on a log scale."""
+    anndata = pytest.importorskip("anndata")
+    rng = np.random.default_rng(4)
+    month = np.repeat(["May", "July"], 6)
+    shift = np.where(month == "July", 2.0, 1.0)[:, None] ** np.where(np.arange(80) % 2, 1, -1)
+    counts = rng.negative_binomial(6, 6 / (6 + 50 * shift))
+    frame = pd.DataFrame(counts, [f"s{i}" for i in range(12)], [f"g{j}" for j in range(80)])
+    frame.to_csv(tmp_path / "m.csv")
+    sheet = pd.DataFrame({"id": frame.index, "month": month, "drug": [*"nnynyy"] * 2})
+    sheet.to_csv(tmp_path / "s.csv", index=False)
+    data = anndata.AnnData(np.log2(counts + 1.0), sheet.set_index("id"))
+    data.var_names = frame.columns
+    data.layers["counts"] = counts
+    data.write_h5ad(tmp_path / "m.h5ad")
+    return frame
+
+
+def test_counts(counted, tmp_path, capsys):
+    """ComBat-seq writes whole numbers, without the remark on counts; JSON and report say so."""
+    words = ["correct", str(tmp_path / "m.csv"), str(tmp_path / "s.csv"), "--batch", "month"]
+    words += ["--keep", "drug", "--method", "combat-seq", "-o", str(tmp_path / "o.csv")]
+    assert run([*words, "--report", str(tmp_path / "r.html"), "--json"]) == 0
+    found = document(capsys)
+    written = pd.read_csv(tmp_path / "o.csv", index_col=0)
+
+    assert set(written.dtypes.astype(str)) == {"int64"}
+    assert ((written == 0) == (counted == 0)).all(axis=None)
+    assert found["notes"] == []
+    assert found["result"]["method"] == "combat-seq"
+    assert 0.3 < found["result"]["removed_share"] < 1
+    assert "log counts per million" in (tmp_path / "r.html").read_text()
+    assert "--method combat-seq" in (tmp_path / "r.html").read_text()
+
+    assert run([*words, "--force"]) == 0
+    assert "of the total sum of squares of log counts per million" in capsys.readouterr().out
+
+
+def test_counts_in_a_layer(counted, tmp_path, capsys):
+    """--layer reads the counts; the corrected ones have their type, and X stays."""
+    import anndata
+
+    words = ["correct", str(tmp_path / "m.h5ad"), "--batch", "month", "--method", "combat-seq"]
+    assert run([*words, "--layer", "counts", "-o", str(tmp_path / "o.h5ad")]) == 0
+    out = anndata.read_h5ad(tmp_path / "o.h5ad")
+
+    assert np.array_equal(out.X, np.log2(counted + 1.0))
+    assert out.layers["batchsense"].dtype == np.int64
+    assert out.uns["batchsense"]["layer"] == "counts"
+    assert run([*words, "-o", str(tmp_path / "never.h5ad")]) == 3
+    assert "s0 / g0 is" in capsys.readouterr().err
+    assert not (tmp_path / "never.h5ad").exists()

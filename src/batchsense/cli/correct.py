@@ -85,6 +85,7 @@ def correct(
       batchsense correct matrix.tsv.gz sheet.csv --batch month --keep drug -o corrected.tsv.gz
       batchsense correct m.csv s.csv --batch month --keep drug --method combat -o c.csv
       batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
+      batchsense correct cells.h5ad --layer counts --batch lane --method combat-seq -o c.h5ad
     """
     choice = Choice(method, reference, mean_only, non_parametric, despite_confounding)
     choice.check()
@@ -92,6 +93,7 @@ def correct(
     check_output(output, force)
     check_output(report, force)
     with refusals("correct", as_json, seed, [path for path in (matrix, sheet) if path]):
+        from batchsense.experiments import FittedCombatSeq
         from batchsense.experiments.builtin import DIGITS
         from batchsense.experiments.tables.writing import check_format
         from batchsense.reports.envelope import Envelope
@@ -105,13 +107,18 @@ def correct(
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
         correction = choice.correction(kept, categorical or (), numeric or ())
         with progress_on_stderr() as progress:
-            corrected = correction.fit(table, batch_column, progress).transform(table)
+            fitted = correction.fit(table, batch_column, progress)
+            corrected = (
+                fitted.transform(table, progress)
+                if isinstance(fitted, FittedCombatSeq)
+                else fitted.transform(table)
+            )
         envelope = Envelope[CorrectResult](
             command="correct",
             inputs=inputs,
             seed=seed,
             result=CorrectResult.of(corrected, output),
-            notes=published(table.notes),
+            notes=published(choice.notes(table.notes)),
         )
 
     def text() -> str:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from batchsense.experiments import CombatCorrection, CombatSeqCorrection, LinearCorrection
+    from batchsense.experiments import (
+        CombatCorrection,
+        CombatSeqCorrection,
+        LinearCorrection,
+        Note,
+    )
 
 
 class Method(StrEnum):
@@ -115,6 +120,14 @@ class Choice:
             numeric=columns[2],
             despite_confounding=despite,
         )
+
+    def notes(self, notes: Sequence[Note]) -> list[Note]:
+        """Give what reading the table brought to light, as far as it concerns the method.
+
+        That values look like counts is no remark on a method for counts.
+        """
+        irrelevant = {"looks_like_counts"} if self.method is Method.combat_seq else set()
+        return [note for note in notes if note.code not in irrelevant]
 
     def words(self) -> dict[str, str | bool | None]:
         """Give the options that repeat the answer, by their long names."""

@@ -40,7 +40,8 @@ class CorrectResult(Model):
     batch_levels: list[str]
     kept: list[Entangled]
     removed_share: float = Field(
-        description="Part of the total sum of squares that was removed; a fact about this table."
+        description="Part of the total sum of squares that was removed (for combat-seq, of log2 "
+        "counts per million); a fact about this table."
     )
     rank_lost: int = Field(
         description="Degrees of freedom used; a later test must count them (batch in its model)."
@@ -59,7 +60,7 @@ class CorrectResult(Model):
     def of(cls, found: Corrected, output: str) -> CorrectResult:
         """Publish a correction."""
         fields: list[dict[str, Any]] = [entangled_fields(one) for one in found.kept]
-        before, after = _variation(found.table.values), _variation(found.values)
+        before, after = map(_variation, found.compared())
         return cls(
             method=found.method,
             output=output,

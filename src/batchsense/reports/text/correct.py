@@ -30,12 +30,13 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
     result = envelope.result
     if result is None:
         raise ValueError("there is no result to write about")
+    of_what = " of log counts per million" if result.method == "combat-seq" else ""
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
         f"the matrix is {result.orientation}.",
         f"Removed by the {result.method} method: {result.batch} "
         f"({len(result.batch_levels)} batches), {percent(result.removed_share)} of the total sum "
-        "of squares.",
+        f"of squares{of_what}.",
         kept_line(result),
         f"Written: {result.output}",
     ]
