@@ -318,3 +318,66 @@ def test_command_modules_load_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "[]"
+
+
+def test_scores_component_and_contrasts_are_published(files, capsys):
+    """The document tells what specimens cluster by, how far batches lie apart, and what is told."""
+    assert run(["diagnose", *files, "--batch", "month", "--keep", "drug", "--json"]) == 0
+
+    result = document(capsys)["result"]
+    component, scores = result["batch"]["component"], result["scores"]
+    assert component["low"] < component["estimate"] < component["high"]
+    assert component["relative_sd"] > 0
+    assert scores["clusters_by"] in {"batch", "kept", "both", "neither"}
+    assert [one["name"] for one in scores["clusterings"]] == ["month", "drug"]
+    assert {one["component"] for one in scores["components"]} == set(
+        range(1, len(scores["explained"]) + 1)
+    )
+    (contrast,) = result["kept"][0]["contrasts"]
+    assert contrast["contrast"] == "yes - no"
+    assert contrast["r2_with_batch"] == pytest.approx(result["kept"][0]["r2_with_batch"])
+    parts = [result["batch"]["share"]["raw"], result["kept"][0]["share"]["raw"], result["shared"]]
+    assert sum(parts) + result["residual_share"] == pytest.approx(1.0)
+    assert result["residual"]["low"] <= result["residual"]["estimate"]
+
+
+def test_text_says_what_specimens_cluster_by(files, capsys):
+    """The page answers: clusters, components, what no term explains, how far batches lie apart."""
+    run(["diagnose", *files, "--batch", "month", "--keep", "drug"])
+    page = capsys.readouterr().out
+
+    assert "Specimens cluster" in page
+    assert "Principal components on each factor" in page
+    assert "Variance component of month" in page
+    assert "No term explains" in page
+
+
+def test_features_go_to_a_table(files, tmp_path, capsys):
+    """-o writes a row per feature as .tsv or .csv; nothing else and nobody's file is replaced."""
+    words = ["diagnose", *files, "--batch", "month", "--keep", "drug"]
+    for name, delimiter in (("f.tsv", "\t"), ("f.csv", ",")):
+        assert run([*words, "-o", str(tmp_path / name)]) == 0
+        rows = list(csv.DictReader((tmp_path / name).read_text().splitlines(), delimiter=delimiter))
+        assert [row["feature"] for row in rows] == [f"feature {j}" for j in range(1, 6)]
+        assert 0 <= float(rows[0]["month share"]) <= float(rows[0]["month high"]) <= 1
+    capsys.readouterr()
+    before = Path(files[0]).read_bytes()
+
+    assert run([*words, "-o", str(tmp_path / "f.tsv")]) == 2
+    assert run([*words, "-o", str(tmp_path / "f.xlsx")]) == 2
+    assert run([*words, "-o", files[0], "--force"]) == 2
+    assert Path(files[0]).read_bytes() == before
+    assert "exists" in capsys.readouterr().err
+
+
+def test_partly_linked_levels_are_named(tmp_path, capsys):
+    """Levels of which some can be compared: both kinds are listed in words."""
+    month = np.repeat(["1", "2", "3"], 4)
+    drug = np.array(["a", "b", "a", "b"] * 2 + ["c"] * 4)
+    values = np.random.default_rng(0).normal(size=(12, 5))
+    files = save(Table.from_arrays(values, {"month": month, "drug": drug}), tmp_path)
+
+    assert run(["diagnose", *files, "--batch", "month", "--keep", "drug"]) == 1
+    page = " ".join(capsys.readouterr().out.split())
+    assert "Differences of drug: estimable are b - a; not estimable: c - a, c - b." in page
+    assert "so c - a cannot be told from batch 3" in page

@@ -121,7 +121,7 @@ def test_a_diagnosis_is_reported_as_it_was_found(digits: tuple[str, Any]) -> Non
     for level, row in result.kept[0].counts.items():
         assert f"{level} {' '.join(map(str, row))} {sum(row)}" in text
     assert sum(map(sum, result.kept[0].counts.values())) == 1797
-    assert len(images(page)) == 4
+    assert len(images(page)) == 5
 
 
 def test_every_drawing_tells_its_finding(digits: tuple[str, Any]) -> None:

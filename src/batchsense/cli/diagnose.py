@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from batchsense.cli.answer import EXIT_NO, check_output, give, refusals
+from batchsense.cli.answer import (
+    EXIT_NO,
+    check_output,
+    give,
+    refusals,
+    write_text_atomically,
+)
 from batchsense.cli.console import progress_on_stderr, say
 from batchsense.cli.table_input import (
     BatchOption,
@@ -41,12 +48,21 @@ def diagnose(
     permutations: Annotated[
         int, typer.Option(min=20, help="How often labels are permuted to see what chance explains.")
     ] = 200,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FEATURES.tsv",
+            help="Also write the shares of every feature, as .tsv or .csv.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the permutations.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     report: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Also write a self-contained page.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Show how much of the variance belongs to the batches, and what is entangled with them.
 
@@ -58,9 +74,12 @@ def diagnose(
     Examples:
       batchsense diagnose
       batchsense diagnose matrix.csv sheet.csv --batch month --keep drug --keep age
+      batchsense diagnose matrix.csv sheet.csv --batch month --keep drug -o features.tsv
       batchsense diagnose cells.h5ad --batch lane --keep treatment --json
     """
     check_output(report, force)
+    check_output(features, force)
+    _check_features(features, [path for path in (matrix, sheet) if path])
     with refusals("diagnose", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import diagnose as diagnose_table
         from batchsense.reports.envelope import Envelope
@@ -82,6 +101,14 @@ def diagnose(
                 seed=seed,
                 progress=progress,
             )
+        if features is not None:
+            from batchsense.experiments.diagnosis import shares_by_feature
+            from batchsense.reports.text.feature_table import feature_table
+
+            shares = shares_by_feature(table, found.design)
+            delimiter = "," if features.lower().endswith(".csv") else "\t"
+            write_text_atomically(features, feature_table(shares, delimiter))
+            say(f"features: {features}")
         envelope = Envelope[DiagnoseResult](
             command="diagnose",
             inputs=inputs,
@@ -112,3 +139,13 @@ def diagnose(
     give(envelope, as_json, lambda: diagnose_text(envelope, described(matrix, sheet)))
     if found.verdict == "not_estimable":
         raise typer.Exit(EXIT_NO)
+
+
+def _check_features(path: str | None, inputs: list[str]) -> None:
+    """Refuse a table of features that has no known kind, or would spoil an input."""
+    if path is None:
+        return
+    if not path.lower().endswith((".tsv", ".csv")):
+        raise typer.BadParameter(f"{path}: name a .tsv or .csv file")
+    if Path(path).resolve() in [Path(one).resolve() for one in inputs]:
+        raise typer.BadParameter(f"{path} is an input; give the output another name")

@@ -16,6 +16,9 @@ from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]
 
+#: A larger interaction (batches times terms) is not looked at.
+MOST_PRODUCTS = 400
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Design:
@@ -63,6 +66,32 @@ class Design:
         """Give the batches coded to sum to zero, shape (specimens, batches - 1)."""
         indicators = self.batches.indicators()
         return np.asarray(indicators[:, :-1] - indicators[:, -1:])
+
+    def interaction(self) -> tuple[str, Floats] | None:
+        """Give the columns by which the batches may act differently on what is kept, and a name.
+
+        Returns
+        -------
+        name : str
+            ``month × drug``; ``month × (drug, age)`` for several factors.
+        columns : array of shape (specimens, products)
+            Every batch times every term of a kept factor. With the constant, the batches and the
+            kept factors they span the cells of batch and factor, and a slope for each batch.
+        None if nothing is kept, or there are more than 400 products.
+        """
+        if not self.kept:
+            return None
+        batches = self.batches.indicators()
+        terms = np.hstack([kept.design()[0] for kept in self.kept])
+        terms = terms - terms.mean(axis=0)
+        if batches.shape[1] * terms.shape[1] > MOST_PRODUCTS:
+            return None
+        products = (batches[:, :, None] * terms[:, None, :]).reshape(self.specimens, -1)
+        sizes = np.linalg.norm(products, axis=0)
+        products = products[:, sizes > 0] / sizes[sizes > 0]  # units must not decide about ranks
+        names = ", ".join(kept.name for kept in self.kept)
+        name = f"{self.batches.name} × {names if len(self.kept) == 1 else f'({names})'}"
+        return name, products
 
 
 def read_design(

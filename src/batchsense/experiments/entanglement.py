@@ -58,9 +58,10 @@ class Entanglement:
         ]
         first, second = self.linked[0], self.linked[1]
         text = (
-            f"Levels of {self.name!r} by batch: {listed(groups)}. No specimen links these groups. "
-            f"To link them, run for example {self.name} {first.conditions[0]} also in batch "
-            f"{second.batch_labels[0]}."
+            f"Levels of {self.name!r} by batch: {listed(groups)}. No specimen links these groups, "
+            f"so {second.conditions[0]} - {first.conditions[0]} cannot be told from batch "
+            f"{listed(second.batch_labels, _SHOWN_LEVELS)}. To link them, run for example "
+            f"{self.name} {first.conditions[0]} also in batch {second.batch_labels[0]}."
         )
         if all(len(group.batch_labels) > 1 for group in self.linked):
             text += (

@@ -195,6 +195,7 @@ def diagnose_report(
     from batchsense.reports.pictures.diagnose import (
         design_pictures,
         plane_pictures,
+        scores_picture,
         share_picture,
     )
 
@@ -206,6 +207,9 @@ def diagnose_report(
         command_line,
         shares=share_picture(envelope.result),
         designs=design_pictures(envelope.result),
+        components=None
+        if envelope.result.scores is None
+        else scores_picture(envelope.result.scores),
         planes=[] if found is None or table is None else plane_pictures(found, table),
     )
 

@@ -1,17 +1,35 @@
 """Diagnosis of batch effects: shares of variance, confounding, one verdict."""
 
+from batchsense.experiments.diagnosis.by_feature import (
+    FeatureShares,
+    TermByFeature,
+    shares_by_feature,
+)
+from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
+from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
 from batchsense.experiments.diagnosis.diagnosis import Diagnosis, KeptDiagnosis, diagnose
 from batchsense.experiments.diagnosis.permutation import Null
+from batchsense.experiments.diagnosis.scores import ComponentScore, Scores, score
 from batchsense.experiments.diagnosis.shares import Share, share_of_variance
 from batchsense.experiments.diagnosis.verdict import Verdict, judge
 
 __all__ = [
+    "BatchComponent",
+    "Clustering",
+    "ComponentScore",
     "Diagnosis",
+    "FeatureShares",
     "KeptDiagnosis",
     "Null",
+    "Scores",
     "Share",
+    "TermByFeature",
     "Verdict",
+    "batch_component",
+    "clusterings",
     "diagnose",
     "judge",
+    "score",
     "share_of_variance",
+    "shares_by_feature",
 ]

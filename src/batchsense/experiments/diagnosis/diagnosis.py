@@ -9,8 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.contrasts import LevelContrast, level_contrasts
 from batchsense.experiments.design import Design, read_design
-from batchsense.experiments.diagnosis.shares import Share, share_of_variance
+from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
+from batchsense.experiments.diagnosis.remarks import linked_through, remarks
+from batchsense.experiments.diagnosis.scores import Scores, score
+from batchsense.experiments.diagnosis.shares import (
+    Share,
+    explained_share,
+    share_alone,
+    share_of_variance,
+)
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.diagnosis.verdict import Verdict, judge
 from batchsense.experiments.entanglement import Entanglement, entanglements
@@ -18,6 +27,7 @@ from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
+from batchsense.variation.interval import Interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,10 +47,16 @@ class KeptDiagnosis:
         How it goes with the batches.
     share : Share or None
         What it adds to the batches and the other kept factors; None where nothing is left of it.
+    alone : float
+        Share of the sum of squares that it explains without any other term.
+    contrasts : tuple of LevelContrast
+        The differences between its levels: which are estimable, and through whom.
     """
 
     entanglement: Entanglement
     share: Share | None
+    alone: float
+    contrasts: tuple[LevelContrast, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +77,25 @@ class Diagnosis:
         What batches and kept factors explain together; more than the sum of the single shares
         where they are entangled.
     interaction_share : Share or None
-        What differs between batches in how they act on the levels of the kept factor; only for a
-        single categorical one.
+        What differs between batches in how they act on what is kept: on the levels of a factor, or
+        as slopes. None where no degree of freedom is left for it, or it has more than 400 columns.
     kept : tuple of KeptDiagnosis
         The kept factors.
+    batch_alone : float
+        Share of the sum of squares that the batches explain without any other term.
+    shared : float or None
+        What batches and kept factors explain together beyond what each adds to the others, as a
+        share of the sum of squares; variation that cannot be given to one of them. May be negative.
     residual_share : float or None
         Share of the sum of squares left by batches and kept factors (no interaction); None where
         no degree of freedom is left for it.
+    residual : Interval or None
+        Share of the variance that no term explains, the interaction among them, chance added back.
+    component : BatchComponent or None
+        How far the batches lie apart in the unit of the data; None where nothing is left of them.
+    scores : Scores or None
+        What principal components and distances between specimens go with; None where fewer than
+        two directions vary.
     specimens, features : int
         Size of the analysed table.
     notes : tuple of Note
@@ -81,7 +109,12 @@ class Diagnosis:
     joint_share: Share | None
     interaction_share: Share | None
     kept: tuple[KeptDiagnosis, ...]
+    batch_alone: float
+    shared: float | None
     residual_share: float | None
+    residual: Interval | None
+    component: BatchComponent | None
+    scores: Scores | None
     specimens: int
     features: int
     notes: tuple[Note, ...]
@@ -166,7 +199,15 @@ def _judged(
     design, observations = terms.design, terms.observations
     joint = terms.share("all terms", np.hstack([terms.wanted, terms.batches]), terms.constant)
     batch_share = terms.share(batch_labels, terms.batches, terms.wanted)
-    kept = tuple(KeptDiagnosis(one, terms.share(one.name, *terms.kept(one.name))) for one in found)
+    kept = tuple(
+        KeptDiagnosis(
+            one,
+            terms.share(one.name, *terms.kept(one.name)),
+            share_alone(observations, terms.kept(one.name)[0]),
+            level_contrasts(design, factor),
+        )
+        for one, factor in zip(found, design.kept, strict=True)
+    )
     verdict, reason = judge(batch_share, found, batch_labels)
     if joint is None and verdict != "not_estimable":
         raise UnresolvedError(
@@ -175,6 +216,7 @@ def _judged(
             needed="at least one more specimen in a batch and condition that exist already",
         )
     interaction = terms.interaction()
+    unique = [one.share.raw for one in kept if one.share] + [batch_share.raw if batch_share else 0]
     return Diagnosis(
         verdict=verdict,
         reason=reason,
@@ -183,13 +225,20 @@ def _judged(
         joint_share=joint,
         interaction_share=interaction,
         kept=kept,
+        batch_alone=share_alone(observations, terms.batches),
+        shared=joint.raw - sum(unique) if joint else None,
         residual_share=max(0.0, 1.0 - joint.raw) if joint else None,
+        residual=terms.residual(interaction is not None),
+        component=batch_component(
+            observations, terms.batches, terms.wanted, terms.generator(), terms.permutations
+        ),
+        scores=score(observations, design, terms.generator(), terms.permutations, terms.progress),
         specimens=len(observations),
         features=observations.shape[1],
         notes=(
             *notes,
-            *_nothing_kept(design),
-            *_interacting(interaction, batch_share, batch_labels),
+            *remarks(design, batch_share, interaction),
+            *linked_through({one.entanglement.name: one.contrasts for one in kept}),
         ),
     )
 
@@ -213,7 +262,11 @@ class _Terms:
         self.wanted = design.wanted()[0]
         self.batches = design.batches.indicators()
         # Each term gets a stream of its own, so that adding a factor moves no other null.
-        self._seeds = np.random.SeedSequence(seed).spawn(len(design.kept) + 3)
+        self._seeds = np.random.SeedSequence(seed).spawn(len(design.kept) + 5)
+
+    def generator(self) -> np.random.Generator:
+        """Start the next stream of random numbers."""
+        return np.random.default_rng(self._seeds.pop(0))
 
     def share(self, name: str, term: Floats, others: Floats) -> Share | None:
         """Estimate what a term adds to the others."""
@@ -225,7 +278,7 @@ class _Terms:
             self.observations,
             term,
             others,
-            np.random.default_rng(self._seeds.pop(0)),
+            self.generator(),
             self.permutations,
             progress=listener,
         )
@@ -237,37 +290,19 @@ class _Terms:
         return factor.design()[0], np.hstack([others, self.batches])
 
     def interaction(self) -> Share | None:
-        """Estimate what the cells add to both factors, for one categorical kept factor."""
-        if len(self.design.kept) != 1 or self.design.kept[0].kind == "numeric":
+        """Estimate what the batches do differently to what is kept."""
+        crossed = self.design.interaction()
+        if crossed is None:
+            self.generator()
             return None
-        kept = self.design.kept[0]
-        cells = kept.codes * len(self.design.batches.levels) + self.design.batches.codes
-        occupied = np.unique(cells)
-        if len(occupied) >= len(cells):
+        return self.share(*crossed, np.hstack([self.wanted, self.batches]))
+
+    def residual(self, interacting: bool) -> Interval | None:
+        """Estimate what no term explains."""
+        crossed = self.design.interaction() if interacting else None
+        parts = [self.wanted, self.batches, *([] if crossed is None else [crossed[1]])]
+        explained = explained_share(self.observations, np.hstack(parts))
+        if explained is None:
             return None
-        indicators = (cells[:, None] == occupied).astype(np.float64)
-        name = f"{self.design.batches.name} × {kept.name}"
-        return self.share(name, indicators, np.hstack([self.wanted, self.batches]))
-
-
-def _nothing_kept(design: Design) -> list[Note]:
-    """Remark that without a kept factor nothing can be said about confounding."""
-    if design.kept:
-        return []
-    message = (
-        "No factor was named to be kept, so nothing can be said about what is entangled with "
-        f"{design.batches.name}; name the wanted columns with --keep."
-    )
-    return [Note("nothing_kept", message)]
-
-
-def _interacting(interaction: Share | None, batch: Share | None, name: str) -> list[Note]:
-    """Remark on an interaction that an additive correction would leave."""
-    if interaction is None or batch is None or interaction.share.low <= batch.share.estimate:
-        return []
-    message = (
-        f"What {name} does differs between the levels of what is kept: this interaction has "
-        f"{interaction.share.estimate:.1%} of the variance, the additive part "
-        f"{batch.share.estimate:.1%}. An additive correction removes the smaller part only."
-    )
-    return [Note("interaction_dominates", message)]
+        ends = (1.0 - explained.high, 1.0 - explained.low)
+        return Interval(1.0 - explained.estimate, *ends, explained.level)

@@ -109,6 +109,63 @@ def share_of_variance(
     >>> found.share.low < 0.5 < found.share.high  # variance 1 between groups, 1 within
     True
     """
+    split, term_left, remaining, left_by_others = _fitted(observations, term, others)
+    if split is None:
+        return None
+    return Share(
+        share=_interval(split, level),
+        raw=float((split.added**2).sum() / split.total),
+        null=permutation_null(
+            left_by_others, term_left, remaining, split.total, rng, permutations, progress
+        ),
+        columns=term_left.shape[1],
+        df_residual=split.df_residual,
+    )
+
+
+def explained_share(observations: Floats, model: Floats, level: float = 0.95) -> Interval | None:
+    """Estimate the share of variance that a whole model explains, chance subtracted.
+
+    Parameters
+    ----------
+    observations : array of shape (specimens, features)
+        Finite numbers.
+    model : array of shape (specimens, columns)
+        All terms; redundant columns do no harm.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Interval or None
+        None if the model explains nothing or everything by its number of columns.
+
+    Examples
+    --------
+    >>> explained_share(np.array([[0.0], [0.0], [2.0], [2.0]]), np.array([[0.0], [0], [1], [1]]))
+    Interval(estimate=1.0, low=1.0, high=1.0, level=0.95)
+    """
+    split = _fitted(observations, model, np.ones((len(observations), 1)))[0]
+    return None if split is None else _interval(split, level)
+
+
+def share_alone(observations: Floats, term: Floats) -> float:
+    """Give the share of the sum of squares that a term explains without any other.
+
+    Examples
+    --------
+    >>> share_alone(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[0.0], [0], [1], [1]]))
+    0.8
+    """
+    basis = _basis(np.hstack([np.ones((len(term), 1)), term]))
+    centred = observations - observations.mean(axis=0)
+    return float(((basis.T @ centred) ** 2).sum() / (centred**2).sum())
+
+
+def _fitted(
+    observations: Floats, term: Floats, others: Floats
+) -> tuple[_Split | None, Floats, Floats, Floats]:
+    """Fit a term beside others; None where nothing of it, or no degree of freedom, is left."""
     remaining = _basis(others)
     term_left = _basis(_without(term, remaining), np.linalg.norm(term, axis=0).max())
     centred = observations - observations.mean(axis=0)
@@ -121,16 +178,8 @@ def share_of_variance(
         df_residual=len(observations) - remaining.shape[1] - term_left.shape[1],
     )
     if term_left.shape[1] == 0 or split.df_residual < 1 or split.total == 0:
-        return None
-    return Share(
-        share=_interval(split, level),
-        raw=float((split.added**2).sum() / split.total),
-        null=permutation_null(
-            left_by_others, term_left, remaining, split.total, rng, permutations, progress
-        ),
-        columns=term_left.shape[1],
-        df_residual=split.df_residual,
-    )
+        return None, term_left, remaining, left_by_others
+    return split, term_left, remaining, left_by_others
 
 
 def _basis(columns: Floats, scale: float | None = None) -> Floats:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.reports.figures.style import BLUE, axes, label, legend, lettered, sign
+from batchsense.reports.figures.style import (
+    BLUE,
+    COLOURS,
+    INK,
+    MARKERS,
+    axes,
+    label,
+    legend,
+    lettered,
+    sign,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +40,8 @@ def draw_points(
     x_label: str = "first principal component",
     y_label: str = "second principal component",
     ax: Axes | None = None,
+    shapes: Sequence[str] | None = None,
+    shape_name: str = "",
 ) -> Axes:
     """Draw points coloured by group; more than 5,000 become a map of their density.
 
@@ -45,6 +57,11 @@ def draw_points(
         What the coordinates are.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
+    shapes : sequence of str, length specimens, optional
+        A second group of each point, told by the shape; colours then stand for ``groups`` alone,
+        so give at most six of them and seven shapes.
+    shape_name : str
+        What the shapes are.
 
     Returns
     -------
@@ -58,6 +75,10 @@ def draw_points(
     across, up = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     labels = np.asarray(groups, dtype=object).astype(str)
     names = sorted(set(labels.tolist()), key=_natural)
+    if shapes is not None and len(across) <= MOST_POINTS:
+        return _draw_crossed(
+            across, up, (labels, group_name), (shapes, shape_name), x_label, y_label, ax
+        )
     told_apart = len(across) <= MOST_POINTS and len(names) <= MOST_GROUPS
     # An entry of the legend takes a good half inch and its letters.
     columns = max(1, int((_WIDTH - 0.2) / (0.55 + 0.09 * min(max(map(len, names)), 28))))
@@ -84,6 +105,59 @@ def draw_points(
                 label=lettered(name),
             )
         legend(ax, columns=columns, below=22, title=group_name, marks=6 / size**0.5)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    label(ax, x_label, y_label)
+    return ax
+
+
+def crossable(groups: int, shapes: int) -> bool:
+    """Whether colours can stand for one factor and shapes for another.
+
+    Examples
+    --------
+    >>> crossable(6, 7), crossable(7, 2)
+    (True, False)
+    """
+    return 2 <= groups <= len(COLOURS) and 2 <= shapes <= len(MARKERS)
+
+
+def _draw_crossed(
+    across: npt.NDArray[np.float64],
+    up: npt.NDArray[np.float64],
+    groups: tuple[npt.NDArray[np.str_], str],
+    shapes: tuple[Sequence[str], str],
+    x_label: str,
+    y_label: str,
+    ax: Axes | None,
+) -> Axes:
+    """Draw colours for one factor and shapes for another, each with its legend."""
+    colour_of, shape_of = groups[0], np.asarray(shapes[0], dtype=object).astype(str)
+    colours = sorted(set(colour_of.tolist()), key=_natural)
+    forms = sorted(set(shape_of.tolist()), key=_natural)
+    lines = 2 + -(-len(colours) // 3) + -(-len(forms) // 3)
+    ax = axes(ax, width=6.1, height=3.9 + 0.23 * lines)
+    size = 30 if len(across) <= 500 else 14
+    for i, colour in enumerate(colours):
+        for j, form in enumerate(forms):
+            here = (colour_of == colour) & (shape_of == form)
+            if here.any():
+                ax.scatter(
+                    across[here],
+                    up[here],
+                    s=size,
+                    alpha=0.75,
+                    marker=MARKERS[j],
+                    color=COLOURS[i],
+                    linewidths=0,
+                )
+    names = [lettered(f"{groups[1]} {one}") for one in colours]
+    names += [lettered(f"{shapes[1]} {one}") for one in forms]
+    looks = [(MARKERS[0], COLOURS[i]) for i in range(len(colours))]
+    looks += [(MARKERS[j], INK) for j in range(len(forms))]
+    for name, (marker, colour) in zip(names, looks, strict=True):
+        ax.scatter([], [], s=size, marker=marker, color=colour, linewidths=0, label=name)
+    legend(ax, columns=3, below=22, marks=6 / size**0.5)
     ax.set_xticks([])
     ax.set_yticks([])
     label(ax, x_label, y_label)

@@ -9,9 +9,11 @@ import numpy as np
 from batchsense.reports.components import Plane, principal_plane
 from batchsense.reports.figures.design import draw_design
 from batchsense.reports.figures.intervals import Row, draw_intervals
-from batchsense.reports.figures.points import draw_points, reduction
+from batchsense.reports.figures.points import crossable, draw_points, reduction
+from batchsense.reports.figures.scores import draw_scores
 from batchsense.reports.page import DataTable, Picture
 from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.scores import ScoresResult
 from batchsense.reports.results.shares import ShareResult
 from batchsense.reports.wording import number, percent, with_interval
 
@@ -112,14 +114,97 @@ def plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
     Returns
     -------
     list of Picture
-        One coloured by batch and one for each of the first kept factors.
+        One with the batches as colours and the first kept factor as shapes; where there are too
+        many of either, one coloured by batch and one for each of the first kept factors.
     """
     plane = principal_plane(table.values)
     if plane is None:
         return []
     kept = [factor for factor in found.design.kept if factor.values is None]
     factors = [found.design.batches, *kept[:MOST_PLANES]]
+    if kept and crossable(len(found.design.batches.levels), len(kept[0].levels)):
+        return [crossed_picture(plane, found.design.batches, kept[0])]
     return [plane_picture(plane, factor, f"plane-{k}") for k, factor in enumerate(factors)]
+
+
+def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
+    """Draw specimens in a plane, coloured by batch, with a shape for each level of what is kept.
+
+    Parameters
+    ----------
+    plane : Plane
+        Coordinates.
+    coloured, kept : Factor
+        The colours and the shapes.
+
+    Returns
+    -------
+    Picture
+        The picture.
+    """
+    first, second = plane.explained
+    ax = draw_points(
+        plane.coordinates[:, 0],
+        plane.coordinates[:, 1],
+        [coloured.levels[code] for code in coloured.codes],
+        coloured.name,
+        f"component 1: {percent(first)}",
+        f"component 2: {percent(second)}",
+        shapes=[kept.levels[code] for code in kept.codes],
+        shape_name=kept.name,
+    )
+    finding = (
+        f"Every point is a specimen; near points are alike. Colours are {coloured.name}, shapes "
+        f"{kept.name}. The plane holds {percent(first + second)} of the variance."
+    )
+    few = reduction(len(coloured.codes), 1)
+    title = f"Specimens by {coloured.name} and {kept.name}"
+    return Picture.of(ax, "plane-0", title, f"{finding} {few}".strip(), _centres(plane, coloured))
+
+
+def scores_picture(scores: ScoresResult) -> Picture:
+    """Draw how much of each principal component goes with each factor.
+
+    Parameters
+    ----------
+    scores : ScoresResult
+        The scores.
+
+    Returns
+    -------
+    Picture
+        One row per component.
+    """
+    r2: dict[str, list[float | None]] = {name: [] for name in scores.overall}
+    for one in scores.components:
+        r2[one.name].append(one.r2_alone)
+    ax = draw_scores(scores.explained, r2)
+    each = ", ".join(f"{name} {percent(value)}" for name, value in scores.overall.items())
+    finding = (
+        f"Of the variance along these {len(scores.explained)} components, which hold "
+        f"{percent(sum(scores.explained))} of all, each factor alone explains: {each}."
+    )
+    columns = [("Component", "n"), ("Variance", "n")]
+    columns += [(f"{name}: {kind}", "n") for name in r2 for kind in ("R²", "partial", "p (Holm)")]
+    rows = []
+    for place, part in enumerate(scores.explained, start=1):
+        row = [str(place), percent(part)]
+        for one in scores.components:
+            if one.component == place:
+                row += [f"{one.r2_alone:.3f}", _two(one.r2_partial), _p(one.p_holm)]
+        rows.append(row)
+    table = DataTable("R² of each component on each factor", columns, rows, folded=True)
+    return Picture.of(ax, "scores", "What the principal components go with", finding, table)
+
+
+def _two(value: float | None) -> str:
+    """Write a coefficient; a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    """Write a p-value; none so small that only rounding is left of it."""
+    return "below 10⁻¹⁶" if value is not None and value < 1e-16 else number(value, 2)
 
 
 def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:

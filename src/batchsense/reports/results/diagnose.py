@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from batchsense.reports.envelope import Model
+from batchsense.reports.envelope import Estimate, Model
+from batchsense.reports.results.scores import ComponentResult, ContrastResult, ScoresResult
 from batchsense.reports.results.shares import Entangled, ShareResult, entangled_fields
 
 if TYPE_CHECKING:
@@ -24,12 +25,22 @@ class BatchResult(Model):
     name: str = Field(description="The column of the sheet.")
     levels: dict[str, int] = Field(description="Specimens per batch.")
     share: ShareResult = Field(description="What the batches add to the kept factors.")
+    r2_alone: float = Field(description="Share of the sum of squares without any other term.")
+    component: ComponentResult | None = Field(
+        description="Variance component of the batches at hand (Henderson's method 3) with a "
+        "bootstrap interval; null where nothing is left of them."
+    )
 
 
 class KeptResult(Entangled):
     """A kept factor: what it explains, and how it goes with the batches."""
 
     share: ShareResult = Field(description="What it adds to the batches and the other factors.")
+    r2_alone: float = Field(description="Share of the sum of squares without any other term.")
+    contrasts: list[ContrastResult] = Field(
+        description="All differences between its levels; empty for a numeric factor and for more "
+        "than 12 levels."
+    )
     counts: dict[str, list[int]] | None = Field(
         description="Specimens of each level in each batch, in the order of batch.levels; null "
         "for a numeric factor, and where there are more than 10,000 combinations."
@@ -37,10 +48,10 @@ class KeptResult(Entangled):
 
 
 class InteractionResult(Model):
-    """What the batches do differently to different levels of the kept factor."""
+    """What the batches do differently to different levels or values of what is kept."""
 
     name: str
-    share: ShareResult = Field(description="What the cells add to both factors.")
+    share: ShareResult = Field(description="What it adds to the batches and the kept factors.")
 
 
 class DiagnoseResult(Model):
@@ -51,11 +62,24 @@ class DiagnoseResult(Model):
     batch: BatchResult
     kept: list[KeptResult]
     interaction: InteractionResult | None = Field(
-        description="For a single categorical kept factor with repeated cells, else null."
+        description="Null where nothing is kept or no degree of freedom is left for it."
     )
     joint: ShareResult = Field(description="Batches and kept factors together.")
+    shared: float | None = Field(
+        description="Share of the sum of squares that batches and kept factors explain together "
+        "beyond what each adds to the others; may be negative."
+    )
     residual_share: float | None = Field(
-        description="Share of the sum of squares that they leave; null if nothing judges it."
+        description="Share of the sum of squares that batches and kept factors leave, the "
+        "interaction included; null if nothing judges it."
+    )
+    residual: Estimate = Field(
+        description="Share of the variance that no term explains, the interaction among the terms, "
+        "chance added back."
+    )
+    scores: ScoresResult | None = Field(
+        description="Whether specimens cluster by batch or by what is kept; null where fewer than "
+        "two directions vary."
     )
     specimens: int
     features: int
@@ -67,10 +91,10 @@ class DiagnoseResult(Model):
         """Publish a diagnosis."""
         batches = found.design.batches
         names = ", ".join(one.entanglement.name for one in found.kept)
-        interaction = None
-        if found.interaction_share is not None:
+        interaction, crossed = None, found.design.interaction()
+        if found.interaction_share is not None and crossed is not None:
             interaction = InteractionResult(
-                name=f"{batches.name} × {names}",
+                name=crossed[0],
                 share=ShareResult.of_share(found.interaction_share, ""),
             )
         kept: list[KeptResult] = []
@@ -81,7 +105,18 @@ class DiagnoseResult(Model):
                 one.share, f"nothing of {name} is left beside {batches.name}"
             )
             factor = next(factor for factor in found.design.kept if factor.name == name)
-            kept.append(KeptResult(**fields, share=share, counts=_counts(factor, batches)))
+            kept.append(
+                KeptResult(
+                    **fields,
+                    share=share,
+                    r2_alone=one.alone,
+                    contrasts=[
+                        ContrastResult.of_contrast(contrast, found.specimens)
+                        for contrast in one.contrasts
+                    ],
+                    counts=_counts(factor, batches),
+                )
+            )
         return cls(
             verdict=found.verdict,
             reason=found.reason,
@@ -93,16 +128,34 @@ class DiagnoseResult(Model):
                     f"nothing of {batches.name} is left beside {names}",
                     _partial(found.batch_share, len(batches.levels) - 1, batches.name),
                 ),
+                r2_alone=found.batch_alone,
+                component=(
+                    None
+                    if found.component is None
+                    else ComponentResult.of_component(found.component)
+                ),
             ),
             kept=kept,
             interaction=interaction,
             joint=ShareResult.of_share(found.joint_share, "no degree of freedom is left"),
+            shared=found.shared,
             residual_share=found.residual_share,
+            residual=(
+                _undefined("no degree of freedom is left")
+                if found.residual is None
+                else Estimate.of(found.residual)
+            ),
+            scores=None if found.scores is None else ScoresResult.of_scores(found.scores),
             specimens=found.specimens,
             features=found.features,
             orientation=orientation,
             standardised=standardised,
         )
+
+
+def _undefined(reason: str) -> Estimate:
+    """Give an estimate that is not there."""
+    return Estimate(estimate=None, low=None, high=None, reason=reason)
 
 
 def _counts(kept: Factor, batches: Factor) -> dict[str, list[int]] | None:

@@ -7,6 +7,12 @@ from batchsense.reports.results.diagnose import DiagnoseResult
 from batchsense.reports.results.shares import ShareResult
 from batchsense.reports.text.entangled import aliased_lines, confounding_table, note_lines
 from batchsense.reports.text.layout import columns, paragraph
+from batchsense.reports.text.scores import (
+    clustering_lines,
+    component_line,
+    component_lines,
+    contrast_lines,
+)
 from batchsense.reports.wording import number, percent
 
 _HEADLINES = {
@@ -51,10 +57,16 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
         f"{name}: {share.reason}." for name, share in _shares(result) if share.reason is not None
     ]
     lines.extend(paragraph(reason) for reason in reasons)
+    lines.append(paragraph(_remainder(result)))
+    if batch.component is not None:
+        lines.append(component_line(batch.component, batch.name))
+    if result.scores is not None:
+        lines += ["", *clustering_lines(result.scores), "", *component_lines(result.scores)]
     if result.kept:
         lines += ["", f"What is to be kept, and how it goes with {batch.name}"]
         lines.append(confounding_table(result.kept, batch.name, result.specimens))
         lines.extend(aliased_lines(result.kept, batch.name))
+        lines.extend(contrast_lines(result.kept))
     lines.extend(note_lines(envelope.notes))
     return "\n".join(lines)
 
@@ -69,6 +81,26 @@ def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
         names = [result.batch.name, *(one.name for one in result.kept)]
         terms.append((" + ".join(names), result.joint))
     return terms
+
+
+def _remainder(result: DiagnoseResult) -> str:
+    """Say what no term explains, and what cannot be given to one of them."""
+    rest = result.residual
+    text = f"No term explains {percent(rest.estimate, 3)}"
+    text += (
+        f" (95 % interval {percent(rest.low, 3)} to {percent(rest.high, 3)})."
+        if rest.estimate is not None
+        else f": {rest.reason}."
+    )
+    if result.kept and result.shared is not None:
+        alone = [(result.batch.name, result.batch.r2_alone)]
+        alone += [(one.name, one.r2_alone) for one in result.kept]
+        each = ", ".join(f"{name} {percent(value)}" for name, value in alone)
+        text += (
+            f" Raw shares of each term alone: {each}; {percent(result.shared)} belong to several "
+            "terms at once."
+        )
+    return text
 
 
 def _share_table(result: DiagnoseResult) -> str:

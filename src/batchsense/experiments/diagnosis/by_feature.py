@@ -1,0 +1,267 @@
+"""Shares of variance feature by feature: a table for those who want to look at each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from batchsense.errors import UnresolvedError
+from batchsense.experiments.design import Design
+from batchsense.experiments.tables.table import Table
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+
+#: Halvings that narrow the end of an interval to rounding.
+_HALVINGS = 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TermByFeature:
+    """One term's share of the variance of each feature; NaN for features without shares.
+
+    Attributes
+    ----------
+    name : str
+        The term, such as ``"month"`` or ``"month × drug"``.
+    share, low, high : arrays of shape (features,)
+        The share it adds to the other terms, what chance explains subtracted (not below 0), with
+        the ends of its interval.
+    raw : array of shape (features,)
+        Its share of the sum of squares, chance included.
+    alone : array of shape (features,) or None
+        R² of the term without any other; None for an interaction.
+    p_value : array of shape (features,)
+        Of the F test of the term given the others.
+    columns : int
+        Independent columns that the others leave.
+    """
+
+    name: str
+    share: Floats
+    low: Floats
+    high: Floats
+    raw: Floats
+    alone: Floats | None
+    p_value: Floats
+    columns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureShares:
+    """Shares of the variance of every feature.
+
+    ``shared + residual_raw`` and the terms' ``raw`` add up to 1 for each feature.
+
+    Attributes
+    ----------
+    features : tuple of str
+        All features of the table.
+    terms : tuple of TermByFeature
+        The batches, the kept factors, and the interaction where there is one.
+    shared : array of shape (features,)
+        What batches and kept factors explain together beyond what each adds to the others:
+        variation that cannot be given to one of them. May be negative.
+    residual, residual_low, residual_high, residual_raw : arrays of shape (features,)
+        What no term explains, chance added back, with its interval; and as sum of squares.
+    component : array of shape (features,)
+        Variance component of the batches in squared units of the feature; may be negative.
+    reasons : tuple of str
+        Why a feature has no shares; empty where it has.
+    level : float
+        Confidence level.
+    """
+
+    features: tuple[str, ...]
+    terms: tuple[TermByFeature, ...]
+    shared: Floats
+    residual: Floats
+    residual_low: Floats
+    residual_high: Floats
+    residual_raw: Floats
+    component: Floats
+    reasons: tuple[str, ...]
+    level: float
+
+
+def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> FeatureShares:
+    """Share out the variance of each feature between batches, kept factors and the rest.
+
+    The numbers are those of
+    :func:`~batchsense.experiments.diagnosis.shares.share_of_variance` for each feature alone.
+
+    Parameters
+    ----------
+    table : Table
+        The observations. Features with missing values, and constant ones, get a reason.
+    design : Design
+        The factors.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    FeatureShares
+        One entry per feature of the table.
+
+    Raises
+    ------
+    UnresolvedError
+        No residual degree of freedom is left.
+
+    Examples
+    --------
+    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments.design import read_design
+    >>> planted = plant(specimens=40, features=3, months=2, month_sd=3.0)
+    >>> found = shares_by_feature(planted.table, read_design(planted.table, "month", ["drug"]))
+    >>> [term.name for term in found.terms], found.terms[0].raw.shape
+    (['month', 'drug', 'month × drug'], (3,))
+    """
+    usable, reasons = _usable(table.values)
+    values = table.values[:, usable]
+    values = values - values.mean(axis=0)
+    scale = np.sqrt((values**2).sum(axis=0))
+    values /= scale
+
+    def spread(numbers: Floats) -> Floats:
+        """Put the numbers of usable features back among all."""
+        everywhere = np.full(len(usable), np.nan)
+        everywhere[usable] = numbers
+        return everywhere
+
+    constant = np.ones((len(values), 1))
+    batches, wanted = design.batches.indicators(), design.wanted()[0]
+    parts = [(design.batches.name, batches, wanted)]
+    for kept in design.kept:
+        others = np.hstack([design.wanted(leaving_out=kept.name)[0], batches])
+        parts.append((kept.name, kept.design()[0], others))
+    additive = np.hstack([wanted, batches])
+    main = _split(values, additive, constant)
+    if main.df < 1:
+        raise UnresolvedError(
+            "no degree of freedom is left to judge noise by",
+            needed="at least one more specimen in a batch and condition that exist already",
+        )
+    full, crossed = main, design.interaction()
+    splits: list[tuple[str, Floats | None, _Split]] = [
+        (name, columns, _split(values, columns, others)) for name, columns, others in parts
+    ]
+    if crossed is not None:
+        added = _split(values, crossed[1], additive)
+        if added.df >= 1 and added.columns:
+            splits.append((crossed[0], None, added))
+            full = _split(values, np.hstack([additive, crossed[1]]), constant)
+    terms = []
+    for name, columns, split in splits:
+        alone = None if columns is None else spread(_split(values, columns, constant).added)
+        share, low, high = map(spread, _shares(split, level))
+        p_value = spread(_p_values(split))
+        terms.append(
+            TermByFeature(
+                name, share, low, high, spread(split.added), alone, p_value, split.columns
+            )
+        )
+    unique = sum(split.added for _, columns, split in splits if columns is not None)
+    explained, least, most = _shares(full, level)
+    return FeatureShares(
+        features=table.features,
+        terms=tuple(terms),
+        shared=spread(main.added - unique),
+        residual=spread(1.0 - explained),
+        residual_low=spread(1.0 - most),
+        residual_high=spread(1.0 - least),
+        residual_raw=spread(full.left),
+        component=spread(_components(splits[0][2], batches, wanted) * scale**2),
+        reasons=reasons,
+        level=level,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Split:
+    """Sums of squares of features of total 1: added by a term, and left by the whole model."""
+
+    added: Floats
+    left: Floats
+    columns: int
+    df: int
+
+
+def _split(values: Floats, term: Floats, others: Floats) -> _Split:
+    """Fit a term beside others to all features at once."""
+    given = factor(others).basis
+    remaining = values - given @ (given.T @ values)
+    columns = term - given @ (given.T @ term)
+    columns = columns[:, np.linalg.norm(columns, axis=0) > 1e-9 * np.linalg.norm(term)]
+    basis = factor(columns).basis if columns.shape[1] else np.empty((len(values), 0))
+    added = ((basis.T @ remaining) ** 2).sum(axis=0)
+    left = ((remaining - basis @ (basis.T @ remaining)) ** 2).sum(axis=0)
+    df = len(values) - given.shape[1] - basis.shape[1]
+    return _Split(added, left, basis.shape[1], df)
+
+
+def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:
+    """Give the share of each feature with its noncentral F interval; NaN without columns."""
+    r, d = split.columns, split.df
+    if r == 0:
+        nothing = np.full(len(split.added), np.nan)
+        return nothing, nothing, nothing
+    noise = split.left / d
+    estimate = np.maximum(0.0, split.added - r * noise)
+    exact = split.left <= 1e-20
+    safe = np.where(exact, 1.0, noise)
+    statistic = split.added / (r * safe)
+    explained = 1.0 - split.added - split.left
+
+    def end(probability: float, observed: Floats) -> Floats:
+        squares = _noncentralities(probability, observed, r, d) * safe
+        return np.asarray(squares / (explained + squares + (r + d) * safe))
+
+    tail = (1 - level) / 2
+    low = np.minimum(end(1 - tail, statistic), estimate)
+    # A statistic below 1 is an accident of the noise; it must not make the bound confident.
+    high = np.maximum(end(tail, np.maximum(statistic, 1.0)), estimate)
+    return estimate, np.where(exact, estimate, low), np.where(exact, estimate, high)
+
+
+def _noncentralities(probability: float, statistic: Floats, r: int, d: int) -> Floats:
+    """Find, by halving, where the statistic has this distribution function; 0 if nowhere."""
+    low = np.zeros(len(statistic))
+    high = np.maximum(10.0, statistic * r)
+    while (short := special.ncfdtr(r, d, high, statistic) > probability).any():
+        high[short] *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = special.ncfdtr(r, d, middle, statistic) > probability
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.where(special.fdtr(r, d, statistic) <= probability, 0.0, (low + high) / 2)
+
+
+def _p_values(split: _Split) -> Floats:
+    """Give the p-value of the F test; 0 where nothing is left, NaN without columns."""
+    if split.columns == 0:
+        return np.full(len(split.added), np.nan)
+    with np.errstate(divide="ignore"):
+        statistic = (split.added / split.columns) / (split.left / split.df)
+    return np.asarray(special.fdtrc(split.columns, split.df, statistic))
+
+
+def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
+    """Give Henderson's variance component of the batches for each feature; NaN without columns."""
+    if split.columns == 0:
+        return np.full(len(split.added), np.nan)
+    trace = float((factor(wanted).residuals(indicators) ** 2).sum())
+    return np.asarray((split.added - split.columns * split.left / split.df) / trace)
+
+
+def _usable(values: Floats) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+    """Tell which features are complete and vary, and why the others have no shares."""
+    missing = np.asarray(np.isnan(values).any(axis=0))
+    constant = np.zeros(len(missing), dtype=bool)
+    constant[~missing] = np.ptp(values[:, ~missing], axis=0) == 0
+    words = np.where(missing, "missing values", np.where(constant, "constant", ""))
+    return ~missing & ~constant, tuple(words.tolist())

@@ -1,0 +1,272 @@
+"""How near specimens of one label lie to one another: labels permuted within the other factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.design import Design
+from batchsense.experiments.tables.columns import Factor
+from batchsense.progress import Progress, silent
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+
+#: With more specimens than this, silhouettes are computed for so many drawn ones.
+MOST_COMPARED = 400
+#: With more specimens than this, neighbours among all are looked up for so many drawn ones.
+MOST_LOOKED_UP = 2000
+#: So many nearest neighbours are looked at.
+NEIGHBOURS = 5
+#: With fewer different arrangements of the labels no p-value could fall below 0.05.
+FEWEST_ARRANGEMENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """How specimens lie by one label.
+
+    Attributes
+    ----------
+    name : str
+        The batch column or a kept factor.
+    silhouette : float or None
+        Mean silhouette, -1 to 1: positive where specimens lie nearer to their own label than to the
+        nearest other one. None where fewer than two labels have specimens to compare.
+    neighbours, neighbours_by_chance : float
+        Part of the nearest neighbours that have the specimen's own label, and its value for labels
+        laid out at random, Σn_b(n_b - 1)/(n(n - 1)).
+    alone, partial : float
+        Distance R²: share of the squared distances that lies between labels, alone and beyond the
+        other factors.
+    p_silhouette, p_neighbours, p_distance : float or None
+        (1 + permutations with at least this value) / (1 + permutations), labels permuted within
+        the other factors; None where that cannot be done.
+    arrangements : float
+        Number of different ways to permute, infinite where beyond counting.
+    reason : str or None
+        Why the p-values are None.
+    """
+
+    name: str
+    silhouette: float | None
+    neighbours: float
+    neighbours_by_chance: float
+    alone: float
+    partial: float
+    p_silhouette: float | None
+    p_neighbours: float | None
+    p_distance: float | None
+    arrangements: float
+    reason: str | None
+
+
+def clusterings(
+    coordinates: Floats,
+    design: Design,
+    rng: np.random.Generator,
+    permutations: int = 200,
+    progress: Progress = silent,
+) -> tuple[Clustering, ...]:
+    """Measure how specimens lie by batch and by each categorical kept factor.
+
+    Labels are permuted among the specimens that agree in all other categorical factors, so a batch
+    that happens to hold more of a treatment is not taken for a cluster of its own. Numeric kept
+    factors are taken out of the coordinates beforehand. Where the labels cannot move (all specimens
+    of a level in one batch), or in fewer than 20 ways, nothing can be told and the reason says so.
+
+    Parameters
+    ----------
+    coordinates : array of shape (specimens, axes)
+        Distances between these points are judged, for example principal components.
+    design : Design
+        The factors.
+    rng : numpy.random.Generator
+        Draws the permutations, and specimens where there are many: 400 for silhouettes, 2,000 whose
+        neighbours are looked up.
+    permutations : int
+        How many.
+    progress : Progress
+        Told of the labels.
+
+    Returns
+    -------
+    tuple of Clustering
+        The batches first.
+
+    References
+    ----------
+    Anderson (2001), Austral Ecology 26, 32 (distance R²); Rousseeuw (1987), J. Comput. Appl. Math.
+    20, 53 (silhouette); Büttner et al. (2019), Nat. Methods 16, 43 (neighbours).
+    """
+    labels = [one for one in (design.batches, *design.kept) if one.values is None]
+    numeric = [one.values for one in design.kept if one.values is not None]
+    points = coordinates
+    if numeric:
+        points = factor(np.column_stack([np.ones(len(points)), *numeric])).residuals(points)
+    near = _nearest(points, _drawn(len(points), MOST_LOOKED_UP, rng))
+    chosen = _drawn(len(points), MOST_COMPARED, rng)
+    distances = _distances(points[chosen])
+    found = []
+    for place, label in enumerate(labels):
+        others = [one for one in labels if one is not label]
+        judged = _Judged(points, label, others, near, chosen, distances)
+        found.append(judged.clustering(rng, permutations))
+        progress("comparing distances", place + 1, len(labels))
+    return tuple(found)
+
+
+class _Judged:
+    """The three statistics of one label, for its real and its permuted codes."""
+
+    def __init__(
+        self,
+        points: Floats,
+        label: Factor,
+        others: Sequence[Factor],
+        near: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+        chosen: npt.NDArray[np.intp],
+        distances: Floats,
+    ) -> None:
+        self.label, self.near, self.chosen, self.distances = label, near, chosen, distances
+        self.strata = _strata(others, len(points))
+        constant = np.ones((len(points), 1))
+        given = factor(np.hstack([constant, *(one.design()[0] for one in others)])).basis
+        columns = label.design()[0]
+        left = columns - given @ (given.T @ columns)
+        left = left[:, np.linalg.norm(left, axis=0) > 1e-9 * np.linalg.norm(columns, axis=0)]
+        self.basis = factor(left).basis if left.size else np.empty((len(points), 0))
+        self.centred = points - points.mean(axis=0)
+        self.total = float((self.centred**2).sum())
+        alone = factor(np.hstack([constant, columns])).basis[:, 1:]
+        self.alone = float(((alone.T @ self.centred) ** 2).sum()) / self.total
+
+    def distance(self, order: npt.NDArray[np.intp]) -> float:
+        """Give the share of the squared distances that the label adds to the other factors.
+
+        The other factors are the same for every permutation within them, so the columns of the
+        label given the others are those of the data, moved.
+        """
+        return float(((self.basis[order].T @ self.centred) ** 2).sum()) / self.total
+
+    def neighbours(self, order: npt.NDArray[np.intp]) -> float:
+        """Give the part of the nearest neighbours with the own label."""
+        codes = self.label.codes[order]
+        looked_up, found = self.near
+        return float((codes[found] == codes[looked_up, None]).mean())
+
+    def silhouette(self, order: npt.NDArray[np.intp]) -> float | None:
+        """Give the mean silhouette of the compared specimens."""
+        codes = self.label.codes[order][self.chosen]
+        present, codes = np.unique(codes, return_inverse=True)
+        counts = np.bincount(codes)
+        if len(present) < 2 or len(present) == len(codes):
+            return None
+        rows = np.arange(len(codes))
+        sums = self.distances @ np.eye(len(present))[codes]
+        own = sums[rows, codes] / np.maximum(counts[codes] - 1, 1)
+        means = sums / counts
+        means[rows, codes] = np.inf
+        other = means.min(axis=1)
+        largest = np.maximum(own, other)
+        values = np.divide(other - own, largest, out=np.zeros(len(codes)), where=largest > 0)
+        return float(np.where(counts[codes] > 1, values, 0.0).mean())
+
+    def clustering(self, rng: np.random.Generator, permutations: int) -> Clustering:
+        """Compute the statistics, and judge them where labels can move."""
+        still = np.arange(len(self.centred))
+        observed = [self.distance(still), self.neighbours(still), self.silhouette(still)]
+        ways = _arrangements(self.label.codes, self.strata)
+        reason = None
+        if self.basis.shape[1] == 0 or ways < 2:
+            reason = (
+                f"no label of {self.label.name} can change places with another one without "
+                "changing the other factors as well"
+            )
+        elif ways < FEWEST_ARRANGEMENTS:
+            reason = f"the labels of {self.label.name} can be permuted in {ways:.0f} ways only"
+        p_values: list[float | None] = [None, None, None]
+        if reason is None:
+            statistics = (self.distance, self.neighbours, self.silhouette)
+            hits = np.zeros(3)
+            for _ in range(permutations):
+                order = _within(self.strata, rng)
+                for k, statistic in enumerate(statistics):
+                    value, real = statistic(order), observed[k]
+                    # Equal statistics of equal arrangements must count as hits despite round-off.
+                    hits[k] += value is None or real is None or value >= real - 1e-9 * abs(real)
+            p_values = [float(p) for p in (1 + hits) / (1 + permutations)]
+            if observed[2] is None:
+                p_values[2] = None
+        counts, n = self.label.counts, len(still)
+        return Clustering(
+            name=self.label.name,
+            silhouette=observed[2],
+            neighbours=float(observed[1] or 0.0),
+            neighbours_by_chance=float((counts * (counts - 1)).sum()) / (n * (n - 1)),
+            alone=self.alone,
+            partial=float(observed[0] or 0.0),
+            p_silhouette=p_values[2],
+            p_neighbours=p_values[1],
+            p_distance=p_values[0],
+            arrangements=ways,
+            reason=reason,
+        )
+
+
+def _strata(others: Sequence[Factor], specimens: int) -> Codes:
+    """Number the combinations of the other factors."""
+    codes = np.zeros(specimens, dtype=np.int64)
+    for one in others:
+        _, codes = np.unique(codes * len(one.levels) + one.codes, return_inverse=True)
+    return codes.astype(np.int64)
+
+
+def _within(strata: Codes, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Draw an order that moves specimens within their stratum only."""
+    order = np.empty(len(strata), dtype=np.intp)
+    order[np.argsort(strata, kind="stable")] = np.lexsort((rng.random(len(strata)), strata))
+    return order
+
+
+def _arrangements(codes: Codes, strata: Codes) -> float:
+    """Count the different ways to permute labels within strata; infinite beyond 1e15."""
+    logarithm = 0.0
+    for stratum in range(int(strata.max()) + 1):
+        counts = np.bincount(codes[strata == stratum])
+        logarithm += math.lgamma(int(counts.sum()) + 1)
+        logarithm -= sum(math.lgamma(int(c) + 1) for c in counts)
+    return float(round(math.exp(logarithm))) if logarithm < 34 else math.inf
+
+
+def _drawn(specimens: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Take all specimens, or draw some of many."""
+    if specimens <= most:
+        return np.arange(specimens)
+    return np.sort(rng.choice(specimens, most, replace=False))
+
+
+def _nearest(
+    points: Floats, looked_up: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Find the nearest neighbours of some points among all, themselves not among them."""
+    from scipy.spatial import cKDTree
+
+    count = min(NEIGHBOURS, len(points) - 1)
+    _, found = cKDTree(points).query(points[looked_up], k=count + 1)
+    own = found == looked_up[:, None]
+    own[~own.any(axis=1), -1] = True  # many equal points: itself need not be among the nearest
+    return looked_up, np.asarray(found[~own].reshape(len(looked_up), count))
+
+
+def _distances(points: Floats) -> Floats:
+    """Euclidean distances between all pairs."""
+    squares = (points**2).sum(axis=1)
+    between = squares[:, None] + squares - 2 * points @ points.T
+    np.fill_diagonal(between, 0.0)
+    return np.asarray(np.sqrt(between.clip(min=0.0)))

@@ -1,0 +1,173 @@
+"""The variance component of the batches: how far apart they lie, in the unit of the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.variation.interval import Interval
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+
+#: Bootstrap draws are worked through in groups of about so many values.
+_GROUP_VALUES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchComponent:
+    """How far the batches lie apart, beyond what noise alone would show.
+
+    Attributes
+    ----------
+    component : Interval
+        Mean over the features of the unbiased variance component, in squared units of the
+        observations; negative where the batches differ less than noise makes them differ.
+    within : float
+        Mean over the features of the residual variance, in the same unit.
+    by_feature : array of shape (features,)
+        The component of each feature, negative ones included.
+    within_by_feature : array of shape (features,)
+        The residual variance of each feature.
+    """
+
+    component: Interval
+    within: float
+    by_feature: Floats
+    within_by_feature: Floats
+
+    @property
+    def relative_sd(self) -> float:
+        """Standard deviation of the batches in units of the residual one; 0 where negative."""
+        if self.within <= 0:
+            return math.inf if self.component.estimate > 0 else 0.0
+        return math.sqrt(max(self.component.estimate, 0.0) / self.within)
+
+    @property
+    def negative(self) -> int:
+        """Number of features whose component is negative."""
+        return int((self.by_feature < 0).sum())
+
+
+def batch_component(
+    observations: Floats,
+    indicators: Floats,
+    wanted: Floats,
+    rng: np.random.Generator,
+    draws: int = 200,
+    level: float = 0.95,
+) -> BatchComponent | None:
+    r"""Estimate the variance component of the batches, the kept factors fixed.
+
+    With the batch indicators B, the wanted terms X, :math:`M = I - P_X`, r the columns of MB that
+    are independent, and s² the residual variance of the full model,
+
+    .. math:: \hat\sigma_b^2 = \frac{SS(B|X) - r s^2}{\mathrm{tr}(B^T M B)},
+
+    which is unbiased for unbalanced designs and may be negative. The interval is for the batches
+    at hand, not for new ones, of which two or three tell next to nothing. It resamples the
+    residuals of whole specimens, so that features keep varying together, stretched by
+    :math:`1/\sqrt{1 - h}` (h the leverage) and added to the fit, and turns the spread around the
+    truth of the resampled world round (the basic bootstrap). In simulation with 12 to 60 specimens
+    it covered 99 % at nominal 95 % with 30 features or more, and 88 % with a single one.
+
+    Parameters
+    ----------
+    observations : array of shape (specimens, features)
+        Finite numbers.
+    indicators : array of shape (specimens, batches)
+        One 0/1 column per batch.
+    wanted : array of shape (specimens, terms)
+        The constant and what is kept.
+    rng : numpy.random.Generator
+        Draws the specimens.
+    draws : int
+        Bootstrap draws.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    BatchComponent or None
+        None if nothing of the batches is left, or no residual degree of freedom.
+
+    References
+    ----------
+    Henderson (1953), method 3; Searle, Casella and McCulloch (1992), section 5.5; Davison and
+    Hinkley (1997), section 6.3.
+
+    Examples
+    --------
+    Batches with standard deviation 2 around noise of 1:
+
+    >>> rng = np.random.default_rng(0)
+    >>> batches = np.eye(6)[np.arange(60) % 6]
+    >>> observations = batches @ rng.normal(0, 2, size=(6, 200)) + rng.normal(size=(60, 200))
+    >>> found = batch_component(observations, batches, np.ones((60, 1)), rng)
+    >>> 3.6 < found.component.low < found.component.high < 4.4, round(found.relative_sd)
+    (True, 2)
+    """
+    kept = factor(wanted).basis
+    left = indicators - kept @ (kept.T @ indicators)
+    left[:, np.linalg.norm(left, axis=0) <= 1e-9 * np.linalg.norm(indicators, axis=0)] = 0.0
+    basis = factor(left).basis if left.any() else np.empty((len(left), 0))
+    r, d = basis.shape[1], len(observations) - kept.shape[1] - basis.shape[1]
+    if r == 0 or d < 1:
+        return None
+    trace = float((left**2).sum())
+    centred = observations - observations.mean(axis=0)
+    centred -= kept @ (kept.T @ centred)
+    along = basis.T @ centred
+    residuals = centred - basis @ along
+    within = (residuals**2).sum(axis=0) / d
+    by_feature = ((along**2).sum(axis=0) - r * within) / trace
+    full = np.hstack([kept, basis])
+    room = 1.0 - (full**2).sum(axis=1)
+    # A specimen that the model fits exactly has no residual to lend.
+    stretched = residuals / np.sqrt(np.where(room > 1e-9, room, 1.0))[:, None]
+    lenders = np.flatnonzero(room > 1e-9)
+    spread = _spread(stretched, along, full, r, d, lenders, rng, draws) / trace / len(within)
+    estimate = float(by_feature.mean())
+    low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
+    interval = Interval(estimate, estimate - float(high), estimate - float(low), level)
+    return BatchComponent(interval, float(within.mean()), by_feature, within)
+
+
+def _spread(
+    residuals: Floats,
+    along: Floats,
+    full: Floats,
+    r: int,
+    d: int,
+    lenders: npt.NDArray[np.intp],
+    rng: np.random.Generator,
+    draws: int,
+) -> Floats:
+    """Draw SS(B|X) - r·s², less its truth in the resampled world, summed over features."""
+    specimens = len(residuals)
+    if residuals.shape[1] > specimens:  # inner products say it all
+        gram, cross = residuals @ residuals.T, residuals @ along.T
+    else:
+        gram, cross = None, residuals @ along.T
+    sizes = np.einsum("ij,ij->i", residuals, residuals)
+    group = max(1, _GROUP_VALUES // (specimens * full.shape[1]))
+    found = []
+    for start in range(0, draws, group):
+        count = min(group, draws - start)
+        chosen = lenders[rng.integers(len(lenders), size=(count, specimens))]
+        # How much of each residual every direction of the model picks up, for each draw.
+        weights = np.zeros((count, specimens, full.shape[1]))
+        for draw in range(count):
+            np.add.at(weights[draw], chosen[draw], full)
+        if gram is not None:
+            lent = np.tensordot(weights, gram, (1, 0)).swapaxes(1, 2)
+            picked = np.einsum("dij,dij->dj", weights, lent)
+        else:
+            picked = (np.tensordot(weights, residuals, (1, 0)) ** 2).sum(axis=2)
+        noise = sizes[chosen].sum(axis=1) - picked.sum(axis=1)
+        mixed = np.einsum("dij,ij->d", weights[:, :, -r:], cross)
+        found.append(picked[:, -r:].sum(axis=1) + 2 * mixed - r / d * noise)
+    return np.concatenate(found)

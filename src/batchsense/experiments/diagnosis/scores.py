@@ -1,0 +1,254 @@
+"""Do specimens cluster by batch or by what is wanted? Principal components, and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from batchsense.experiments.design import Design
+from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
+from batchsense.experiments.tables.columns import Factor
+from batchsense.progress import Progress, silent
+from batchsense.variation.linear import factor
+
+Floats = npt.NDArray[np.float64]
+ClustersBy = Literal["batch", "kept", "both", "neither", "cannot_tell"]
+
+#: Components are taken until they hold this part of the variance, but from 2 to 10 of them.
+_HELD, _FEWEST, _MOST = 0.9, 2, 10
+#: A label forms clusters where permuted ones reach its distances less often than this.
+_SEEN_P = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentScore:
+    """One factor and one principal component.
+
+    Attributes
+    ----------
+    component : int
+        Number of the component, from 1.
+    name : str
+        The factor.
+    alone : float
+        R² of the component on the factor alone.
+    partial : float or None
+        Partial R²: what the factor explains of what the other factors leave; None where they leave
+        nothing of it.
+    f, p_value : float or None
+        F statistic of the factor given the others, and its p-value.
+    df : tuple of two int
+        Degrees of freedom of F.
+    holm : float or None
+        The p-value corrected for the number of components and factors (Holm 1979).
+    """
+
+    component: int
+    name: str
+    alone: float
+    partial: float | None
+    f: float | None
+    p_value: float | None
+    df: tuple[int, int]
+    holm: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What the first principal components and the distances between specimens go with.
+
+    Attributes
+    ----------
+    explained : array of shape (components,)
+        Part of the total variance along each component.
+    coordinates : array of shape (specimens, components)
+        The specimens, in units of the observations.
+    components : tuple of ComponentScore
+        Component by component, the batches first.
+    overall : dict of str to float
+        For each factor the mean of R² alone over the components, weighted by their variance.
+    clusterings : tuple of Clustering
+        The batches and each categorical kept factor.
+    clusters_by : str
+        ``"batch"``, ``"kept"``, ``"both"``, ``"neither"``, or ``"cannot_tell"`` where no
+        permutation can separate the two.
+    sentence : str
+        The same in words, with the numbers.
+    """
+
+    explained: Floats
+    coordinates: Floats
+    components: tuple[ComponentScore, ...]
+    overall: dict[str, float]
+    clusterings: tuple[Clustering, ...]
+    clusters_by: ClustersBy
+    sentence: str
+
+
+def score(
+    observations: Floats,
+    design: Design,
+    rng: np.random.Generator,
+    permutations: int = 200,
+    progress: Progress = silent,
+) -> Scores | None:
+    """Relate the main directions of variation, and the distances in them, to the factors.
+
+    Each of the first principal components (those that hold 90 % of the variance, 2 to 10 of them)
+    is regressed on the batches and the kept factors. In the space of these components specimens of
+    one batch may lie near one another; whether nearer than chance is judged by permuting the batch
+    labels *within* the levels of what is kept, and the reverse: see
+    :func:`~batchsense.experiments.diagnosis.clustering.clusterings`.
+
+    Parameters
+    ----------
+    observations : array of shape (specimens, features)
+        Finite numbers.
+    design : Design
+        The factors.
+    rng : numpy.random.Generator
+        Draws the permutations, and the specimens for silhouettes where there are many.
+    permutations : int
+        How many.
+    progress : Progress
+        Told of the permutations.
+
+    Returns
+    -------
+    Scores or None
+        None where the observations vary along fewer than two directions.
+
+    References
+    ----------
+    Leek et al. (2010), Nat. Rev. Genet. 11, 733; Holm (1979), Scand. J. Stat. 6, 65.
+
+    Examples
+    --------
+    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments.design import read_design
+    >>> table = plant(specimens=24, features=50, drug_sd=0.0, month_sd=2.0).table
+    >>> found = score(table.values, read_design(table, "month", ["drug"]), np.random.default_rng(0))
+    >>> found.clusters_by, found.components[0].alone > 0.9
+    ('batch', True)
+    """
+    main = _principal(observations)
+    if main is None:
+        return None
+    coordinates, explained = main
+    factors = (design.batches, *design.kept)
+    components = _components(coordinates, factors)
+    weights = explained / explained.sum()
+    overall = {
+        one.name: float(
+            sum(weights[s.component - 1] * s.alone for s in components if s.name == one.name)
+        )
+        for one in factors
+    }
+    found = clusterings(coordinates, design, rng, permutations, progress)
+    clusters_by, sentence = _judged(found)
+    return Scores(explained, coordinates, components, overall, found, clusters_by, sentence)
+
+
+def _principal(observations: Floats) -> tuple[Floats, Floats] | None:
+    """Give the coordinates along the first components, and the part of the variance of each."""
+    centred = observations - observations.mean(axis=0)
+    specimens, features = centred.shape
+    wide = specimens <= features
+    gram = centred @ centred.T if wide else centred.T @ centred
+    sizes, vectors = np.linalg.eigh(gram)
+    sizes, vectors = sizes[::-1].clip(min=0.0), vectors[:, ::-1]
+    real = int((sizes > 1e-12 * max(sizes[0], 1e-300)).sum()) if sizes[0] > 0 else 0
+    if real < _FEWEST:
+        return None
+    parts = sizes / sizes.sum()
+    enough = int(np.searchsorted(np.cumsum(parts), _HELD) + 1)
+    count = min(max(enough, _FEWEST), _MOST, real)
+    chosen = vectors[:, :count]
+    coordinates = chosen * np.sqrt(sizes[:count]) if wide else centred @ chosen
+    # The sign of a component is arbitrary; fix it, so that results repeat.
+    largest = np.abs(coordinates).argmax(axis=0)
+    coordinates = coordinates * np.sign(coordinates[largest, np.arange(count)])
+    return coordinates, parts[:count]
+
+
+def _components(coordinates: Floats, factors: Sequence[Factor]) -> tuple[ComponentScore, ...]:
+    """Regress every component on every factor, alone and given the others."""
+    constant = np.ones((len(coordinates), 1))
+    columns = [one.design()[0] for one in factors]
+    full = factor(np.hstack([constant, *columns]))
+    totals = ((coordinates - coordinates.mean(axis=0)) ** 2).sum(axis=0)
+    left = full.fit(coordinates).residual_sum_of_squares
+    raw: list[ComponentScore] = []
+    for place, one in enumerate(factors):
+        others = factor(np.hstack([constant, *columns[:place], *columns[place + 1 :]]))
+        before = others.fit(coordinates).residual_sum_of_squares
+        alone = factor(np.hstack([constant, columns[place]])).fit(coordinates)
+        df = (full.rank - others.rank, full.df_residual)
+        for j, total in enumerate(totals.tolist()):
+            added, rest = max(float(before[j] - left[j]), 0.0), float(left[j])
+            r2 = min(max(1.0 - float(alone.residual_sum_of_squares[j]) / total, 0.0), 1.0)
+            partial = added / (added + rest) if df[0] and added + rest > 1e-12 * total else None
+            testable = partial is not None and df[1] > 0 and rest > 1e-12 * total
+            f = (added / df[0]) / (rest / df[1]) if testable else None
+            p = None if f is None else float(special.fdtrc(*df, f))
+            raw.append(ComponentScore(j + 1, one.name, r2, partial, f, p, df, None))
+    corrected = _holm([one.p_value for one in raw])
+    scored = [
+        ComponentScore(s.component, s.name, s.alone, s.partial, s.f, s.p_value, s.df, h)
+        for s, h in zip(raw, corrected, strict=True)
+    ]
+    return tuple(sorted(scored, key=lambda s: s.component))
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct p-values step by step for their number; None stays None."""
+    places = [i for i, p in enumerate(p_values) if p is not None]
+    places.sort(key=lambda i: (p_values[i], i))
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(places):
+        highest = max(highest, min(1.0, (len(places) - rank) * float(p_values[place] or 0.0)))
+        corrected[place] = highest
+    return corrected
+
+
+def _judged(found: Sequence[Clustering]) -> tuple[ClustersBy, str]:
+    """Say what specimens cluster by; the permutation test of the distances decides."""
+    first, *kept = found
+    if first.p_distance is None:
+        return "cannot_tell", (
+            f"Whether specimens cluster by {first.name} cannot be told: {first.reason}."
+        )
+    by_batch = first.p_distance < _SEEN_P
+    seen = [one for one in kept if one.p_distance is not None and one.p_distance < _SEEN_P]
+    unknown = [one.name for one in kept if one.p_distance is None]
+    if by_batch and seen:
+        clusters_by: ClustersBy = "both"
+        strongest = max([first, *seen], key=lambda one: one.partial)
+        names = " and ".join([first.name, *(one.name for one in seen)])
+        text = f"Specimens cluster by {names}, most by {strongest.name}"
+    elif by_batch:
+        clusters_by = "batch"
+        text = f"Specimens cluster by {first.name}"
+        if kept:
+            rest = [one.name for one in kept if one.p_distance is not None]
+            text += f", not visibly by {', '.join(rest)}" if rest else ""
+    elif seen:
+        clusters_by = "kept"
+        names = " and ".join(one.name for one in seen)
+        text = f"Specimens cluster by {names}, not visibly by {first.name}"
+    else:
+        clusters_by = "neither"
+        text = f"Specimens cluster neither by {first.name}" + (
+            f" nor by {', '.join(one.name for one in kept)}" if kept else " nor by anything named"
+        )
+        if not kept:
+            text = f"Specimens do not visibly cluster by {first.name}"
+    if unknown:
+        text += f" (for {', '.join(unknown)} it cannot be told)"
+    return clusters_by, text + "."

@@ -1,0 +1,69 @@
+"""The shares of every feature as a delimited table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchsense.experiments.diagnosis import FeatureShares
+
+
+def feature_table(found: FeatureShares, delimiter: str = "\t") -> str:
+    """Write one row per feature, with full precision.
+
+    Columns: ``feature``; for each term ``TERM share``, ``low``, ``high``, ``raw``, ``alone`` (not
+    for an interaction) and ``p``; ``shared``; ``residual`` with ``low``, ``high`` and ``raw``;
+    ``component``; ``reason``. Cells without a number are empty, and the reason says why.
+
+    Parameters
+    ----------
+    found : FeatureShares
+        The shares.
+    delimiter : str
+        Between cells.
+
+    Returns
+    -------
+    str
+        The table with its header.
+
+    Examples
+    --------
+    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments.design import read_design
+    >>> from batchsense.experiments.diagnosis import shares_by_feature
+    >>> table = plant(specimens=12, features=2).table
+    >>> text = feature_table(shares_by_feature(table, read_design(table, "month")))
+    >>> text.splitlines()[0].split(chr(9))[:4]
+    ['feature', 'month share', 'month low', 'month high']
+    """
+    named = []
+    for term in found.terms:
+        parts = {"share": term.share, "low": term.low, "high": term.high, "raw": term.raw}
+        if term.alone is not None:
+            parts["alone"] = term.alone
+        parts["p"] = term.p_value
+        named += [(f"{term.name} {kind}", numbers) for kind, numbers in parts.items()]
+    named += [
+        ("shared", found.shared),
+        ("residual", found.residual),
+        ("residual low", found.residual_low),
+        ("residual high", found.residual_high),
+        ("residual raw", found.residual_raw),
+        ("component", found.component),
+    ]
+    stream = io.StringIO()
+    lines = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    lines.writerow(["feature", *(name for name, _ in named), "reason"])
+    columns = [numbers.tolist() for _, numbers in named]
+    for feature, *numbers, reason in zip(found.features, *columns, found.reasons, strict=True):
+        lines.writerow([feature, *map(_cell, numbers), reason])
+    return stream.getvalue()
+
+
+def _cell(value: float) -> str:
+    """Write a number so that it reads back unchanged; nothing where there is none."""
+    return "" if math.isnan(value) else repr(value)
