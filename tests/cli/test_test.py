@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import warnings
 
 import jsonschema
 import numpy as np
@@ -317,3 +318,35 @@ def test_a_written_matrix_can_be_tested_again(files, planted, tmp_path, capsys):
     assert codes(parsed) == ["looks_corrected"]
     found = parsed["result"]["effects"][0]["top"][0]["p_value"]
     assert found == pytest.approx(original.p_value.min(), rel=1e-8)
+
+
+def test_a_record_without_its_layer_is_doubted(planted, tmp_path, capsys):
+    """Where the record is there and the layer is gone, X counts as corrected, and that is said."""
+    anndata = corrected_file(planted, tmp_path, "linear")
+    data = anndata.read_h5ad(tmp_path / "c.h5ad")
+    del data.layers["batchsense"]
+    data.write_h5ad(tmp_path / "gone.h5ad")
+    capsys.readouterr()
+
+    assert run(["test", str(tmp_path / "gone.h5ad"), "--contrast", "drug", "--json"]) == 0
+    parsed = document(capsys)
+    assert parsed["notes"][0]["code"] == "recorded_correction"
+    assert "its layer is gone" in parsed["notes"][0]["message"]
+
+
+def test_a_corrected_store_is_noticed(planted, tmp_path, capsys):
+    """A .zarr store that was corrected says so as an .h5ad does."""
+    pytest.importorskip("zarr")
+    anndata = annotated(planted, tmp_path / "a.h5ad")
+    data = anndata.read_h5ad(tmp_path / "a.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.write_zarr(tmp_path / "a.zarr")
+    words = ["correct", str(tmp_path / "a.zarr"), "--batch", "month", "--keep", "drug"]
+    assert run([*words, "-o", str(tmp_path / "c.zarr")]) == 0
+    capsys.readouterr()
+
+    assert run(["test", str(tmp_path / "c.zarr"), "--contrast", "drug", "--json"]) == 0
+    parsed = document(capsys)
+    assert codes(parsed) == ["recorded_correction"]
+    assert parsed["result"]["values"] == "original"

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments import testing
+from batchsense.experiments import Table, testing
 
-EXCERPT = np.load(Path(__file__).resolve().parents[2] / "references" / "limma" / "excerpt.npz")
+REFERENCES = Path(__file__).resolve().parents[2] / "references"
+EXCERPT = np.load(REFERENCES / "limma" / "excerpt.npz")
+F_TESTS = np.load(REFERENCES / "limma" / "f_tests.npz")
 #: What every tenth probe means.
 EVERY = 10
 #: Relative tolerances of coefficients and t; p-values are compared absolutely and relatively.
@@ -72,3 +74,23 @@ def test_intervals_hold_what_they_promise(bladder):
 
     assert np.array_equal(excludes_zero, effect.p_value < 0.1)
     assert np.allclose((effect.low + effect.high) / 2, effect.effect)
+
+
+def test_ordinary_f_against_sva(bladder):
+    """F of cancer on real probes: p as sva's f.pvalue gives them, to 1e-8."""
+    found = testing.test(bladder["complete"], "cancer", "batch", shrink=False)
+
+    assert np.max(np.abs(found.factors[0].p_value[::EVERY] - F_TESTS["bladder"])) < F_P_VALUE
+
+
+def test_ordinary_f_on_counts_against_sva():
+    """Log counts, two groups, five features of zeros: p to 1e-8, and none for the constant ones."""
+    given = np.load(REFERENCES / "counts" / "counts.npz")
+    sheet = {"lot": given["simulated_batch"].tolist(), "group": given["simulated_group"].tolist()}
+    table = Table.from_arrays(np.log2(given["simulated_counts"] + 1.0), sheet)
+    found = testing.test(table, "group", "lot", shrink=False)
+    p = found.effects[0].p_value
+
+    assert np.array_equal(np.isnan(p), np.isnan(F_TESTS["counts"]))
+    assert np.nanmax(np.abs(p - F_TESTS["counts"])) < F_P_VALUE
+    assert len(found.untested["constant"]) == 5

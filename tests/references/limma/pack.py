@@ -23,8 +23,13 @@ def export(folder: Path) -> None:
         lines.writerows(zip(given["batch"].tolist(), given["cancer"].tolist(), strict=True))
 
 
-def pack(folder: Path, full: Path) -> None:
+def pack(folder: Path, full: Path, counts: Path) -> None:
     """Keep every tenth probe of each result; of the full-size run all inputs of the shrinkage."""
+    f_tests = {
+        "bladder": np.load(full)["sva_fpvalue_batch"][:2000:EVERY, 0],
+        "counts": np.load(counts)["fpvalue_counts"][:, 0],
+    }
+    np.savez_compressed(HERE / "f_tests.npz", **f_tests)
     found = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("simulated"):
@@ -50,4 +55,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "export":
         export(Path(sys.argv[2]))
     else:
-        pack(Path(sys.argv[2]), Path(sys.argv[3]))
+        pack(*map(Path, sys.argv[2:5]))

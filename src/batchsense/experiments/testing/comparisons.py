@@ -116,7 +116,6 @@ def comparisons(design: Design, model: Model, asked: Iterable[Asked]) -> Compari
     found: list[Difference] = []
     groups: list[Group] = []
     refused: list[Refused] = []
-    entangled = {one.name: one for one in entanglements(design)}
     for one in asked:
         wanted = next(kept for kept in design.kept if kept.name == one.factor)
         if one.levels:
@@ -129,7 +128,9 @@ def comparisons(design: Design, model: Model, asked: Iterable[Asked]) -> Compari
             told, lost = _level_by_level(model, wanted)
         fresh = [difference for difference in told if difference not in found]
         found.extend(fresh)
-        refused.extend(_refusal(difference, entangled[one.factor]) for difference in lost)
+        if lost:
+            entangled = next(e for e in entanglements(design) if e.name == one.factor)
+            refused.extend(_refusal(difference, entangled) for difference in lost)
         if not one.levels and len(wanted.levels) > 2 and told:
             places = tuple(found.index(difference) for difference in told)
             groups.append(Group(one.factor, places, complete=not lost))

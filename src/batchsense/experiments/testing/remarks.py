@@ -80,7 +80,7 @@ def on_correction(corrected: Corrected, which: str, ignore_batches: bool) -> lis
         return [Note("tested_original", message)]
     message = (
         f"Values corrected by {corrected.method} were tested with {batch} in the model. That is "
-        "approximate: in simulation 5.6 to 6.8 % of pure noise is called at 0.05. The test of the "
+        "approximate: in simulation 5 to 7 % of pure noise is called at 0.05. The test of the "
         "original values is exact."
     )
     return [Note("approximate", message)]
@@ -131,8 +131,8 @@ def on_values(
     method = "" if corrected_by == "unknown" else f" by {corrected_by}"
     message = (
         f"The values were corrected{method} and tested with {batch_column} in the model. That is "
-        "exact if batch terms were subtracted and nothing else, and approximate after ComBat (5.6 "
-        f"to 6.8 % of noise at 0.05): if you have the original values, test those. {plain}"
+        "exact if batch terms were subtracted and nothing else, and approximate after ComBat (5 "
+        f"to 7 % of noise at 0.05): if you have the original values, test those. {plain}"
     )
     return [Note("approximate", message)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,28 @@ import numpy.typing as npt
 from batchsense.experiments.notes import Note
 from batchsense.experiments.testing.contrasts import Difference
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Floats = npt.NDArray[np.float64]
+
+
+#: The columns of the table of all tests.
+COLUMNS = (
+    "contrast",
+    "feature",
+    "mean",
+    "effect",
+    "low",
+    "high",
+    "standard_error",
+    "statistic",
+    "kind",
+    "df",
+    "p",
+    "q",
+    "remark",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +82,11 @@ class EffectTest:
     q_value: Floats = field(repr=False)
     plain: PlainTest
 
+    @property
+    def name(self) -> str:
+        """The contrast in words."""
+        return str(self.contrast)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorTest:
@@ -86,6 +113,11 @@ class FactorTest:
     p_value: Floats = field(repr=False)
     q_value: Floats = field(repr=False)
     plain: PlainTest
+
+    @property
+    def name(self) -> str:
+        """The factor."""
+        return self.factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +193,37 @@ class ContrastTests:
     specimens: int
     level: float
     notes: tuple[Note, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """Give all tests as one table: a row for each contrast and feature, factors first.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``contrast``, ``feature``, ``mean``, ``effect``, ``low``, ``high``,
+            ``standard_error`` (missing for F), ``statistic``, ``kind`` (t or F), ``df`` (of the
+            variance), ``p``, ``q`` and ``remark`` (why there is no answer).
+        """
+        import pandas as pd
+
+        remarks = {name: reason for reason, names in self.untested.items() for name in names}
+        shared = {
+            "feature": self.features,
+            "mean": self.mean,
+            "df": np.where(self.df > 0, self.df, np.nan),
+        }
+        frames = []
+        tests: list[FactorTest | EffectTest] = [*self.factors, *self.effects]
+        for one in tests:
+            own: dict[str, object] = {"contrast": one.name, "p": one.p_value, "q": one.q_value}
+            if isinstance(one, FactorTest):
+                own.update(statistic=one.f, kind="F")
+            else:
+                names = ("effect", "low", "high", "standard_error")
+                own.update({name: getattr(one, name) for name in names})
+                own.update(statistic=one.t, kind="t")
+            frame = pd.DataFrame({**shared, **own})
+            missing = [remarks.get(name, "") for name in self.features]
+            frame["remark"] = np.where(frame["p"].isna(), missing, "")
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))

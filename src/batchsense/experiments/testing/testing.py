@@ -141,6 +141,8 @@ def test(
         parse_contrast(text, table)
         for text in ([contrasts] if isinstance(contrasts, str) else contrasts)
     ]
+    if not 0.0 < level < 1.0:
+        raise DataError(f"the confidence level must lie between 0 and 1, not {level:g}")
     if not asked:
         raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
     batch_column = _batch_column(corrected, table, batch_labels, ignore_batches)

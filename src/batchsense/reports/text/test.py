@@ -12,7 +12,7 @@ from batchsense.reports.results.test import (
 )
 from batchsense.reports.text.entangled import note_lines
 from batchsense.reports.text.layout import columns, paragraph
-from batchsense.reports.wording import number, percent, span
+from batchsense.reports.wording import estimate, number, percent, span
 
 #: So many features are shown of each contrast; fewer where there are many contrasts.
 _SHOWN, _SHOWN_OF_MANY, _MANY = 10, 3, 3
@@ -100,7 +100,7 @@ def _effect_rows(one: EffectResult, level: float, shown: int) -> tuple[list[str]
     rows = [
         [
             row.feature,
-            number(row.effect.estimate),
+            estimate(row.effect),
             span(row.effect.low, row.effect.high),
             number(row.t),
             number(row.p_value, 2),
