@@ -12,6 +12,7 @@ from batchsense.cli.layout import layout
 from batchsense.cli.noise import noise
 from batchsense.cli.plan import plan
 from batchsense.cli.schema import schema
+from batchsense.cli.surrogates import surrogates
 from batchsense.cli.test import test
 from batchsense.cli.verify import verify
 from batchsense.cli.web import web
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "correct": correct,
     "layout": layout,
     "test": test,
+    "surrogates": surrogates,
     "demo": demo,
     "web": web,
     "schema": schema,

@@ -18,7 +18,7 @@ def layout(
         str,
         typer.Argument(
             metavar="SHEET",
-            help="One row per specimen: .csv, .tsv, .txt (also .gz) or .parquet.",
+            help="One row per specimen: .csv, .tsv, .txt (also .gz), .parquet or .xlsx.",
             show_default=False,
         ),
     ],
@@ -156,7 +156,8 @@ def layout(
     else:
         write_sheet(found.sheet(), output)
     if report is not None:
-        from batchsense.reports.html import layout_report, write_report
+        from batchsense.reports.page import write_report
+        from batchsense.reports.sheet_pages import layout_report
 
         words = ["batchsense", "layout", quote(sheet), "--batches", str(batch_count)]
         for name in balance:

@@ -30,6 +30,7 @@ from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layo
 from batchsense.experiments.notes import Note
 from batchsense.experiments.placebo import Placebo, placebo
 from batchsense.experiments.simulate import Planted, plant
+from batchsense.experiments.surrogates import Likeness, Surrogates, find_surrogates
 from batchsense.experiments.tables import Table, read, write
 from batchsense.experiments.testing import (
     ContrastTests,
@@ -66,6 +67,7 @@ __all__ = [
     "KeptDiagnosis",
     "Layout",
     "LearnedBatch",
+    "Likeness",
     "LinearCorrection",
     "MergeableCorrection",
     "Note",
@@ -76,11 +78,13 @@ __all__ = [
     "Plates",
     "Refused",
     "Share",
+    "Surrogates",
     "Table",
     "batch_gap",
     "correct",
     "diagnose",
     "digits_table",
+    "find_surrogates",
     "placebo",
     "plan_layout",
     "plant",

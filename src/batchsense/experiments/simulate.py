@@ -39,6 +39,8 @@ def plant(
     drug_sd: float = 1.0,
     month_sd: float = 1.0,
     noise_sd: float = 1.0,
+    drug_share: float = 1.0,
+    month_share: float = 1.0,
     seed: int = 0,
 ) -> Planted:
     """Simulate an experiment run in several months, some specimens treated.
@@ -55,6 +57,8 @@ def plant(
         Between 0 and 1.
     drug_sd, month_sd, noise_sd : float
         Standard deviation of the effects over the features, and of the noise.
+    drug_share, month_share : float
+        Share of the features, chosen at random, that the drug and the months act on.
     seed : int
         Seed of everything random.
 
@@ -69,7 +73,8 @@ def plant(
     >>> list(zip(planted.table.sheet["month"], planted.table.sheet["drug"]))
     [('m0', 'yes'), ('m0', 'yes'), ('m1', 'no'), ('m1', 'no')]
     """
-    effects, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    spawned = np.random.SeedSequence(seed).spawn(3)
+    effects, noise, chosen = (np.random.default_rng(s) for s in spawned)
     month = np.arange(specimens) * months // specimens
     treated = np.zeros(specimens)
     for one in range(months):
@@ -79,6 +84,8 @@ def plant(
     drug_effect = drug_sd * effects.normal(size=features)
     month_effects = month_sd * effects.normal(size=(months, features))
     month_effects -= month_effects.mean(axis=0)
+    drug_effect *= chosen.permutation(features) < round(drug_share * features)
+    month_effects *= chosen.permutation(features) < round(month_share * features)
     observations = np.outer(treated, drug_effect) + month_effects[month]
     observations += noise_sd * noise.normal(size=observations.shape)
     sheet = {

@@ -8,12 +8,11 @@ from batchsense.reports.envelope import Envelope
 from batchsense.reports.page import render, write_report
 
 if TYPE_CHECKING:
-    from batchsense.experiments import ContrastTests, Corrected, Diagnosis, Layout, Table
+    from batchsense.experiments import ContrastTests, Corrected, Diagnosis, Table
     from batchsense.reports.results.audit import AuditResult
     from batchsense.reports.results.correct import CorrectResult
     from batchsense.reports.results.demo import DemoResult
     from batchsense.reports.results.diagnose import DiagnoseResult
-    from batchsense.reports.results.layout import LayoutResult
     from batchsense.reports.results.noise import GradientNoiseResult
     from batchsense.reports.results.plan import PlanResult
     from batchsense.reports.results.test import ContrastTestsResult
@@ -25,7 +24,6 @@ __all__ = [
     "correct_report",
     "demo_report",
     "diagnose_report",
-    "layout_report",
     "noise_report",
     "plan_report",
     "verify_report",
@@ -246,55 +244,6 @@ def correct_report(
         raise ValueError("there is no result to report")
     planes = [] if corrected is None else before_and_after(corrected)
     return render("correct.html.j2", envelope, command_line, planes=planes)
-
-
-def layout_report(
-    envelope: Envelope[LayoutResult],
-    found: Layout | None = None,
-    command_line: str | None = None,
-) -> str:
-    """Write the report of a layout.
-
-    Parameters
-    ----------
-    envelope : Envelope of LayoutResult
-        The answer; the page carries it unchanged.
-    found : Layout, optional
-        What the answer was made of: adds pictures of numbers and plates.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
-    from batchsense.reports.pictures.layout import factor_pictures, plate_pictures
-    from batchsense.reports.text import layout_plan as text
-
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    result = envelope.result
-    header, rows = text.worth_rows(result)
-    worst = max(one.vif or float("inf") for one in result.factors)
-    return render(
-        "layout.html.j2",
-        envelope,
-        command_line,
-        headline=f"Largest VIF {worst:.3f}",
-        score=text.score_sentence(result),
-        plates_sentence=text.plates_sentence(result),
-        sizes=text.spread([one.specimens for one in result.batches]),
-        worth_columns=[(name, "" if name in {"factor", "between"} else "n") for name in header],
-        worth_rows=rows,
-        drawn=factor_pictures(result, found),
-        plates=plate_pictures(found),
-    )
 
 
 def contrast_report(

@@ -12,6 +12,7 @@ from batchsense.reports.results.diagnose import DiagnoseResult
 from batchsense.reports.results.layout import LayoutResult
 from batchsense.reports.results.noise import GradientNoiseResult
 from batchsense.reports.results.plan import PlanResult
+from batchsense.reports.results.surrogates import SurrogatesResult
 from batchsense.reports.results.test import ContrastTestsResult
 from batchsense.reports.results.verify import VerifyResult
 
@@ -25,6 +26,7 @@ RESULTS: dict[str, type[Model]] = {
     "correct": CorrectResult,
     "layout": LayoutResult,
     "test": ContrastTestsResult,
+    "surrogates": SurrogatesResult,
     "demo": DemoResult,
 }
 

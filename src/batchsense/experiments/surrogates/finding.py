@@ -1,0 +1,254 @@
+"""Unknown batches: directions of variation that nobody wrote down, as columns of the sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
+from batchsense.experiments.diagnosis.usable import usable_features
+from batchsense.experiments.notes import Note
+from batchsense.experiments.surrogates.likeness import Likeness, likenesses
+from batchsense.experiments.surrogates.remarks import surrogate_remarks
+from batchsense.experiments.tables.columns import Factor, kept_factors
+from batchsense.experiments.tables.table import Column, Table
+from batchsense.experiments.threads import one_thread_if_small
+from batchsense.progress import Progress, silent
+from batchsense.variation.confounding import Confounding, analyse
+from batchsense.variation.linear import factor
+from batchsense.variation.surrogates import (
+    PERMUTATIONS,
+    SurrogateCount,
+    reweighted_surrogates,
+    surrogate_count,
+    two_step_surrogates,
+)
+
+Floats = npt.NDArray[np.float64]
+Method = Literal["reweighted", "two-step"]
+
+#: With fewer features the density of p-values, and so the weights, are not known.
+FEWEST_FEATURES = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surrogates:
+    """Surrogate variables of a table.
+
+    Attributes
+    ----------
+    table : Table
+        What they were estimated from.
+    values : array of shape (specimens, surrogates)
+        Columns of norm 1, in the order of the specimens; determined up to sign and rotation.
+    names : tuple of str
+        Of the new columns, ``sv1`` onwards.
+    method : str
+        ``"reweighted"`` or ``"two-step"``.
+    counted : SurrogateCount
+        How many directions exceed chance, whatever was asked for.
+    residual_shares : tuple of float
+        Share of each surrogate in what the known factors leave of the variation; together they may
+        count a direction twice.
+    likenesses : tuple of tuple of Likeness
+        For each surrogate the columns of the sheet that explain it best, at most three.
+    kept : tuple of (str, Confounding)
+        Each kept factor with its R² against all surrogates together.
+    affected_features : float
+        Sum of the weights: about so many features took part.
+    features : int
+        Usable features.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    table: Table
+    values: Floats
+    names: tuple[str, ...]
+    method: Method
+    counted: SurrogateCount
+    residual_shares: tuple[float, ...]
+    likenesses: tuple[tuple[Likeness, ...], ...]
+    kept: tuple[tuple[str, Confounding], ...]
+    affected_features: float
+    features: int
+    notes: tuple[Note, ...]
+
+    def sheet(self) -> dict[str, Column]:
+        """Give the sheet, in the order of the matrix, with the surrogates as new columns."""
+        columns = dict(self.table.sheet)
+        if self.table.source.id_column not in columns:
+            columns = {self.table.source.id_column: self.table.specimens, **columns}
+        for k, name in enumerate(self.names):
+            columns[name] = tuple(repr(float(value)) for value in self.values[:, k])
+        return columns
+
+
+def find_surrogates(
+    table: Table,
+    keep: Sequence[str],
+    *,
+    known: Sequence[str] = (),
+    method: Method = "reweighted",
+    count: int | None = None,
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Surrogates:
+    """Estimate what varies and is in no column of the sheet.
+
+    Parameters
+    ----------
+    table : Table
+        Observations; features with missing values or without variation are left out and noted.
+    keep : sequence of str
+        Columns of interest: the surrogates are made so as not to swallow them, as far as the data
+        allow.
+    known : sequence of str
+        Columns that matter but are not of interest, such as a known batch: surrogates are what
+        varies beside them.
+    method : {"reweighted", "two-step"}
+        See :func:`~batchsense.variation.reweighted_surrogates` and
+        :func:`~batchsense.variation.two_step_surrogates`.
+    count : int, optional
+        How many; by default as many as exceed permuted residuals.
+    categorical, numeric : iterable of str
+        Columns of ``keep`` or ``known`` whose kind is declared.
+    permutations : int
+        Permutations that judge the count, 20 at least.
+    seed : int
+        Seed of the permutations.
+    progress : Progress
+        Told of the permutations.
+
+    Returns
+    -------
+    Surrogates
+        With no column if no direction exceeds chance.
+
+    Raises
+    ------
+    DataError
+        A column cannot be used, fewer than 100 usable features, or a name is taken.
+    UnresolvedError
+        The known factors leave fewer than two residual degrees of freedom.
+    ConfoundedError
+        A kept factor cannot be told from the surrogates.
+
+    Examples
+    --------
+    >>> from batchsense.experiments import plant
+    >>> table = plant(specimens=30, features=300, months=2, drug_share=0.1).table
+    >>> found = find_surrogates(table, ["drug"])
+    >>> found.names, found.likenesses[0][0].column
+    (('sv1',), 'month')
+    """
+    if permutations < 20:
+        raise ValueError(f"at least 20 permutations are needed, not {permutations}")
+    observations, notes = usable_features(table, standardise=False)
+    observations = observations[:, np.ptp(observations, axis=0) > 0]
+    features = observations.shape[1]
+    if features < FEWEST_FEATURES:
+        raise DataError(
+            f"{features} features are complete and vary; surrogates are learned from what many "
+            f"features have in common, at least {FEWEST_FEATURES}",
+            where=table.source.matrix,
+        )
+    factors, more = kept_factors(table, [*keep, *known], "", categorical, numeric)
+    constant = np.ones((len(observations), 1))
+    wanted = _columns(factors[: len(keep)], len(observations))
+    base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])
+    full = np.hstack([base, wanted])
+    room = len(observations) - factor(full).rank - 1
+    if room < 1:
+        raise UnresolvedError(
+            f"{len(observations)} specimens leave no degree of freedom beside the known factors",
+            needed="more specimens, or fewer columns to keep",
+        )
+    with one_thread_if_small(observations.size):
+        rng = np.random.default_rng(seed)
+        counted = surrogate_count(observations, full, rng, permutations, progress)
+        asked = min(counted.count, room) if count is None else count
+        values = np.empty((len(observations), 0))
+        weights = np.zeros(features)
+        if asked:
+            estimate = reweighted_surrogates if method == "reweighted" else two_step_surrogates
+            found = estimate(observations, wanted, base, asked)
+            values, weights = found.values, found.weights
+    names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
+    _check_names(table, names)
+    confounded = _against_kept(factors[: len(keep)], factors[len(keep) :], values, names)
+    remarks = surrogate_remarks(confounded, counted, values, keep, asked)
+    return Surrogates(
+        table=table,
+        values=values,
+        names=names,
+        method=method,
+        counted=counted,
+        residual_shares=_residual_shares(observations, full, values),
+        likenesses=tuple(likenesses(table, column) for column in values.T),
+        kept=confounded,
+        affected_features=float(weights.sum()),
+        features=features,
+        notes=(*table.notes, *notes, *more, *remarks),
+    )
+
+
+def _columns(factors: Sequence[Factor], rows: int) -> Floats:
+    """Put the columns of several factors side by side."""
+    return np.hstack([np.empty((rows, 0)), *(one.design()[0] for one in factors)])
+
+
+def _check_names(table: Table, names: tuple[str, ...]) -> None:
+    """Refuse to overwrite columns of an earlier run."""
+    if taken := [name for name in names if name in table.sheet]:
+        raise DataError(
+            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
+            where=table.source.sheet,
+        )
+
+
+def _against_kept(
+    kept: Sequence[Factor], known: Sequence[Factor], values: Floats, names: tuple[str, ...]
+) -> tuple[tuple[str, Confounding], ...]:
+    """Analyse each kept factor against all surrogates; refuse one that is lost in them."""
+    if not names:
+        return ()
+    found = []
+    for one in kept:
+        others = [other.design()[0] for other in (*kept, *known) if other.name != one.name]
+        columns, terms = one.design()
+        confounding = analyse(
+            columns,
+            values,
+            np.hstack(others) if others else None,
+            wanted_names=terms,
+            batch_names=names,
+        )
+        if not confounding.estimable:
+            raise ConfoundedError(
+                f"{one.name} cannot be told from the surrogates: {listed(confounding.aliased)}. "
+                "Ask for fewer surrogates (--count).",
+                confounding.aliased,
+            )
+        found.append((one.name, confounding))
+    return tuple(found)
+
+
+def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tuple[float, ...]:
+    """Share of the residual sum of squares that each surrogate explains alone."""
+    fitted = factor(full)
+    left = fitted.residuals(observations)
+    total = float((left**2).sum())
+    shares = []
+    for column in fitted.residuals(values).T:
+        length = float(column @ column)
+        along = float(((column @ left) ** 2).sum())
+        shares.append(along / (length * total) if length > 1e-12 and total > 0 else 0.0)
+    return tuple(shares)

@@ -1,0 +1,94 @@
+"""Which columns of the sheet a surrogate looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.tables.table import Table
+from batchsense.experiments.tables.text import is_number
+from batchsense.variation.linear import factor
+from batchsense.variation.surrogates import f_test
+
+Floats = npt.NDArray[np.float64]
+
+#: A column of the sheet with more levels than this share of the specimens explains anything.
+_MOST_LEVELS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How far a column of the sheet explains a surrogate.
+
+    Attributes
+    ----------
+    column : str
+        The column.
+    adjusted_r2 : float
+        R² with what chance explains subtracted; may be negative.
+    p_value : float
+        Of the F test; many columns are looked at, so read it as a hint.
+    """
+
+    column: str
+    adjusted_r2: float
+    p_value: float
+
+
+def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
+    """Find the columns of the sheet that explain a surrogate best.
+
+    Parameters
+    ----------
+    table : Table
+        The sheet.
+    values : array of shape (specimens,)
+        The surrogate.
+
+    Returns
+    -------
+    tuple of Likeness
+        At most three, the best first; text with too many levels and the ids are not looked at.
+
+    Examples
+    --------
+    >>> month = ["May"] * 4 + ["July"] * 4
+    >>> table = Table.from_arrays([[0.0]] * 8, {"month": month, "arm": ["a", "b"] * 4})
+    >>> values = np.array([1.0, 1.1, 0.9, 1.0, -1.0, -1.1, -0.9, -1.0])
+    >>> [one.column for one in likenesses(table, values)]
+    ['month']
+    """
+    found = []
+    rows = len(values)
+    for name, entries in table.sheet.items():
+        present = np.array([entry is not None for entry in entries])
+        labels = [entry for entry in entries if entry is not None]
+        distinct = sorted(set(labels))
+        if name == table.source.id_column or present.sum() < max(4, rows / 2) or len(distinct) < 2:
+            continue
+        few = len(distinct) <= max(2.0, _MOST_LEVELS * len(labels))
+        if all(map(is_number, distinct)) and (len(distinct) > 6 or not few):
+            columns = np.array([float(label) for label in labels])[:, None]
+        elif few:
+            columns = (np.array(labels)[:, None] == np.array(distinct[1:])).astype(float)
+        else:
+            continue
+        found.append(_likeness(name, values[present], columns))
+    found.sort(key=lambda one: -one.adjusted_r2)
+    return tuple(one for one in found[:3] if one.adjusted_r2 > 0)
+
+
+def _likeness(name: str, values: Floats, columns: Floats) -> Likeness:
+    """Regress a surrogate on one column of the sheet."""
+    constant = np.ones((len(values), 1))
+    fitted = factor(np.hstack([constant, columns]))
+    left = float((fitted.residuals(values[:, None]) ** 2).sum())
+    total = float(((values - values.mean()) ** 2).sum())
+    df = len(values) - fitted.rank
+    if df < 1 or total == 0:
+        return Likeness(name, 0.0, 1.0)
+    adjusted = 1 - (left / df) / (total / (len(values) - 1))
+    p_value = f_test(values[:, None], np.hstack([constant, columns]), constant)
+    return Likeness(name, adjusted, float(p_value[0]))

@@ -1,0 +1,97 @@
+"""What ``batchsense surrogates --json`` publishes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from batchsense.reports.envelope import Model
+
+if TYPE_CHECKING:
+    from batchsense.experiments.surrogates import Surrogates
+
+
+class LikeColumn(Model):
+    """A column of the sheet that a surrogate looks like."""
+
+    column: str
+    adjusted_r2: float = Field(description="R² with what chance explains subtracted.")
+    p_value: float = Field(description="Of its F test; several columns were looked at.")
+
+
+class SurrogateResult(Model):
+    """One surrogate variable."""
+
+    name: str = Field(description="The new column.")
+    values: list[float] = Field(description="In the order of the specimens; norm 1.")
+    residual_share: float = Field(
+        description="Share of it in what the known factors leave of the variation."
+    )
+    looks_like: list[LikeColumn] = Field(description="Columns that explain it best, at most three.")
+
+
+class KeptAgainstSurrogates(Model):
+    """A kept factor against all surrogates together."""
+
+    name: str
+    r2_with_surrogates: float = Field(description="Largest squared canonical correlation.")
+    vif: float
+    effective_n: float
+
+
+class SurrogatesResult(Model):
+    """Surrogate variables of a table."""
+
+    output: str = Field(description="Where the sheet was written.")
+    method: str
+    specimens: list[str]
+    features: int = Field(description="Complete features that vary.")
+    affected_features: float = Field(description="About so many features took part.")
+    count_seen: int = Field(description="Directions that exceed permuted residuals (p < 0.1).")
+    direction_p_values: list[float] = Field(
+        description="For each leading direction of the residuals, how often permuted residuals "
+        "have as large a share; the first twenty."
+    )
+    direction_shares: list[float] = Field(description="Shares of these directions.")
+    permutations: int
+    surrogates: list[SurrogateResult]
+    kept: list[KeptAgainstSurrogates]
+
+    @classmethod
+    def of(cls, found: Surrogates, output: str) -> SurrogatesResult:
+        """Publish surrogates."""
+        return cls(
+            output=output,
+            method=found.method,
+            specimens=list(found.table.specimens),
+            features=found.features,
+            affected_features=found.affected_features,
+            count_seen=found.counted.count,
+            direction_p_values=found.counted.p_values[:20].tolist(),
+            direction_shares=found.counted.shares[:20].tolist(),
+            permutations=found.counted.permutations,
+            surrogates=[
+                SurrogateResult(
+                    name=name,
+                    values=found.values[:, k].tolist(),
+                    residual_share=found.residual_shares[k],
+                    looks_like=[
+                        LikeColumn(
+                            column=one.column, adjusted_r2=one.adjusted_r2, p_value=one.p_value
+                        )
+                        for one in found.likenesses[k]
+                    ],
+                )
+                for k, name in enumerate(found.names)
+            ],
+            kept=[
+                KeptAgainstSurrogates(
+                    name=name,
+                    r2_with_surrogates=numbers.r2,
+                    vif=numbers.vif,
+                    effective_n=numbers.effective_n,
+                )
+                for name, numbers in found.kept
+            ],
+        )
