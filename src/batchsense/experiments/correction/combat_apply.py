@@ -72,7 +72,7 @@ def apply_combat(
     True
     """
     tables = (model.scales, model.offsets, model.slopes)
-    return _adjust(*tables, values, codes, covariates, out, threads)
+    return adjust(*tables, values, codes, covariates, out, threads)
 
 
 def apply_linear(
@@ -112,10 +112,10 @@ def apply_linear(
     """
     scales = np.ones_like(model.effects)
     none = np.zeros((0, model.effects.shape[1]))
-    return _adjust(scales, -model.effects, none, values, codes, None, out, threads)
+    return adjust(scales, -model.effects, none, values, codes, None, out, threads)
 
 
-def _adjust(
+def adjust(
     scales: Floats,
     offsets: Floats,
     slopes: Floats,
@@ -125,7 +125,27 @@ def _adjust(
     out: Matrix | None,
     threads: int | None,
 ) -> Matrix:
-    """Give scales·x + offsets + (1 - scales)·zᵀslopes, batch by batch."""
+    """Give scales·x + offsets + (1 - scales)·zᵀslopes, batch by batch: what all corrections need.
+
+    Parameters
+    ----------
+    scales, offsets : arrays of shape (batches, features)
+        Without unit, and in units of the observations.
+    slopes : array of shape (covariates, features)
+        In units of the observations per unit of the term.
+    values, codes, covariates, out, threads
+        As for :func:`apply_combat`.
+
+    Returns
+    -------
+    array of shape (specimens, features)
+        ``out``, or a new array; float32 for float32.
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, or a code is out of range.
+    """
     batches, features = scales.shape
     matrix, places, kept = checked(values, codes, covariates, len(slopes))
     if matrix.shape[1] != features:

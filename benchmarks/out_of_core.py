@@ -1,0 +1,265 @@
+"""Time and memory of a correction out of core, beside a bare read and a bare read-and-write.
+
+The bare passes use the same library, blocks and chunks, one process, in turn with the correction:
+a pass that reads every block, and one that reads every block and writes it to a new file. Both the
+bare passes and the correction end when their file is on the disk itself (fsync); times without
+that wait are given too. Peak memory is that of the whole process (VmHWM), libraries included.
+
+    python benchmarks/out_of_core.py --features 20000 --specimens 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import record
+
+BATCHES, ROWS = 5, 250
+FORMS = ("matrix.h5ad", "annotated.zarr", "plain.zarr")
+
+
+def make(folder: Path, specimens: int, features: int, seed: int) -> None:
+    """Write the same matrix in every form, block by block."""
+    import anndata
+    import h5py
+    import pandas as pd
+    import zarr
+    from anndata.io import write_elem
+
+    rng = np.random.default_rng(seed)
+    months = np.arange(specimens) % BATCHES
+    treated = (rng.random(specimens) < 0.3 + 0.1 * (months % 3)).astype(int)
+    ids = [f"s{i}" for i in range(specimens)]
+    sheet = pd.DataFrame(
+        {"month": [f"m{m}" for m in months], "drug": np.where(treated, "yes", "no")}, index=ids
+    )
+    data = anndata.AnnData(obs=sheet, var=pd.DataFrame(index=[f"g{j}" for j in range(features)]))
+    sheet.to_csv(folder / "sheet.csv", index_label="id")
+    data.write_h5ad(folder / "matrix.h5ad")
+    shift = rng.normal(size=(BATCHES, features)).astype(np.float32)
+    scale = rng.uniform(0.7, 1.4, size=(BATCHES, features)).astype(np.float32)
+    effect = rng.normal(size=features).astype(np.float32)
+    shape, options = (specimens, features), {"chunks": (ROWS, features), "dtype": "float32"}
+    attributes = {"encoding-type": "array", "encoding-version": "0.2.0"}
+    store = zarr.open_group(folder / "annotated.zarr", mode="w", zarr_format=3)
+    store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    write_elem(store, "obs", data.obs)
+    write_elem(store, "var", data.var)
+    arrays: list[Any] = [
+        zarr.create_array(folder / "plain.zarr", shape=shape, **options),
+        store.create_array("X", shape=shape, **options),
+    ]
+    arrays[1].attrs.update(attributes)
+    with h5py.File(folder / "matrix.h5ad", "r+") as root:
+        if "X" in root:
+            del root["X"]
+        arrays.append(root.create_dataset("X", shape=shape, dtype="float32"))
+        arrays[2].attrs.update(attributes)
+        for low in range(0, specimens, ROWS):
+            own = months[low : low + ROWS]
+            block = rng.standard_normal((len(own), features), dtype=np.float32)
+            block *= scale[own]
+            block += shift[own] + treated[low : low + ROWS, None] * effect + 8
+            for array in arrays:
+                array[low : low + ROWS] = block
+    os.sync()
+
+
+def bare(source: Path, target: Path) -> dict[str, float]:
+    """Read every block; then read and write every block."""
+    import h5py
+    import zarr
+
+    from batchsense.experiments.scale.chunks import opened
+    from batchsense.experiments.scale.place import find
+
+    place = find(source)
+    block = np.empty((ROWS, place.shape[1]), dtype=np.float32)
+    spans = [(low, min(low + ROWS, place.shape[0])) for low in range(0, place.shape[0], ROWS)]
+    began = time.perf_counter()
+    with opened(place) as read:
+        for low, high in spans:
+            read(low, high, block[: high - low])
+        middle = time.perf_counter()
+        if place.store == "hdf5":
+            with h5py.File(target, "w") as root:
+                array = root.create_dataset("X", shape=place.shape, dtype="float32")
+                for low, high in spans:
+                    read(low, high, block[: high - low])
+                    array[low:high] = block[: high - low]
+        else:
+            options = {"chunks": (ROWS, place.shape[1]), "dtype": "float32"}
+            array = zarr.create_array(target, shape=place.shape, **options)
+            for low, high in spans:
+                read(low, high, block[: high - low])
+                array[low:high] = block[: high - low]
+    written = time.perf_counter()
+    for path in target.rglob("*") if target.is_dir() else [target]:
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+    ended = time.perf_counter()
+    return {
+        "read_s": middle - began,
+        "read_and_write_s": written - middle,
+        "until_on_disk_s": ended - written,
+        "total_s": ended - began,
+    }
+
+
+def ours(source: Path, target: Path, memory: int, keep_original: bool) -> dict[str, float]:
+    """Correct, once small so that libraries are loaded, then the matrix."""
+    from batchsense.experiments.scale.correcting import correct_store
+    from batchsense.experiments.scale.engine import ThisProcess
+
+    sheet = source.parent / "sheet.csv"
+    told: dict[str, list[float]] = {}
+
+    def progress(task: str, done: int, total: int) -> None:
+        told.setdefault(task, []).append(time.perf_counter())
+
+    began = time.perf_counter()
+    correct_store(
+        source,
+        target,
+        "month",
+        method(),
+        sheet if source.name == "plain.zarr" else None,
+        engine=ThisProcess(memory, threads=2),
+        keep_original=keep_original,
+        progress=progress,
+    )
+    ended = time.perf_counter()
+    first = told["summing up specimens"][-1]
+    return {"first_pass_s": first - began, "rest_s": ended - first, "total_s": ended - began}
+
+
+def method() -> Any:
+    """ComBat that keeps the drug."""
+    from batchsense.experiments import CombatCorrection
+
+    return CombatCorrection(keep=("drug",))
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """One measurement in a process of its own."""
+    source, target = Path(arguments.child[1]), Path(arguments.child[2])
+    small = source.parent / "small" / source.name
+    if arguments.child[0] == "bare":
+        bare(small, target.with_name(f"warm-{target.name}"))
+        found = bare(source, target)
+    else:
+        keep = arguments.child[0] == "ours"
+        ours(small, target.with_name(f"warm-{target.name}"), arguments.memory, keep)
+        found = ours(source, target, arguments.memory, keep)
+    peak = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
+    )
+    print(json.dumps({**found, "peak_mb": int(peak.split()[1]) * 1024 / 1e6}))
+
+
+def measure(kind: str, source: Path, target: Path, memory: int) -> dict[str, float]:
+    """Run one measurement in a fresh process; remove its result unless it is wanted."""
+    for path in (target, target.with_name(f"warm-{target.name}")):
+        remove(path)
+    os.sync()
+    command = [
+        sys.executable,
+        __file__,
+        "--memory",
+        str(memory),
+        "--child",
+        kind,
+        str(source),
+        str(target),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def main() -> None:
+    parser = record.options(__doc__ or "", "out_of_core")
+    parser.add_argument("--features", type=int, default=20_000)
+    parser.add_argument("--specimens", type=int, default=20_000)
+    parser.add_argument("--memory", type=int, default=500_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments)
+        return
+    began, cpu = time.time(), time.process_time()
+    folder = Path(tempfile.mkdtemp(prefix="out-of-core-", dir=arguments.folder))
+    try:
+        make(folder, arguments.specimens, arguments.features, arguments.seed)
+        (folder / "small").mkdir()
+        make(folder / "small", 1_000, 3_000, arguments.seed)
+        results = {name: compare(folder, name, arguments) for name in FORMS}
+    finally:
+        shutil.rmtree(folder)
+    record.write(
+        arguments.output,
+        arguments.seed,
+        began,
+        time.process_time() - cpu,
+        specimens=arguments.specimens,
+        features=arguments.features,
+        memory_asked_mb=arguments.memory / 1e6,
+        matrix_mb=arguments.specimens * arguments.features * 4 / 1e6,
+        results=results,
+    )
+
+
+def compare(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Alternate the bare passes and the correction."""
+    kinds = ["bare", "ours"] + (["ours-alone"] if name != "plain.zarr" else [])
+    runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(arguments.repeats):
+        for kind in kinds:
+            target = folder / f"result-{kind}-{name}"
+            runs[kind].append(measure(kind, folder / name, target, arguments.memory))
+            remove(target)
+            remove(target.with_name(f"warm-{target.name}"))
+            print(name, kind, {k: round(v, 2) for k, v in runs[kind][-1].items()}, file=sys.stderr)
+    middle = {
+        kind: {key: statistics.median(run[key] for run in found) for key in found[0]}
+        for kind, found in runs.items()
+    }
+    ratios = {
+        kind: statistics.median(
+            a["total_s"] / b["total_s"] for a, b in zip(runs[kind], runs["bare"], strict=True)
+        )
+        for kind in kinds[1:]
+    }
+    return {"median": middle, "ratio_to_bare": ratios, "runs": runs}
+
+
+if __name__ == "__main__":
+    main()
