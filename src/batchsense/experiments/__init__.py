@@ -31,7 +31,7 @@ from batchsense.experiments.notes import Note
 from batchsense.experiments.placebo import Placebo, placebo
 from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.surrogates import Likeness, Surrogates, find_surrogates
-from batchsense.experiments.tables import Table, read, write
+from batchsense.experiments.tables import Table, from_anndata, into_anndata, read, write
 from batchsense.experiments.testing import (
     ContrastTests,
     Difference,
@@ -85,6 +85,8 @@ __all__ = [
     "diagnose",
     "digits_table",
     "find_surrogates",
+    "from_anndata",
+    "into_anndata",
     "placebo",
     "plan_layout",
     "plant",

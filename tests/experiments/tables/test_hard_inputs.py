@@ -207,3 +207,45 @@ def test_r_files_get_a_snippet(tmp_path, sheet, suffix):
     (tmp_path / f"m.{suffix}").write_bytes(b"")
     with pytest.raises(DataError, match=r"(?s)readRDS\(.*digits = 17.*write\.table"):
         read(tmp_path / f"m.{suffix}", sheet)
+
+
+@pytest.mark.parametrize("form", ["array", "csr_matrix", "csc_array"])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "float64"])
+def test_objects_in_memory(form, dtype):
+    """An AnnData object gives its numbers, and takes the result as a layer of its type."""
+    import anndata
+    import scipy.sparse
+
+    from batchsense.experiments import correct, from_anndata, into_anndata
+
+    values = np.random.default_rng(7).poisson(3, size=(6, 3)).astype(dtype)
+    obs = pd.DataFrame({"month": pd.Categorical(MONTH)}, index=IDS)
+    X = values if form == "array" else getattr(scipy.sparse, form)(values)
+    data = anndata.AnnData(X, obs, pd.DataFrame(index=GENES))
+    table = from_anndata(data)
+    found = correct(table, "month")
+    into_anndata(found, data)
+
+    assert np.array_equal(table.values, values)
+    assert table.categorical == {"month"}
+    assert data.layers["batchsense"].dtype == (np.float32 if dtype == "float32" else np.float64)
+    assert np.allclose(data.layers["batchsense"], found.values, rtol=1e-6)
+    assert data.uns["batchsense"]["method"] == "linear"
+    with pytest.raises(DataError, match=r"specimens .* 's5'"):
+        into_anndata(found, data[:5].copy())
+    with pytest.raises(DataError, match=r"features .* in another order"):
+        into_anndata(found, data[:, ::-1].copy())
+
+
+def test_arrays_of_other_types():
+    """Sparse matrices and whole numbers make a table; text does not."""
+    from scipy.sparse import csr_matrix
+
+    from batchsense.experiments import Table
+
+    sheet = {"month": MONTH}
+    counts = np.arange(18).reshape(6, 3)
+    assert np.array_equal(Table.from_arrays(csr_matrix(counts), sheet).values, counts)
+    assert Table.from_arrays(counts, sheet).source.dtype == counts.dtype.name
+    with pytest.raises(DataError, match="not numbers"):
+        Table.from_arrays([["a"]] * 6, sheet)

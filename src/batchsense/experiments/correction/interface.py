@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from batchsense import __version__
 from batchsense.errors import DataError, listed
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
@@ -91,6 +92,20 @@ class Corrected:
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
     learned: tuple[LearnedBatch, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
+        return {
+            "batchsense_version": __version__,
+            "method": self.method,
+            "layer": self.table.source.layer,
+            "batch": self.batch_labels,
+            "batch_levels": list(self.batch_levels),
+            "keep": [one.name for one in self.kept],
+            "rank_lost": self.rank_lost,
+            "unchanged_features": list(self.unchanged),
+            "notes": [f"{note.code}: {note.message}" for note in self.notes],
+        }
 
     def compared(self) -> tuple[Floats, Floats]:
         r"""Give the values before and after on a scale on which their variation means something.

@@ -1,6 +1,7 @@
 """Tables in and out: matrices with the sheets of their specimens, matched by id."""
 
 from batchsense.experiments.tables.alignment import Alignment, align
+from batchsense.experiments.tables.anndata_objects import from_anndata, into_anndata
 from batchsense.experiments.tables.columns import Factor, batch_factor, kept_factors
 from batchsense.experiments.tables.reading import read
 from batchsense.experiments.tables.table import Source, Table
@@ -13,6 +14,8 @@ __all__ = [
     "Table",
     "align",
     "batch_factor",
+    "from_anndata",
+    "into_anndata",
     "kept_factors",
     "read",
     "write",

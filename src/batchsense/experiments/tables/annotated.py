@@ -69,7 +69,33 @@ def read(
     where = str(path)
     with _opened(path, "r") as root:
         _refuse_unfinished(root, where, "X" if layer is None else f"layers/{layer}")
-    data = _read(path)
+    return unpack(_read(path), where, densify, layer)
+
+
+def unpack(
+    data: AnnData, where: str, densify: bool = False, layer: str | None = None
+) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
+    """Take an AnnData object apart.
+
+    Parameters
+    ----------
+    data : AnnData
+        The object.
+    where : str
+        What to call it in messages.
+    densify, layer
+        As for :func:`read`.
+
+    Returns
+    -------
+    matrix, sheet, categorical
+        As for :func:`read`.
+
+    Raises
+    ------
+    DataError
+        As for :func:`read`.
+    """
     if layer is not None and layer not in data.layers:
         there = f"there are {listed(map(repr, data.layers))}" if data.layers else "it has none"
         raise DataError(f"the file has no layer {layer!r}; {there}", where=where)

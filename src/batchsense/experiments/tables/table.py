@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.matrix import dense
 from batchsense.experiments.tables.text import label_text
 
 Orientation = Literal["specimens × features", "features × specimens"]
@@ -96,8 +97,8 @@ class Table:
 
         Parameters
         ----------
-        values : array of shape (specimens, features)
-            The observations; NaN where a value is missing.
+        values : array or sparse matrix of shape (specimens, features)
+            The observations, of any type of numbers; NaN where a value is missing.
         sheet : mapping of str to iterable
             Columns of labels, one entry per specimen.
         specimens, features : sequence of str, optional
@@ -115,7 +116,8 @@ class Table:
         Raises
         ------
         DataError
-            Wrong shape, infinite values, duplicate ids, or a column of another length.
+            Wrong shape, infinite values, text, duplicate ids, a column of another length, or a
+            sparse matrix that would take more than 4 GB.
 
         Examples
         --------
@@ -123,7 +125,8 @@ class Table:
         >>> table.sheet["month"], table.features
         (('May', 'July'), ('feature 1', 'feature 2'))
         """
-        array = np.asarray(values, dtype=np.float64)
+        given = values if hasattr(values, "toarray") else np.asarray(values)
+        array, dtype = dense(given, name)
         if array.ndim != 2:
             raise DataError(f"the observations must have two axes, not {array.ndim}", where=name)
         rows, columns = array.shape
@@ -143,7 +146,7 @@ class Table:
                     where=name,
                 )
         declared = frozenset(categorical)
-        table = cls(array, rows_ids, column_ids, labels, Source(name, name), declared)
+        table = cls(array, rows_ids, column_ids, labels, Source(name, name, dtype=dtype), declared)
         check(table)
         return table
 

@@ -80,18 +80,12 @@ class CorrectResult(Model):
 
 def provenance(found: Corrected, envelope: Envelope[CorrectResult]) -> dict[str, Any]:
     """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
-    notes = [f"{note.code}: {note.message}" for note in [*envelope.notes, *published(found.notes)]]
+    record = found.record()
+    read = [f"{note.code}: {note.message}" for note in envelope.notes]
     return {
-        "batchsense_version": envelope.batchsense_version,
-        "method": found.method,
-        "layer": found.table.source.layer,
-        "batch": found.batch_labels,
-        "batch_levels": list(found.batch_levels),
-        "keep": [one.name for one in found.kept],
-        "rank_lost": found.rank_lost,
-        "unchanged_features": list(found.unchanged),
+        **record,
         "inputs": [f"{file.path} sha256:{file.sha256}" for file in envelope.inputs],
-        "notes": notes,
+        "notes": [*read, *record["notes"]],
     }
 
 

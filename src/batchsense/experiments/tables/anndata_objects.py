@@ -1,0 +1,88 @@
+"""AnnData objects in memory: a table out of one, and a correction into one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.annotated import COMPLETE, LAYER, unpack
+from batchsense.experiments.tables.matrix import stored
+from batchsense.experiments.tables.table import Source, Table, check
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from batchsense.experiments.correction.interface import Corrected
+
+
+def from_anndata(data: AnnData, layer: str | None = None, densify: bool = False) -> Table:
+    """Make a table of an AnnData object, with its ``obs`` as the sheet.
+
+    Parameters
+    ----------
+    data : AnnData
+        Specimens in rows; not changed.
+    layer : str, optional
+        The layer to take; ``X`` by default.
+    densify : bool
+        Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
+
+    Returns
+    -------
+    Table
+        In the order of the object.
+
+    Raises
+    ------
+    DataError
+        No such layer, ids that occur twice, infinite values, or a sparse matrix that is too large.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from anndata import AnnData
+    >>> from batchsense.experiments import correct, into_anndata
+    >>> obs = pd.DataFrame({"month": ["May", "May", "July", "July"]}, index=[*"abcd"])
+    >>> data = AnnData(np.array([[1.0], [2.0], [5.0], [6.0]]), obs=obs)
+    >>> into_anndata(correct(from_anndata(data), "month"), data)
+    >>> data.layers["batchsense"].ravel().tolist()
+    [3.0, 4.0, 3.0, 4.0]
+    """
+    name = "the AnnData object"
+    raw, sheet, categorical = unpack(data, name, densify, layer)
+    source = Source(name, "its obs", id_column=next(iter(sheet)), dtype=raw.dtype, layer=layer)
+    table = Table(raw.values, raw.row_ids, raw.column_ids, sheet, source, categorical)
+    check(table)
+    return table
+
+
+def into_anndata(corrected: Corrected, data: AnnData) -> None:
+    """Put a correction into an AnnData object: values into a layer, what was done into ``uns``.
+
+    ``layers["batchsense"]`` gets the values in the type of the original where nothing is lost;
+    ``uns["batchsense"]`` says by which method, for which batches, and what was kept. ``X`` stays.
+
+    Parameters
+    ----------
+    corrected : Corrected
+        The correction.
+    data : AnnData
+        The object that the table was made of; changed in place.
+
+    Raises
+    ------
+    DataError
+        Specimens or features of the two are not the same, in the same order.
+    """
+    table = corrected.table
+    for kind, mine, theirs in (
+        ("specimens", table.specimens, tuple(data.obs_names)),
+        ("features", table.features, tuple(data.var_names)),
+    ):
+        if mine != theirs:
+            odd = sorted(set(mine) ^ set(theirs))
+            what = f"differ: {listed(map(repr, odd), 3)}" if odd else "are in another order"
+            raise DataError(f"{kind} of the correction and of the AnnData object {what}")
+    record = {key: value for key, value in corrected.record().items() if value not in ([], None)}
+    data.layers[LAYER] = stored(corrected.values, table.source.dtype)
+    data.uns[LAYER] = {**record, COMPLETE: True}
