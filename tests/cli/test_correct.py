@@ -377,3 +377,24 @@ def test_counts_in_a_layer(counted, tmp_path, capsys):
     assert run([*words, "-o", str(tmp_path / "never.h5ad")]) == 3
     assert "s0 / g0 is" in capsys.readouterr().err
     assert not (tmp_path / "never.h5ad").exists()
+
+
+def test_combat_on_single_precision_data(planted, tmp_path):
+    """An .h5ad of float32 gets a float32 layer, as near as that type allows, and its options."""
+    anndata = pytest.importorskip("anndata")
+    table = planted.table
+    obs = pd.DataFrame({k: list(v) for k, v in table.sheet.items()}, index=list(table.specimens))
+    data = anndata.AnnData(
+        table.values.astype(np.float32), obs=obs, var=pd.DataFrame(index=list(table.features))
+    )
+    data.write_h5ad(tmp_path / "a.h5ad")
+    words = ["correct", str(tmp_path / "a.h5ad"), "--batch", "month", "--keep", "drug"]
+    words += ["--method", "combat", "--reference", "m1", "-o", str(tmp_path / "o.h5ad")]
+
+    assert run(words) == 0
+    out = anndata.read_h5ad(tmp_path / "o.h5ad")
+    method = CombatCorrection(keep=("drug",), reference_batch="m1")
+    expected = method.fit(table, "month").transform(table).values
+    assert out.layers["batchsense"].dtype == np.float32
+    assert np.abs(out.layers["batchsense"] - expected).max() < 1e-5
+    assert list(out.uns["batchsense"]["options"]) == ["method=combat", "reference=m1"]
