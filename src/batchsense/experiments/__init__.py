@@ -39,6 +39,7 @@ from batchsense.experiments.testing import (
     FactorTest,
     PlainTest,
     Refused,
+    removal_matrix,
     test,
 )
 from batchsense.experiments.validation import BatchGap, batch_gap
@@ -91,6 +92,7 @@ __all__ = [
     "plan_layout",
     "plant",
     "read",
+    "removal_matrix",
     "scene_table",
     "test",
     "write",

@@ -153,11 +153,9 @@ def test_generalised_least_squares_gives_the_same(bladder):
     """GLS of the corrected values with V = MMᵀ equals the test with the removed terms added."""
     table = bladder["complete"]
     corrected = correct(table, "batch", ["cancer"])
-    batches = corrected.batch_terms
     cancer = np.array(table.sheet["cancer"])
     wanted = np.column_stack([np.ones(57), cancer == "Cancer", cancer == "Normal"]).astype(float)
-    effects_of = np.linalg.pinv(np.hstack([wanted, batches]))[3:]
-    removal = np.eye(57) - batches @ effects_of
+    removal = testing.removal_matrix(corrected)
     inverse = np.linalg.pinv(removal @ removal.T, rcond=1e-10)
     covariance = np.linalg.inv(wanted.T @ inverse @ wanted)
     effects = covariance @ wanted.T @ inverse @ corrected.values
@@ -189,6 +187,8 @@ def test_other_corrections_are_tested_on_the_original_values():
 def test_lost_batch_terms_are_refused():
     """Corrected values that no longer know what was removed cannot be tested."""
     corrected = correct(noise(two_months(0.75), "month", features=5), "month", ["drug"])
+    with pytest.raises(DataError, match="not linear"):
+        testing.removal_matrix(dataclasses.replace(corrected, method="combat"))
     for terms in (np.zeros((40, 0)), np.zeros((12, 1))):
         with pytest.raises(DataError, match="lost the batch terms"):
             testing.test(dataclasses.replace(corrected, batch_terms=terms), "drug")

@@ -101,7 +101,7 @@ def draw(seed, aliased):
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])
-@pytest.mark.parametrize("designs", [50, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("designs", [30, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_designs_equal_a_dense_reference(designs, missing):
     """Random designs, unbalanced, with and without gaps: every effect and t to 1e-8."""
     worst, compared = 0.0, 0
@@ -132,7 +132,7 @@ def test_random_designs_equal_a_dense_reference(designs, missing):
     assert worst < 1e-8
 
 
-@pytest.mark.parametrize("designs", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("designs", [25, pytest.param(200, marks=pytest.mark.slow)])
 def test_aliased_designs_are_refused_exactly(designs):
     """Designs with a factor that is a matter of the lot: exactly what a dense check loses."""
     lost_pairs = 0
@@ -258,3 +258,51 @@ def test_features_that_cannot_be_tested_are_listed():
         if not shrink:
             assert found.untested["no residual variance"] == ("feature 4",)
             assert np.allclose(p[4:], clean.effects[0].p_value, rtol=1e-12)
+
+
+def test_a_batch_of_a_single_specimen_changes_nothing():
+    """A specimen alone in its batch tells nothing: t, F and df are those without it."""
+    rng = np.random.default_rng(3)
+    sheet = {"lot": ["1", "2"] * 12 + ["3"], "drug": [*"AABBCC" * 4, "A"]}
+    values = rng.normal(size=(25, 6))
+    alone = testing.test(Table.from_arrays(values, sheet), "drug", "lot")
+    without = {name: column[:-1] for name, column in sheet.items()}
+    found = testing.test(Table.from_arrays(values[:-1], without), "drug", "lot")
+
+    assert "single_specimen_batches" in [note.code for note in alone.notes]
+    assert np.allclose(alone.df, found.df)
+    assert np.allclose(alone.factors[0].f, found.factors[0].f)
+    for first, second in zip(alone.effects, found.effects, strict=True):
+        assert np.allclose(first.t, second.t)
+
+
+def test_order_names_and_offsets_do_not_matter():
+    """Shuffled specimens, renamed lots and an offset of a million leave every t as it is."""
+    rng = np.random.default_rng(4)
+    sheet = {"lot": ["a", "b", "c"] * 10, "drug": rng.choice(["no", "yes"], 30)}
+    values = rng.normal(size=(30, 12))
+    values[rng.random(values.shape) < 0.05] = np.nan
+    plain = testing.test(Table.from_arrays(values, sheet), "drug", "lot").effects[0]
+    order = rng.permutation(30)
+    renamed = {"a": "z", "b": "y", "c": "x"}
+    moved = {
+        "lot": [renamed[sheet["lot"][i]] for i in order],
+        "drug": [sheet["drug"][i] for i in order],
+    }
+    shuffled = Table.from_arrays(values[order] + 1e6, moved)
+
+    assert np.allclose(testing.test(shuffled, "drug", "lot").effects[0].t, plain.t, rtol=1e-7)
+
+
+def test_the_table_of_all_tests():
+    """frame() has a row for each contrast and feature, and says why there is no answer."""
+    table = partly_linked()
+    values = table.values.copy()
+    values[:, 2] = 1.0
+    frame = testing.test(Table.from_arrays(values, table.sheet), "drug", "lot").frame()
+
+    assert frame["contrast"].unique().tolist() == ["drug", "drug: B - A", "drug: D - C"]
+    assert len(frame) == 15
+    assert frame["kind"].tolist() == ["F"] * 5 + ["t"] * 10
+    assert frame.loc[frame["feature"] == "feature 3", "remark"].unique().tolist() == ["constant"]
+    assert (frame["p"].isna() == (frame["remark"] == "constant")).all()

@@ -1,6 +1,7 @@
 """Tests that stay valid: batch in the model, before and after correction."""
 
 from batchsense.experiments.testing.contrasts import Difference
+from batchsense.experiments.testing.projection import removal_matrix
 from batchsense.experiments.testing.results import (
     ContrastTests,
     EffectTest,
@@ -17,5 +18,6 @@ __all__ = [
     "FactorTest",
     "PlainTest",
     "Refused",
+    "removal_matrix",
     "test",
 ]
