@@ -294,7 +294,7 @@ def _of_chunk(
     found.means, found.squares, found.products = _centred(sums, cells, counts, means)
     unusable = np.flatnonzero(~np.isfinite(sums.squares).all(axis=0))
     if len(unusable):
-        _observe(found, values, cells, explicit, unusable)
+        _observe(found, values, cells, explicit, unusable, threads)
     return found
 
 
@@ -327,10 +327,11 @@ def _observe(
     cells: Cells,
     centred: Floats,
     features: npt.NDArray[np.intp],
+    threads: int | None,
 ) -> None:
     """Fill in the statistics of features with missing values, over what was observed."""
     batches, terms, _ = found.shape
-    sums = observed_sums(values, cells, batches, centred, features)
+    sums = observed_sums(values, cells, batches, centred, features, threads)
     assert sums.counts is not None
     counts = np.zeros((batches, len(features)))
     np.add.at(counts, cells.batch_of_cell, sums.counts)

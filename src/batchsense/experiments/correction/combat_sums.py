@@ -158,7 +158,12 @@ def complete_sums(
 
 
 def observed_sums(
-    values: Matrix, cells: Cells, batch_count: int, centred: Floats, features: npt.NDArray[np.intp]
+    values: Matrix,
+    cells: Cells,
+    batch_count: int,
+    centred: Floats,
+    features: npt.NDArray[np.intp],
+    threads: int | None = None,
 ) -> Sums:
     """Sum the observed values of some features.
 
@@ -168,6 +173,8 @@ def observed_sums(
         As for :func:`complete_sums`.
     features : array of int
         The features that have missing values.
+    threads : int, optional
+        Threads; by default one per processor.
 
     Returns
     -------
@@ -190,10 +197,15 @@ def observed_sums(
         observed_sums=np.zeros(kept) if terms else None,
         observed_squares=np.zeros((batch_count, terms, terms, count)) if terms else None,
     )
-    for low, high in _blocks((len(values), count)):
+
+    def work(low: int, high: int) -> None:
+        """Sum a block of features."""
         block = np.asarray(values[:, features[low:high]], dtype=np.float64)
         _refuse_infinite(block, features[low:high])
         _sum_observed(block, cells, centred, found, slice(low, high))
+
+    step = max(1, _BLOCK // max(len(values), 1))
+    run_pieces(work, count, step, threads)
     if not np.isfinite(found.squares).all():
         j = int(features[np.flatnonzero(~np.isfinite(found.squares).all(axis=0))[0]])
         raise DataError(f"values of feature {j + 1} are too large to be squared; rescale them")
@@ -263,8 +275,9 @@ def _sum_observed(block: Floats, cells: Cells, centred: Floats, found: Sums, to:
 
 def _refuse_infinite(block: Floats, features: npt.NDArray[np.intp]) -> None:
     """Refuse infinite values, by row and feature."""
-    infinite = np.argwhere(np.isinf(block))
-    if len(infinite):
+    flags = np.isinf(block)
+    if flags.any():
+        infinite = np.argwhere(flags)
         i, j = infinite[0]
         raise DataError(
             f"{len(infinite)} infinite values, the first in row {i + 1}, feature "
