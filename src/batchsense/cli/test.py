@@ -48,6 +48,14 @@ def test(
         ),
     ] = None,
     keep: KeepOption = None,
+    surrogate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COL",
+            help="Surrogate variable in the place of --batch, which nobody wrote down; may be "
+            "repeated.",
+        ),
+    ] = None,
     id_column: IdOption = None,
     categorical: CategoricalOption = None,
     numeric: NumericOption = None,
@@ -112,7 +120,10 @@ def test(
         check_table_format(output)
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_labels, keep, corrected_by, recorded = _record(table, batch_labels, keep, corrected)
-        batch_column, kept = chosen_columns(table, matrix, batch_labels, keep or [])
+        kept: list[str] = keep or []
+        batch_column: str | None = batch_labels
+        if not surrogate:
+            batch_column, kept = chosen_columns(table, matrix, batch_labels, kept)
         contrasts = contrast or (_BUILT_IN if matrix is None else [])
         if not contrasts:
             raise typer.BadParameter("--contrast is needed: a column, or COL:A-B for A minus B")
@@ -122,6 +133,7 @@ def test(
                 contrasts,
                 batch_column,
                 kept,
+                surrogates=surrogate or (),
                 categorical=categorical or (),
                 numeric=numeric or (),
                 shrink=not ordinary,
@@ -156,6 +168,7 @@ def test(
             batch=batch_column,
             contrast=contrasts,
             keep=kept,
+            surrogate=surrogate,
             id=id_column,
             categorical=categorical,
             numeric=numeric,

@@ -10,7 +10,13 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.columns import Factor, batch_factor, kept_factors
+from batchsense.experiments.tables.columns import (
+    Factor,
+    NumericBatches,
+    batch_factor,
+    kept_factors,
+    numeric_batches,
+)
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
 
@@ -63,8 +69,10 @@ class Design:
         return np.hstack(parts), tuple(names)
 
     def batch_terms(self) -> Floats:
-        """Give the batches coded to sum to zero, shape (specimens, batches - 1)."""
+        """Give the batches coded to sum to zero, shape (specimens, batches - 1), or surrogates."""
         indicators = self.batches.indicators()
+        if isinstance(self.batches, NumericBatches):
+            return np.asarray(indicators - indicators.mean(axis=0))
         return np.asarray(indicators[:, :-1] - indicators[:, -1:])
 
     def interaction(self) -> tuple[str, Floats] | None:
@@ -96,10 +104,11 @@ class Design:
 
 def read_design(
     table: Table,
-    batch_labels: str,
+    batch_labels: str | None,
     keep: Sequence[str] = (),
     categorical: Iterable[str] = (),
     numeric: Iterable[str] = (),
+    surrogates: Sequence[str] = (),
 ) -> Design:
     """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
 
@@ -107,13 +116,15 @@ def read_design(
     ----------
     table : Table
         The table.
-    batch_labels : str
-        The column of the sheet with the batch labels; always categories.
+    batch_labels : str or None
+        The column of the sheet with the batch labels; always categories. None with surrogates.
     keep : sequence of str
         The columns of what must be kept.
     categorical, numeric : iterable of str
         Columns of ``keep`` whose kind is declared; see
         :func:`~batchsense.experiments.tables.columns.kept_factors` for the rule otherwise.
+    surrogates : sequence of str
+        Numeric columns that stand where the batches would, if nobody wrote these down.
 
     Returns
     -------
@@ -135,9 +146,18 @@ def read_design(
     >>> design.batches.levels, design.wanted()[1]
     (('July', 'May'), ('Intercept', 'drug[yes]'))
     """
-    batches = batch_factor(table, batch_labels)
-    kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
-    design = Design(batches, kept, (*notes, *_small_batches(batches), *_look_alikes(batches)))
+    if batch_labels is None:
+        if twice := [name for name in surrogates if name in keep]:
+            raise DataError(
+                f"{listed(map(repr, twice))} cannot be both a surrogate and kept",
+                where=table.source.sheet,
+            )
+        kept, notes = kept_factors(table, keep, "", categorical, numeric)
+        design = Design(numeric_batches(table, surrogates), kept, notes)
+    else:
+        batches = batch_factor(table, batch_labels)
+        kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
+        design = Design(batches, kept, (*notes, *_small_batches(batches), *_look_alikes(batches)))
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations
     if relations:

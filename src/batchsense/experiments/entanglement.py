@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
-from batchsense.experiments.tables.columns import Factor
+from batchsense.experiments.tables.columns import Factor, NumericBatches
 from batchsense.variation.confounding import (
     Confounding,
     LinkedGroup,
@@ -34,7 +34,7 @@ class Entanglement:
     confounding : Confounding
         R² with the batches, variance inflation, effective n, attenuation, relations.
     cramers_v : float or None
-        Association of the two labels, chance not subtracted; None for a numeric factor.
+        Association of the two labels, chance not subtracted; None for numbers.
     linked : tuple of LinkedGroup
         Levels that specimens link through shared batches, with those batches; levels of different
         groups cannot be compared. Empty for a numeric factor.
@@ -97,6 +97,8 @@ def entanglements(design: Design) -> tuple[Entanglement, ...]:
     (False, 2)
     """
     names = tuple(f"{design.batches.name}[{level}]" for level in design.batches.levels)
+    if isinstance(design.batches, NumericBatches):
+        names = design.batches.levels
     return tuple(_one(design, kept, names) for kept in design.kept)
 
 
@@ -139,7 +141,7 @@ def _one(design: Design, kept: Factor, batch_names: tuple[str, ...]) -> Entangle
         batch_names=batch_names,
         other_names=[name for _, terms in others for name in terms] if others else None,
     )
-    if kept.kind == "numeric":
+    if kept.kind == "numeric" or isinstance(design.batches, NumericBatches):
         return Entanglement(kept.name, kept.kind, confounding, None, ())
     association = cramers_v(kept.codes, design.batches.codes).value
     # Codes, not labels, so that the groups list levels in the order of the factors.

@@ -71,6 +71,55 @@ class Factor:
         return self.indicators()[:, 1:], names
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NumericBatches(Factor):
+    """Numeric columns that stand where a batch column would: surrogate variables.
+
+    Attributes
+    ----------
+    columns : array of shape (specimens, surrogates)
+        The numbers; ``levels`` holds their names, and all specimens have one code.
+    """
+
+    columns: npt.NDArray[np.float64] | None = None
+
+    def indicators(self) -> npt.NDArray[np.float64]:
+        """Give the numbers themselves, shape (specimens, surrogates)."""
+        return np.empty((len(self.codes), 0)) if self.columns is None else self.columns
+
+
+def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
+    """Read numeric columns in the place of a batch column.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    names : sequence of str
+        The columns, such as ``sv1`` and ``sv2``.
+
+    Returns
+    -------
+    NumericBatches
+        Named by all of them together.
+
+    Raises
+    ------
+    DataError
+        Unknown or repeated column, missing labels, text, or one value only.
+
+    Examples
+    --------
+    >>> table = Table.from_arrays([[1.0], [2.0], [4.0]], {"sv1": [0.1, 0.2, 0.9]})
+    >>> numeric_batches(table, ["sv1"]).name
+    'sv1'
+    """
+    factors, _ = kept_factors(table, names, "", numeric=names)
+    numbers = [one.design()[0] for one in factors]
+    codes = np.zeros(len(table.specimens), dtype=np.int64)
+    return NumericBatches(" + ".join(names), tuple(names), codes, None, np.hstack(numbers))
+
+
 def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> Column:
     """Give a column of the sheet, or say which name is nearest.
 

@@ -61,6 +61,15 @@ def on_design(design: Design, compared: Comparisons, model: Model) -> list[Note]
     return notes
 
 
+def on_surrogates(surrogates: Sequence[str]) -> Note:
+    """Say what it means that the place of the batches is taken by estimates."""
+    message = (
+        f"{listed(surrogates)} stand for batches that nobody wrote down. If they were estimated "
+        "from these data, the p-values take them as known and are somewhat too small."
+    )
+    return Note("estimated_covariates", message, tuple(surrogates))
+
+
 def on_correction(corrected: Corrected, which: str, ignore_batches: bool) -> list[Note]:
     """Say which values of a corrected table were tested, and why that is valid."""
     if ignore_batches:

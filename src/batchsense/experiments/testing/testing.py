@@ -44,6 +44,7 @@ def test(
     batch_labels: str | None = None,
     keep: Sequence[str] | None = None,
     *,
+    surrogates: Sequence[str] = (),
     categorical: Iterable[str] = (),
     numeric: Iterable[str] = (),
     shrink: bool = True,
@@ -75,9 +76,13 @@ def test(
         ``"drug"``: every level against the first, and all together; for a numeric column its
         slope. ``"drug:yes-no"``: one level minus another.
     batch_labels : str, optional
-        The column with the batch labels; needed for a table.
+        The column with the batch labels; needed for a table without surrogates.
     keep : sequence of str, optional
         Further columns in the model. None for a corrected table means what was kept there.
+    surrogates : sequence of str
+        Numeric columns in the place of batches that nobody wrote down, from
+        :func:`~batchsense.experiments.find_surrogates`. Beside a batch column, name them in
+        ``keep``.
     categorical, numeric : iterable of str
         Columns whose kind is declared.
     shrink : bool
@@ -145,14 +150,24 @@ def test(
         raise DataError(f"the confidence level must lie between 0 and 1, not {level:g}")
     if not asked:
         raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
-    batch_column = _batch_column(corrected, table, batch_labels, ignore_batches)
+    if surrogates and (batch_labels is not None or corrected is not None):
+        raise DataError(
+            "surrogates stand where nobody wrote the batches down; beside a batch column name them "
+            "among what is kept",
+            where=table.source.sheet,
+        )
+    batch_column = (
+        None if surrogates else _batch_column(corrected, table, batch_labels, ignore_batches)
+    )
     terms = list(dict.fromkeys([*(one.factor for one in asked), *_kept(corrected, keep)]))
     kinds = _kinds(corrected, terms, categorical, numeric)
-    design = read_design(table, batch_column, terms, *kinds)
+    design = read_design(table, batch_column, terms, *kinds, surrogates)
     which, chosen = _chosen_values(corrected, table, values)
     model = Model.of(design, _batch_terms(corrected, design))
     compared = comparisons(design, model, asked)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
+    if surrogates:
+        notes.append(remarks.on_surrogates(surrogates))
     if corrected is not None:
         notes.extend(remarks.on_correction(corrected, which, ignore_batches))
     fitted = Model.of(design, np.zeros((design.specimens, 0))) if ignore_batches else model
