@@ -9,9 +9,11 @@ from batchsense.reports.figures.design import draw_design
 from batchsense.reports.figures.folds import draw_folds
 from batchsense.reports.figures.images import draw_differences, draw_digits
 from batchsense.reports.figures.intervals import Row, draw_intervals
+from batchsense.reports.figures.plate import draw_plate
 from batchsense.reports.figures.points import MOST_GROUPS, MOST_POINTS, draw_points, reduction
 from batchsense.reports.figures.sizes import draw_sizes
 from batchsense.reports.figures.step_time import draw_step_time
+from batchsense.reports.figures.strips import draw_strips
 from batchsense.reports.figures.style import figure_of
 from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
 from batchsense.reports.figures.variance import draw_variance
@@ -44,6 +46,8 @@ def letters(ax: Axes) -> list[str]:
         lambda ax: draw_design([[1, 0]], ["a"], ["x", "y"], "drug", "month", ax=ax),
         lambda ax: draw_points([1, 2], [3, 4], ["a", "b"], "drug", ax=ax),
         lambda ax: draw_variance([1, 2], [2, 1], [1, 0.5], [3, 1.5], ax=ax),
+        lambda ax: draw_plate(2, 3, [0, 4], ["a", "b"], ["a", "b"], "drug", [1], ax=ax),
+        lambda ax: draw_strips([1.0, 2.0], [0, 1], ["x", "y"], "age", "month", ax=ax),
         lambda ax: draw_folds([[0.1, 0.2]], ["0"], ax=ax),
         lambda ax: draw_sizes([Row("one", 10.0, 5.0, 20.0)], 16, ax=ax),
         lambda ax: draw_differences([np.eye(2)], ["one"], ax=ax),
@@ -214,3 +218,20 @@ def test_names_from_the_data_are_drawn_as_they_are() -> None:
     svg = inline_svg(figure_of(ax), "names", "t", "d")
     for text in (">$x$<", "_hidden<", "n" * 27 + "…<", ">cost in $<"):
         assert text in svg
+
+
+def test_wells_are_drawn_where_they_are() -> None:
+    """Well 4 of a plate of three columns lies in the second row and column; R marks a reference."""
+    ax = draw_plate(2, 3, [0, 4], ["a", "b"], ["a", "b"], "drug", [1])
+    drawn = {str(part.get_label()): np.asarray(part.get_offsets()) for part in ax.collections}
+
+    assert drawn["a"].tolist() == [[0, 0]]
+    assert drawn["b"].tolist() == [[1, 1]]
+    assert letters(ax) == ["R"]
+
+
+def test_strips_show_the_mean_of_each_batch() -> None:
+    """The bar of a batch stands at the mean of its values."""
+    ax = draw_strips([1.0, 3.0, 10.0], [0, 0, 1], ["x", "y"], "age", "month")
+
+    assert [line.get_ydata()[0] for line in ax.get_lines()] == [2.0, 10.0]

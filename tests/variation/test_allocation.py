@@ -144,7 +144,7 @@ def test_larger_sets_are_kept():
     """60 units in up to 8 batches with all kinds of constraint at once."""
     rng = np.random.default_rng(8)
     kept = 0
-    for seed in range(25):
+    for seed in range(10):
         constraints = random_constraints(rng, 60, int(rng.integers(3, 9)), 1.6)
         if shortfalls(constraints):
             continue
@@ -156,7 +156,7 @@ def test_larger_sets_are_kept():
         assert constraints.broken(found.codes) == []
         kept += 1
 
-    assert kept >= 10
+    assert kept >= 4
 
 
 def test_remedies_suffice_and_are_the_least():

@@ -80,6 +80,9 @@ class Constraints:
         """
         low, high = 0.0, float(self.sizes.sum())
         held, total = self.held(), self.sizes.sum()
+        even = total / self.batch_count
+        if (held <= even).all() and (self.capacities >= even).all():
+            return np.full(self.batch_count, even)
         for _ in range(60):
             level = (low + high) / 2
             if np.clip(level, held, np.maximum(self.capacities, held)).sum() < total:
