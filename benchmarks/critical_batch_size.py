@@ -3,7 +3,7 @@
 Each task trains at batch size 16 with a learning rate that suits it, and B_crit is integrated from
 the noise of that run down to each target loss. Then copies are trained to the same loss at five
 batch sizes from an eighth to eight times that value, with learning rates searched at each size and
-three orders of the examples, and S = S_min (1 + B_crit/B) is fitted. Reported is the ratio of the
+five orders of the examples, and S = S_min (1 + B_crit/B) is fitted. Reported is the ratio of the
 two; wanted is a factor of at most 1.6, for an Adam MLP of at most 3 with the warning that plans
 print.
 
@@ -42,7 +42,7 @@ TASKS = (DIGITS_SGD, CHARACTERS, TEACHER, DIGITS_ADAM, DIGITS_CONVOLUTION)
 WANTED = {DIGITS_ADAM.name: 3.0}
 RUNS = 3
 STEPS = 1000
-REPEATS = 3
+REPEATS = 5
 
 
 def cut_at(records: PathRecords, target: float) -> PathRecords | None:

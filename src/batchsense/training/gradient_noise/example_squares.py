@@ -58,15 +58,13 @@ def example_squares(
     """
     if norms.sizes[-len(sizes) :] != tuple(sizes):
         raise DataError(OTHER_PASSES)
-    examples = sum(sizes)
-    values = norms.values[-examples:]
+    seen = norms.parts[:, -sum(sizes) :]
+    values = seen.sum(axis=0)
     if not np.isfinite(values).all():
         raise DataError(NOT_FINITE)
-    parts = norms.by_parameter
-    squares = np.array(
-        [float(parts[name][-examples:].sum()) if name in parts else np.nan for name in names]
-    )
-    missing = [n for n, value in zip(names, squares, strict=True) if np.isnan(value)]
+    found = dict(zip(norms.parameters, seen.sum(axis=1).tolist(), strict=True))
+    squares = np.array([found.get(name, np.nan) for name in names])
+    missing = [name for name in names if name not in found]
     if missing and alone and len(sizes) < 2:
         reasons = [f"{name} ({norms.refused.get(name, 'not seen')})" for name in missing]
         raise DataError(
