@@ -118,15 +118,6 @@ def doubts_of_workload(check: WorkloadCheck) -> list[Doubt]:
                 "low confidence.",
             )
         )
-    if check.mean_of_examples is False:
-        found.append(
-            Doubt(
-                "loss_not_a_mean",
-                "The loss of a minibatch is not the mean over its halves (a contrastive loss, or "
-                "a normaliser that differs between minibatches): noise and its 1/n law are "
-                "approximate.",
-            )
-        )
     return found
 
 

@@ -18,6 +18,7 @@ from batchsense.training.doubts import (
     doubts_of_step_time,
     doubts_of_workload,
 )
+from batchsense.training.gradient_noise.cautions import Caution
 from batchsense.training.gradient_noise.measure import MICRO_BATCHES, measure_gradient_noise
 from batchsense.training.gradient_noise.path import PathNoise, critical_batch_size_of_path
 from batchsense.training.gradient_noise.report import NoiseReport
@@ -30,6 +31,7 @@ from batchsense.training.learning_rate import (
 )
 from batchsense.training.memory import MemoryEnvelope, fit_memory_envelope
 from batchsense.training.memory_margin import MemoryLimit, memory_limit
+from batchsense.training.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
 from batchsense.training.workload import Workload
@@ -152,7 +154,8 @@ def plan_training(
     DataError
         The workload cannot be trained or measured, or the bounds contradict each other.
     UnresolvedError
-        The measurements allow no advice; says what would.
+        The measurements allow no advice, or the objective itself changes with the batch size; says
+        what would help.
 
     Examples
     --------
@@ -167,6 +170,7 @@ def plan_training(
         raise DataError(f"minimum {minimum} and maximum {maximum} leave no batch size")
     watch = _Watch(seconds, seed, progress)
     check = check_workload(workload, seed)
+    cautions = check_objective(workload, seed)
     today = batch_size_today or workload.batch_size
     device = next(workload.model.parameters()).device
     envelope, refusal = _envelope(workload, seed, progress)
@@ -214,6 +218,7 @@ def plan_training(
         check=check,
         doubts=(
             *doubts_of_workload(check),
+            *_doubts_of_objective(check, cautions),
             *doubts_of_noise(path, family, wanted_steps, check.examples),
             *doubts_of_step_time(timed, advice),
             *doubts_of_memory(envelope, refusal, device.type),
@@ -323,6 +328,13 @@ def _advise(path: PathNoise, timed: StepTime, limits: Limits, today: int | None)
         )
     include = () if today is None else (today,)
     return plan_batch_size(critical, timed, limits, include=include)
+
+
+def _doubts_of_objective(check: WorkloadCheck, cautions: list[Caution]) -> list[Doubt]:
+    """Pass on what the quick audit found, unless the layer behind it is named already."""
+    if check.coupled_modules:
+        return []
+    return [Doubt(caution.code, caution.message) for caution in cautions]
 
 
 def _doubts_of_precision(

@@ -29,7 +29,7 @@ from batchsense.training.gradient_noise.report import NoiseReport, noise_report
 from batchsense.training.gradient_noise.short_run import record_short_run
 from batchsense.training.gradients import gram_matrix
 from batchsense.training.learning_rate import optimizer_family
-from batchsense.training.separability import quick_audit
+from batchsense.training.objective import check_objective
 from batchsense.training.workload import Workload
 
 Floats = npt.NDArray[np.float64]
@@ -117,7 +117,7 @@ def survey_gradient_noise(
     DataError
         The workload cannot be evaluated or trained, or the examples are coupled.
     UnresolvedError
-        Fewer than eight examples.
+        Fewer than eight examples, or an objective that itself changes with the batch size.
 
     Examples
     --------
@@ -129,7 +129,8 @@ def survey_gradient_noise(
     if run_steps and run_steps < 16:
         raise DataError(f"a run of {run_steps} steps is too short; 16 or more, or 0 for none")
     check = check_workload(workload, seed)
-    cautions = coupled(check.coupled_modules) or _audited(workload, seed)
+    cautions = check_objective(workload, seed)
+    cautions = coupled(check.coupled_modules) or cautions
     layers = _layers_of(workload)
     found, more = _measured(workload, examples, micro_batches, per_example, seed, progress)
     cautions += more
@@ -147,21 +148,6 @@ def survey_gradient_noise(
         check=check,
         cautions=tuple(cautions),
     )
-
-
-def _audited(workload: Workload, seed: int) -> list[Caution]:
-    """Ask whether the loss is a mean over its examples, as all of this supposes."""
-    try:
-        audit = quick_audit(workload, seed=seed)
-    except UnresolvedError:  # the gradient vanishes: the noise will say so with numbers
-        return []
-    except DataError as error:
-        return [Caution("not_audited", f"Whether the loss is a mean is not known: {error}.")]
-    if audit.verdict == "no":
-        return [
-            Caution("loss_not_a_mean", f"{audit.message} Until then noise scales are approximate.")
-        ]
-    return []
 
 
 @dataclass(frozen=True, slots=True, eq=False)
