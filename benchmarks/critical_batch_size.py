@@ -28,6 +28,7 @@ from common.tasks import (
     TEACHER,
     Task,
 )
+from sklearn.isotonic import IsotonicRegression
 
 from batchsense.training import check_workload
 from batchsense.training.gradient_noise import (
@@ -46,12 +47,17 @@ REPEATS = 5
 
 
 def cut_at(records: PathRecords, target: float) -> PathRecords | None:
-    """Keep the run down to where its smoothed loss reaches the target."""
-    smooth = np.convolve(records.loss, np.ones(15) / 15, mode="valid")
-    arrived = np.flatnonzero(smooth <= target)
+    """Keep the run down to where the trend of its loss reaches the target.
+
+    The trend is the falling sequence that fits best. A moving average of so small minibatches
+    dips below the target long before the loss does.
+    """
+    steps = np.arange(len(records.loss))
+    trend = IsotonicRegression(increasing=False).fit_transform(steps, records.loss)
+    arrived = np.flatnonzero(trend <= target)
     if len(arrived) == 0:
         return None
-    end = max(int(arrived[0]) + 7, 16)
+    end = max(int(arrived[0]), 16)
     parts = (records.trace_covariance, records.squared_gradient_norm, records.loss)
     tau, gamma, loss = (part[:end] for part in parts)
     return replace(records, trace_covariance=tau, squared_gradient_norm=gamma, loss=loss)

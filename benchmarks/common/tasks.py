@@ -128,12 +128,14 @@ def characters() -> Workload:
     return Workload(model, _next_character, data, _adam(6e-3), batch_size=BATCH_SIZE)
 
 
-DIGITS_SGD = Task("digits, MLP, SGD", lambda: digits_mlp(_sgd(0.3)), (1.0, 0.5, 0.3, 0.15), "sgd")
+DIGITS_SGD = Task(
+    "digits, MLP, SGD", lambda: digits_mlp(_sgd(0.3)), (1.0, 0.5, 0.3, 0.2, 0.15), "sgd"
+)
 DIGITS_ADAM = Task("digits, MLP, Adam", lambda: digits_mlp(_adam(4e-3)), (0.3,), "adam")
 DIGITS_CONVOLUTION = Task(
     "digits, convolutions, SGD with momentum", digits_convolution, (0.3,), "sgd"
 )
-TEACHER = Task("regression on a teacher net, MLP, SGD", teacher_regression, (0.4, 0.33), "sgd")
+TEACHER = Task("regression on a teacher net, MLP, SGD", teacher_regression, (0.4, 0.33, 0.3), "sgd")
 CHARACTERS = Task("characters, transformer, Adam", characters, (2.8, 2.4), "adam")
 
 TASKS = (DIGITS_SGD, CHARACTERS, TEACHER, DIGITS_ADAM, DIGITS_CONVOLUTION)

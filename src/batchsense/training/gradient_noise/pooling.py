@@ -16,6 +16,7 @@ from batchsense.training.gradient_noise.cautions import (
     heavy_tail,
     left_out,
 )
+from batchsense.training.gradient_noise.degrees import degrees_of_groups
 from batchsense.training.gradient_noise.layers import LayerNoise, Layers, noise_of_layers
 from batchsense.training.gradient_noise.path import (
     BLOCKS,
@@ -161,7 +162,8 @@ def report_of_steps(
         noise = _without_interval(tau, gamma, used, groups, level)
     else:
         moments, covariance = pool_moments(_block_means(tau, groups), _block_means(gamma, groups))
-        noise = noise_report(moments, covariance, groups - 1, used, level=level)
+        degrees = degrees_of_groups(tau, gamma, groups)
+        noise = noise_report(moments, covariance, degrees, used, level=level)
         found = _layers(last, groups, layers, level)
     path = _path(rows, level)
     return MeterReport(
