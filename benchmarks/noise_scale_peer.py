@@ -6,6 +6,8 @@ replacement, as from an endless stream, or one shuffled pass over the data set. 
 
 - ours from the norms of single examples (:func:`minibatch_squared_norms`);
 - ours from 32 micro-batches, as ``measure_gradient_noise``;
+- ours from the distinct examples of an endless stream, each once, as a part of the 1,797: what
+  batchsense does with a data set, from which it never draws an example twice;
 - traintools as its tracker does by default: minibatches of 128, each split in two, moving averages
   of both parts;
 - traintools' ``estimate_gns`` on all examples at 2 (its default) to as many splits as it takes.
@@ -109,6 +111,9 @@ def study(workload: Workload, peer: Any, seed: int) -> dict[str, Any]:
             else:
                 rows, known = rng.permutation(population), population
             found = ours(workload, rows, known)
+            if known is None:
+                distinct = ours(workload, np.unique(rows), population)
+                found["ours, distinct examples"] = distinct["ours, single examples"]
             if peer is not None:
                 found |= theirs(peer, workload, rows)
             for estimator, value in found.items():

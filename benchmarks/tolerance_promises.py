@@ -28,6 +28,7 @@ from batchsense.training import Workload
 from batchsense.training.tolerance import certify_tolerance, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientSource
 from batchsense.variation import PilotNoise, pilot_noise
+from batchsense.variation.third_moments import third_moments
 from batchsense.variation.tolerance import calibrated_need
 
 PILOTS, EXAMPLES = 200, 256
@@ -79,11 +80,13 @@ class Population:
     def whole(self, noise: PilotNoise) -> PilotNoise:
         """Replace what a pilot estimates by what all examples say."""
         own, count = np.diag(self.gram), len(self.gram)
+        square_ratio = float((self.gram**2).sum()) / count**2 / self.trace**2
         return replace(
             noise,
             trace=self.trace,
             trace_bound=self.trace,
-            square_ratio=float((self.gram**2).sum()) / count**2 / self.trace**2,
+            square_ratio=square_ratio,
+            third=third_moments(self.gram, square_ratio),
             fourth_ratio=float(own.var()) / self.trace**2,
             outlier_ratio=float(own.max()) / self.trace,
             observations=count,
@@ -130,9 +133,8 @@ def study(population: Population, delta: float, seed: int) -> dict[str, object]:
             if rung.unlimited is not None:
                 sizes.setdefault(rung.guarantee, []).append(math.ceil(rung.unlimited))
         if delta == 0.05 and pilot_seed < 60:
-            shape = (noise.square_ratio, noise.fourth_ratio)
             tries = [
-                math.ceil(calibrated_need(noise.trace_bound, epsilon, delta / part, *shape))
+                math.ceil(calibrated_need(noise.trace_bound, epsilon, delta / part, *noise.shape))
                 for part in (5, 25, 125)
             ]
             found = certify_tolerance(

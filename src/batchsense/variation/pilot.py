@@ -17,6 +17,7 @@ from scipy import special
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.variation.matrices import finite_matrix
+from batchsense.variation.third_moments import ThirdMoments, third_moments
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -50,6 +51,8 @@ class PilotNoise:
         How many were seen.
     level : float
         Confidence level of each bound.
+    third : ThirdMoments
+        How lopsided the squared error of a mean is.
     """
 
     trace: float
@@ -61,6 +64,12 @@ class PilotNoise:
     outlier_ratio: float
     observations: int
     level: float
+    third: ThirdMoments
+
+    @property
+    def shape(self) -> tuple[float, float, float, float, float]:
+        """What :func:`~batchsense.variation.tolerance.calibrated_need` asks for after δ."""
+        return (self.square_ratio, self.fourth_ratio, *self.third)
 
     @property
     def heavy_tailed(self) -> bool:
@@ -154,6 +163,7 @@ def pilot_noise(
         outlier_ratio=float(distances.max()) / tau if tau > 0 else 1.0,
         observations=seen,
         level=level,
+        third=third_moments(products, square_ratio, per_row),
     )
 
 

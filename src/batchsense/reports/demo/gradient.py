@@ -25,6 +25,7 @@ from batchsense.training import Workload
 from batchsense.training.gradients import flat_gradient, scalar_loss
 from batchsense.variation import miss_rate, without_replacement
 from batchsense.variation.interval import Interval
+from batchsense.variation.third_moments import third_moments
 from batchsense.variation.tolerance import calibrated_need, chebyshev_need
 
 Floats = npt.NDArray[np.float64]
@@ -138,11 +139,12 @@ class GradientScene:
         trace = float(np.trace(self._gram))
         squares = float((self._gram**2).sum()) / trace**2
         fourth = float(np.diag(self._gram).var()) * self._examples**2 / trace**2
+        third = third_moments(self._gram, squares)
         needs = (
             (
                 "calibrated",
-                calibrated_need(trace, allowed, MISS_RATE, squares, fourth),
-                "the error of a mean has the spread that its first four moments tell",
+                calibrated_need(trace, allowed, MISS_RATE, squares, fourth, *third),
+                "the error of a mean has the spread that its first three moments tell",
             ),
             (
                 "chebyshev",

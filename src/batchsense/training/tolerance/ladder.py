@@ -83,8 +83,8 @@ def tolerance_ladder(
     :math:`|G|^2`, under independent drawing
 
     - ``mean_square``: :math:`n_0 = τ/ε^2`, the error is ε on average;
-    - ``calibrated``: :math:`n_0 = τ_U/ε^2\; χ^2_{r,1-δ}/r`, the χ² with the first two moments that
-      the squared error has at this batch size
+    - ``calibrated``: :math:`n_0 = τ_U/ε^2\; q_{1-δ}`, the quantile of the shifted χ² with the first
+      three moments that the squared error has at this batch size
       (:func:`~batchsense.variation.tolerance.calibrated_need`);
     - ``chebyshev``: :math:`n_0 = τ_U/(δε^2)`, any distribution of that variance;
     - ``bounded``: :math:`n_0 = 2\ln(2/δ)(τ/ε^2 + R/(3ε))`, no example further than R from the mean,
@@ -155,13 +155,12 @@ def tolerance_ladder(
             population,
         )
     ]
-    shape = (noise.square_ratio, noise.fourth_ratio)
     source = _source(noise, population)
     rungs += [
         _rung(
             "calibrated",
-            None if sure is None else calibrated_need(noise.trace_bound, sure, delta, *shape),
-            f"the squared error is spread like a χ² of the same two moments; {source}",
+            None if sure is None else calibrated_need(noise.trace_bound, sure, delta, *noise.shape),
+            f"the squared error is spread like a χ² of the same three moments; {source}",
             lost,
             population,
         ),

@@ -148,9 +148,7 @@ def _verified(
         lost = tolerance_ladder(noise, relative=1.0)[1]
         return ToleranceRung("verified", None, lost.assumes, needed=lost.needed)
     needs = [
-        calibrated_need(
-            noise.trace_bound, tries.epsilon, delta / part, noise.square_ratio, noise.fourth_ratio
-        )
+        calibrated_need(noise.trace_bound, tries.epsilon, delta / part, *noise.shape)
         for part in _CAUTION
     ]
     sizes = [without_replacement(need, population) for need in needs]
