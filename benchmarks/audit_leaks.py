@@ -4,20 +4,17 @@ A network adds a little of one example's hidden vector to another's; source, tar
 data change with every seed. Found means: exactly that ordered pair is reported, and the module is
 named. Clean networks of the same kind must stay silent.
 
-    python benchmarks/audit_leaks.py -o benchmarks/results/audit_leaks.json
+    python benchmarks/audit_leaks.py [-o benchmarks/results/audit_leaks.json]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common.record import options, write
 from torch import Tensor, nn
 
 from batchsense.training.separability import leakage
@@ -47,10 +44,10 @@ def network(seed: int, strength: float) -> tuple[nn.Module, tuple[int, int]]:
     return nn.Sequential(nn.Linear(6, 8), leak, nn.Tanh(), nn.Linear(8, 3)), (source, target)
 
 
-def study(precision: str, strength: float, repetitions: int) -> dict[str, Any]:
+def study(precision: str, strength: float, repetitions: int, first_seed: int) -> dict[str, Any]:
     """Count exact findings, and alarms of the same networks without the leak."""
     found = located = alarms = 0
-    for seed in range(repetitions):
+    for seed in range(first_seed, first_seed + repetitions):
         x = torch.randn(128, 6, generator=torch.Generator().manual_seed(seed))
         model, pair = network(seed, strength)
         report = leakage(model, x[:64], x[64:], precision=precision, seed=seed)
@@ -69,22 +66,23 @@ def study(precision: str, strength: float, repetitions: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__ or "", "audit_leaks")
     parser.add_argument("--repetitions", type=int, default=100)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.monotonic()
-    document = {
-        "examples": 64,
-        "cases": [study(*case, options.repetitions) for case in CASES],
-        "seconds": round(time.monotonic() - began),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
-    options.output.write_text(json.dumps(document, indent=2) + "\n")
-    for case in document["cases"]:
-        print(case)
+    began, cpu = time.time(), time.process_time()
+    cases = []
+    for precision, strength in CASES:
+        cases.append(study(precision, strength, chosen.repetitions, chosen.seed))
+        print(cases[-1], flush=True)
+    write(
+        chosen.output,
+        chosen.seed,
+        began,
+        time.process_time() - cpu,
+        examples=64,
+        cases=cases,
+    )
 
 
 if __name__ == "__main__":

@@ -5,15 +5,12 @@ those whose parts average to the whole in expectation but not exactly, so that o
 judge: U-statistics, and random numbers that cannot be tied to the examples. Both tests are
 counted; the sign-flip test is the one that decides.
 
-    python benchmarks/audit_statistics.py -o benchmarks/results/audit_statistics.json
+    python benchmarks/audit_statistics.py [-o benchmarks/results/audit_statistics.json]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import platform
 import sys
 import time
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common.record import options, write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "training" / "separability"))
 
@@ -49,9 +47,10 @@ def judged(name: str, seed: int) -> Any:
     return bias_of(evidence, ALPHA, seed)
 
 
-def counted(name: str, repetitions: int) -> dict[str, Any]:
+def counted(name: str, repetitions: int, first_seed: int) -> dict[str, Any]:
     """Count rejections and coverage of one loss over many seeds."""
-    found = [judged(name, seed) for seed in range(repetitions)]
+    seeds = range(first_seed, first_seed + repetitions)
+    found = [judged(name, seed) for seed in seeds]
     squares = [math.copysign(b.size.estimate**2, b.size.estimate) for b in found]
     mean_square = float(np.mean(squares))
     return {
@@ -64,9 +63,10 @@ def counted(name: str, repetitions: int) -> dict[str, Any]:
     }
 
 
-def whole_audits(name: str, repetitions: int) -> dict[str, Any]:
+def whole_audits(name: str, repetitions: int, first_seed: int) -> dict[str, Any]:
     """Count what complete audits say, with the biases that they computed."""
-    found = [audit(named(name).build(seed), seed=seed) for seed in range(repetitions)]
+    seeds = range(first_seed, first_seed + repetitions)
+    found = [audit(named(name).build(seed), seed=seed) for seed in seeds]
     biases = [report.bias.size.estimate for report in found if report.bias is not None]
     return {
         "audits": repetitions,
@@ -79,31 +79,31 @@ def whole_audits(name: str, repetitions: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__ or "", "audit_statistics")
     parser.add_argument("--clean", type=int, default=105, help="audits of each clean loss")
     parser.add_argument("--biased", type=int, default=60, help="audits of each biased loss")
     parser.add_argument("--whole", type=int, default=12, help="complete audits of each")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.monotonic()
-    clean = {name: counted(name, options.clean) for name in CLEAN}
-    biased = {name: counted(name, options.biased) for name in BIASED}
+    began, cpu, first = time.time(), time.process_time(), chosen.seed
+    clean = {name: counted(name, chosen.clean, first) for name in CLEAN}
+    biased = {name: counted(name, chosen.biased, first) for name in BIASED}
     total = sum(row["audits"] for row in clean.values())
     alarms = sum(row["rejected_by_sign_flip"] for row in clean.values())
-    document = {
-        "alpha": ALPHA,
-        "sizes": {"batch_size": 64, "micro_batch": 8, "partitions": 24},
-        "clean": clean,
-        "false_alarms": {"audits": total, "alarms": alarms, "rate": alarms / total},
-        "biased": biased,
-        "whole_audits": {name: whole_audits(name, options.whole) for name in [*EXACT, *BIASED[:2]]},
-        "seconds": round(time.monotonic() - began),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
-    options.output.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document["false_alarms"]))
+    whole = {name: whole_audits(name, chosen.whole, first) for name in [*EXACT, *BIASED[:2]]}
+    write(
+        chosen.output,
+        chosen.seed,
+        began,
+        time.process_time() - cpu,
+        alpha=ALPHA,
+        sizes={"batch_size": 64, "micro_batch": 8, "partitions": 24},
+        clean=clean,
+        false_alarms={"audits": total, "alarms": alarms, "rate": alarms / total},
+        biased=biased,
+        whole_audits=whole,
+    )
+    print(f"{alarms} false alarms in {total} audits")
 
 
 if __name__ == "__main__":

@@ -6,26 +6,22 @@ blocks (with quartiles) and the ratio of the fastest blocks, of wall time and of
 time. A measured block runs inside ``PerExampleNorms``, and every step of it reads all norms;
 entering and leaving count.
 
-    python benchmarks/per_example_cost.py --repeats 60 -o benchmarks/results/per_example_cost.json
+    python benchmarks/per_example_cost.py [-o benchmarks/results/per_example_cost.json]
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common.record import options, write
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -165,57 +161,26 @@ def measure(job: Job, repeats: int, rng: np.random.Generator) -> dict[str, Any]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Describe where this ran."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = models[0].split(":", 1)[1].strip() if models else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load_average_before": [round(value, 2) for value in os.getloadavg()],
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__ or "", "per_example_cost")
     parser.add_argument("--repeats", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rng = np.random.default_rng(arguments.seed)
-    report = {
-        "what": "seconds of a training step with exact per-example norms over those without",
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "seed": arguments.seed,
-        "machine": machine(),
-        "note": "cpu: process time; every_20th_step is 1 + (ratio - 1)/20, not timed by itself",
-        "jobs": [],
-    }
-    for job in jobs(arguments.seed):
-        found = measure(job, arguments.repeats, rng)
-        report["jobs"].append(found)
-        wall, cpu = found["wall"], found["cpu"]
-        print(
-            f"{job.name}: {found['parameters']} parameters, plain {cpu['plain_step_ms']} ms; "
-            f"ratio {cpu['ratio_median']} (quartiles {cpu['ratio_quartiles']}, fastest "
-            f"{cpu['ratio_of_fastest']}) CPU, {wall['ratio_median']} wall",
-            flush=True,
-        )
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        draft = arguments.output.with_suffix(".part")
-        draft.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-        draft.replace(arguments.output)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    began, cpu = time.time(), time.process_time()
+    load = [round(value, 2) for value in os.getloadavg()]
+    rng, found = np.random.default_rng(chosen.seed), []
+    for job in jobs(chosen.seed):
+        found.append(measure(job, chosen.repeats, rng))
+        print(job.name, found[-1]["cpu"], flush=True)
+    write(
+        chosen.output,
+        chosen.seed,
+        began,
+        time.process_time() - cpu,
+        what="seconds of a training step with exact per-example norms over those without",
+        load_average_before=load,
+        jobs=found,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,160 @@
+"""What the committed studies of batch sizes found; what they did not reach is marked as that.
+
+The scripts are under ``benchmarks/``; they take minutes to an hour, so that only their results are
+judged here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def study(name: str) -> dict[str, Any]:
+    """Read a committed result."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "critical_batch_size",
+        "noise_coverage",
+        "noise_scale_peer",
+        "plan_regret",
+        "rescaling",
+        "tolerance_promises",
+        "noise_cost",
+    ],
+)
+def test_results_say_where_and_when(name: str) -> None:
+    """Machine, versions, seed and date stand in every result."""
+    found = study(name)
+
+    assert {"machine", "versions", "seed", "date"} <= set(found)
+
+
+def coverage_rows(way: str, seen: str | None = None) -> list[dict[str, Any]]:
+    """Rows of the coverage study."""
+    rows = study("noise_coverage")["rows"]
+    return [row for row in rows if row["way"] == way and seen in (None, row["seen"])]
+
+
+def test_intervals_of_a_meter_cover() -> None:
+    """Four moments, three ways of seeing, two lengths: 92 to 98.5 % of 1,000 intervals each."""
+    rows = coverage_rows("meter")
+
+    assert len(rows) == 4 * 3 * 2
+    assert study("noise_coverage")["repeats"] >= 300
+    assert all(0.92 <= row["coverage"] <= 0.985 for row in rows)
+    assert all(row["wrong_by_two"] <= 0.02 for row in rows)
+    assert all(row["below_zero"] == 0 for row in rows)
+
+
+def test_intervals_of_a_survey_cover() -> None:
+    """From single examples likewise; micro-batches never cover less."""
+    assert all(
+        0.92 <= row["coverage"] <= 0.985 for row in coverage_rows("survey", "single examples")
+    )
+    assert all(row["coverage"] >= 0.92 for row in coverage_rows("survey"))
+    assert all(row["wrong_by_two"] <= 0.02 for row in coverage_rows("survey"))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured .986 to 1.0 in 6 of 16 rows, wanted at most .985: where a few examples hold "
+    "the noise, a survey by micro-batches is too careful",
+)
+def test_intervals_of_a_survey_by_micro_batches_are_no_wider_than_needed() -> None:
+    """At most 98.5 % coverage."""
+    assert all(row["coverage"] <= 0.985 for row in coverage_rows("survey"))
+
+
+def test_right_within_twofold_more_often_than_the_peer() -> None:
+    """At equal examples: ahead of the peer's default and of its best setting, both ways."""
+    shares = study("noise_scale_peer")["mean_within_twofold"]
+    for way, ours in (("stream", "ours, distinct examples"), ("one_pass", "ours, single examples")):
+        peers = [share for name, share in shares[way].items() if name.startswith("traintools")]
+
+        assert len(peers) >= 5
+        assert shares[way][ours] > max(peers)
+
+
+def critical(name: str) -> list[dict[str, Any]]:
+    """Rows of one task of the study of B_crit."""
+    return [row for row in study("critical_batch_size")["tasks"] if row["task"].startswith(name)]
+
+
+def agrees(row: dict[str, Any], factor: float = 1.6) -> bool:
+    """Whether path and sweep are within a factor."""
+    return bool(1 / factor <= row["ratio"] <= factor)
+
+
+def test_path_agrees_with_sweep() -> None:
+    """Within 1.6 at four targets of an SGD MLP, two of an Adam transformer, two of a regression."""
+    assert sum(agrees(row) for row in critical("digits, MLP, SGD")) >= 4
+    assert sum(agrees(row) for row in critical("characters")) >= 2
+    assert sum(agrees(row) for row in critical("regression")) >= 1
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured 3.3 (digits to 1.0) and 4.2 (regression to 0.4), wanted 1.6: in the first ten "
+    "to fifty steps the stable learning rate, not noise, sets the least number of steps",
+)
+def test_path_agrees_with_sweep_from_the_first_steps_on() -> None:
+    """At every target of SGD, the easiest included."""
+    assert all(agrees(row) for row in critical("digits, MLP, SGD") + critical("regression"))
+
+
+@pytest.mark.xfail(strict=True, reason="measured 3.2, wanted 3: the path sees 36, the sweep 114")
+def test_path_agrees_with_sweep_for_an_adam_net() -> None:
+    """Within three."""
+    assert all(agrees(row, 3.0) for row in critical("digits, MLP, Adam"))
+
+
+def test_adam_is_marked() -> None:
+    """Every row with Adam carries low confidence."""
+    rows = critical("digits, MLP, Adam") + critical("characters")
+
+    assert all(row["marked_low_confidence"] for row in rows)
+
+
+def promise(task: str, steps: int, delta: float) -> dict[str, Any]:
+    """One moment of the study of tolerances."""
+    return next(
+        row
+        for row in study("tolerance_promises")["moments"]
+        if (row["task"].split(",")[0], row["steps"], row["delta"]) == (task, steps, delta)
+    )
+
+
+def rescaled(task: str) -> list[dict[str, Any]]:
+    """Pairs of runs of one task."""
+    return [row for row in study("rescaling")["pairs"] if row["task"] == task]
+
+
+@pytest.mark.parametrize("task", ["digits, MLP, SGD", "characters, transformer, Adam"])
+def test_rescaled_runs_train_alike(task: str) -> None:
+    """Four times the batch size, five seeds: the loss at equal examples within 3 %."""
+    rows = rescaled(task)
+
+    assert all(row["below_half_the_critical"] for row in rows)
+    assert all(len(row["loss_change_by_seed"]) == 5 for row in rows)
+    assert all(abs(row["loss_change"]) <= 0.03 for row in rows)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured 7.4 and 15 %, wanted 3 %: at the fastest learning rates the steps of Adam "
+    "are too large for the square-root rule",
+)
+def test_rescaled_runs_of_an_adam_net_train_alike() -> None:
+    """Digits with Adam likewise."""
+    assert all(abs(row["loss_change"]) <= 0.03 for row in rescaled("digits, MLP, Adam"))
