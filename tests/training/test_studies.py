@@ -135,6 +135,62 @@ def promise(task: str, steps: int, delta: float) -> dict[str, Any]:
     )
 
 
+def kept_by_pilots(task: str, steps: int, delta: float) -> bool:
+    """At most 1.2 δ misses in 90 % of pilots, with at most 1.6 times the least batch size."""
+    found = promise(task, steps, delta)["rungs"]["calibrated"]
+    return bool(found["promise_kept"] >= 0.9 and found["over_least_median"] <= 1.6)
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "delta"),
+    [
+        ("digits", 0, 0.05),
+        ("digits", 0, 0.01),
+        ("digits", 100, 0.05),
+        ("digits", 100, 0.01),
+        ("digits", 300, 0.05),
+        ("characters", 0, 0.05),
+        ("characters", 0, 0.01),
+    ],
+)
+def test_a_pilot_of_256_keeps_its_promise(task: str, steps: int, delta: float) -> None:
+    """Calibrated sizes from 200 pilots."""
+    assert kept_by_pilots(task, steps, delta)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="kept in .89 (digits, 300 steps, 1 %), .805 and .79 (1,000 steps, 5 and 1 %), .895 and "
+    ".655 (characters, 200 steps, 5 and 1 %) of pilots, wanted .9: the examples that hold most of "
+    "the variance are rarely among 256",
+)
+@pytest.mark.parametrize(
+    ("task", "steps", "delta"),
+    [
+        ("digits", 300, 0.01),
+        ("digits", 1000, 0.05),
+        ("digits", 1000, 0.01),
+        ("characters", 200, 0.05),
+        ("characters", 200, 0.01),
+    ],
+)
+def test_a_pilot_of_256_keeps_its_promise_under_heavy_tails(
+    task: str, steps: int, delta: float
+) -> None:
+    """The same where a few examples hold most of the variance."""
+    assert kept_by_pilots(task, steps, delta)
+
+
+def test_the_stronger_rungs_keep_their_promise() -> None:
+    """Chebyshev in every pilot and verified in 95 %, at every moment; whole data sets too."""
+    for row in study("tolerance_promises")["moments"]:
+        assert row["rungs"]["chebyshev"]["promise_kept"] >= 0.95
+        if "verified" in row["rungs"]:
+            assert row["rungs"]["verified"]["promise_kept"] >= 0.95
+        assert row["whole"]["miss"] <= 1.21 * row["delta"]
+        assert row["whole"]["over_least"] <= 1.6
+
+
 def rescaled(task: str) -> list[dict[str, Any]]:
     """Pairs of runs of one task."""
     return [row for row in study("rescaling")["pairs"] if row["task"] == task]
