@@ -97,14 +97,14 @@ class GradientNoiseMeter:
     >>> rng = np.random.default_rng(0)
     >>> sgd = torch.optim.SGD(job.model.parameters(), lr=0.1)
     >>> with GradientNoiseMeter(job.model, sgd, every=2) as meter:
-    ...     for _ in range(64):
+    ...     for _ in range(128):
     ...         loss = job.loss(job.model, job.minibatch(rng.integers(1797, size=32)))
     ...         sgd.zero_grad()
     ...         loss.backward()
     ...         sgd.step()
     >>> report = meter.report()
     >>> report.resolved, report.measured, report.examples_used
-    (True, 32, 1024)
+    (True, 64, 2048)
     """
 
     def __init__(
