@@ -114,8 +114,8 @@ def find_surrogates(
         Columns that matter but are not of interest, such as a known batch: surrogates are what
         varies beside them.
     method : {"reweighted", "two-step"}
-        See :func:`~batchsense.variation.reweighted_surrogates` and
-        :func:`~batchsense.variation.two_step_surrogates`.
+        See :func:`~batchsense.variation.surrogates.reweighted_surrogates` and
+        :func:`~batchsense.variation.surrogates.two_step_surrogates`.
     count : int, optional
         How many; by default as many as exceed permuted residuals.
     categorical, numeric : iterable of str
