@@ -29,6 +29,8 @@ napoleon_use_ivar = True
 
 # Words in type descriptions, and types of other libraries, whose inventories we do not fetch: the
 # docs build offline. Public names (batchsense.PACKAGE.NAME) are checked; deeper paths are private.
+# A bare word in a type description, such as (specimens, features), is a word and not a reference.
+suppress_warnings = ["ref.python"]
 nitpick_ignore_regex = [
     (r"py:class", r"(?!batchsense\.).*"),
     (r"py:.*", r"[A-Za-z_]+"),

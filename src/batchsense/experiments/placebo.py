@@ -98,8 +98,8 @@ def placebo(
 ) -> Placebo:
     """Push features of pure noise through a pipeline and count what it calls.
 
-    A feature is N(0, 1) noise plus a shift N(0, ``shift_sd``²) for each batch. Nothing in it goes
-    with the contrast, except by way of the batches.
+    A feature is N(0, 1) noise plus a shift N(0, s²) for each batch, with s given by ``shift_sd``.
+    Nothing in it goes with the contrast, except by way of the batches.
 
     Parameters
     ----------

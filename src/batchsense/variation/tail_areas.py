@@ -10,7 +10,7 @@ FloatArray = NDArray[np.float64]
 
 
 def t_p_value(t: ArrayLike, df: ArrayLike) -> FloatArray:
-    """Two-sided p of Student's t: P(|T| ≥ |t|).
+    r"""Two-sided p of Student's t: :math:`P(|T| ≥ |t|)`.
 
     The regularised incomplete beta function keeps its relative precision far out in the tail.
 
