@@ -214,3 +214,54 @@ def test_rescaled_runs_train_alike(task: str) -> None:
 def test_rescaled_runs_of_an_adam_net_train_alike() -> None:
     """Digits with Adam likewise."""
     assert all(abs(row["loss_change"]) <= 0.03 for row in rescaled("digits, MLP, Adam"))
+
+
+def cost(mode: str, every: int, least: int, model: str) -> list[float]:
+    """Ratios to the plain step of a meter on nets of at least so many numbers."""
+    return [
+        row["ratio"]
+        for row in study("noise_cost")["rows"]
+        if (row["mode"], row["every"], row["model"]) == (mode, every, model)
+        and row["parameters"] >= least
+    ]
+
+
+def test_a_meter_costs_little_on_nets_worth_metering() -> None:
+    """Nets of 0.3 M numbers or more: norms 1.6, every 20th step 1.04, micro-batches 1.10."""
+    assert max(cost("per_example", 1, 300_000, "MLP")) <= 1.6
+    assert max(cost("per_example", 20, 1_000_000, "MLP")) <= 1.04
+    assert max(cost("per_example", 20, 1_000_000, "transformer")) <= 1.04
+    assert max(cost("micro_batch", 1, 1_000_000, "MLP")) <= 1.10
+    assert max(cost("micro_batch", 1, 0, "transformer")) <= 1.10
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured 2.3 and 1.13 on an MLP of 26 k numbers, whose plain step takes 0.5 ms, wanted "
+    "1.6 and 1.04: what is left is calls of Python, not arithmetic",
+)
+def test_a_meter_costs_little_on_the_smallest_net() -> None:
+    """The same on the digits MLP of 26 k numbers."""
+    assert max(cost("per_example", 1, 0, "MLP")) <= 1.6
+    assert max(cost("per_example", 20, 0, "MLP")) <= 1.04
+
+
+@pytest.mark.xfail(
+    strict=True, reason="measured 1.35 at 1.2 M numbers, wanted 1.3; norms alone cost 1.25 to 1.36"
+)
+def test_norms_cost_little_on_a_transformer() -> None:
+    """Exact norms every step on a transformer of a million numbers or more."""
+    assert max(cost("per_example", 1, 1_000_000, "transformer")) <= 1.3
+
+
+def test_a_plan_reaches_the_target_as_fast_as_the_best_batch_size() -> None:
+    """Five tasks of five: within 1.15 of the best of a sweep, never behind any other advice."""
+    tasks = study("plan_regret")["tasks"]
+
+    assert len(tasks) >= 4
+    for task in tasks:
+        ours = task["contenders"]["plan"]["time_over_best"]
+        others = [c["time_over_best"] for n, c in task["contenders"].items() if n != "plan"]
+        assert ours <= 1.15
+        assert len(others) == 3
+        assert ours <= min(others)
