@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from batchsense.errors import ConfoundedError, DataError
-from batchsense.experiments import BatchCorrector, LinearCorrection, Table
+from batchsense.experiments import BatchCorrector, CombatCorrection, LinearCorrection, Table
 
 #: What fit says where no labels are given; scikit-learn's own checks give none.
 UNLABELLED = "ignore:no batch_labels were given"
@@ -275,3 +275,24 @@ def test_scikit_learn_is_loaded_only_when_asked_for():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_combat_is_the_method_of_tables() -> None:
+    """``method="combat"`` gives what CombatCorrection gives, and works in a pipeline's halves."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(["May", "July", "June"], 12)
+    X = rng.normal(size=(36, 8)) * np.repeat([1.0, 2.0, 0.5], 12)[:, None]
+    corrector = BatchCorrector("combat").fit(X, batch_labels=labels)
+    table = Table.from_arrays(X, {"month": labels})
+    expected = CombatCorrection().fit(table, "month").transform(table).values
+
+    np.testing.assert_allclose(corrector.transform(X, batch_labels=labels), expected, atol=1e-12)
+    some = corrector.transform(X[:5], batch_labels=labels[:5])
+    np.testing.assert_allclose(some, expected[:5], atol=1e-12)
+
+
+def test_combat_takes_no_covariates() -> None:
+    """They would be needed at transform as well: refused, with what to use instead."""
+    X = np.random.default_rng(0).normal(size=(8, 4))
+    with pytest.raises(DataError, match="takes no covariates"):
+        BatchCorrector("combat").fit(X, batch_labels=[*"aabbaabb"], covariates=[[0], [1]] * 4)

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from batchsense.errors import DataError, listed
+from batchsense.experiments.correction.combat import CombatCorrection
 from batchsense.experiments.correction.interface import Correction
 from batchsense.experiments.correction.linear import LinearCorrection
 from batchsense.experiments.notes import Note
@@ -32,8 +33,9 @@ _ROUTING = (
 class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Batch correction for pipelines and cross-validation.
 
-    The batch effects are learned from the rows given to ``fit`` and subtracted from those given to
-    ``transform``; see :class:`~batchsense.experiments.LinearCorrection` for the method. What is to
+    The batch effects are learned from the rows given to ``fit`` and removed from those given to
+    ``transform``; see :class:`~batchsense.experiments.LinearCorrection` and
+    :class:`~batchsense.experiments.CombatCorrection` for the methods. What is to
     be predicted takes no part: ``y`` is accepted, because pipelines pass it, and never looked at,
     for a correction that knows the answers hands them on to the test rows.
 
@@ -42,8 +44,9 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
     Parameters
     ----------
-    method : {"linear"}
-        How to correct.
+    method : {"linear", "combat"}
+        How to correct. ComBat moves each value by what was kept of it, which is not known of the
+        rows to be predicted, so it takes no ``covariates`` here.
     unseen : {"refuse", "estimate"}
         What to do at ``transform`` with a batch that was not fitted. ``"refuse"`` raises an error
         that names it. ``"estimate"`` takes the mean of that batch's own rows to the mean of the
@@ -89,7 +92,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
     def __init__(
         self,
-        method: Literal["linear"] = "linear",
+        method: Literal["linear", "combat"] = "linear",
         *,
         unseen: Literal["refuse", "estimate"] = "refuse",
     ) -> None:
@@ -205,7 +208,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
     def _check_parameters(self) -> None:
         """Refuse parameters that mean nothing; here, because __init__ must only store them."""
-        for name, known in (("method", ("linear",)), ("unseen", ("refuse", "estimate"))):
+        for name, known in (("method", ("linear", "combat")), ("unseen", ("refuse", "estimate"))):
             if getattr(self, name) not in known:
                 raise DataError(
                     f"{name} is {getattr(self, name)!r}; known are {listed(map(repr, known))}"
@@ -213,7 +216,14 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
     def _correction(self, keep: tuple[str, ...]) -> Correction:
         """Make the correction that the parameters describe."""
-        return LinearCorrection(keep=keep)
+        if self.method == "linear":
+            return LinearCorrection(keep=keep)
+        if keep:
+            raise DataError(
+                "method='combat' takes no covariates: they would be needed at transform too; use "
+                "method='linear', or CombatCorrection with a table"
+            )
+        return CombatCorrection()
 
     def _labels(self, batch_labels: Iterable[object] | None, rows: int) -> Column | None:
         """Read the batch labels of some rows."""

@@ -38,9 +38,9 @@ class GradientNoiseMeter:
     Every ``every`` optimizer steps the meter notes the squared gradients of single examples, or of
     micro-batches (the backward passes of an accumulated step, the processes of a
     ``DistributedDataParallel`` one), and of their mean. From :math:`E|g_b|^2 = γ + τ/b` follow
-    τ = tr Σ and :math:`γ = |G|^2` of that step, without bias. Nothing is changed: the weights are the same
-    bit for bit with and without the meter. Gradients are read when a backward pass ends, before
-    clipping.
+    τ = tr Σ and :math:`γ = |G|^2` of that step, without bias. Nothing is changed: the weights are
+    the same bit for bit with and without the meter. Gradients are read when a backward pass ends,
+    before clipping.
 
     Parameters
     ----------
