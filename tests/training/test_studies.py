@@ -237,17 +237,18 @@ def test_a_meter_costs_little_on_nets_worth_metering() -> None:
 
 @pytest.mark.xfail(
     strict=True,
-    reason="measured 2.3 and 1.13 on an MLP of 26 k numbers, whose plain step takes 0.5 ms, wanted "
-    "1.6 and 1.04: what is left is calls of Python, not arithmetic",
+    reason="measured 2.4, 1.15 and 1.45 on an MLP of 26 k numbers, whose plain step takes 0.5 ms, "
+    "wanted 1.6, 1.04 and 1.10: what is left is calls of Python, not arithmetic",
 )
 def test_a_meter_costs_little_on_the_smallest_net() -> None:
     """The same on the digits MLP of 26 k numbers."""
     assert max(cost("per_example", 1, 0, "MLP")) <= 1.6
     assert max(cost("per_example", 20, 0, "MLP")) <= 1.04
+    assert max(cost("micro_batch", 1, 0, "MLP")) <= 1.10
 
 
 @pytest.mark.xfail(
-    strict=True, reason="measured 1.35 at 1.2 M numbers, wanted 1.3; norms alone cost 1.25 to 1.36"
+    strict=True, reason="measured 1.41 at 1.2 M numbers, wanted 1.3; norms alone cost 1.25 to 1.36"
 )
 def test_norms_cost_little_on_a_transformer() -> None:
     """Exact norms every step on a transformer of a million numbers or more."""
