@@ -251,3 +251,13 @@ def test_progress_is_told(tmp_path):
 
     assert told.count(("summing up specimens", SPECIMENS, SPECIMENS)) == 1
     assert told[-1] == ("correcting specimens", SPECIMENS, SPECIMENS)
+
+
+def test_metadata_that_end_early_are_named(tmp_path):
+    """A Zarr store whose writer was killed at the wrong moment: a typed error, no traceback."""
+    path = make(tmp_path, "dense.zarr", values())
+    (path / ".zmetadata").unlink(missing_ok=True)  # written last
+    (path / "X" / ".zarray").write_bytes(b"")
+
+    with pytest.raises(DataError, match="broken Zarr store"):
+        correct_store(path, tmp_path / "out.zarr", "month", CORRECTIONS[0])

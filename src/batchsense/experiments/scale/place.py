@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,10 +138,15 @@ def _in_zarr(path: str, inside: str) -> Place:
         raise DataError("an unfinished result; run the command that writes it again", where=path)
     if hasattr(root, "shape"):
         return _of_array(path, "zarr", "", root)
-    if inside not in root:
+    try:
+        held = inside in root
+        _refuse_unfinished(root, path)
+        element = root[inside] if held else None
+    except json.JSONDecodeError as error:  # a writer was killed between creating and filling it
+        raise DataError(f"a broken Zarr store, its metadata end early: {error}", path) from None
+    if element is None:
         raise DataError(f"the store has no {inside}", where=path)
-    _refuse_unfinished(root, path)
-    return _of_element(path, "zarr", inside, root[inside])
+    return _of_element(path, "zarr", inside, element)
 
 
 def _in_hdf5(path: str, inside: str) -> Place:
