@@ -82,7 +82,7 @@ def calibrated_need(
         + \frac{1}{n}\frac{\operatorname{Var}|e|^2}{τ^2}
 
     and κ₃(n) of :func:`~batchsense.variation.third_moments.third_moments`. With two moments only
-    (Satterthwaite's χ²) a chance of 1 % was one of 1.3 to 1.6 % for the gradients of a small net,
+    (Satterthwaite's χ²) a chance of 1 % was one of 1.2 to 1.6 % for the gradients of a small net,
     whose noise has a few strong directions. The second term of v dominates late in training.
 
     Parameters
