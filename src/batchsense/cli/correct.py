@@ -11,10 +11,8 @@ import typer
 from batchsense.cli.answer import check_output, give, refusals
 from batchsense.cli.console import progress_on_stderr, say, write_answer
 from batchsense.cli.correction_choice import (
-    Choice,
     DespiteOption,
     MeanOnlyOption,
-    Method,
     MethodOption,
     NonParametricOption,
     ReferenceOption,
@@ -34,6 +32,7 @@ from batchsense.cli.table_input import (
     described,
     read_table,
 )
+from batchsense.reports.correction_choice import CorrectionChoice, Method
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
@@ -87,13 +86,13 @@ def correct(
       batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
       batchsense correct cells.h5ad --layer counts --batch lane --method combat-seq -o c.h5ad
     """
-    choice = Choice(method, reference, mean_only, non_parametric, despite_confounding)
-    choice.check()
+    choice = CorrectionChoice(method, reference, mean_only, non_parametric, despite_confounding)
+    if misplaced := choice.misplaced():
+        raise typer.BadParameter(misplaced)
     _check_paths(matrix, sheet, output, as_json)
     check_output(output, force)
     check_output(report, force)
     with refusals("correct", as_json, seed, [path for path in (matrix, sheet) if path]):
-        from batchsense.experiments import FittedCombatSeq
         from batchsense.experiments.builtin import DIGITS
         from batchsense.experiments.tables.writing import check_format
         from batchsense.reports.envelope import Envelope
@@ -105,13 +104,9 @@ def correct(
             check_format(matrix or DIGITS, output)
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
-        correction = choice.correction(kept, categorical or (), numeric or ())
         with progress_on_stderr() as progress:
-            fitted = correction.fit(table, batch_column, progress)
-            corrected = (
-                fitted.transform(table, progress)
-                if isinstance(fitted, FittedCombatSeq)
-                else fitted.transform(table)
+            corrected = choice.corrected(
+                table, batch_column, kept, categorical or (), numeric or (), progress
             )
         envelope = Envelope[CorrectResult](
             command="correct",
@@ -183,11 +178,10 @@ def _print_matrix(corrected: Corrected, matrix: str | None) -> None:
     write_answer(stream.getvalue())
 
 
-def _write(corrected: Corrected, output: str, envelope: Any, choice: Choice) -> None:
+def _write(corrected: Corrected, output: str, envelope: Any, choice: CorrectionChoice) -> None:
     """Write the corrected matrix; an AnnData file also says what was done."""
     from batchsense.experiments import write
     from batchsense.reports.results.correct import provenance
 
-    done = provenance(corrected, envelope)
-    done["options"] = [f"{name}={value}" for name, value in choice.words().items() if value]
+    done = provenance(corrected, envelope, choice.words())
     write(corrected.table, corrected.values, output, done)

@@ -103,11 +103,10 @@ def layout(
         raise typer.BadParameter(f"{output} is the input; give the output another name")
     check_output(output, force)
     check_output(report, force)
-    wells = _capacities(capacity)
     with refusals("layout", as_json, seed, [sheet]):
         from batchsense.errors import DataError
         from batchsense.experiments import plan_layout
-        from batchsense.experiments.layout.plates import parse_plate
+        from batchsense.experiments.layout.plates import parse_capacities, parse_plate
         from batchsense.experiments.layout.sheet import (
             check_sheet_format,
             sheet_table,
@@ -121,6 +120,7 @@ def layout(
 
         try:
             size = None if plate is None else parse_plate(plate)
+            wells = None if capacity is None else parse_capacities(capacity)
         except DataError as error:
             raise typer.BadParameter(error.message) from None
         if output != "-":
@@ -188,16 +188,6 @@ def _columns(balance: list[str], known: list[str]) -> list[str]:
     for given in balance:
         names += [given] if given in known else [part.strip() for part in given.split(",")]
     return names
-
-
-def _capacities(text: str | None) -> list[int] | None:
-    """Read one number, or one for each batch."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise typer.BadParameter(f"--capacity takes whole numbers, such as 24 or 24,20, not {text}")
-    return [int(part) for part in parts]
 
 
 def _words(**options: str | list[str] | None) -> list[str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,10 +26,6 @@ from batchsense.cli.table_input import (
     described,
     read_table,
 )
-from batchsense.errors import DataError
-
-if TYPE_CHECKING:
-    from batchsense.experiments import Note, Table
 
 #: What is compared in the built-in digits.
 _BUILT_IN = ["digit:8-3"]
@@ -111,6 +107,7 @@ def test(
     check_output(report, force)
     with refusals("test", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import test as test_contrasts
+        from batchsense.experiments.testing.recorded import recorded_test
         from batchsense.reports.envelope import Envelope
         from batchsense.reports.results.shares import published
         from batchsense.reports.results.test import ContrastTestsResult
@@ -119,11 +116,11 @@ def test(
 
         check_table_format(output)
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
-        batch_labels, keep, corrected_by, recorded = _record(table, batch_labels, keep, corrected)
-        kept: list[str] = keep or []
-        batch_column: str | None = batch_labels
+        recorded = recorded_test(table, batch_labels, keep, corrected)
+        kept = list(recorded.keep or ())
+        batch_column = recorded.batch_labels
         if not surrogate:
-            batch_column, kept = chosen_columns(table, matrix, batch_labels, kept)
+            batch_column, kept = chosen_columns(table, matrix, batch_column, kept)
         contrasts = contrast or (_BUILT_IN if matrix is None else [])
         if not contrasts:
             raise typer.BadParameter("--contrast is needed: a column, or COL:A-B for A minus B")
@@ -140,7 +137,7 @@ def test(
                 trend=trend,
                 robust=robust,
                 level=level,
-                corrected_by=corrected_by,
+                corrected_by=recorded.corrected_by,
                 progress=progress,
             )
         envelope = Envelope[ContrastTestsResult](
@@ -150,7 +147,7 @@ def test(
             result=ContrastTestsResult.of(
                 found, table.orientation, not ordinary, trend, robust, output
             ),
-            notes=published((*table.notes, *recorded, *found.notes)),
+            notes=published((*table.notes, *recorded.notes, *found.notes)),
         )
     text = contrast_text(envelope, described(matrix, sheet))
     if output == "-":
@@ -185,32 +182,3 @@ def test(
         give(envelope, as_json, lambda: text)
     if found.refused:
         raise typer.Exit(EXIT_NO)
-
-
-def _record(
-    table: Table, batch_labels: str | None, keep: list[str] | None, corrected: bool
-) -> tuple[str | None, list[str] | None, str | None, list[Note]]:
-    """Use what the file itself records of a correction: batch, what was kept, and method."""
-    from batchsense.experiments import Note
-    from batchsense.experiments.tables.recorded import recorded_correction
-
-    record = recorded_correction(table)
-    if record is None:
-        return batch_labels, keep, "unknown" if corrected else None, []
-    chosen = batch_labels or record.batch_labels or None
-    if record.x_holds == "original" and not corrected:
-        message = (
-            f"The file holds a correction by {record.method} for {record.batch_labels} in a layer. "
-            f"X, the original values, was tested with {chosen} in the model."
-        )
-        return chosen, keep, None, [Note("recorded_correction", message)]
-    if record.batch_labels and chosen != record.batch_labels:
-        raise DataError(
-            f"X holds values that were corrected for {record.batch_labels!r}; give --batch "
-            f"{record.batch_labels}, or the original file to test with {chosen!r}",
-            where=table.source.matrix,
-        )
-    doubt = "" if record.x_holds == "corrected" else " (its layer is gone, so X may hold it)"
-    message = f"The file records a correction by {record.method} for {chosen}{doubt}."
-    kept = list(record.keep) if keep is None else keep
-    return chosen, kept, record.method, [Note("recorded_correction", message)]

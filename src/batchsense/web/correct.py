@@ -51,7 +51,12 @@ def work_on(choice: TableChoice, folder: str) -> Work:
         progress("writing the corrected matrix", 0, 1)
         target = Path(tempfile.mkdtemp(dir=folder)) / name
         try:
-            write(stored, corrected.values, target, provenance(corrected, envelope))
+            write(
+                stored,
+                corrected.values,
+                target,
+                provenance(corrected, envelope, {"method": corrected.method}),
+            )
             progress("drawing the report", 0, 1)
             words = choice.command_line("correct", "--method", corrected.method, "--output", name)
             report = correct_report(envelope, corrected, words)

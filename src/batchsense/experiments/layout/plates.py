@@ -87,6 +87,27 @@ def parse_plate(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def parse_capacities(text: str) -> list[int]:
+    """Read the wells of every batch, or of each with commas between.
+
+    Raises
+    ------
+    DataError
+        Anything but positive whole numbers.
+
+    Examples
+    --------
+    >>> parse_capacities("24"), parse_capacities("24, 20")
+    ([24], [24, 20])
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise DataError(
+            f"capacities are whole numbers, such as 24 or 24,20, not {text!r}", where="--capacity"
+        )
+    return [int(part) for part in parts]
+
+
 def fill_plates(
     basis: npt.NDArray[np.float64],
     codes: Integers,

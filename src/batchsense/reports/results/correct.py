@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,9 @@ class CorrectResult(Model):
         )
 
 
-def provenance(found: Corrected, envelope: Envelope[CorrectResult]) -> dict[str, Any]:
+def provenance(
+    found: Corrected, envelope: Envelope[CorrectResult], options: Mapping[str, str | bool | None]
+) -> dict[str, Any]:
     """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
     record = found.record()
     read = [f"{note.code}: {note.message}" for note in envelope.notes]
@@ -86,6 +89,7 @@ def provenance(found: Corrected, envelope: Envelope[CorrectResult]) -> dict[str,
         **record,
         "inputs": [f"{file.path} sha256:{file.sha256}" for file in envelope.inputs],
         "notes": [*read, *record["notes"]],
+        "options": [f"{name}={value}" for name, value in options.items() if value],
     }
 
 

@@ -1,0 +1,140 @@
+"""The corrections that ``batchsense correct`` offers, with their options, wherever it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from batchsense.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from batchsense.experiments import (
+        CombatCorrection,
+        CombatSeqCorrection,
+        Corrected,
+        LinearCorrection,
+        Note,
+        Table,
+    )
+
+
+class Method(StrEnum):
+    """The corrections."""
+
+    linear = "linear"
+    combat = "combat"
+    combat_seq = "combat-seq"
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionChoice:
+    """A correction and its options.
+
+    Attributes
+    ----------
+    method : Method
+        The correction.
+    reference : str or None
+        The batch that stays as it is.
+    mean_only, non_parametric, despite_confounding : bool
+        See the options of the command.
+    """
+
+    method: Method
+    reference: str | None = None
+    mean_only: bool = False
+    non_parametric: bool = False
+    despite_confounding: bool = False
+
+    def misplaced(self) -> str | None:
+        """Say which options the method does not have, None where all are its own.
+
+        Examples
+        --------
+        >>> CorrectionChoice(Method.linear, mean_only=True).misplaced()
+        '--mean-only belongs to --method combat, not linear'
+        """
+        given = {
+            "--reference": self.reference is not None,
+            "--mean-only": self.mean_only,
+            "--non-parametric": self.non_parametric,
+        }
+        if self.method is Method.combat or not any(given.values()):
+            return None
+        names = ", ".join(name for name, asked in given.items() if asked)
+        return f"{names} belongs to --method combat, not {self.method.value}"
+
+    def correction(
+        self, keep: Sequence[str], categorical: Sequence[str], numeric: Sequence[str]
+    ) -> LinearCorrection | CombatCorrection | CombatSeqCorrection:
+        """Make the correction."""
+        from batchsense.experiments import (
+            CombatCorrection,
+            CombatSeqCorrection,
+            LinearCorrection,
+        )
+
+        columns = (tuple(keep), tuple(categorical), tuple(numeric))
+        despite = self.despite_confounding
+        if self.method is Method.combat:
+            return CombatCorrection(
+                keep=columns[0],
+                categorical=columns[1],
+                numeric=columns[2],
+                parametric=not self.non_parametric,
+                mean_only=self.mean_only,
+                reference_batch=self.reference,
+                despite_confounding=despite,
+            )
+        make = LinearCorrection if self.method is Method.linear else CombatSeqCorrection
+        return make(
+            keep=columns[0],
+            categorical=columns[1],
+            numeric=columns[2],
+            despite_confounding=despite,
+        )
+
+    def corrected(
+        self,
+        table: Table,
+        batch_labels: str,
+        keep: Sequence[str],
+        categorical: Sequence[str],
+        numeric: Sequence[str],
+        progress: Progress = silent,
+    ) -> Corrected:
+        """Fit the correction to a table and correct that table.
+
+        Raises
+        ------
+        ConfoundedError
+            A kept column cannot be told from the batches.
+        UnresolvedError, DataError
+            As the correction.
+        """
+        from batchsense.experiments import FittedCombatSeq
+
+        fitted = self.correction(keep, categorical, numeric).fit(table, batch_labels, progress)
+        if isinstance(fitted, FittedCombatSeq):
+            return fitted.transform(table, progress)
+        return fitted.transform(table)
+
+    def notes(self, notes: Sequence[Note]) -> list[Note]:
+        """Give what reading the table brought to light, as far as it concerns the method.
+
+        That values look like counts is no remark on a method for counts.
+        """
+        irrelevant = {"looks_like_counts"} if self.method is Method.combat_seq else set()
+        return [note for note in notes if note.code not in irrelevant]
+
+    def words(self) -> dict[str, str | bool | None]:
+        """Give the options that repeat the answer, by their long names."""
+        return {
+            "method": self.method.value,
+            "reference": self.reference,
+            "mean-only": self.mean_only,
+            "non-parametric": self.non_parametric,
+            "despite-confounding": self.despite_confounding,
+        }
