@@ -118,6 +118,12 @@ class Envelope(Model, Generic[ResultT]):
     refusal: Refusal | None = None
     notes: list[Note] = Field(default_factory=list)
 
+    def answer(self) -> ResultT:
+        """Give the result; raises ValueError beside a refusal."""
+        if self.result is None:
+            raise ValueError("there is no result to report")
+        return self.result
+
     def to_json(self) -> str:
         """Serialise; raises ValueError rather than write NaN."""
         return json.dumps(

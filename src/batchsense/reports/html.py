@@ -53,9 +53,8 @@ def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None)
     """
     from batchsense.reports.pictures.plan import plan_pictures
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    pictures = plan_pictures(envelope.result)
+    result = envelope.answer()
+    pictures = plan_pictures(result)
     return render("plan.html.j2", envelope, command_line, pictures=pictures)
 
 
@@ -82,9 +81,7 @@ def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | No
     from batchsense.reports.pictures.noise import noise_pictures
     from batchsense.reports.text import noise as text
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    result = envelope.result
+    result = envelope.answer()
     header, rows = text.layer_rows(result)
     return render(
         "noise.html.j2",
@@ -123,14 +120,13 @@ def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = N
     from batchsense.reports.pictures.verify import sweep_picture
     from batchsense.reports.text.verify import verdict_sentence
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
+    result = envelope.answer()
     return render(
         "verify.html.j2",
         envelope,
         command_line,
-        sentence=verdict_sentence(envelope.result),
-        sweep=sweep_picture(envelope.result),
+        sentence=verdict_sentence(result),
+        sweep=sweep_picture(result),
     )
 
 
@@ -156,9 +152,8 @@ def audit_report(envelope: Envelope[AuditResult], command_line: str | None = Non
     """
     from batchsense.reports.pictures.audit import audit_picture
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    return render("audit.html.j2", envelope, command_line, drawn=audit_picture(envelope.result))
+    result = envelope.answer()
+    return render("audit.html.j2", envelope, command_line, drawn=audit_picture(result))
 
 
 def diagnose_report(
@@ -197,17 +192,14 @@ def diagnose_report(
         share_picture,
     )
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
+    result = envelope.answer()
     return render(
         "diagnose.html.j2",
         envelope,
         command_line,
-        shares=share_picture(envelope.result),
-        designs=design_pictures(envelope.result),
-        components=None
-        if envelope.result.scores is None
-        else scores_picture(envelope.result.scores),
+        shares=share_picture(result),
+        designs=design_pictures(result),
+        components=None if result.scores is None else scores_picture(result.scores),
         planes=[] if found is None or table is None else plane_pictures(found, table),
     )
 
@@ -240,8 +232,7 @@ def correct_report(
     """
     from batchsense.reports.pictures.correct import before_and_after
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
+    envelope.answer()
     planes = [] if corrected is None else before_and_after(corrected)
     return render("correct.html.j2", envelope, command_line, planes=planes)
 
@@ -275,9 +266,7 @@ def contrast_report(
     from batchsense.reports.pictures.test import effect_pictures
     from batchsense.reports.text import test as text
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    result = envelope.result
+    result = envelope.answer()
     return render(
         "test.html.j2",
         envelope,
@@ -314,13 +303,12 @@ def demo_report(envelope: Envelope[DemoResult], command_line: str | None = None)
     from batchsense.reports.pictures.demo import demo_pictures
     from batchsense.reports.text.demo import INTRODUCTION, scenes
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
+    result = envelope.answer()
     return render(
         "demo.html.j2",
         envelope,
         command_line,
         introduction=INTRODUCTION,
-        scenes=scenes(envelope.result),
-        pictures=demo_pictures(envelope.result),
+        scenes=scenes(result),
+        pictures=demo_pictures(result),
     )

@@ -42,9 +42,7 @@ def layout_report(
     from batchsense.reports.pictures.layout import factor_pictures, plate_pictures
     from batchsense.reports.text import layout_plan as text
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    result = envelope.result
+    result = envelope.answer()
     header, rows = text.worth_rows(result)
     worst = max(one.vif or float("inf") for one in result.factors)
     return render(
@@ -85,9 +83,7 @@ def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | 
     from batchsense.reports.pictures.surrogates import surrogate_pictures
     from batchsense.reports.text import surrogates as text
 
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    result = envelope.result
+    result = envelope.answer()
     return render(
         "surrogates.html.j2",
         envelope,

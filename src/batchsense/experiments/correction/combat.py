@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ from batchsense.experiments.correction.combat_model import (
 )
 from batchsense.experiments.correction.combat_priors import Stopping
 from batchsense.experiments.correction.combat_remarks import combat_notes, learned_batches, touched
+from batchsense.experiments.correction.fitted import (
+    batch_codes,
+    corrected_by,
+    load_fitted,
+    merged,
+    save_fitted,
+)
 from batchsense.experiments.correction.gathering import Gathered, gather
 from batchsense.experiments.correction.grounds import (
     Grounds,
@@ -27,19 +34,15 @@ from batchsense.experiments.correction.grounds import (
     grounds_of_parts,
     grounds_of_table,
     new_batches,
-    refuse_different,
 )
 from batchsense.experiments.correction.interface import (
     Corrected,
-    matched_batches,
     matched_features,
 )
 from batchsense.experiments.correction.remarks import chosen_features
-from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
 from batchsense.experiments.correction.terms import match_terms
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
@@ -136,7 +139,7 @@ class CombatCorrection:
         """
         progress("learning batch effects", 0, 2)
         with one_thread_if_small(table.values.size):
-            grounds = grounds_of_table(table, batch_labels, self._kept)
+            grounds = grounds_of_table(table, batch_labels, Kept.of(self))
             progress("learning batch effects", 1, 2)
             fitted = self._finish(grounds)
         progress("learning batch effects", 2, 2)
@@ -172,12 +175,7 @@ class CombatCorrection:
         DataError, ConfoundedError, UnresolvedError
             As :meth:`fit`.
         """
-        return self._finish(grounds_of_parts(gathered, self._kept))
-
-    @property
-    def _kept(self) -> Kept:
-        """What is to be kept."""
-        return Kept(self.keep, self.categorical, self.numeric, self.despite_confounding)
+        return self._finish(grounds_of_parts(gathered, Kept.of(self)))
 
     def _finish(self, grounds: Grounds) -> FittedCombat:
         """Fit the model, and say what must be said."""
@@ -264,8 +262,7 @@ class FittedCombat:
         DataError
             A batch, a feature or a level of a kept factor was not seen in fitting.
         """
-        batches = label_factor(table, self.batch_labels)
-        codes = matched_batches(table, batches, self.batch_levels)
+        codes = batch_codes(self, table)
         places = matched_features(table, self.features)
         model = self.model if table.features == self.features else self.model.only(places)
         terms = self.gathered.terms
@@ -273,20 +270,15 @@ class FittedCombat:
             covariates = np.zeros((len(codes), len(terms)))
         else:
             covariates = match_terms(table, terms)
-        notes = (*self.notes, *touched(model, table, codes, self.batch_levels))
+        notes = tuple(touched(model, table, codes, self.batch_levels))
         values = apply_combat(model, table.values, codes, covariates, out)
-        indicators = np.eye(len(self.batch_levels))[codes]
-        return Corrected(
-            values=values,
-            table=table,
-            batch_labels=self.batch_labels,
-            batch_levels=self.batch_levels,
-            batch_terms=indicators[:, :-1] - indicators[:, -1:],
-            rank_lost=len(self.batch_levels) - 1,
-            method="combat",
-            kept=self.kept,
-            unchanged=self.unchanged,
-            notes=notes,
+        return corrected_by(
+            self,
+            "combat",
+            table,
+            codes,
+            values,
+            more_notes=notes,
             learned=learned_batches(self.model, self.batch_levels, self.gathered),
         )
 
@@ -309,8 +301,7 @@ class FittedCombat:
         DataError
             Options, columns or features differ, or a specimen occurs in both.
         """
-        refuse_different(self, other)
-        return self.correction.finish(self.gathered.merge(other.gathered))
+        return self.correction.finish(merged(self, other))
 
     def extend(self, table: Table) -> FittedCombat:
         """Add batches that were not fitted; the fitted ones stay as they are.
@@ -355,9 +346,7 @@ class FittedCombat:
         DataError
             The file cannot be written.
         """
-        options = asdict(self.correction)
-        levels, notes, model = self.batch_levels, self.notes, self.model.arrays()
-        save(path, Stored("combat", options, self.gathered, levels, notes, model))
+        save_fitted(path, "combat", self)
 
     @classmethod
     def load(cls, path: str | Path) -> FittedCombat:
@@ -368,13 +357,4 @@ class FittedCombat:
         DataError
             The file holds no such correction.
         """
-        stored = load_method(path, "combat")
-        correction = CombatCorrection(**as_tuples(stored.options))
-        return cls(
-            correction=correction,
-            gathered=stored.gathered,
-            batch_levels=stored.batch_levels,
-            model=CombatModel.from_arrays(stored.model),
-            kept=grounds_of_parts(stored.gathered, correction._kept).found,
-            notes=stored.notes,
-        )
+        return cls(**load_fitted(path, "combat", CombatCorrection, CombatModel))

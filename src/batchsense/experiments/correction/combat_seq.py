@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +21,24 @@ from batchsense.experiments.correction.combat_seq_remarks import (
     refuse_single,
 )
 from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.fitted import (
+    batch_codes,
+    corrected_by,
+    load_fitted,
+    save_fitted,
+)
 from batchsense.experiments.correction.gathering import Gathered
-from batchsense.experiments.correction.grounds import Grounds, Kept, grounds_of_parts
+from batchsense.experiments.correction.grounds import Grounds
 from batchsense.experiments.correction.interface import (
     COUNTS_METHOD,
     Corrected,
-    matched_batches,
     matched_features,
 )
 from batchsense.experiments.correction.remarks import chosen_features
-from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
 from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
@@ -134,11 +137,6 @@ class CombatSeqCorrection:
         levels = design.batches.levels
         return FittedCombatSeq(self, grounds.gathered, levels, model, found, notes)
 
-    @property
-    def _kept(self) -> Kept:
-        """What is to be kept."""
-        return Kept(self.keep, self.categorical, self.numeric, self.despite_confounding)
-
 
 def _sheet_alone(table: Table, design: Design) -> Gathered:
     """Keep what the sheet says; counts have no sufficient statistics."""
@@ -220,8 +218,7 @@ class FittedCombatSeq:
             feature is missing.
         """
         check_counts(table)
-        batches = label_factor(table, self.batch_labels)
-        codes = matched_batches(table, batches, self.batch_levels)
+        codes = batch_codes(self, table)
         places = matched_features(table, self.features)
         if len(places) < len(self.features):
             lacking = [name for name in self.features if name not in set(table.features)]
@@ -238,19 +235,7 @@ class FittedCombatSeq:
         mapped = apply_combat_seq(self.model, counts, codes, columns, progress)
         values = np.empty_like(mapped)
         values[:, order] = mapped
-        indicators = np.eye(len(self.batch_levels))[codes]
-        return Corrected(
-            values=values,
-            table=table,
-            batch_labels=self.batch_labels,
-            batch_levels=self.batch_levels,
-            batch_terms=indicators[:, :-1] - indicators[:, -1:],
-            rank_lost=len(self.batch_levels) - 1,
-            method=COUNTS_METHOD,
-            kept=self.kept,
-            unchanged=self.unchanged,
-            notes=self.notes,
-        )
+        return corrected_by(self, COUNTS_METHOD, table, codes, values)
 
     def save(self, path: str | Path) -> None:
         """Write all that was learned to a file, with the ids, batches and kept columns.
@@ -260,11 +245,7 @@ class FittedCombatSeq:
         DataError
             The file cannot be written.
         """
-        options, model = asdict(self.correction), self.model.arrays()
-        save(
-            path,
-            Stored(COUNTS_METHOD, options, self.gathered, self.batch_levels, self.notes, model),
-        )
+        save_fitted(path, COUNTS_METHOD, self)
 
     @classmethod
     def load(cls, path: str | Path) -> FittedCombatSeq:
@@ -275,13 +256,4 @@ class FittedCombatSeq:
         DataError
             The file holds no such correction.
         """
-        stored = load_method(path, COUNTS_METHOD)
-        correction = CombatSeqCorrection(**as_tuples(stored.options))
-        return cls(
-            correction=correction,
-            gathered=stored.gathered,
-            batch_levels=stored.batch_levels,
-            model=CombatSeqModel.from_arrays(stored.model),
-            kept=grounds_of_parts(stored.gathered, correction._kept).found,
-            notes=stored.notes,
-        )
+        return cls(**load_fitted(path, COUNTS_METHOD, CombatSeqCorrection, CombatSeqModel))

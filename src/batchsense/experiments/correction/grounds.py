@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +38,11 @@ class Kept:
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     despite_confounding: bool = False
+
+    @classmethod
+    def of(cls, correction: object) -> Kept:
+        """Take it from a correction, whose options have these names among them."""
+        return cls(*(getattr(correction, field.name) for field in fields(cls)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,42 +181,6 @@ def extended_note(levels: Sequence[str], batch_labels: str) -> Note:
         "were fitted before, with the slopes of what is kept as they were found there."
     )
     return Note("batches_added", message, tuple(levels))
-
-
-class _Fitted(Protocol):
-    """A fitted correction that can be merged."""
-
-    @property
-    def correction(self) -> object:
-        """Its options."""
-
-    @property
-    def gathered(self) -> Gathered:
-        """Its statistics."""
-
-    @property
-    def batch_levels(self) -> tuple[str, ...]:
-        """Its batches."""
-
-
-def refuse_different(first: _Fitted, second: _Fitted) -> None:
-    """Refuse to merge corrections with other options, or with batches added after the fit.
-
-    Raises
-    ------
-    DataError
-        Saying which.
-    """
-    if first.correction != second.correction:
-        raise DataError(
-            f"corrections with different options cannot be merged: {first.correction} and "
-            f"{second.correction}"
-        )
-    for fitted in (first, second):
-        if fitted.batch_levels != fitted.gathered.batch_levels:
-            raise DataError(
-                "a correction to which batches were added cannot be merged; merge first, then add"
-            )
 
 
 def _read(table: Table, batch_labels: str, kept: Kept) -> tuple[Design, tuple[Entanglement, ...]]:

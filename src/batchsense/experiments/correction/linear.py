@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from batchsense.experiments.correction.combat_apply import apply_linear
+from batchsense.experiments.correction.fitted import (
+    batch_codes,
+    corrected_by,
+    load_fitted,
+    merged,
+    save_fitted,
+)
 from batchsense.experiments.correction.gathering import Gathered, gather
 from batchsense.experiments.correction.grounds import (
     Grounds,
@@ -19,11 +26,9 @@ from batchsense.experiments.correction.grounds import (
     grounds_of_table,
     lost_notes,
     new_batches,
-    refuse_different,
 )
 from batchsense.experiments.correction.interface import (
     Corrected,
-    matched_batches,
     matched_features,
 )
 from batchsense.experiments.correction.linear_model import LinearModel, extend_linear, fit_linear
@@ -32,10 +37,8 @@ from batchsense.experiments.correction.remarks import (
     entangled_features,
     remarks,
 )
-from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
@@ -116,7 +119,7 @@ class LinearCorrection:
         """
         progress("learning batch effects", 0, 1)
         with one_thread_if_small(table.values.size):
-            grounds = grounds_of_table(table, batch_labels, self._kept)
+            grounds = grounds_of_table(table, batch_labels, Kept.of(self))
             fitted = self._finish(grounds)
         progress("learning batch effects", 1, 1)
         return fitted
@@ -153,12 +156,7 @@ class LinearCorrection:
         ConfoundedError
             A kept factor cannot be told from the batches.
         """
-        return self._finish(grounds_of_parts(gathered, self._kept))
-
-    @property
-    def _kept(self) -> Kept:
-        """What is to be kept."""
-        return Kept(self.keep, self.categorical, self.numeric, self.despite_confounding)
+        return self._finish(grounds_of_parts(gathered, Kept.of(self)))
 
     def _finish(self, grounds: Grounds) -> FittedLinear:
         """Solve, and say what must be said."""
@@ -248,23 +246,11 @@ class FittedLinear:
         DataError
             A batch or feature was not seen in fitting.
         """
-        batches = label_factor(table, self.batch_labels)
-        codes = matched_batches(table, batches, self.batch_levels)
+        codes = batch_codes(self, table)
         places = matched_features(table, self.features)
         model = self.model if table.features == self.features else self.model.only(places)
-        indicators = np.eye(len(self.batch_levels))[codes]
-        return Corrected(
-            values=np.asarray(apply_linear(model, table.values, codes)),
-            table=table,
-            batch_labels=self.batch_labels,
-            batch_levels=self.batch_levels,
-            batch_terms=indicators[:, :-1] - indicators[:, -1:],
-            rank_lost=len(self.batch_levels) - 1,
-            method="linear",
-            kept=self.kept,
-            unchanged=self.unchanged,
-            notes=self.notes,
-        )
+        values = np.asarray(apply_linear(model, table.values, codes))
+        return corrected_by(self, "linear", table, codes, values)
 
     def merge(self, other: FittedLinear) -> FittedLinear:
         """Give the correction that fits the specimens of both, as if fitted at once.
@@ -285,8 +271,7 @@ class FittedLinear:
         DataError
             Options, columns or features differ, or a specimen occurs in both.
         """
-        refuse_different(self, other)
-        return self.correction.finish(self.gathered.merge(other.gathered))
+        return self.correction.finish(merged(self, other))
 
     def extend(self, table: Table) -> FittedLinear:
         """Add batches that were not fitted; the fitted ones stay as they are.
@@ -325,9 +310,7 @@ class FittedLinear:
         DataError
             The file cannot be written.
         """
-        options = asdict(self.correction)
-        levels, notes, model = self.batch_levels, self.notes, self.model.arrays()
-        save(path, Stored("linear", options, self.gathered, levels, notes, model))
+        save_fitted(path, "linear", self)
 
     @classmethod
     def load(cls, path: str | Path) -> FittedLinear:
@@ -338,16 +321,7 @@ class FittedLinear:
         DataError
             The file holds no such correction.
         """
-        stored = load_method(path, "linear")
-        correction = LinearCorrection(**as_tuples(stored.options))
-        return cls(
-            correction=correction,
-            gathered=stored.gathered,
-            batch_levels=stored.batch_levels,
-            model=LinearModel.from_arrays(stored.model),
-            kept=grounds_of_parts(stored.gathered, correction._kept).found,
-            notes=stored.notes,
-        )
+        return cls(**load_fitted(path, "linear", LinearCorrection, LinearModel))
 
 
 def correct(table: Table, batch_labels: str, keep: Sequence[str] = ()) -> Corrected:
