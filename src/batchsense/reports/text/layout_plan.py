@@ -135,4 +135,4 @@ def _effect(value: float | None) -> str:
 
 def _tiny(value: float) -> str:
     """Write a score; rounding is zero."""
-    return "0" if value < 1e-9 else number(value, 2)
+    return "0" if value < 1e-9 else number(value)
