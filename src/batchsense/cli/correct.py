@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,14 @@ from batchsense.cli.correction_choice import (
     MethodOption,
     NonParametricOption,
     ReferenceOption,
+)
+from batchsense.cli.correction_request import Request
+from batchsense.cli.out_of_core import (
+    ClusterOption,
+    MemoryOption,
+    OutOfCoreOption,
+    Scale,
+    correct_on_disk,
 )
 from batchsense.cli.table_input import (
     BatchOption,
@@ -36,6 +44,8 @@ from batchsense.reports.correction_choice import CorrectionChoice, Method
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
+    from batchsense.reports.envelope import Envelope
+    from batchsense.reports.results.correct import CorrectResult
 
 
 def correct(
@@ -63,6 +73,9 @@ def correct(
     numeric: NumericOption = None,
     densify: DensifyOption = False,
     layer: LayerOption = None,
+    out_of_core: OutOfCoreOption = None,
+    memory: MemoryOption = None,
+    cluster: ClusterOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Recorded; no method draws anything.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     report: Annotated[
@@ -76,7 +89,8 @@ def correct(
     all features together, combat-seq remodels counts. Refuses (exit code 1, nothing written) if a
     kept column cannot be told from the batches, unless told to go on --despite-confounding. Ids,
     order, orientation and precision stay those of MATRIX; an .h5ad or .zarr gets a layer
-    "batchsense" beside its X. Without MATRIX and SHEET it corrects the built-in digits.
+    "batchsense" beside its X, and is corrected out of core where memory does not suffice. Without
+    MATRIX and SHEET it corrects the built-in digits.
 
     \b
     Examples:
@@ -85,54 +99,66 @@ def correct(
       batchsense correct m.csv s.csv --batch month --keep drug --method combat -o c.csv
       batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
       batchsense correct cells.h5ad --layer counts --batch lane --method combat-seq -o c.h5ad
+      batchsense correct big.zarr --batch lane --out-of-core --memory 500MB -o corrected.zarr
     """
     choice = CorrectionChoice(method, reference, mean_only, non_parametric, despite_confounding)
     if misplaced := choice.misplaced():
         raise typer.BadParameter(misplaced)
+    scale = Scale.read(out_of_core, memory, cluster)
     _check_paths(matrix, sheet, output, as_json)
+    scale.check(matrix, output, method)
     check_output(output, force)
     check_output(report, force)
+    request = Request(
+        matrix=matrix,
+        sheet=sheet,
+        output=output,
+        batch_labels=batch_labels,
+        id_column=id_column,
+        layer=layer,
+        keep=keep,
+        categorical=tuple(categorical or ()),
+        numeric=tuple(numeric or ()),
+        densify=densify,
+        seed=seed,
+        choice=choice,
+    )
+    corrected: Corrected | None = None
     with refusals("correct", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments.builtin import DIGITS
         from batchsense.experiments.tables.writing import check_format
-        from batchsense.reports.envelope import Envelope
-        from batchsense.reports.results.correct import CorrectResult
-        from batchsense.reports.results.shares import published
         from batchsense.reports.text.correct import correct_text
 
         if output != "-":
             check_format(matrix or DIGITS, output)
-        table, inputs = read_table(matrix, sheet, id_column, densify, layer)
-        batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
-        with progress_on_stderr() as progress:
-            corrected = choice.corrected(
-                table, batch_column, kept, categorical or (), numeric or (), progress
-            )
-        envelope = Envelope[CorrectResult](
-            command="correct",
-            inputs=inputs,
-            seed=seed,
-            result=CorrectResult.of(corrected, output),
-            notes=published(choice.notes(table.notes)),
-        )
+        decision = scale.decide(matrix, layer, method)
+        if decision is None:
+            corrected, envelope = _correct_in_memory(request)
+        else:
+            envelope = correct_on_disk(request, scale, decision)
 
     def text() -> str:
         return correct_text(envelope, described(matrix, sheet))
 
-    if output == "-":
-        _print_matrix(corrected, matrix)
-        say(text())
-    else:
-        _write(corrected, output, envelope, choice)
+    if corrected is not None:
+        if output == "-":
+            _print_matrix(corrected, matrix)
+            say(text())
+        else:
+            from batchsense.experiments import write
+
+            done = request.provenance(corrected, envelope)
+            write(corrected.table, corrected.values, output, done)
     if report is not None:
         from batchsense.reports.html import correct_report, write_report
 
+        result = envelope.answer()
         words = command_line(
             "correct",
             matrix,
             sheet,
-            batch=batch_column,
-            keep=kept,
+            batch=result.batch,
+            keep=[one.name for one in result.kept],
             id=id_column,
             categorical=categorical,
             numeric=numeric,
@@ -140,11 +166,25 @@ def correct(
             layer=layer,
             output=output,
             **choice.words(),
+            **scale.words(memory),
         )
         write_report(report, correct_report(envelope, corrected, words), force)
         say(f"report: {report}")
     if output != "-":
         give(envelope, as_json, text)
+
+
+def _correct_in_memory(request: Request) -> tuple[Corrected, Envelope[CorrectResult]]:
+    """Load the matrix and correct it."""
+    table, inputs = read_table(
+        request.matrix, request.sheet, request.id_column, request.densify, request.layer
+    )
+    batch_column, kept = chosen_columns(table, request.matrix, request.batch_labels, request.keep)
+    with progress_on_stderr() as progress:
+        corrected = request.choice.corrected(
+            table, batch_column, kept, request.categorical, request.numeric, progress
+        )
+    return corrected, request.answer(corrected, inputs)
 
 
 def _check_paths(matrix: str | None, sheet: str | None, output: str, as_json: bool) -> None:
@@ -176,12 +216,3 @@ def _print_matrix(corrected: Corrected, matrix: str | None) -> None:
     stream = io.StringIO()
     write_text(layout(corrected.table, corrected.values), stream, delimiter)
     write_answer(stream.getvalue())
-
-
-def _write(corrected: Corrected, output: str, envelope: Any, choice: CorrectionChoice) -> None:
-    """Write the corrected matrix; an AnnData file also says what was done."""
-    from batchsense.experiments import write
-    from batchsense.reports.results.correct import provenance
-
-    done = provenance(corrected, envelope, choice.words())
-    write(corrected.table, corrected.values, output, done)

@@ -2,7 +2,8 @@
 
 Read a matrix with its sheet (:func:`read`), see what varies with the batches (:func:`diagnose`),
 and remove it without what is wanted (:class:`LinearCorrection`, :class:`CombatCorrection`), or be
-told why that is impossible.
+told why that is impossible. What does not fit in memory is corrected on disk
+(:func:`correct_store`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Sha
 from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layout
 from batchsense.experiments.notes import Note
 from batchsense.experiments.placebo import Placebo, placebo
+from batchsense.experiments.scale import (
+    Cluster,
+    CorrectedStore,
+    ThisProcess,
+    connected,
+    correct_store,
+)
 from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.surrogates import Likeness, Surrogates, find_surrogates
 from batchsense.experiments.tables import Table, from_anndata, into_anndata, read, write
@@ -50,10 +58,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchCorrector",
     "BatchGap",
+    "Cluster",
     "CombatCorrection",
     "CombatSeqCorrection",
     "ContrastTests",
     "Corrected",
+    "CorrectedStore",
     "Correction",
     "Diagnosis",
     "Difference",
@@ -81,8 +91,11 @@ __all__ = [
     "Share",
     "Surrogates",
     "Table",
+    "ThisProcess",
     "batch_gap",
+    "connected",
     "correct",
+    "correct_store",
     "diagnose",
     "digits_table",
     "find_surrogates",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -64,18 +65,50 @@ class ResolvedEstimate(Estimate):
     resolved: bool = Field(description="Whether the interval is narrow enough to act on.")
 
 
+#: Files beyond this are not read once more for a hash, which takes a second a gigabyte.
+LARGEST_HASHED = 1_000_000_000
+
+
+class FileState(Model):
+    """What stands for a file whose content was not hashed."""
+
+    size_bytes: int = Field(description="Its size, or that of all files of a folder.")
+    modified: str = Field(description="Time of its last change, of a folder the latest; UTC.")
+    reason: str = Field(description="Why it was not hashed.")
+
+
 class InputFile(Model):
-    """A file that was read, by content."""
+    """A file that was read: by its content, or by size and time where that would cost a pass."""
 
     path: str
-    sha256: str
+    sha256: str | None = Field(
+        description="Of the content (of a folder: of names and contents in order of the names); "
+        "null for more than 1 GB, see state."
+    )
+    state: FileState | None = Field(
+        default=None, description="What stands in for the hash; null where there is one."
+    )
 
     @classmethod
     def of(cls, path: str | Path) -> InputFile:
-        """Hash the file (or, for a directory store, its files in order of their names)."""
-        digest = hashlib.sha256()
+        """Hash the file (or, for a directory store, its files in order of their names).
+
+        A file of more than 1 GB is known by its size and the time of its last change: hashing
+        would read it once more, and it may have been made not to be read more than needed.
+        """
         root = file_of(path)
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+        states = [file.stat() for file in files]
+        size = sum(state.st_size for state in states)
+        if size > LARGEST_HASHED:
+            latest = datetime.fromtimestamp(max(state.st_mtime for state in states), UTC)
+            known = FileState(
+                size_bytes=size,
+                modified=latest.isoformat(timespec="microseconds"),
+                reason="larger than 1 GB: a hash would take another pass over it",
+            )
+            return cls(path=str(path), sha256=None, state=known)
+        digest = hashlib.sha256()
         for file in files:
             if root.is_dir():
                 digest.update(str(file.relative_to(root)).encode())
@@ -83,6 +116,12 @@ class InputFile(Model):
                 while block := stream.read(1 << 20):
                     digest.update(block)
         return cls(path=str(path), sha256=digest.hexdigest())
+
+    def identity(self) -> str:
+        """Give what the file is known by, in words."""
+        if self.state is None:
+            return f"sha256:{self.sha256}"
+        return f"{self.state.size_bytes} bytes, last changed {self.state.modified}"
 
 
 class Refusal(Model):

@@ -231,10 +231,12 @@ def correct_report(
         If the envelope holds no result.
     """
     from batchsense.reports.pictures.correct import before_and_after
+    from batchsense.reports.text.correct import out_of_core_line
 
-    envelope.answer()
+    how = envelope.answer().out_of_core
     planes = [] if corrected is None else before_and_after(corrected)
-    return render("correct.html.j2", envelope, command_line, planes=planes)
+    on_disk = None if how is None else out_of_core_line(how)
+    return render("correct.html.j2", envelope, command_line, planes=planes, on_disk=on_disk)
 
 
 def contrast_report(

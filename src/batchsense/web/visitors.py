@@ -34,62 +34,50 @@ class Visitor:
         A folder of the visitor's own, which goes with them.
     now : float
         The time.
-
-    Attributes
-    ----------
-    uploads : dict
-        The files by what they are for: ``"table"`` (a matrix, perhaps with a sheet) or ``"sheet"``.
-    jobs : dict
-        The newest calculation of each command.
     """
 
     def __init__(self, folder: Path, now: float) -> None:
         self.token = secrets.token_urlsafe(32)
         self.folder = folder
         self.used = now
-        self.uploads: dict[str, Upload] = {}
+        self.upload: Upload | None = None
         self.jobs: dict[str, Job] = {}
 
-    def take(self, kind: str, upload: Upload) -> None:
+    def take(self, upload: Upload) -> None:
         """Keep new files; those before, and what runs on them, go."""
         self._stop_all()
-        old = self.uploads.pop(kind, None)
-        if old is not None:
-            shutil.rmtree(old.folder, ignore_errors=True)
-        self.uploads[kind] = upload
+        if self.upload is not None:
+            shutil.rmtree(self.upload.folder, ignore_errors=True)
+        self.upload = upload
 
     def run(self, command: str, job: Job, worker: concurrent.futures.Executor) -> None:
         """Start a calculation; an unfinished one of the same visitor gives way."""
         self._stop_all()
         old = self.jobs.pop(command, None)
-        if old is not None:
-            old.discard()
+        if old is not None and old.over and old.size:
+            matrix = old.answer().matrix
+            if matrix is not None:
+                shutil.rmtree(matrix.parent, ignore_errors=True)
         self.jobs[command] = job
-        job.start(worker, Path(tempfile.mkdtemp(dir=self.folder)))
+        job.start(worker)
 
     def _stop_all(self) -> None:
         """End every calculation that is not over."""
         for job in self.jobs.values():
             if not job.over:
-                job.discard()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all files that the visitor sent."""
-        return tuple(name for upload in self.uploads.values() for name in upload.names)
+                job.stop()
 
     @property
     def size(self) -> int:
         """Bytes held for this visitor."""
-        files = sum(upload.size for upload in self.uploads.values())
+        files = 0 if self.upload is None else self.upload.size
         return files + sum(job.size for job in self.jobs.values())
 
     def leave(self) -> None:
-        """Stop the work and delete the files, also those that the work still writes."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Stop the work and delete the files."""
         for job in self.jobs.values():
             job.stop()
-            job.afterwards(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Visitors:
@@ -170,9 +158,6 @@ class Visitors:
     def size(self) -> int:
         """Bytes held for all."""
         return sum(visitor.size for visitor in self._known.values())
-
-    def __contains__(self, visitor: Visitor) -> bool:
-        return self._known.get(visitor.token) is visitor
 
     def __len__(self) -> int:
         return len(self._known)

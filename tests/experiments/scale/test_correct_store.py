@@ -52,6 +52,7 @@ def test_every_form_equals_the_correction_in_memory(tmp_path, name):
 
     assert np.abs(result(output) - in_memory(matrix, correction)).max() < 1e-10
     assert found.table.specimens == tuple(sheet().index)
+    assert (found.learned[0].level, found.learned[0].specimens) == ("m0", 58)
     assert not (tmp_path / f"out-{name}.partial").exists()
     if "sheet" in options and options["sheet"] is None:
         read = anndata.read_zarr if path.suffix == ".zarr" else anndata.read_h5ad
@@ -128,6 +129,37 @@ def test_the_original_can_be_left_out(tmp_path, name):
     assert "pca" in after.obsm
 
 
+@pytest.mark.parametrize("keep_original", [True, False])
+@pytest.mark.parametrize("name", ["dense.h5ad", "third.zarr"])
+def test_a_layer_is_corrected_in_the_place_of_x(tmp_path, name, keep_original):
+    """X and the other layers stay; the layer itself may be left out, and may be named wrongly."""
+    matrix = values()
+    path, _ = store(tmp_path, name, matrix)
+    first, second = tmp_path / f"first-{name}", tmp_path / f"second-{name}"
+    correct_store(path, first, "month", CORRECTIONS[0])  # a layer, of the name of the result
+
+    found = correct_store(
+        first, second, "drug", CORRECTIONS[3], layer="batchsense", keep_original=keep_original
+    )
+
+    read = anndata.read_zarr if path.suffix == ".zarr" else anndata.read_h5ad
+    assert found.table.source.layer == "batchsense"
+    assert np.array_equal(read(second).X, matrix)
+    table = Table.from_arrays(result(first), sheet().to_dict("list"))
+    expected = CORRECTIONS[3].fit(table, "drug").transform(table).values
+    assert np.abs(result(second) - expected).max() < 1e-10
+    with pytest.raises(DataError, match="has no layers/none; its layers are batchsense"):
+        correct_store(first, second, "month", layer="none")
+
+
+def test_an_output_inside_the_input_is_refused(tmp_path):
+    """A store is not copied into itself."""
+    path, _ = store(tmp_path, "dense.zarr", values())
+
+    with pytest.raises(DataError, match="lies in the folder of the input"):
+        correct_store(path, path / "out.zarr", "month")
+
+
 @pytest.mark.parametrize("name", ["dense.h5ad", "dense.zarr", "plain.zarr"])
 def test_provenance_is_kept_and_an_older_result_replaced(tmp_path, name):
     """What was done stands in the result; correcting a result corrects its X again."""
@@ -199,6 +231,26 @@ def test_too_little_memory_is_refused_with_what_is_needed(tmp_path):
         correct_store(
             path, tmp_path / "out.zarr", "month", engine=ThisProcess(1_000_000), **options
         )
+
+
+def test_memory_for_both_passes_is_asked_for_before_any_work(tmp_path, monkeypatch):
+    """Where the second pass needs more than the first, that is said before anything is read."""
+    path, _ = store(tmp_path, "csr.zarr", values())
+    told = []
+    needed = budget.needed
+    monkeypatch.setattr(  # as if the chunks of the result were huge
+        budget,
+        "needed",
+        lambda place, size, blocks: 10**12 * (blocks.rows > 100) + needed(place, size, blocks),
+    )
+
+    with pytest.raises(DataError, match="because 230 specimens are stored together"):
+        correct_store(
+            path, tmp_path / "out.zarr", "month", progress=lambda *what: told.append(what)
+        )
+
+    assert not told
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(

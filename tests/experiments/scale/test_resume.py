@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +39,10 @@ class Faltering:
     sums_until: int = 10**9
     correct_until: int = 10**9
 
-    def sums(self, work, spans, into, keep, done):
+    def sizes(self, work):
+        return ThisProcess().sizes(work)
+
+    def sums(self, work, sizes, spans, into, keep, done):
         engine = ThisProcess()
         added = []
 
@@ -49,9 +54,9 @@ class Faltering:
                 raise InterruptedRunError
             done(span)
 
-        return engine.sums(work, spans, into, keep, counted)
+        return engine.sums(work, sizes, spans, into, keep, counted)
 
-    def correct(self, work, slot, spans, affine, done):
+    def correct(self, work, sizes, slot, spans, affine, done):
         seen = []
 
         def counted(span):
@@ -61,7 +66,7 @@ class Faltering:
             if len(seen) == self.correct_until:
                 raise InterruptedRunError
 
-        ThisProcess().correct(work, slot, spans, affine, counted)
+        ThisProcess().correct(work, sizes, slot, spans, affine, counted)
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +197,44 @@ def check_killed(folder, name, times):
     assert np.abs(difference).max() < 1e-12  # blocks of another size, sums in another order
 
 
+SLOW_RUN = """
+import sys, time
+from batchsense.experiments import CombatCorrection
+from batchsense.experiments.scale import budget, correct_store, passes
+budget.LARGEST_BLOCK, passes._SYNC_EVERY_S = 30 * 70 * 8, 0.0
+correct_store(
+    sys.argv[1], sys.argv[2], "month", CombatCorrection(keep=("drug",)), sys.argv[3],
+    progress=lambda task, done, total: time.sleep(0.1 if task.startswith("correcting") else 0),
+)
+"""
+
+
+def test_killed_once(tmp_path):
+    """Kill -9 in the second pass: nothing opens, and the next run only does what is left."""
+    path, output = make(tmp_path, "plain.zarr", values()), tmp_path / "out-plain.zarr"
+    words = [sys.executable, "-c", SLOW_RUN, str(path), str(output), str(tmp_path / "sheet.csv")]
+    started = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    written = tmp_path / "out-plain.zarr.partial" / "journal"
+    while started.poll() is None and not (written.exists() and '"written"' in written.read_text()):
+        time.sleep(0.01)
+    started.kill()
+
+    assert started.wait() == -signal.SIGKILL
+    assert not output.exists()
+    with pytest.raises(DataError, match="unfinished"):
+        find(tmp_path / "out-plain.zarr.partial" / "result")
+    log: list = []
+    found = correct_store(
+        path, output, "month", CORRECTION, tmp_path / "sheet.csv", engine=Faltering(log)
+    )
+    assert found.resumed
+    assert "sums" not in [what for what, _ in log]
+    assert sum(high - low for what, (low, high) in log if what == "correct") < SPECIMENS
+    correct_store(path, tmp_path / "whole-plain.zarr", "month", CORRECTION, tmp_path / "sheet.csv")
+    assert np.abs(result(output) - result(tmp_path / "whole-plain.zarr")).max() < 1e-12
+
+
+@pytest.mark.slow
 def test_killed_three_times(tmp_path):
     """Kill -9, three times: the fourth run finishes."""
     check_killed(tmp_path, "dense.h5ad", 3)

@@ -19,6 +19,8 @@ from batchsense.experiments.tables.table import Table
 Floats = npt.NDArray[np.float64]
 #: The method whose values are counts.
 COUNTS_METHOD = "combat-seq"
+#: Features that are summed at a time: the intermediate arrays of all would be larger than the data.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +97,13 @@ class Corrected:
 
     def record(self) -> dict[str, Any]:
         """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
-        return {
-            "batchsense_version": __version__,
-            "method": self.method,
-            "layer": self.table.source.layer,
-            "batch": self.batch_labels,
-            "batch_levels": list(self.batch_levels),
-            "keep": [one.name for one in self.kept],
-            "rank_lost": self.rank_lost,
-            "unchanged_features": list(self.unchanged),
-            "notes": [f"{note.code}: {note.message}" for note in self.notes],
-        }
+        return recorded(self)
+
+    @property
+    def removed_share(self) -> float:
+        """Part of the total sum of squares that was removed, over what was observed."""
+        before, after = map(_variation, self.compared())
+        return 1 - after / before if before else 0.0
 
     def compared(self) -> tuple[Floats, Floats]:
         r"""Give the values before and after on a scale on which their variation means something.
@@ -133,6 +131,68 @@ class Corrected:
             np.log2((counts + 0.5) / library * 1e6) for counts in (self.table.values, self.values)
         )
         return before, after
+
+
+class Account(Protocol):
+    """What every correction says of itself, in memory or on disk; see :class:`Corrected`."""
+
+    @property
+    def table(self) -> Table:
+        """Ids, sheet and source of what was corrected."""
+
+    @property
+    def batch_labels(self) -> str:
+        """The batch column."""
+
+    @property
+    def batch_levels(self) -> tuple[str, ...]:
+        """The batches."""
+
+    @property
+    def rank_lost(self) -> int:
+        """Degrees of freedom that the correction used."""
+
+    @property
+    def method(self) -> str:
+        """Name of the correction."""
+
+    @property
+    def kept(self) -> tuple[Entanglement, ...]:
+        """What was kept, and how it goes with the batches."""
+
+    @property
+    def removed_share(self) -> float:
+        """Part of the total sum of squares that was removed."""
+
+    @property
+    def unchanged(self) -> tuple[str, ...]:
+        """Features that were left as they are."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the reader must know."""
+
+    @property
+    def learned(self) -> tuple[LearnedBatch, ...]:
+        """What was learned of each batch over all features."""
+
+    def record(self) -> dict[str, Any]:
+        """Say what was done; see :func:`recorded`."""
+
+
+def recorded(found: Account) -> dict[str, Any]:
+    """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
+    return {
+        "batchsense_version": __version__,
+        "method": found.method,
+        "layer": found.table.source.layer,
+        "batch": found.batch_labels,
+        "batch_levels": list(found.batch_levels),
+        "keep": [one.name for one in found.kept],
+        "rank_lost": found.rank_lost,
+        "unchanged_features": list(found.unchanged),
+        "notes": [f"{note.code}: {note.message}" for note in found.notes],
+    }
 
 
 class FittedCorrection(Protocol):
@@ -199,3 +259,14 @@ def matched_features(table: Table, known: tuple[str, ...]) -> npt.NDArray[np.int
             f"features that were not fitted: {listed(map(repr, unseen))}", table.source.matrix
         )
     return np.array([places[name] for name in table.features], dtype=np.int64)
+
+
+def _variation(values: Floats) -> float:
+    """Sum the squares around the mean of each feature, over what was observed."""
+    total = 0.0
+    for low in range(0, values.shape[1], _AT_ONCE):
+        block = values[:, low : low + _AT_ONCE]
+        observed = ~np.isnan(block)
+        means = np.where(observed, block, 0.0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+        total += float((np.where(observed, block - means, 0.0) ** 2).sum())
+    return total

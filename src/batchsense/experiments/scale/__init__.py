@@ -2,6 +2,14 @@
 
 from batchsense.experiments.scale.cluster import Cluster, connected
 from batchsense.experiments.scale.correcting import CorrectedStore, correct_store
-from batchsense.experiments.scale.engine import ThisProcess
+from batchsense.experiments.scale.engine import MEMORY, Engine, ThisProcess
 
-__all__ = ["Cluster", "CorrectedStore", "ThisProcess", "connected", "correct_store"]
+__all__ = [
+    "MEMORY",
+    "Cluster",
+    "CorrectedStore",
+    "Engine",
+    "ThisProcess",
+    "connected",
+    "correct_store",
+]

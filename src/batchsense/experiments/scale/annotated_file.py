@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,13 @@ from batchsense.experiments.scale.slot import Slot
 
 #: Bytes that the system is asked to copy at a time.
 _COPIED = 1 << 26
+#: Bytes that are copied through this process at a time.
+_PIECE = 1 << 20
 _FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
 
-def copy_original(place: Place, work: Path, with_matrix: bool) -> None:
+def copy_original(place: Place, work: Path, with_matrix: bool, stop: Event) -> None:
     """Copy the input, or all of it but the matrix, by the system or in small pieces.
 
     Parameters
@@ -31,29 +33,52 @@ def copy_original(place: Place, work: Path, with_matrix: bool) -> None:
         The new file.
     with_matrix : bool
         Whether the original numbers are copied too.
+    stop : Event
+        Set by who no longer waits for the end.
     """
     work.unlink(missing_ok=True)
     if with_matrix:
-        copy_file(Path(place.path), work)
+        copy_file(Path(place.path), work, stop)
         return
     import h5py
 
     with open_hdf5(place.path) as source, h5py.File(work, "w") as target:
         for name, value in source.attrs.items():
             target.attrs[name] = value
-        for name in source:
-            if name != place.inside:
-                source.copy(source[name], target, name)
+        _copy_members(source, target, place.inside)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file without taking it into this process, where the system can do that."""
+def _copy_members(source: Any, target: Any, left_out: str) -> None:
+    """Copy all members of a group but one, which may lie deeper."""
+    first, _, rest = left_out.partition("/")
+    for name in source:
+        if name != first:
+            source.copy(source[name], target, name)
+        elif rest:
+            group = target.create_group(name)
+            group.attrs.update(source[name].attrs)
+            _copy_members(source[name], group, rest)
+
+
+def copy_file(source: Path, target: Path, stop: Event) -> None:
+    """Copy a file without taking it into this process, where the system can do that.
+
+    Parameters
+    ----------
+    source, target : path
+        From where to where.
+    stop : Event
+        Set by who no longer waits for the end.
+    """
     with source.open("rb") as read, target.open("wb") as written:
         with contextlib.suppress(OSError, AttributeError):
-            while os.copy_file_range(read.fileno(), written.fileno(), _COPIED):
+            while not stop.is_set() and os.copy_file_range(
+                read.fileno(), written.fileno(), _COPIED
+            ):
                 pass
         # Whatever the system could not copy follows; both files stand where it stopped.
-        shutil.copyfileobj(read, written, 1 << 20)
+        while not stop.is_set() and (piece := read.read(_PIECE)):
+            written.write(piece)
 
 
 def reserve(place: Place, work: Path, provenance: Mapping[str, Any]) -> Slot:

@@ -94,6 +94,20 @@ def needed(place: Place, size: Size, blocks: Blocks) -> int:
     return 8 * features * tables + packed + blocks.rows * features * each
 
 
+def loaded_bytes(place: Place) -> int:
+    """Estimate what a correction takes that loads the matrix: 20 bytes a number, or 24.
+
+    Values and result in double precision, and the numbers of the file; measured at float32, 20,000
+    features × 4,000 specimens: 1.65 GB without the libraries.
+
+    Examples
+    --------
+    >>> loaded_bytes(Place("m.h5ad", "hdf5", "X", "dense", (4_000, 20_000), "float32", 1, 0, 0))
+    1600000000
+    """
+    return place.shape[0] * place.shape[1] * (16 + place.working.itemsize)
+
+
 def blocks_for(
     place: Place, memory: int, size: Size, aligned: int = 1, occupied: int = 0
 ) -> Blocks:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from batchsense.errors import BatchsenseError, DataError, MissingExtraError
 from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.scale.affine import Affine
-from batchsense.experiments.scale.engine import Keep, ThisProcess, aligned_rows
+from batchsense.experiments.scale.engine import Keep, Sizes, ThisProcess, aligned_rows
 from batchsense.experiments.scale.passes import Done
 from batchsense.experiments.scale.slot import Slot
 from batchsense.experiments.scale.spans import Span, cut
@@ -25,6 +25,8 @@ from batchsense.experiments.scale.work import Work
 _TASK_BYTES = 256_000_000
 #: Tasks for each worker between two times that the sums are kept.
 _ROUND = 8
+#: Seconds that a scheduler has for its answer.
+_TIMEOUT_S = 10.0
 #: Part of a worker's limit that may be used: dask pauses a worker that comes near to it.
 _USED = 0.75
 
@@ -50,17 +52,38 @@ class Cluster:
     shares: int
     threads: int
 
+    def sizes(self, work: Work) -> Sizes:
+        """Decide how both passes take the specimens: as the worker with the least room can.
+
+        Raises
+        ------
+        DataError
+            The memory of a worker does not suffice.
+        """
+        piece = _seen_from_anywhere(work).piece((0, 0))
+        found: dict[str, Sizes] = self.client.run(_sizes, piece, self._engine)
+        return min(found.values(), key=lambda sizes: sizes.correct.rows * sizes.correct.number)
+
     def sums(
-        self, work: Work, spans: Sequence[Span], into: CombatStatistics, keep: Keep, done: Done
+        self,
+        work: Work,
+        sizes: Sizes,
+        spans: Sequence[Span],
+        into: CombatStatistics,
+        keep: Keep,
+        done: Done,
     ) -> CombatStatistics:
         """Add the specimens of ``spans`` to the statistics: a task per piece, merged as a tree."""
+        work = _seen_from_anywhere(work)
         pieces = _pieces(work, spans, work.place.rows)
         size = max(1, self.threads * _ROUND)
         added: list[Span] = []
         for start in range(0, len(pieces), size):
             own = pieces[start : start + size]
             parts = [
-                self.client.submit(_sum_piece, work.piece(piece), piece, self._engine, pure=False)
+                self.client.submit(
+                    _sum_piece, work.piece(piece), sizes, piece, self._engine, pure=False
+                )
                 for piece in own
             ]
             self._follow(parts, dict(zip(parts, own, strict=True)), done)
@@ -79,17 +102,31 @@ class Cluster:
         return into
 
     def correct(
-        self, work: Work, slot: Slot, spans: Sequence[Span], affine: Affine, done: Done
+        self,
+        work: Work,
+        sizes: Sizes,
+        slot: Slot,
+        spans: Sequence[Span],
+        affine: Affine,
+        done: Done,
     ) -> None:
         """Correct the specimens of ``spans``: a task per piece, each writes what it corrected."""
-        pieces = _pieces(work, spans, aligned_rows(work.place, slot))
+        work, slot = _seen_from_anywhere(work), replace(slot, path=str(Path(slot.path).resolve()))
+        pieces = _pieces(work, spans, aligned_rows(work))
         model = self.client.scatter(affine, broadcast=True)
         size = max(1, self.threads * _ROUND)
         for start in range(0, len(pieces), size):
             own = pieces[start : start + size]
             parts = [
                 self.client.submit(
-                    _correct_piece, work.piece(piece), slot, piece, model, self._engine, pure=False
+                    _correct_piece,
+                    work.piece(piece),
+                    sizes,
+                    slot,
+                    piece,
+                    model,
+                    self._engine,
+                    pure=False,
                 )
                 for piece in own
             ]
@@ -176,7 +213,7 @@ def _client(address: str, memory: int) -> Iterator[Any]:
         return
     options = {"scheduler_file": address} if Path(address).exists() else {"address": address}
     try:
-        client = Client(timeout=10, **options)  # type: ignore[no-untyped-call]
+        client = Client(timeout=_TIMEOUT_S, **options)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise DataError(f"no scheduler answers: {error}", where=address) from None
     with client:
@@ -200,6 +237,11 @@ def _absent(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
+def _seen_from_anywhere(work: Work) -> Work:
+    """Name the matrix by a path that does not depend on where a process was started."""
+    return replace(work, place=replace(work.place, path=str(Path(work.place.path).resolve())))
+
+
 def _pieces(work: Work, spans: Sequence[Span], aligned: int) -> list[Span]:
     """Cut the specimens into tasks, at borders of stored chunks."""
     width = max(1, work.place.shape[1] * work.place.working.itemsize)
@@ -207,15 +249,22 @@ def _pieces(work: Work, spans: Sequence[Span], aligned: int) -> list[Span]:
     return list(cut(spans, rows))
 
 
-def _sum_piece(work: Work, span: Span, engine: ThisProcess) -> CombatStatistics:
+def _sizes(work: Work, engine: ThisProcess) -> Sizes:
+    """Decide for a worker, on that worker."""
+    return engine.sizes(work)
+
+
+def _sum_piece(work: Work, sizes: Sizes, span: Span, engine: ThisProcess) -> CombatStatistics:
     """Sum up one piece, on a worker."""
     empty = CombatStatistics.empty(work.size.batches, work.place.shape[1], work.size.terms)
-    return engine.sums(work, [span], empty, _never, _unheard)
+    return engine.sums(work, sizes, [span], empty, _never, _unheard)
 
 
-def _correct_piece(work: Work, slot: Slot, span: Span, affine: Affine, engine: ThisProcess) -> None:
+def _correct_piece(
+    work: Work, sizes: Sizes, slot: Slot, span: Span, affine: Affine, engine: ThisProcess
+) -> None:
     """Correct one piece, on a worker."""
-    engine.correct(work, slot, [span], affine, _unheard)
+    engine.correct(work, sizes, slot, [span], affine, _unheard)
 
 
 def _never(statistics: CombatStatistics, spans: Sequence[Span]) -> None:

@@ -7,25 +7,32 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import numpy as np
+
 from batchsense.errors import BatchsenseError, DataError
+from batchsense.experiments.correction.combat_remarks import learned_batches
 from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.interface import LearnedBatch, recorded
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
 from batchsense.experiments.scale import annotated_file, zarr_store
 from batchsense.experiments.scale.affine import Affine
+from batchsense.experiments.scale.chunks import opened
 from batchsense.experiments.scale.description import describe
-from batchsense.experiments.scale.engine import Engine, ThisProcess
+from batchsense.experiments.scale.engine import Engine, Sizes, ThisProcess
 from batchsense.experiments.scale.journal import Journal, journal, partial_folder, publish
-from batchsense.experiments.scale.place import Place, find
+from batchsense.experiments.scale.place import Place, find, inside_of
 from batchsense.experiments.scale.recipe import Fitted, Recipe, Streamed, affine_of, recipe
 from batchsense.experiments.scale.slot import Slot
 from batchsense.experiments.scale.spans import Span, length, missing, united
 from batchsense.experiments.scale.work import Work
+from batchsense.experiments.tables.reading import count_remarks
 from batchsense.experiments.tables.table import Table
 from batchsense.machine_memory import format_bytes
 from batchsense.progress import Progress, silent
@@ -57,6 +64,8 @@ class CorrectedStore:
         Features that were left as they are.
     notes : tuple of Note
         What the reader must know.
+    learned : tuple of LearnedBatch
+        What was learned of each batch over all features; empty for linear removal.
     resumed : bool
         Whether work of an interrupted run was taken up.
     """
@@ -71,7 +80,12 @@ class CorrectedStore:
     removed_share: float
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
+    learned: tuple[LearnedBatch, ...]
     resumed: bool
+
+    def record(self) -> dict[str, Any]:
+        """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
+        return recorded(self)
 
 
 def correct_store(
@@ -82,6 +96,7 @@ def correct_store(
     sheet: str | Path | None = None,
     *,
     id_column: str | None = None,
+    layer: str | None = None,
     engine: Engine | None = None,
     keep_original: bool = True,
     provenance: Callable[[CorrectedStore], Mapping[str, Any]] | None = None,
@@ -108,10 +123,12 @@ def correct_store(
         The sheet; the ``obs`` of the store by default.
     id_column : str, optional
         The column of the sheet with the ids.
+    layer : str, optional
+        The layer of an AnnData store to correct; its ``X`` by default.
     engine : Engine, optional
         Who does the work; this process in 500 MB of memory by default.
     keep_original : bool
-        Whether an AnnData result also holds the original ``X``.
+        Whether an AnnData result also holds the numbers that were corrected.
     provenance : callable, optional
         Gives what the result shall say about itself.
     progress : Progress
@@ -128,14 +145,30 @@ def correct_store(
         The input cannot be used, memory or disk are too small, or the result cannot be written.
     ConfoundedError
         A kept factor cannot be told from the batches.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, zarr
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> array = zarr.create_array(folder / "m.zarr", shape=(4, 1), chunks=(2, 1), dtype="float64")
+    >>> array[:] = np.array([[1.0], [2.0], [5.0], [6.0]])
+    >>> (folder / "s.csv").write_text("id,month\\na,May\\nb,May\\nc,July\\nd,July\\n")
+    35
+    >>> found = correct_store(folder / "m.zarr", folder / "o.zarr", "month", sheet=folder / "s.csv")
+    >>> zarr.open_array(folder / "o.zarr")[:].ravel().tolist(), round(found.removed_share, 3)
+    ([3.0, 4.0, 3.0, 4.0], 0.941)
     """
-    place, target = find(matrix), Path(output)
+    place = find(matrix, inside_of(layer))
+    target = Path(output)
     check_output_form(place, target)
     table = describe(place, sheet, id_column)
     plan = recipe(correction or LinearCorrection(), table, batch_labels)
     work = Work.of(place, plan.codes, plan.covariates, len(plan.batch_levels))
+    doer = engine or ThisProcess()
+    sizes = doer.sizes(work)
+    plan = replace(plan, table=_looked_at(table, place, sizes.sums.rows))
     with journal(target, _fingerprint(place, plan, keep_original)) as found:
-        run = _Run(found, work, plan, engine or ThisProcess(), progress)
+        run = _Run(found, work, plan, doer, sizes, progress)
         resumed = found.resumed
         try:
             statistics = run.sum_up(None if found.slot else _copying(place, found, keep_original))
@@ -173,9 +206,10 @@ class _Run:
     work: Work
     plan: Recipe
     engine: Engine
+    sizes: Sizes
     progress: Progress
 
-    def sum_up(self, copying: Callable[[], None] | None) -> CombatStatistics:
+    def sum_up(self, copying: Callable[[Event], None] | None) -> CombatStatistics:
         """Do what is left of the first pass, and copy the original beside it."""
         before, before_spans = self.found.statistics()
         specimens = self.work.place.shape[0]
@@ -184,17 +218,23 @@ class _Run:
         def keep(statistics: CombatStatistics, spans: Sequence[Span]) -> None:
             self.found.keep_statistics(statistics, united([*before_spans, *spans]))
 
-        left = missing(before_spans, specimens)
+        left, stop = missing(before_spans, specimens), Event()
         with ThreadPoolExecutor(1) as beside:
-            copied: Future[None] | None = beside.submit(copying) if copying else None
-            if left:
-                told = _counting(
-                    self.progress, "summing up specimens", length(before_spans), specimens
-                )
-                statistics = self.engine.sums(self.work, left, statistics, keep, told)
-                keep(statistics, [(0, specimens)])
-            if copied is not None:
-                copied.result()
+            try:
+                copied: Future[None] | None = beside.submit(copying, stop) if copying else None
+                if left:
+                    told = _counting(
+                        self.progress, "summing up specimens", length(before_spans), specimens
+                    )
+                    statistics = self.engine.sums(
+                        self.work, self.sizes, left, statistics, keep, told
+                    )
+                    keep(statistics, [(0, specimens)])
+                if copied is not None:
+                    copied.result()
+            except BaseException:
+                stop.set()  # an interrupted user does not wait for a copy
+                raise
         return statistics
 
     def correct(self, slot: Slot, affine: Affine) -> None:
@@ -207,7 +247,7 @@ class _Run:
             self.found.note_written(span)
             told(span)
 
-        self.engine.correct(self.work, slot, left, affine, done)
+        self.engine.correct(self.work, self.sizes, slot, left, affine, done)
 
 
 def check_output_form(place: Place, target: Path) -> None:
@@ -216,7 +256,7 @@ def check_output_form(place: Place, target: Path) -> None:
     Raises
     ------
     DataError
-        Another suffix, the input itself, or a disk without enough room.
+        Another suffix, a folder that does not exist, the input itself or a place inside it.
     """
     suffix = ".zarr" if place.store == "zarr" else ".h5ad"
     if target.suffix.lower() != suffix:
@@ -226,8 +266,20 @@ def check_output_form(place: Place, target: Path) -> None:
         )
     if target.resolve() == Path(place.path).resolve():
         raise DataError("the output is the input; give it another name", where=str(target))
+    if Path(place.path).resolve() in target.resolve().parents:
+        raise DataError("lies in the folder of the input; name another place", where=str(target))
     if not target.parent.is_dir():
         raise DataError(f"{target.parent} is not a folder; create it first", where=str(target))
+
+
+def _looked_at(table: Table, place: Place, rows: int) -> Table:
+    """Add what a first block of specimens brings to light."""
+    rows = min(rows, place.shape[0])
+    block = np.empty((rows, place.shape[1]), dtype=place.working)
+    with opened(place) as read:
+        read(0, rows, block)
+    remarks = count_remarks(block, f"All values of the first {rows} specimens")
+    return replace(table, notes=(*table.notes, *remarks))
 
 
 def _maker(place: Place) -> Any:
@@ -235,7 +287,7 @@ def _maker(place: Place) -> Any:
     return zarr_store if place.store == "zarr" else annotated_file
 
 
-def _copying(place: Place, found: Journal, keep_original: bool) -> Callable[[], None]:
+def _copying(place: Place, found: Journal, keep_original: bool) -> Callable[[Event], None]:
     """Check the room on the disk, and give the function that copies the original."""
     source = Path(place.path)
     files = source.rglob("*") if source.is_dir() else [source]
@@ -248,7 +300,7 @@ def _copying(place: Place, found: Journal, keep_original: bool) -> Callable[[], 
             "disk",
             where=str(found.folder.parent),
         )
-    return lambda: _maker(place).copy_original(place, found.work, keep_original)
+    return lambda stop: _maker(place).copy_original(place, found.work, keep_original, stop)
 
 
 def _counting(progress: Progress, task: str, begun: int, total: int) -> Callable[[Span], None]:
@@ -267,6 +319,11 @@ def _answer(
     target: Path, plan: Recipe, fitted: Fitted, share: float, resumed: bool
 ) -> CorrectedStore:
     """Put together what was done."""
+    learned = (
+        ()
+        if isinstance(fitted, FittedLinear)
+        else learned_batches(fitted.model, fitted.batch_levels, fitted.gathered)
+    )
     return CorrectedStore(
         output=str(target),
         table=plan.table,
@@ -278,6 +335,7 @@ def _answer(
         removed_share=share,
         unchanged=fitted.unchanged,
         notes=fitted.notes,
+        learned=learned,
         resumed=resumed,
     )
 

@@ -60,11 +60,18 @@ def describe(place: Place, sheet: str | Path | None = None, id_column: str | Non
     if found.axis == "column":
         raise DataError(
             "the sheet describes the variables (columns) of the store; out of core the specimens "
-            "must be its observations (rows), so transpose it",
+            "must be its observations (rows), so transpose it, or correct it in memory "
+            "(--no-out-of-core)",
             where=place.path,
         )
     aligned = {name: tuple(labels[r] for r in found.sheet_rows) for name, labels in entries.items()}
-    source = Source(place.path, sheet_name, id_column=found.id_column, dtype=str(place.working))
+    source = Source(
+        place.path,
+        sheet_name,
+        id_column=found.id_column,
+        dtype=str(place.working),
+        layer=place.layer,
+    )
     return _checked(place, specimens, features, aligned, source, categorical, found.notes)
 
 

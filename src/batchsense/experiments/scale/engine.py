@@ -14,8 +14,7 @@ from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.scale.affine import Affine
 from batchsense.experiments.scale.budget import COMPILER, LIBRARIES, Blocks, blocks_for
 from batchsense.experiments.scale.passes import Done, correct_blocks, sum_blocks
-from batchsense.experiments.scale.place import Place
-from batchsense.experiments.scale.slot import Slot
+from batchsense.experiments.scale.slot import Slot, result_rows
 from batchsense.experiments.scale.spans import Span, cut
 from batchsense.experiments.scale.work import Work
 from batchsense.machine_memory import resident_bytes, return_free_memory
@@ -28,16 +27,45 @@ class Keep(Protocol):
         """Keep the sums of what is in ``spans`` beside what was there before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How both passes take the specimens, decided before either begins.
+
+    Attributes
+    ----------
+    sums, correct : Blocks
+        Of the first and the second pass.
+    """
+
+    sums: Blocks
+    correct: Blocks
+
+
 class Engine(Protocol):
     """A way to do both passes; the implementations are final."""
 
+    def sizes(self, work: Work) -> Sizes:
+        """Decide how both passes take the specimens; refuse where memory does not suffice."""
+
     def sums(
-        self, work: Work, spans: Sequence[Span], into: CombatStatistics, keep: Keep, done: Done
+        self,
+        work: Work,
+        sizes: Sizes,
+        spans: Sequence[Span],
+        into: CombatStatistics,
+        keep: Keep,
+        done: Done,
     ) -> CombatStatistics:
         """Add the specimens of ``spans`` to the statistics."""
 
     def correct(
-        self, work: Work, slot: Slot, spans: Sequence[Span], affine: Affine, done: Done
+        self,
+        work: Work,
+        sizes: Sizes,
+        slot: Slot,
+        spans: Sequence[Span],
+        affine: Affine,
+        done: Done,
     ) -> None:
         """Correct the specimens of ``spans`` and put them where they belong."""
 
@@ -67,11 +95,37 @@ class ThisProcess:
     threads: int | None = None
     shares: int = 1
 
+    def sizes(self, work: Work) -> Sizes:
+        """Decide how both passes take the specimens, for this process as it stands now.
+
+        Raises
+        ------
+        DataError
+            Memory does not suffice; says what is needed.
+        """
+        return_free_memory()
+        occupied = resident_bytes() + (0 if "numba" in sys.modules else COMPILER)
+        if self.shares > 1:  # the blocks of the others must not be counted
+            occupied = min(occupied, LIBRARIES)
+        memory = max(MEMORY, occupied + LEAST) if self.memory is None else self.memory
+        memory = occupied + (memory - occupied) // self.shares
+        # The second pass needs more, so that it is the one that is refused.
+        correct, sums = (
+            blocks_for(work.place, memory, work.size, aligned, occupied)
+            for aligned in (aligned_rows(work), work.place.rows)
+        )
+        return Sizes(sums, correct)
+
     def sums(
-        self, work: Work, spans: Sequence[Span], into: CombatStatistics, keep: Keep, done: Done
+        self,
+        work: Work,
+        sizes: Sizes,
+        spans: Sequence[Span],
+        into: CombatStatistics,
+        keep: Keep,
+        done: Done,
     ) -> CombatStatistics:
         """Add the specimens of ``spans`` to the statistics; keep them every 20 seconds."""
-        size = self._blocks(work, work.place.rows)
         added: list[Span] = []
         kept = time.monotonic()
 
@@ -84,32 +138,27 @@ class ThisProcess:
                 kept = time.monotonic()
             done(span)
 
-        taken = list(cut(spans, size.rows))
-        number = min(size.number, 2)
+        taken = list(cut(spans, sizes.sums.rows))
+        number = min(sizes.sums.number, 2)
         return sum_blocks(work, taken, into, note, number=number, threads=self.threads)
 
     def correct(
-        self, work: Work, slot: Slot, spans: Sequence[Span], affine: Affine, done: Done
+        self,
+        work: Work,
+        sizes: Sizes,
+        slot: Slot,
+        spans: Sequence[Span],
+        affine: Affine,
+        done: Done,
     ) -> None:
         """Correct the specimens of ``spans`` and put them where they belong."""
-        size = self._blocks(work, aligned_rows(work.place, slot))
-        taken = list(cut(spans, size.rows))
-        if taken:
-            correct_blocks(
-                work, slot, taken, affine, done, number=size.number, threads=self.threads
-            )
-
-    def _blocks(self, work: Work, aligned: int) -> Blocks:
-        """Give size and number of blocks, for this process as it stands now."""
         return_free_memory()
-        occupied = resident_bytes() + (0 if "numba" in sys.modules else COMPILER)
-        if self.shares > 1:  # the blocks of the others must not be counted
-            occupied = min(occupied, LIBRARIES)
-        memory = max(MEMORY, occupied + LEAST) if self.memory is None else self.memory
-        free = (memory - occupied) // self.shares
-        return blocks_for(work.place, occupied + free, work.size, aligned, occupied)
+        taken = list(cut(spans, sizes.correct.rows))
+        number = sizes.correct.number
+        if taken:
+            correct_blocks(work, slot, taken, affine, done, number=number, threads=self.threads)
 
 
-def aligned_rows(place: Place, slot: Slot) -> int:
+def aligned_rows(work: Work) -> int:
     """Give the number of specimens at whose multiples blocks of the second pass may begin."""
-    return int(np.lcm(place.rows, slot.rows))
+    return int(np.lcm(work.place.rows, result_rows(work.place)))

@@ -128,9 +128,11 @@ def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
     Raises
     ------
     DataError
-        Another run writes the same target, or the folder cannot be written.
+        Another run writes the same target, or the folder cannot be written or is something else.
     """
     folder = partial_folder(target)
+    if folder.exists() and not (folder / "journal").exists() and any(folder.iterdir()):
+        raise DataError("is in the way, and no unfinished work; move it", where=str(folder))
     try:
         folder.mkdir(exist_ok=True)
         stream = (folder / "journal").open("a+", encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchsense.errors import DataError, MissingExtraError
+from batchsense.errors import DataError, MissingExtraError, listed
 
 Store = Literal["hdf5", "zarr"]
 Form = Literal["dense", "csr"]
@@ -59,6 +59,11 @@ class Place:
         return np.dtype(np.float32 if self.dtype == "float32" else np.float64)
 
     @property
+    def layer(self) -> str | None:
+        """The layer of an AnnData store; None for its ``X`` and for a plain array."""
+        return self.inside.removeprefix("layers/") if self.inside.startswith("layers/") else None
+
+    @property
     def dense_bytes(self) -> int:
         """Bytes of the whole matrix when every number is stored."""
         return self.shape[0] * self.shape[1] * self.working.itemsize
@@ -75,6 +80,17 @@ def is_store(path: str | Path) -> bool:
     return Path(path).suffix.lower() in (".h5ad", ".zarr")
 
 
+def inside_of(layer: str | None) -> str:
+    """Name the matrix inside an AnnData store: ``X``, or a layer.
+
+    Examples
+    --------
+    >>> inside_of(None), inside_of("counts")
+    ('X', 'layers/counts')
+    """
+    return "X" if layer is None else f"layers/{layer}"
+
+
 def find(path: str | Path, inside: str = "X") -> Place:
     """Look where the matrix of an AnnData file, AnnData Zarr store or plain Zarr array lies.
 
@@ -83,7 +99,7 @@ def find(path: str | Path, inside: str = "X") -> Place:
     path : path
         ``.h5ad`` or ``.zarr``.
     inside : str
-        The matrix of an AnnData store.
+        The matrix of an AnnData store: ``X`` or ``layers/NAME``.
 
     Returns
     -------
@@ -137,6 +153,8 @@ def _in_zarr(path: str, inside: str) -> Place:
     if isinstance(mark, dict) and mark.get(COMPLETE) is False:
         raise DataError("an unfinished result; run the command that writes it again", where=path)
     if hasattr(root, "shape"):
+        if inside != "X":
+            raise DataError("a plain Zarr array has no layers", where=path)
         return _of_array(path, "zarr", "", root)
     try:
         held = inside in root
@@ -145,7 +163,7 @@ def _in_zarr(path: str, inside: str) -> Place:
     except json.JSONDecodeError as error:  # a writer was killed between creating and filling it
         raise DataError(f"a broken Zarr store, its metadata end early: {error}", path) from None
     if element is None:
-        raise DataError(f"the store has no {inside}", where=path)
+        raise _absent(root, inside, path)
     return _of_element(path, "zarr", inside, element)
 
 
@@ -153,9 +171,16 @@ def _in_hdf5(path: str, inside: str) -> Place:
     """Find the matrix of an HDF5 file."""
     with open_hdf5(path) as root:
         if inside not in root:
-            raise DataError(f"the file has no {inside}", where=path)
+            raise _absent(root, inside, path)
         _refuse_unfinished(root, path)
         return _of_element(path, "hdf5", inside, root[inside])
+
+
+def _absent(root: Any, inside: str, path: str) -> DataError:
+    """Make the error for a matrix that is not there, with the layers that are."""
+    layers = sorted(root["layers"]) if "layers" in root else []
+    there = f"its layers are {listed(layers)}" if layers else "it has no layers"
+    return DataError(f"the file has no {inside}; {there}", where=path)
 
 
 def _refuse_unfinished(root: Any, path: str) -> None:

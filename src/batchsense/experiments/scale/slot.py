@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.experiments.scale.chunks import zarr_bounded
-from batchsense.experiments.scale.place import Store
+from batchsense.experiments.scale.place import Place, Store
 
 Matrix = npt.NDArray[Any]
+#: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix).
+_CHUNK = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,22 @@ def _chunked(slot: Slot, array: Any) -> Writer:
                 )
 
     return Writer(write, sync)
+
+
+def result_rows(place: Place) -> int:
+    """Give the specimens per stored chunk of the result, before there is one.
+
+    Examples
+    --------
+    >>> result_rows(Place("m.zarr", "zarr", "X", "csr", (9_000, 20_000), "float32", 1, 0, 0))
+    100
+    """
+    if place.store == "hdf5":
+        return 1
+    if place.form == "dense":
+        return place.rows
+    width = place.shape[1] * place.working.itemsize
+    return min(max(1, _CHUNK // width), place.shape[0])
 
 
 def chunk_shape(array: Any) -> tuple[int, int]:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 
 from batchsense.experiments.scale.annotated_file import copy_file
 from batchsense.experiments.scale.place import COMPLETE, MARK, Place, open_zarr
-from batchsense.experiments.scale.slot import Slot, chunk_shape, sync_file
+from batchsense.experiments.scale.slot import Slot, result_rows, sync_file
 
-#: Bytes of a chunk of the result where the input has none (a sparse matrix).
-_CHUNK = 8_000_000
 _FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
 
 
-def copy_original(place: Place, work: Path, with_matrix: bool) -> None:
+def copy_original(place: Place, work: Path, with_matrix: bool, stop: Event) -> None:
     """Copy an AnnData store, or all of it but its matrix; nothing for a plain array.
 
     Parameters
@@ -31,6 +31,8 @@ def copy_original(place: Place, work: Path, with_matrix: bool) -> None:
         The new store.
     with_matrix : bool
         Whether the original numbers are copied too.
+    stop : Event
+        Set by who no longer waits for the end.
     """
     shutil.rmtree(work, ignore_errors=True)
     if not place.inside:
@@ -44,9 +46,12 @@ def copy_original(place: Place, work: Path, with_matrix: bool) -> None:
         """Leave out an older result."""
         return [name for name in names if Path(folder, name) in old]
 
-    shutil.copytree(
-        source, work, ignore=unwanted, copy_function=lambda a, b: copy_file(Path(a), Path(b))
-    )
+    def copy(one: str, other: str) -> None:
+        """Copy a file, or nothing more after the stop."""
+        if not stop.is_set():
+            copy_file(Path(one), Path(other), stop)
+
+    shutil.copytree(source, work, ignore=unwanted, copy_function=copy)
 
 
 def reserve(place: Place, work: Path, provenance: Mapping[str, Any]) -> Slot:
@@ -79,14 +84,17 @@ def reserve(place: Place, work: Path, provenance: Mapping[str, Any]) -> Slot:
         root = zarr.open_group(work, mode="r+", use_consolidated=False)
         root.attrs[MARK] = {COMPLETE: False}
         layers, notes = _folder(root, "layers"), _folder(root, "uns")
-        write_elem(notes, MARK, {**known, COMPLETE: np.bool_(False)})
+        with warnings.catch_warnings():  # how future versions will divide arrays into files
+            warnings.filterwarnings("ignore", "zarr v3 autosharding")
+            write_elem(notes, MARK, {**known, COMPLETE: np.bool_(False)})
         element = open_zarr(place.path)[place.inside]
         array = _array_like(place, element, layers.store, f"layers/{MARK}")
         array.attrs.update(_ARRAY)
         inside = f"layers/{MARK}"
         _consolidate(work)
-    rows = chunk_shape(array)[0]
-    return Slot(str(work), "zarr", inside, 0, 0, place.shape, str(place.working), rows)
+    return Slot(
+        str(work), "zarr", inside, 0, 0, place.shape, str(place.working), result_rows(place)
+    )
 
 
 def mark_complete(slot: Slot) -> None:
@@ -118,8 +126,7 @@ def _array_like(place: Place, element: Any, store: Any, name: str | None) -> Any
             "compressors": element.compressors or None,
         }
     else:
-        width = place.shape[1] * place.working.itemsize
-        options["chunks"] = (min(max(1, _CHUNK // width), place.shape[0]), place.shape[1])
+        options["chunks"] = (result_rows(place), place.shape[1])
     return zarr.create_array(
         store, name=name, shape=place.shape, dtype=place.working, fill_value=0, **options
     )
@@ -134,8 +141,6 @@ def _folder(root: Any, name: str) -> Any:
 
 def _consolidate(work: Path) -> None:
     """Renew the copy of all metadata at the top, if the store has one; readers prefer it."""
-    import warnings
-
     import zarr
 
     if zarr.open_group(work, mode="r").metadata.consolidated_metadata is None:

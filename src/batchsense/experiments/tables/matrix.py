@@ -104,8 +104,8 @@ def dense(values: Any, where: str, densify: bool = False) -> tuple[npt.NDArray[n
         if gigabytes > DENSE_LIMIT_GB and not densify:
             raise DataError(
                 f"the matrix is sparse, and a correction makes it dense: {gigabytes:.1f} GB (limit "
-                f"{DENSE_LIMIT_GB:g} GB). Select features first, or say --densify (densify=True) "
-                "if there is so much memory",
+                f"{DENSE_LIMIT_GB:g} GB). Select features first, say --densify (densify=True) if "
+                "there is so much memory, or correct an .h5ad or .zarr on disk (--out-of-core)",
                 where=where,
             )
         values = values.astype(np.float64).toarray() if kind == "f" else values.toarray()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from batchsense.errors import DataError
 from batchsense.experiments.notes import Note
@@ -85,7 +87,7 @@ def read(
             layer=layer,
         ),
         categorical=categorical,
-        notes=(*notes, *found.notes, *_remarks(raw)),
+        notes=(*notes, *found.notes, *count_remarks(raw.values)),
     )
     check(table)
     return table
@@ -174,15 +176,32 @@ EXPORT = """Export the matrix from R with all its digits:
 _LARGEST_LOG = 50
 
 
-def _remarks(raw: RawMatrix) -> list[Note]:
-    """Notice what an additive model may not suit."""
-    values = raw.values
+def count_remarks(values: npt.NDArray[Any], which: str = "All values") -> list[Note]:
+    """Notice counts, which an additive model does not suit.
+
+    Parameters
+    ----------
+    values : array
+        Observations.
+    which : str
+        What to call them.
+
+    Returns
+    -------
+    list of Note
+        One, or none.
+
+    Examples
+    --------
+    >>> [note.code for note in count_remarks(np.array([[0.0, 51.0]]))]
+    ['looks_like_counts']
+    """
     if not values.size or np.nanmax(values, initial=0.0) <= _LARGEST_LOG or (values < 0).any():
         return []
     if not np.array_equal(values, np.round(values), equal_nan=True):
         return []
     message = (
-        "All values are whole numbers and some exceed 50: these look like counts. The model adds "
+        f"{which} are whole numbers and some exceed 50: these look like counts. The model adds "
         "effects, so counts should be transformed first (for example to log counts per million), "
         "or corrected as what they are: correct --method combat-seq."
     )

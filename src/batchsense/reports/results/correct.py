@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from batchsense.reports.envelope import Envelope, Model, Note
 from batchsense.reports.results.shares import Entangled, entangled_fields, published
 
 if TYPE_CHECKING:
-    from batchsense.experiments.correction import Corrected
+    from batchsense.experiments.correction.interface import Account
 
 
 class LearnedBatch(Model):
@@ -30,6 +29,21 @@ class LearnedBatch(Model):
         "scales were left alone."
     )
     scale_spread: float = Field(description="Its standard deviation over the features.")
+
+
+class OutOfCore(Model):
+    """How a matrix was corrected that was not loaded."""
+
+    reason: Literal["asked", "memory", "plain_array"] = Field(
+        description="Why: asked for; it would not fit in memory; or a plain Zarr array, which is "
+        "read in no other way."
+    )
+    memory_bytes: int | None = Field(
+        description="What this process, or each worker of the cluster, was allowed to occupy; null "
+        "where nothing was said: 500 MB, or more where the program takes most of that."
+    )
+    cluster: str | None = Field(description="The cluster whose workers did it; null: this process.")
+    resumed: bool = Field(description="Whether work of an interrupted run was taken up.")
 
 
 class CorrectResult(Model):
@@ -55,47 +69,42 @@ class CorrectResult(Model):
     specimens: int
     features: int
     orientation: str = Field(description="How the matrix lies in its file, told by the ids.")
+    out_of_core: OutOfCore | None = Field(
+        default=None, description="How it was corrected a few specimens at a time; null: in memory."
+    )
     notes: list[Note] = Field(description="What the user of the corrected matrix must know.")
 
     @classmethod
-    def of(cls, found: Corrected, output: str) -> CorrectResult:
-        """Publish a correction."""
+    def of(cls, found: Account, output: str, out_of_core: OutOfCore | None = None) -> CorrectResult:
+        """Publish a correction, whether its values are in memory or on disk."""
         fields: list[dict[str, Any]] = [entangled_fields(one) for one in found.kept]
-        before, after = map(_variation, found.compared())
         return cls(
             method=found.method,
             output=output,
             batch=found.batch_labels,
             batch_levels=list(found.batch_levels),
             kept=[Entangled(**entry) for entry in fields],
-            removed_share=1 - after / before if before else 0.0,
+            removed_share=found.removed_share,
             rank_lost=found.rank_lost,
             learned=[LearnedBatch(**asdict(one)) for one in found.learned],
             unchanged_features=list(found.unchanged),
-            specimens=found.values.shape[0],
-            features=found.values.shape[1],
+            specimens=len(found.table.specimens),
+            features=len(found.table.features),
             orientation=found.table.orientation,
+            out_of_core=out_of_core,
             notes=published(found.notes),
         )
 
 
 def provenance(
-    found: Corrected, envelope: Envelope[CorrectResult], options: Mapping[str, str | bool | None]
+    found: Account, envelope: Envelope[CorrectResult], options: Mapping[str, str | bool | None]
 ) -> dict[str, Any]:
     """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
     record = found.record()
     read = [f"{note.code}: {note.message}" for note in envelope.notes]
     return {
         **record,
-        "inputs": [f"{file.path} sha256:{file.sha256}" for file in envelope.inputs],
+        "inputs": [f"{file.path} {file.identity()}" for file in envelope.inputs],
         "notes": [*read, *record["notes"]],
         "options": [f"{name}={value}" for name, value in options.items() if value],
     }
-
-
-def _variation(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Sum the squares around the mean of each feature, over what was observed."""
-    observed = ~np.isnan(values)
-    filled = np.where(observed, values, 0.0)
-    means = filled.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
-    return float((np.where(observed, values - means, 0.0) ** 2).sum())

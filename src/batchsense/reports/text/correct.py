@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchsense.errors import listed
+from batchsense.machine_memory import format_bytes
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.results.correct import CorrectResult, LearnedBatch
+from batchsense.reports.results.correct import CorrectResult, LearnedBatch, OutOfCore
 from batchsense.reports.text.entangled import confounding_table, note_lines
 from batchsense.reports.text.layout import columns
 from batchsense.reports.wording import number, percent
@@ -40,6 +41,8 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         kept_line(result),
         f"Written: {result.output}",
     ]
+    if result.out_of_core is not None:
+        lines.append(out_of_core_line(result.out_of_core))
     if result.kept:
         lines += ["", f"What was kept, and how it goes with {result.batch}"]
         lines.append(confounding_table(result.kept, result.batch, result.specimens))
@@ -48,6 +51,25 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         lines.append(learned_table(result.learned))
     lines.extend(note_lines([*envelope.notes, *result.notes]))
     return "\n".join(lines)
+
+
+def out_of_core_line(how: OutOfCore) -> str:
+    """Say how it was corrected without being loaded.
+
+    Examples
+    --------
+    >>> out_of_core_line(
+    ...     OutOfCore(reason="asked", memory_bytes=2**29, cluster="local:2", resumed=True)
+    ... )
+    'Out of core: on the cluster local:2, 512 MiB a worker; an interrupted run was taken up.'
+    """
+    if how.cluster is None:
+        line, each = "Out of core: a few specimens at a time", ""
+    else:
+        line, each = f"Out of core: on the cluster {how.cluster}", " a worker"
+    if how.memory_bytes is not None:
+        line += f", {format_bytes(how.memory_bytes)}{each}"
+    return f"{line}; an interrupted run was taken up." if how.resumed else f"{line}."
 
 
 def kept_line(result: CorrectResult) -> str:

@@ -1,0 +1,79 @@
+"""A correction as the command line asks for it, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchsense.reports.correction_choice import CorrectionChoice
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Note
+    from batchsense.experiments.correction.interface import Account
+    from batchsense.reports.envelope import Envelope, InputFile
+    from batchsense.reports.results.correct import CorrectResult, OutOfCore
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A correction as the command line asks for it.
+
+    Attributes
+    ----------
+    matrix, sheet : str or None
+        What is read; without a matrix the built-in digits.
+    output : str
+        Where the result goes.
+    batch_labels, id_column, layer : str or None
+        See the options.
+    keep : list of str or None
+        Columns that are kept; None where nothing was said.
+    categorical, numeric : tuple of str
+        Kept columns of a declared kind.
+    densify : bool
+        See the options.
+    seed : int
+        Recorded.
+    choice : CorrectionChoice
+        The method.
+    """
+
+    matrix: str | None
+    sheet: str | None
+    output: str
+    batch_labels: str | None
+    id_column: str | None
+    layer: str | None
+    keep: list[str] | None
+    categorical: tuple[str, ...]
+    numeric: tuple[str, ...]
+    densify: bool
+    seed: int
+    choice: CorrectionChoice
+
+    def answer(
+        self,
+        found: Account,
+        inputs: list[InputFile],
+        how: OutOfCore | None = None,
+        notes: Sequence[Note] = (),
+    ) -> Envelope[CorrectResult]:
+        """Put the answer together, with what reading the table brought to light."""
+        from batchsense.reports.envelope import Envelope
+        from batchsense.reports.results.correct import CorrectResult
+        from batchsense.reports.results.shares import published
+
+        return Envelope[CorrectResult](
+            command="correct",
+            inputs=inputs,
+            seed=self.seed,
+            result=CorrectResult.of(found, self.output, how),
+            notes=published([*notes, *self.choice.notes(found.table.notes)]),
+        )
+
+    def provenance(self, found: Account, answer: Envelope[CorrectResult]) -> dict[str, Any]:
+        """Say what was done, for the result itself."""
+        from batchsense.reports.results.correct import provenance
+
+        return provenance(found, answer, self.choice.words())
