@@ -139,6 +139,26 @@ def test_a_reader_without_javascript_gets_the_numbers(
 
 
 @pytest.mark.browser
+def test_a_layout_is_planned_by_labels_alone(server: str, online: Any, files: list[Path]) -> None:
+    """A sheet, a number, a column: a sheet to download, and a form that still knows the choice."""
+    driver = online
+    driver.get(server + "layout")
+    labelled(driver, "Sheet of the specimens").send_keys(str(files[1]))
+    press(driver, "Next: choose the columns")
+    address_is(driver, server + "layout/columns")
+    labelled(driver, "Number of batches").send_keys("3")
+    labelled(driver, "drug").click()
+    press(driver, "Lay out")
+    until(lambda: driver.title == "A layout in 3 batches")
+
+    assert driver.find_element("link text", "Download s-layout.csv")
+    driver.find_element("link text", "Change the choice").click()
+    until(lambda: driver.title.startswith("Lay out s.csv"))
+    assert labelled(driver, "Number of batches").get_property("value") == "3"
+    assert labelled(driver, "drug").is_selected()
+
+
+@pytest.mark.browser
 def test_a_refused_upload_is_explained(server: str, online: Any, files: list[Path]) -> None:
     """The browser shows our page, not a broken connection, when the upload is too large."""
     driver = online
@@ -173,7 +193,14 @@ def test_pages_fit_a_narrow_window(server: str, online: Any) -> None:
     metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        for path in ("", "diagnose", "diagnose/columns?data=digits", "plan", "nowhere"):
+        for path in (
+            "",
+            "diagnose",
+            "layout",
+            "plan",
+            "nowhere",
+            *(f"{one}/columns?data=digits" for one in ("diagnose", "correct", "test")),
+        ):
             driver.get(server + path)
             body = driver.find_element("css selector", "html")
             wide, window = (int(body.get_property(name)) for name in ("scrollWidth", "clientWidth"))

@@ -49,8 +49,9 @@ class Browser:
         return self.client.post(path, headers=self.own, **form)
 
     def send(self, command: str, *paths: Path) -> Any:
-        """Send a matrix and perhaps a sheet."""
-        fields = zip(("matrix", "sheet"), paths, strict=False)
+        """Send a matrix and perhaps a sheet; for a layout a sheet alone."""
+        names = ("sheet",) if command == "layout" else ("matrix", "sheet")
+        fields = zip(names, paths, strict=False)
         files = {field: (path.name, path.read_bytes()) for field, path in fields}
         return self.post(f"/{command}/files", files=files)
 

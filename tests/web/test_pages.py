@@ -23,7 +23,9 @@ def command_line(capsys, *words, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", ["/", "/diagnose", "/correct", "/plan", "/favicon.svg"])
+@pytest.mark.parametrize(
+    "path", ["/", "/diagnose", "/correct", "/test", "/layout", "/plan", "/favicon.svg"]
+)
 def test_pages_need_nothing_from_elsewhere(browser, path):
     """Every page is there, names no other address and holds no script."""
     answer = browser.get(path)
@@ -34,15 +36,28 @@ def test_pages_need_nothing_from_elsewhere(browser, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/diagnose", "/correct", "/plan", "/diagnose/columns?data=digits"]
+    "path",
+    [
+        "/diagnose",
+        "/correct",
+        "/test",
+        "/layout",
+        "/plan",
+        "/diagnose/columns?data=digits",
+        "/correct/columns?data=digits",
+        "/test/columns?data=digits",
+        "/layout/columns",
+    ],
 )
-def test_every_field_has_a_name_that_is_read_aloud(browser, path):
+def test_every_field_has_a_name_that_is_read_aloud(browser, files, path):
     """Each input and selection has a label; each description that is pointed to exists."""
+    if path == "/layout/columns":
+        browser.send("layout", files[1])
     page = browser.get(path).text
     labels = set(re.findall(r'<label[^>]* for="([^"]+)"', page))
     ids = set(re.findall(r' id="([^"]+)"', page))
 
-    fields = re.findall(r"<(?:input|select)[^>]*>", page)
+    fields = re.findall(r"<(?:input|select|textarea)[^>]*>", page)
     assert fields
     for field in fields:
         if 'type="hidden"' in field or "aria-label=" in field:
@@ -98,7 +113,7 @@ def test_a_corrected_matrix_is_that_of_the_command_line(browser, files, capsys, 
     words = ["m.csv", "s.csv", "--batch", "month", "--keep", "drug", "-o", "m-corrected.csv"]
     expected = command_line(capsys, "correct", *words, "--json")
     assert expected == browser.get("/correct/result.json").text
-    got = browser.get("/correct/matrix")
+    got = browser.get("/correct/file")
     assert Path("m-corrected.csv").read_bytes() == got.content
     assert 'filename="m-corrected.csv"' in got.headers["content-disposition"]
 
@@ -116,12 +131,12 @@ def test_an_anndata_file_needs_no_sheet(browser, files, tmp_path):
     assert browser.send("correct", given).status_code == 200
     browser.run("correct", batch="month", keep="drug")
 
-    (tmp_path / "out.h5ad").write_bytes(browser.get("/correct/matrix").content)
+    (tmp_path / "out.h5ad").write_bytes(browser.get("/correct/file").content)
     written = anndata.read_h5ad(tmp_path / "out.h5ad")
     np.testing.assert_array_equal(matrix.to_numpy(), written.X)
     browser.send("correct", *files)
     browser.run("correct", batch="month", keep="drug")
-    plain = pd.read_csv(io.StringIO(browser.get("/correct/matrix").text), index_col=0)
+    plain = pd.read_csv(io.StringIO(browser.get("/correct/file").text), index_col=0)
     np.testing.assert_allclose(plain.to_numpy(), written.layers["batchsense"], rtol=1e-12)
     assert next(iter(written.uns["batchsense"]["inputs"])).startswith("cells.h5ad sha256:")
 
@@ -134,7 +149,7 @@ def test_a_refusal_is_an_answer_in_words(browser, files, capsys, monkeypatch):
     assert result.status_code == 200
     assert "The data cannot tell" in result.text
     assert "site[m1] = month[m1]" in result.text
-    assert browser.get("/correct/matrix").status_code == 404
+    assert browser.get("/correct/file").status_code == 404
     assert browser.get("/correct/report.html").status_code == 404
     monkeypatch.chdir(files[0].parent)
     words = ["m.csv", "s.csv", "--batch", "month", "--keep", "site", "-o", "m-corrected.csv"]
@@ -171,5 +186,5 @@ def test_the_form_shows_again_what_was_chosen(browser, files):
 
 def test_the_name_of_the_result_follows_the_input():
     """The format of the input is kept, compressed or not."""
-    assert correct.output_name("a.b.tsv.gz") == "a.b-corrected.tsv.gz"
-    assert correct.output_name("Cells.H5AD") == "Cells-corrected.H5AD"
+    assert correct.output_name(Path("a.b.tsv.gz")) == "a.b-corrected.tsv.gz"
+    assert correct.output_name(Path("Cells.H5AD")) == "Cells-corrected.H5AD"

@@ -17,7 +17,7 @@ from batchsense.web.visitors import COOKIE, Visitor
 BASE = "http://127.0.0.1:8000"
 LIMIT = 300_000
 POSTS = ["/forget", "/diagnose/files", "/diagnose/run", "/correct/files", "/correct/run"]
-POSTS += ["/plan/run"]
+POSTS += ["/test/files", "/test/run", "/layout/files", "/layout/run", "/plan/run"]
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -107,10 +107,10 @@ def test_visitors_never_see_each_other(new_browser, files):
     mine, other = new_browser(), new_browser()
     mine.send("correct", *files)
     mine.run("correct", batch="month", keep="drug")
-    assert mine.get("/correct/matrix").status_code == 200
+    assert mine.get("/correct/file").status_code == 200
     other.send("diagnose", files[1], files[1])  # known, but with files of its own
 
-    for path in ("result", "result.json", "report.html", "matrix"):
+    for path in ("result", "result.json", "report.html", "file"):
         answer = other.get(f"/correct/{path}")
         assert answer.status_code == 404
         assert "m-corrected" not in answer.text
@@ -142,7 +142,7 @@ def test_too_large_is_refused(browser, visitors, declared):
 
 def test_a_declared_length_is_enough(browser, monkeypatch):
     """What says that it is too large is not even read as a form."""
-    monkeypatch.setattr("batchsense.web.table_pages.receive_upload", None)
+    monkeypatch.setattr("batchsense.web.table_pages.chosen_files", None)
     headers = {**browser.own, "Content-Length": str(LIMIT + 1), "Expect": "100-continue"}
 
     answer = browser.client.post("/diagnose/files", headers=headers, content=b"1")
@@ -280,19 +280,19 @@ def test_the_newest_calculation_of_a_visitor_wins(visitors, tmp_path):
     started, finish = threading.Event(), threading.Event()
     reached = []
 
-    def long(progress):
+    def long(progress, _):
         started.set()
         finish.wait(10)
         progress("working", 1, 2)
         reached.append("the end of the first")
         return Answer("{}")
 
-    def waiting(progress):
+    def waiting(progress, _):
         reached.append("the second")
         return Answer("{}")
 
-    visitor = Visitor(tmp_path / "own", 0.0)
-    jobs = [Job(long, None), Job(waiting, None), Job(lambda _: Answer('"newest"'), None)]
+    visitor = Visitor(tmp_path, 0.0)
+    jobs = [Job(long, None), Job(waiting, None), Job(lambda *_: Answer('"newest"'), None)]
     visitor.run("plan", jobs[0], visitors.worker)
     assert started.wait(10)
     assert not jobs[0].over
@@ -307,6 +307,53 @@ def test_the_newest_calculation_of_a_visitor_wins(visitors, tmp_path):
         assert old.over
         with pytest.raises(SupersededError):
             old.answer()
+
+
+@pytest.mark.parametrize("how", ["forgotten", "replaced"])
+def test_what_a_stopped_calculation_still_writes_goes_too(visitors, tmp_path, how):
+    """Files that are written after the visitor left, or asked for something newer, do not stay."""
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(_, folder):
+        started.set()
+        finish.wait(10)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "late.csv").write_text("1")
+        return Answer("{}", file=folder / "late.csv")
+
+    visitor = Visitor(tmp_path / "own", 0.0)
+    visitor.folder.mkdir()
+    visitor.run("correct", Job(slow, None), visitors.worker)
+    assert started.wait(10)
+    if how == "forgotten":
+        visitor.leave()
+    else:
+        visitor.run("correct", Job(lambda *_: Answer("{}"), None), visitors.worker)
+    finish.set()
+    visitors.worker.submit(lambda: None).result(10)
+
+    assert list(tmp_path.rglob("*.csv")) == []
+    if how == "forgotten":
+        assert not visitor.folder.exists()
+
+
+def test_files_of_a_visitor_who_left_are_dropped(browser, files, visitors, monkeypatch):
+    """Who deletes everything in one window while another one sends finds nothing kept."""
+    from batchsense.web import table_pages
+
+    keep = table_pages.keep_files
+
+    def kept_and_forgotten(*given):
+        upload = keep(*given)
+        for visitor in list(visitors._known.values()):
+            visitors.forget(visitor)
+        return upload
+
+    monkeypatch.setattr(table_pages, "keep_files", kept_and_forgotten)
+    answer = browser.send("diagnose", *files)
+
+    assert answer.status_code == 404
+    assert list(visitors.root.iterdir()) == []
 
 
 def test_a_stopped_calculation_says_so(browser, files, visitors):

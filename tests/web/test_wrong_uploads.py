@@ -36,7 +36,7 @@ def send(browser, matrix=None, sheet=None, command="diagnose"):
         (("m.xlsx", b"PK"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m", b"1"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m.csv", b""), ("s.csv", GOOD_SHEET), "m.csv: the file is empty"),
-        (("m.csv", GOOD_MATRIX), ("s.h5ad", b"x"), "a sheet is a .csv"),
+        (("m.csv", GOOD_MATRIX), ("s.h5ad", b"x"), "a sheet is one of .csv"),
         (("m.csv", GOOD_MATRIX), ("s.csv", "id,month\n"), "s.csv: the sheet is empty"),
         (("m.csv", GOOD_MATRIX), ("s.csv", "id,a,a\n1,2,3\n"), "more than once"),
         (("m.csv", GOOD_MATRIX), ("s.csv", "id,a\n1,2,3,4\n"), "s.csv: line 2 has 4 cells"),
@@ -101,7 +101,7 @@ def test_wrong_plans_are_refused_with_reason(browser, fields, words):
     [
         ("/nowhere", 404),
         ("/diagnose/result", 404),
-        ("/correct/matrix", 404),
+        ("/correct/file", 404),
         ("/diagnose/columns", 404),
         ("/plan/run", 405),
     ],

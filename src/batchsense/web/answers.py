@@ -69,7 +69,7 @@ def answer_routes(command: str, back: str) -> list[Route]:
     Returns
     -------
     list of Route
-        ``result``, ``report.html``, ``result.json`` and ``matrix`` below the command.
+        ``result``, ``report.html``, ``result.json`` and ``file`` below the command.
     """
 
     async def result(request: Request) -> Response:
@@ -106,7 +106,7 @@ def answer_routes(command: str, back: str) -> list[Route]:
             )
         if answer.refusal is not None:
             return page("refusal.html.j2", command, refusal=answer.refusal, back=back)
-        name = None if answer.matrix is None else answer.matrix.name
+        name = None if answer.file is None else answer.file.name
         return HTMLResponse(with_bar(answer.report or "", command, name))
 
     async def report(request: Request) -> Response:
@@ -124,18 +124,19 @@ def answer_routes(command: str, back: str) -> list[Route]:
         text = answer.document + "\n"
         return Response(text, media_type="application/json", headers=_attached(name))
 
-    async def matrix(request: Request) -> Response:
+    async def file(request: Request) -> Response:
         answer = _answer(request, command)
-        if answer is None or answer.matrix is None or not answer.matrix.exists():
+        if answer is None or answer.file is None or not answer.file.exists():
             return _nothing(command)
-        kind = mimetypes.guess_type(answer.matrix.name)[0] or "application/octet-stream"
-        return FileResponse(answer.matrix, media_type=kind, filename=answer.matrix.name)
+        kind, packed = mimetypes.guess_type(answer.file.name)
+        kind = "application/gzip" if packed else kind or "application/octet-stream"
+        return FileResponse(answer.file, media_type=kind, filename=answer.file.name)
 
     return [
         Route(f"/{command}/result", result),
         Route(f"/{command}/report.html", report),
         Route(f"/{command}/result.json", document),
-        Route(f"/{command}/matrix", matrix),
+        Route(f"/{command}/file", file),
     ]
 
 

@@ -19,8 +19,10 @@ from batchsense.web.correct import ROUTES as CORRECT
 from batchsense.web.diagnose import ROUTES as DIAGNOSE
 from batchsense.web.guard import LOCAL_HOSTS, Guard, SafeHeaders, TooLargeError
 from batchsense.web.home import ROUTES as HOME
+from batchsense.web.layout import ROUTES as LAYOUT
 from batchsense.web.pages import FAVICON, error_page, too_large_page, typed_error_page
 from batchsense.web.plan import ROUTES as PLAN
+from batchsense.web.test import ROUTES as TEST
 from batchsense.web.visitors import Visitors
 
 #: The largest upload that is accepted unless another limit is given, in bytes.
@@ -74,6 +76,8 @@ def create_app(
         *HOME,
         *DIAGNOSE,
         *CORRECT,
+        *TEST,
+        *LAYOUT,
         *PLAN,
         Route("/favicon.svg", _favicon),
         Route("/favicon.ico", _favicon),
@@ -114,9 +118,10 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return error_page(error.status_code, title, message)
 
 
-async def _too_large(request: Request, _: Exception) -> Response:
-    """Answer an upload that grew over the limit while it came in."""
-    return too_large_page(request.app.state.limit)
+async def _too_large(request: Request, error: Exception) -> Response:
+    """Answer an upload that grew over the limit while it came in, or would when unfolded."""
+    assert isinstance(error, TooLargeError)
+    return too_large_page(request.app.state.limit, error.unfolded)
 
 
 async def _broken_off(_: Request, __: Exception) -> Response:

@@ -2,17 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.datastructures import FormData
+
 from batchsense.errors import ConfoundedError, UnresolvedError
 from batchsense.progress import Progress
+from batchsense.web.form_fields import text_field, whole_field
 from batchsense.web.jobs import Answer, Work
-from batchsense.web.table_choice import TableChoice, load
-from batchsense.web.table_pages import table_routes
+from batchsense.web.table_choice import LARGEST_SEED, FileChoice, TableChoice, load, typed
+from batchsense.web.table_pages import TablePage, table_routes
+from batchsense.web.uploads import Upload
+
+DEFAULT_PERMUTATIONS = 200
+_MOST_PERMUTATIONS = 10_000
 
 
-def work_on(choice: TableChoice, _: str) -> Work:
+@dataclass(frozen=True, slots=True)
+class DiagnoseChoice:
+    """What the form asks for; the names are those of the options."""
+
+    columns: TableChoice
+    standardise: bool = False
+    permutations: int = DEFAULT_PERMUTATIONS
+    seed: int = 0
+
+    @classmethod
+    def of(cls, form: FormData, upload: Upload | None) -> DiagnoseChoice:
+        """Read the form.
+
+        Raises
+        ------
+        DataError
+            No batch column was chosen, or a number is none.
+        """
+        permutations = whole_field(form, "permutations", "Permutations", 20, _MOST_PERMUTATIONS)
+        return cls(
+            columns=TableChoice.of(form, upload),
+            standardise=text_field(form, "standardise") is not None,
+            permutations=permutations or DEFAULT_PERMUTATIONS,
+            seed=whole_field(form, "seed", "Seed", 0, LARGEST_SEED) or 0,
+        )
+
+    @property
+    def files(self) -> FileChoice:
+        """The files."""
+        return self.columns.files
+
+    @property
+    def settings(self) -> bool:
+        """Whether anything but the columns was chosen."""
+        return self.standardise or bool(self.seed) or self.permutations != DEFAULT_PERMUTATIONS
+
+
+def first_choice(builtin: bool) -> DiagnoseChoice:
+    """Give what the form shows at first: nothing chosen, or the columns of the digits."""
+    return DiagnoseChoice(first_columns(builtin))
+
+
+def first_columns(builtin: bool) -> TableChoice:
+    """Choose no column, or for the digits those of the command line."""
+    if not builtin:
+        return TableChoice(FileChoice())
+    from batchsense.experiments.builtin import BATCH_COLUMN, KEPT_COLUMN
+
+    return TableChoice(FileChoice(), BATCH_COLUMN, (KEPT_COLUMN,))
+
+
+def work_on(choice: DiagnoseChoice) -> Work:
     """Make the calculation of a choice: the same as on the command line, number by number."""
 
-    def work(progress: Progress) -> Answer:
+    def work(progress: Progress, _: Path) -> Answer:
         from batchsense.experiments import diagnose
         from batchsense.reports.envelope import Envelope, Refusal
         from batchsense.reports.html import diagnose_report
@@ -20,14 +81,16 @@ def work_on(choice: TableChoice, _: str) -> Work:
         from batchsense.reports.results.shares import published
 
         progress("reading the files", 0, 1)
-        table, _stored, inputs = load(choice)
+        columns = choice.columns
+        table, _stored = load(choice.files)
+        inputs = choice.files.inputs()
         try:
             found = diagnose(
                 table,
-                choice.batch_labels,
-                choice.keep,
-                categorical=choice.categorical,
-                numeric=choice.numeric,
+                columns.batch_labels or "",
+                columns.keep,
+                categorical=columns.categorical,
+                numeric=columns.numeric,
                 standardise=choice.standardise,
                 permutations=choice.permutations,
                 seed=choice.seed,
@@ -50,12 +113,16 @@ def work_on(choice: TableChoice, _: str) -> Work:
             notes=published(found.notes),
         )
         progress("drawing the report", 0, 1)
-        more = ["--standardise"] if choice.standardise else []
-        more += ["--permutations", str(choice.permutations), "--seed", str(choice.seed)]
-        words = choice.command_line("diagnose", *more)
+        options = {
+            **columns.options(),
+            "standardise": choice.standardise,
+            "permutations": str(choice.permutations),
+            "seed": str(choice.seed),
+        }
+        words = typed("diagnose", choice.files.names, options)
         return Answer(envelope.to_json(), diagnose_report(envelope, found, table, words))
 
     return work
 
 
-ROUTES = table_routes("diagnose", work_on)
+ROUTES = table_routes(TablePage("diagnose", DiagnoseChoice.of, first_choice, work_on))

@@ -34,7 +34,17 @@ _DISCARDED = 20
 
 
 class TooLargeError(Exception):
-    """The body of a request exceeds the limit."""
+    """The body of a request exceeds the limit.
+
+    Parameters
+    ----------
+    unfolded : str, optional
+        The file that would exceed ten times the limit when it is unfolded.
+    """
+
+    def __init__(self, unfolded: str | None = None) -> None:
+        self.unfolded = unfolded
+        super().__init__(unfolded)
 
 
 class SafeHeaders:

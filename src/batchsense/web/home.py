@@ -14,7 +14,7 @@ from batchsense.web.visitors import COOKIE
 async def show(request: Request) -> Response:
     """Show the page."""
     visitor = request.app.state.visitors.find(request)
-    files = () if visitor is None or visitor.upload is None else visitor.upload.names
+    files = () if visitor is None else visitor.names
     machine = request.url.hostname or ""
     local = machine in LOCAL_HOSTS
     known = visitor is not None

@@ -7,6 +7,7 @@ neighbour would disturb them.
 from __future__ import annotations
 
 import concurrent.futures
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,23 +34,24 @@ class Answer:
         The self-contained page; None where the answer is no.
     refusal : Refusal or None
         Why the answer is no.
-    matrix : Path or None
-        The corrected matrix.
+    file : Path or None
+        What ``--output`` writes: a matrix, a table or a sheet.
     """
 
     document: str
     report: str | None = None
     refusal: Refusal | None = None
-    matrix: Path | None = None
+    file: Path | None = None
 
     @property
     def size(self) -> int:
         """Bytes that the answer takes, on disk or in memory."""
-        file = self.matrix.stat().st_size if self.matrix and self.matrix.exists() else 0
+        file = self.file.stat().st_size if self.file and self.file.exists() else 0
         return file + len(self.document) + len(self.report or "")
 
 
-Work = Callable[[Progress], Answer]
+#: Takes a progress listener and a folder for files, gives an answer.
+Work = Callable[[Progress, Path], Answer]
 
 
 class Job:
@@ -58,7 +60,7 @@ class Job:
     Parameters
     ----------
     work : callable
-        Takes a progress listener, gives an answer.
+        Takes a progress listener and a folder of its own, gives an answer.
     choice : object
         What was asked for, so that the form can show it again.
     """
@@ -70,20 +72,33 @@ class Job:
         self._stopped = threading.Event()
         self._future: concurrent.futures.Future[Answer] | None = None
 
-    def start(self, worker: concurrent.futures.Executor) -> None:
-        """Stand in line."""
+    def start(self, worker: concurrent.futures.Executor, folder: Path) -> None:
+        """Stand in line; files that the work makes go into the folder."""
+        self._folder = folder
         self._future = worker.submit(self._run)
 
     def _run(self) -> Answer:
         """Do the work; from here on it no longer waits."""
         self._listen("preparing", 0, 1)
-        return self._work(self._listen)
+        return self._work(self._listen, self._folder)
 
     def stop(self) -> None:
         """End the work: at once if it waits, at its next report of progress if it runs."""
         self._stopped.set()
         if self._future is not None:
             self._future.cancel()
+
+    def discard(self) -> None:
+        """End the work and delete its files, also those that it still writes before it ends."""
+        self.stop()
+        if self._future is not None:
+            folder = self._folder
+            self.afterwards(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Do something as soon as the work no longer runs: at once if it does not."""
+        if self._future is not None:
+            self._future.add_done_callback(lambda _: action())
 
     @property
     def over(self) -> bool:

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FAVICON = Path(__file__).with_name("favicon.svg")
+#: The commands that have pages, in the order of the navigation, with what their buttons say.
+COMMANDS = {
+    "diagnose": "Diagnose",
+    "correct": "Correct",
+    "test": "Test",
+    "layout": "Layout",
+    "plan": "Plan",
+}
 #: The command that does without the browser what a page does.
 _INSTEAD = "batchsense diagnose MATRIX SHEET --batch COL --keep COL"
 
@@ -72,14 +80,16 @@ def typed_error_page(
     return error_page(501, "This needs a part that is not installed", str(error), here, back)
 
 
-def too_large_page(limit: int) -> HTMLResponse:
+def too_large_page(limit: int, unfolded: str | None = None) -> HTMLResponse:
     """Say that an upload is too large, what the limit is, and what works instead."""
+    what = f"The limit is {readable_bytes(limit)} for all files together."
+    if unfolded is not None:
+        what += f" {unfolded} is smaller, but unfolds to more than ten times as much."
     return error_page(
         413,
         "This upload is too large",
-        f"The limit is {readable_bytes(limit)} for both files together. Start batchsense web with "
-        f"a higher --limit, or use the command line, which reads the files where they lie: "
-        f"{_INSTEAD}",
+        f"{what} Start batchsense web with a higher --limit, or use the command line, which reads "
+        f"the files where they lie: {_INSTEAD}",
     )
 
 
@@ -97,7 +107,7 @@ def readable_bytes(amount: int) -> str:
     return f"{amount} B"
 
 
-def with_bar(report: str, here: str, matrix_name: str | None = None) -> str:
+def with_bar(report: str, here: str, file: str | None = None) -> str:
     """Put the navigation and the downloads above a report.
 
     Parameters
@@ -106,8 +116,8 @@ def with_bar(report: str, here: str, matrix_name: str | None = None) -> str:
         The page that the report renderer made.
     here : str
         The command.
-    matrix_name : str, optional
-        Name of a corrected matrix that can be downloaded.
+    file : str, optional
+        Name of the matrix, table or sheet that can be downloaded.
 
     Returns
     -------
@@ -119,7 +129,7 @@ def with_bar(report: str, here: str, matrix_name: str | None = None) -> str:
     ValueError
         The report has no place for the bar.
     """
-    bar = _environment().get_template("bar.html.j2").render(here=here, matrix_name=matrix_name)
+    bar = _environment().get_template("bar.html.j2").render(here=here, file=file)
     style = _environment().get_template("bar.css.j2").render()
     for place, addition in (("</style>", style), ("<header>", bar)):
         if place not in report:
@@ -145,4 +155,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["bytes"] = readable_bytes
+    environment.globals["commands"] = COMMANDS
     return environment

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -109,7 +110,7 @@ class PlanChoice:
 def work_on(choice: PlanChoice) -> Work:
     """Make the calculation of a choice: the same as on the command line."""
 
-    def work(progress: Progress) -> Answer:
+    def work(progress: Progress, _: Path) -> Answer:
         from batchsense.reports.envelope import Envelope, Refusal
         from batchsense.reports.html import plan_report
         from batchsense.reports.results.plan import PlanResult

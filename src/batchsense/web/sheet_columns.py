@@ -33,6 +33,11 @@ class SheetColumn:
     missing: int
 
     @property
+    def count(self) -> str:
+        """How many values it has, in words."""
+        return "1 value" if self.distinct == 1 else f"{self.distinct:,} values"
+
+    @property
     def hint(self) -> str:
         """The values in a line.
 
@@ -42,23 +47,46 @@ class SheetColumn:
         '2 values: May, July; 1 empty'
         """
         values = ", ".join(self.values) + (", …" if self.distinct > len(self.values) else "")
-        many = "1 value" if self.distinct == 1 else f"{self.distinct:,} values"
         empty = f"; {self.missing:,} empty" if self.missing else ""
-        return f"{many}: {values}{empty}" if self.values else f"no value{empty}"
+        return f"{self.count}: {values}{empty}" if self.values else f"no value{empty}"
 
 
-def sheet_columns(upload: Upload | None) -> list[SheetColumn]:
-    """Read the columns of a visitor's sheet, or those of the built-in digits.
+@dataclass(frozen=True, slots=True)
+class SheetOutline:
+    """A sheet in short, and what else of the files can be chosen.
+
+    Attributes
+    ----------
+    columns : list of SheetColumn
+        In the order of the sheet.
+    worksheets : tuple of str
+        Those of a workbook; empty where there is nothing to choose.
+    worksheet : str or None
+        The one whose columns these are.
+    layers : tuple of str
+        The layers of an AnnData file.
+    """
+
+    columns: list[SheetColumn]
+    worksheets: tuple[str, ...] = ()
+    worksheet: str | None = None
+    layers: tuple[str, ...] = ()
+
+
+def sheet_outline(upload: Upload | None, worksheet: str | None = None) -> SheetOutline:
+    """Look into a visitor's files, or take the built-in digits.
 
     Parameters
     ----------
     upload : Upload or None
         The files; None for the digits.
+    worksheet : str, optional
+        The worksheet of a workbook; by default the first visible one.
 
     Returns
     -------
-    list of SheetColumn
-        In the order of the sheet.
+    SheetOutline
+        The columns and choices.
 
     Raises
     ------
@@ -68,22 +96,42 @@ def sheet_columns(upload: Upload | None) -> list[SheetColumn]:
     if upload is None:
         from batchsense.experiments import digits_table
 
-        return _described(digits_table().sheet)
+        return SheetOutline(_described(digits_table().sheet))
     try:
-        return _described(_entries(upload))
+        return _outline(upload, worksheet)
     except DataError as error:
         raise DataError(upload.named(str(error))) from None
 
 
-def _entries(upload: Upload) -> Mapping[str, tuple[str | None, ...]]:
-    """Read the sheet alone; for an AnnData file, its ``obs``."""
-    from batchsense.experiments.tables import annotated, delimited, parquet
+def _outline(upload: Upload, worksheet: str | None) -> SheetOutline:
+    """Read the sheet; for an AnnData file also the names of its layers, but no number."""
+    from batchsense.experiments.tables import annotated, workbook
+    from batchsense.experiments.tables.reading import read_sheet
 
+    layers: tuple[str, ...] = ()
+    entries: Mapping[str, tuple[str | None, ...]] = {}
+    if upload.matrix is not None and suffix_of(upload.matrix) in annotated.SUFFIXES:
+        entries, layers = annotated.outline(upload.matrix)
     if upload.sheet is None:
-        return annotated.read(upload.matrix)[1]
-    if suffix_of(upload.sheet) == ".parquet":
-        return parquet.read_sheet(upload.sheet)[0]
-    return delimited.read_sheet(upload.sheet)
+        if not entries:
+            raise DataError(
+                "a sheet is needed beside this matrix: one row per specimen, with its id and its "
+                "batch",
+                where=upload.names[0],
+            )
+        return SheetOutline(_described(entries), layers=layers)
+    names: tuple[str, ...] = ()
+    path = str(upload.sheet)
+    if suffix_of(upload.sheet) == workbook.SUFFIX:
+        names = workbook.worksheets(upload.sheet)
+        if len(names) < 2 and worksheet is None:
+            names = ()
+        else:
+            worksheet = worksheet or names[0]
+            path += f"#{worksheet}"
+    else:
+        worksheet = None
+    return SheetOutline(_described(read_sheet(path)[0]), names, worksheet, layers)
 
 
 def _described(sheet: Mapping[str, tuple[str | None, ...]]) -> list[SheetColumn]:

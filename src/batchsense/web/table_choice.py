@@ -1,57 +1,111 @@
-"""What a visitor chose for a table: the batch column, what to keep, and the settings."""
+"""What a visitor chose for a table: the files, the batch column, and what else is in the model."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import FormData
 
 from batchsense.errors import DataError
-from batchsense.web.form_fields import text_field, whole_field
+from batchsense.web.form_fields import text_field
 from batchsense.web.uploads import Upload
 
 if TYPE_CHECKING:
     from batchsense.experiments import Table
     from batchsense.reports.envelope import InputFile
 
-DEFAULT_PERMUTATIONS = 200
-_MOST_PERMUTATIONS = 10_000
-_LARGEST_SEED = 2**32 - 1
+#: The largest seed that a form takes.
+LARGEST_SEED = 2**32 - 1
+#: Options as they are typed: one word, some, or a flag.
+Options = Mapping[str, str | Sequence[str] | bool | None]
 
 
 @dataclass(frozen=True, slots=True)
-class TableChoice:
-    """The second step of the form.
+class FileChoice:
+    """Which files, and which part of them.
 
     Attributes
     ----------
     upload : Upload or None
         The files; None for the built-in digits.
-    batch_labels : str
-        The batch column.
-    keep, categorical, numeric : tuple of str
-        Columns to keep, and those among them whose kind is declared.
     id_column : str or None
         The column with the ids; None to find it.
-    standardise : bool
-        Give every feature the same weight (only for a diagnosis).
-    permutations : int
-        How often labels are permuted (only for a diagnosis).
-    seed : int
-        Seed of the permutations.
+    worksheet : str or None
+        The worksheet of a workbook.
+    layer : str or None
+        The layer of an AnnData file; None for its X.
     """
 
-    upload: Upload | None
-    batch_labels: str
+    upload: Upload | None = None
+    id_column: str | None = None
+    worksheet: str | None = None
+    layer: str | None = None
+
+    @classmethod
+    def of(cls, form: FormData, upload: Upload | None) -> FileChoice:
+        """Read the form."""
+        names = ("id", "worksheet", "layer")
+        return cls(upload, *(text_field(form, name) for name in names))
+
+    @property
+    def sheet(self) -> str | None:
+        """Path of the sheet, with the worksheet."""
+        if self.upload is None or self.upload.sheet is None:
+            return None
+        return f"{self.upload.sheet}{self._worksheet}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the files as the command line takes them, matrix first."""
+        if self.upload is None:
+            return ()
+        *first, last = self.upload.names
+        return (*first, last + (self._worksheet if self.upload.sheet else ""))
+
+    @property
+    def _worksheet(self) -> str:
+        """The worksheet as it follows the name of a workbook."""
+        return "" if self.worksheet is None else f"#{self.worksheet}"
+
+    def named(self, text: str) -> str:
+        """Say in a message the names that the visitor knows instead of our paths."""
+        return text if self.upload is None else self.upload.named(text)
+
+    def inputs(self) -> list[InputFile]:
+        """Give the files by content."""
+        from batchsense.reports.envelope import InputFile
+
+        if self.upload is None:
+            return []
+        paths = [str(path) for path in (self.upload.matrix, self.sheet) if path is not None]
+        return [
+            InputFile.of(path).model_copy(update={"path": name})
+            for path, name in zip(paths, self.names, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class TableChoice:
+    """The columns of the model, as diagnose, correct and test share them.
+
+    Attributes
+    ----------
+    files : FileChoice
+        The files.
+    batch_labels : str or None
+        The batch column.
+    keep, categorical, numeric : tuple of str
+        Columns to keep, and those whose kind is declared.
+    """
+
+    files: FileChoice
+    batch_labels: str | None = None
     keep: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
-    id_column: str | None = None
-    standardise: bool = False
-    permutations: int = DEFAULT_PERMUTATIONS
-    seed: int = 0
 
     @classmethod
     def of(cls, form: FormData, upload: Upload | None) -> TableChoice:
@@ -60,57 +114,74 @@ class TableChoice:
         Raises
         ------
         DataError
-            No batch column was chosen, or a number is none.
+            No batch column was chosen.
         """
         batch_labels = text_field(form, "batch")
         if batch_labels is None:
-            raise DataError("no batch column was chosen; choose the column that names the batch")
-        keep = tuple(name for name in form.getlist("keep") if isinstance(name, str))
-        kinds = {name: form.get(f"kind:{name}") for name in keep}
-        permutations = whole_field(form, "permutations", "Permutations", 20, _MOST_PERMUTATIONS)
-        return cls(
-            upload=upload,
-            batch_labels=batch_labels,
-            keep=keep,
-            categorical=tuple(name for name in keep if kinds[name] == "categorical"),
-            numeric=tuple(name for name in keep if kinds[name] == "numeric"),
-            id_column=text_field(form, "id"),
-            standardise=text_field(form, "standardise") is not None,
-            permutations=permutations or DEFAULT_PERMUTATIONS,
-            seed=whole_field(form, "seed", "Seed", 0, _LARGEST_SEED) or 0,
-        )
+            raise DataError(NO_BATCH)
+        keep = ticked(form, "keep")
+        files = FileChoice.of(form, upload)
+        return cls(files, batch_labels, keep, *declared_kinds(form, keep))
 
-    def kind(self, name: str) -> str:
-        """Give the declared kind of a kept column."""
-        return (
-            "categorical" if name in self.categorical else "numeric" if name in self.numeric else ""
-        )
-
-    def command_line(self, command: str, *more: str) -> str:
-        """Give the words that repeat the answer in a terminal.
-
-        Examples
-        --------
-        >>> TableChoice(None, "form", ("digit",)).command_line("diagnose", "--seed", "0")
-        'batchsense diagnose --batch form --keep digit --seed 0'
-        """
-        words = ["batchsense", command, *(() if self.upload is None else self.upload.names)]
-        words += ["--batch", self.batch_labels]
-        options = (("--keep", self.keep), ("--id", filter(None, [self.id_column])))
-        kinds = (("--categorical", self.categorical), ("--numeric", self.numeric))
-        for option, values in (*options, *kinds):
-            for value in values:
-                words += [option, value]
-        return shlex.join([*words, *more])
+    def options(self) -> Options:
+        """Give the options of the command line."""
+        return {
+            "batch": self.batch_labels,
+            "keep": self.keep,
+            "id": self.files.id_column,
+            "categorical": self.categorical,
+            "numeric": self.numeric,
+            "layer": self.files.layer,
+        }
 
 
-def load(choice: TableChoice) -> tuple[Table, Table, list[InputFile]]:
+#: What is said where no batch column was chosen.
+NO_BATCH = "no batch column was chosen; choose the column that names the batch"
+
+
+def ticked(form: FormData, name: str) -> tuple[str, ...]:
+    """Give the values of the boxes that were ticked."""
+    return tuple(value for value in form.getlist(name) if isinstance(value, str))
+
+
+def declared_kinds(form: FormData, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the columns that were declared to be categories, and those declared to be numbers.
+
+    Examples
+    --------
+    >>> declared_kinds(FormData({"kind:dose": "categorical"}), ["dose", "age"])
+    (('dose',), ())
+    """
+    kinds = {name: form.get(f"kind:{name}") for name in names}
+    categorical = tuple(name for name in names if kinds[name] == "categorical")
+    return categorical, tuple(name for name in names if kinds[name] == "numeric")
+
+
+def typed(command: str, names: Sequence[str], options: Options) -> str:
+    """Give the words that repeat an answer in a terminal.
+
+    Examples
+    --------
+    >>> typed("test", ["m.csv"], {"batch": "the month", "contrast": ["a", "b"], "trend": True})
+    "batchsense test m.csv --batch 'the month' --contrast a --contrast b --trend"
+    """
+    words = ["batchsense", command, *names]
+    for option, given in options.items():
+        if given is True:
+            words.append(f"--{option}")
+        elif given:
+            for value in [given] if isinstance(given, str) else given:
+                words += [f"--{option}", value]
+    return shlex.join(words)
+
+
+def load(files: FileChoice) -> tuple[Table, Table]:
     """Read the table of a choice.
 
     Parameters
     ----------
-    choice : TableChoice
-        Whose files are read.
+    files : FileChoice
+        What is read.
 
     Returns
     -------
@@ -118,8 +189,6 @@ def load(choice: TableChoice) -> tuple[Table, Table, list[InputFile]]:
         With the names that the visitor knows, for everything that is shown.
     stored : Table
         The same with the paths of our copies, for what reads them again.
-    inputs : list of InputFile
-        The files by content.
 
     Raises
     ------
@@ -127,20 +196,14 @@ def load(choice: TableChoice) -> tuple[Table, Table, list[InputFile]]:
         As :func:`batchsense.experiments.read`, with the names that the visitor knows.
     """
     from batchsense.experiments import digits_table, read
-    from batchsense.reports.envelope import InputFile
 
-    upload = choice.upload
-    if upload is None:
+    upload = files.upload
+    if upload is None or upload.matrix is None:
         table = digits_table()
-        return table, table, []
+        return table, table
     try:
-        stored = read(upload.matrix, upload.sheet, choice.id_column)
+        stored = read(upload.matrix, files.sheet, files.id_column, layer=files.layer)
     except DataError as error:
-        raise DataError(upload.named(str(error))) from None
-    inputs = [
-        InputFile.of(path).model_copy(update={"path": path.name})
-        for path in (upload.matrix, upload.sheet)
-        if path is not None
-    ]
-    source = replace(stored.source, matrix=upload.names[0], sheet=upload.names[-1])
-    return replace(stored, source=source), stored, inputs
+        raise DataError(files.named(str(error))) from None
+    source = replace(stored.source, matrix=files.names[0], sheet=files.names[-1])
+    return replace(stored, source=source), stored

@@ -1,10 +1,14 @@
-"""The two steps that diagnose and correct share: files first, then the columns of the sheet."""
+"""The two steps of every page that takes files: first the files, then the columns of the sheet."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -13,85 +17,136 @@ from batchsense.errors import BatchsenseError
 from batchsense.web.answers import answer_routes, begin, last_choice
 from batchsense.web.jobs import Work
 from batchsense.web.pages import error_page, page, typed_error_page
-from batchsense.web.sheet_columns import sheet_columns
-from batchsense.web.table_choice import DEFAULT_PERMUTATIONS, TableChoice
-from batchsense.web.uploads import Upload, receive_upload
+from batchsense.web.sheet_columns import sheet_outline
+from batchsense.web.table_choice import FileChoice
+from batchsense.web.uploads import (
+    MATRIX_KINDS,
+    SHEET_KINDS,
+    Upload,
+    chosen_files,
+    keep_files,
+)
 from batchsense.web.visitors import Visitors
 
 _DIGITS = "digits"
 _MOST_FIELDS = 5000
 
 
-def table_routes(command: str, work_on: Callable[[TableChoice, str], Work]) -> list[Route]:
-    """Make the routes of a command that reads a matrix and a sheet.
+class Choice(Protocol):
+    """What a form asks for."""
+
+    @property
+    def files(self) -> FileChoice:
+        """The files that it is about."""
+
+
+ChoiceT = TypeVar("ChoiceT", bound=Choice)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePage(Generic[ChoiceT]):
+    """What a command's pages differ in.
+
+    Attributes
+    ----------
+    command : str
+        The command; its second form is the template ``COMMAND_columns.html.j2``.
+    read : callable
+        Takes a form and the files, gives the choice; refuses by a typed error.
+    first : callable
+        Gives what the form shows at first, for files of the visitor (True) or the digits (False).
+    work_on : callable
+        Gives the calculation of a choice.
+    takes : str
+        ``"table"``: a matrix, perhaps with a sheet, or the built-in digits; ``"sheet"``: a sheet
+        alone.
+    """
+
+    command: str
+    read: Callable[[FormData, Upload | None], ChoiceT]
+    first: Callable[[bool], ChoiceT]
+    work_on: Callable[[ChoiceT], Work]
+    takes: str = "table"
+
+
+def table_routes(own: TablePage[ChoiceT]) -> list[Route]:
+    """Make the routes of a command that reads a matrix or a sheet.
 
     Parameters
     ----------
-    command : str
+    own : TablePage
         The command.
-    work_on : callable
-        Takes the choice and the visitor's folder, gives the calculation.
 
     Returns
     -------
     list of Route
         The form of the files, that of the columns, and the answer.
     """
+    command = own.command
 
     async def files(request: Request) -> Response:
-        visitor = request.app.state.visitors.find(request)
-        upload = None if visitor is None else visitor.upload
-        return page("files.html.j2", command, upload=upload, limit=request.app.state.limit)
+        return page(
+            "files.html.j2",
+            command,
+            takes=own.takes,
+            upload=_upload(request, own.takes),
+            limit=request.app.state.limit,
+            matrix_kinds=MATRIX_KINDS,
+            sheet_kinds=SHEET_KINDS,
+        )
 
     async def send(request: Request) -> Response:
         visitors: Visitors = request.app.state.visitors
-        visitor = visitors.welcome(request)
         limit = request.app.state.limit
-        try:
-            upload = await receive_upload(request, visitor.folder, limit)
-        except BatchsenseError as error:
-            answer: Response = typed_error_page(error, command, f"/{command}")
-            return visitors.remember(visitor, answer)
-        visitor.take(upload)
+        async with request.form(max_files=2, max_fields=4) as form:
+            visitor = visitors.welcome(request)
+            try:
+                matrix, sheet = chosen_files(form, own.takes == "table")
+                upload = await run_in_threadpool(keep_files, visitor.folder, matrix, sheet, limit)
+            except BatchsenseError as error:
+                answer: Response = typed_error_page(error, command, f"/{command}")
+                return visitors.remember(visitor, answer)
+        if visitor not in visitors:  # forgotten while the files came in
+            shutil.rmtree(visitor.folder, ignore_errors=True)
+            return _no_files(command)
+        visitor.take(own.takes, upload)
         visitors.trim(visitor)
         return visitors.remember(visitor, RedirectResponse(f"/{command}/columns", 303))
 
     async def columns(request: Request) -> Response:
-        builtin = request.query_params.get("data") == _DIGITS
-        upload = None if builtin else _upload(request)
+        builtin = own.takes == "table" and request.query_params.get("data") == _DIGITS
+        upload = None if builtin else _upload(request, own.takes)
         if upload is None and not builtin:
             return _no_files(command)
+        last = last_choice(request, command)
+        if last is None or last.files.upload != upload:
+            last = own.first(builtin)
+        worksheet = request.query_params.get("worksheet") or last.files.worksheet
         try:
-            found = await run_in_threadpool(sheet_columns, upload)
+            found = await run_in_threadpool(sheet_outline, upload, worksheet)
         except BatchsenseError as error:
             return typed_error_page(error, command, f"/{command}")
-        last = last_choice(request, command)
-        if last is None or last.upload != upload:
-            last = _first_choice(builtin)
-        return page(
-            "columns.html.j2",
-            command,
-            upload=upload,
-            columns=found,
-            chosen=last,
-            permutations=DEFAULT_PERMUTATIONS,
-        )
+        return page(f"{command}_columns.html.j2", command, upload=upload, found=found, chosen=last)
 
     async def run(request: Request) -> Response:
         visitors: Visitors = request.app.state.visitors
         async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
-            builtin = form.get("data") == _DIGITS
-            upload = None if builtin else _upload(request)
+            builtin = own.takes == "table" and form.get("data") == _DIGITS
+            upload = None if builtin else _upload(request, own.takes)
             if upload is None and not builtin:
                 return _no_files(command)
             back = f"/{command}/columns" + (f"?data={_DIGITS}" if builtin else "")
             try:
-                choice = TableChoice.of(form, upload)
+                choice = own.read(form, upload)
             except BatchsenseError as error:
                 return typed_error_page(error, command, back)
         visitor = visitors.welcome(request)
-        work = work_on(choice, str(visitor.folder))
-        return await begin(request, visitor, command, work, choice)
+        return await begin(request, visitor, command, own.work_on(choice), choice)
+
+    async def again(request: Request) -> Response:
+        last = last_choice(request, command)
+        builtin = last is not None and last.files.upload is None
+        return RedirectResponse(f"/{command}/columns" + (f"?data={_DIGITS}" if builtin else ""))
 
     return [
         Route(f"/{command}", files),
@@ -99,34 +154,14 @@ def table_routes(command: str, work_on: Callable[[TableChoice, str], Work]) -> l
         Route(f"/{command}/columns", columns),
         Route(f"/{command}/run", run, methods=["POST"]),
         *answer_routes(command, f"/{command}/again"),
-        Route(f"/{command}/again", _again(command)),
+        Route(f"/{command}/again", again),
     ]
 
 
-def _again(command: str) -> Callable[[Request], object]:
-    """Lead back to the columns of what was calculated last."""
-
-    async def again(request: Request) -> Response:
-        last = last_choice(request, command)
-        builtin = last is not None and last.upload is None
-        return RedirectResponse(f"/{command}/columns" + (f"?data={_DIGITS}" if builtin else ""))
-
-    return again
-
-
-def _upload(request: Request) -> Upload | None:
+def _upload(request: Request, kind: str) -> Upload | None:
     """Give the visitor's files."""
     visitor = request.app.state.visitors.find(request)
-    return None if visitor is None else visitor.upload
-
-
-def _first_choice(builtin: bool) -> TableChoice:
-    """Give what the form shows at first: nothing chosen, or the columns of the digits."""
-    if not builtin:
-        return TableChoice(None, "")
-    from batchsense.experiments.builtin import BATCH_COLUMN, KEPT_COLUMN
-
-    return TableChoice(None, BATCH_COLUMN, (KEPT_COLUMN,))
+    return None if visitor is None else visitor.uploads.get(kind)
 
 
 def _no_files(command: str) -> Response:

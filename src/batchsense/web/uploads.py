@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import shutil
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
 
 from batchsense.errors import DataError
 from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
-from batchsense.web.guard import TooLargeError
+from batchsense.web.archives import ARCHIVES, unpack
+from batchsense.web.contents import check_contents
+from batchsense.web.file_names import file_name
 
-_KINDS = (*DELIMITERS, ".parquet", ".h5ad")
-_LONGEST_NAME = 120
-#: A compressed file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.
-_UNFOLDED = 10
+#: Kinds of files, in the order in which the forms name them.
+MATRIX_KINDS = (*DELIMITERS, ".parquet", ".h5ad", *ARCHIVES)
+SHEET_KINDS = (*DELIMITERS, ".xlsx", ".parquet")
+#: A file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.
+UNFOLDED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A matrix and its sheet, as files of a visitor.
+    """A matrix and its sheet, or a sheet alone, as files of a visitor.
 
     Attributes
     ----------
     folder : Path
         Holds both, each in a folder of its own, since they may have the same name.
-    matrix : Path
-        The matrix.
+    matrix : Path or None
+        The matrix, a folder where it came as an archive; None where a sheet was sent alone.
     sheet : Path or None
-        The sheet; None for an ``.h5ad`` whose ``obs`` serves.
+        The sheet; None for a matrix whose ``obs`` serves.
     size : int
-        Bytes of both.
+        Bytes of both on disk.
     """
 
     folder: Path
-    matrix: Path
+    matrix: Path | None
     sheet: Path | None
     size: int
 
@@ -59,17 +56,61 @@ class Upload:
         return text
 
 
-async def receive_upload(request: Request, parent: Path, limit: int) -> Upload:
-    """Take in the files of a form.
+def chosen_files(form: FormData, with_matrix: bool) -> tuple[UploadFile | None, UploadFile | None]:
+    """Give the files of a form, after a look at their names.
 
     Parameters
     ----------
-    request : Request
-        With the file parts ``matrix`` and, unless an ``.h5ad`` needs none, ``sheet``.
+    form : FormData
+        With the file parts ``matrix`` and ``sheet``.
+    with_matrix : bool
+        Whether a matrix is wanted; else a sheet alone.
+
+    Returns
+    -------
+    matrix, sheet : UploadFile or None
+        The files.
+
+    Raises
+    ------
+    DataError
+        A file is missing or of an unknown kind.
+    """
+    matrix, sheet = _chosen(form, "matrix"), _chosen(form, "sheet")
+    if not with_matrix:
+        matrix = None
+    elif matrix is None:
+        raise DataError("no matrix was chosen; choose a file and send the form again")
+    kind = ""
+    if matrix is not None:
+        kind = _kind(matrix)
+        if kind not in MATRIX_KINDS:
+            known = f"{', '.join(MATRIX_KINDS)} (text and .tar also .gz)"
+            where = file_name(matrix.filename)
+            raise DataError(f"unknown kind of file {kind!r}; known: {known}", where=where)
+    if sheet is None and kind not in (".h5ad", *ARCHIVES):
+        raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
+    if sheet is not None and _kind(sheet) not in SHEET_KINDS:
+        raise DataError(
+            f"a sheet is one of {', '.join(SHEET_KINDS)} (text also .gz); save an .xls as .xlsx",
+            where=file_name(sheet.filename),
+        )
+    return matrix, sheet
+
+
+def keep_files(
+    parent: Path, matrix: UploadFile | None, sheet: UploadFile | None, limit: int
+) -> Upload:
+    """Write files into a new folder; nothing stays if one of them cannot be kept.
+
+    Parameters
+    ----------
     parent : Path
         Where their folder is made.
+    matrix, sheet : UploadFile or None
+        The files.
     limit : int
-        Bytes that may be sent; ten times as many may come out of compressed files.
+        Bytes that may be sent; ten times as many may come out of what is compressed.
 
     Returns
     -------
@@ -79,41 +120,26 @@ async def receive_upload(request: Request, parent: Path, limit: int) -> Upload:
     Raises
     ------
     DataError
-        A file is missing, empty or of an unknown kind.
+        A file is empty, an archive holds something else than one store, or a file points outside
+        itself.
     TooLargeError
-        A compressed file unfolds to too much.
+        A file unfolds to too much.
     """
-    async with request.form(max_files=2, max_fields=4) as form:
-        matrix, sheet = _chosen(form, "matrix"), _chosen(form, "sheet")
-        if matrix is None:
-            raise DataError("no matrix was chosen; choose a file and send the form again")
-        name, kind = file_name(matrix.filename), suffix_of(file_name(matrix.filename))
-        if kind not in _KINDS:
-            known = f"{', '.join(_KINDS)} (text also .gz)"
-            raise DataError(f"unknown kind of file {kind!r}; known: {known}", where=name)
-        if sheet is None and kind != ".h5ad":
-            raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
-        if sheet is not None and suffix_of(file_name(sheet.filename)) not in _KINDS[:-1]:
-            raise DataError(
-                "a sheet is a .csv, .tsv or .txt (each also .gz) or .parquet file",
-                where=file_name(sheet.filename),
-            )
-        return await run_in_threadpool(_keep, parent, matrix, sheet, _UNFOLDED * limit)
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        most = UNFOLDED * limit
+        kept = None if matrix is None else _kept(matrix, folder / "matrix", most)
+        beside = None if sheet is None else _kept(sheet, folder / "sheet", most)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Upload(folder, kept, beside, size)
 
 
-def file_name(given: str | None) -> str:
-    r"""Give a file name that is safe to use in a folder of ours: no path, nothing unprintable.
-
-    Examples
-    --------
-    >>> file_name("../../etc/passwd"), file_name("C:\\data\\m.csv"), file_name("..")
-    ('passwd', 'm.csv', 'unnamed')
-    """
-    last = (given or "").replace("\\", "/").rsplit("/", 1)[-1]
-    name = "".join(sign for sign in last if sign.isprintable()).lstrip(".").strip()
-    while len(name.encode()) > _LONGEST_NAME:
-        name = name[1:]
-    return name or "unnamed"
+def _kind(part: UploadFile) -> str:
+    """Give the suffix that tells the format, without .gz."""
+    return suffix_of(file_name(part.filename))
 
 
 def _chosen(form: FormData, field: str) -> UploadFile | None:
@@ -122,38 +148,16 @@ def _chosen(form: FormData, field: str) -> UploadFile | None:
     return part if isinstance(part, UploadFile) and part.filename else None
 
 
-def _keep(parent: Path, matrix: UploadFile, sheet: UploadFile | None, most: int) -> Upload:
-    """Write the files into a new folder; nothing stays if one of them cannot be kept."""
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        kept = _written(matrix, folder / "matrix", most)
-        beside = None if sheet is None else _written(sheet, folder / "sheet", most)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    size = sum(path.stat().st_size for path in (kept, beside) if path is not None)
-    return Upload(folder, kept, beside, size)
-
-
-def _written(part: UploadFile, folder: Path, most: int) -> Path:
-    """Write one file and check that it is not empty and does not unfold without end."""
+def _kept(part: UploadFile, folder: Path, most: int) -> Path:
+    """Write one file, unpack it if it is an archive, and look at what it holds."""
     folder.mkdir()
     path = folder / file_name(part.filename)
     with path.open("wb") as file:
         shutil.copyfileobj(part.file, file, 1 << 20)
     if path.stat().st_size == 0:
         raise DataError("the file is empty", where=path.name)
-    if path.suffix.lower() == ".gz":
-        # A damaged file is for the reader to refuse, with its reason.
-        with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as packed:
-            _check_unfolded(packed, most)
+    check_contents(path, most)
+    if suffix_of(path) in ARCHIVES:
+        path = unpack(path, most)
+        check_contents(path, most)
     return path
-
-
-def _check_unfolded(packed: BinaryIO | gzip.GzipFile, most: int) -> None:
-    """Unfold into nothing and stop where it becomes too much."""
-    seen = 0
-    while block := packed.read(1 << 20):
-        seen += len(block)
-        if seen > most:
-            raise TooLargeError

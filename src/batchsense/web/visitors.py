@@ -34,50 +34,62 @@ class Visitor:
         A folder of the visitor's own, which goes with them.
     now : float
         The time.
+
+    Attributes
+    ----------
+    uploads : dict
+        The files by what they are for: ``"table"`` (a matrix, perhaps with a sheet) or ``"sheet"``.
+    jobs : dict
+        The newest calculation of each command.
     """
 
     def __init__(self, folder: Path, now: float) -> None:
         self.token = secrets.token_urlsafe(32)
         self.folder = folder
         self.used = now
-        self.upload: Upload | None = None
+        self.uploads: dict[str, Upload] = {}
         self.jobs: dict[str, Job] = {}
 
-    def take(self, upload: Upload) -> None:
+    def take(self, kind: str, upload: Upload) -> None:
         """Keep new files; those before, and what runs on them, go."""
         self._stop_all()
-        if self.upload is not None:
-            shutil.rmtree(self.upload.folder, ignore_errors=True)
-        self.upload = upload
+        old = self.uploads.pop(kind, None)
+        if old is not None:
+            shutil.rmtree(old.folder, ignore_errors=True)
+        self.uploads[kind] = upload
 
     def run(self, command: str, job: Job, worker: concurrent.futures.Executor) -> None:
         """Start a calculation; an unfinished one of the same visitor gives way."""
         self._stop_all()
         old = self.jobs.pop(command, None)
-        if old is not None and old.over and old.size:
-            matrix = old.answer().matrix
-            if matrix is not None:
-                shutil.rmtree(matrix.parent, ignore_errors=True)
+        if old is not None:
+            old.discard()
         self.jobs[command] = job
-        job.start(worker)
+        job.start(worker, Path(tempfile.mkdtemp(dir=self.folder)))
 
     def _stop_all(self) -> None:
         """End every calculation that is not over."""
         for job in self.jobs.values():
             if not job.over:
-                job.stop()
+                job.discard()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all files that the visitor sent."""
+        return tuple(name for upload in self.uploads.values() for name in upload.names)
 
     @property
     def size(self) -> int:
         """Bytes held for this visitor."""
-        files = 0 if self.upload is None else self.upload.size
+        files = sum(upload.size for upload in self.uploads.values())
         return files + sum(job.size for job in self.jobs.values())
 
     def leave(self) -> None:
-        """Stop the work and delete the files."""
+        """Stop the work and delete the files, also those that the work still writes."""
+        shutil.rmtree(self.folder, ignore_errors=True)
         for job in self.jobs.values():
             job.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+            job.afterwards(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
 
 class Visitors:
@@ -158,6 +170,9 @@ class Visitors:
     def size(self) -> int:
         """Bytes held for all."""
         return sum(visitor.size for visitor in self._known.values())
+
+    def __contains__(self, visitor: Visitor) -> bool:
+        return self._known.get(visitor.token) is visitor
 
     def __len__(self) -> int:
         return len(self._known)

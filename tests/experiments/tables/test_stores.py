@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from batchsense.errors import DataError
 from batchsense.experiments import read, write
+from batchsense.experiments.tables import annotated
 
 anndata = pytest.importorskip("anndata")
 zarr = pytest.importorskip("zarr")
@@ -51,6 +52,28 @@ def test_result_is_a_layer(tmp_path, version, sparse):
     }
     assert dict(zarr.open_group(tmp_path / "o.zarr").attrs)["batchsense"] == {"complete": True}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "o.zarr"]
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.h5ad"])
+def test_the_outline_is_that_of_the_whole_file(tmp_path, name):
+    """Annotation and names of layers without the numbers: the sheet that reading gives."""
+    obs = pd.DataFrame({"lane": [*"abcabc"], "day": [1.0, 2, 3, np.nan, 5, 6]}, index=IDS)
+    data = anndata.AnnData(VALUES, obs=obs, layers={"counts": VALUES, "b": VALUES})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (data.write_zarr if name.endswith(".zarr") else data.write_h5ad)(tmp_path / name)
+    sheet, layers = annotated.outline(tmp_path / name)
+
+    assert sheet == annotated.read(tmp_path / name)[1]
+    assert sorted(layers) == ["b", "counts"]
+
+
+def test_an_outline_of_something_else_is_refused(tmp_path):
+    """A store without annotation is no AnnData file."""
+    zarr.open_group(tmp_path / "a.zarr", mode="w")
+
+    with pytest.raises(DataError, match="not an AnnData file"):
+        annotated.outline(tmp_path / "a.zarr")
 
 
 def test_a_result_may_be_corrected_again(tmp_path):

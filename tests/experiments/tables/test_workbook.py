@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import zipfile
 
 import pandas as pd
 import pytest
@@ -34,6 +35,16 @@ def save(path, rows=ROWS, more=(), change=None):
         change(book)
     book.save(path)
     return path
+
+
+def test_worksheets_that_can_be_chosen(tmp_path):
+    """Hidden ones are not offered."""
+
+    def hide(book):
+        book["July"].sheet_state = "hidden"
+
+    path = save(tmp_path / "s.xlsx", more=("June", "July"), change=hide)
+    assert workbook.worksheets(path) == ("Specimens", "June")
 
 
 def test_labels_as_they_are_shown(tmp_path):
@@ -121,13 +132,17 @@ def test_what_is_not_stored_as_shown(tmp_path, change, says):
         workbook.read_sheet(save(tmp_path / "s.xlsx", change=change))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_what_is_no_workbook(tmp_path):
     """A missing, damaged, empty or old file is a typed error."""
     (tmp_path / "x.xlsx").write_text("id,plate\ns1,1\n")
     (tmp_path / "old.xls").write_text("")
     pd.DataFrame({"s1": [1.5]}, index=["a"]).to_csv(tmp_path / "m.csv")
+    with zipfile.ZipFile(save(tmp_path / "cut.xlsx"), "a") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook><sheets>")
     for name, says in (
         ("x.xlsx", "not an .xlsx workbook"),
+        ("cut.xlsx", "not an .xlsx workbook"),
         ("none.xlsx", "no such file"),
         ("old.xls", "save it as .xlsx"),
         ("empty.xlsx", "'Specimens' is empty"),

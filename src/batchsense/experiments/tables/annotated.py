@@ -25,6 +25,7 @@ from batchsense.experiments.tables.table import Column
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from pandas import DataFrame
 
 #: The layer that holds the result, and the key under which its provenance is kept.
 LAYER = "batchsense"
@@ -72,6 +73,50 @@ def read(
     return unpack(_read(path), where, densify, layer)
 
 
+def outline(path: str | Path) -> tuple[dict[str, Column], tuple[str, ...]]:
+    """Read the annotation of the observations and the names of the layers, but no number.
+
+    Parameters
+    ----------
+    path : path
+        The file or store.
+
+    Returns
+    -------
+    sheet : dict
+        As :func:`read` gives it.
+    layers : tuple of str
+        The names of the layers.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    MissingExtraError
+        anndata is not installed.
+    """
+    from pandas import DataFrame
+
+    with _opened(path, "r") as root:
+        try:
+            from anndata.io import read_elem
+
+            frame = read_elem(root["obs"])
+            layers = tuple(root["layers"]) if "layers" in root else ()
+        except ImportError:
+            raise MissingExtraError("AnnData files", "experiments") from None
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise DataError(f"not an AnnData file: {error}", where=str(path)) from None
+    if not isinstance(frame, DataFrame):  # as files were written long ago
+        frame = _read(path).obs
+    return _obs(frame, str(path))[0], layers
+
+
+def _obs(frame: DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
+    """Give the annotation as a sheet, its index first."""
+    return sheet_of(frame.reset_index(names=free_name("id", map(str, frame.columns))), where)
+
+
 def unpack(
     data: AnnData, where: str, densify: bool = False, layer: str | None = None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
@@ -107,8 +152,7 @@ def unpack(
     matrix = RawMatrix(values, tuple(data.obs_names), tuple(data.var_names), "id", dtype)
     check_ids(matrix.row_ids, "row", where)
     check_ids(matrix.column_ids, "column", where)
-    frame = data.obs.reset_index(names=free_name("id", map(str, data.obs.columns)))
-    return matrix, *sheet_of(frame, where)
+    return matrix, *_obs(data.obs, where)
 
 
 def write(

@@ -63,9 +63,7 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
     file, wanted = split(path)
     where = str(path)
     shown, formulas = _open(file, values=True), _open(file, values=False)
-    visible = [one.title for one in shown.worksheets if one.sheet_state == "visible"]
-    if not visible:
-        raise DataError("the workbook has no visible worksheet", where=where)
+    visible = _visible(shown, where)
     name = _chosen(wanted, visible, [one.title for one in shown.worksheets], where)
     _refuse_merged(shown[name], where)
     entries = _entries(shown[name], formulas[name], where)
@@ -90,6 +88,25 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
     return sheet, (Note("first_worksheet", message, (name,)),)
 
 
+def worksheets(file: Path) -> tuple[str, ...]:
+    """Give the names of the visible worksheets, in order.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or none is visible.
+    """
+    return _visible(_open(file, values=True), str(file))
+
+
+def _visible(book: Any, where: str) -> tuple[str, ...]:
+    """Give the names of the visible worksheets."""
+    names = tuple(one.title for one in book.worksheets if one.sheet_state == "visible")
+    if not names:
+        raise DataError("the workbook has no visible worksheet", where=where)
+    return names
+
+
 def _open(file: Path, values: bool) -> Any:
     """Open the workbook, with stored values or with formulas."""
     try:
@@ -97,20 +114,23 @@ def _open(file: Path, values: bool) -> Any:
     except ImportError:
         raise MissingExtraError("Excel sheets", "experiments") from None
     try:
-        with warnings.catch_warnings():  # what openpyxl would lose in writing does not matter here
+        # openpyxl leaves a file open that it cannot read. What it would lose in writing does not
+        # matter here.
+        with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return load_workbook(file, data_only=values)
+            return load_workbook(stream, data_only=values)
     except OSError as error:
         reason = "no such file" if not file.exists() else str(error)
         raise DataError(f"cannot be read: {reason}", where=str(file)) from None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    # Broken XML is a SyntaxError for the parsers of the standard library and of lxml.
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError) as error:
         raise DataError(
             f"not an .xlsx workbook, or protected by a password ({error}); save it as .csv",
             where=str(file),
         ) from None
 
 
-def _chosen(wanted: str | None, visible: list[str], known: list[str], where: str) -> str:
+def _chosen(wanted: str | None, visible: tuple[str, ...], known: list[str], where: str) -> str:
     """Give the named worksheet, or the first one."""
     if wanted is None:
         return visible[0]
