@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import stat
 import threading
@@ -10,7 +11,7 @@ import threading
 import pytest
 from starlette.testclient import TestClient
 
-from batchsense.web import create_app
+from batchsense.web import Visitors, create_app
 from batchsense.web.jobs import Answer, Job, SupersededError
 from batchsense.web.visitors import COOKIE, Visitor
 
@@ -264,8 +265,6 @@ def test_the_least_recently_seen_go_first(new_browser, files, visitors):
 
 def test_nothing_stays_when_the_server_ends(files):
     """The end of the application deletes the temporary folder."""
-    from batchsense.web import Visitors
-
     kept = Visitors()
     with TestClient(create_app(visitors=kept), base_url=BASE) as client:
         parts = {"matrix": ("m.csv", b"1"), "sheet": ("s.csv", files[1].read_bytes())}
@@ -273,6 +272,28 @@ def test_nothing_stays_when_the_server_ends(files):
         assert list(kept.root.rglob("s.csv"))
 
     assert not kept.root.exists()
+
+
+def test_what_a_killed_server_left_is_deleted_by_the_next(tmp_path, monkeypatch):
+    """A folder that no living server holds goes; those of others, or too young to tell, stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    living = Visitors()
+    old, young, other = (
+        tmp_path / f"{name}" for name in ("batchsense-web-a", "batchsense-web-b", "x")
+    )
+    for folder in (old, young, other):
+        folder.mkdir()
+        (folder / "m.csv").write_text("1")
+    (tmp_path / "batchsense-web-link").symlink_to(other)
+    for folder in (living.root, old, other):
+        os.utime(folder, (1.0, 1.0))
+
+    starting = Visitors()
+    assert not old.exists()
+    assert all(folder.exists() for folder in (living.root, starting.root, young, other / "m.csv"))
+    for visitors in (living, starting):
+        visitors.close()
+        assert not visitors.root.exists()
 
 
 def test_the_newest_calculation_of_a_visitor_wins(visitors, tmp_path):

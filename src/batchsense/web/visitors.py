@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import secrets
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from batchsense.web.jobs import Job
+from batchsense.web.leftovers import new_root
 
 if TYPE_CHECKING:
     from batchsense.web.uploads import Upload
@@ -117,9 +119,9 @@ class Visitors:
         self.capacity, self.most, self.lifetime = capacity, most, lifetime
         self._clock = clock
         self._known: OrderedDict[str, Visitor] = OrderedDict()
-        self.root = Path(tempfile.mkdtemp(prefix="batchsense-web-"))
+        self.root, lock = new_root()
         # Also when the process ends without a proper shutdown.
-        self._cleaning = weakref.finalize(self, shutil.rmtree, self.root, True)
+        self._cleaning = weakref.finalize(self, _delete, self.root, lock)
         self.worker = concurrent.futures.ThreadPoolExecutor(1, "batchsense-web")
 
     def find(self, request: Request) -> Visitor | None:
@@ -184,3 +186,9 @@ class Visitors:
         # What still writes ends first: it could leave a file behind in a folder that is going.
         self.worker.shutdown(wait=True, cancel_futures=True)
         self._cleaning()
+
+
+def _delete(root: Path, lock: int) -> None:
+    """Delete the folder of all visitors and let go of it."""
+    shutil.rmtree(root, ignore_errors=True)
+    os.close(lock)
