@@ -18,6 +18,7 @@ from batchsense.experiments.tables.columns import (
     numeric_batches,
 )
 from batchsense.experiments.tables.table import Table
+from batchsense.experiments.tables.text import look
 from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]
@@ -153,11 +154,13 @@ def read_design(
                 where=table.source.sheet,
             )
         kept, notes = kept_factors(table, keep, "", categorical, numeric)
-        design = Design(numeric_batches(table, surrogates), kept, notes)
+        design = Design(numeric_batches(table, surrogates), kept, (*notes, *_look_alikes(kept)))
     else:
         batches = batch_factor(table, batch_labels)
         kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
-        design = Design(batches, kept, (*notes, *_small_batches(batches), *_look_alikes(batches)))
+        design = Design(
+            batches, kept, (*notes, *_small_batches(batches), *_look_alikes((batches, *kept)))
+        )
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations
     if relations:
@@ -180,13 +183,18 @@ def _small_batches(batches: Factor) -> list[Note]:
     return [Note("single_specimen_batches", message, tuple(single))]
 
 
-def _look_alikes(batches: Factor) -> list[Note]:
-    """Remark on batch labels that differ only by case."""
-    groups: dict[str, list[str]] = {}
-    for level in batches.levels:
-        groups.setdefault(level.casefold(), []).append(level)
-    alike = [level for group in groups.values() if len(group) > 1 for level in group]
-    if not alike:
-        return []
-    message = f"Batch labels that differ only by case count as different batches: {listed(alike)}."
-    return [Note("look_alike_labels", message, tuple(alike))]
+def _look_alikes(factors: Iterable[Factor]) -> list[Note]:
+    """Remark on labels that a reader would take for the same."""
+    notes = []
+    for one in factors:
+        groups: dict[str, list[str]] = {}
+        for level in one.levels:
+            groups.setdefault(look(level), []).append(level)
+        alike = [level for group in groups.values() if len(group) > 1 for level in group]
+        if alike:
+            message = (
+                f"Labels of {one.name!r} that look alike count as different: "
+                f"{listed(map(ascii, alike))}. If they mean the same, write them the same."
+            )
+            notes.append(Note("look_alike_labels", message, tuple(alike)))
+    return notes

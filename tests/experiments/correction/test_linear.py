@@ -234,6 +234,29 @@ def test_features_that_cannot_be_fitted_stay_and_are_named():
     assert not np.array_equal(values[:, 3], found.values[:, 3])
 
 
+def test_a_feature_that_a_batch_lacks_is_named_and_so_are_values_that_come_later():
+    """It is corrected in the other batches; values that turn up there later stay, with a note."""
+    table, _ = random_table(3)
+    month = np.array(table.sheet["month"])
+    values = table.values.copy()
+    values[month == "b", 2] = np.nan
+    fitted = LinearCorrection(keep=("drug",)).fit(Table.from_arrays(values, table.sheet), "month")
+    found = fitted.transform(Table.from_arrays(values, table.sheet))
+    order = [4, 2, 0]
+    later = Table.from_arrays(
+        table.values[:, order], table.sheet, features=[table.features[j] for j in order]
+    )
+    whole = fitted.transform(later)
+
+    (note,) = [one for one in found.notes if one.code == "unseen_in_batch"]
+    assert note.where == ("feature 3 / b",)
+    assert "left_unchanged" not in codes(found)
+    (note,) = [one for one in whole.notes if one.code == "left_unchanged"]
+    assert note.where == ("feature 3 / b",)
+    assert np.array_equal(whole.values[month == "b", 1], table.values[month == "b", 2])
+    assert not np.isclose(whole.values[month != "b", 1], table.values[month != "b", 2]).any()
+
+
 def test_missing_values_touch_no_other_feature():
     """A feature without missing values is corrected as if the others had none."""
     table, _ = random_table(6)

@@ -7,6 +7,7 @@ import pytest
 
 from batchsense.errors import DataError
 from batchsense.experiments import Table
+from batchsense.experiments.design import read_design
 from batchsense.experiments.tables import batch_factor, kept_factors
 
 N = 12
@@ -55,6 +56,60 @@ def test_declared_kinds():
     assert kinds(few, "dose", numeric=["dose"]) == ("numeric", [])
     assert kinds(few, "dose", categorical=["dose"]) == ("categorical", [])
     assert kinds(table(["dose"], dose=[0, 1, 2] * 4), "dose") == ("categorical", [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["31,5", "40,0", "52"] * 4, "its numbers have commas"),
+        (["31.5", "40", "52", "60", "unknown", "<5"] * 2, "all but '<5', 'unknown' are numbers"),
+        (["31", "32", "33", "inf"] * 3, "all but 'inf' are numbers"),
+    ],
+)
+def test_numbers_that_are_nearly_so(labels, says):
+    """Numbers with commas, or with a few words among them, become categories with a note only."""
+    (factor,), (note,) = kept_factors(table(age=labels), ["age"], "none")
+
+    assert factor.kind == "categorical"
+    assert note.code == "kind_assumed"
+    assert says in note.message
+    assert kinds(table(age=labels), "age", categorical=["age"]) == ("categorical", [])
+    with pytest.raises(DataError, match="not a number"):
+        kinds(table(age=labels), "age", numeric=["age"])
+
+
+def test_numbers_with_commas_that_all_differ():
+    """Where every specimen has its own, the refusal says what keeps them from being numbers."""
+    given = table(age=[f"{30 + i},5" for i in range(N)])
+    with pytest.raises(DataError, match=r"level of its own .*write them with a point"):
+        kinds(given, "age")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["May", "may"],
+        ["M\u00e9", "Me\u0301"],
+        ["May", "May\u200b"],
+        ["plate 1", "plate  1"],
+        ["1", "1.0"],
+        ["01", "1"],
+        ["1e3", "1000"],
+        ["TRUE", "True"],
+    ],
+)
+@pytest.mark.parametrize("column", ["month", "drug"])
+def test_labels_that_look_alike_are_noted(labels, column):
+    """Labels that a reader takes for the same count as different, and that is said."""
+    other = {"month": "drug", "drug": "month"}[column]
+    given = table(**{column: [*labels, "7"] * 4, other: ["a", "a", "a", "b", "b", "b"] * 2})
+    notes = [
+        n for n in read_design(given, "month", ["drug"]).notes if n.code == "look_alike_labels"
+    ]
+
+    assert [set(note.where) for note in notes] == [set(labels)]
+    assert repr(column) in notes[0].message
+    assert "7" not in notes[0].where
 
 
 def test_design_columns():

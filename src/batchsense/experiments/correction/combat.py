@@ -18,7 +18,7 @@ from batchsense.experiments.correction.combat_model import (
     fit_combat,
 )
 from batchsense.experiments.correction.combat_priors import Stopping
-from batchsense.experiments.correction.combat_remarks import combat_notes, learned_batches, touched
+from batchsense.experiments.correction.combat_remarks import combat_notes, learned_batches
 from batchsense.experiments.correction.fitted import (
     batch_codes,
     corrected_by,
@@ -26,6 +26,7 @@ from batchsense.experiments.correction.fitted import (
     merged,
     save_fitted,
 )
+from batchsense.experiments.correction.gaps import left_unchanged_notes
 from batchsense.experiments.correction.gathering import Gathered, gather
 from batchsense.experiments.correction.grounds import (
     Grounds,
@@ -270,7 +271,7 @@ class FittedCombat:
             covariates = np.zeros((len(codes), len(terms)))
         else:
             covariates = match_terms(table, terms)
-        notes = tuple(touched(model, table, codes, self.batch_levels))
+        notes = tuple(left_unchanged_notes(model.unseen, table, codes, self.batch_levels))
         values = apply_combat(model, table.values, codes, covariates, out)
         return corrected_by(
             self,

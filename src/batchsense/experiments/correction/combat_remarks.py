@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense.errors import listed
 from batchsense.experiments.correction.combat_model import (
@@ -16,14 +15,14 @@ from batchsense.experiments.correction.combat_model import (
     NO_RESIDUAL,
     CombatModel,
 )
+from batchsense.experiments.correction.gaps import gap_notes, unseen_notes
 from batchsense.experiments.correction.gathering import Gathered
 from batchsense.experiments.correction.grounds import Grounds, lost_notes
 from batchsense.experiments.correction.interface import LearnedBatch
 from batchsense.experiments.correction.remarks import chosen_features, entangled_features, remarks
 from batchsense.experiments.notes import Note
-from batchsense.experiments.tables.table import Table
 
-#: Features, or pairs of feature and batch, that a note carries for programs.
+#: Features that a note carries for programs.
 _CARRIED = 10
 _SHOWN = 3
 
@@ -71,7 +70,14 @@ def combat_notes(grounds: Grounds, model: CombatModel, mean_only: bool) -> tuple
         *remarks(gathered.sheet, design, grounds.found, scales=not model.mean_only),
         *_left_alone(model, gathered),
         *entangled_features(unchanged),
-        *_gaps(model, gathered),
+        *unseen_notes(model.unseen, gathered.features, gathered.batch_levels),
+        *gap_notes(
+            model.alone,
+            gathered.features,
+            gathered.batch_levels,
+            "observed_once",
+            "were observed once only in some batch; there they were shifted, not rescaled",
+        ),
     )
 
 
@@ -112,26 +118,6 @@ def learned_batches(
     return tuple(found)
 
 
-def touched(
-    model: CombatModel, table: Table, codes: npt.NDArray[np.intp], batch_levels: Sequence[str]
-) -> list[Note]:
-    """Remark on observed values of a batch in which the feature was never seen in fitting."""
-    where = []
-    for b in np.flatnonzero(model.unseen.any(axis=1)).tolist():
-        features = np.flatnonzero(model.unseen[b])
-        observed = ~np.isnan(table.values[np.ix_(codes == b, features)])
-        where += [
-            f"{table.features[j]} / {batch_levels[b]}" for j in features[observed.any(axis=0)]
-        ]
-    if not where:
-        return []
-    message = (
-        f"{len(where)} features were not observed in a batch when the correction was fitted; their "
-        f"values in that batch were left unchanged (feature / batch): {listed(where, _SHOWN)}."
-    )
-    return [Note("left_unchanged", message, tuple(where[:_CARRIED]))]
-
-
 def _single(grounds: Grounds, mean_only: bool) -> list[Note]:
     """Say that a batch of one specimen decided for all."""
     batches = grounds.design.batches
@@ -155,30 +141,4 @@ def _left_alone(model: CombatModel, gathered: Gathered) -> list[Note]:
         if names:
             message = f"{len(names)} features {reason}: {listed(names, _SHOWN)}."
             notes.append(Note(code, message, names[:_CARRIED]))
-    return notes
-
-
-def _gaps(model: CombatModel, gathered: Gathered) -> list[Note]:
-    """Name features that a batch lacks, or has once only."""
-    notes = []
-    for flags, code, reason in (
-        (
-            model.unseen,
-            "unseen_in_batch",
-            "were not observed in some batch; they were corrected in the others, and nothing is "
-            "known of them there",
-        ),
-        (
-            model.alone,
-            "observed_once",
-            "were observed once only in some batch; there they were shifted, not rescaled",
-        ),
-    ):
-        pairs = [
-            f"{gathered.features[j]} / {gathered.batch_levels[b]}" for j, b in np.argwhere(flags.T)
-        ]
-        if pairs:
-            count = int(flags.any(axis=0).sum())
-            message = f"{count} features {reason} (feature / batch): {listed(pairs, _SHOWN)}."
-            notes.append(Note(code, message, tuple(pairs[:_CARRIED])))
     return notes

@@ -17,7 +17,7 @@ from batchsense.experiments.correction.interface import Correction
 from batchsense.experiments.correction.linear import LinearCorrection
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import label_factor
-from batchsense.experiments.tables.table import Column, Table
+from batchsense.experiments.tables.table import Column, Table, repeated
 from batchsense.experiments.tables.text import label_text
 
 Floats = npt.NDArray[np.float64]
@@ -128,9 +128,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             Itself.
         """
         self._check_parameters()
-        X = validate_data(
-            self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", copy=False
-        )
+        X = self._observations(X, copy=False)
         labels = self._labels(batch_labels, len(X))
         self.notes_: tuple[Note, ...] = ()
         self._fitted = None
@@ -142,9 +140,11 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             )
         else:
             sheet = {_BATCHES: labels, **_columns(covariates, len(X))}
-            table = _table(X, sheet)
+            table = self._table(X, sheet)
             self.batch_levels_ = label_factor(table, _BATCHES).levels
-            if len(self.batch_levels_) > 1:
+            if len(self.batch_levels_) == 1:
+                self.notes_ = (_one_batch(self.batch_levels_[0]),)
+            else:
                 self._fitted = self._correction(tuple(sheet)[1:]).fit(table, _BATCHES)
                 applied = self._fitted.transform(table)
                 self.notes_, corrected = applied.notes, applied.values
@@ -169,9 +169,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             The corrected observations, in the precision of ``X``.
         """
         check_is_fitted(self, "centre_")
-        X = validate_data(
-            self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
-        )
+        X = self._observations(X, reset=False)
         labels = self._labels(batch_labels, len(X))
         if labels is None:
             if len(self.batch_levels_) > 1:
@@ -182,7 +180,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             return np.array(X)
         # A table has two specimens at least: a single row is taken twice.
         twice = len(X) == 1
-        table = _table(np.vstack([X, X]) if twice else X, {_BATCHES: labels * (1 + twice)})
+        rows = np.vstack([X, X]) if twice else X
+        table = self._table(rows, {_BATCHES: labels * (1 + twice)})
         values = self._corrected(table)[: len(X)]
         return np.asarray(values, dtype=X.dtype)
 
@@ -205,6 +204,27 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+    def _observations(self, X: Any, **checks: Any) -> npt.NDArray[Any]:
+        """Check and convert observations; refuse infinite ones by row and feature."""
+        if twice := repeated([str(name) for name in getattr(X, "columns", ())]):
+            raise DataError(
+                f"features occur more than once: {listed(map(repr, twice))}; make them unique",
+                where="X",
+            )
+        values = validate_data(
+            self, X, dtype=[np.float64, np.float32], ensure_all_finite=False, **checks
+        )
+        infinite = np.argwhere(np.isinf(values))
+        if len(infinite):
+            names = getattr(self, "feature_names_in_", range(values.shape[1]))
+            cells = (f"{row} / {names[column]}" for row, column in infinite.tolist())
+            raise DataError(
+                f"infinite values (row / feature, counted from 0): {listed(cells)}; replace them, "
+                "or use NaN where a value is missing",
+                where="X",
+            )
+        return np.asarray(values)
 
     def _check_parameters(self) -> None:
         """Refuse parameters that mean nothing; here, because __init__ must only store them."""
@@ -234,6 +254,20 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             raise DataError(f"{len(labels)} batch labels for {rows} rows of X; give one per row")
         return labels
 
+    def _table(self, X: npt.NDArray[Any], sheet: dict[str, Column]) -> Table:
+        """Make the table that corrections work on, under the names of the features."""
+        names = getattr(self, "feature_names_in_", None)
+        return Table.from_arrays(
+            X, sheet, features=None if names is None else list(names), name="X"
+        )
+
+    def _rows(self, table: Table, chosen: npt.NDArray[np.bool_]) -> Table:
+        """Take some rows of a table; a single one twice."""
+        places = np.flatnonzero(chosen)
+        places = np.repeat(places, 2) if len(places) == 1 else places
+        labels = table.sheet[_BATCHES]
+        return self._table(table.values[places], {_BATCHES: tuple(labels[i] for i in places)})
+
     def _corrected(self, table: Table) -> Floats:
         """Correct the rows of fitted batches, and estimate or refuse the others."""
         factor = label_factor(table, _BATCHES)
@@ -247,7 +281,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         values = table.values.copy()
         known = ~np.isin(factor.codes, new)
         if self._fitted is not None and known.any():
-            values[known] = self._fitted.transform(_rows(table, known)).values[: known.sum()]
+            rows = self._fitted.transform(self._rows(table, known)).values
+            values[known] = rows[: known.sum()]
         for code in new:
             here = factor.codes == code
             shift = self.centre_ - _means(values[here])
@@ -255,17 +290,13 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return values
 
 
-def _table(X: npt.NDArray[Any], sheet: dict[str, Column]) -> Table:
-    """Make the table that corrections work on."""
-    return Table.from_arrays(X, sheet, name="X")
-
-
-def _rows(table: Table, chosen: npt.NDArray[np.bool_]) -> Table:
-    """Take some rows of a table; a single one twice."""
-    places = np.flatnonzero(chosen)
-    places = np.repeat(places, 2) if len(places) == 1 else places
-    labels = table.sheet[_BATCHES]
-    return _table(table.values[places], {_BATCHES: tuple(labels[i] for i in places)})
+def _one_batch(level: str) -> Note:
+    """Say that there was nothing to compare."""
+    message = (
+        f"All rows belong to one batch, {level}, so there is nothing to compare, and nothing is "
+        "corrected."
+    )
+    return Note("one_batch", message, (level,))
 
 
 def _means(values: npt.NDArray[Any]) -> Floats:

@@ -17,6 +17,7 @@ from batchsense.experiments.correction.fitted import (
     merged,
     save_fitted,
 )
+from batchsense.experiments.correction.gaps import left_unchanged_notes, unseen_notes
 from batchsense.experiments.correction.gathering import Gathered, gather
 from batchsense.experiments.correction.grounds import (
     Grounds,
@@ -174,6 +175,7 @@ class LinearCorrection:
                 *lost_notes(grounds),
                 *remarks(gathered.sheet, design, found),
                 *entangled_features(unchanged),
+                *unseen_notes(_lacking(gathered, model), gathered.features, gathered.batch_levels),
             ),
         )
 
@@ -250,7 +252,9 @@ class FittedLinear:
         places = matched_features(table, self.features)
         model = self.model if table.features == self.features else self.model.only(places)
         values = np.asarray(apply_linear(model, table.values, codes))
-        return corrected_by(self, "linear", table, codes, values)
+        unseen = _lacking(self.gathered, self.model)[:, places]
+        notes = left_unchanged_notes(unseen, table, codes, self.batch_levels)
+        return corrected_by(self, "linear", table, codes, values, tuple(notes))
 
     def merge(self, other: FittedLinear) -> FittedLinear:
         """Give the correction that fits the specimens of both, as if fitted at once.
@@ -322,6 +326,11 @@ class FittedLinear:
             The file holds no such correction.
         """
         return cls(**load_fitted(path, "linear", LinearCorrection, LinearModel))
+
+
+def _lacking(gathered: Gathered, model: LinearModel) -> npt.NDArray[np.bool_]:
+    """Mark what a fitted batch lacks of the corrected features, shape (batches, features)."""
+    return np.asarray((gathered.statistics.counts == 0) & ~model.unchanged)
 
 
 def correct(table: Table, batch_labels: str, keep: Sequence[str] = ()) -> Corrected:

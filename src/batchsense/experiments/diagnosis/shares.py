@@ -169,12 +169,14 @@ def _fitted(
     remaining = _basis(others)
     term_left = _basis(_without(term, remaining), np.linalg.norm(term, axis=0).max())
     centred = observations - observations.mean(axis=0)
+    size = float(np.linalg.norm(centred))
+    centred /= size or 1.0  # shares have no unit, and fourth powers would soon leave the range
     left_by_others = _without(centred, remaining)
     added = term_left.T @ left_by_others
     split = _Split(
         added=added,
         left=left_by_others - term_left @ added,
-        total=float((centred**2).sum()),
+        total=1.0 if size else 0.0,
         df_residual=len(observations) - remaining.shape[1] - term_left.shape[1],
     )
     if term_left.shape[1] == 0 or split.df_residual < 1 or split.total == 0:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
-from batchsense.experiments.tables.text import is_number
+from batchsense.experiments.tables.text import is_number, nearly_numbers
 
 Kind = Literal["categorical", "numeric"]
 #: At most so many distinct whole numbers are read as categories unless declared.
@@ -278,6 +279,7 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
         )
     all_numbers = all(is_number(label) for label in distinct)
     notes: list[Note] = []
+    declared = kind is not None
     if kind is None:
         whole = all_numbers and all(float(label).is_integer() for label in distinct)
         few = whole and len(distinct) <= FEW_VALUES
@@ -296,13 +298,21 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
         values = np.array([float(label) for label in labels])
         if np.ptp(values) == 0:
             raise DataError(f"column {name!r} has one value only", where=where)
+        refuse_magnitude(np.abs(values).max(keepdims=True), [f"column {name!r}"], where)
         return Factor(name, (), np.zeros(len(labels), dtype=np.int64), values), notes
+    nearly = nearly_numbers(distinct)
     if len(distinct) == len(labels) > 2:
         raise DataError(
             f"column {name!r} has a level of its own for each specimen, so nothing can be told "
-            "about it; name a column that specimens share",
+            f"about it; {nearly or 'name a column that specimens share'}",
             where=where,
         )
+    if nearly and not declared:
+        message = (
+            f"Column {name!r} was read as {len(distinct)} categories: {nearly}, or declare it with "
+            f"--categorical {name}."
+        )
+        notes.append(Note("kind_assumed", message, (name,)))
     return _categorical(name, labels), notes
 
 

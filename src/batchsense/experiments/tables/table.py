@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.matrix import dense
 from batchsense.experiments.tables.text import label_text
 
@@ -152,7 +153,7 @@ class Table:
 
 
 def check(table: Table) -> None:
-    """Refuse what no analysis can use: empty or single axes, duplicate ids, infinite values.
+    """Refuse what no analysis can use: too few rows, duplicate ids, values that cannot be squared.
 
     Raises
     ------
@@ -173,14 +174,19 @@ def check(table: Table) -> None:
             "at least 2 specimens and 1 feature are needed",
             where=where,
         )
-    infinite = np.argwhere(np.isinf(table.values))
+    # The ends of each feature, without a copy of the matrix; fmax and fmin pass over NaN.
+    ends = np.fmax.reduce(table.values, axis=0), np.fmin.reduce(table.values, axis=0)
+    sizes = np.maximum(*np.abs(ends))
+    columns_with = np.flatnonzero(np.isinf(sizes))
+    infinite = np.argwhere(np.isinf(table.values[:, columns_with]))
     if len(infinite):
-        cells = (f"{table.specimens[i]} / {table.features[j]}" for i, j in infinite)
+        cells = (f"{table.specimens[i]} / {table.features[columns_with[j]]}" for i, j in infinite)
         raise DataError(
             f"infinite values (specimen / feature): {listed(cells)}; "
             "replace them, or leave the cells empty if they are missing",
             where=where,
         )
+    refuse_magnitude(sizes, [f"feature {name!r}" for name in table.features], where)
 
 
 def repeated(ids: Sequence[str]) -> list[str]:

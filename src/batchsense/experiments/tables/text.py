@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections.abc import Collection
 from datetime import date, datetime
 
 import numpy as np
+
+from batchsense.errors import listed
 
 #: Marks of a missing value. ``None`` and ``none`` are labels: "no treatment" is often so named.
 MISSING = frozenset({"", "NA", "N/A", "#N/A", "NaN", "nan", "<NA>", "NULL", "null"})
@@ -65,3 +69,42 @@ def is_number(text: str) -> bool:
         return math.isfinite(number(text))
     except ValueError:
         return False
+
+
+def nearly_numbers(labels: Collection[str]) -> str:
+    """Say what keeps labels from being numbers, where most of them are; else nothing.
+
+    Examples
+    --------
+    >>> nearly_numbers({"1,5", "2"})
+    'its numbers have commas; write them with a point and without thousands separators'
+    >>> nearly_numbers({"31", "40", "52", "unknown"})
+    "all but 'unknown' are numbers; leave unknown ones out"
+    >>> nearly_numbers({"low", "high", "3"}), nearly_numbers({"1", "2"})
+    ('', '')
+    """
+    others = sorted(label for label in labels if not is_number(label))
+    if others and all(is_number(label.replace(",", "")) for label in others):
+        return "its numbers have commas; write them with a point and without thousands separators"
+    numbers = len(labels) - len(others)
+    if others and numbers > max(2, len(others)):
+        return f"all but {listed(map(repr, others), 3)} are numbers; leave unknown ones out"
+    return ""
+
+
+def look(label: str) -> str:
+    """Give what a label looks like: equal for labels that a reader would take for the same.
+
+    Case, the encoding of accents, invisible characters, runs of spaces and the way in which a
+    number is written make no difference.
+
+    Examples
+    --------
+    >>> look("May") == look("may\u200b"), look("1.0") == look("01"), look("1a") == look("1b")
+    (True, True, False)
+    """
+    if is_number(label):
+        return repr(float(label) + 0.0)
+    plain = unicodedata.normalize("NFKC", label)
+    seen = "".join(mark for mark in plain if unicodedata.category(mark) != "Cf")
+    return " ".join(seen.casefold().split())

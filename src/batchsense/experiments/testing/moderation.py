@@ -97,7 +97,8 @@ def scale_of(
 def t_statistics(fits: ContrastFits, contrast: int, scale: Scale, level: float) -> Statistics:
     """Test one contrast on every feature; NaN where it cannot be tested."""
     effect = np.where(np.isnan(scale.variance), np.nan, fits.estimates[contrast])
-    error = np.sqrt(scale.variance * fits.unscaled[contrast])
+    # Two roots: in odd units the product may leave the range that its root is in.
+    error = np.sqrt(scale.variance) * np.sqrt(fits.unscaled[contrast])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = effect / error
     df = np.where(scale.df > 0, scale.df, np.nan)
