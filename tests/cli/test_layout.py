@@ -68,6 +68,28 @@ def test_document(sheet, tmp_path, capsys):
     assert "--together subject" in page
 
 
+def test_wells_that_stay_empty_or_taken(sheet, tmp_path, capsys):
+    """Options, document, page and text agree on the wells that were not free to choose."""
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    before = ["done,place", "1,B2", "1,C3", *[","] * 22]
+    pairs = zip(lines, before, strict=True)
+    (tmp_path / "s.csv").write_text("".join(f"{line},{more}\n" for line, more in pairs))
+    words = ["layout", sheet, "--batches", "2", "--balance", "sex", "--plate", "5x7"]
+    words += ["--empty-wells", "edge", "--lock", "done", "--lock-wells", "place"]
+
+    assert run([*words, "-o", str(tmp_path / "o.csv"), "--report", str(tmp_path / "r.html")]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "20 wells of every plate stay empty. 2 specimens kept the well from before." in page
+    report = (tmp_path / "r.html").read_text()
+    assert "a cross marks a well that stays empty" in report
+    assert "--empty-wells edge --lock-wells place" in report
+    assert run([*words, "-o", str(tmp_path / "o2.csv"), "--json"]) == 0
+    plates = document(capsys)["result"]["plates"]
+    assert len(plates["empty_wells"]) == 20
+    assert plates["wells"][:2] == ["B2", "C3"]
+    assert not set(plates["empty_wells"]) & set(plates["wells"])
+
+
 def test_stdout(sheet, capsys):
     """With -o - the sheet goes to stdout, the account to stderr."""
     assert run(["layout", sheet, "--batches", "2", "--balance", "sex", "-o", "-"]) == 0
@@ -94,6 +116,10 @@ def test_refusal_writes_nothing(sheet, tmp_path, capsys):
     ("words", "code"),
     [
         (["--plate", "8x"], 2),
+        (["--empty-wells", "edge"], 2),
+        (["--lock-wells", "age"], 2),
+        (["--plate", "4x6", "--empty-wells", "Z9"], 2),
+        (["--plate", "4x6", "--lock-wells", "subject"], 3),
         (["--capacity", "many"], 2),
         (["--batches", "1"], 2),
         (["--balance", "dose"], 3),

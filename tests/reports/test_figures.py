@@ -221,12 +221,16 @@ def test_names_from_the_data_are_drawn_as_they_are() -> None:
 
 
 def test_wells_are_drawn_where_they_are() -> None:
-    """Well 4 of a plate of three columns lies in the second row and column; R marks a reference."""
-    ax = draw_plate(2, 3, [0, 4], ["a", "b"], ["a", "b"], "drug", [1])
+    """Well 4 of a plate of three columns lies in the second row and column; R marks a reference.
+
+    A well that is to stay empty has a cross.
+    """
+    ax = draw_plate(2, 3, [0, 4], ["a", "b"], ["a", "b"], "drug", [1], [2, 5])
     drawn = {str(part.get_label()): np.asarray(part.get_offsets()) for part in ax.collections}
 
     assert drawn["a"].tolist() == [[0, 0]]
     assert drawn["b"].tolist() == [[1, 1]]
+    assert [[2, 0], [2, 1]] in [offsets.tolist() for offsets in drawn.values()]
     assert letters(ax) == ["R"]
 
 

@@ -225,14 +225,16 @@ def test_a_layout_is_that_of_the_command_line(browser, people, capsys, monkeypat
 def test_rows_that_must_be_apart_or_stay(browser, people, capsys, monkeypatch):
     """Apart and lock are options too; entries that are empty are free."""
     rows = people.read_text().splitlines()
-    done = [row + (f"\t{i + 1}" if i < 3 else "\t") for i, row in enumerate(rows[1:])]
-    people.write_text("\n".join([rows[0] + "\tdone", *done]) + "\n")
+    done = [row + (f"\t{i + 1}\tB{i + 2}" if i < 3 else "\t\t") for i, row in enumerate(rows[1:])]
+    people.write_text("\n".join([rows[0] + "\tdone\tplace", *done]) + "\n")
     browser.send("layout", people)
-    browser.run("layout", batches="3", balance="arm", apart="subject", lock="done")
+    fields = {"plate": "4x6", "empty_wells": "A1-A6, D6", "lock_wells": "place"}
+    browser.run("layout", batches="3", balance="arm", apart="subject", lock="done", **fields)
 
     monkeypatch.chdir(people.parent)
     words = ["people.tsv", "--batches", "3", "--balance", "arm", "--apart", "subject"]
-    words += ["--lock", "done", "-o", "people-layout.tsv", "--json"]
+    words += ["--lock", "done", "--lock-wells", "place", "--plate", "4x6"]
+    words += ["--empty-wells", "A1-A6, D6", "-o", "people-layout.tsv", "--json"]
     assert command_line(capsys, "layout", *words) == browser.get("/layout/result.json").text
 
 
@@ -263,6 +265,8 @@ def test_an_impossible_layout_is_an_answer(browser, people, capsys, monkeypatch)
         ),
         ({"batches": "2", "balance": "arm", "capacity": "many"}, "Places in a batch"),
         ({"batches": "2", "balance": "arm", "column": "sex"}, "another name"),
+        ({"batches": "2", "balance": "arm", "empty_wells": "edge"}, "no plate"),
+        ({"batches": "2", "balance": "arm", "plate": "8x12", "empty_wells": "Z1"}, "no well Z1"),
     ],
 )
 def test_wrong_layouts_are_refused_with_reason(browser, people, fields, words):

@@ -68,6 +68,17 @@ def layout(
         str | None,
         typer.Option(metavar="RxC", help="Each batch is a plate, such as 8x12: wells as well."),
     ] = None,
+    empty_wells: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WELLS",
+            help="Wells that stay empty: edge, A1, or a block such as A1-B3; commas between.",
+        ),
+    ] = None,
+    lock_wells: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="Column with the wells of rows assigned by --lock."),
+    ] = None,
     column: Annotated[str, typer.Option(metavar="NAME", help="Name of the new column.")] = "batch",
     id_column: IdOption = None,
     categorical: Annotated[
@@ -96,22 +107,30 @@ def layout(
       batchsense layout sheet.csv --batches 4 --balance treatment,sex,age -o layout.csv
       batchsense layout sheet.csv --batches 2 --balance arm --together subject --plate 8x12 \\
         --reference-specimens 2 -o plates.csv --report plates.html
+      batchsense layout sheet.csv --batches 2 --balance arm --plate 8x12 --empty-wells edge \\
+        -o plates.csv
     """
     if output == "-" and as_json:
         raise typer.BadParameter("-o - prints the sheet, --json a document; choose one")
     if output != "-" and Path(output).resolve() == Path(sheet).resolve():
         raise typer.BadParameter(f"{output} is the input; give the output another name")
+    if plate is None and (empty_wells is not None or lock_wells is not None):
+        raise typer.BadParameter("--empty-wells and --lock-wells need --plate, such as 8x12")
     check_output(output, force)
     check_output(report, force)
     with refusals("layout", as_json, seed, [sheet]):
         from batchsense.errors import DataError
         from batchsense.experiments import plan_layout
-        from batchsense.experiments.layout.plates import parse_capacities, parse_plate
         from batchsense.experiments.layout.sheet import (
             check_sheet_format,
             sheet_table,
             sheet_text,
             write_sheet,
+        )
+        from batchsense.experiments.layout.wells import (
+            parse_capacities,
+            parse_plate,
+            parse_wells,
         )
         from batchsense.reports.envelope import Envelope, InputFile
         from batchsense.reports.results.layout import LayoutResult
@@ -121,6 +140,8 @@ def layout(
         try:
             size = None if plate is None else parse_plate(plate)
             wells = None if capacity is None else parse_capacities(capacity)
+            if size is not None and empty_wells is not None:
+                parse_wells(empty_wells, size)
         except DataError as error:
             raise typer.BadParameter(error.message) from None
         if output != "-":
@@ -137,6 +158,8 @@ def layout(
                 reference_specimens=reference_specimens,
                 lock=lock,
                 plate=size,
+                empty_wells=empty_wells,
+                lock_wells=lock_wells,
                 categorical=categorical or (),
                 numeric=numeric or (),
                 column=column,
@@ -169,6 +192,8 @@ def layout(
             reference_specimens=str(reference_specimens) if reference_specimens else None,
             lock=lock,
             plate=plate,
+            empty_wells=empty_wells,
+            lock_wells=lock_wells,
             column=column,
             id=id_column,
             categorical=categorical,

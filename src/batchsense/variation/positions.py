@@ -70,6 +70,7 @@ def place(
     wells: list[Integers],
     factors: tuple[Integers, ...],
     *,
+    taken: Integers | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Placement:
@@ -87,9 +88,11 @@ def place(
     codes : array of shape (specimens,)
         The batch (plate) of each specimen.
     wells : list of arrays
-        For each batch, as many wells as it has specimens.
+        For each batch, as many wells as it has specimens that are free.
     factors : tuple of arrays of shape (wells,)
         Levels of each position factor, such as :func:`well_factors`.
+    taken : array of shape (specimens,), optional
+        The well of each specimen that stays where it is, -1 where it is free.
     seed : int
         Seed of the random placements.
     progress : Progress
@@ -108,24 +111,25 @@ def place(
     0.0
     """
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(codes == b) for b in range(len(wells))]
+    held = np.full(len(codes), -1) if taken is None else np.asarray(taken)
+    members = [np.flatnonzero((codes == b) & (held < 0)) for b in range(len(wells))]
     levels = [int(factor.max()) + 1 for factor in factors]
     best, chance = None, np.empty(RANDOM_PLACEMENTS)
     for k in range(RANDOM_PLACEMENTS):
-        drawn = np.empty(len(codes), dtype=np.int64)
+        drawn = held.astype(np.int64)
         for own, free in zip(members, wells, strict=True):
             drawn[own] = rng.permutation(free)
         chance[k] = _score(basis, drawn, factors, levels)
         if best is None or chance[k] < chance[:k].min():
             best = drawn
-    placed = np.empty(len(codes), dtype=np.int64) if best is None else best
+    placed = held if best is None else best
     tables = [
         _sums(basis, factor[placed], count) for factor, count in zip(factors, levels, strict=True)
     ]
     for done in range(ROUNDS):
         progress("placing specimens on plates", done, ROUNDS)
         gained = False
-        for specimen in rng.permutation(len(codes)):
+        for specimen in rng.permutation(np.flatnonzero(held < 0)):
             others = members[codes[specimen]]
             gained |= _best_partner(basis, placed, others, specimen, factors, tables)
         if not gained:

@@ -45,6 +45,8 @@ class LayoutChoice:
     capacity: str | None = None
     references: int = 0
     plate: str | None = None
+    empty_wells: str | None = None
+    lock_wells: str | None = None
     column: str = DEFAULT_COLUMN
     seed: int = 0
 
@@ -76,6 +78,8 @@ class LayoutChoice:
             capacity=text_field(form, "capacity"),
             references=whole_field(form, "references", "References", 0, _MOST_BATCHES) or 0,
             plate=text_field(form, "plate"),
+            empty_wells=text_field(form, "empty_wells"),
+            lock_wells=text_field(form, "lock_wells"),
             column=text_field(form, "column") or DEFAULT_COLUMN,
             seed=whole_field(form, "seed", "Seed", 0, LARGEST_SEED) or 0,
         )
@@ -88,12 +92,12 @@ class LayoutChoice:
     @property
     def settings(self) -> bool:
         """Whether any of the further settings was used."""
-        return self.column != DEFAULT_COLUMN or bool(self.lock or self.seed)
+        return self.column != DEFAULT_COLUMN or bool(self.lock or self.lock_wells or self.seed)
 
     @property
     def wells(self) -> list[int] | None:
         """Places of every batch, or of each."""
-        from batchsense.experiments.layout.plates import parse_capacities
+        from batchsense.experiments.layout.wells import parse_capacities
 
         try:
             return None if self.capacity is None else parse_capacities(self.capacity)
@@ -103,7 +107,7 @@ class LayoutChoice:
     @property
     def plate_size(self) -> tuple[int, int] | None:
         """Rows and columns of a plate."""
-        from batchsense.experiments.layout.plates import parse_plate
+        from batchsense.experiments.layout.wells import parse_plate
 
         try:
             return None if self.plate is None else parse_plate(self.plate)
@@ -121,6 +125,8 @@ class LayoutChoice:
             "reference-specimens": str(self.references) if self.references else None,
             "lock": self.lock,
             "plate": self.plate,
+            "empty-wells": self.empty_wells,
+            "lock-wells": self.lock_wells,
             "column": self.column,
             "id": self.files.id_column,
             "categorical": self.categorical,
@@ -156,6 +162,8 @@ def work_on(choice: LayoutChoice) -> Work:
                 reference_specimens=choice.references,
                 lock=choice.lock,
                 plate=choice.plate_size,
+                empty_wells=choice.empty_wells,
+                lock_wells=choice.lock_wells,
                 categorical=choice.categorical,
                 numeric=choice.numeric,
                 column=choice.column,

@@ -15,6 +15,7 @@ from batchsense.experiments.layout.plates import Plates, fill_plates
 from batchsense.experiments.layout.result import Layout
 from batchsense.experiments.layout.rules import Rules, read_rules, refuse_impossible
 from batchsense.experiments.layout.sheet import sheet_table
+from batchsense.experiments.layout.wells import parse_wells, taken_wells
 from batchsense.experiments.layout.worth import FactorWorth, detectable_effects
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import Factor, kept_factors
@@ -40,6 +41,8 @@ def plan_layout(
     reference_specimens: int = 0,
     lock: str | None = None,
     plate: tuple[int, int] | None = None,
+    empty_wells: str | None = None,
+    lock_wells: str | None = None,
     categorical: Iterable[str] = (),
     numeric: Iterable[str] = (),
     column: str = "batch",
@@ -75,6 +78,11 @@ def plan_layout(
     plate : pair of int, optional
         Rows and columns of a plate; each batch is one. Specimens are then also balanced over plate
         rows, plate columns and edge.
+    empty_wells : str, optional
+        Wells that stay empty on every plate: ``"edge"``, single wells, blocks by two corners, with
+        commas between, such as ``"edge, C3-D4"``.
+    lock_wells : str, optional
+        Column with the wells of rows that are assigned already by ``lock``; empty where free.
     categorical, numeric : iterable of str
         Columns of ``balance`` whose kind is declared.
     column : str
@@ -113,9 +121,12 @@ def plan_layout(
     """
     table = sheet_table(sheet, id_column)
     _check(table, batch_count, balance, reference_specimens, column, plate)
+    empty = _empty_wells(table, plate, empty_wells, lock_wells)
     kept, notes = kept_factors(table, balance, column, categorical, numeric)
-    limits = _limits(table, batch_count, capacities, reference_specimens, plate)
+    limits = _limits(table, batch_count, capacities, reference_specimens, plate, len(empty))
     rules = read_rules(table, batch_count, limits, together, apart, lock)
+    locked = rules.constraints.locked[rules.units]
+    taken = None if plate is None else taken_wells(table, lock_wells, locked, plate, empty)
     columns = np.hstack(
         [one.indicators() if one.values is None else one.design()[0] for one in kept]
     )
@@ -126,8 +137,11 @@ def plan_layout(
     entangled = entanglements(design)
     _refuse_confounded(entangled, column)
     plates = None
-    if plate is not None:
-        plates = fill_plates(basis, codes, batch_count, plate, reference_specimens, seed, progress)
+    if plate is not None and taken is not None:
+        references = reference_specimens
+        plates = fill_plates(
+            basis, codes, batch_count, plate, references, empty, taken, seed, progress
+        )
     return Layout(
         table=table,
         design=design,
@@ -182,16 +196,31 @@ def _check(
         )
 
 
+def _empty_wells(
+    table: Table, plate: tuple[int, int] | None, empty: str | None, lock_wells: str | None
+) -> Integers:
+    """Read the wells that stay empty; without a plate there are none to speak of."""
+    if plate is None and (empty is not None or lock_wells is not None):
+        raise DataError(
+            "wells were named and no plate; give its size, such as 8x12 (--plate)",
+            where=table.source.sheet,
+        )
+    if plate is None or empty is None:
+        return np.array([], dtype=np.int64)
+    return parse_wells(empty, plate)
+
+
 def _limits(
     table: Table,
     batch_count: int,
     capacities: int | Sequence[int] | None,
     references: int,
     plate: tuple[int, int] | None,
+    empty: int,
 ) -> list[int] | None:
     """Count the places for specimens in each batch."""
     where = table.source.sheet
-    wells = None if plate is None else plate[0] * plate[1]
+    wells = None if plate is None else plate[0] * plate[1] - empty
     if capacities is None:
         if wells is None:
             return None
@@ -202,7 +231,10 @@ def _limits(
         limits = [int(capacity) for capacity in capacities]
         limits = limits * batch_count if len(limits) == 1 else limits
     if wells is not None and max(limits) > wells:
-        raise DataError(f"a capacity of {max(limits)} on plates of {wells} wells", where=where)
+        left = " that are not to stay empty" if empty else ""
+        raise DataError(
+            f"a capacity of {max(limits)} on plates of {wells} wells{left}", where=where
+        )
     limits = [limit - references for limit in limits]
     if min(limits) < 1:
         raise DataError(

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.errors import DataError
+from batchsense.experiments.layout.wells import FREE_WELL, well_name
 from batchsense.progress import Progress, silent
 from batchsense.variation.positions import place, well_factors, well_order
 
 Integers = npt.NDArray[np.int64]
-#: Rows of a plate have letters; a plate of 1,536 wells has 32 of them.
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +26,10 @@ class Plates:
         Well of each specimen, numbered row by row from 0.
     reference_wells : tuple of arrays
         Wells of the references of each batch.
+    empty_wells : array
+        Wells that stay empty on every plate, because that was asked for.
+    kept : int
+        Specimens that kept the well that they had.
     score : float
         Sum over rows, columns and edge of the squared canonical correlations with the balanced
         factors, all plates together.
@@ -39,13 +41,14 @@ class Plates:
     columns: int
     wells: Integers
     reference_wells: tuple[Integers, ...]
+    empty_wells: Integers
+    kept: int
     score: float
     random_best: float
 
     def name(self, well: int) -> str:
         """Name a well: a letter for its row, a number for its column."""
-        row, column = divmod(int(well), self.columns)
-        return f"{row_name(row)}{column + 1}"
+        return well_name(well, self.columns)
 
     def terms(self) -> npt.NDArray[np.float64]:
         """Give indicators of plate row, plate column and edge for a model."""
@@ -56,64 +59,14 @@ class Plates:
         return np.hstack(parts)
 
 
-def row_name(row: int) -> str:
-    """Give the letters of a plate row.
-
-    Examples
-    --------
-    >>> row_name(0), row_name(25), row_name(26)
-    ('A', 'Z', 'AA')
-    """
-    first, second = divmod(row, 26)
-    return (_LETTERS[first - 1] if first else "") + _LETTERS[second]
-
-
-def parse_plate(text: str) -> tuple[int, int]:
-    """Read the size of a plate, rows × columns.
-
-    Raises
-    ------
-    DataError
-        Anything but two positive whole numbers with an x between them.
-
-    Examples
-    --------
-    >>> parse_plate("8x12")
-    (8, 12)
-    """
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise DataError(f"a plate is rows x columns, such as 8x12, not {text!r}", where="--plate")
-    return int(parts[0]), int(parts[1])
-
-
-def parse_capacities(text: str) -> list[int]:
-    """Read the wells of every batch, or of each with commas between.
-
-    Raises
-    ------
-    DataError
-        Anything but positive whole numbers.
-
-    Examples
-    --------
-    >>> parse_capacities("24"), parse_capacities("24, 20")
-    ([24], [24, 20])
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise DataError(
-            f"capacities are whole numbers, such as 24 or 24,20, not {text!r}", where="--capacity"
-        )
-    return [int(part) for part in parts]
-
-
 def fill_plates(
     basis: npt.NDArray[np.float64],
     codes: Integers,
     batch_count: int,
     size: tuple[int, int],
     references: int,
+    empty: Integers,
+    taken: Integers,
     seed: int,
     progress: Progress = silent,
 ) -> Plates:
@@ -132,6 +85,10 @@ def fill_plates(
         Numbers of batches, and of references in each.
     size : pair of int
         Rows and columns of a plate.
+    empty : array
+        Wells that stay empty on every plate.
+    taken : array of shape (specimens,)
+        The well of each specimen that is placed already, -1 where it is free.
     seed : int
         Seed.
     progress : Progress
@@ -143,13 +100,25 @@ def fill_plates(
         All wells.
     """
     rows, columns = size
-    order = well_order(rows, columns)
-    free, taken = [], []
-    for held in np.bincount(codes, minlength=batch_count):
-        filled = order[: held + references]
+    usable = well_order(rows, columns)
+    usable = usable[~np.isin(usable, empty)]
+    free, reference_wells = [], []
+    for b in range(batch_count):
+        own = taken[codes == b]
+        open_wells = usable[~np.isin(usable, own)]
+        filled = open_wells[: int((own == FREE_WELL).sum()) + references]
         places = ((np.arange(references) + 0.5) * len(filled) / max(references, 1)).astype(int)
-        taken.append(filled[places])
+        reference_wells.append(filled[places])
         free.append(np.delete(filled, places))
-    found = place(basis, codes, free, well_factors(rows, columns), seed=seed, progress=progress)
-    best = float(found.random_scores.min())
-    return Plates(rows, columns, found.wells, tuple(taken), found.score, best)
+    factors = well_factors(rows, columns)
+    found = place(basis, codes, free, factors, taken=taken, seed=seed, progress=progress)
+    return Plates(
+        rows=rows,
+        columns=columns,
+        wells=found.wells,
+        reference_wells=tuple(reference_wells),
+        empty_wells=empty,
+        kept=int((taken != FREE_WELL).sum()),
+        score=found.score,
+        random_best=float(found.random_scores.min()),
+    )

@@ -21,9 +21,10 @@ def draw_plate(
     levels: Sequence[str],
     group_name: str,
     reference_wells: Sequence[int] = (),
+    empty_wells: Sequence[int] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the wells of one plate: a sign for each specimen's group, R for a reference.
+    """Draw one plate: a sign for each specimen's group, R a reference, a cross what stays empty.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def draw_plate(
         What the groups are: the title of the legend.
     reference_wells : sequence of int
         Wells of the references.
+    empty_wells : sequence of int
+        Wells that nothing may go into; they get a cross.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -59,6 +62,9 @@ def draw_plate(
         color=FAINT,
         linewidths=0,
     )
+    if len(empty_wells):
+        down, across = np.divmod(np.asarray(empty_wells, dtype=int), columns)
+        ax.scatter(across, down, s=size / 3, marker="x", color=FAINT, linewidths=1)
     for k, level in enumerate(levels):
         here = labels == level
         ax.scatter(

@@ -95,11 +95,14 @@ def plate_pictures(found: Layout | None) -> list[Picture]:
             levels,
             kept.name,
             plates.reference_wells[b].tolist(),
+            plates.empty_wells.tolist(),
         )
         title = f"{found.column} {name}"
         finding = f"{len(here)} specimens by {kept.name}"
         if found.reference_specimens:
             finding += "; R marks a reference"
+        if len(plates.empty_wells):
+            finding += "; a cross marks a well that stays empty"
         pictures.append(Picture.of(ax, f"plate-{b}", title, f"{finding}.", None))
     return pictures
 

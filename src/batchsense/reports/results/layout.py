@@ -51,6 +51,8 @@ class PlatesResult(Model):
     rows: int
     columns: int
     wells: list[str] = Field(description="Well of each specimen, in the order of the sheet.")
+    empty_wells: list[str] = Field(description="Wells that stay empty because that was asked for.")
+    kept: int = Field(description="Specimens that kept the well that they had.")
     score: float = Field(
         description="Sum over plate row, plate column and edge of the squared canonical "
         "correlations with the balanced factors."
@@ -124,6 +126,8 @@ class LayoutResult(Model):
                 rows=plates.rows,
                 columns=plates.columns,
                 wells=[plates.name(well) for well in plates.wells],
+                empty_wells=[plates.name(well) for well in plates.empty_wells],
+                kept=plates.kept,
                 score=plates.score,
                 random_best=plates.random_best,
             ),

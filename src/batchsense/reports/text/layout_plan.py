@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.results.layout import BalancedFactor, LayoutResult
+from batchsense.reports.results.layout import BalancedFactor, LayoutResult, PlatesResult
 from batchsense.reports.text.entangled import note_lines
 from batchsense.reports.text.layout import columns, paragraph
 from batchsense.reports.wording import number
@@ -71,7 +71,22 @@ def plates_sentence(result: LayoutResult) -> str:
     return (
         f"Plates of {plates.rows} × {plates.columns}: sum of R² with plate row, column and edge "
         f"{_tiny(plates.score)}; the best of 50 random placements has {number(plates.random_best)}."
+        f"{_asked_of_wells(plates)}"
     )
+
+
+def _asked_of_wells(plates: PlatesResult) -> str:
+    """Say which wells were not free to choose."""
+    empty, kept = len(plates.empty_wells), plates.kept
+    words = f" {_counted(empty, 'well')} of every plate stay{'s' * (empty == 1)} empty." * bool(
+        empty
+    )
+    return words + f" {_counted(kept, 'specimen')} kept the well from before." * bool(kept)
+
+
+def _counted(count: int, noun: str) -> str:
+    """Count things."""
+    return f"{number(count)} {noun}{'s' if count > 1 else ''}"
 
 
 def references(result: LayoutResult) -> str:

@@ -1,0 +1,205 @@
+"""Wells as they are written: sizes of plates, wells that stay empty, wells that are taken."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.columns import column
+from batchsense.experiments.tables.table import Table
+from batchsense.variation.positions import well_factors
+
+Integers = npt.NDArray[np.int64]
+#: Rows of a plate have letters; a plate of 1,536 wells has 32 of them.
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_WELL = re.compile(r"([A-Z]{1,2})0*([1-9][0-9]?)")
+#: No well is fixed for this specimen.
+FREE_WELL = -1
+
+
+def row_name(row: int) -> str:
+    """Give the letters of a plate row.
+
+    Examples
+    --------
+    >>> row_name(0), row_name(25), row_name(26)
+    ('A', 'Z', 'AA')
+    """
+    first, second = divmod(row, 26)
+    return (_LETTERS[first - 1] if first else "") + _LETTERS[second]
+
+
+def well_name(well: int, columns: int) -> str:
+    """Name a well: letters for its row, a number for its column.
+
+    Examples
+    --------
+    >>> well_name(0, 12), well_name(13, 12)
+    ('A1', 'B2')
+    """
+    row, place = divmod(int(well), columns)
+    return f"{row_name(row)}{place + 1}"
+
+
+def parse_plate(text: str) -> tuple[int, int]:
+    """Read the size of a plate, rows × columns.
+
+    Raises
+    ------
+    DataError
+        Anything but two positive whole numbers with an x between them.
+
+    Examples
+    --------
+    >>> parse_plate("8x12")
+    (8, 12)
+    """
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise DataError(f"a plate is rows x columns, such as 8x12, not {text!r}", where="--plate")
+    return int(parts[0]), int(parts[1])
+
+
+def parse_capacities(text: str) -> list[int]:
+    """Read the wells of every batch, or of each with commas between.
+
+    Raises
+    ------
+    DataError
+        Anything but positive whole numbers.
+
+    Examples
+    --------
+    >>> parse_capacities("24"), parse_capacities("24, 20")
+    ([24], [24, 20])
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise DataError(
+            f"capacities are whole numbers, such as 24 or 24,20, not {text!r}", where="--capacity"
+        )
+    return [int(part) for part in parts]
+
+
+def parse_wells(text: str, size: tuple[int, int]) -> Integers:
+    """Read wells: ``edge``, single ones, and blocks by two corners, with commas between.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"edge"`` or ``"A1, H12, C3-D4"``.
+    size : pair of int
+        Rows and columns of the plate.
+
+    Returns
+    -------
+    array of shape (wells,)
+        The wells, numbered row by row from 0, each once and in order.
+
+    Raises
+    ------
+    DataError
+        Something else, or a well that the plate does not have.
+
+    Examples
+    --------
+    >>> parse_wells("A1, B2-C3", (8, 12)).tolist()
+    [0, 13, 14, 25, 26]
+    >>> len(parse_wells("edge", (8, 12)))
+    36
+    """
+    chosen = np.zeros(size, dtype=bool)
+    for part in (part.strip() for part in text.split(",")):
+        if part.lower() == "edge":
+            chosen |= (well_factors(*size)[2] == 1).reshape(size)
+            continue
+        first, block, last = part.partition("-")
+        corners = [divmod(_well(one, size), size[1]) for one in (first, last if block else first)]
+        (top, bottom), (left, right) = (sorted(pair) for pair in zip(*corners, strict=True))
+        chosen[top : bottom + 1, left : right + 1] = True
+    return np.flatnonzero(chosen)
+
+
+def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int:
+    """Read one well of a plate."""
+    rows, columns = size
+    found = _WELL.fullmatch(text.strip().upper())
+    if found is None:
+        raise DataError(
+            f"{text.strip()!r} is no well; write edge, A1, or two corners such as A1-B12",
+            where=where,
+        )
+    row = 0
+    for letter in found[1]:
+        row = row * 26 + _LETTERS.index(letter) + 1
+    place = int(found[2]) - 1
+    if row > rows or place >= columns:
+        raise DataError(
+            f"a plate of {rows} x {columns} has no well {text.strip()}; its last one is "
+            f"{well_name(rows * columns - 1, columns)}",
+            where=where,
+        )
+    return (row - 1) * columns + place
+
+
+def taken_wells(
+    table: Table, name: str | None, locked: Integers, size: tuple[int, int], empty: Integers
+) -> Integers:
+    """Read the wells of the rows that are placed already.
+
+    Parameters
+    ----------
+    table : Table
+        The sheet.
+    name : str or None
+        The column with the wells; empty where free.
+    locked : array of shape (specimens,)
+        The batch of each row that is assigned already, negative where free.
+    size : pair of int
+        Rows and columns of a plate.
+    empty : array
+        Wells that stay empty.
+
+    Returns
+    -------
+    array of shape (specimens,)
+        The well of each row, -1 where it is free.
+
+    Raises
+    ------
+    DataError
+        An entry is no well of the plate or one that stays empty, a row has a well and no batch, or
+        two rows have the same well of a batch.
+    """
+    found = np.full(len(table.specimens), FREE_WELL)
+    if name is None:
+        return found
+    where = table.source.sheet
+    seen: dict[tuple[int, int], str] = {}
+    for k, entry in enumerate(column(table.sheet, name, where)):
+        if entry is None:
+            continue
+        specimen = table.specimens[k]
+        well = _well(entry, size, f"{where}: row {specimen!r}, column {name!r}")
+        if locked[k] < 0:
+            raise DataError(
+                f"row {specimen!r} has the well {entry} and no batch; a well is kept only with the "
+                "batch of the row (--lock)",
+                where=where,
+            )
+        if well in empty:
+            raise DataError(
+                f"row {specimen!r} is in well {entry}, which is to stay empty", where=where
+            )
+        other = seen.setdefault((int(locked[k]), well), specimen)
+        if other != specimen:
+            raise DataError(
+                f"rows {listed(map(repr, (other, specimen)))} are in the same well {entry} of the "
+                "same batch",
+                where=where,
+            )
+        found[k] = well
+    return found
