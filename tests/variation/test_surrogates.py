@@ -198,3 +198,14 @@ def test_p_values_are_checked():
     """Anything outside [0, 1] is refused."""
     with pytest.raises(DataError, match="between 0 and 1"):
         local_fdr([0.5, 1.5])
+
+
+@pytest.mark.parametrize("p", [1.0, 1e-300])
+def test_local_fdr_of_equal_p_values(p):
+    """Heaps of one p-value, equal or but for rounding: all null at 1, none near 0."""
+    jitter = 1 - 1e-16 * np.arange(200)
+    for p_values in (np.full(200, p), np.clip(p * jitter, 0, 1)):
+        found = local_fdr(p_values)
+        assert ((found >= 0) & (found <= 1)).all()
+        assert found[p_values == 1.0].tolist() == [1.0] * int((p_values == 1.0).sum())
+        assert (found < 1e-6).all() == (p < 1e-3)

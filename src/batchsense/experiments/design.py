@@ -15,10 +15,10 @@ from batchsense.experiments.tables.columns import (
     NumericBatches,
     batch_factor,
     kept_factors,
+    look_alikes,
     numeric_batches,
 )
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.tables.text import look
 from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]
@@ -154,13 +154,11 @@ def read_design(
                 where=table.source.sheet,
             )
         kept, notes = kept_factors(table, keep, "", categorical, numeric)
-        design = Design(numeric_batches(table, surrogates), kept, (*notes, *_look_alikes(kept)))
+        design = Design(numeric_batches(table, surrogates), kept, notes)
     else:
         batches = batch_factor(table, batch_labels)
         kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
-        design = Design(
-            batches, kept, (*notes, *_small_batches(batches), *_look_alikes((batches, *kept)))
-        )
+        design = Design(batches, kept, (*notes, *_small_batches(batches), *look_alikes([batches])))
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations
     if relations:
@@ -181,20 +179,3 @@ def _small_batches(batches: Factor) -> list[Note]:
         "the variation inside its batch, and correction moves it onto the fitted value."
     )
     return [Note("single_specimen_batches", message, tuple(single))]
-
-
-def _look_alikes(factors: Iterable[Factor]) -> list[Note]:
-    """Remark on labels that a reader would take for the same."""
-    notes = []
-    for one in factors:
-        groups: dict[str, list[str]] = {}
-        for level in one.levels:
-            groups.setdefault(look(level), []).append(level)
-        alike = [level for group in groups.values() if len(group) > 1 for level in group]
-        if alike:
-            message = (
-                f"Labels of {one.name!r} that look alike count as different: "
-                f"{listed(map(ascii, alike))}. If they mean the same, write them the same."
-            )
-            notes.append(Note("look_alike_labels", message, tuple(alike)))
-    return notes

@@ -77,7 +77,9 @@ def local_fdr(p_values: ArrayLike) -> Floats:
     p = _checked(p_values)
     x = special.ndtri(np.clip(p, _EDGE, 1 - _EDGE))
     density = _kernel_density(x)
+    # Heaped p-values of 1 are denser than the null hypothesis has them; they are no evidence.
     found = null_share(p) * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) / density
+    found[p == 1.0] = 1.0
     order = np.argsort(p, kind="stable")
     rising = np.maximum.accumulate(np.minimum(found[order], 1.0))
     result = np.empty_like(p)
@@ -97,7 +99,8 @@ def _kernel_density(x: Floats) -> Floats:
     """Estimate the density at the points themselves, through a fine grid."""
     quartiles = np.quantile(x, [0.25, 0.75])
     spread = min(float(x.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34)
-    width = _WIDER * 0.9 * (spread if spread > 0 else 1.0) * len(x) ** -0.2
+    # Points that differ by rounding only have no spread to take a width from.
+    width = _WIDER * 0.9 * (spread if spread > 1e-9 else 1.0) * len(x) ** -0.2
     low, high = x.min() - 4 * width, x.max() + 4 * width
     grid = np.linspace(low, high, _GRID)
     step = grid[1] - grid[0]

@@ -245,3 +245,17 @@ def test_remarks():
 
     assert "dependent_rows" in codes
     assert "not_balanced" in codes
+
+
+def test_odd_wishes():
+    """Room without end is room enough; a nameless column is refused; look-alikes are noted."""
+    sheet = trial(12)
+    vast = plan_layout(sheet, 3, ["sex"], capacities=[10**20, 4, 4])
+    assert sorted(vast.codes.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
+    with pytest.raises(DataError, match="needs a name"):
+        plan_layout(sheet, 3, ["sex"], column=" ")
+    sheet["sex"] = ["f", "F", "m"] * 4
+    notes = plan_layout(sheet, 3, ["sex"]).notes
+    assert ("F", "f") in [note.where for note in notes if note.code == "look_alike_labels"]
+    with pytest.raises(ConfoundedError, match="Use fewer batches, so that each holds more"):
+        plan_layout(sheet, 12, ["sex"])

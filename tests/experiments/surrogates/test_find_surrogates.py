@@ -122,3 +122,40 @@ def test_features_with_missing_values_are_left_out(planted):
 
     assert found.features == 592
     assert {"incomplete_features", "constant_features"} <= {note.code for note in found.notes}
+
+
+def test_affected_features_are_counted_without_a_kept_column_too(planted):
+    """Nothing kept: about the half of the features that differ by month took part, not none."""
+    found = find_surrogates(planted.table, [])
+
+    assert 200 < found.affected_features < 450
+
+
+def test_known_and_kept_columns_that_say_the_same(planted):
+    """A kept column that goes with a known one is refused by relation, before any surrogate."""
+    sheet = dict(planted.table.sheet)
+    sheet["lot"] = [label.upper() for label in sheet["month"]]
+    table = Table.from_arrays(planted.table.values, sheet)
+
+    with pytest.raises(ConfoundedError, match="lot cannot be told from month") as refusal:
+        find_surrogates(table, ["lot"], known=["month"])
+    assert refusal.value.aliased == ("lot[M1] = month[m1]", "lot[M2] = month[m2]")
+    with pytest.raises(DataError, match=r"say the same: month\[m1\] = lot\[M1\]"):
+        find_surrogates(table, ["lot", "month"])
+    with pytest.raises(DataError, match="'drug' cannot be both kept and known"):
+        find_surrogates(table, ["drug"], known=["drug"])
+
+
+def test_observations_without_noise():
+    """What is kept explains all: refused. Directions that no feature bears out: said so."""
+    drug = np.tile(["no", "yes"], 10)
+    slopes = np.arange(1.0, 121.0)
+    exact = Table.from_arrays(np.outer(drug == "yes", slopes), {"drug": drug})
+    age = np.random.default_rng(1).permutation(20) / 7
+    aged = Table.from_arrays(np.outer(age, slopes), {"drug": drug})
+
+    with pytest.raises(DataError, match="explains the observations exactly"):
+        find_surrogates(exact, ["drug"], permutations=20)
+    found = find_surrogates(aged, ["drug"], permutations=20)
+    assert np.isfinite(found.values).all()
+    assert "no_affected_features" in [note.code for note in found.notes]

@@ -185,6 +185,8 @@ def _check(
         )
     if references < 0:
         raise DataError("the number of reference specimens cannot be negative", where=where)
+    if not name.strip():
+        raise DataError("the new batch column needs a name (--column)", where=where)
     added = [name]
     added += ["well", "plate_row", "plate_column"] if plate is not None else []
     added += ["reference"] if references else []
@@ -279,8 +281,8 @@ def _refuse_confounded(entangled: tuple[Entanglement, ...], column: str) -> None
         relations = list(dict.fromkeys(r for one in lost for r in one.confounding.aliased))
         raise ConfoundedError(
             f"in the best layout found {listed([one.name for one in lost])} cannot be told from "
-            f"{column}: {listed(relations)}. Locked rows and rows that stay together leave no "
-            "other choice; loosen them, or use fewer batches.",
+            f"{column}: {listed(relations)}. Use fewer batches, so that each holds more specimens, "
+            "or loosen what is locked or kept together.",
             relations,
         )
 

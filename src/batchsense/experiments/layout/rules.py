@@ -16,6 +16,9 @@ from batchsense.variation.feasibility import remedies
 
 Integers = npt.NDArray[np.int64]
 
+#: Wells of a batch beyond which there is always room.
+MOST_WELLS = 10**9
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rules:
@@ -90,9 +93,10 @@ def read_rules(
     if capacities is None:
         limits = np.full(batch_count, len(table.specimens))
     else:
-        limits = np.asarray(capacities, dtype=np.int64)
-        if len(limits) != batch_count:
-            raise DataError(f"{len(limits)} capacities for {batch_count} batches", where=where)
+        if len(capacities) != batch_count:
+            raise DataError(f"{len(capacities)} capacities for {batch_count} batches", where=where)
+        # More room than there are rows is no more room, and might not fit a whole number.
+        limits = np.array([min(int(one), MOST_WELLS) for one in capacities], dtype=np.int64)
     constraints = Constraints.of(np.bincount(units), limits, locked, labels)
     rules = Rules(constraints, units, unit_names, label_names, levels, capacities is None)
     refuse_shortfalls(rules, where)

@@ -93,10 +93,10 @@ def check_sheet_format(output: str | Path) -> None:
     --------
     >>> check_sheet_format("layout.docx")
     Traceback (most recent call last):
-    batchsense.errors.DataError: layout.docx: a layout is written as text: .csv, .tsv or .txt (...
+    batchsense.errors.DataError: layout.docx: a sheet is written as text: .csv, .tsv or .txt (...
     """
     if suffix_of(output) not in DELIMITERS:
-        raise DataError("a layout is written as text: .csv, .tsv or .txt (also .gz)", str(output))
+        raise DataError("a sheet is written as text: .csv, .tsv or .txt (also .gz)", str(output))
 
 
 def sheet_text(columns: Mapping[str, Column], delimiter: str = ",") -> str:

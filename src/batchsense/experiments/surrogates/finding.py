@@ -19,7 +19,7 @@ from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
 from batchsense.variation.confounding import Confounding, analyse
-from batchsense.variation.linear import factor
+from batchsense.variation.linear import DesignFactor, factor
 from batchsense.variation.surrogates import (
     PERMUTATIONS,
     SurrogateCount,
@@ -33,6 +33,8 @@ Method = Literal["reweighted", "two-step"]
 
 #: With fewer features the density of p-values, and so the weights, are not known.
 FEWEST_FEATURES = 100
+#: Less than this part of the variation, left by the known factors, is rounding.
+EXACT = 1e-20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,16 +162,31 @@ def find_surrogates(
             f"features have in common, at least {FEWEST_FEATURES}",
             where=table.source.matrix,
         )
+    if twice := [name for name in keep if name in known]:
+        raise DataError(
+            f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
+            where=table.source.sheet,
+        )
     factors, more = kept_factors(table, [*keep, *known], "", categorical, numeric)
     constant = np.ones((len(observations), 1))
     wanted = _columns(factors[: len(keep)], len(observations))
     base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])
     full = np.hstack([base, wanted])
-    room = len(observations) - factor(full).rank - 1
+    in_order = (*factors[len(keep) :], *factors[: len(keep)])
+    fitted = factor(full, ["Intercept", *(term for one in in_order for term in one.design()[1])])
+    _refuse_aliased(fitted, keep, known, table)
+    room = len(observations) - fitted.rank - 1
     if room < 1:
         raise UnresolvedError(
             f"{len(observations)} specimens leave no degree of freedom beside the known factors",
             needed="more specimens, or fewer columns to keep",
+        )
+    left = fitted.fit(observations).residual_sum_of_squares.sum()
+    if left <= EXACT * ((observations - observations.mean(axis=0)) ** 2).sum():
+        raise DataError(
+            "what is kept or known explains the observations exactly; nothing is left in which "
+            "unknown batches could be seen",
+            where=table.source.matrix,
         )
     with one_thread_if_small(observations.size):
         rng = np.random.default_rng(seed)
@@ -184,7 +201,7 @@ def find_surrogates(
     names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
     _check_names(table, names)
     confounded = _against_kept(factors[: len(keep)], factors[len(keep) :], values, names)
-    remarks = surrogate_remarks(confounded, counted, values, keep, asked)
+    remarks = surrogate_remarks(confounded, counted, values, keep, asked, float(weights.sum()))
     return Surrogates(
         table=table,
         values=values,
@@ -203,6 +220,25 @@ def find_surrogates(
 def _columns(factors: Sequence[Factor], rows: int) -> Floats:
     """Put the columns of several factors side by side."""
     return np.hstack([np.empty((rows, 0)), *(one.design()[0] for one in factors)])
+
+
+def _refuse_aliased(
+    fitted: DesignFactor, keep: Sequence[str], known: Sequence[str], table: Table
+) -> None:
+    """Refuse kept columns that say the same, or that cannot be told from the known ones."""
+    if not fitted.relations:
+        return
+    relations = [str(relation) for relation in fitted.relations]
+    if known:
+        raise ConfoundedError(
+            f"{listed(keep)} cannot be told from {listed(known)}: {listed(relations)}. Leave out "
+            "one of them.",
+            relations,
+        )
+    raise DataError(
+        f"columns to be kept say the same: {listed(relations)}; keep one of them",
+        where=table.source.sheet,
+    )
 
 
 def _check_names(table: Table, names: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ def surrogate_remarks(
     values: Floats,
     keep: Sequence[str],
     asked: int,
+    affected: float,
 ) -> list[Note]:
     """Say what surrogates cannot promise, and where this run is in danger.
 
@@ -38,6 +39,8 @@ def surrogate_remarks(
         What was to be kept.
     asked : int
         How many surrogates were to be found.
+    affected : float
+        Sum of the weights of the features.
 
     Returns
     -------
@@ -71,6 +74,12 @@ def surrogate_remarks(
             "costs degrees of freedom."
         )
         notes.append(Note("more_than_seen", message))
+    if values.shape[1] and affected < 1.0:
+        message = (
+            "No feature goes with the surrogates without going with what is kept as well, so "
+            "nothing bears them out: do not use them before you know what they are."
+        )
+        notes.append(Note("no_affected_features", message))
     if values.shape[1]:
         message = (
             "Surrogates are estimated from the same data. Tests with them as covariates take them "

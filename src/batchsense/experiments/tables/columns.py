@@ -14,7 +14,7 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
-from batchsense.experiments.tables.text import is_number, nearly_numbers
+from batchsense.experiments.tables.text import is_number, look, nearly_numbers
 
 Kind = Literal["categorical", "numeric"]
 #: At most so many distinct whole numbers are read as categories unless declared.
@@ -232,7 +232,7 @@ def kept_factors(
     factors : tuple of Factor
         In the order of ``keep``.
     notes : tuple of Note
-        Kinds that were decided by the rule.
+        Kinds that were decided by the rule, and labels that look alike.
 
     Raises
     ------
@@ -262,7 +262,24 @@ def kept_factors(
         factor, note = _kept(table, name, kinds.get(name))
         factors.append(factor)
         notes.extend(note)
-    return tuple(factors), tuple(notes)
+    return tuple(factors), (*notes, *look_alikes(factors))
+
+
+def look_alikes(factors: Iterable[Factor]) -> list[Note]:
+    """Remark on labels that a reader would take for the same, one note for each factor."""
+    notes = []
+    for one in factors:
+        groups: dict[str, list[str]] = {}
+        for level in one.levels:
+            groups.setdefault(look(level), []).append(level)
+        alike = [level for group in groups.values() if len(group) > 1 for level in group]
+        if alike:
+            message = (
+                f"Labels of {one.name!r} that look alike count as different: "
+                f"{listed(map(ascii, alike))}. If they mean the same, write them the same."
+            )
+            notes.append(Note("look_alike_labels", message, tuple(alike)))
+    return notes
 
 
 def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note]]:
