@@ -109,15 +109,17 @@ def test_constant_means_exactly_zero():
 
 
 @pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize(
     ("layout", "dtype"), [("C", "f8"), ("C", "f4"), ("F", "f8"), ("strided", "f8")]
 )
-def test_compiled_equals_numpy(monkeypatch, layout, dtype, continuous):
-    """The compiled pass gives what numpy gives, for every type and order of memory."""
+def test_compiled_equals_numpy(monkeypatch, layout, dtype, missing, continuous):
+    """The compiled passes give what numpy gives, for every type and order of memory."""
     pytest.importorskip("numba")
-    values, codes, kept = data(features=700, continuous=continuous)
+    values, codes, kept = data(n=61, features=700, missing=missing, continuous=continuous)
     values = values.astype(dtype)
     values[3, 5] = np.nan
+    values[codes == 2, 300:302] = np.nan
     plain = CombatStatistics.empty(4, 700, 2).add(values, codes, kept)
     if layout == "strided":
         values = np.repeat(values, 2, axis=1)[:, ::2]
@@ -126,8 +128,20 @@ def test_compiled_equals_numpy(monkeypatch, layout, dtype, continuous):
     monkeypatch.setattr(combat_sums, "COMPILED_FROM", 1)
     compiled = CombatStatistics.empty(4, 700, 2).add(values, codes, kept)
 
-    assert compiled.incomplete.tolist() == [5]
+    assert missing or compiled.incomplete.tolist() == [5, 300, 301]
     close(plain, compiled, 1e-9)
+
+
+def test_constant_means_exactly_zero_when_compiled(monkeypatch):
+    """Equal observed values have M₂ = 0 exactly, wherever gaps are."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(combat_sums, "COMPILED_FROM", 1)
+    values, codes, kept = data(missing=0.3)
+    values[:, 3] = np.where(np.isnan(values[:, 3]), np.nan, 0.1)
+    found = CombatStatistics.empty(4, 12, 2).add(values, codes, kept)
+
+    assert (found.squares[:, 3] == 0).all()
+    assert (found.squares[:, 4] > 0).all()
 
 
 def test_unusable_input_is_named():

@@ -7,31 +7,16 @@ module loads numba.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from batchsense.experiments.correction.compiling import compiled
+
 Array = Any
 
-#: Sums may be reordered and multiply-adds fused; NaN and infinity keep their meaning.
-_RELAXED = {"reassoc", "contract", "nsz"}
 
-
-def _compiled(function: Function) -> Function:
-    """Compile for each type of data on first use, and keep the result on disk if possible."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": _RELAXED, "error_model": "numpy"}
-    try:
-        compiled: Any = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user's cache folder can be written
-        compiled = numba.njit(**options)(function)
-    typed: Function = compiled
-    return typed
-
-
-@_compiled
+@compiled
 def sum_rows(
     values: Array,
     order: Array,
@@ -92,7 +77,7 @@ def sum_rows(
             position = stop
 
 
-@_compiled
+@compiled
 def sum_columns(
     values: Array,
     order: Array,
@@ -127,7 +112,7 @@ def sum_columns(
                 products[b, z, j] += product
 
 
-@_compiled
+@compiled
 def shift_rows(
     values: Array,
     order: Array,
@@ -183,7 +168,7 @@ def shift_rows(
             position += 1
 
 
-@_compiled
+@compiled
 def shift_rows_in_place(
     values: Array,
     order: Array,
@@ -219,7 +204,7 @@ def shift_rows_in_place(
             position += 1
 
 
-@_compiled
+@compiled
 def shift_columns(
     values: Array,
     codes: Array,
@@ -251,7 +236,7 @@ def shift_columns(
             to[i] = scale[codes[i]] * given[i] + (offset[cells[i]] + lost[codes[i], j] * kept)
 
 
-@_compiled
+@compiled
 def weigh(
     shifts: Array,
     scales: Array,

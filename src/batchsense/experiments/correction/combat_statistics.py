@@ -335,23 +335,23 @@ def _observe(
     assert sums.counts is not None
     counts = np.zeros((batches, len(features)))
     np.add.at(counts, cells.batch_of_cell, sums.counts)
-    inverse = 1.0 / np.maximum(counts, 1.0)
     of_batch = found.covariate_means
-    means = np.zeros((batches, terms, len(features)))
-    squares = np.zeros((batches, terms, terms, len(features)))
-    for b in cells.batches_present:
-        if cells.covariates is not None:
+    if cells.covariates is None:
+        assert sums.observed_sums is not None
+        assert sums.observed_squares is not None
+        first, squares = sums.observed_sums, sums.observed_squares
+    else:
+        first = np.zeros((batches, terms, len(features)))
+        squares = np.zeros((batches, terms, terms, len(features)))
+        for b in cells.batches_present:
             own = cells.batch_of_cell == b
             kept, seen = cells.covariates[own] - of_batch[b], sums.counts[own]
             pairs = (kept[:, :, None] * kept[:, None, :]).reshape(len(kept), terms**2)
-            first = kept.T @ seen
-            second = (pairs.T @ seen).reshape(terms, terms, seen.shape[1])
-        else:
-            assert sums.observed_sums is not None
-            assert sums.observed_squares is not None
-            first, second = sums.observed_sums[b], sums.observed_squares[b]
-        means[b] = first * inverse[b]
-        squares[b] = second - means[b][:, None] * first[None]
+            first[b] = kept.T @ seen
+            squares[b] = (pairs.T @ seen).reshape(squares[b].shape)
+    means = first / np.maximum(counts, 1.0)[:, None]
+    for b in cells.batches_present:  # one batch at a time: this is the largest of all tables
+        squares[b] -= means[b][:, None] * first[b]
     x, m, products = _centred(sums, cells, counts, of_batch)
     # C was taken around the mean of all specimens; move it to that of the observed ones.
     products -= means * (counts * (x - sums.shifts))[:, None]

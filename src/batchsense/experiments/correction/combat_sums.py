@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +17,7 @@ from batchsense.errors import DataError
 from batchsense.experiments.correction.combat_cells import Cells
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 Matrix = npt.NDArray[Any]
 
 #: Below so many values numpy is as fast as loading the compiled code would be.
@@ -23,6 +25,8 @@ COMPILED_FROM = 2_000_000
 #: Features of a tile in the first pass: long enough to stream, short enough for its sums to stay
 #: in a processor's own cache.
 _TILE = (512, 10_000)
+#: Sums that a tile of features with missing values may have in the cache of a processor.
+_CACHE = 16_384
 #: Values that numpy handles at a time, so that copies stay small.
 _BLOCK = 2_000_000
 
@@ -48,7 +52,7 @@ class Sums:
     observed_sums : array of shape (batches, covariates, features) or None
     observed_squares : array of shape (batches, covariates, covariates, features) or None
         Sums of the centred covariates and of their products over the observed specimens; None
-        where all are observed or cells determine the covariates.
+        where all are observed, empty where cells determine the covariates.
     """
 
     shifts: Floats
@@ -69,13 +73,11 @@ def available_threads(threads: int | None = None) -> int:
     return os.cpu_count() or 1
 
 
-def compiled_for(size: int) -> Any | None:
+def compiled_for(size: int, module: str = "combat_kernels") -> Any | None:
     """Give the compiled passes for a matrix of this size; None where numpy serves better."""
     if size < COMPILED_FROM or find_spec("numba") is None:
         return None
-    from batchsense.experiments.correction import combat_kernels
-
-    return combat_kernels
+    return import_module(f"batchsense.experiments.correction.{module}")
 
 
 def run_pieces(
@@ -162,7 +164,7 @@ def observed_sums(
     cells: Cells,
     batch_count: int,
     centred: Floats,
-    features: npt.NDArray[np.intp],
+    features: Places,
     threads: int | None = None,
 ) -> Sums:
     """Sum the observed values of some features.
@@ -187,28 +189,50 @@ def observed_sums(
         A value is infinite, or too large to be squared.
     """
     count, terms = len(features), centred.shape[1]
-    kept = (batch_count, terms, count)
+    by_term = (batch_count, terms, count)
     found = Sums(
         shifts=np.zeros((batch_count, count)),
         sums=np.zeros((len(cells.sizes), count)),
         squares=np.zeros((batch_count, count)),
-        products=np.zeros(kept),
+        products=np.zeros(by_term),
         counts=np.zeros((len(cells.sizes), count)),
-        observed_sums=np.zeros(kept) if terms else None,
-        observed_squares=np.zeros((batch_count, terms, terms, count)) if terms else None,
+        observed_sums=np.zeros(by_term),
+        observed_squares=np.zeros((batch_count, terms, terms, count)),
     )
+    assert found.counts is not None
+    assert found.observed_sums is not None
+    assert found.observed_squares is not None
+    for b, place, _ in _within(cells):
+        found.shifts[b] = _first_observed(values, cells.order[place], features)
+    kernels = compiled_for(len(values) * count, "observed_kernels")
+    by_rows = bool(values.flags.c_contiguous)
 
     def work(low: int, high: int) -> None:
         """Sum a block of features."""
-        block = np.asarray(values[:, features[low:high]], dtype=np.float64)
-        _refuse_infinite(block, features[low:high])
-        _sum_observed(block, cells, centred, found, slice(low, high))
+        own = features[low:high]
+        if kernels is None:
+            _sum_observed(values[:, own], cells, centred, found, slice(low, high))
+            return
+        at, block = int(own[0]), values
+        if not by_rows or own[-1] - own[0] >= len(own):
+            at, block = 0, np.ascontiguousarray(values[:, own])
+        where = (block, at, cells.order, cells.starts, cells.batch_of_cell)
+        kernels.sum_observed(
+            *where, found.shifts, found.sums, found.squares, found.counts, low, high
+        )
+        if terms:
+            kept = (centred, found.shifts, found.products)
+            more = (found.observed_sums, found.observed_squares)
+            kernels.sum_observed_covariates(*where, *kept, *more, low, high)
 
-    step = max(1, _BLOCK // max(len(values), 1))
-    run_pieces(work, count, step, threads)
-    if not np.isfinite(found.squares).all():
-        j = int(features[np.flatnonzero(~np.isfinite(found.squares).all(axis=0))[0]])
-        raise DataError(f"values of feature {j + 1} are too large to be squared; rescale them")
+    rows_of_sums = 6 + 2 * terms + terms * (terms + 1) // 2
+    step = _BLOCK // max(len(values), 1) if kernels is None else _CACHE // rows_of_sums
+    run_pieces(work, count, max(step, 1), threads)
+    for z in range(terms):
+        found.observed_squares[:, :z, z] = found.observed_squares[:, z, :z]
+    unusable = ~np.isfinite(found.squares).all(axis=0)
+    if unusable.any():
+        _refuse(values, features[unusable])
     return found
 
 
@@ -244,42 +268,51 @@ def _sum_block(values: Matrix, cells: Cells, centred: Floats, found: Sums, block
             found.products[b, :, block] = centred[rows].T @ above
 
 
-def _sum_observed(block: Floats, cells: Cells, centred: Floats, found: Sums, to: slice) -> None:
-    """Sum a block of features over the specimens in which each was observed."""
+def _first_observed(values: Matrix, rows: Places, features: Places) -> Floats:
+    """Give the first observed value of each feature among some specimens; 0 where there is none."""
+    first = np.full(len(features), np.nan)
+    unknown = np.arange(len(features))
+    for i in rows:
+        first[unknown] = values[i, features[unknown]]
+        unknown = unknown[np.isnan(first[unknown])]
+        if not len(unknown):
+            break
+    first[unknown] = 0.0
+    return first
+
+
+def _sum_observed(block: Matrix, cells: Cells, centred: Floats, found: Sums, to: slice) -> None:
+    """Sum a block of features over the specimens in which each was observed, with numpy."""
     assert found.counts is not None
+    assert found.observed_sums is not None
+    assert found.observed_squares is not None
+    terms = centred.shape[1]
     for b, place, own in _within(cells):
         rows = cells.order[place]
-        own_values = block[rows]
-        seen = ~np.isnan(own_values)
-        first = np.argmax(seen, axis=0)
-        shift = own_values[first, np.arange(block.shape[1])]
-        shift = np.where(seen.any(axis=0), shift, 0.0)
-        found.shifts[b, to] = shift
+        seen = ~np.isnan(block[rows])
         with np.errstate(over="ignore", invalid="ignore"):  # the NA of R is a NaN that signals
-            above = np.where(seen, own_values - shift, 0.0)
+            above = np.where(seen, block[rows] - found.shifts[b, to], 0.0)
             found.squares[b, to] = np.einsum("ij,ij->j", above, above)
         for cell, inside in own:
             found.sums[cell, to] = above[inside].sum(axis=0)
             found.counts[cell, to] = seen[inside].sum(axis=0)
-        if found.observed_sums is not None and found.observed_squares is not None:
-            weights = seen.astype(np.float64)
-            kept = centred[rows]
-            terms = kept.shape[1]
+        if terms:
+            weights, kept = seen.astype(np.float64), centred[rows]
             pairs = (kept[:, :, None] * kept[:, None, :]).reshape(len(kept), terms**2)
             found.products[b, :, to] = kept.T @ above
             found.observed_sums[b, :, to] = kept.T @ weights
-            found.observed_squares[b, :, :, to] = (pairs.T @ weights).reshape(
-                terms, terms, weights.shape[1]
-            )
+            found.observed_squares[b, :, :, to] = (pairs.T @ weights).reshape(terms, terms, -1)
 
 
-def _refuse_infinite(block: Floats, features: npt.NDArray[np.intp]) -> None:
-    """Refuse infinite values, by row and feature."""
-    flags = np.isinf(block)
-    if flags.any():
-        infinite = np.argwhere(flags)
+def _refuse(values: Matrix, features: Places) -> None:
+    """Refuse infinite values, by row and feature, or values that are too large."""
+    infinite = np.argwhere(np.isinf(values[:, features]))
+    if len(infinite):
         i, j = infinite[0]
         raise DataError(
             f"{len(infinite)} infinite values, the first in row {i + 1}, feature "
             f"{int(features[j]) + 1}; replace them, or leave them empty (NaN) if they are missing"
         )
+    raise DataError(
+        f"values of feature {int(features[0]) + 1} are too large to be squared; rescale them"
+    )

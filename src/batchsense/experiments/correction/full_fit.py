@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 LOST = 1e-10
 #: Variation of a kept term below this part is rounding: the term is constant or says the same.
 _CONSTANT = 1e-13
+#: Trace of an inverse up to which plain elimination keeps twelve digits.
+_PLAIN = 1e4
 #: Features with missing values that are solved at a time.
 _AT_ONCE = 4096
 
@@ -90,24 +92,31 @@ def full_fit(statistics: CombatStatistics) -> FullFit:
     slopes = np.zeros((terms, features))
     estimable = (counts > 0).sum(axis=0) > 1
     if terms:
-        shared, told_apart = _solve(
+        shared = (
             statistics.specimens[:, None].astype(np.float64),
             statistics.covariate_means[:, :, None],
             statistics.covariate_squares[..., None],
-            statistics.products,
         )
-        slopes[:] = shared
+        axes, within, each = _axes(*shared)
+        slopes[:], told_apart = _solve(axes, within, statistics.products)
         estimable &= told_apart
+        whole = axes[0][:, axes[0].any(axis=0)]
         for low in range(0, len(statistics.incomplete), _AT_ONCE):
             part = slice(low, low + _AT_ONCE)
             own = statistics.incomplete[part]
-            slopes[:, own], told_apart = _solve(
-                statistics.own_counts[:, part],
-                statistics.own_means[..., part],
-                statistics.own_squares[..., part],
-                statistics.products[:, :, own],
-            )
-            estimable[own] = ((counts[:, own] > 0).sum(axis=0) > 1) & told_apart
+            squares, products = statistics.own_squares[..., part], statistics.products[:, :, own]
+            slopes[:, own], plain = _solve_plain(whole, squares.sum(axis=0), products.sum(axis=0))
+            estimable[own] = (counts[:, own] > 0).sum(axis=0) > 1
+            hard = np.flatnonzero(~plain)
+            if len(hard):
+                axes, within, _ = _axes(
+                    statistics.own_counts[:, part][:, hard],
+                    statistics.own_means[..., part][..., hard],
+                    squares[..., hard],
+                    _CONSTANT * each,
+                )
+                slopes[:, own[hard]], told_apart = _solve(axes, within, products[..., hard])
+                estimable[own[hard]] &= told_apart
     levels, residual = _remainders(statistics, slopes)
     return FullFit(slopes, levels, residual, counts, estimable)
 
@@ -130,22 +139,29 @@ def remove_slopes(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats,
     return _remainders(statistics, slopes)
 
 
-def _solve(
-    counts: Floats, means: Floats, squares: Floats, products: Floats
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Solve for the slopes, the feature last; one set of moments may serve all features."""
+def _axes(
+    counts: Floats, means: Floats, squares: Floats, least: Floats | float = 0.0
+) -> tuple[Floats, Floats, Floats]:
+    """Give axes on which the kept terms vary by 1, their variation inside the batches, and in all.
+
+    Axes are columns, the feature first, and zero where there is no variation. A term that varies by
+    no more than ``least`` does not vary: what is left of its sums is rounding.
+    """
     weights = counts / np.maximum(counts.sum(axis=0), 1.0)
     grand = (weights[:, None] * means).sum(axis=0)
     between = means - grand
     within = np.moveaxis(squares.sum(axis=0), -1, 0)
     whole = within + np.einsum("bf,bqf,bpf->fqp", counts, between, between)
-    scale = np.sqrt(np.einsum("fqq->fq", whole))
-    scale = np.where(scale > 0, scale, 1.0)
-    values, vectors = np.linalg.eigh(whole / (scale[:, :, None] * scale[:, None, :]))
+    each = np.einsum("fqq->fq", whole)
+    inverse = np.where(each > least, 1.0 / np.sqrt(np.where(each > least, each, 1.0)), 0.0)
+    values, vectors = np.linalg.eigh(whole * (inverse[:, :, None] * inverse[:, None, :]))
     varies = values > _CONSTANT * np.maximum(values[:, -1:], np.finfo(np.float64).tiny)
     root = np.where(varies, 1.0 / np.sqrt(np.where(varies, values, 1.0)), 0.0)
-    # In these coordinates the whole variation is 1 in every direction that varies at all.
-    axes = vectors * root[:, None, :] / scale[:, :, None]
+    return vectors * root[:, None, :] * inverse[:, :, None], within, each
+
+
+def _solve(axes: Floats, within: Floats, products: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Solve for the slopes, the feature last; one set of axes may serve all features."""
     inside, turned = np.linalg.eigh(np.swapaxes(axes, 1, 2) @ within @ axes)
     told = inside > LOST
     inverse = np.where(told, 1.0 / np.where(told, inside, 1.0), 0.0)
@@ -155,7 +171,34 @@ def _solve(
         slopes = (solved[0] * inverse[0]) @ (solved[0].T @ total)
     else:
         slopes = np.einsum("fqr,fr,fpr,pf->qf", solved, inverse, solved, total, optimize=True)
-    return slopes, told.sum(axis=1) == varies.sum(axis=1)
+    return slopes, told.sum(axis=1) == axes.any(axis=1).sum(axis=1)
+
+
+def _solve_plain(
+    axes: Floats, within: Floats, total: Floats
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Solve for the slopes of many features at once, and say for which that was enough.
+
+    ``axes`` are those of all specimens. On them the specimens of one feature vary by at most 1, so
+    an inverse with a small trace proves that none of their directions is lost.
+    """
+    terms, features = total.shape
+    rank = axes.shape[1]
+    half = (axes.T @ within.reshape(terms, -1)).reshape(rank, terms, features)
+    matrix = np.einsum("rpf,ps->rsf", half, axes, optimize=True)
+    plain = np.ones(features, dtype=bool)
+    for k in range(rank):  # Gauss and Jordan, in place
+        pivot = matrix[k, k].copy()
+        plain &= pivot > 1.0 / _PLAIN
+        pivot[~plain] = 1.0
+        matrix[k, k] = 1.0
+        row = matrix[k] * (plain / pivot)
+        column = matrix[:, k].copy()
+        matrix[:, k] = 0.0
+        matrix -= column[:, None] * row
+        matrix[k] = row
+    plain &= np.einsum("rrf->f", matrix) < _PLAIN
+    return axes @ np.einsum("rsf,sf->rf", matrix, axes.T @ total), plain
 
 
 def _remainders(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats, Floats]:
