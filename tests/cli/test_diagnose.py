@@ -381,3 +381,40 @@ def test_partly_linked_levels_are_named(tmp_path, capsys):
     page = " ".join(capsys.readouterr().out.split())
     assert "Differences of drug: estimable are b - a; not estimable: c - a, c - b." in page
     assert "so c - a cannot be told from batch 3" in page
+
+
+def test_differences_interaction_and_signs(tmp_path, capsys):
+    """With three levels the differences are named; an interaction that is not there is said."""
+    month = np.repeat(["1", "2"], 8)
+    values = np.random.default_rng(0).normal(size=(16, 5))
+    table = Table.from_arrays(values, {"month": month, "drug": [*"aabbcccc", *"aaabbbcc"]})
+    words = ["diagnose", *save(table, tmp_path), "--batch", "month", "--no-placebo"]
+
+    assert run([*words, "--keep", "drug"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"all 3 are estimable, with an effective n of 1\d\.\d \(.*\) to 1\d\.\d", page)
+    assert not re.search(r"\d\n%", page)
+    assert not re.search(r"(?<![\w\d])-0\.", page)
+
+    nested = Table.from_arrays(values, {"month": month, "drug": [*"aabbaabb", *"bbbbbbbb"]})
+    assert run(["diagnose", *save(nested, tmp_path), *words[3:], "--keep", "drug"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "Whether month acts differently on drug cannot be told" in page
+
+
+def test_batches_far_beyond_the_noise(tmp_path, capsys):
+    """Batches a thousand million noise SD apart are diagnosed, with an interval."""
+    noise = np.random.default_rng(0).normal(size=(12, 5))
+    month = np.repeat([0, 1, 0, 1], 3)
+    values = 1e6 * month[:, None] + 1e-3 * noise
+    table = Table.from_arrays(values, {"month": month, "drug": ["no", "yes"] * 6})
+    words = ["diagnose", *save(table, tmp_path), "--batch", "month", "--keep", "drug", "--json"]
+
+    assert run([*words, "--permutations", "20", "-o", str(tmp_path / "f.tsv")]) == 0
+    result = document(capsys)["result"]
+    share = result["batch"]["share"]
+    assert 0.8 < share["low"] < share["estimate"] < share["high"] < 1.0
+    assert result["residual"]["low"] >= 0.0
+    rows = list(csv.DictReader((tmp_path / "f.tsv").read_text().splitlines(), delimiter="\t"))
+    assert all(0.6 < float(row["month low"]) < float(row["month share"]) for row in rows)
+    assert all(float(row["month share"]) < float(row["month high"]) < 1.0 for row in rows)

@@ -123,6 +123,10 @@ def test_intervals_show_estimate_reach_and_chance() -> None:
     assert lines(ax)["chance included"].tolist() == [[0.45, 0]]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
 
+    ax = draw_intervals(rows, "share", reference=0.9, reference_label="as it should be")
+    assert lines(ax)["as it should be"][:, 0].tolist() == [0.9, 0.9]
+    assert ax.get_xlim()[1] > 0.9
+
 
 def test_the_design_shows_counts_by_area_and_crosses_empty_cells() -> None:
     """Areas are proportional to counts; each empty cell has a cross."""

@@ -188,3 +188,19 @@ def test_the_name_of_the_result_follows_the_input():
     """The format of the input is kept, compressed or not."""
     assert correct.output_name(Path("a.b.tsv.gz")) == "a.b-corrected.tsv.gz"
     assert correct.output_name(Path("Cells.H5AD")) == "Cells-corrected.H5AD"
+
+
+def test_the_placebo_can_be_left_out(browser, files, capsys, monkeypatch):
+    """The form has the switch of the command line, and remembers it."""
+    browser.send("diagnose", *files)
+    choices = {"batch": "month", "keep": "drug", "permutations": "20"}
+    assert "Placebo: what this sheet makes" in browser.run("diagnose", **choices).text
+
+    result = browser.run("diagnose", **choices, **{"no-placebo": "yes"})
+    assert "Placebo: what this sheet makes" not in result.text
+    assert "--no-placebo" in result.text
+    monkeypatch.chdir(files[0].parent)
+    words = ["m.csv", "s.csv", "--batch", "month", "--keep", "drug", "--permutations", "20"]
+    expected = command_line(capsys, "diagnose", *words, "--no-placebo", "--json")
+    assert expected == browser.get("/diagnose/result.json").text
+    assert re.search(r'id="no-placebo"[^>]* checked', browser.get("/diagnose/again").text)

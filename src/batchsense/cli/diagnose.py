@@ -48,6 +48,13 @@ def diagnose(
     permutations: Annotated[
         int, typer.Option(min=20, help="How often labels are permuted to see what chance explains.")
     ] = 200,
+    placebo: Annotated[
+        bool,
+        typer.Option(
+            help="Push features of pure noise through usual pipelines on your sheet, and print how "
+            "many are called."
+        ),
+    ] = True,
     features: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +64,7 @@ def diagnose(
             help="Also write the shares of every feature, as .tsv or .csv.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the permutations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and noise.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     report: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Also write a self-contained page.")
@@ -66,7 +73,7 @@ def diagnose(
 ) -> None:
     """Show how much of the variance belongs to the batches, and what is entangled with them.
 
-    Ends with a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable
+    Gives a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable
     (exit code 1). Without MATRIX and SHEET it diagnoses the built-in digits, whose hidden batch is
     the form they were written on.
 
@@ -82,6 +89,7 @@ def diagnose(
     _check_features(features, [path for path in (matrix, sheet) if path])
     with refusals("diagnose", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import diagnose as diagnose_table
+        from batchsense.experiments import placebos
         from batchsense.reports.envelope import Envelope
         from batchsense.reports.results.diagnose import DiagnoseResult
         from batchsense.reports.results.shares import published
@@ -101,6 +109,7 @@ def diagnose(
                 seed=seed,
                 progress=progress,
             )
+            noise = placebos(table, found, seed=seed, progress=progress) if placebo else None
         if features is not None:
             from batchsense.experiments.diagnosis import shares_by_feature
             from batchsense.reports.text.feature_table import feature_table
@@ -113,7 +122,7 @@ def diagnose(
             command="diagnose",
             inputs=inputs,
             seed=seed,
-            result=DiagnoseResult.of(found, table.orientation, standardise),
+            result=DiagnoseResult.of(found, table.orientation, standardise, noise),
             notes=published(found.notes),
         )
     if report is not None:
@@ -133,6 +142,7 @@ def diagnose(
             standardise=standardise,
             permutations=str(permutations),
             seed=str(seed),
+            **{"no-placebo": not placebo},
         )
         write_report(report, diagnose_report(envelope, found, table, words), force)
         say(f"report: {report}")

@@ -30,6 +30,7 @@ from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Sha
 from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layout
 from batchsense.experiments.notes import Note
 from batchsense.experiments.placebo import Placebo, placebo
+from batchsense.experiments.placebos import FactorPlacebo, Placebos, placebos
 from batchsense.experiments.scale import (
     Cluster,
     CorrectedStore,
@@ -68,6 +69,7 @@ __all__ = [
     "Diagnosis",
     "Difference",
     "EffectTest",
+    "FactorPlacebo",
     "FactorTest",
     "FactorWorth",
     "FittedCombat",
@@ -84,6 +86,7 @@ __all__ = [
     "Note",
     "Null",
     "Placebo",
+    "Placebos",
     "PlainTest",
     "Planted",
     "Plates",
@@ -102,6 +105,7 @@ __all__ = [
     "from_anndata",
     "into_anndata",
     "placebo",
+    "placebos",
     "plan_layout",
     "plant",
     "read",

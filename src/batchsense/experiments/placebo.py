@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from batchsense.errors import DataError
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction import CombatCorrection, Correction, LinearCorrection
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.tables.table import Table
@@ -137,6 +137,8 @@ def placebo(
         An unknown pipeline or column, or a function that does not give one p-value per feature.
     ConfoundedError
         The pipeline needs the contrast beside the batches, and it cannot be told from them.
+    UnresolvedError
+        No degrees of freedom are left to test with.
 
     References
     ----------
@@ -233,8 +235,15 @@ def _p_values(values: Floats, design: Design, model: Model, contrast: str, table
     fits = fit_contrasts(values, model.full, model.columns, weights, groups)
     scale = scale_of(fits, np.ones(values.shape[1], dtype=bool), shrink=False)
     if groups:
-        return f_statistics(fits, 0, len(groups[0]), scale)[1]
-    return t_statistics(fits, 0, scale, 0.95).p_value
+        p = f_statistics(fits, 0, len(groups[0]), scale)[1]
+    else:
+        p = t_statistics(fits, 0, scale, 0.95).p_value
+    if np.isnan(p).any():
+        raise UnresolvedError(
+            f"{design.specimens} specimens leave no degrees of freedom for the residual variance",
+            needed="at least one more specimen in a batch and condition that exist already",
+        )
+    return p
 
 
 def _p_values_of(pipeline: Pipeline, table: Table) -> Floats:

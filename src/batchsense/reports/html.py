@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from batchsense.reports.results.demo import DemoResult
     from batchsense.reports.results.diagnose import DiagnoseResult
     from batchsense.reports.results.noise import GradientNoiseResult
+    from batchsense.reports.results.placebo import PlaceboResult
     from batchsense.reports.results.plan import PlanResult
     from batchsense.reports.results.test import ContrastTestsResult
     from batchsense.reports.results.verify import VerifyResult
@@ -191,6 +192,8 @@ def diagnose_report(
         scores_picture,
         share_picture,
     )
+    from batchsense.reports.text.diagnose import interaction_sentence
+    from batchsense.reports.text.scores import contrast_sentences
 
     result = envelope.answer()
     return render(
@@ -198,10 +201,31 @@ def diagnose_report(
         envelope,
         command_line,
         shares=share_picture(result),
+        uncrossed=interaction_sentence(envelope),
         designs=design_pictures(result),
+        contrasts=contrast_sentences(result.kept),
         components=None if result.scores is None else scores_picture(result.scores),
+        placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
         planes=[] if found is None or table is None else plane_pictures(found, table),
     )
+
+
+def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
+    """Give what the report of a diagnosis shows of its placebo."""
+    from batchsense.reports.pictures.placebo import placebo_picture
+    from batchsense.reports.text import placebo as text
+
+    header, rows = text.placebo_rows(found, batch_name)
+    return {
+        "introduction": text.introduction(found),
+        "picture": placebo_picture(found, batch_name),
+        "columns": [
+            (name, "n") if place > 1 else (name.capitalize(), "")
+            for place, name in enumerate(header)
+        ],
+        "rows": rows,
+        "remarks": text.remarks(found, batch_name),
+    }
 
 
 def correct_report(

@@ -26,6 +26,7 @@ class DiagnoseChoice:
     columns: TableChoice
     standardise: bool = False
     permutations: int = DEFAULT_PERMUTATIONS
+    placebo: bool = True
     seed: int = 0
 
     @classmethod
@@ -42,6 +43,7 @@ class DiagnoseChoice:
             columns=TableChoice.of(form, upload),
             standardise=text_field(form, "standardise") is not None,
             permutations=permutations or DEFAULT_PERMUTATIONS,
+            placebo=text_field(form, "no-placebo") is None,
             seed=whole_field(form, "seed", "Seed", 0, LARGEST_SEED) or 0,
         )
 
@@ -53,7 +55,8 @@ class DiagnoseChoice:
     @property
     def settings(self) -> bool:
         """Whether anything but the columns was chosen."""
-        return self.standardise or bool(self.seed) or self.permutations != DEFAULT_PERMUTATIONS
+        changed = self.permutations != DEFAULT_PERMUTATIONS
+        return self.standardise or bool(self.seed) or not self.placebo or changed
 
 
 def first_choice(builtin: bool) -> DiagnoseChoice:
@@ -74,7 +77,7 @@ def work_on(choice: DiagnoseChoice) -> Work:
     """Make the calculation of a choice: the same as on the command line, number by number."""
 
     def work(progress: Progress, _: Path) -> Answer:
-        from batchsense.experiments import diagnose
+        from batchsense.experiments import diagnose, placebos
         from batchsense.reports.envelope import Envelope, Refusal
         from batchsense.reports.html import diagnose_report
         from batchsense.reports.results.diagnose import DiagnoseResult
@@ -105,11 +108,14 @@ def work_on(choice: DiagnoseChoice) -> Work:
                 refusal=Refusal.of(error),
             )
             return Answer(refused.to_json(), refusal=refused.refusal)
+        noise = (
+            placebos(table, found, seed=choice.seed, progress=progress) if choice.placebo else None
+        )
         envelope = Envelope[DiagnoseResult](
             command="diagnose",
             inputs=inputs,
             seed=choice.seed,
-            result=DiagnoseResult.of(found, table.orientation, choice.standardise),
+            result=DiagnoseResult.of(found, table.orientation, choice.standardise, noise),
             notes=published(found.notes),
         )
         progress("drawing the report", 0, 1)
@@ -118,6 +124,7 @@ def work_on(choice: DiagnoseChoice) -> Work:
             "standardise": choice.standardise,
             "permutations": str(choice.permutations),
             "seed": str(choice.seed),
+            "no-placebo": not choice.placebo,
         }
         words = typed("diagnose", choice.files.names, options)
         return Answer(envelope.to_json(), diagnose_report(envelope, found, table, words))

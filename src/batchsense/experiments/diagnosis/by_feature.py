@@ -12,6 +12,7 @@ from batchsense.errors import UnresolvedError
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
+from batchsense.variation.tail_areas import noncentral_f
 
 Floats = npt.NDArray[np.float64]
 
@@ -232,11 +233,11 @@ def _noncentralities(probability: float, statistic: Floats, r: int, d: int) -> F
     """Find, by halving, where the statistic has this distribution function; 0 if nowhere."""
     low = np.zeros(len(statistic))
     high = np.maximum(10.0, statistic * r)
-    while (short := special.ncfdtr(r, d, high, statistic) > probability).any():
+    while (short := noncentral_f(statistic, r, d, high) > probability).any():
         high[short] *= 2
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        above = special.ncfdtr(r, d, middle, statistic) > probability
+        above = noncentral_f(statistic, r, d, middle) > probability
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return np.where(special.fdtr(r, d, statistic) <= probability, 0.0, (low + high) / 2)
 

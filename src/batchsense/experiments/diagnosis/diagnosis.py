@@ -304,5 +304,7 @@ class _Terms:
         explained = explained_share(self.observations, np.hstack(parts))
         if explained is None:
             return None
-        ends = (1.0 - explained.high, 1.0 - explained.low)
-        return Interval(1.0 - explained.estimate, *ends, explained.level)
+        # Rounding may leave less than nothing.
+        left = max(0.0, 1.0 - explained.estimate)
+        ends = (max(0.0, 1.0 - explained.high), max(0.0, 1.0 - explained.low))
+        return Interval(left, *ends, explained.level)

@@ -50,8 +50,8 @@ def _interacting(interaction: Share | None, batch: Share | None, name: str) -> l
         return []
     message = (
         f"What {name} does differs between the levels of what is kept: this interaction has "
-        f"{interaction.share.estimate:.1%} of the variance, the additive part "
-        f"{batch.share.estimate:.1%}. An additive correction removes the smaller part only."
+        f"{100 * interaction.share.estimate:.1f} % of the variance, the additive part "
+        f"{100 * batch.share.estimate:.1f} %. An additive correction removes the smaller part only."
     )
     return [Note("interaction_dominates", message)]
 

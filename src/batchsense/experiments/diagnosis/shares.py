@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from batchsense.experiments.diagnosis.permutation import Null, permutation_null
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
+from batchsense.variation.tail_areas import noncentral_f
 
 Floats = npt.NDArray[np.float64]
 
@@ -250,7 +250,7 @@ def _noncentrality(
     from scipy.optimize import brentq
 
     def excess(noncentrality: float) -> float:
-        return float(special.ncfdtr(df_between, df_within, noncentrality, statistic) - probability)
+        return float(noncentral_f(statistic, df_between, df_within, noncentrality)) - probability
 
     if excess(0.0) <= 0:
         return 0.0

@@ -72,8 +72,8 @@ def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]
     if part > DOMINANT and len(variances) > 2:
         name = str(names[complete][largest])
         message = (
-            f"Feature {name!r} has {part:.0%} of the total variance and decides the shares alone; "
-            "transform the data or give every feature the same weight (--standardise)."
+            f"Feature {name!r} has {100 * part:.0f} % of the total variance and decides the shares "
+            "alone; transform the data or give every feature the same weight (--standardise)."
         )
         notes.append(Note("dominant_feature", message, (name,)))
     return observations, notes

@@ -62,7 +62,7 @@ def judge(
             f"R² of {worst.name} with {batch_name} is {worst.confounding.r2:.2f}: with "
             f"{batch_name} in the model the data are worth {worst.confounding.effective_n:.1f} "
             f"specimens for {worst.name}, and centring without it in the model would destroy "
-            f"{worst.confounding.attenuation:.0%} of its effect."
+            f"{100 * worst.confounding.attenuation:.0f} % of its effect."
         )
     seen = batch_share is not None and batch_share.null.p_value < SEEN_P
     if seen and batch_share is not None:

@@ -55,6 +55,8 @@ def draw_intervals(
     null_label: str = "by chance alone",
     ax: Axes | None = None,
     interval_label: str = "95 % interval",
+    reference: float | None = None,
+    reference_label: str = "",
 ) -> Axes:
     """Draw estimates with intervals; a grey bar shows what chance alone gives.
 
@@ -70,6 +72,10 @@ def draw_intervals(
         Where to draw.
     interval_label : str
         What the lines are, for the legend.
+    reference : float, optional
+        Where the estimates should lie: a dashed line.
+    reference_label : str
+        What it is, for the legend.
 
     Returns
     -------
@@ -80,8 +86,11 @@ def draw_intervals(
     ends = [
         v for r in rows for v in (r.estimate, r.low, r.high, r.null_high, r.raw) if v is not None
     ]
+    ends += [] if reference is None else [reference]
     right = 1.06 * max(ends, default=1.0)
     ax.set_xlim(min(0.0, 1.06 * min(ends, default=0.0)), right)
+    if reference is not None:
+        ax.axvline(reference, color=INK, lw=1.2, ls=(0, (4, 3)), label=reference_label)
     named: set[str] = set()
 
     def once(text: str) -> str:

@@ -8,11 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from batchsense.reports.envelope import Estimate, Model
+from batchsense.reports.results.placebo import PlaceboResult
 from batchsense.reports.results.scores import ComponentResult, ContrastResult, ScoresResult
 from batchsense.reports.results.shares import Entangled, ShareResult, entangled_fields
 
 if TYPE_CHECKING:
     from batchsense.experiments.diagnosis import Diagnosis, Share
+    from batchsense.experiments.placebos import Placebos
     from batchsense.experiments.tables.columns import Factor
 
 #: A design with more combinations of level and batch is not published cell by cell.
@@ -81,14 +83,24 @@ class DiagnoseResult(Model):
         description="Whether specimens cluster by batch or by what is kept; null where fewer than "
         "two directions vary."
     )
+    placebo: PlaceboResult | None = Field(
+        description="What usual pipelines call in pure noise on this sheet; null where nothing is "
+        "kept, or with --no-placebo."
+    )
     specimens: int
     features: int
     orientation: str = Field(description="How the matrix lies in its file, told by the ids.")
     standardised: bool = Field(description="Whether every feature had the same weight.")
 
     @classmethod
-    def of(cls, found: Diagnosis, orientation: str, standardised: bool = False) -> DiagnoseResult:
-        """Publish a diagnosis."""
+    def of(
+        cls,
+        found: Diagnosis,
+        orientation: str,
+        standardised: bool = False,
+        noise: Placebos | None = None,
+    ) -> DiagnoseResult:
+        """Publish a diagnosis, with its placebos where they were run."""
         batches = found.design.batches
         names = ", ".join(one.entanglement.name for one in found.kept)
         interaction, crossed = None, found.design.interaction()
@@ -146,6 +158,9 @@ class DiagnoseResult(Model):
                 else Estimate.of(found.residual)
             ),
             scores=None if found.scores is None else ScoresResult.of_scores(found.scores),
+            placebo=(
+                PlaceboResult.of_placebos(noise) if noise is not None and noise.outcomes else None
+            ),
             specimens=found.specimens,
             features=found.features,
             orientation=orientation,

@@ -7,13 +7,14 @@ from batchsense.reports.results.diagnose import DiagnoseResult
 from batchsense.reports.results.shares import ShareResult
 from batchsense.reports.text.entangled import aliased_lines, confounding_table, note_lines
 from batchsense.reports.text.layout import columns, paragraph
+from batchsense.reports.text.placebo import placebo_lines
 from batchsense.reports.text.scores import (
     clustering_lines,
     component_line,
     component_lines,
-    contrast_lines,
+    contrast_sentences,
 )
-from batchsense.reports.wording import number, percent
+from batchsense.reports.wording import estimate, number, percent, span, with_interval
 
 _HEADLINES = {
     "fine": "fine",
@@ -56,7 +57,7 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
     reasons = [
         f"{name}: {share.reason}." for name, share in _shares(result) if share.reason is not None
     ]
-    lines.extend(paragraph(reason) for reason in reasons)
+    lines.extend(map(paragraph, [*reasons, *interaction_sentence(envelope)]))
     lines.append(paragraph(_remainder(result)))
     if batch.component is not None:
         lines.append(component_line(batch.component, batch.name))
@@ -66,9 +67,25 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
         lines += ["", f"What is to be kept, and how it goes with {batch.name}"]
         lines.append(confounding_table(result.kept, batch.name, result.specimens))
         lines.extend(aliased_lines(result.kept, batch.name))
-        lines.extend(contrast_lines(result.kept))
+        lines.extend(map(paragraph, contrast_sentences(result.kept)))
+    if result.placebo is not None:
+        lines += ["", *placebo_lines(result.placebo, batch.name)]
     lines.extend(note_lines(envelope.notes))
     return "\n".join(lines)
+
+
+def interaction_sentence(envelope: Envelope[DiagnoseResult]) -> list[str]:
+    """Say so where nothing is left to judge an interaction with what is kept by."""
+    result = envelope.result
+    if result is None or result.interaction is not None or not result.kept:
+        return []
+    if any(note.code == "interaction_left_out" for note in envelope.notes):
+        return []
+    names = ", ".join(one.name for one in result.kept)
+    return [
+        f"Whether {result.batch.name} acts differently on {names} cannot be told: no degree of "
+        "freedom is left for their interaction."
+    ]
 
 
 def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
@@ -86,19 +103,19 @@ def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
 def _remainder(result: DiagnoseResult) -> str:
     """Say what no term explains, and what cannot be given to one of them."""
     rest = result.residual
-    text = f"No term explains {percent(rest.estimate, 3)}"
-    text += (
-        f" (95 % interval {percent(rest.low, 3)} to {percent(rest.high, 3)})."
+    text = (
+        f"No term explains {with_interval(rest, ' %', scale=100)}."
         if rest.estimate is not None
-        else f": {rest.reason}."
+        else f"What no term explains cannot be told: {rest.reason}."
     )
     if result.kept and result.shared is not None:
         alone = [(result.batch.name, result.batch.r2_alone)]
         alone += [(one.name, one.r2_alone) for one in result.kept]
         each = ", ".join(f"{name} {percent(value)}" for name, value in alone)
-        text += (
-            f" Raw shares of each term alone: {each}; {percent(result.shared)} belong to several "
-            "terms at once."
+        text += f" Raw shares of each term alone: {each}; " + (
+            f"{percent(result.shared)} belong to several terms at once."
+            if result.shared >= 0
+            else f"beside the others they explain {percent(-result.shared)} more."
         )
     return text
 
@@ -115,8 +132,8 @@ def _cells(share: ShareResult) -> list[str]:
     if share.estimate is None:
         return ["–"] * 5
     return [
-        percent(share.estimate, 3),
-        f"{percent(share.low, 3)} to {percent(share.high, 3)}",
+        f"{estimate(share, scale=100)} %",
+        f"{span(share.low, share.high, scale=100)} %",
         percent(share.raw, 3),
         f"{percent(share.null_mean)}, {percent(share.null_high)}",
         number(share.p_value, 2),

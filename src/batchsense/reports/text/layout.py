@@ -29,15 +29,18 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def paragraph(text: str, hanging: str = "") -> str:
     """Wrap a sentence between words; later lines are indented as far as ``hanging`` is long.
 
+    A number and its per cent sign stay together.
+
     Examples
     --------
     >>> print(paragraph("- a note", hanging="- "))
     - a note
     """
-    return textwrap.fill(
-        text,
+    filled = textwrap.fill(
+        text.replace(" %", "\N{NO-BREAK SPACE}%"),
         WIDTH,
         subsequent_indent=" " * len(hanging),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return filled.replace("\N{NO-BREAK SPACE}%", " %")

@@ -39,7 +39,7 @@ def clustering_lines(scores: ScoresResult) -> list[str]:
             number(one.p_distance, 2),
             f"{percent(one.neighbours)} ({percent(one.neighbours_by_chance)})",
             number(one.p_neighbours, 2),
-            "–" if one.silhouette is None else f"{one.silhouette:.2f}",
+            "–" if one.silhouette is None else _signed(one.silhouette),
             number(one.p_silhouette, 2),
         ]
         for one in scores.clusterings
@@ -83,20 +83,30 @@ def component_lines(scores: ScoresResult) -> list[str]:
     ]
 
 
-def contrast_lines(kept: Sequence[KeptResult]) -> list[str]:
-    """Name the differences that can, and those that cannot, be told, where some cannot."""
-    lines = []
+def contrast_sentences(kept: Sequence[KeptResult]) -> list[str]:
+    """Say which differences between three levels or more can be told, and how well."""
+    sentences = []
     for one in kept:
         told = [c.contrast for c in one.contrasts if c.estimable]
         lost = [c.contrast for c in one.contrasts if not c.estimable]
         if lost:
             estimable = f"estimable are {', '.join(told)}" if told else "none is estimable"
-            lines.append(
-                paragraph(
-                    f"Differences of {one.name}: {estimable}; not estimable: {', '.join(lost)}."
-                )
+            sentences.append(
+                f"Differences of {one.name}: {estimable}; not estimable: {', '.join(lost)}."
             )
-    return lines
+        elif len(told) > 1:
+            ranked = sorted(one.contrasts, key=lambda contrast: contrast.effective_n)
+            ends = [f"{c.effective_n:,.1f} ({c.contrast})" for c in (ranked[0], ranked[-1])]
+            sentences.append(
+                f"Differences of {one.name}: all {len(told)} are estimable, with an effective n of "
+                f"{ends[0]} to {ends[1]}."
+            )
+    return sentences
+
+
+def _signed(value: float) -> str:
+    """Write a coefficient between -1 and 1."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _p(value: float | None) -> str:
