@@ -25,6 +25,7 @@ from batchsense.cli.out_of_core import (
     Scale,
     correct_on_disk,
 )
+from batchsense.cli.reuse import FittedOption, NewBatchesOption, Reuse, SaveFittedOption
 from batchsense.cli.table_input import (
     BatchOption,
     CategoricalOption,
@@ -40,7 +41,7 @@ from batchsense.cli.table_input import (
     described,
     read_table,
 )
-from batchsense.reports.correction_choice import CorrectionChoice, Method
+from batchsense.reports.correction_choice import CorrectionChoice, Method, applied
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 
 def correct(
+    context: typer.Context,
     matrix: MatrixArgument = None,
     sheet: SheetArgument = None,
     output: Annotated[
@@ -76,6 +78,9 @@ def correct(
     out_of_core: OutOfCoreOption = None,
     memory: MemoryOption = None,
     cluster: ClusterOption = None,
+    save_fitted: SaveFittedOption = None,
+    fitted: FittedOption = None,
+    new_batches: NewBatchesOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Recorded; no method draws anything.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     report: Annotated[
@@ -100,15 +105,20 @@ def correct(
       batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
       batchsense correct cells.h5ad --layer counts --batch lane --method combat-seq -o c.h5ad
       batchsense correct big.zarr --batch lane --out-of-core --memory 500MB -o corrected.zarr
+      batchsense correct new.csv new-sheet.csv --fitted months.npz --new-batches -o new-c.csv
     """
     choice = CorrectionChoice(method, reference, mean_only, non_parametric, despite_confounding)
     if misplaced := choice.misplaced():
         raise typer.BadParameter(misplaced)
     scale = Scale.read(out_of_core, memory, cluster)
-    _check_paths(matrix, sheet, output, as_json)
+    reuse = Reuse(save_fitted, fitted, new_batches)
+    reuse.check(context, bool(scale.wanted) or scale.memory is not None)
+    read = [path for path in (matrix, sheet, fitted) if path]
+    _check_paths(read, output, save_fitted)
+    _check_stdout(matrix, output, as_json)
     scale.check(matrix, output, method)
-    check_output(output, force)
-    check_output(report, force)
+    for path in (output, save_fitted, report):
+        check_output(path, force)
     request = Request(
         matrix=matrix,
         sheet=sheet,
@@ -124,16 +134,17 @@ def correct(
         choice=choice,
     )
     corrected: Corrected | None = None
-    with refusals("correct", as_json, seed, [path for path in (matrix, sheet) if path]):
+    with refusals("correct", as_json, seed, read):
         from batchsense.experiments.builtin import DIGITS
         from batchsense.experiments.tables.writing import check_format
         from batchsense.reports.text.correct import correct_text
 
         if output != "-":
             check_format(matrix or DIGITS, output)
-        decision = scale.decide(matrix, layer, method)
+        in_memory = reuse.save or reuse.fitted
+        decision = None if in_memory else scale.decide(matrix, layer, method)
         if decision is None:
-            corrected, envelope = _correct_in_memory(request)
+            corrected, envelope = _correct_in_memory(request, reuse)
         else:
             envelope = correct_on_disk(request, scale, decision)
 
@@ -157,16 +168,17 @@ def correct(
             "correct",
             matrix,
             sheet,
-            batch=result.batch,
-            keep=[one.name for one in result.kept],
+            batch=None if fitted else result.batch,
+            keep=None if fitted else [one.name for one in result.kept],
             id=id_column,
             categorical=categorical,
             numeric=numeric,
             densify=densify,
             layer=layer,
             output=output,
-            **choice.words(),
+            **({} if fitted else choice.words()),
             **scale.words(memory),
+            **reuse.words(),
         )
         write_report(report, correct_report(envelope, corrected, words), force)
         say(f"report: {report}")
@@ -174,30 +186,51 @@ def correct(
         give(envelope, as_json, text)
 
 
-def _correct_in_memory(request: Request) -> tuple[Corrected, Envelope[CorrectResult]]:
-    """Load the matrix and correct it."""
+def _correct_in_memory(
+    request: Request, reuse: Reuse
+) -> tuple[Corrected, Envelope[CorrectResult]]:
+    """Load the matrix and correct it, by what it teaches or by what was learned earlier."""
+    from batchsense.reports.envelope import InputFile
+
     table, inputs = read_table(
         request.matrix, request.sheet, request.id_column, request.densify, request.layer
     )
-    batch_column, kept = chosen_columns(table, request.matrix, request.batch_labels, request.keep)
+    reused = None
     with progress_on_stderr() as progress:
-        corrected = request.choice.corrected(
-            table, batch_column, kept, request.categorical, request.numeric, progress
-        )
-    return corrected, request.answer(corrected, inputs)
+        if reuse.fitted is None:
+            batch_column, kept = chosen_columns(
+                table, request.matrix, request.batch_labels, request.keep
+            )
+            fitted = request.choice.fitted(
+                table, batch_column, kept, request.categorical, request.numeric, progress
+            )
+        else:
+            fitted, reused = reuse.load(table)
+            inputs.append(InputFile.of(reuse.fitted))
+        corrected = applied(fitted, table, progress)
+    if reuse.save is not None:
+        fitted.save(reuse.save)
+    return corrected, request.answer(corrected, inputs, reused=reused, saved_fitted=reuse.save)
 
 
-def _check_paths(matrix: str | None, sheet: str | None, output: str, as_json: bool) -> None:
-    """Refuse outputs that would spoil an input or mix with the JSON document."""
-    if output == "-":
-        if as_json:
-            raise typer.BadParameter("-o - prints the matrix, --json a document; choose one")
-        if matrix is not None and not _is_text(matrix):
-            raise typer.BadParameter("-o - prints text; name a file for this kind of MATRIX")
+def _check_paths(read: list[str], output: str, save: str | None) -> None:
+    """Refuse outputs that would spoil an input or each other."""
+    written = [path for path in (output, save) if path is not None and path != "-"]
+    for path in written:
+        if any(Path(other).resolve() == Path(path).resolve() for other in read):
+            raise typer.BadParameter(f"{path} is an input; give the output another name")
+    if len({Path(path).resolve() for path in written}) < len(written):
+        raise typer.BadParameter(f"{output} and --save-fitted name the same file")
+
+
+def _check_stdout(matrix: str | None, output: str, as_json: bool) -> None:
+    """Refuse to mix the matrix with the JSON document, or to print what is no text."""
+    if output != "-":
         return
-    for path in (matrix, sheet):
-        if path is not None and Path(path).resolve() == Path(output).resolve():
-            raise typer.BadParameter(f"{output} is an input; give the output another name")
+    if as_json:
+        raise typer.BadParameter("-o - prints the matrix, --json a document; choose one")
+    if matrix is not None and not _is_text(matrix):
+        raise typer.BadParameter("-o - prints text; name a file for this kind of MATRIX")
 
 
 def _is_text(matrix: str) -> bool:

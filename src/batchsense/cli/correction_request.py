@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from batchsense.experiments import Note
     from batchsense.experiments.correction.interface import Account
     from batchsense.reports.envelope import Envelope, InputFile
-    from batchsense.reports.results.correct import CorrectResult, OutOfCore
+    from batchsense.reports.results.correct import CorrectResult, OutOfCore, Reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Request:
         inputs: list[InputFile],
         how: OutOfCore | None = None,
         notes: Sequence[Note] = (),
+        reused: Reused | None = None,
+        saved_fitted: str | None = None,
     ) -> Envelope[CorrectResult]:
         """Put the answer together, with what reading the table brought to light."""
         from batchsense.reports.envelope import Envelope
@@ -68,7 +70,7 @@ class Request:
             command="correct",
             inputs=inputs,
             seed=self.seed,
-            result=CorrectResult.of(found, self.output, how),
+            result=CorrectResult.of(found, self.output, how, reused, saved_fitted),
             notes=published([*notes, *self.choice.notes(found.table.notes)]),
         )
 
@@ -76,4 +78,10 @@ class Request:
         """Say what was done, for the result itself."""
         from batchsense.reports.results.correct import provenance
 
-        return provenance(found, answer, self.choice.words())
+        reused = answer.answer().reused
+        options: dict[str, str | bool | None] = (
+            {**self.choice.words()}
+            if reused is None
+            else {"fitted": reused.file, "new-batches": bool(reused.new_batches)}
+        )
+        return provenance(found, answer, options)

@@ -25,6 +25,7 @@ from batchsense.experiments.correction import (
     LinearCorrection,
     MergeableCorrection,
     correct,
+    load_correction,
 )
 from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
 from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layout
@@ -104,6 +105,7 @@ __all__ = [
     "find_surrogates",
     "from_anndata",
     "into_anndata",
+    "load_correction",
     "placebo",
     "placebos",
     "plan_layout",

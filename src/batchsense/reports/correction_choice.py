@@ -18,6 +18,22 @@ if TYPE_CHECKING:
         Note,
         Table,
     )
+    from batchsense.experiments.correction.loading import AnyFitted
+
+
+def applied(fitted: AnyFitted, table: Table, progress: Progress = silent) -> Corrected:
+    """Correct a table by what was learned; only counts take long enough to tell of progress.
+
+    Raises
+    ------
+    DataError
+        A batch, a feature or a kept level was not seen in fitting.
+    """
+    from batchsense.experiments import FittedCombatSeq
+
+    if isinstance(fitted, FittedCombatSeq):
+        return fitted.transform(table, progress)
+    return fitted.transform(table)
 
 
 class Method(StrEnum):
@@ -96,6 +112,26 @@ class CorrectionChoice:
             despite_confounding=despite,
         )
 
+    def fitted(
+        self,
+        table: Table,
+        batch_labels: str,
+        keep: Sequence[str],
+        categorical: Sequence[str],
+        numeric: Sequence[str],
+        progress: Progress = silent,
+    ) -> AnyFitted:
+        """Fit the correction to a table.
+
+        Raises
+        ------
+        ConfoundedError
+            A kept column cannot be told from the batches.
+        UnresolvedError, DataError
+            As the correction.
+        """
+        return self.correction(keep, categorical, numeric).fit(table, batch_labels, progress)
+
     def corrected(
         self,
         table: Table,
@@ -105,21 +141,9 @@ class CorrectionChoice:
         numeric: Sequence[str],
         progress: Progress = silent,
     ) -> Corrected:
-        """Fit the correction to a table and correct that table.
-
-        Raises
-        ------
-        ConfoundedError
-            A kept column cannot be told from the batches.
-        UnresolvedError, DataError
-            As the correction.
-        """
-        from batchsense.experiments import FittedCombatSeq
-
-        fitted = self.correction(keep, categorical, numeric).fit(table, batch_labels, progress)
-        if isinstance(fitted, FittedCombatSeq):
-            return fitted.transform(table, progress)
-        return fitted.transform(table)
+        """Fit the correction to a table and correct that table; raises as :meth:`fitted`."""
+        fitted = self.fitted(table, batch_labels, keep, categorical, numeric, progress)
+        return applied(fitted, table, progress)
 
     def notes(self, notes: Sequence[Note]) -> list[Note]:
         """Give what reading the table brought to light, as far as it concerns the method.

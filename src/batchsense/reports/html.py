@@ -255,12 +255,19 @@ def correct_report(
         If the envelope holds no result.
     """
     from batchsense.reports.pictures.correct import before_and_after
-    from batchsense.reports.text.correct import out_of_core_line
+    from batchsense.reports.text.correct import out_of_core_line, reused_line
 
-    how = envelope.answer().out_of_core
+    how, earlier = envelope.answer().out_of_core, envelope.answer().reused
     planes = [] if corrected is None else before_and_after(corrected)
     on_disk = None if how is None else out_of_core_line(how)
-    return render("correct.html.j2", envelope, command_line, planes=planes, on_disk=on_disk)
+    return render(
+        "correct.html.j2",
+        envelope,
+        command_line,
+        planes=planes,
+        on_disk=on_disk,
+        reused=None if earlier is None else reused_line(earlier),
+    )
 
 
 def contrast_report(

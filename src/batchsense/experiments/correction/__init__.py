@@ -11,6 +11,7 @@ from batchsense.experiments.correction.interface import (
     MergeableCorrection,
 )
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection, correct
+from batchsense.experiments.correction.loading import load_correction
 
 __all__ = [
     "CombatCorrection",
@@ -26,4 +27,5 @@ __all__ = [
     "LinearCorrection",
     "MergeableCorrection",
     "correct",
+    "load_correction",
 ]

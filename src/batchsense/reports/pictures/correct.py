@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchsense.experiments.tables.columns import batch_factor
+from batchsense.experiments.tables.columns import label_factor
 from batchsense.reports.components import principal_plane
 from batchsense.reports.page import Picture
 from batchsense.reports.pictures.diagnose import plane_picture
@@ -26,7 +26,7 @@ def before_and_after(corrected: Corrected) -> list[Picture]:
     list of Picture
         Two pictures; none where the specimens do not fill a plane.
     """
-    factor = batch_factor(corrected.table, corrected.batch_labels)
+    factor = label_factor(corrected.table, corrected.batch_labels)
     stages = zip(("before", "after"), corrected.compared(), strict=True)
     planes = [(when, principal_plane(values)) for when, values in stages]
     return [

@@ -19,7 +19,7 @@ class LearnedBatch(Model):
     """What the features of one batch have in common."""
 
     level: str = Field(description="The batch.")
-    specimens: int = Field(description="How many were fitted.")
+    specimens: int = Field(description="How many were fitted; 0: the batch came later.")
     shift: float = Field(
         description="Mean over the features of what the batch adds, in standard deviations."
     )
@@ -44,6 +44,16 @@ class OutOfCore(Model):
     )
     cluster: str | None = Field(description="The cluster whose workers did it; null: this process.")
     resumed: bool = Field(description="Whether work of an interrupted run was taken up.")
+
+
+class Reused(Model):
+    """A correction that was learned earlier, from other specimens."""
+
+    file: str = Field(description="The file that holds it.")
+    specimens: int = Field(description="How many specimens it was learned from.")
+    new_batches: list[str] = Field(
+        description="Batches that were not fitted and are estimated from this table."
+    )
 
 
 class CorrectResult(Model):
@@ -72,10 +82,29 @@ class CorrectResult(Model):
     out_of_core: OutOfCore | None = Field(
         default=None, description="How it was corrected a few specimens at a time; null: in memory."
     )
+    reused: Reused | None = Field(
+        default=None,
+        description="The earlier fit that was applied; null: learned from this table.",
+    )
+    saved_fitted: str | None = Field(
+        default=None, description="Where what was learned is kept; null: nowhere."
+    )
     notes: list[Note] = Field(description="What the user of the corrected matrix must know.")
 
+    @property
+    def fitted_specimens(self) -> int:
+        """How many specimens the correction was learned from."""
+        return self.specimens if self.reused is None else self.reused.specimens
+
     @classmethod
-    def of(cls, found: Account, output: str, out_of_core: OutOfCore | None = None) -> CorrectResult:
+    def of(
+        cls,
+        found: Account,
+        output: str,
+        out_of_core: OutOfCore | None = None,
+        reused: Reused | None = None,
+        saved_fitted: str | None = None,
+    ) -> CorrectResult:
         """Publish a correction, whether its values are in memory or on disk."""
         fields: list[dict[str, Any]] = [entangled_fields(one) for one in found.kept]
         return cls(
@@ -92,6 +121,8 @@ class CorrectResult(Model):
             features=len(found.table.features),
             orientation=found.table.orientation,
             out_of_core=out_of_core,
+            reused=reused,
+            saved_fitted=saved_fitted,
             notes=published(found.notes),
         )
 

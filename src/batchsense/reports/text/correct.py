@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from batchsense.errors import listed
 from batchsense.machine_memory import format_bytes
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.results.correct import CorrectResult, LearnedBatch, OutOfCore
+from batchsense.reports.results.correct import CorrectResult, LearnedBatch, OutOfCore, Reused
 from batchsense.reports.text.entangled import confounding_table, note_lines
 from batchsense.reports.text.layout import columns
 from batchsense.reports.wording import number, percent
@@ -41,16 +41,35 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         kept_line(result),
         f"Written: {result.output}",
     ]
+    if result.saved_fitted is not None:
+        lines.append(f"Written: {result.saved_fitted} (what was learned; for --fitted)")
+    if result.reused is not None:
+        lines.append(reused_line(result.reused))
     if result.out_of_core is not None:
         lines.append(out_of_core_line(result.out_of_core))
     if result.kept:
-        lines += ["", f"What was kept, and how it goes with {result.batch}"]
-        lines.append(confounding_table(result.kept, result.batch, result.specimens))
+        where = "" if result.reused is None else " in the fit"
+        lines += ["", f"What was kept, and how it goes with {result.batch}{where}"]
+        lines.append(confounding_table(result.kept, result.batch, result.fitted_specimens))
     if result.learned:
         lines += ["", f"What {result.batch} does, over all features (in standard deviations)"]
         lines.append(learned_table(result.learned))
     lines.extend(note_lines([*envelope.notes, *result.notes]))
     return "\n".join(lines)
+
+
+def reused_line(how: Reused) -> str:
+    """Say what an earlier fit rests on.
+
+    Examples
+    --------
+    >>> reused_line(Reused(file="months.npz", specimens=57, new_batches=["July"]))
+    'Learned earlier from 57 specimens: months.npz. Estimated from this table: July.'
+    """
+    line = f"Learned earlier from {number(how.specimens)} specimens: {how.file}."
+    if how.new_batches:
+        line += f" Estimated from this table: {listed(how.new_batches)}."
+    return line
 
 
 def out_of_core_line(how: OutOfCore) -> str:
@@ -86,7 +105,7 @@ def learned_table(learned: Sequence[LearnedBatch]) -> str:
     rows = [
         [
             one.level,
-            number(one.specimens),
+            number(one.specimens) if one.specimens else "came later",
             f"{round(one.shift, 2) + 0.0:+.2f} ± {one.shift_spread:.2f}",
             f"{one.scale:.2f} ± {one.scale_spread:.2f}",
         ]
