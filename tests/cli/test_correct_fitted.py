@@ -68,7 +68,8 @@ def test_a_new_batch_is_refused_or_estimated(table, months, tmp_path, capsys, me
     old, new = part(table, months != "m2"), part(table, months == "m2")
     fitted, output = str(tmp_path / "f.npz"), str(tmp_path / "new-c.csv")
     words = ["--batch", "month", "--keep", "drug", "--method", method, "--save-fitted", fitted]
-    assert run(["correct", *write(old, tmp_path, "old"), *words, "-o", str(tmp_path / "o.csv")]) == 0
+    first = ["correct", *write(old, tmp_path, "old"), *words, "-o", str(tmp_path / "o.csv")]
+    assert run(first) == 0
     later = ["correct", *write(new, tmp_path, "new"), "--fitted", fitted, "-o", output]
     capsys.readouterr()
 
@@ -95,7 +96,8 @@ def test_counts_take_no_new_batch(tmp_path, capsys) -> None:
     old, new = part(table, months != "August"), part(table, months == "August")
     fitted = str(tmp_path / "f.npz")
     words = ["--batch", "month", "--method", "combat-seq", "--save-fitted", fitted]
-    assert run(["correct", *write(old, tmp_path, "old"), *words, "-o", str(tmp_path / "o.csv")]) == 0
+    first = ["correct", *write(old, tmp_path, "old"), *words, "-o", str(tmp_path / "o.csv")]
+    assert run(first) == 0
     again = ["correct", *write(old, tmp_path, "again"), "--fitted", fitted]
     assert run([*again, "-o", str(tmp_path / "a.csv")]) == 0
     assert read(tmp_path / "a.csv").equals(read(tmp_path / "o.csv"))

@@ -186,9 +186,7 @@ def correct(
         give(envelope, as_json, text)
 
 
-def _correct_in_memory(
-    request: Request, reuse: Reuse
-) -> tuple[Corrected, Envelope[CorrectResult]]:
+def _correct_in_memory(request: Request, reuse: Reuse) -> tuple[Corrected, Envelope[CorrectResult]]:
     """Load the matrix and correct it, by what it teaches or by what was learned earlier."""
     from batchsense.reports.envelope import InputFile
 

@@ -235,8 +235,8 @@ def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> npt
     if unseen:
         raise DataError(
             f"column {factor.name!r} holds batches that were not fitted: {listed(unseen)}; known "
-            f"are {listed(known)}. Fit again with these specimens included, or add their batches to "
-            "the fit (extend; --new-batches)",
+            f"are {listed(known)}. Fit again with these specimens included, or add their batches "
+            "to the fit (extend; --new-batches)",
             where=table.source.sheet,
         )
     places = np.array([known.index(level) for level in factor.levels], dtype=np.int64)
