@@ -174,8 +174,8 @@ def test_surrogates_stand_for_the_batches(browser, files, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"batch": "month"}, "nothing is to be tested"),
-        ({"role:drug": "contrast"}, "no batch column was chosen"),
+        ({"batch": "month"}, "Nothing is to be tested"),
+        ({"role:drug": "contrast"}, "No batch column was chosen"),
         ({"role:drug": "contrast", "batch": "month", "level": "1"}, "Confidence level"),
         ({"pairs": "drug:yes-maybe", "batch": "month"}, "maybe"),
         ({"pairs": "dose", "batch": "month"}, "dose"),
@@ -256,7 +256,7 @@ def test_an_impossible_layout_is_an_answer(browser, people, capsys, monkeypatch)
     ("fields", "words"),
     [
         ({"balance": "arm"}, "say how many batches"),
-        ({"batches": "2"}, "nothing is to be balanced"),
+        ({"batches": "2"}, "Nothing is to be balanced"),
         ({"batches": "1", "balance": "arm"}, "Number of batches"),
         ({"batches": "2", "balance": "dose"}, "no column &#39;dose&#39;"),
         (

@@ -31,8 +31,8 @@ def send(browser, matrix=None, sheet=None, command="diagnose"):
 @pytest.mark.parametrize(
     ("matrix", "sheet", "words"),
     [
-        (None, None, "no matrix was chosen"),
-        (("m.csv", GOOD_MATRIX), None, "a sheet is needed"),
+        (None, None, "No matrix was chosen"),
+        (("m.csv", GOOD_MATRIX), None, "A sheet is needed"),
         (("m.xlsx", b"PK"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m", b"1"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m.csv", b""), ("s.csv", GOOD_SHEET), "m.csv: the file is empty"),
@@ -54,7 +54,7 @@ def test_wrong_files_are_refused_with_reason(browser, command, matrix, sheet, wo
 @pytest.mark.parametrize(
     ("matrix", "fields", "words"),
     [
-        (GOOD_MATRIX, {}, "no batch column was chosen"),
+        (GOOD_MATRIX, {}, "No batch column was chosen"),
         (GOOD_MATRIX, {"batch": "mnth"}, "did you mean &#39;month&#39;?"),
         (GOOD_MATRIX, {"batch": "month", "keep": "dose"}, "no column &#39;dose&#39;"),
         (GOOD_MATRIX, {"batch": "month", "keep": "month"}, "month"),

@@ -121,7 +121,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
 async def _too_large(request: Request, error: Exception) -> Response:
     """Answer an upload that grew over the limit while it came in, or would when unfolded."""
     assert isinstance(error, TooLargeError)
-    return too_large_page(request.app.state.limit, error.unfolded)
+    return too_large_page(request.app.state.limit, request.url.path, error.unfolded)
 
 
 async def _broken_off(_: Request, __: Exception) -> Response:

@@ -14,7 +14,7 @@ from batchsense.reports.correction_choice import CorrectionChoice, Method
 from batchsense.web.archives import pack
 from batchsense.web.diagnose import first_columns
 from batchsense.web.form_fields import text_field
-from batchsense.web.jobs import Answer, Work
+from batchsense.web.jobs import Answer, Work, refused
 from batchsense.web.table_choice import FileChoice, TableChoice, load, typed
 from batchsense.web.table_pages import TablePage, table_routes
 from batchsense.web.uploads import Upload
@@ -76,7 +76,7 @@ def work_on(choice: CorrectChoice) -> Work:
 
     def work(progress: Progress, folder: Path) -> Answer:
         from batchsense.experiments import write
-        from batchsense.reports.envelope import Envelope, Refusal
+        from batchsense.reports.envelope import Envelope
         from batchsense.reports.html import correct_report
         from batchsense.reports.results.correct import CorrectResult, provenance
         from batchsense.reports.results.shares import published
@@ -95,10 +95,7 @@ def work_on(choice: CorrectChoice) -> Work:
                 progress,
             )
         except (ConfoundedError, UnresolvedError) as error:
-            refused = Envelope[CorrectResult](
-                command="correct", inputs=inputs, seed=0, result=None, refusal=Refusal.of(error)
-            )
-            return Answer(refused.to_json(), refusal=refused.refusal)
+            return refused("correct", error, 0, inputs)
         upload = choice.files.upload
         name = output_name(None if upload is None else upload.matrix)
         envelope = Envelope[CorrectResult](
@@ -114,7 +111,7 @@ def work_on(choice: CorrectChoice) -> Work:
         try:
             write(stored, corrected.values, target, done)
         except DataError as error:
-            raise DataError(str(error).replace(str(target), name)) from None
+            raise DataError(error.message, where=name) from None
         if target.is_dir():
             progress("packing the corrected matrix", 0, 1)
             target = pack(target)

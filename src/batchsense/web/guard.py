@@ -100,7 +100,7 @@ class Guard:
         if length.isdigit() and int(length) > self.limit:
             if "expect" not in headers:
                 await _discard(receive, _DISCARDED * self.limit)
-            await too_large_page(self.limit)(scope, receive, send)
+            await too_large_page(self.limit, scope["path"])(scope, receive, send)
             return
         await self.app(scope, _counted(receive, self.limit), send)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import concurrent.futures
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchsense.errors import ConfoundedError, UnresolvedError
 from batchsense.progress import Progress
-from batchsense.reports.envelope import Refusal
+from batchsense.reports.envelope import Envelope, InputFile, Refusal
 
 
 class SupersededError(Exception):
@@ -50,6 +51,19 @@ class Answer:
         return file + len(self.document) + len(self.report or "")
 
 
+def refused(
+    command: str,
+    error: ConfoundedError | UnresolvedError,
+    seed: int,
+    inputs: Sequence[InputFile] = (),
+) -> Answer:
+    """Make the answer "no" of a command: the document that it prints, and the refusal in it."""
+    envelope = Envelope[Any](
+        command=command, inputs=list(inputs), seed=seed, result=None, refusal=Refusal.of(error)
+    )
+    return Answer(envelope.to_json(), refusal=envelope.refusal)
+
+
 #: Takes a progress listener and a folder for files, gives an answer.
 Work = Callable[[Progress, Path], Answer]
 
@@ -69,6 +83,7 @@ class Job:
         self.choice = choice
         self.stage: tuple[str, int, int] | None = None
         self._work = work
+        self._folder = Path()
         self._stopped = threading.Event()
         self._future: concurrent.futures.Future[Answer] | None = None
 

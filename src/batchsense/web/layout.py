@@ -12,7 +12,7 @@ from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 from batchsense.progress import Progress
 from batchsense.web.form_fields import text_field, whole_field
-from batchsense.web.jobs import Answer, Work
+from batchsense.web.jobs import Answer, Work, refused
 from batchsense.web.table_choice import (
     LARGEST_SEED,
     FileChoice,
@@ -143,7 +143,7 @@ def work_on(choice: LayoutChoice) -> Work:
     def work(progress: Progress, folder: Path) -> Answer:
         from batchsense.experiments import plan_layout
         from batchsense.experiments.layout.sheet import write_sheet
-        from batchsense.reports.envelope import Envelope, Refusal
+        from batchsense.reports.envelope import Envelope
         from batchsense.reports.results.layout import LayoutResult
         from batchsense.reports.results.shares import published
         from batchsense.reports.sheet_pages import layout_report
@@ -171,14 +171,7 @@ def work_on(choice: LayoutChoice) -> Work:
                 progress=progress,
             )
         except (ConfoundedError, UnresolvedError) as error:
-            refused = Envelope[LayoutResult](
-                command="layout",
-                inputs=inputs,
-                seed=choice.seed,
-                result=None,
-                refusal=Refusal.of(error),
-            )
-            return Answer(refused.to_json(), refusal=refused.refusal)
+            return refused("layout", error, choice.seed, inputs)
         name = output_name(choice.files.upload)
         envelope = Envelope[LayoutResult](
             command="layout",
@@ -203,7 +196,7 @@ def _table(choice: LayoutChoice) -> Table:
     try:
         table = sheet_table(choice.files.sheet, choice.files.id_column)
     except DataError as error:
-        raise DataError(choice.files.named(str(error))) from None
+        raise choice.files.known(error) from None
     name = choice.files.names[-1]
     return replace(table, source=replace(table.source, matrix=name, sheet=name))
 

@@ -23,8 +23,6 @@ COMMANDS = {
     "layout": "Layout",
     "plan": "Plan",
 }
-#: The command that does without the browser what a page does.
-_INSTEAD = "batchsense diagnose MATRIX SHEET --batch COL --keep COL"
 
 
 def page(template: str, here: str = "", status: int = 200, **context: Any) -> HTMLResponse:
@@ -76,20 +74,37 @@ def typed_error_page(
 ) -> HTMLResponse:
     """Show a typed error: 422 where the data cannot be used, 501 where an extra is missing."""
     if isinstance(error, DataError):
-        return error_page(422, "The data cannot be used as they are", str(error), here, back)
+        # A place, such as the name of a file, stays as it is written.
+        text = str(error) if error.where else error.message[:1].upper() + error.message[1:]
+        return error_page(422, "The data cannot be used as they are", text, here, back)
     return error_page(501, "This needs a part that is not installed", str(error), here, back)
 
 
-def too_large_page(limit: int, unfolded: str | None = None) -> HTMLResponse:
-    """Say that an upload is too large, what the limit is, and what works instead."""
+def too_large_page(limit: int, path: str, unfolded: str | None = None) -> HTMLResponse:
+    """Say that an upload is too large, what the limit is, and what works instead.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes.
+    path : str
+        Where it was sent to, which tells the command.
+    unfolded : str, optional
+        The file that is small enough, but unfolds to too much.
+    """
+    first = path.strip("/").split("/")[0]
+    here = first if first in COMMANDS else ""
     what = f"The limit is {readable_bytes(limit)} for all files together."
     if unfolded is not None:
         what += f" {unfolded} is smaller, but unfolds to more than ten times as much."
+    files = "SHEET" if here == "layout" else "MATRIX SHEET"
     return error_page(
         413,
         "This upload is too large",
         f"{what} Start batchsense web with a higher --limit, or use the command line, which reads "
-        f"the files where they lie: {_INSTEAD}",
+        f"the files where they lie: batchsense {here or 'diagnose'} {files}",
+        here,
+        f"/{here}" if here else None,
     )
 
 

@@ -19,7 +19,7 @@ from batchsense.errors import BatchsenseError, ConfoundedError, DataError, Unres
 from batchsense.progress import Progress
 from batchsense.web.answers import answer_routes, begin, last_choice
 from batchsense.web.form_fields import number_field, text_field, whole_field
-from batchsense.web.jobs import Answer, Work
+from batchsense.web.jobs import Answer, Work, refused
 from batchsense.web.pages import page, typed_error_page
 from batchsense.web.visitors import Visitors
 
@@ -111,7 +111,7 @@ def work_on(choice: PlanChoice) -> Work:
     """Make the calculation of a choice: the same as on the command line."""
 
     def work(progress: Progress, _: Path) -> Answer:
-        from batchsense.reports.envelope import Envelope, Refusal
+        from batchsense.reports.envelope import Envelope
         from batchsense.reports.html import plan_report
         from batchsense.reports.results.plan import PlanResult
         from batchsense.training import BUILT_IN, plan_training
@@ -132,10 +132,7 @@ def work_on(choice: PlanChoice) -> Work:
                 progress=progress,
             )
         except (ConfoundedError, UnresolvedError) as error:
-            refused = Envelope[PlanResult](
-                command="plan", seed=choice.seed, result=None, refusal=Refusal.of(error)
-            )
-            return Answer(refused.to_json(), refusal=refused.refusal)
+            return refused("plan", error, choice.seed)
         result = PlanResult.of(measured, choice.target)
         envelope = Envelope[PlanResult](command="plan", seed=choice.seed, result=result)
         return Answer(envelope.to_json(), plan_report(envelope, choice.command_line()))

@@ -100,7 +100,7 @@ def sheet_outline(upload: Upload | None, worksheet: str | None = None) -> SheetO
     try:
         return _outline(upload, worksheet)
     except DataError as error:
-        raise DataError(upload.named(str(error))) from None
+        raise upload.known(error) from None
 
 
 def _outline(upload: Upload, worksheet: str | None) -> SheetOutline:

@@ -70,9 +70,9 @@ class FileChoice:
         """The worksheet as it follows the name of a workbook."""
         return "" if self.worksheet is None else f"#{self.worksheet}"
 
-    def named(self, text: str) -> str:
-        """Say in a message the names that the visitor knows instead of our paths."""
-        return text if self.upload is None else self.upload.named(text)
+    def known(self, error: DataError) -> DataError:
+        """Give an error with the names that the visitor knows."""
+        return error if self.upload is None else self.upload.known(error)
 
     def inputs(self) -> list[InputFile]:
         """Give the files by content."""
@@ -204,6 +204,6 @@ def load(files: FileChoice) -> tuple[Table, Table]:
     try:
         stored = read(upload.matrix, files.sheet, files.id_column, layer=files.layer)
     except DataError as error:
-        raise DataError(files.named(str(error))) from None
+        raise files.known(error) from None
     source = replace(stored.source, matrix=files.names[0], sheet=files.names[-1])
     return replace(stored, source=source), stored

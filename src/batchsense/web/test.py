@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.progress import Progress
 from batchsense.web.form_fields import number_field, text_field
-from batchsense.web.jobs import Answer, Work
+from batchsense.web.jobs import Answer, Work, refused
 from batchsense.web.table_choice import (
     NO_BATCH,
     FileChoice,
@@ -132,7 +132,7 @@ def work_on(choice: ContrastChoice) -> Work:
     def work(progress: Progress, folder: Path) -> Answer:
         from batchsense.experiments import test as test_contrasts
         from batchsense.experiments.testing.recorded import recorded_test
-        from batchsense.reports.envelope import Envelope, Refusal
+        from batchsense.reports.envelope import Envelope
         from batchsense.reports.html import contrast_report
         from batchsense.reports.results.shares import published
         from batchsense.reports.results.test import ContrastTestsResult
@@ -147,7 +147,7 @@ def work_on(choice: ContrastChoice) -> Work:
                 stored, columns.batch_labels, columns.keep or None, choice.corrected
             )
         except DataError as error:
-            raise DataError(choice.files.named(str(error))) from None
+            raise choice.files.known(error) from None
         batch_labels, keep = recorded.batch_labels, recorded.keep or ()
         if batch_labels is None and not choice.surrogates:
             raise DataError(NO_BATCH)
@@ -170,10 +170,7 @@ def work_on(choice: ContrastChoice) -> Work:
                 progress=progress,
             )
         except (ConfoundedError, UnresolvedError) as error:
-            refused = Envelope[ContrastTestsResult](
-                command="test", inputs=inputs, seed=0, result=None, refusal=Refusal.of(error)
-            )
-            return Answer(refused.to_json(), refusal=refused.refusal)
+            return refused("test", error, 0, inputs)
         name = output_name(choice.files.names)
         envelope = Envelope[ContrastTestsResult](
             command="test",

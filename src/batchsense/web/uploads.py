@@ -55,6 +55,11 @@ class Upload:
                 text = text.replace(str(path), path.name)
         return text
 
+    def known(self, error: DataError) -> DataError:
+        """Give an error with the names that the visitor knows."""
+        where = None if error.where is None else self.named(error.where)
+        return DataError(self.named(error.message), where)
+
 
 def chosen_files(form: FormData, with_matrix: bool) -> tuple[UploadFile | None, UploadFile | None]:
     """Give the files of a form, after a look at their names.

@@ -96,7 +96,7 @@ def worksheets(file: Path) -> tuple[str, ...]:
     DataError
         The file cannot be read, or none is visible.
     """
-    return _visible(_open(file, values=True), str(file))
+    return _visible(_open(file, values=True, names_only=True), str(file))
 
 
 def _visible(book: Any, where: str) -> tuple[str, ...]:
@@ -107,8 +107,8 @@ def _visible(book: Any, where: str) -> tuple[str, ...]:
     return names
 
 
-def _open(file: Path, values: bool) -> Any:
-    """Open the workbook, with stored values or with formulas."""
+def _open(file: Path, values: bool, names_only: bool = False) -> Any:
+    """Open the workbook, with stored values or with formulas; or without any cell."""
     try:
         from openpyxl import load_workbook
     except ImportError:
@@ -118,7 +118,7 @@ def _open(file: Path, values: bool) -> Any:
         # matter here.
         with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return load_workbook(stream, data_only=values)
+            return load_workbook(stream, read_only=names_only, data_only=values)
     except OSError as error:
         reason = "no such file" if not file.exists() else str(error)
         raise DataError(f"cannot be read: {reason}", where=str(file)) from None
