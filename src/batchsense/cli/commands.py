@@ -8,6 +8,7 @@ from batchsense.cli.audit import audit
 from batchsense.cli.correct import correct
 from batchsense.cli.demo import demo
 from batchsense.cli.diagnose import diagnose
+from batchsense.cli.gap import gap
 from batchsense.cli.layout import layout
 from batchsense.cli.noise import noise
 from batchsense.cli.plan import plan
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "layout": layout,
     "test": test,
     "surrogates": surrogates,
+    "gap": gap,
     "demo": demo,
     "web": web,
     "schema": schema,

@@ -52,7 +52,13 @@ from batchsense.experiments.testing import (
     removal_matrix,
     test,
 )
-from batchsense.experiments.validation import BatchGap, batch_gap
+from batchsense.experiments.validation import (
+    BatchGap,
+    CorrectedGap,
+    GapComparison,
+    batch_gap,
+    compare_gaps,
+)
 
 if TYPE_CHECKING:
     from batchsense.experiments.correction.estimator import BatchCorrector
@@ -65,6 +71,7 @@ __all__ = [
     "CombatSeqCorrection",
     "ContrastTests",
     "Corrected",
+    "CorrectedGap",
     "CorrectedStore",
     "Correction",
     "Diagnosis",
@@ -77,6 +84,7 @@ __all__ = [
     "FittedCombatSeq",
     "FittedCorrection",
     "FittedLinear",
+    "GapComparison",
     "Gathered",
     "KeptDiagnosis",
     "Layout",
@@ -97,6 +105,7 @@ __all__ = [
     "Table",
     "ThisProcess",
     "batch_gap",
+    "compare_gaps",
     "connected",
     "correct",
     "correct_store",

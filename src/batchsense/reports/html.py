@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchsense.reports.results.correct import CorrectResult
     from batchsense.reports.results.demo import DemoResult
     from batchsense.reports.results.diagnose import DiagnoseResult
+    from batchsense.reports.results.gap import GapResult
     from batchsense.reports.results.noise import GradientNoiseResult
     from batchsense.reports.results.placebo import PlaceboResult
     from batchsense.reports.results.plan import PlanResult
@@ -25,6 +26,7 @@ __all__ = [
     "correct_report",
     "demo_report",
     "diagnose_report",
+    "gap_report",
     "noise_report",
     "plan_report",
     "verify_report",
@@ -310,6 +312,48 @@ def contrast_report(
         prices=text.price_rows(result),
         pictures=[] if found is None else effect_pictures(found),
         tables=text.feature_tables(result),
+    )
+
+
+def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -> str:
+    """Write the report of a model on batches left out.
+
+    Parameters
+    ----------
+    envelope : Envelope of GapResult
+        The answer; the page carries it unchanged.
+    command_line : str, optional
+        What was typed.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ValueError
+        If the envelope holds no result.
+    """
+    from batchsense.reports.pictures.gap import gap_pictures
+    from batchsense.reports.text import gap as text
+
+    if envelope.result is None:
+        raise ValueError("there is no result to report")
+    result = envelope.result
+    errors, *folds = gap_pictures(result)
+    return render(
+        "gap.html.j2",
+        envelope,
+        command_line,
+        task=text.task_sentence(result),
+        verdict=text.capital(text.verdict_word(result)),
+        sentence=text.verdict_sentence(result),
+        changes=text.change_sentences(result),
+        guess=text.guess_sentence(result),
+        ways=[row[:-1] for row in text.way_rows(result)[1]],  # the figures say on how many
+        errors=errors,
+        folds=folds,
     )
 
 

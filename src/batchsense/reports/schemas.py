@@ -9,6 +9,7 @@ from batchsense.reports.results.audit import AuditResult
 from batchsense.reports.results.correct import CorrectResult
 from batchsense.reports.results.demo import DemoResult
 from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.gap import GapResult
 from batchsense.reports.results.layout import LayoutResult
 from batchsense.reports.results.noise import GradientNoiseResult
 from batchsense.reports.results.plan import PlanResult
@@ -27,6 +28,7 @@ RESULTS: dict[str, type[Model]] = {
     "layout": LayoutResult,
     "test": ContrastTestsResult,
     "surrogates": SurrogatesResult,
+    "gap": GapResult,
     "demo": DemoResult,
 }
 

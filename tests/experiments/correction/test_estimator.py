@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -9,12 +10,15 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import sklearn
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold, cross_validate
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, StratifiedKFold, cross_validate
 from sklearn.neighbors import NearestCentroid
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from batchsense.errors import ConfoundedError, DataError
@@ -22,6 +26,7 @@ from batchsense.experiments import BatchCorrector, CombatCorrection, LinearCorre
 
 #: What fit says where no labels are given; scikit-learn's own checks give none.
 UNLABELLED = "ignore:no batch_labels were given"
+METHODS = ["linear", "combat"]
 
 
 @pytest.fixture
@@ -46,13 +51,61 @@ def simulated(n=60, features=8, seed=0, drug_effect=1.0):
 
 @pytest.mark.filterwarnings(UNLABELLED)
 @pytest.mark.filterwarnings("ignore:.*SCIPY_ARRAY_API")
-def test_check_estimator_has_no_failures():
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("unseen", ["refuse", "estimate"])
+def test_check_estimator_has_no_failures(method, unseen):
     """All of scikit-learn's own checks pass; the one for array libraries may be skipped."""
-    results = check_estimator(BatchCorrector(), on_skip=None, on_fail=None)
+    corrector = BatchCorrector(method, unseen=unseen)
+    results = check_estimator(corrector, on_skip=None, on_fail=None)
 
     assert len(results) > 40
     assert [r["check_name"] for r in results if r["status"] not in ("passed", "skipped")] == []
     assert sum(r["status"] == "skipped" for r in results) <= 1
+
+
+class SelfLabelled(BatchCorrector):
+    """Reads the batch of a row off its first feature, so that the common checks correct too."""
+
+    __metadata_request__fit = {"batch_labels": True, "covariates": True}  # noqa: RUF012
+    __metadata_request__transform = {"batch_labels": True}  # noqa: RUF012
+
+    def __init__(self, method="linear", *, unseen="refuse"):
+        super().__init__(method, unseen=unseen)
+
+    @staticmethod
+    def labels(X):
+        """Give the sign of the first feature; nothing for what the corrector must refuse itself."""
+        try:
+            values = None if np.iscomplexobj(X) else np.asarray(X, dtype=float)
+        except (TypeError, ValueError):
+            return None
+        return (values[:, 0] > 0).astype(int) if np.ndim(values) == 2 and values.size else None
+
+    def fit(self, X, y=None, *, batch_labels=None, covariates=None):
+        """Fit with labels."""
+        return super().fit(X, y, batch_labels=self.labels(X))
+
+    def transform(self, X, *, batch_labels=None):
+        """Transform with labels."""
+        return super().transform(X, batch_labels=self.labels(X))
+
+    def fit_transform(self, X, y=None, *, batch_labels=None, covariates=None):
+        """Fit and transform with labels."""
+        return self.fit(X, y).transform(X)
+
+
+@pytest.mark.filterwarnings(UNLABELLED)
+@pytest.mark.filterwarnings("ignore:.*SCIPY_ARRAY_API")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_common_checks_hold_where_something_is_corrected(method):
+    """With labels too there is no failure; ComBat refuses only the checks with two features."""
+    results = check_estimator(SelfLabelled(method), on_skip=None, on_fail=None)
+    failed = {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"}
+
+    assert len(results) > 40
+    if method == "linear":
+        assert failed == {}
+    assert all("ComBat learns from at least 3" in said for said in failed.values())
 
 
 def test_equals_the_correction_of_tables():
@@ -296,3 +349,60 @@ def test_combat_takes_no_covariates() -> None:
     X = np.random.default_rng(0).normal(size=(8, 4))
     with pytest.raises(DataError, match="takes no covariates"):
         BatchCorrector("combat").fit(X, batch_labels=[*"aabbaabb"], covariates=[[0], [1]] * 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_stay_themselves(method):
+    """A clone has the parameters and no fit; a pickled corrector corrects as before."""
+    X, _, month = simulated()
+    fitted = BatchCorrector(method, unseen="estimate").fit(X, batch_labels=month)
+    copy = clone(fitted)
+    restored = pickle.loads(pickle.dumps(fitted))
+
+    assert copy.get_params() == {"method": method, "unseen": "estimate"}
+    with pytest.raises(NotFittedError):
+        copy.transform(X, batch_labels=month)
+    new = np.where(month == "May", "October", month)
+    np.testing.assert_array_equal(
+        restored.transform(X, batch_labels=new), fitted.transform(X, batch_labels=new)
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_names_of_features_go_through_a_pipeline(routing, method):
+    """``get_feature_names_out`` and ``set_output`` keep names and rows, also behind other steps."""
+    X, _, month = simulated()
+    frame = pd.DataFrame(X, columns=[f"g{j}" for j in range(8)], index=[f"s{i}" for i in range(60)])
+    model = make_pipeline(StandardScaler(), BatchCorrector(method)).set_output(transform="pandas")
+    named = model.fit(frame, batch_labels=month).transform(frame, batch_labels=month)
+
+    assert list(model.get_feature_names_out()) == list(frame.columns)
+    assert list(named.columns) == list(frame.columns)
+    assert list(named.index) == list(frame.index)
+    unnamed = BatchCorrector(method).fit(X, batch_labels=month)
+    assert list(unnamed.get_feature_names_out()) == [f"x{j}" for j in range(8)]
+    with pytest.raises(ValueError, match="input_features"):
+        unnamed.get_feature_names_out(["a", "b"])
+
+
+def test_a_grid_search_chooses_the_method(routing):
+    """Both methods are tried inside the folds; the best predicts with the labels of new rows."""
+    X, drug, month = simulated(seed=3, drug_effect=8.0)
+    model = Pipeline([("correct", BatchCorrector()), ("classify", LogisticRegression())])
+    search = GridSearchCV(model, {"correct__method": METHODS}, cv=StratifiedKFold(3))
+    search.fit(X, drug, batch_labels=month)
+
+    assert [one["correct__method"] for one in search.cv_results_["params"]] == METHODS
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_score_ > 0.9
+    assert (search.best_estimator_.predict(X, batch_labels=month) == drug).mean() > 0.9
+
+
+def test_sparse_and_infinite_observations_are_refused():
+    """Correction makes sparse values dense, and infinity has no mean: said, not guessed."""
+    X, _, month = simulated()
+    with pytest.raises(TypeError, match="dense data is required"):
+        BatchCorrector().fit(scipy.sparse.csr_matrix(X), batch_labels=month)
+    X[0, 0] = np.inf
+    with pytest.raises(DataError, match="infinite values"):
+        BatchCorrector().fit(X, batch_labels=month)

@@ -128,7 +128,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             Itself.
         """
         self._check_parameters()
-        X = self._observations(X, copy=False)
+        needed = 1 if batch_labels is None else 2
+        X = self._observations(X, copy=False, ensure_min_samples=needed)
         labels = self._labels(batch_labels, len(X))
         self.notes_: tuple[Note, ...] = ()
         self._fitted = None

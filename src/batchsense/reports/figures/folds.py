@@ -1,4 +1,4 @@
-"""Figure: the error of a classifier on each form, tested in two ways."""
+"""Figure: the error of a model on each batch, tested in two ways."""
 
 from __future__ import annotations
 
@@ -8,46 +8,65 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.reports.figures.style import BELOW, BLUE, FAINT, VERMILLION, axes, label, legend
+from batchsense.reports.figures.style import (
+    BELOW,
+    BLUE,
+    FAINT,
+    VERMILLION,
+    axes,
+    label,
+    legend,
+    lettered,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def draw_folds(
-    by_form: npt.ArrayLike,
-    forms: Sequence[str],
+    errors: npt.ArrayLike,
+    levels: Sequence[str],
     both: tuple[str, str] = ("shuffled folds", "form left out"),
+    labels: tuple[str, str] = ("error rate (%)", "form"),
+    scale: float = 100.0,
+    most: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw two error rates per form, joined by a line.
+    """Draw two errors per batch, joined by a line.
 
     Parameters
     ----------
-    by_form : array of shape (forms, 2)
-        Error rates, as fractions.
-    forms : sequence of str
-        Names of the forms.
+    errors : array of shape (levels, 2)
+        Such as error rates, as fractions.
+    levels : sequence of str
+        Names of the batches.
     both : pair of str
         Names of the two ways.
+    labels : pair of str
+        What the numbers are, with their unit, and what a batch is.
+    scale : float
+        Multiplies the numbers before they are drawn.
+    most : float, optional
+        The largest number of several figures that are to be compared, not scaled; else of these.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes; rates are drawn in per cent.
+        The axes; the first batch lies on top.
     """
-    rates = 100 * np.asarray(by_form, dtype=float)
-    ax = axes(ax, height=1.25 + 0.21 * len(rates))
-    y = np.arange(len(rates))
-    ax.hlines(y, rates[:, 0], rates[:, 1], color=FAINT, linewidth=1.6)
-    ax.plot(rates[:, 0], y, "o", color=BLUE, markersize=6, label=both[0])
-    ax.plot(rates[:, 1], y, "D", color=VERMILLION, markersize=5.5, label=both[1])
-    ax.set_yticks(y, forms)
-    ax.set_ylim(len(rates) - 0.4, -0.6)
-    ax.set_xlim(-0.02 * rates.max(), 1.05 * rates.max())
+    drawn = scale * np.asarray(errors, dtype=float)
+    ax = axes(ax, height=1.25 + 0.21 * len(drawn))
+    y = np.arange(len(drawn))
+    ax.hlines(y, drawn[:, 0], drawn[:, 1], color=FAINT, linewidth=1.6)
+    ax.plot(drawn[:, 0], y, "o", color=BLUE, markersize=6, label=both[0])
+    ax.plot(drawn[:, 1], y, "D", color=VERMILLION, markersize=5.5, label=lettered(both[1]))
+    ax.set_yticks(y, [lettered(level) for level in levels])
+    ax.set_ylim(len(drawn) - 0.4, -0.6)
+    right = max(float(drawn.max()) if most is None else scale * most, 1e-9)
+    ax.set_xlim(-0.02 * right, 1.05 * right)
     ax.grid(False, axis="y")
-    label(ax, "error rate (%)", "form")
+    label(ax, *labels)
     legend(ax, columns=2, below=BELOW)
     return ax

@@ -87,7 +87,7 @@ def draw_intervals(
         v for r in rows for v in (r.estimate, r.low, r.high, r.null_high, r.raw) if v is not None
     ]
     ends += [] if reference is None else [reference]
-    right = 1.06 * max(ends, default=1.0)
+    right = 1.06 * max(ends, default=1.0) or 1.0  # nothing but zeros still needs an axis
     ax.set_xlim(min(0.0, 1.06 * min(ends, default=0.0)), right)
     if reference is not None:
         ax.axvline(reference, color=INK, lw=1.2, ls=(0, (4, 3)), label=reference_label)

@@ -1,0 +1,288 @@
+"""A column of the sheet predicted on batches that the model has not seen, corrected and not."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from batchsense.errors import DataError
+from batchsense.experiments.notes import Note
+from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
+from batchsense.experiments.tables.table import Table
+from batchsense.experiments.validation.answers import Answers
+from batchsense.experiments.validation.gap import BatchGap, gap_of
+from batchsense.experiments.validation.models import guessing, make_model
+from batchsense.progress import Progress, silent
+from batchsense.variation import cramers_v
+from batchsense.variation.interval import Interval
+from batchsense.variation.over_groups import mean_over_groups
+
+Verdict = Literal["gap", "no_gap_seen", "cannot_tell"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorrectedGap:
+    """The gap of a model behind one correction.
+
+    Attributes
+    ----------
+    correction : str
+        ``"none"``, ``"linear"`` or ``"combat"``.
+    gap : BatchGap
+        Both errors.
+    change : Interval or None
+        Error on batches left out minus that without correction, batch by batch; None for
+        ``"none"``.
+    """
+
+    correction: str
+    gap: BatchGap
+    change: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GapComparison:
+    """What shuffled folds promise and what a new batch gets, with and without correction.
+
+    Attributes
+    ----------
+    batches, predicted : Factor
+        The columns of the sheet.
+    model : str
+        Name of the model.
+    ways : tuple of CorrectedGap
+        Without correction first.
+    guess : Interval
+        Error on batches left out of a model that looks at no feature.
+    association : float or None
+        Cramér's V of classes and batches; None for numbers.
+    filled : int
+        Missing values that were filled inside the folds.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    batches: Factor
+    predicted: Factor
+    model: str
+    ways: tuple[CorrectedGap, ...]
+    guess: Interval
+    association: float | None
+    filled: int
+    notes: tuple[Note, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether a model errs more on a batch that it has not seen.
+
+        ``"gap"``: the interval of the difference lies above zero. ``"no_gap_seen"``: it does not,
+        and a gap as large as the shuffled error itself is excluded. ``"cannot_tell"``: not even
+        that is excluded.
+        """
+        gap = self.ways[0].gap
+        if gap.difference.low > 0:
+            return "gap"
+        return "no_gap_seen" if gap.difference.high <= gap.shuffled.estimate else "cannot_tell"
+
+    @property
+    def batches_needed(self) -> int | None:
+        """Number of batches like these that would exclude a gap as large as the shuffled error.
+
+        The least K with t(K−1)·sd/√K at most the shuffled error; None where no number would.
+        """
+        from scipy.special import stdtrit
+
+        gap = self.ways[0].gap
+        spread = gap.standard_error * math.sqrt(len(gap.sizes))
+        level = gap.difference.level
+        for count in range(2, 1001):
+            half = float(stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
+            if half <= gap.shuffled.estimate:
+                return count
+        return None
+
+
+def compare_gaps(
+    table: Table,
+    batch_labels: str,
+    predict: str,
+    model: str | None = None,
+    corrections: Sequence[str] = ("linear",),
+    *,
+    categorical: Iterable[str] = (),
+    numeric: Iterable[str] = (),
+    standardise: bool = False,
+    repeats: int = 3,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> GapComparison:
+    """Predict a column of the sheet on shuffled folds and on batches left out.
+
+    Everything that learns, learns inside the folds: a correction from the training rows and their
+    batch labels, never from the answers; the rows of a batch left out are taken to the others by
+    their own mean. See :func:`batch_gap` for the two ways of testing.
+
+    Parameters
+    ----------
+    table : Table
+        The observations and their sheet.
+    batch_labels : str
+        The column of the sheet with the batch labels.
+    predict : str
+        The column to be predicted: classes or numbers, told apart as in
+        :func:`~batchsense.experiments.tables.columns.kept_factors`.
+    model : {"nearest", "logistic", "ridge", "forest"}, optional
+        By default the nearest neighbour for classes, ridge regression for numbers.
+    corrections : sequence of str
+        Besides no correction: ``"linear"``, ``"combat"``, both or neither.
+    categorical, numeric : iterable of str
+        ``predict``, where its kind is to be declared.
+    standardise : bool
+        Give every feature the same weight; logistic and ridge regression always do.
+    repeats : int
+        How often the shuffled folds are drawn anew.
+    seed : int
+        Seed of the shuffled folds and of a forest.
+    progress : Progress
+        Told of the folds.
+
+    Returns
+    -------
+    GapComparison
+        Errors, differences and ratios with intervals over batches, and a verdict.
+
+    Raises
+    ------
+    DataError
+        Columns that do not exist, are the same or have missing labels; a model that cannot predict
+        them.
+    ConfoundedError, UnresolvedError
+        As :func:`batch_gap`.
+
+    Examples
+    --------
+    >>> from batchsense.experiments import Table, compare_gaps
+    >>> rng = np.random.default_rng(0)
+    >>> kind, month = np.tile(["ill", "well"], 60), np.repeat([*"ABCDEF"], 20)
+    >>> shift = 2.5 * np.repeat(np.arange(6), 20)
+    >>> X = ((kind == "ill") + shift + 0.1 * rng.normal(size=120))[:, None]
+    >>> found = compare_gaps(Table.from_arrays(X, {"month": month, "kind": kind}), "month", "kind")
+    >>> found.verdict
+    'gap'
+    >>> [round(float(way.gap.held_out.estimate), 2) for way in found.ways]
+    [0.83, 0.0]
+    """
+    if predict == batch_labels:
+        raise DataError(f"column {predict!r} cannot be both the batch and predicted")
+    batches = batch_factor(table, batch_labels)
+    predicted, kind_notes = _predicted(table, predict, batch_labels, categorical, numeric)
+    kind = predicted.kind
+    values = predicted.values
+    answers = Answers(
+        np.array(predicted.levels)[predicted.codes] if values is None else values,
+        np.array(batches.levels)[batches.codes],
+        batches.levels,
+        batches.codes,
+        batches.counts,
+        (predict, batch_labels),
+    )
+    name = model or ("nearest" if kind == "categorical" else "ridge")
+    filled = int(np.isnan(table.values).sum())
+    asked = ["none", *dict.fromkeys(one for one in corrections if one != "none")]
+    makers = {
+        one: make_model(name, kind, one, fill=filled > 0, standardise=standardise, seed=seed)
+        for one in asked
+    }
+    ways: list[CorrectedGap] = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for one, estimator in makers.items():
+            told = _told(progress, one)
+            gap = gap_of(estimator, table.values, answers, seed, repeats, 0.95, told)
+            ways.append(CorrectedGap(one, gap, _change(gap, ways[0].gap) if ways else None))
+    guess = gap_of(guessing(kind), table.values, answers, seed, 1, 0.95, silent)
+    return GapComparison(
+        batches=batches,
+        predicted=predicted,
+        model=name,
+        ways=tuple(ways),
+        guess=guess.held_out,
+        association=cramers_v(predicted.codes, batches.codes).value if values is None else None,
+        filled=filled,
+        notes=(
+            *table.notes,
+            *kind_notes,
+            *ways[0].gap.notes,
+            *_remarks(ways, filled, predict, batch_labels),
+            *_unexpected(said),
+        ),
+    )
+
+
+def _predicted(
+    table: Table,
+    predict: str,
+    batch_labels: str,
+    categorical: Iterable[str],
+    numeric: Iterable[str],
+) -> tuple[Factor, tuple[Note, ...]]:
+    """Read the column to be predicted, by the rules of kept columns, in words of its own."""
+    labels = column(table.sheet, predict, table.source.sheet)
+    if len(set(labels)) == 1:
+        raise DataError(
+            f"column {predict!r} has one value only ({labels[0]!r}); there is nothing to predict",
+            where=table.source.sheet,
+        )
+    factors, notes = kept_factors(table, [predict], batch_labels, categorical, numeric)
+    return factors[0], notes
+
+
+def _change(gap: BatchGap, plain: BatchGap) -> Interval:
+    """Compare the errors on batches left out, batch by batch."""
+    return mean_over_groups(gap.by_batch[:, 1] - plain.by_batch[:, 1], gap.difference.level)
+
+
+def _told(progress: Progress, correction: str) -> Progress:
+    """Say which correction stands before the model that is being tested."""
+    if correction == "none":
+        return progress
+    return lambda task, done, total: progress(f"{task}, {correction}", done, total)
+
+
+def _remarks(
+    ways: Sequence[CorrectedGap], filled: int, predict: str, batch_labels: str
+) -> list[Note]:
+    """Say what was done inside the folds."""
+    notes = []
+    if len(ways) > 1:
+        notes.append(
+            Note(
+                "left_out_by_its_own_mean",
+                f"Corrected inside the folds, the rows of a {batch_labels} left out are taken to "
+                "the others by their own mean, all at once and without their answers. That "
+                f"supposes the same mixture of {predict} as elsewhere, and several rows to take a "
+                "mean of: a single new row cannot be corrected.",
+            )
+        )
+    if filled:
+        notes.append(
+            Note(
+                "missing_values_filled",
+                f"{filled:,} missing values were filled with the median of the training rows.",
+            )
+        )
+    return notes
+
+
+def _unexpected(said: Sequence[warnings.WarningMessage]) -> list[Note]:
+    """Turn what the models warned of into notes, each once with how often it was said."""
+    first_lines = [str(one.message).strip().split("\n")[0] for one in said]
+    return [
+        Note("model_warned", f"The model warned {first_lines.count(line)} times: {line}")
+        for line in dict.fromkeys(first_lines)
+    ]

@@ -1,0 +1,144 @@
+"""The models that can be asked for by name: plain ones, with all that learns inside the folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from batchsense.errors import DataError, listed
+
+Kind = Literal["categorical", "numeric"]
+#: Trees of a forest.
+TREES = 100
+#: Neighbours that are asked about a number; about a class, only the nearest one.
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model and what it can predict.
+
+    Attributes
+    ----------
+    name : str
+        As it is asked for.
+    predicts : tuple of str
+        ``"categorical"``, ``"numeric"`` or both.
+    scaled : bool
+        Whether features are always given the same weight, for the penalty treats them alike.
+    """
+
+    name: str
+    predicts: tuple[Kind, ...]
+    scaled: bool = False
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        NamedModel("nearest", ("categorical", "numeric")),
+        NamedModel("logistic", ("categorical",), scaled=True),
+        NamedModel("ridge", ("numeric",), scaled=True),
+        NamedModel("forest", ("categorical", "numeric")),
+    )
+}
+#: The corrections that can stand before a model.
+CORRECTIONS = ("none", "linear", "combat")
+
+
+def make_model(
+    name: str,
+    kind: Kind,
+    correction: str = "none",
+    *,
+    fill: bool = False,
+    standardise: bool = False,
+    seed: int = 0,
+) -> Any:
+    """Make a pipeline that does everything inside the fold: correct, fill, scale, predict.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`MODELS`.
+    kind : {"categorical", "numeric"}
+        What is predicted.
+    correction : str
+        One of :data:`CORRECTIONS`.
+    fill : bool
+        Put the median of the training rows where a value is missing.
+    standardise : bool
+        Give every feature the same weight.
+    seed : int
+        Seed of a forest.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        Unfitted.
+
+    Raises
+    ------
+    DataError
+        Unknown name, or a model that cannot predict this kind.
+
+    Examples
+    --------
+    >>> [step for step, _ in make_model("logistic", "categorical", "linear").steps]
+    ['correct', 'scale', 'model']
+    >>> make_model("ridge", "categorical")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: ridge predicts numbers; for classes there are nearest, ...
+    """
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from batchsense.experiments.correction.estimator import BatchCorrector
+
+    _check(name, kind, correction)
+    steps: list[tuple[str, Any]] = []
+    if correction != "none":
+        steps.append(("correct", BatchCorrector(correction, unseen="estimate")))  # type: ignore[arg-type]
+    if fill:
+        # A feature without any value in training must not vanish, or the test rows would not fit.
+        steps.append(("fill", SimpleImputer(strategy="median", keep_empty_features=True)))
+    if standardise or MODELS[name].scaled:
+        steps.append(("scale", StandardScaler()))
+    return Pipeline([*steps, ("model", _estimator(name, kind, seed))])
+
+
+def guessing(kind: Kind) -> Any:
+    """Give a model that looks at no feature: the commonest class, or the mean."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    return DummyClassifier(strategy="most_frequent") if kind == "categorical" else DummyRegressor()
+
+
+def _check(name: str, kind: Kind, correction: str) -> None:
+    """Refuse what does not exist or does not fit."""
+    if name not in MODELS:
+        raise DataError(f"no model {name!r}; there are {listed(MODELS)}")
+    if correction not in CORRECTIONS:
+        raise DataError(f"no correction {correction!r}; there are {listed(CORRECTIONS)}")
+    if kind not in MODELS[name].predicts:
+        fitting = [model.name for model in MODELS.values() if kind in model.predicts]
+        can, asked = ("classes", "numbers") if kind == "numeric" else ("numbers", "classes")
+        raise DataError(f"{name} predicts {can}; for {asked} there are {listed(fitting)}")
+
+
+def _estimator(name: str, kind: Kind, seed: int) -> Any:
+    """Make the last step."""
+    import numpy as np
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    if name == "logistic":
+        return LogisticRegression(max_iter=1000)
+    if name == "ridge":
+        return RidgeCV(alphas=np.logspace(-2, 5, 15))
+    if name == "forest":
+        make = RandomForestClassifier if kind == "categorical" else RandomForestRegressor
+        return make(TREES, random_state=seed)
+    return KNeighborsClassifier(1) if kind == "categorical" else KNeighborsRegressor(NEIGHBOURS)
