@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
+from sklearn.utils._metadata_requests import _RoutingNotSupportedMixin
 
 from batchsense.errors import DataError
 from batchsense.experiments import BatchCorrector, batch_gap
@@ -95,6 +96,19 @@ def test_a_corrector_that_refuses_new_batches_is_refused_with_the_remedy():
 
     with pytest.raises(DataError, match=r"batchcorrector: .*say BatchCorrector\(unseen='estimate'"):
         batch_gap(model, X, y, labels)
+
+
+class NoRouting(_RoutingNotSupportedMixin, KNeighborsClassifier):
+    """A meta-estimator of the kind that cannot say what it requests."""
+
+
+def test_estimators_without_routing_are_asked_for_nothing():
+    """They get no labels and are tested as they are, and so is what has no request at all."""
+    X, y, labels = shifted(rows=10, count=3)
+    expected = batch_gap(KNeighborsClassifier(), X, y, labels, repeats=1)
+    found = batch_gap(NoRouting(), X, y, labels, repeats=1)
+
+    np.testing.assert_array_equal(found.by_batch, expected.by_batch)
 
 
 def test_a_search_over_batches_left_out_gets_groups_and_labels():

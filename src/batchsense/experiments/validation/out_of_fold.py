@@ -47,7 +47,7 @@ class Routing:
                         for method in ("fit", *RESPONSES)
                     }
                 )
-            except NotImplementedError:  # a meta-estimator without routing
+            except RuntimeError:  # a meta-estimator that has no routing
                 return cls({})
 
     @property
