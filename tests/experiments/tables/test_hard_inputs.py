@@ -249,3 +249,35 @@ def test_arrays_of_other_types():
     assert Table.from_arrays(counts, sheet).source.dtype == counts.dtype.name
     with pytest.raises(DataError, match="not numbers"):
         Table.from_arrays([["a"]] * 6, sheet)
+
+
+def test_masked_values_and_labels_are_missing():
+    """What a mask hides is missing, not the number beneath it."""
+    from batchsense.experiments import Table
+
+    hidden = np.zeros((6, 3), dtype=bool)
+    hidden[4, 1] = True
+    labels = np.ma.masked_array(np.array(MONTH), mask=[0, 0, 0, 0, 0, 1])
+    for values in (VALUES, np.arange(18).reshape(6, 3)):
+        table = Table.from_arrays(np.ma.masked_array(values, hidden), {"month": labels})
+        assert np.isnan(table.values).tolist() == hidden.tolist()
+    assert table.sheet["month"] == (*MONTH[:5], None)
+
+
+def test_labels_and_ids_of_other_types():
+    """Dates of numpy, bytes and whole numbers are labels by their text; arrays may be ids."""
+    from batchsense.experiments import Table
+
+    days = np.repeat(np.array(["2024-05-01", "2024-07-01"], dtype="datetime64[ns]"), 3)
+    days[5] = "NaT"
+    sheet = {"day": days, "month": np.array(MONTH, dtype="S1"), "plate": np.arange(6) // 3}
+    table = Table.from_arrays(VALUES, sheet, np.array(IDS), pd.Index(GENES))
+    numbered = Table.from_arrays(VALUES, sheet, range(6), np.arange(3))
+
+    assert table.sheet["day"] == ("2024-05-01",) * 3 + ("2024-07-01",) * 2 + (None,)
+    assert table.sheet["month"] == tuple(MONTH)
+    assert table.sheet["plate"] == tuple("000111")
+    assert (table.specimens, table.features) == (tuple(IDS), tuple(GENES))
+    assert (numbered.specimens, numbered.features) == (tuple("012345"), tuple("012"))
+    with pytest.raises(DataError, match="0 specimen ids"):
+        Table.from_arrays(VALUES, sheet, [])

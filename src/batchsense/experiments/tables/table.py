@@ -126,13 +126,15 @@ class Table:
         >>> table.sheet["month"], table.features
         (('May', 'July'), ('feature 1', 'feature 2'))
         """
+        if isinstance(values, np.ma.MaskedArray):  # asarray would show what the mask hides
+            values = np.where(np.ma.getmaskarray(values), np.nan, values.data)
         given = values if hasattr(values, "toarray") else np.asarray(values)
         array, dtype = dense(given, name)
         if array.ndim != 2:
             raise DataError(f"the observations must have two axes, not {array.ndim}", where=name)
         rows, columns = array.shape
-        rows_ids = tuple(specimens or (f"specimen {i + 1}" for i in range(rows)))
-        column_ids = tuple(features or (f"feature {j + 1}" for j in range(columns)))
+        rows_ids = _names(specimens, "specimen", rows)
+        column_ids = _names(features, "feature", columns)
         if (len(rows_ids), len(column_ids)) != array.shape:
             raise DataError(
                 f"{len(rows_ids)} specimen ids and {len(column_ids)} feature ids do not fit "
@@ -150,6 +152,13 @@ class Table:
         table = cls(array, rows_ids, column_ids, labels, Source(name, name, dtype=dtype), declared)
         check(table)
         return table
+
+
+def _names(given: Sequence[str] | None, kind: str, count: int) -> tuple[str, ...]:
+    """Give ids as text, or number them."""
+    if given is None:
+        return tuple(f"{kind} {place + 1}" for place in range(count))
+    return tuple(map(str, given))
 
 
 def check(table: Table) -> None:

@@ -23,10 +23,14 @@ def label_text(value: object) -> str | None:
     >>> label_text(3.0), label_text(" May "), label_text(float("nan")), label_text("NA")
     ('3', 'May', None, None)
     """
-    if value is None:
+    if value is None or value is np.ma.masked:
         return None
+    if isinstance(value, np.datetime64):  # whose item() is a number of nanoseconds
+        return None if np.isnat(value) else str(np.datetime_as_string(value, unit="auto"))
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     if isinstance(value, float):
         if math.isnan(value):
             return None
