@@ -106,6 +106,27 @@ def test_specimens_keep_the_wells_that_they_have():
     assert second.plates.score <= second.plates.random_best
 
 
+def test_the_gaps_of_an_earlier_layout_are_filled():
+    """Its own columns may be locked: they stay in their place, complete again."""
+    sheet = {"id": [f"s{i}" for i in range(40)], **trial()}
+    first = plan_layout(sheet, 2, ["arm"], plate=(5, 5)).sheet()
+    gaps = {name: list(entries) for name, entries in first.items()}
+    for k in (0, 7, 20):
+        gaps["batch"][k] = gaps["well"][k] = None
+    options = {"plate": (5, 5), "lock": "batch", "lock_wells": "well"}
+    second = plan_layout(gaps, 2, ["arm"], **options).sheet()
+
+    assert list(second) == list(first)
+    for name in ("batch", "well", "plate_row", "plate_column"):
+        assert None not in second[name]
+        kept = [k for k in range(40) if k not in (0, 7, 20)]
+        assert [second[name][k] for k in kept] == [first[name][k] for k in kept]
+    with pytest.raises(DataError, match="'well', 'plate_row', 'plate_column'"):
+        plan_layout(gaps, 2, ["arm"], plate=(5, 5), lock="batch")
+    with pytest.raises(DataError, match="columns 'batch' already"):
+        plan_layout(gaps, 2, ["arm"])
+
+
 @pytest.mark.parametrize(
     ("batches", "wells", "options", "says"),
     [

@@ -74,7 +74,8 @@ def plan_layout(
     reference_specimens : int
         Wells reserved in every batch for aliquots of one reference.
     lock : str, optional
-        Column with the batch of rows that are assigned already; empty where free.
+        Column with the batch of rows that are assigned already; empty where free. It may be
+        ``column`` itself, whose gaps are then filled.
     plate : pair of int, optional
         Rows and columns of a plate; each batch is one. Specimens are then also balanced over plate
         rows, plate columns and edge.
@@ -82,7 +83,8 @@ def plan_layout(
         Wells that stay empty on every plate: ``"edge"``, single wells, blocks by two corners, with
         commas between, such as ``"edge, C3-D4"``.
     lock_wells : str, optional
-        Column with the wells of rows that are assigned already by ``lock``; empty where free.
+        Column with the wells of rows that are assigned already by ``lock``; empty where free. It
+        may be ``"well"`` itself, as an earlier layout wrote it.
     categorical, numeric : iterable of str
         Columns of ``balance`` whose kind is declared.
     column : str
@@ -120,7 +122,8 @@ def plan_layout(
     ((6, 6), [1.0, 1.0])
     """
     table = sheet_table(sheet, id_column)
-    _check(table, batch_count, balance, reference_specimens, column, plate)
+    _check(table, batch_count, balance, reference_specimens)
+    _check_names(table, column, plate is not None, reference_specimens > 0, lock, lock_wells)
     empty = _empty_wells(table, plate, empty_wells, lock_wells)
     kept, notes = kept_factors(table, balance, column, categorical, numeric)
     limits = _limits(table, batch_count, capacities, reference_specimens, plate, len(empty))
@@ -164,15 +167,8 @@ def plan_layout(
     )
 
 
-def _check(
-    table: Table,
-    batch_count: int,
-    balance: Sequence[str],
-    references: int,
-    name: str,
-    plate: tuple[int, int] | None,
-) -> None:
-    """Refuse numbers and names that cannot be meant."""
+def _check(table: Table, batch_count: int, balance: Sequence[str], references: int) -> None:
+    """Refuse numbers that cannot be meant."""
     where = table.source.sheet
     if not balance:
         raise DataError("name at least one column to balance", where=where)
@@ -185,16 +181,28 @@ def _check(
         )
     if references < 0:
         raise DataError("the number of reference specimens cannot be negative", where=where)
+
+
+def _check_names(
+    table: Table,
+    name: str,
+    plates: bool,
+    references: bool,
+    lock: str | None,
+    lock_wells: str | None,
+) -> None:
+    """Refuse new columns that the sheet has already, unless their gaps are what is to be filled."""
     if not name.strip():
-        raise DataError("the new batch column needs a name (--column)", where=where)
+        raise DataError("the new batch column needs a name (--column)", where=table.source.sheet)
     added = [name]
-    added += ["well", "plate_row", "plate_column"] if plate is not None else []
+    added += ["well", "plate_row", "plate_column"] if plates else []
     added += ["reference"] if references else []
-    if taken := [one for one in added if one in table.sheet]:
+    filled = {lock, *(("well", "plate_row", "plate_column") if lock_wells == "well" else ())}
+    if taken := [one for one in added if one in table.sheet and one not in filled]:
         raise DataError(
             f"the sheet has columns {listed(map(repr, taken))} already; give the new batch column "
             "another name (--column), or rename these",
-            where=where,
+            where=table.source.sheet,
         )
 
 

@@ -77,6 +77,7 @@ class Layout:
         dict
             The columns of the input, then the batch; with plates also ``well``, ``plate_row`` and
             ``plate_column``; with references also ``reference`` (yes or no), whose rows come last.
+            Columns of an earlier layout whose gaps were filled stay in their place.
         """
         added: dict[str, list[str]] = {
             self.column: [self.batch_levels[code] for code in self.codes]
