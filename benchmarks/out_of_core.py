@@ -4,6 +4,8 @@ The bare passes use the same library, blocks and chunks, one process, in turn wi
 a pass that reads every block, and one that reads every block and writes it to a new file. Both the
 bare passes and the correction end when their file is on the disk itself (fsync); times without
 that wait are given too. Peak memory is that of the whole process (VmHWM), libraries included.
+The last result of each form, and one by a local dask cluster of two processes with 500 MiB each,
+is compared with a correction of the whole matrix in memory.
 
     python benchmarks/out_of_core.py --features 20000 --specimens 20000
 """
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +125,9 @@ def bare(source: Path, target: Path) -> dict[str, float]:
     }
 
 
-def ours(source: Path, target: Path, memory: int, keep_original: bool) -> dict[str, float]:
-    """Correct, once small so that libraries are loaded, then the matrix."""
-    from batchsense.experiments.scale.correcting import correct_store
-    from batchsense.experiments.scale.engine import ThisProcess
+def ours(source: Path, target: Path, engine: Any, keep_original: bool = True) -> dict[str, float]:
+    """Correct a matrix."""
+    from batchsense.experiments import correct_store
 
     sheet = source.parent / "sheet.csv"
     told: dict[str, list[float]] = {}
@@ -140,7 +142,7 @@ def ours(source: Path, target: Path, memory: int, keep_original: bool) -> dict[s
         "month",
         method(),
         sheet if source.name == "plain.zarr" else None,
-        engine=ThisProcess(memory, threads=2),
+        engine=engine,
         keep_original=keep_original,
         progress=progress,
     )
@@ -156,27 +158,76 @@ def method() -> Any:
     return CombatCorrection(keep=("drug",))
 
 
-def child(arguments: argparse.Namespace) -> None:
-    """One measurement in a process of its own."""
-    source, target = Path(arguments.child[1]), Path(arguments.child[2])
+def on_cluster(source: Path, target: Path) -> dict[str, float]:
+    """Correct on two processes of this machine with 500 MiB each."""
+    from batchsense.experiments import connected
+
     small = source.parent / "small" / source.name
-    if arguments.child[0] == "bare":
-        bare(small, target.with_name(f"warm-{target.name}"))
-        found = bare(source, target)
-    else:
-        keep = arguments.child[0] == "ours"
-        ours(small, target.with_name(f"warm-{target.name}"), arguments.memory, keep)
-        found = ours(source, target, arguments.memory, keep)
-    peak = next(
-        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
+    with connected("local:2", 500 * 2**20) as cluster:
+        ours(small, target.with_name(f"warm-{target.name}"), cluster)
+        found = ours(source, target, cluster)
+        return {**found, "worker_peak_mb": max(cluster.client.run(peak_mb).values())}
+
+
+def difference(source: Path, target: Path) -> dict[str, float]:
+    """Correct the whole matrix in memory, in double precision, and compare."""
+    from batchsense.experiments import Table
+    from batchsense.experiments.scale.chunks import opened
+    from batchsense.experiments.scale.place import find
+
+    ids, months, drugs = np.loadtxt(
+        source.parent / "sheet.csv", str, delimiter=",", skiprows=1, unpack=True
     )
-    print(json.dumps({**found, "peak_mb": int(peak.split()[1]) * 1024 / 1e6}))
+    place = find(source)
+    values = np.empty(place.shape)
+    block = np.empty((ROWS, place.shape[1]), dtype=np.float32)
+    spans = [(low, min(low + ROWS, place.shape[0])) for low in range(0, place.shape[0], ROWS)]
+    with opened(place) as read:
+        for low, high in spans:
+            read(low, high, block[: high - low])
+            values[low:high] = block[: high - low]
+    table = Table.from_arrays(values, {"month": months, "drug": drugs}, ids.tolist())
+    del values
+    method().fit(table, "month").transform(table, out=table.values)
+    layer = "" if source.name == "plain.zarr" else "layers/batchsense"
+    largest = 0.0
+    with opened(replace(find(target), inside=layer)) as read:
+        for low, high in spans:
+            read(low, high, block[: high - low])
+            apart = np.abs(block[: high - low] - table.values[low:high]).max()
+            largest = max(largest, float(apart))
+    return {"largest_difference": largest, "largest_value": float(np.abs(table.values).max())}
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """One measurement in a process of its own; libraries are loaded by a small one before."""
+    from batchsense.experiments import ThisProcess
+
+    kind, source, target = arguments.child[0], *map(Path, arguments.child[1:])
+    small, warm = source.parent / "small" / source.name, target.with_name(f"warm-{target.name}")
+    engine = ThisProcess(arguments.memory, threads=2)
+    if kind == "bare":
+        bare(small, warm)
+        found = bare(source, target)
+    elif kind == "difference":
+        found = difference(source, target)
+    elif kind == "cluster":
+        found = on_cluster(source, target)
+    else:
+        ours(small, warm, engine, kind == "ours")
+        found = ours(source, target, engine, kind == "ours")
+    print(json.dumps({**found, "peak_mb": peak_mb()}))
+
+
+def peak_mb() -> float:
+    """Give the most memory that this process ever occupied."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line for line in lines if line.startswith("VmHWM"))
+    return int(peak.split()[1]) * 1024 / 1e6
 
 
 def measure(kind: str, source: Path, target: Path, memory: int) -> dict[str, float]:
-    """Run one measurement in a fresh process; remove its result unless it is wanted."""
-    for path in (target, target.with_name(f"warm-{target.name}")):
-        remove(path)
+    """Run one measurement in a fresh process."""
     os.sync()
     command = [
         sys.executable,
@@ -222,6 +273,7 @@ def main() -> None:
         (folder / "small").mkdir()
         make(folder / "small", 1_000, 3_000, arguments.seed)
         results = {name: compare(folder, name, arguments) for name in FORMS}
+        cluster = {name: compare_cluster(folder, name, arguments) for name in FORMS[:2]}
     finally:
         shutil.rmtree(folder)
     record.write(
@@ -234,6 +286,7 @@ def main() -> None:
         memory_asked_mb=arguments.memory / 1e6,
         matrix_mb=arguments.specimens * arguments.features * 4 / 1e6,
         results=results,
+        cluster=cluster,
     )
 
 
@@ -244,10 +297,12 @@ def compare(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str,
     for _ in range(arguments.repeats):
         for kind in kinds:
             target = folder / f"result-{kind}-{name}"
-            runs[kind].append(measure(kind, folder / name, target, arguments.memory))
             remove(target)
+            runs[kind].append(measure(kind, folder / name, target, arguments.memory))
             remove(target.with_name(f"warm-{target.name}"))
             print(name, kind, {k: round(v, 2) for k, v in runs[kind][-1].items()}, file=sys.stderr)
+            if kind != "ours":
+                remove(target)
     middle = {
         kind: {key: statistics.median(run[key] for run in found) for key in found[0]}
         for kind, found in runs.items()
@@ -258,7 +313,20 @@ def compare(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str,
         )
         for kind in kinds[1:]
     }
-    return {"median": middle, "ratio_to_bare": ratios, "runs": runs}
+    target = folder / f"result-ours-{name}"
+    apart = measure("difference", folder / name, target, arguments.memory)
+    remove(target)
+    return {"median": middle, "ratio_to_bare": ratios, "runs": runs, "in_memory": apart}
+
+
+def compare_cluster(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Correct once on a local cluster."""
+    target = folder / f"result-cluster-{name}"
+    found = measure("cluster", folder / name, target, arguments.memory)
+    print(name, "cluster", {k: round(v, 2) for k, v in found.items()}, file=sys.stderr)
+    apart = measure("difference", folder / name, target, arguments.memory)
+    remove(target)
+    return {"run": found, "in_memory": apart}
 
 
 if __name__ == "__main__":

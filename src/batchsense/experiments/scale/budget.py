@@ -82,7 +82,8 @@ def needed(place: Place, size: Size, blocks: Blocks) -> int:
     features = place.shape[1]
     cells = min(size.cells, max(4 * size.batches, blocks.rows // 4))
     tables = size.batches * (_PER_BATCH + _PER_TERM * size.terms) + 3 * cells
-    chunks = place.chunk_bytes * min(ZARR_AT_ONCE, place.chunks_per_row)
+    touched = place.chunks_per_row * -(-blocks.rows // place.rows)
+    chunks = place.chunk_bytes * min(ZARR_AT_ONCE, touched)
     # Packed and unpacked, read and written; where there is one block, not at the same time.
     packed = chunks * (4 if blocks.number > 1 else 2) if place.store == "zarr" else 0
     conversion = 0
