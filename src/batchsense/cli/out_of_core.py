@@ -141,19 +141,13 @@ class Scale:
             )
 
     def decide(self, matrix: str | None, layer: str | None, method: Method) -> Decision | None:
-        """Tell whether to go out of core, and why; None: in memory.
-
-        Raises
-        ------
-        DataError
-            It was asked for, and the matrix cannot be read in pieces.
-        """
+        """Tell whether to go out of core, and why; None: in memory."""
         if self.wanted:
             return Decision("asked")
         if self.wanted is False or matrix is None or method is Method.combat_seq:
             return None
         from batchsense.experiments import Note
-        from batchsense.experiments.scale.budget import loaded_bytes
+        from batchsense.experiments.scale.budget import LIBRARIES, loaded_bytes
         from batchsense.experiments.scale.place import find, inside_of, is_store
         from batchsense.machine_memory import available_memory, format_bytes
 
@@ -168,14 +162,14 @@ class Scale:
             return Decision("plain_array", (Note("out_of_core", message),))
         free, taken = available_memory(), loaded_bytes(place)
         allowed = [] if free is None else [int(_SENSIBLE * free)]
-        allowed += [] if self.memory is None else [self.memory]
+        allowed += [] if self.memory is None else [self.memory - LIBRARIES]
         if taken <= min(allowed, default=taken):
             return None
         here = "" if free is None else f", {format_bytes(free)} are free on this machine"
         asked = "" if self.memory is None else f", {format_bytes(self.memory)} are allowed"
         message = (
-            f"In memory this correction would take about {format_bytes(taken)}{here}{asked}: it "
-            "was done out of core, a few specimens at a time. --no-out-of-core forces memory."
+            f"In memory this correction would take about {format_bytes(taken)}{here}{asked}, so "
+            "it goes out of core, a few specimens at a time. --no-out-of-core forces memory."
         )
         return Decision("memory", (Note("out_of_core", message),))
 

@@ -305,6 +305,27 @@ def test_progress_is_told(tmp_path):
     assert told[-1] == ("correcting specimens", SPECIMENS, SPECIMENS)
 
 
+def test_a_sparse_store_that_lost_a_part_is_refused(tmp_path):
+    """A chunk of stored values that is not there would be read as zeros."""
+    path = make(tmp_path, "csr.zarr", values())
+    chunk = next(p for p in (path / "X" / "data").rglob("*") if p.is_file() and p.name[0].isdigit())
+    chunk.unlink()
+
+    with pytest.raises(DataError, match="chunks of X are missing"):
+        correct_store(path, tmp_path / "out.zarr", "month", CORRECTIONS[0])
+
+
+def test_counts_are_remarked_upon(tmp_path):
+    """Whole numbers of which some exceed 50 in the first block."""
+    matrix = np.random.default_rng(2).poisson(40.0, (SPECIMENS, FEATURES)).astype("int32")
+    path, _ = store(tmp_path, "dense.h5ad", matrix)
+
+    found = correct_store(path, tmp_path / "out.h5ad", "month", CORRECTIONS[0])
+
+    assert [note.code for note in found.table.notes] == ["looks_like_counts"]
+    assert "All values of the first 30 specimens" in found.table.notes[0].message
+
+
 def test_metadata_that_end_early_are_named(tmp_path):
     """A Zarr store whose writer was killed at the wrong moment: a typed error, no traceback."""
     path = make(tmp_path, "dense.zarr", values())

@@ -17,6 +17,8 @@ RESERVE, COMPILER = 30_000_000, 100_000_000
 LIBRARIES = 280_000_000
 #: A block need not be larger: reading would not be faster.
 LARGEST_BLOCK = 48_000_000
+#: Bytes a number that a correction takes at its peak if it loads the matrix.
+_LOADED = 20
 #: Arrays per batch and feature that fitting holds at its peak, and those per kept term more.
 _PER_BATCH, _PER_TERM = 24, 4
 
@@ -96,17 +98,17 @@ def needed(place: Place, size: Size, blocks: Blocks) -> int:
 
 
 def loaded_bytes(place: Place) -> int:
-    """Estimate what a correction takes that loads the matrix: 20 bytes a number, or 24.
+    """Estimate what a correction takes that loads the matrix.
 
-    Values and result in double precision, and the numbers of the file; measured at float32, 20,000
-    features × 4,000 specimens: 1.65 GB without the libraries.
+    Values and result in double precision, and some more: measured 21 bytes a number of float32 (80
+    million numbers), 18 of float64, dense or a tenth of them in a CSR matrix (40 million).
 
     Examples
     --------
     >>> loaded_bytes(Place("m.h5ad", "hdf5", "X", "dense", (4_000, 20_000), "float32", 1, 0, 0))
     1600000000
     """
-    return place.shape[0] * place.shape[1] * (16 + place.working.itemsize)
+    return place.shape[0] * place.shape[1] * _LOADED
 
 
 def blocks_for(

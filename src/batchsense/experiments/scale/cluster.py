@@ -7,6 +7,8 @@ mean the same files everywhere. Sums travel (a few megabytes), observations do n
 from __future__ import annotations
 
 import contextlib
+import logging
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,9 +208,11 @@ def _client(address: str, memory: int) -> Iterator[Any]:
                 processes=True,
                 memory_limit=int(memory / _USED),
                 dashboard_address=None,
+                silence_logs=logging.ERROR,
             ) as cluster,
             Client(cluster) as client,  # type: ignore[no-untyped-call]
         ):
+            client.run(_ignore_interrupts)
             yield client
         return
     options = {"scheduler_file": address} if Path(address).exists() else {"address": address}
@@ -218,6 +222,11 @@ def _client(address: str, memory: int) -> Iterator[Any]:
         raise DataError(f"no scheduler answers: {error}", where=address) from None
     with client:
         yield client
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the one that leads the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _check_paths(client: Any, paths: Sequence[Path], address: str) -> None:

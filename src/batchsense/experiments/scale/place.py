@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
+from batchsense.experiments.tables.annotated import refuse_lost_chunks
 
 Store = Literal["hdf5", "zarr"]
 Form = Literal["dense", "csr"]
@@ -204,6 +205,8 @@ def _of_element(path: str, store: Store, inside: str, element: Any) -> Place:
     if encoding != "csr_matrix":
         raise DataError(f"{inside} is neither an array nor a sparse matrix", where=path)
     data = element["data"]
+    if store == "zarr":
+        refuse_lost_chunks(data, path)
     _check_numbers(data.dtype, inside, path)
     shape = tuple(int(length) for length in element.attrs["shape"])
     return Place(path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0)

@@ -236,8 +236,24 @@ def _refuse_unfinished(root: Any, where: str, inside: str) -> None:
     data = root.get(inside)
     if data is None or hasattr(data, "shape") or not Path(where).is_dir():
         return
-    # The stored values of a sparse matrix are not zero, so that each chunk has a file.
-    values = data["data"]
+    refuse_lost_chunks(data["data"], where)
+
+
+def refuse_lost_chunks(values: Any, where: str) -> None:
+    """Refuse the stored values of a sparse Zarr matrix if some are not there.
+
+    Parameters
+    ----------
+    values : zarr.Array
+        The stored values; they are not zero, so that each chunk has a file.
+    where : str
+        The store, for the message.
+
+    Raises
+    ------
+    DataError
+        Chunks are missing.
+    """
     if values.nchunks_initialized < values.nchunks:
         raise DataError(
             f"{values.nchunks - values.nchunks_initialized} of {values.nchunks} chunks of X are "
