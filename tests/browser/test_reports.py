@@ -9,16 +9,23 @@ from typing import Any
 
 import pytest
 
-from batchsense.experiments import correct, diagnose, digits_table
+from batchsense.experiments import compare_gaps, correct, diagnose, digits_table
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.html import correct_report, demo_report, diagnose_report, plan_report
+from batchsense.reports.html import (
+    correct_report,
+    demo_report,
+    diagnose_report,
+    gap_report,
+    plan_report,
+)
 from batchsense.reports.results.correct import CorrectResult
 from batchsense.reports.results.demo import DemoResult
 from batchsense.reports.results.diagnose import DiagnoseResult
+from batchsense.reports.results.gap import GapResult
 from batchsense.reports.results.plan import PlanResult
 
 Open = Callable[..., Any]
-REPORTS = ("plan", "diagnose", "correct", "demo")
+REPORTS = ("plan", "diagnose", "correct", "gap", "demo")
 
 pytestmark = pytest.mark.browser
 
@@ -49,6 +56,13 @@ def correction() -> tuple[Envelope[CorrectResult], str]:
     return answer, correct_report(answer, corrected)
 
 
+def unseen() -> tuple[Envelope[GapResult], str]:
+    """Predict the digits on forms left out."""
+    found = compare_gaps(digits_table(), "form", "digit", repeats=1)
+    answer = Envelope[GapResult](command="gap", seed=0, result=GapResult.of(found, 64, 1))
+    return answer, gap_report(answer)
+
+
 def story() -> tuple[Envelope[DemoResult], str]:
     """Tell the demo's story with few draws."""
     from batchsense.reports.demo import confounded, forms, gradient
@@ -70,7 +84,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Pa
     """Write every report once."""
     folder = tmp_path_factory.mktemp("reports")
     written = {}
-    for name, made in zip(REPORTS, (plan(), diagnosis(), correction(), story()), strict=True):
+    all_made = (plan(), diagnosis(), correction(), unseen(), story())
+    for name, made in zip(REPORTS, all_made, strict=True):
         answer, page = made
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
         written[name] = (answer, folder / f"{name}.html")

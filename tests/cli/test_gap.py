@@ -115,7 +115,7 @@ def test_no_answer_is_exit_code_one(tmp_path, capsys):
     assert run(words) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "Verdict: cannot tell." in said
-    assert f"it would take about {result['batches_needed']} batches like these" in said
+    assert f"to tell would take about {result['batches_needed']} batches like these" in said
 
 
 def test_a_class_for_each_batch_is_refused(tmp_path, capsys):

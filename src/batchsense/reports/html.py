@@ -337,6 +337,7 @@ def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -
     """
     from batchsense.reports.pictures.gap import gap_pictures
     from batchsense.reports.text import gap as text
+    from batchsense.reports.text.layout_plan import spread
 
     if envelope.result is None:
         raise ValueError("there is no result to report")
@@ -351,6 +352,7 @@ def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -
         sentence=text.verdict_sentence(result),
         changes=text.change_sentences(result),
         guess=text.guess_sentence(result),
+        sizes=spread([one.specimens for one in result.ways[0].by_batch]),
         ways=[row[:-1] for row in text.way_rows(result)[1]],  # the figures say on how many
         errors=errors,
         folds=folds,

@@ -91,9 +91,11 @@ class GapComparison:
 
     @property
     def batches_needed(self) -> int | None:
-        """Number of batches like these that would exclude a gap as large as the shuffled error.
+        """Number of batches like these that would tell.
 
-        The least K with t(K−1)·sd/√K at most the shuffled error; None where no number would.
+        The least K with 2·t(K−1)·sd/√K at most the shuffled error: an interval as short as that
+        either lies above zero or excludes a gap as large as the shuffled error. None where a
+        thousand would not do.
         """
         from scipy.special import stdtrit
 
@@ -102,7 +104,7 @@ class GapComparison:
         level = gap.difference.level
         for count in range(2, 1001):
             half = float(stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
-            if half <= gap.shuffled.estimate:
+            if 2 * half <= gap.shuffled.estimate:
                 return count
         return None
 

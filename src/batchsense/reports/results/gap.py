@@ -91,7 +91,8 @@ class GapResult(Model):
         "the shuffled error is excluded (exit code 1)."
     )
     batches_needed: int | None = Field(
-        description="Batches like these that would exclude such a gap; null where no number would."
+        description="Batches like these that would tell; null with another verdict, and where no "
+        "number would do."
     )
     batch: str = Field(description="The column with the batch labels.")
     predicted: str = Field(description="The column that is predicted.")

@@ -96,12 +96,12 @@ def verdict_sentence(result: GapResult) -> str:
         )
     return (
         f"{capital(result.measure)} {both}; {bounds}. Not even a gap as large as the shuffled "
-        f"error is excluded: it would take {needed(result)}."
+        f"error is excluded; to tell would take {needed(result)}."
     )
 
 
 def needed(result: GapResult) -> str:
-    """Say what would exclude a gap as large as the shuffled error."""
+    """Say what would tell."""
     if result.batches_needed is None:
         return "more rows in every batch, for shuffled folds show next to no error"
     return f"about {number(result.batches_needed)} batches like these"
