@@ -266,7 +266,7 @@ def main() -> None:
     if arguments.child:
         child(arguments)
         return
-    began, cpu = time.time(), time.process_time()
+    began, cpu, load = time.time(), time.process_time(), os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="out-of-core-", dir=arguments.folder))
     try:
         make(folder, arguments.specimens, arguments.features, arguments.seed)
@@ -284,6 +284,7 @@ def main() -> None:
         specimens=arguments.specimens,
         features=arguments.features,
         memory_asked_mb=arguments.memory / 1e6,
+        load_at_the_beginning=load,
         matrix_mb=arguments.specimens * arguments.features * 4 / 1e6,
         results=results,
         cluster=cluster,
