@@ -201,6 +201,7 @@ ROUTES: dict[str, Callable[[Experiment, Any], Outcome]] = {
     "test": comparison,
     "placebo": noise,
     "surrogates": surrogates,
+    "batch_gap": gap,
     "BatchCorrector": transformer,
     "correct_store": store,
 }
