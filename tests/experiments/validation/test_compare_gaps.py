@@ -245,3 +245,13 @@ def test_a_confounded_sheet_names_the_columns():
         compare_gaps(Table.from_arrays(table.values, sheet), "month", "arm")
 
     assert caught.value.aliased == ("arm[no] = month[m0]", "arm[yes] = month[m1]")
+
+
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_observations_that_do_not_vary(value):
+    """Constant or missing observations predict nothing, and are refused instead of being filled."""
+    table = Table.from_arrays(
+        np.full((8, 3), value), {"site": [*"aabbaabb"], "kind": [*"xyxyxyxy"]}
+    )
+    with pytest.raises(DataError, match="no feature varies"):
+        compare_gaps(table, "site", "kind")

@@ -162,7 +162,7 @@ def compare_gaps(
     ------
     DataError
         Columns that do not exist, are the same or have missing labels; a model that cannot predict
-        them.
+        them; observations that do not vary.
     ConfoundedError, UnresolvedError
         As :func:`batch_gap`.
 
@@ -183,6 +183,11 @@ def compare_gaps(
         raise DataError(f"column {predict!r} cannot be both the batch and predicted")
     batches = batch_factor(table, batch_labels)
     predicted, kind_notes = _predicted(table, predict, batch_labels, categorical, numeric)
+    # fmax and fmin pass over missing values; NaN where all are missing fails the comparison.
+    if not (np.fmax.reduce(table.values) > np.fmin.reduce(table.values)).any():
+        raise DataError(
+            "no feature varies: there is nothing to predict from", where=table.source.matrix
+        )
     kind = predicted.kind
     values = predicted.values
     answers = Answers(
