@@ -431,6 +431,21 @@ def test_an_hdf5_file_that_reads_others_is_refused(browser, tmp_path, how):
     assert "refers to another file" in answer.text
 
 
+@pytest.mark.parametrize("suffix", [".h5ad.gz", ".H5AD.GZ"])
+def test_a_second_ending_hides_nothing(browser, tmp_path, suffix):
+    """A file that readers would open as HDF5 is looked at as HDF5; no form takes such a name."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / f"x{suffix}"
+    with h5py.File(path, "w") as root:
+        root["x"] = h5py.ExternalLink("/etc/passwd", "/")
+
+    with pytest.raises(DataError, match="refers to another file"):
+        check_contents(path, MOST)
+    answer = browser.send("diagnose", path)
+    assert answer.status_code == 422
+    assert "unknown kind of file &#39;.h5ad.gz&#39;" in answer.text
+
+
 @pytest.mark.parametrize("suffix", [".xlsx", ".parquet", ".h5ad", ".tar.gz", ".csv.gz"])
 def test_damaged_files_are_left_to_their_readers(tmp_path, suffix):
     """The look inside refuses nothing that it cannot understand."""

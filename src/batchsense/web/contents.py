@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.matrix import suffix_of
 from batchsense.web.guard import TooLargeError
 
 #: A spreadsheet takes some fifty times its size in memory.
@@ -66,18 +67,20 @@ def check_contents(path: Path, most: int) -> None:
     DataError
         It points to other files, or would run code.
     """
-    name = path.name.lower()
     if path.is_dir():
         for part in path.rglob("*.gz"):
             _check_unfolded(part, most)
         _check_zarr(path, most)
-    elif name.endswith((".gz", ".tgz")):
+        return
+    if path.suffix.lower() in (".gz", ".tgz"):
         _check_unfolded(path, most)
-    elif name.endswith(".xlsx"):
+    # The reader is chosen by this suffix, whatever the file is packed in or claims to be.
+    kind = suffix_of(path)
+    if kind == ".xlsx":
         _check_workbook(path)
-    elif name.endswith(".parquet"):
+    elif kind == ".parquet":
         _check_parquet(path, most)
-    elif name.endswith(".h5ad"):
+    elif kind == ".h5ad":
         _check_hdf5(path, most)
 
 

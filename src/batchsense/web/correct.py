@@ -12,7 +12,6 @@ from batchsense.experiments.tables.matrix import suffix_of
 from batchsense.progress import Progress
 from batchsense.reports.correction_choice import CorrectionChoice, Method
 from batchsense.web.archives import pack
-from batchsense.web.diagnose import first_columns
 from batchsense.web.form_fields import text_field
 from batchsense.web.jobs import Answer, Work, refused
 from batchsense.web.table_choice import FileChoice, TableChoice, load, typed
@@ -143,7 +142,7 @@ ROUTES = table_routes(
     TablePage(
         "correct",
         CorrectChoice.of,
-        lambda builtin: CorrectChoice(first_columns(builtin), CorrectionChoice(Method.linear)),
+        lambda builtin: CorrectChoice(TableChoice.first(builtin), CorrectionChoice(Method.linear)),
         work_on,
     )
 )

@@ -10,7 +10,7 @@ from starlette.datastructures import FormData
 from batchsense.errors import ConfoundedError, UnresolvedError
 from batchsense.progress import Progress
 from batchsense.web.form_fields import text_field, whole_field
-from batchsense.web.jobs import Answer, Work
+from batchsense.web.jobs import Answer, Work, refused
 from batchsense.web.table_choice import LARGEST_SEED, FileChoice, TableChoice, load, typed
 from batchsense.web.table_pages import TablePage, table_routes
 from batchsense.web.uploads import Upload
@@ -59,26 +59,12 @@ class DiagnoseChoice:
         return self.standardise or bool(self.seed) or not self.placebo or changed
 
 
-def first_choice(builtin: bool) -> DiagnoseChoice:
-    """Give what the form shows at first: nothing chosen, or the columns of the digits."""
-    return DiagnoseChoice(first_columns(builtin))
-
-
-def first_columns(builtin: bool) -> TableChoice:
-    """Choose no column, or for the digits those of the command line."""
-    if not builtin:
-        return TableChoice(FileChoice())
-    from batchsense.experiments.builtin import BATCH_COLUMN, KEPT_COLUMN
-
-    return TableChoice(FileChoice(), BATCH_COLUMN, (KEPT_COLUMN,))
-
-
 def work_on(choice: DiagnoseChoice) -> Work:
     """Make the calculation of a choice: the same as on the command line, number by number."""
 
     def work(progress: Progress, _: Path) -> Answer:
         from batchsense.experiments import diagnose, placebos
-        from batchsense.reports.envelope import Envelope, Refusal
+        from batchsense.reports.envelope import Envelope
         from batchsense.reports.html import diagnose_report
         from batchsense.reports.results.diagnose import DiagnoseResult
         from batchsense.reports.results.shares import published
@@ -100,14 +86,7 @@ def work_on(choice: DiagnoseChoice) -> Work:
                 progress=progress,
             )
         except (ConfoundedError, UnresolvedError) as error:
-            refused = Envelope[DiagnoseResult](
-                command="diagnose",
-                inputs=inputs,
-                seed=choice.seed,
-                result=None,
-                refusal=Refusal.of(error),
-            )
-            return Answer(refused.to_json(), refusal=refused.refusal)
+            return refused("diagnose", error, choice.seed, inputs)
         noise = (
             placebos(table, found, seed=choice.seed, progress=progress) if choice.placebo else None
         )
@@ -132,4 +111,11 @@ def work_on(choice: DiagnoseChoice) -> Work:
     return work
 
 
-ROUTES = table_routes(TablePage("diagnose", DiagnoseChoice.of, first_choice, work_on))
+ROUTES = table_routes(
+    TablePage(
+        "diagnose",
+        DiagnoseChoice.of,
+        lambda builtin: DiagnoseChoice(TableChoice.first(builtin)),
+        work_on,
+    )
+)

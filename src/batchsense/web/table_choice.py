@@ -123,6 +123,15 @@ class TableChoice:
         files = FileChoice.of(form, upload)
         return cls(files, batch_labels, keep, *declared_kinds(form, keep))
 
+    @classmethod
+    def first(cls, builtin: bool) -> TableChoice:
+        """Choose no column yet, or for the built-in digits those of the command line."""
+        if not builtin:
+            return cls(FileChoice())
+        from batchsense.experiments.builtin import BATCH_COLUMN, KEPT_COLUMN
+
+        return cls(FileChoice(), BATCH_COLUMN, (KEPT_COLUMN,))
+
     def options(self) -> Options:
         """Give the options of the command line."""
         return {

@@ -54,7 +54,7 @@ class TablePage(Generic[ChoiceT]):
     read : callable
         Takes a form and the files, gives the choice; refuses by a typed error.
     first : callable
-        Gives what the form shows at first, for files of the visitor (True) or the digits (False).
+        Gives what the form shows at first, for the built-in digits (True) or files (False).
     work_on : callable
         Gives the calculation of a choice.
     takes : str

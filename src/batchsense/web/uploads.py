@@ -143,8 +143,11 @@ def keep_files(
 
 
 def _kind(part: UploadFile) -> str:
-    """Give the suffix that tells the format, without .gz."""
-    return suffix_of(file_name(part.filename))
+    """Give the suffix that tells the format, without .gz where that may stand."""
+    name = file_name(part.filename)
+    kind = suffix_of(name)
+    packed = name.lower().endswith(".gz") and kind not in (*DELIMITERS, ".tar")
+    return f"{kind}.gz" if packed else kind
 
 
 def _chosen(form: FormData, field: str) -> UploadFile | None:
