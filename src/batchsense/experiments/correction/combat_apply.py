@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_cells import Cells, checked, group
+from batchsense.experiments.correction.combat_cells import Places, checked, group
 from batchsense.experiments.correction.combat_model import CombatModel
 from batchsense.experiments.correction.combat_sums import (
     available_threads,
@@ -157,30 +157,24 @@ def adjust(
     elif out.shape != matrix.shape or out.dtype.kind != "f":
         raise DataError(f"out has shape {out.shape} and type {out.dtype}, not {matrix.shape}")
     cells = group(places, kept)
-    by_cell = offsets[cells.batch_of_cell]
-    lost = 1.0 - scales
-    if cells.covariates is not None and kept.shape[1]:
-        by_cell += lost[cells.batch_of_cell] * (cells.covariates @ slopes)
-        kept = kept[:, :0]
-    _run(
-        matrix,
-        out,
-        cells,
-        (places, cells.of_specimen, scales, by_cell, kept, slopes, lost),
-        threads,
-    )
+    tables: _Tables = (places, places, scales, offsets, None, None, None)
+    if kept.shape[1]:
+        lost, by_cell = 1.0 - scales, offsets[cells.batch_of_cell]
+        if cells.covariates is not None:
+            by_cell += lost[cells.batch_of_cell] * (cells.covariates @ slopes)
+            tables = (places, cells.of_specimen, scales, by_cell, None, None, None)
+        else:
+            tables = (places, cells.of_specimen, scales, by_cell, kept, slopes, lost)
+    _run(matrix, out, cells.order, tables, threads)
     return out
 
 
-def _run(
-    values: Matrix,
-    out: Matrix,
-    cells: Cells,
-    tables: tuple[
-        npt.NDArray[np.intp], npt.NDArray[np.intp], Floats, Floats, Floats, Floats, Floats
-    ],
-    threads: int | None,
-) -> None:
+#: Batch of each specimen and its row of offsets, scales by batch, offsets; covariates, slopes and
+#: what scales take away, where there are covariates that the row of offsets does not hold.
+_Tables = tuple[Places, Places, Floats, Floats, Floats | None, Floats | None, Floats | None]
+
+
+def _run(values: Matrix, out: Matrix, order: Places, tables: _Tables, threads: int | None) -> None:
     """Correct with the compiled pass where it serves, else with numpy."""
     specimens, features = values.shape
     codes, of_specimen, scales, offsets, kept, slopes, lost = tables
@@ -193,7 +187,7 @@ def _run(
             part = slice(low, low + step)
             own = codes[part]
             shift = offsets[of_specimen[part]]
-            if kept.shape[1]:
+            if kept is not None and slopes is not None and lost is not None:
                 shift += lost[own] * (kept[part] @ slopes)
             with np.errstate(invalid="ignore"):  # the NA of R is a NaN that signals
                 shift += scales[own] * values[part]
@@ -201,8 +195,8 @@ def _run(
         return
     if rows:
         step = max(1, -(-specimens // (4 * available_threads(threads))))
-        if _same(values, out) and not kept.shape[1]:
-            short = (cells.order, codes, of_specimen, scales, offsets)
+        if _same(values, out) and kept is None:
+            short = (order, codes, of_specimen, scales, offsets)
             run_pieces(
                 lambda low, high: kernels.shift_rows_in_place(out, *short, low, high),
                 specimens,
@@ -211,7 +205,7 @@ def _run(
             )
             return
         run_pieces(
-            lambda low, high: kernels.shift_rows(values, cells.order, *tables, out, low, high),
+            lambda low, high: kernels.shift_rows(values, order, *tables, out, low, high),
             specimens,
             step,
             threads,

@@ -35,7 +35,8 @@ def sum_rows(
     Adds to ``sums`` (cells, features), ``squares`` (batches, features) and ``products`` (batches,
     covariates, features) what lies above ``shifts`` (batches, features). Eight rows are read side
     by side: that many streams fill the memory bus, and they share a visit to the sums. Slices are
-    vectorised where indices are not.
+    vectorised where indices are not. Without covariates ``centred`` is None, and what would use
+    them is not compiled.
     """
     for cell in range(len(starts) - 1):
         b = batch_of_cell[cell]
@@ -67,13 +68,14 @@ def sum_rows(
                         d1 = r1[j] - shift[j]
                         total[j] += d1
                         square[j] += d1 * d1
-            for z in range(centred.shape[1]):
-                product = products[b, z, low:high]
-                for p in range(position, stop):
-                    weight = centred[order[p], z]
-                    r1 = values[order[p], low:high]
-                    for j in range(len(r1)):
-                        product[j] += weight * (r1[j] - shift[j])
+            if centred is not None:
+                for z in range(centred.shape[1]):
+                    product = products[b, z, low:high]
+                    for p in range(position, stop):
+                        weight = centred[order[p], z]
+                        r1 = values[order[p], low:high]
+                        for j in range(len(r1)):
+                            product[j] += weight * (r1[j] - shift[j])
             position = stop
 
 
@@ -105,11 +107,12 @@ def sum_columns(
                 square += above * above
             sums[cell, j] += total
             squares[b, j] += square
-            for z in range(centred.shape[1]):
-                product = 0.0
-                for i in members:
-                    product += centred[i, z] * (row[i] - shift)
-                products[b, z, j] += product
+            if centred is not None:
+                for z in range(centred.shape[1]):
+                    product = 0.0
+                    for i in members:
+                        product += centred[i, z] * (row[i] - shift)
+                    products[b, z, j] += product
 
 
 @compiled
@@ -130,27 +133,28 @@ def shift_rows(
     """Correct the specimens at places ``low`` to ``high`` of an order that keeps cells together.
 
     ``out = scales[batch]·x + offsets[cell] + lost[batch]·Σ covariates·slopes``, for specimens ×
-    features.
+    features; without the last part where ``covariates`` is None.
     """
-    terms = covariates.shape[1]
-    line = np.empty(values.shape[1] if terms else 0)  # sums of terms stay in double precision
-    position = low
-    while position < high:
-        i = order[position]
-        scale, offset = scales[codes[i]], offsets[cells[i]]
-        if terms:
-            given, to, loss = values[i], out[i], lost[codes[i]]
+    if covariates is not None:
+        line = np.empty(values.shape[1])  # sums of terms stay in double precision
+        for i in order[low:high]:
+            scale, offset, loss = scales[codes[i]], offsets[cells[i]], lost[codes[i]]
+            given, to = values[i], out[i]
             for j in range(len(line)):
                 line[j] = scale[j] * given[j] + offset[j]
-            for z in range(terms):
+            for z in range(covariates.shape[1]):
                 weight, slope = covariates[i, z], slopes[z]
                 for j in range(len(line)):
                     line[j] += weight * loss[j] * slope[j]
             for j in range(len(line)):
                 to[j] = line[j]
-            position += 1
-        elif position + 3 < high and cells[order[position + 3]] == cells[i]:
-            given, to = values[i], out[i]
+        return
+    position = low
+    while position < high:
+        i = order[position]
+        scale, offset = scales[codes[i]], offsets[cells[i]]
+        given, to = values[i], out[i]
+        if position + 3 < high and cells[order[position + 3]] == cells[i]:
             given2, to2 = values[order[position + 1]], out[order[position + 1]]
             given3, to3 = values[order[position + 2]], out[order[position + 2]]
             given4, to4 = values[order[position + 3]], out[order[position + 3]]
@@ -162,7 +166,6 @@ def shift_rows(
                 to4[j] = times * given4[j] + plus
             position += 4
         else:
-            given, to = values[i], out[i]
             for j in range(len(given)):
                 to[j] = scale[j] * given[j] + offset[j]
             position += 1
@@ -219,21 +222,19 @@ def shift_columns(
     high: int,
 ) -> None:
     """Correct features ``low`` to ``high`` of features × specimens."""
-    terms = covariates.shape[1]
     scale, offset = np.empty(scales.shape[0]), np.empty(offsets.shape[0])
     for j in range(low, high):
         scale[:] = scales[:, j]
         offset[:] = offsets[:, j]
         given, to = values[j], out[j]
-        if terms == 0:
-            for i in range(len(given)):
-                to[i] = scale[codes[i]] * given[i] + offset[cells[i]]
-            continue
         for i in range(len(given)):
-            kept = 0.0
-            for z in range(terms):
-                kept += covariates[i, z] * slopes[z, j]
-            to[i] = scale[codes[i]] * given[i] + (offset[cells[i]] + lost[codes[i], j] * kept)
+            plus = offset[cells[i]]
+            if covariates is not None:
+                kept = 0.0
+                for z in range(covariates.shape[1]):
+                    kept += covariates[i, z] * slopes[z, j]
+                plus += lost[codes[i], j] * kept
+            to[i] = scale[codes[i]] * given[i] + plus
 
 
 @compiled

@@ -11,11 +11,8 @@ import numpy.typing as npt
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction.combat_posterior import (
     FEWEST_FEATURES,
-    Estimates,
-    Posterior,
     estimates_of,
     posterior_of,
-    unadjusted,
 )
 from batchsense.experiments.correction.combat_priors import Stopping
 from batchsense.experiments.correction.combat_statistics import CombatStatistics
@@ -47,8 +44,6 @@ class CombatModel:
         β, in units of the observations per unit of the term.
     grand, sd : array of shape (features,)
         Level and residual standard deviation to which all batches are brought.
-    shift_estimates, scale_estimates : array of shape (batches, features)
-        γ̂ in units of sd, and δ̂, before shrinking; NaN where there is none.
     shifts, shrunken_scales : array of shape (batches, features)
         γ* in units of sd, and δ*.
     status : array of int, shape (features,)
@@ -70,8 +65,6 @@ class CombatModel:
     slopes: Floats
     grand: Floats
     sd: Floats
-    shift_estimates: Floats
-    scale_estimates: Floats
     shifts: Floats
     shrunken_scales: Floats
     status: npt.NDArray[np.int8]
@@ -180,23 +173,14 @@ def fit_combat(
             f"{int(usable.sum())} features can be corrected, and ComBat learns from at least "
             f"{FEWEST_FEATURES} what they have in common; use the linear method"
         )
-    seen = fit.counts > 0
     if reference is None:
-        weights = specimens[:, None] * seen
-        grand = (weights * fit.levels).sum(axis=0) / np.maximum(weights.sum(axis=0), 1.0)
+        seen = fit.counts > 0
+        total = np.einsum("bf,b->f", seen, specimens)
+        grand = np.einsum("bf,bf,b->f", fit.levels, seen, specimens) / np.maximum(total, 1.0)
     else:
         grand = fit.levels[reference]
-    sd = np.sqrt(np.where(usable, variance, 1.0))
-    found = estimates_of(fit.levels, fit.residual_squares, fit.counts, grand, sd, mean_only)
-    posterior = [
-        unadjusted(len(sd))
-        if b == reference
-        else posterior_of(found.of(b), usable, parametric, mean_only, stopping, threads)
-        for b in range(len(specimens))
-    ]
-    return _model(
-        posterior, found, fit, np.where(usable, grand, 0.0), sd, status, mean_only, reference
-    )
+    grand, sd = np.where(usable, grand, 0.0), np.sqrt(np.where(usable, variance, 1.0))
+    return _shrunken(fit, grand, sd, status, reference, parametric, mean_only, stopping, threads)
 
 
 def extend_combat(
@@ -237,16 +221,9 @@ def extend_combat(
             "all specimens, or fit with means only"
         )
     levels, squares = remove_slopes(statistics, model.slopes)
-    usable = model.status == CORRECTED
-    found = estimates_of(levels, squares, statistics.counts, model.grand, model.sd, model.mean_only)
-    posterior = [
-        posterior_of(found.of(b), usable, parametric, model.mean_only, stopping, threads)
-        for b in range(len(levels))
-    ]
-    fit = FullFit(model.slopes, levels, squares, statistics.counts, usable)
-    added = _model(
-        posterior, found, fit, model.grand, model.sd, model.status, model.mean_only, None
-    )
+    fit = FullFit(model.slopes, levels, squares, statistics.counts, model.status == CORRECTED)
+    of_model = (model.grand, model.sd, model.status, None)
+    added = _shrunken(fit, *of_model, parametric, model.mean_only, stopping, threads)
     shared = ("slopes", "grand", "sd", "status", "mean_only")
     joined: dict[str, Any] = {
         field.name: getattr(model, field.name)
@@ -296,39 +273,46 @@ def _variance(
     return residual / np.maximum(divisor, 1.0), status
 
 
-def _model(
-    posterior: list[Posterior],
-    found: Estimates,
+def _shrunken(
     fit: FullFit,
     grand: Floats,
     sd: Floats,
     status: npt.NDArray[np.int8],
-    mean_only: bool,
     reference: int | None,
+    parametric: bool,
+    mean_only: bool,
+    stopping: Stopping,
+    threads: int | None,
 ) -> CombatModel:
-    """Turn shifts and scales into one multiplication and one addition per value."""
+    """Shrink batch by batch, into one multiplication and one addition per value."""
     usable = status == CORRECTED
-    shifts, shrunken = (np.array([part[place] for part in posterior]) for place in (0, 1))
-    scales = 1.0 / np.sqrt(shrunken)
-    touched = np.broadcast_to(usable, shifts.shape) & (fit.counts > 0)
-    if reference is not None:
-        touched[reference] = False
-    scales = np.where(touched, scales, 1.0)
+    shifts, shrunken = np.zeros(fit.levels.shape), np.ones(fit.levels.shape)
     # Adding minus zero leaves every number as it is, zeros with their sign.
-    offsets = np.where(touched, (1.0 - scales) * grand - scales * sd * shifts, -0.0)
+    scales, offsets = np.ones(shifts.shape), np.full(shifts.shape, -0.0)
+    steps = np.zeros(len(shifts), dtype=np.int64)
+    for b in range(len(shifts)):
+        if b == reference:
+            continue
+        of_batch = (fit.levels[b], fit.residual_squares[b], fit.counts[b])
+        found = estimates_of(*of_batch, grand, sd, mean_only)
+        shifts[b], shrunken[b], steps[b] = posterior_of(
+            found, usable, parametric, mean_only, stopping, threads
+        )
+        touched = usable & (fit.counts[b] > 0)
+        scales[b, touched] = 1.0 / np.sqrt(shrunken[b, touched])
+        moved = (1.0 - scales[b]) * grand - scales[b] * sd * shifts[b]
+        offsets[b, touched] = moved[touched]
     return CombatModel(
         scales=scales,
         offsets=offsets,
         slopes=np.where(usable, fit.slopes, 0.0),
         grand=grand,
         sd=sd,
-        shift_estimates=np.where(usable, found.shifts, np.nan),
-        scale_estimates=np.where(usable, found.scales, np.nan),
         shifts=shifts,
         shrunken_scales=shrunken,
         status=status,
         unseen=usable & (fit.counts == 0),
         alone=usable & (fit.counts == 1) & (not mean_only),
-        steps=np.array([part[2] for part in posterior], dtype=np.int64),
+        steps=steps,
         mean_only=mean_only,
     )

@@ -27,15 +27,15 @@ FEWEST_FEATURES = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimates:
-    """What the data say of each batch and feature, before shrinking.
+    """What the data say of the features of a batch, before shrinking.
 
     Attributes
     ----------
-    shifts, scales : arrays of shape (batches, features)
+    shifts, scales : arrays of shape (features,)
         γ̂ in standard deviations of the feature, and δ̂; NaN where there is none.
-    squares : array of shape (batches, features)
+    squares : array of shape (features,)
         Residual sum of squares in units of the feature's variance.
-    counts : array of shape (batches, features)
+    counts : array of shape (features,)
         Observed specimens.
     """
 
@@ -43,12 +43,6 @@ class Estimates:
     scales: Floats
     squares: Floats
     counts: Floats
-
-    def of(self, place: int) -> Estimates:
-        """Give the estimates of one batch, arrays of shape (features,)."""
-        return Estimates(
-            self.shifts[place], self.scales[place], self.squares[place], self.counts[place]
-        )
 
     def only(self, features: Flags) -> Estimates:
         """Give those of some features of one batch."""
@@ -61,12 +55,12 @@ class Estimates:
 def estimates_of(
     levels: Floats, squares: Floats, counts: Floats, grand: Floats, sd: Floats, mean_only: bool
 ) -> Estimates:
-    """Standardise what each batch adds and how it scatters.
+    """Standardise what a batch adds and how it scatters.
 
     Parameters
     ----------
-    levels, squares, counts : arrays of shape (batches, features)
-        Level, residual sum of squares and observed specimens.
+    levels, squares, counts : arrays of shape (features,)
+        Level, residual sum of squares and observed specimens of the batch.
     grand, sd : array of shape (features,)
         Level and standard deviation of the feature.
     mean_only : bool
@@ -79,10 +73,10 @@ def estimates_of(
 
     Examples
     --------
-    >>> two = np.array([[2.0], [2.0]])
-    >>> found = estimates_of(np.array([[1.0], [3.0]]), two, two, np.array([2.0]), np.ones(1), False)
-    >>> found.shifts.ravel().tolist(), found.scales.ravel().tolist()
-    ([-1.0, 1.0], [2.0, 2.0])
+    >>> two = np.array([2.0])
+    >>> found = estimates_of(np.array([1.0]), two, two, np.array([2.0]), np.ones(1), False)
+    >>> found.shifts.tolist(), found.scales.tolist()
+    ([-1.0], [2.0])
     """
     shifts = np.where(counts > 0, (levels - grand) / sd, np.nan)
     standard = squares / sd**2
@@ -90,11 +84,6 @@ def estimates_of(
         return Estimates(shifts, np.where(counts > 0, 1.0, np.nan), standard, counts)
     scales = np.where(counts > 1, standard / np.maximum(counts - 1.0, 1.0), np.nan)
     return Estimates(shifts, scales, standard, counts)
-
-
-def unadjusted(features: int) -> Posterior:
-    """No shift and no scale."""
-    return np.zeros(features), np.ones(features), 0
 
 
 def posterior_of(
@@ -133,7 +122,7 @@ def posterior_of(
     DataError
         Too few features to learn from.
     """
-    new_shifts, new_scales, steps = unadjusted(len(usable))
+    new_shifts, new_scales, steps = np.zeros(len(usable)), np.ones(len(usable)), 0
     known = usable & (found.counts > (0 if mean_only else 1))
     if known.sum() < FEWEST_FEATURES:
         raise DataError(

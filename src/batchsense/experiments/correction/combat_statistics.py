@@ -98,9 +98,12 @@ class CombatStatistics:
 
     @property
     def counts(self) -> Floats:
-        """N: observed specimens, shape (batches, features)."""
-        counts = np.repeat(self.specimens[:, None].astype(np.float64), self.shape[2], axis=1)
-        counts[:, self.incomplete] = self.own_counts
+        """N: observed specimens, shape (batches, features); not to be written to."""
+        shared = self.specimens[:, None].astype(np.float64)
+        counts = np.broadcast_to(shared, (len(shared), self.shape[2]))
+        if len(self.incomplete):
+            counts = counts.copy()
+            counts[:, self.incomplete] = self.own_counts
         return counts
 
     def add(
@@ -292,7 +295,7 @@ def _of_chunk(
     found.covariate_means, found.covariate_squares = means, squares
     counts = specimens[:, None].astype(np.float64)
     found.means, found.squares, found.products = _centred(sums, cells, counts, means)
-    unusable = np.flatnonzero(~np.isfinite(sums.squares).all(axis=0))
+    unusable = np.flatnonzero(~np.isfinite(found.squares).all(axis=0))
     if len(unusable):
         _observe(found, values, cells, explicit, unusable, threads)
     return found
@@ -301,23 +304,21 @@ def _of_chunk(
 def _centred(
     sums: Sums, cells: Cells, counts: Floats, covariate_means: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Turn sums around a shift into x̄, M₂ and C."""
-    batches, features = sums.shifts.shape
-    totals = np.zeros((batches, features))
-    first = np.flatnonzero(np.diff(cells.batch_of_cell, prepend=-1))
-    totals[cells.batches_present] = np.add.reduceat(sums.sums, first, axis=0)
-    above = totals / np.maximum(counts, 1.0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        squares = np.maximum(sums.squares - above * totals, np.finfo(np.float64).tiny)
-        means = sums.shifts + above
-    squares[sums.squares == 0] = 0.0
-    if cells.covariates is None:
-        return means, squares, sums.products
-    products = np.zeros((batches, covariate_means.shape[1], features))
-    for b in cells.batches_present:
+    """Turn sums around a shift into x̄, M₂ and C; the first two take the place of the sums."""
+    products = sums.products
+    if cells.covariates is not None:
+        products = np.zeros((*covariate_means.shape, sums.shifts.shape[1]))
+    means, squares = sums.shifts, sums.squares
+    for b in cells.batches_present:  # one at a time, so that little memory is needed beside them
         own = cells.batch_of_cell == b
-        with np.errstate(invalid="ignore"):
-            products[b] = (cells.covariates[own] - covariate_means[b]).T @ sums.sums[own]
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = sums.sums[own].sum(axis=0)
+            above = total / np.maximum(counts[b], 1.0)
+            means[b] += above
+            varies = squares[b] != 0
+            squares[b] = np.maximum(squares[b] - above * total, np.finfo(np.float64).tiny) * varies
+            if cells.covariates is not None:
+                products[b] = (cells.covariates[own] - covariate_means[b]).T @ sums.sums[own]
     return means, squares, products
 
 
@@ -352,9 +353,10 @@ def _observe(
     means = first / np.maximum(counts, 1.0)[:, None]
     for b in cells.batches_present:  # one batch at a time: this is the largest of all tables
         squares[b] -= means[b][:, None] * first[b]
+    first_seen = sums.shifts.copy()
     x, m, products = _centred(sums, cells, counts, of_batch)
     # C was taken around the mean of all specimens; move it to that of the observed ones.
-    products -= means * (counts * (x - sums.shifts))[:, None]
+    products -= means * (counts * (x - first_seen))[:, None]
     observed = counts[:, None] > 0
     found.means[:, features], found.squares[:, features] = x, m
     found.products[:, :, features] = products

@@ -145,7 +145,7 @@ def complete_sums(
             cells.order,
             cells.starts,
             cells.batch_of_cell,
-            centred,
+            centred if centred.shape[1] else None,
             found.shifts,
             found.sums,
             found.squares,

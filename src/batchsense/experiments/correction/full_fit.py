@@ -202,20 +202,21 @@ def _solve_plain(
 
 
 def _remainders(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats, Floats]:
-    """What the kept terms leave of means and sums of squares, batch by batch."""
+    """What the kept terms leave of means and sums of squares; these themselves without terms."""
+    if not len(slopes):
+        return statistics.means, statistics.squares
     levels = statistics.means.copy()
     residual = statistics.squares.copy()
     own = statistics.incomplete
-    if slopes.shape[0]:
-        for b in range(len(levels)):
-            explained = statistics.covariate_means[b] @ slopes
-            fitted = statistics.covariate_squares[b] @ slopes
-            if len(own):
-                explained[own] = (statistics.own_means[b] * slopes[:, own]).sum(axis=0)
-                fitted[:, own] = np.einsum("qph,ph->qh", statistics.own_squares[b], slopes[:, own])
-            levels[b] -= explained
-            residual[b] += (slopes * (fitted - 2.0 * statistics.products[b])).sum(axis=0)
-        np.maximum(residual, 0.0, out=residual)
+    for b in range(len(levels)):
+        explained = statistics.covariate_means[b] @ slopes
+        fitted = statistics.covariate_squares[b] @ slopes
+        if len(own):
+            explained[own] = (statistics.own_means[b] * slopes[:, own]).sum(axis=0)
+            fitted[:, own] = np.einsum("qph,ph->qh", statistics.own_squares[b], slopes[:, own])
+        levels[b] -= explained
+        residual[b] += (slopes * (fitted - 2.0 * statistics.products[b])).sum(axis=0)
+    np.maximum(residual, 0.0, out=residual)
     if len(own):
         levels[:, own] = np.where(statistics.own_counts > 0, levels[:, own], 0.0)
     levels[statistics.specimens == 0] = 0.0
