@@ -18,8 +18,20 @@ def one_thread_if_small(values: int) -> contextlib.AbstractContextManager[object
     ...     sum([1, 2])
     3
     """
-    if values >= SMALL:
-        return contextlib.nullcontext()
+    return contextlib.nullcontext() if values >= SMALL else one_thread()
+
+
+def one_thread() -> contextlib.AbstractContextManager[object]:
+    """Limit the matrix library to one thread inside the block.
+
+    Right where what it is asked for is small, however large the table is.
+
+    Examples
+    --------
+    >>> with one_thread():
+    ...     sum([1, 2])
+    3
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     limits: contextlib.AbstractContextManager[object] = threadpool_limits(limits=1)

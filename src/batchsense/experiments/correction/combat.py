@@ -45,7 +45,7 @@ from batchsense.experiments.correction.terms import match_terms
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.threads import one_thread_if_small
+from batchsense.experiments.threads import one_thread
 from batchsense.progress import Progress, silent
 
 
@@ -139,7 +139,7 @@ class CombatCorrection:
             No residual variation is left.
         """
         progress("learning batch effects", 0, 2)
-        with one_thread_if_small(table.values.size):
+        with one_thread():  # the passes over the data have threads of their own
             grounds = grounds_of_table(table, batch_labels, Kept.of(self))
             progress("learning batch effects", 1, 2)
             fitted = self._finish(grounds)

@@ -41,7 +41,7 @@ from batchsense.experiments.correction.remarks import (
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.threads import one_thread_if_small
+from batchsense.experiments.threads import one_thread
 from batchsense.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
@@ -119,7 +119,7 @@ class LinearCorrection:
             A kept factor cannot be told from the batches; names every relation.
         """
         progress("learning batch effects", 0, 1)
-        with one_thread_if_small(table.values.size):
+        with one_thread():  # the passes over the data have threads of their own
             grounds = grounds_of_table(table, batch_labels, Kept.of(self))
             fitted = self._finish(grounds)
         progress("learning batch effects", 1, 1)
