@@ -400,7 +400,7 @@ def test_compiled_weights_equal_numpy(monkeypatch, mean_only):
     compiled = fit_combat(seen, parametric=False, mean_only=mean_only)
 
     np.testing.assert_allclose(plain.shifts, compiled.shifts, rtol=1e-12)
-    np.testing.assert_allclose(plain.shrunken_scales, compiled.shrunken_scales, rtol=1e-12)
+    np.testing.assert_allclose(plain.scales, compiled.scales, rtol=1e-12)
 
 
 def test_large_batches_do_not_underflow():

@@ -47,16 +47,20 @@ def test_little_memory_beside_the_matrix(study, how, most):
     assert study["specimens_2000"]["extra_memory_in_matrices"][how] <= most
 
 
+def test_little_memory_beside_a_small_matrix(study):
+    """200 specimens in place: at most 0.15 matrices."""
+    assert study["specimens_200"]["extra_memory_in_matrices"]["in_place"] <= 0.15
+
+
 @pytest.mark.xfail(
     strict=True,
-    reason="measured 1.17 and 0.17, wanted 1.1 and 0.15: tables of batches × features count for a "
-    "fortieth of a matrix of 200 specimens each, and the fit that can be merged, saved and applied "
-    "holds six of them",
+    reason="measured 1.12, wanted 1.1: with 200 specimens in five batches a table of batches × "
+    "features is a fortieth of the matrix, and a fit that can be merged, saved and applied holds "
+    "four of them",
 )
-@pytest.mark.parametrize(("how", "most"), [("new_array", 1.1), ("in_place", 0.15)])
-def test_little_memory_beside_a_small_matrix(study, how, most):
-    """The same with 200 specimens."""
-    assert study["specimens_200"]["extra_memory_in_matrices"][how] <= most
+def test_little_memory_for_a_new_small_matrix(study):
+    """200 specimens with the result: at most 1.1 matrices."""
+    assert study["specimens_200"]["extra_memory_in_matrices"]["new_array"] <= 1.1
 
 
 def test_a_first_call_compiles_in_three_seconds(study):
@@ -67,7 +71,7 @@ def test_a_first_call_compiles_in_three_seconds(study):
     assert first["compiled"] < first["nothing_compiled"]
 
 
-@pytest.mark.parametrize("kept", ["nothing", "category"])
+@pytest.mark.parametrize("kept", ["nothing", "category", "category_and_number"])
 def test_missing_values_cost_little(study, kept):
     """2,000 specimens, 5 % missing: fitting takes at most three times as long as without."""
     assert study["specimens_2000"]["fit_seconds_by_kept_terms"][kept]["ratio"] <= 3

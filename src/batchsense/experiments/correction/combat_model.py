@@ -37,15 +37,13 @@ class CombatModel:
     Attributes
     ----------
     scales : array of shape (batches, features)
-        1/√δ*.
-    offsets : array of shape (batches, features)
-        (1 - 1/√δ*)·grand - sd·γ*/√δ*, in units of the observations.
+        1/√δ*; 1 where nothing is scaled.
+    shifts : array of shape (batches, features)
+        γ* in units of sd; 0 where nothing is shifted.
     slopes : array of shape (covariates, features)
         β, in units of the observations per unit of the term.
     grand, sd : array of shape (features,)
         Level and residual standard deviation to which all batches are brought.
-    shifts, shrunken_scales : array of shape (batches, features)
-        γ* in units of sd, and δ*.
     status : array of int, shape (features,)
         0 where the feature is corrected, else why not: 1 constant inside a batch, 2 batches and
         kept terms cannot be told apart, 3 no residual variation, 4 not observed often enough in the
@@ -61,17 +59,28 @@ class CombatModel:
     """
 
     scales: Floats
-    offsets: Floats
+    shifts: Floats
     slopes: Floats
     grand: Floats
     sd: Floats
-    shifts: Floats
-    shrunken_scales: Floats
     status: npt.NDArray[np.int8]
     unseen: Flags
     alone: Flags
     steps: npt.NDArray[np.int64]
     mean_only: bool
+
+    @property
+    def offsets(self) -> Floats:
+        """(1 - 1/√δ*)·grand - sd·γ*/√δ*, shape (batches, features), in units of the observations.
+
+        Made anew at each use: tables of this size are most of what a fit holds.
+        """
+        found = np.empty(self.scales.shape)
+        for b, (scale, shift) in enumerate(zip(self.scales, self.shifts, strict=True)):
+            found[b] = (1.0 - scale) * self.grand - scale * self.sd * shift
+            # Adding minus zero leaves every number as it is, zeros with their sign.
+            found[b, (scale == 1.0) & (shift == 0.0)] = -0.0
+        return found
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Give the model as named arrays, to be stored."""
@@ -284,32 +293,25 @@ def _shrunken(
     stopping: Stopping,
     threads: int | None,
 ) -> CombatModel:
-    """Shrink batch by batch, into one multiplication and one addition per value."""
+    """Shrink batch by batch, and keep what one multiplication and one addition per value need."""
     usable = status == CORRECTED
-    shifts, shrunken = np.zeros(fit.levels.shape), np.ones(fit.levels.shape)
-    # Adding minus zero leaves every number as it is, zeros with their sign.
-    scales, offsets = np.ones(shifts.shape), np.full(shifts.shape, -0.0)
+    scales, shifts = np.ones(fit.levels.shape), np.zeros(fit.levels.shape)
     steps = np.zeros(len(shifts), dtype=np.int64)
     for b in range(len(shifts)):
         if b == reference:
             continue
         of_batch = (fit.levels[b], fit.residual_squares[b], fit.counts[b])
         found = estimates_of(*of_batch, grand, sd, mean_only)
-        shifts[b], shrunken[b], steps[b] = posterior_of(
+        shifts[b], shrunken, steps[b] = posterior_of(
             found, usable, parametric, mean_only, stopping, threads
         )
-        touched = usable & (fit.counts[b] > 0)
-        scales[b, touched] = 1.0 / np.sqrt(shrunken[b, touched])
-        moved = (1.0 - scales[b]) * grand - scales[b] * sd * shifts[b]
-        offsets[b, touched] = moved[touched]
+        scales[b] = 1.0 / np.sqrt(shrunken)
     return CombatModel(
         scales=scales,
-        offsets=offsets,
+        shifts=shifts,
         slopes=np.where(usable, fit.slopes, 0.0),
         grand=grand,
         sd=sd,
-        shifts=shifts,
-        shrunken_scales=shrunken,
         status=status,
         unseen=usable & (fit.counts == 0),
         alone=usable & (fit.counts == 1) & (not mean_only),

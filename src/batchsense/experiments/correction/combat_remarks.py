@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from batchsense.errors import listed
 from batchsense.experiments.correction.combat_model import (
     CONSTANT,
@@ -104,7 +102,7 @@ def learned_batches(
     found = []
     for b, level in enumerate(batch_levels):
         known = (model.status == CORRECTED) & ~model.unseen[b]
-        shifts, scales = model.shifts[b, known], np.sqrt(model.shrunken_scales[b, known])
+        shifts, scales = model.shifts[b, known], 1.0 / model.scales[b, known]
         found.append(
             LearnedBatch(
                 level,
