@@ -89,23 +89,28 @@ def sum_observed_covariates(
     sums; where fewer are left, the others weigh nothing.
     """
     width, terms = high - low, centred.shape[1]
-    above, seen, kept = np.zeros((4, width)), np.zeros((4, width)), np.zeros((4, terms))
-    d1, d2, d3, d4 = above
-    s1, s2, s3, s4 = seen
+    kept = np.zeros((4, terms))
+    d1, d2, d3, d4 = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    s1, s2, s3, s4 = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
     for cell in range(len(starts) - 1):
         b, end = batch_of_cell[cell], starts[cell + 1]
         shift = shifts[b, low:high]
         for position in range(starts[cell], end, 4):
+            r1 = values[order[position], at : at + width]
+            r2 = values[order[min(position + 1, end - 1)], at : at + width]
+            r3 = values[order[min(position + 2, end - 1)], at : at + width]
+            r4 = values[order[min(position + 3, end - 1)], at : at + width]
+            for j in range(width):
+                above = shift[j]
+                a1, a2, a3, a4 = r1[j] - above, r2[j] - above, r3[j] - above, r4[j] - above
+                s1[j], s2[j] = 1.0 if a1 == a1 else 0.0, 1.0 if a2 == a2 else 0.0
+                s3[j], s4[j] = 1.0 if a3 == a3 else 0.0, 1.0 if a4 == a4 else 0.0
+                d1[j], d2[j] = a1 if a1 == a1 else 0.0, a2 if a2 == a2 else 0.0
+                d3[j], d4[j] = a3 if a3 == a3 else 0.0, a4 if a4 == a4 else 0.0
             for lane in range(4):
-                there, d, s = position + lane < end, above[lane], seen[lane]
-                i = order[position + lane] if there else 0
-                row = values[i, at : at + width]
-                for j in range(width):
-                    known = there and row[j] == row[j]
-                    d[j] = row[j] - shift[j] if known else 0.0
-                    s[j] = 1.0 if known else 0.0
+                there = position + lane < end
                 for z in range(terms):
-                    kept[lane, z] = centred[i, z] if there else 0.0
+                    kept[lane, z] = centred[order[position + lane], z] if there else 0.0
             for z in range(terms):
                 k1, k2, k3, k4 = kept[0, z], kept[1, z], kept[2, z], kept[3, z]
                 product, weight = products[b, z, low:high], first[b, z, low:high]
