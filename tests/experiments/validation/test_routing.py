@@ -169,6 +169,15 @@ def test_missing_values_go_to_models_that_take_them_and_others_are_named():
         batch_gap(LogisticRegression(), X, y, labels)
 
 
+def test_what_a_correction_refuses_is_said_with_the_fold():
+    """ComBat needs three features: its own words, and where it happened."""
+    X, y, labels = shifted()
+    model = make_pipeline(BatchCorrector("combat", unseen="estimate"), NearestCentroid())
+
+    with pytest.raises(DataError, match=r"Pipeline with shuffled fold 1 left out: 2 features"):
+        batch_gap(model, X[:, :2], y, labels)
+
+
 def test_nothing_leaks_where_leaking_would_show():
     """Pure noise, corrected inside the folds: guessing; before them, answers kept: far less."""
     honest, leaked = [], []

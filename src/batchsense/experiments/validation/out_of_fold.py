@@ -252,6 +252,6 @@ def _blamed(place: str) -> Iterator[None]:
     """Say which model and which fold refused the rows."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, DataError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(reason, where=place) from error
