@@ -129,6 +129,34 @@ def test_a_layer_is_chosen(browser, cells, tmp_path, capsys, monkeypatch):
     assert expected == browser.get("/correct/result.json").text
 
 
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+@pytest.mark.parametrize("layer", ["none", "../X", "../../../x", "/", ".", "counts/"])
+def test_a_layer_that_is_none_is_refused(browser, cells, tmp_path, kind, layer):
+    """What is no name of a layer, a path for example, is bad data and leads nowhere."""
+    path = tmp_path / f"cells.{kind}"
+    if kind == "h5ad":
+        cells.write_h5ad(path)
+    else:
+        cells.write_zarr(path)
+        path = folder_zipped(path, tmp_path / "cells.zip")
+    browser.send("diagnose", path)
+
+    answer = browser.run("diagnose", batch="month", layer=layer)
+    assert answer.status_code == 422, answer.text[-800:]
+    assert "layer" in answer.text
+
+
+def test_a_worksheet_of_what_is_no_workbook_means_nothing(browser, files):
+    """The field of another sheet, sent along, is not made part of a path."""
+    browser.send("diagnose", *files)
+    fields = {"batch": "month", "keep": "drug", "permutations": "20"}
+    answer = browser.run("diagnose", **fields, worksheet="/../../x")
+
+    assert answer.status_code == 200
+    assert "batchsense diagnose m.csv s.csv --batch" in answer.text
+    assert browser.get("/diagnose/columns?worksheet=/../../x").status_code == 200
+
+
 def test_a_recorded_correction_names_its_batch(browser, cells, tmp_path, capsys, monkeypatch):
     """A corrected .h5ad is tested with the batch that it records, as on the command line."""
     cells.write_h5ad(tmp_path / "cells.h5ad")

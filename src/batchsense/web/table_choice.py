@@ -63,12 +63,14 @@ class FileChoice:
         if self.upload is None:
             return ()
         *first, last = self.upload.names
-        return (*first, last + (self._worksheet if self.upload.sheet else ""))
+        return (*first, last + self._worksheet)
 
     @property
     def _worksheet(self) -> str:
-        """The worksheet as it follows the name of a workbook."""
-        return "" if self.worksheet is None else f"#{self.worksheet}"
+        """The worksheet as it follows the name of a workbook; other sheets have none."""
+        sheet = None if self.upload is None else self.upload.sheet
+        is_workbook = sheet is not None and sheet.suffix.lower() == ".xlsx"
+        return f"#{self.worksheet}" if is_workbook and self.worksheet is not None else ""
 
     def known(self, error: DataError) -> DataError:
         """Give an error with the names that the visitor knows."""

@@ -69,6 +69,9 @@ def read(
     """
     where = str(path)
     with _opened(path, "r") as root:
+        # Before it becomes part of a path inside the file: a name may hold slashes and dots.
+        if layer is not None:
+            _check_layer(layer, list(root["layers"]) if "layers" in root else [], where)
         _refuse_unfinished(root, where, "X" if layer is None else f"layers/{layer}")
     return unpack(_read(path), where, densify, layer)
 
@@ -141,9 +144,8 @@ def unpack(
     DataError
         As for :func:`read`.
     """
-    if layer is not None and layer not in data.layers:
-        there = f"there are {listed(map(repr, data.layers))}" if data.layers else "it has none"
-        raise DataError(f"the file has no layer {layer!r}; {there}", where=where)
+    if layer is not None:
+        _check_layer(layer, list(data.layers), where)
     found = data.X if layer is None else data.layers[layer]
     if found is None:
         has = f"; its layers, for --layer, are {listed(data.layers)}" if data.layers else ""
@@ -153,6 +155,13 @@ def unpack(
     check_ids(matrix.row_ids, "row", where)
     check_ids(matrix.column_ids, "column", where)
     return matrix, *_obs(data.obs, where)
+
+
+def _check_layer(layer: str, known: list[str], where: str) -> None:
+    """Refuse a layer that is not there, and say which are."""
+    if layer not in known:
+        there = f"there are {listed(map(repr, known))}" if known else "it has none"
+        raise DataError(f"the file has no layer {layer!r}; {there}", where=where)
 
 
 def write(
