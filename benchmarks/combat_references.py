@@ -197,10 +197,10 @@ FULL: dict[str, dict[str, Any]] = {
 
 def full(folder: Path) -> dict[str, float]:
     """Compare ours with everything that full.R wrote; rbe is limma's linear removal."""
-    from batchsense.experiments.correction.combat_apply import apply_combat, apply_linear
-    from batchsense.experiments.correction.combat_model import fit_combat
-    from batchsense.experiments.correction.combat_statistics import CombatStatistics
-    from batchsense.experiments.correction.linear_model import fit_linear
+    from batchsense.experiments.correction.combat.apply import apply_combat
+    from batchsense.experiments.correction.combat.model import fit_combat
+    from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+    from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
     def printed(name: str) -> np.ndarray[Any, Any]:
         (path,) = folder.glob(f"{name}__*.f64")
@@ -218,7 +218,7 @@ def full(folder: Path) -> dict[str, float]:
         if "alone" in name:
             batch_labels[0] = 9
         codes = np.unique(batch_labels, return_inverse=True)[1]
-        empty = CombatStatistics.empty(codes.max() + 1, values.shape[1], kept.shape[1])
+        empty = BatchStatistics.empty(codes.max() + 1, values.shape[1], kept.shape[1])
         seen = empty.add(values, codes, kept)
         if name.startswith("rbe"):
             corrected = apply_linear(fit_linear(seen), values, codes).T

@@ -13,10 +13,10 @@ from batchsense.experiments import (
     LinearCorrection,
     Table,
 )
-from batchsense.experiments.correction import combat_sums
-from batchsense.experiments.correction.combat_apply import apply_combat
-from batchsense.experiments.correction.combat_model import fit_combat
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.combat.apply import apply_combat
+from batchsense.experiments.correction.combat.model import fit_combat
+from batchsense.experiments.correction.passes import pieces
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 MERGED = 1e-10
 
@@ -371,14 +371,14 @@ def test_compiled_correction_equals_numpy(monkeypatch, layout, dtype, continuous
     values[3, 5] = np.nan
     batches = rng.integers(0, 3, 40)
     kept = rng.normal(size=(40, 2)) if continuous else rng.integers(0, 2, (40, 1)).astype(float)
-    seen = CombatStatistics.empty(3, 600, kept.shape[1]).add(values, batches, kept)
+    seen = BatchStatistics.empty(3, 600, kept.shape[1]).add(values, batches, kept)
     model = fit_combat(seen)
     plain = apply_combat(model, values, batches, kept)
     if layout == "strided":
         values = np.repeat(values, 2, axis=1)[:, ::2]
     elif layout == "F":
         values = np.asfortranarray(values)
-    monkeypatch.setattr(combat_sums, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
     found = apply_combat(model, values, batches, kept)
     tolerance = 1e-12 if dtype == "f8" else 1e-5
 
@@ -394,9 +394,9 @@ def test_compiled_weights_equal_numpy(monkeypatch, mean_only):
     pytest.importorskip("numba")
     table = make_table(18, features=60)
     batches = np.unique(table.sheet["month"], return_inverse=True)[1]
-    seen = CombatStatistics.empty(3, 60).add(table.values, batches)
+    seen = BatchStatistics.empty(3, 60).add(table.values, batches)
     plain = fit_combat(seen, parametric=False, mean_only=mean_only)
-    monkeypatch.setattr(combat_sums, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
     compiled = fit_combat(seen, parametric=False, mean_only=mean_only)
 
     np.testing.assert_allclose(plain.shifts, compiled.shifts, rtol=1e-12)
@@ -407,7 +407,7 @@ def test_large_batches_do_not_underflow():
     """With 3,000 specimens in a batch every likelihood is tiny, and the result still finite."""
     rng = np.random.default_rng(0)
     values, batches = rng.normal(size=(6000, 5)), np.repeat([0, 1], 3000)
-    seen = CombatStatistics.empty(2, 5).add(values + batches[:, None], batches)
+    seen = BatchStatistics.empty(2, 5).add(values + batches[:, None], batches)
 
     assert np.isfinite(apply_combat(fit_combat(seen, parametric=False), values, batches)).all()
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments.correction.combat_apply import apply_combat, apply_linear
-from batchsense.experiments.correction.combat_model import fit_combat
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
-from batchsense.experiments.correction.linear_model import fit_linear
+from batchsense.experiments.correction.combat.apply import apply_combat
+from batchsense.experiments.correction.combat.model import fit_combat
+from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 REFERENCES = Path(__file__).parents[2] / "references" / "bladder"
 SVA = 1e-8
@@ -42,7 +42,7 @@ def printed():
 def corrected(values, batch_labels, kept, **options):
     """Correct features × specimens, as R has them."""
     codes = np.unique(batch_labels, return_inverse=True)[1]
-    statistics = CombatStatistics.empty(codes.max() + 1, len(values), kept.shape[1])
+    statistics = BatchStatistics.empty(codes.max() + 1, len(values), kept.shape[1])
     model = fit_combat(statistics.add(values.T, codes, kept), **options)
     return apply_combat(model, values.T, codes, kept).T
 
@@ -101,7 +101,7 @@ def test_linear_removal_equals_limma(bladder, printed):
     """With a design and 5 % missing values, as removeBatchEffect."""
     values = bladder["na"].T
     codes = np.unique(bladder["batch"], return_inverse=True)[1]
-    seen = CombatStatistics.empty(5, 2000, 2).add(values, codes, bladder["mod"])
+    seen = BatchStatistics.empty(5, 2000, 2).add(values, codes, bladder["mod"])
     found = apply_linear(fit_linear(seen), values, codes).T[::80]
 
     reference = printed["rbe_design_na2000"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments.correction.combat_apply import apply_combat, apply_linear
-from batchsense.experiments.correction.combat_model import fit_combat
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
-from batchsense.experiments.correction.linear_model import fit_linear
+from batchsense.experiments.correction.combat.apply import apply_combat
+from batchsense.experiments.correction.combat.model import fit_combat
+from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 SVA = 1e-8
 LIMMA = 1e-10
@@ -40,7 +40,7 @@ def gathered(values, kept, alone=False):
     if alone:
         batch_labels[0] = 9
     codes = np.unique(batch_labels, return_inverse=True)[1]
-    empty = CombatStatistics.empty(codes.max() + 1, len(values), kept.shape[1])
+    empty = BatchStatistics.empty(codes.max() + 1, len(values), kept.shape[1])
     return empty.add(values.T, codes, kept), codes
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from batchsense.errors import ConfoundedError, DataError
 from batchsense.experiments import CombatCorrection, CombatSeqCorrection, FittedCombatSeq, Table
-from batchsense.experiments.correction.combat_seq_model import fit_combat_seq
+from batchsense.experiments.correction.combat_seq.model import fit_combat_seq
 
 REFERENCE = Path(__file__).parents[2] / "references" / "counts" / "counts.npz"
 #: Equal counts, as a part of all.

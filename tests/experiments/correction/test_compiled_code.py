@@ -19,12 +19,12 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import numpy as np
 from batchsense.experiments import CombatCorrection, Table
-from batchsense.experiments.correction import combat_kernels
+from batchsense.experiments.correction.passes import kernels
 codes = np.arange(220) % 4
 values = np.random.default_rng(0).normal(size=(220, 10_000)) + codes[:, None]
 table = Table.from_arrays(values, {"lane": codes})
 corrected = CombatCorrection().fit(table, "lane").transform(table).values
-stats = combat_kernels.sum_rows.stats
+stats = kernels.sum_rows.stats
 print(stats.cache_path, sum(stats.cache_hits.values()), repr(float((corrected**2).sum())))
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.experiments.correction import full_fit as module
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.full_fit import full_fit
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 
 def design(seed):
@@ -30,7 +30,7 @@ def test_gaps_leave_each_feature_its_own_least_squares_fit(seed):
     """Fitted values, residual sums of squares and what can be told apart, to 1e-9."""
     values, codes, kept = design(seed)
     batches = codes.max() + 1
-    state = CombatStatistics.empty(batches, 40, kept.shape[1]).add(values, codes, kept)
+    state = BatchStatistics.empty(batches, 40, kept.shape[1]).add(values, codes, kept)
     found = full_fit(state)
 
     for j in range(40):
@@ -52,7 +52,7 @@ def test_gaps_leave_each_feature_its_own_least_squares_fit(seed):
 def test_elimination_and_eigenvalues_agree(monkeypatch):
     """Features that plain elimination may solve come out the same by the careful way."""
     values, codes, kept = design(3)
-    state = CombatStatistics.empty(codes.max() + 1, 40, kept.shape[1]).add(values, codes, kept)
+    state = BatchStatistics.empty(codes.max() + 1, 40, kept.shape[1]).add(values, codes, kept)
     plain = full_fit(state)
     monkeypatch.setattr(module, "_PLAIN", 1e-300)
     careful = full_fit(state)
@@ -70,7 +70,7 @@ def test_a_level_that_was_never_observed_has_no_slope():
     values, codes, kept = design(0)
     drug = kept[:, :2]
     values[:, 5] = np.where(drug[:, 0] == 1, np.arange(len(codes)), np.nan)
-    state = CombatStatistics.empty(codes.max() + 1, 40, 2).add(values, codes, drug)
+    state = BatchStatistics.empty(codes.max() + 1, 40, 2).add(values, codes, drug)
     found = full_fit(state)
 
     assert found.estimable[5]

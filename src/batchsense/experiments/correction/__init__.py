@@ -1,4 +1,4 @@
-"""Corrections for batch effects, one method a file, one interface."""
+"""Corrections for batch effects, one method a folder, one interface."""
 
 from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
 from batchsense.experiments.correction.combat_seq import CombatSeqCorrection, FittedCombatSeq

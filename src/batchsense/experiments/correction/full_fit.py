@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class FullFit:
     estimable: npt.NDArray[np.bool_]
 
 
-def full_fit(statistics: CombatStatistics) -> FullFit:
+def full_fit(statistics: BatchStatistics) -> FullFit:
     r"""Solve the normal equations inside the batches.
 
     .. math:: \beta = \Big(\sum_b W_b\Big)^{-1} \sum_b C_b, \qquad
@@ -62,7 +62,7 @@ def full_fit(statistics: CombatStatistics) -> FullFit:
 
     Parameters
     ----------
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of all specimens.
 
     Returns
@@ -78,7 +78,7 @@ def full_fit(statistics: CombatStatistics) -> FullFit:
     --------
     A drug that adds 1 and a July that adds 10, unevenly mixed:
 
-    >>> seen = CombatStatistics.empty(2, 1, 1).add(
+    >>> seen = BatchStatistics.empty(2, 1, 1).add(
     ...     [[0.0], [0.0], [1.0], [10.0], [11.0], [11.0]],
     ...     [0, 0, 0, 1, 1, 1],
     ...     [[0.0], [0.0], [1.0], [0.0], [1.0], [1.0]],
@@ -121,12 +121,12 @@ def full_fit(statistics: CombatStatistics) -> FullFit:
     return FullFit(slopes, levels, residual, counts, estimable)
 
 
-def remove_slopes(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats, Floats]:
+def remove_slopes(statistics: BatchStatistics, slopes: Floats) -> tuple[Floats, Floats]:
     """Give levels and residual sums of squares of the batches for slopes that are known.
 
     Parameters
     ----------
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of specimens that need not be those the slopes come from.
     slopes : array of shape (covariates, features)
         β.
@@ -201,7 +201,7 @@ def _solve_plain(
     return axes @ np.einsum("rsf,sf->rf", matrix, axes.T @ total), plain
 
 
-def _remainders(statistics: CombatStatistics, slopes: Floats) -> tuple[Floats, Floats]:
+def _remainders(statistics: BatchStatistics, slopes: Floats) -> tuple[Floats, Floats]:
     """What the kept terms leave of means and sums of squares; these themselves without terms."""
     if not len(slopes):
         return statistics.means, statistics.squares

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.correction.terms import Term, columns_of, read_factors, terms_of
 from batchsense.experiments.tables.columns import Factor, label_factor, sorted_levels
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
@@ -33,7 +33,7 @@ class Gathered:
         The columns of the kept part.
     features : tuple of str
         The features.
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Batches and covariates as in ``batch_levels`` and ``terms``.
     sheet : Table
         The specimens and their sheet, without observations.
@@ -44,7 +44,7 @@ class Gathered:
     keep: tuple[str, ...]
     terms: tuple[Term, ...]
     features: tuple[str, ...]
-    statistics: CombatStatistics
+    statistics: BatchStatistics
     sheet: Table
 
     def merge(self, other: Gathered) -> Gathered:
@@ -163,7 +163,7 @@ def gather(
     else:
         batches, kept = factors[0], tuple(factors[1])
     terms = terms_of(kept)
-    empty = CombatStatistics.empty(len(batches.levels), len(table.features), len(terms))
+    empty = BatchStatistics.empty(len(batches.levels), len(table.features), len(terms))
     covariates = columns_of(kept, len(table.specimens))
     try:
         statistics = empty.add(table.values, batches.codes, covariates)

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.gathering import Gathered, gather
 from batchsense.experiments.correction.interface import matched_features
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.correction.terms import Term, match_terms, terms_of
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
@@ -126,7 +126,7 @@ def lost_notes(grounds: Grounds) -> list[Note]:
 
 def new_batches(
     table: Table, gathered: Gathered, batch_levels: Sequence[str]
-) -> tuple[tuple[str, ...], CombatStatistics]:
+) -> tuple[tuple[str, ...], BatchStatistics]:
     """Gather the specimens of batches that were not fitted.
 
     Parameters
@@ -142,7 +142,7 @@ def new_batches(
     -------
     levels : tuple of str
         The new batches.
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of their specimens, with the fitted terms and features.
 
     Raises
@@ -170,7 +170,7 @@ def new_batches(
     values: npt.NDArray[np.float64] = np.empty((len(rows), len(places)))
     values[:, places] = table.values[rows]
     terms = match_terms(table, gathered.terms)
-    empty = CombatStatistics.empty(len(new), len(places), len(gathered.terms))
+    empty = BatchStatistics.empty(len(new), len(places), len(gathered.terms))
     return tuple(new), empty.add(values, codes[rows], terms[rows])
 
 

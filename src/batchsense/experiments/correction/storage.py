@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.gathering import Gathered, bare_sheet
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.correction.terms import Term
 from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Source
@@ -176,7 +176,7 @@ def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
         keep=tuple(about["keep"]),
         terms=tuple(Term(*term) for term in about["terms"]),
         features=tuple(about["features"]),
-        statistics=CombatStatistics.from_arrays(_part(arrays, "seen_")),
+        statistics=BatchStatistics.from_arrays(_part(arrays, "seen_")),
         sheet=sheet,
     )
     notes = tuple(Note(code, message, tuple(where)) for code, message, where in about["notes"])

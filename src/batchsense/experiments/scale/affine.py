@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.correction.combat_apply import adjust
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.full_fit import remove_slopes
+from batchsense.experiments.correction.passes.adjusting import adjust
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ class Affine:
         kept = covariates[:, : len(self.slopes)]
         adjust(self.scales, self.offsets, self.slopes, block, codes, kept, block, threads)
 
-    def removed_share(self, statistics: CombatStatistics) -> float:
+    def removed_share(self, statistics: BatchStatistics) -> float:
         r"""Give the part of the total sum of squares that is removed, from the sums alone.
 
         The mean of a batch and its sum of squares become
@@ -76,7 +76,7 @@ class Affine:
 
         Parameters
         ----------
-        statistics : CombatStatistics
+        statistics : BatchStatistics
             Of all specimens.
 
         Returns
@@ -86,7 +86,7 @@ class Affine:
 
         Examples
         --------
-        >>> seen = CombatStatistics.empty(2, 1).add([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1])
+        >>> seen = BatchStatistics.empty(2, 1).add([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1])
         >>> round(Affine.removing(np.array([[-5.0], [5.0]])).removed_share(seen), 4)  # 100 of 104
         0.9615
         """

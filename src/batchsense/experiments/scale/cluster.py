@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsense.errors import BatchsenseError, DataError, MissingExtraError
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.scale.affine import Affine
 from batchsense.experiments.scale.engine import Keep, Sizes, ThisProcess, aligned_rows
 from batchsense.experiments.scale.passes import Done
@@ -71,10 +71,10 @@ class Cluster:
         work: Work,
         sizes: Sizes,
         spans: Sequence[Span],
-        into: CombatStatistics,
+        into: BatchStatistics,
         keep: Keep,
         done: Done,
-    ) -> CombatStatistics:
+    ) -> BatchStatistics:
         """Add the specimens of ``spans`` to the statistics: a task per piece, merged as a tree."""
         work = _seen_from_anywhere(work)
         pieces = _pieces(work, spans, work.place.rows)
@@ -92,7 +92,7 @@ class Cluster:
             while len(parts) > 1:
                 pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
                 parts = [
-                    self.client.submit(CombatStatistics.merge, *pair, pure=False)
+                    self.client.submit(BatchStatistics.merge, *pair, pure=False)
                     if len(pair) == 2
                     else pair[0]
                     for pair in pairs
@@ -263,9 +263,9 @@ def _sizes(work: Work, engine: ThisProcess) -> Sizes:
     return engine.sizes(work)
 
 
-def _sum_piece(work: Work, sizes: Sizes, span: Span, engine: ThisProcess) -> CombatStatistics:
+def _sum_piece(work: Work, sizes: Sizes, span: Span, engine: ThisProcess) -> BatchStatistics:
     """Sum up one piece, on a worker."""
-    empty = CombatStatistics.empty(work.size.batches, work.place.shape[1], work.size.terms)
+    empty = BatchStatistics.empty(work.size.batches, work.place.shape[1], work.size.terms)
     return engine.sums(work, sizes, [span], empty, _never, _unheard)
 
 
@@ -276,7 +276,7 @@ def _correct_piece(
     engine.correct(work, sizes, slot, [span], affine, _unheard)
 
 
-def _never(statistics: CombatStatistics, spans: Sequence[Span]) -> None:
+def _never(statistics: BatchStatistics, spans: Sequence[Span]) -> None:
     """Keep nothing: a task is done again when it was interrupted."""
 
 

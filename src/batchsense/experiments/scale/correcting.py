@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from batchsense.errors import BatchsenseError, DataError
-from batchsense.experiments.correction.combat_remarks import learned_batches
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.combat.remarks import learned_batches
 from batchsense.experiments.correction.interface import LearnedBatch, recorded
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.notes import Note
 from batchsense.experiments.scale import annotated_file, zarr_store
@@ -209,13 +209,13 @@ class _Run:
     sizes: Sizes
     progress: Progress
 
-    def sum_up(self, copying: Callable[[Event], None] | None) -> CombatStatistics:
+    def sum_up(self, copying: Callable[[Event], None] | None) -> BatchStatistics:
         """Do what is left of the first pass, and copy the original beside it."""
         before, before_spans = self.found.statistics()
         specimens = self.work.place.shape[0]
         statistics = self.plan.empty() if before is None else before
 
-        def keep(statistics: CombatStatistics, spans: Sequence[Span]) -> None:
+        def keep(statistics: BatchStatistics, spans: Sequence[Span]) -> None:
             self.found.keep_statistics(statistics, united([*before_spans, *spans]))
 
         left, stop = missing(before_spans, specimens), Event()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.scale.affine import Affine
 from batchsense.experiments.scale.budget import COMPILER, LIBRARIES, Blocks, blocks_for
 from batchsense.experiments.scale.passes import Done, correct_blocks, sum_blocks
@@ -23,7 +23,7 @@ from batchsense.machine_memory import resident_bytes, return_free_memory
 class Keep(Protocol):
     """Told of the sums now and then, so that they can be kept."""
 
-    def __call__(self, statistics: CombatStatistics, spans: Sequence[Span]) -> None:
+    def __call__(self, statistics: BatchStatistics, spans: Sequence[Span]) -> None:
         """Keep the sums of what is in ``spans`` beside what was there before."""
 
 
@@ -52,10 +52,10 @@ class Engine(Protocol):
         work: Work,
         sizes: Sizes,
         spans: Sequence[Span],
-        into: CombatStatistics,
+        into: BatchStatistics,
         keep: Keep,
         done: Done,
-    ) -> CombatStatistics:
+    ) -> BatchStatistics:
         """Add the specimens of ``spans`` to the statistics."""
 
     def correct(
@@ -121,10 +121,10 @@ class ThisProcess:
         work: Work,
         sizes: Sizes,
         spans: Sequence[Span],
-        into: CombatStatistics,
+        into: BatchStatistics,
         keep: Keep,
         done: Done,
-    ) -> CombatStatistics:
+    ) -> BatchStatistics:
         """Add the specimens of ``spans`` to the statistics; keep them every 20 seconds."""
         added: list[Span] = []
         kept = time.monotonic()

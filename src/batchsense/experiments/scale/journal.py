@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.scale.slot import Slot, sync_file
 from batchsense.experiments.scale.spans import Span, united
 
@@ -64,17 +64,17 @@ class Journal:
         """Note that there is room for the result."""
         self._append({"event": "reserved", "slot": asdict(slot)})
 
-    def keep_statistics(self, statistics: CombatStatistics, spans: list[Span]) -> None:
+    def keep_statistics(self, statistics: BatchStatistics, spans: list[Span]) -> None:
         """Keep the sums of some specimens."""
         self._keep("sums.npz", {**statistics.arrays(), "spans": np.array(spans, dtype=np.int64)})
 
-    def statistics(self) -> tuple[CombatStatistics | None, list[Span]]:
+    def statistics(self) -> tuple[BatchStatistics | None, list[Span]]:
         """Give the sums that were kept, and of which specimens they are."""
         arrays = self._kept("sums.npz")
         if arrays is None:
             return None, []
         spans = [(int(low), int(high)) for low, high in arrays["spans"]]
-        return CombatStatistics.from_arrays(arrays), spans
+        return BatchStatistics.from_arrays(arrays), spans
 
     def _append(self, event: dict[str, Any]) -> None:
         """Write a line that survives a loss of power."""

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.scale.affine import Affine
 from batchsense.experiments.scale.budget import BLOCKS
 from batchsense.experiments.scale.chunks import Matrix, Reader, opened
@@ -33,12 +33,12 @@ _SYNC_EVERY_S = 1.0
 def sum_blocks(
     work: Work,
     spans: Sequence[Span],
-    into: CombatStatistics,
+    into: BatchStatistics,
     done: Done,
     *,
     number: int = BLOCKS,
     threads: int | None = None,
-) -> CombatStatistics:
+) -> BatchStatistics:
     """Add specimens to the statistics, block by block.
 
     Parameters
@@ -47,7 +47,7 @@ def sum_blocks(
         The matrix and its design.
     spans : sequence of pair of int
         The blocks.
-    into : CombatStatistics
+    into : BatchStatistics
         Changed.
     done : callable
         Told of each block after it was added.
@@ -58,7 +58,7 @@ def sum_blocks(
 
     Returns
     -------
-    CombatStatistics
+    BatchStatistics
         ``into``.
 
     Raises

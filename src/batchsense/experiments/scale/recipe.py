@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.gathering import Gathered
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.correction.terms import Term, columns_of, terms_of
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import entanglements, refuse_confounded
@@ -58,12 +58,12 @@ class Recipe:
         """The batches."""
         return self.design.batches.levels
 
-    def empty(self) -> CombatStatistics:
+    def empty(self) -> BatchStatistics:
         """Give the sums before any specimen was read."""
         features = len(self.table.features)
-        return CombatStatistics.empty(len(self.batch_levels), features, len(self.terms))
+        return BatchStatistics.empty(len(self.batch_levels), features, len(self.terms))
 
-    def fit(self, statistics: CombatStatistics) -> Fitted:
+    def fit(self, statistics: BatchStatistics) -> Fitted:
         """Learn from the sums of all specimens.
 
         Raises

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_cells import Cells, checked, group
-from batchsense.experiments.correction.combat_sums import Sums, complete_sums, observed_sums
+from batchsense.experiments.correction.passes.cells import Cells, checked, group
+from batchsense.experiments.correction.passes.summing import Sums, complete_sums, observed_sums
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
-class CombatStatistics:
+class BatchStatistics:
     r"""Sufficient statistics of batches, kept terms and features; the state of one pass.
 
     For each batch b and feature, over the specimens in which it was observed, with the kept terms
@@ -56,8 +56,8 @@ class CombatStatistics:
 
     Examples
     --------
-    >>> first = CombatStatistics.empty(2, 1).add([[1.0], [3.0]], [0, 0])
-    >>> second = CombatStatistics.empty(2, 1).add([[5.0], [7.0]], [0, 1])
+    >>> first = BatchStatistics.empty(2, 1).add([[1.0], [3.0]], [0, 0])
+    >>> second = BatchStatistics.empty(2, 1).add([[5.0], [7.0]], [0, 1])
     >>> both = first.merge(second)
     >>> both.specimens.tolist(), both.means.ravel().tolist(), both.squares.ravel().tolist()
     ([3, 1], [3.0, 7.0], [8.0, 0.0])
@@ -75,7 +75,7 @@ class CombatStatistics:
     own_squares: Floats
 
     @classmethod
-    def empty(cls, batch_count: int, features: int, covariates: int = 0) -> CombatStatistics:
+    def empty(cls, batch_count: int, features: int, covariates: int = 0) -> BatchStatistics:
         """Give the state before any specimen was seen."""
         return cls(
             specimens=np.zeros(batch_count, dtype=np.int64),
@@ -112,7 +112,7 @@ class CombatStatistics:
         codes: npt.ArrayLike,
         covariates: npt.ArrayLike | None = None,
         threads: int | None = None,
-    ) -> CombatStatistics:
+    ) -> BatchStatistics:
         """Take in more specimens.
 
         Parameters
@@ -129,7 +129,7 @@ class CombatStatistics:
 
         Returns
         -------
-        CombatStatistics
+        BatchStatistics
             This object, changed.
 
         Raises
@@ -151,7 +151,7 @@ class CombatStatistics:
             setattr(self, field.name, getattr(merged, field.name))
         return self
 
-    def merge(self, other: CombatStatistics) -> CombatStatistics:
+    def merge(self, other: BatchStatistics) -> BatchStatistics:
         """Give the statistics of the specimens of both.
 
         Raises
@@ -164,7 +164,7 @@ class CombatStatistics:
                 f"statistics of shape {self.shape} and {other.shape} (batches, covariates, "
                 "features) cannot be merged"
             )
-        merged = CombatStatistics.empty(self.shape[0], 0, self.shape[1])
+        merged = BatchStatistics.empty(self.shape[0], 0, self.shape[1])
         merged.specimens = self.specimens + other.specimens
         shared = _merged(self._moments(None), other._moments(None))
         _, merged.means, merged.squares, merged.products, means, squares = shared
@@ -180,7 +180,7 @@ class CombatStatistics:
 
     def rearranged(
         self, batch_count: int, to: Sequence[int], covariates: int, terms: Sequence[int]
-    ) -> CombatStatistics:
+    ) -> BatchStatistics:
         """Give the same statistics with other numbers for batches and covariates.
 
         Parameters
@@ -190,7 +190,7 @@ class CombatStatistics:
         to, terms : sequence of int
             The new place of each present batch and covariate; -1 leaves a covariate out.
         """
-        found = CombatStatistics.empty(batch_count, self.shape[2], covariates)
+        found = BatchStatistics.empty(batch_count, self.shape[2], covariates)
         places = np.asarray(to, dtype=np.intp)
         old = np.flatnonzero(np.asarray(terms, dtype=np.intp) >= 0)
         new = np.asarray(terms, dtype=np.intp)[old]
@@ -217,7 +217,7 @@ class CombatStatistics:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> CombatStatistics:
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> BatchStatistics:
         """Take up a stored state."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
@@ -275,7 +275,7 @@ def _of_chunk(
     covariates: Floats,
     batches: int,
     threads: int | None,
-) -> CombatStatistics:
+) -> BatchStatistics:
     """Give the statistics of one chunk."""
     cells = group(codes, covariates)
     specimens = np.bincount(codes, minlength=batches)
@@ -290,7 +290,7 @@ def _of_chunk(
         squares[b] = own.T @ own
     explicit = centred if cells.covariates is None else centred[:, :0]
     sums = complete_sums(values, cells, batches, explicit, threads)
-    found = CombatStatistics.empty(batches, values.shape[1], shape[1])
+    found = BatchStatistics.empty(batches, values.shape[1], shape[1])
     found.specimens = specimens.astype(np.int64)
     found.covariate_means, found.covariate_squares = means, squares
     counts = specimens[:, None].astype(np.float64)
@@ -323,7 +323,7 @@ def _centred(
 
 
 def _observe(
-    found: CombatStatistics,
+    found: BatchStatistics,
     values: npt.NDArray[Any],
     cells: Cells,
     centred: Floats,

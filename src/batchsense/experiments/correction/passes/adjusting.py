@@ -8,111 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_cells import Places, checked, group
-from batchsense.experiments.correction.combat_model import CombatModel
-from batchsense.experiments.correction.combat_sums import (
+from batchsense.experiments.correction.passes.cells import Places, checked, group
+from batchsense.experiments.correction.passes.pieces import (
     available_threads,
     compiled_for,
     run_pieces,
 )
-from batchsense.experiments.correction.linear_model import LinearModel
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[Any]
 
 #: Values that numpy handles at a time.
 _BLOCK = 1_000_000
-
-
-def apply_combat(
-    model: CombatModel,
-    values: npt.ArrayLike,
-    codes: npt.ArrayLike,
-    covariates: npt.ArrayLike | None = None,
-    out: Matrix | None = None,
-    threads: int | None = None,
-) -> Matrix:
-    """Correct specimens by ComBat.
-
-    Parameters
-    ----------
-    model : CombatModel
-        The correction.
-    values : array of shape (specimens, features)
-        Observations; NaN where a value is missing, and only there in the result.
-    codes : array of shape (specimens,)
-        The batch of each specimen, from 0.
-    covariates : array of shape (specimens, covariates), optional
-        Kept terms, as in fitting.
-    out : array of shape (specimens, features), optional
-        Where the result goes; may be ``values`` itself. A new array by default, of the type and
-        order of the values.
-    threads : int, optional
-        Threads; by default one per processor.
-
-    Returns
-    -------
-    array of shape (specimens, features)
-        ``out``, or the new array; float32 for float32.
-
-    Raises
-    ------
-    DataError
-        The shapes do not fit, or a code is out of range.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.correction.combat_model import fit_combat
-    >>> from batchsense.experiments.correction.combat_statistics import CombatStatistics
-    >>> codes = np.repeat([0, 1], 20)
-    >>> values = np.random.default_rng(0).normal(size=(40, 100)) + 3.0 * codes[:, None]
-    >>> model = fit_combat(CombatStatistics.empty(2, 100).add(values, codes))
-    >>> corrected = apply_combat(model, values, codes)
-    >>> bool(abs(corrected[20:].mean() - corrected[:20].mean()) < 0.05)
-    True
-    """
-    tables = (model.scales, model.offsets, model.slopes)
-    return adjust(*tables, values, codes, covariates, out, threads)
-
-
-def apply_linear(
-    model: LinearModel,
-    values: npt.ArrayLike,
-    codes: npt.ArrayLike,
-    out: Matrix | None = None,
-    threads: int | None = None,
-) -> Matrix:
-    """Correct specimens by linear removal; kept terms are not needed for it.
-
-    Parameters
-    ----------
-    model : LinearModel
-        The correction.
-    values, codes, out, threads
-        As for :func:`apply_combat`.
-
-    Returns
-    -------
-    array of shape (specimens, features)
-        ``out``, or the new array; float32 for float32.
-
-    Raises
-    ------
-    DataError
-        The shapes do not fit, or a code is out of range.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.correction.combat_statistics import CombatStatistics
-    >>> from batchsense.experiments.correction.linear_model import fit_linear
-    >>> values, codes = [[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]
-    >>> model = fit_linear(CombatStatistics.empty(2, 1).add(values, codes))
-    >>> apply_linear(model, values, codes).ravel().tolist()
-    [5.5, 7.5, 5.5, 7.5]
-    """
-    scales = np.ones_like(model.effects)
-    none = np.zeros((0, model.effects.shape[1]))
-    return adjust(scales, -model.effects, none, values, codes, None, out, threads)
 
 
 def adjust(
@@ -133,8 +40,17 @@ def adjust(
         Without unit, and in units of the observations.
     slopes : array of shape (covariates, features)
         In units of the observations per unit of the term.
-    values, codes, covariates, out, threads
-        As for :func:`apply_combat`.
+    values : array of shape (specimens, features)
+        Observations; NaN where a value is missing, and only there in the result.
+    codes : array of shape (specimens,)
+        The batch of each specimen, from 0.
+    covariates : array of shape (specimens, covariates) or None
+        Kept terms, as in fitting.
+    out : array of shape (specimens, features) or None
+        Where the result goes; may be ``values`` itself. A new array by default, of the type and
+        order of the values.
+    threads : int or None
+        Threads; by default one per processor.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchsense.errors import listed
-from batchsense.experiments.correction.combat_model import (
+from batchsense.experiments.correction.combat.model import (
     CONSTANT,
     CORRECTED,
     ENTANGLED,

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.correction.combat_apply import apply_linear
 from batchsense.experiments.correction.fitted import (
     batch_codes,
     corrected_by,
@@ -32,7 +31,12 @@ from batchsense.experiments.correction.interface import (
     Corrected,
     matched_features,
 )
-from batchsense.experiments.correction.linear_model import LinearModel, extend_linear, fit_linear
+from batchsense.experiments.correction.linear.model import (
+    LinearModel,
+    apply_linear,
+    extend_linear,
+    fit_linear,
+)
 from batchsense.experiments.correction.remarks import (
     chosen_features,
     entangled_features,

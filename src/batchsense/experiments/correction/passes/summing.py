@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_cells import Cells
+from batchsense.experiments.correction.passes.cells import Cells
+from batchsense.experiments.correction.passes.pieces import (
+    available_threads,
+    compiled_for,
+    run_pieces,
+)
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 Matrix = npt.NDArray[Any]
 
-#: Below so many values numpy is as fast as loading the compiled code would be.
-COMPILED_FROM = 2_000_000
 #: Features of a tile in the first pass: long enough to stream, short enough for its sums to stay
 #: in a processor's own cache.
 _TILE = (512, 10_000)
@@ -62,37 +61,6 @@ class Sums:
     counts: Floats | None = None
     observed_sums: Floats | None = None
     observed_squares: Floats | None = None
-
-
-def available_threads(threads: int | None = None) -> int:
-    """Give the number of threads to use: as asked, or one per processor of this process."""
-    if threads is not None:
-        return max(1, threads)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def compiled_for(size: int, module: str = "combat_kernels") -> Any | None:
-    """Give the compiled passes for a matrix of this size; None where numpy serves better."""
-    if size < COMPILED_FROM or find_spec("numba") is None:
-        return None
-    return import_module(f"batchsense.experiments.correction.{module}")
-
-
-def run_pieces(
-    work: Callable[[int, int], None], total: int, step: int, threads: int | None
-) -> None:
-    """Run ``work(low, high)`` over all of ``total`` in steps, on threads where that helps."""
-    pieces = [(low, min(low + step, total)) for low in range(0, total, step)]
-    workers = min(available_threads(threads), len(pieces))
-    if workers < 2:
-        for piece in pieces:
-            work(*piece)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(work, *piece) for piece in pieces]:
-            done.result()
 
 
 def complete_sums(

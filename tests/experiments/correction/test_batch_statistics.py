@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction import combat_sums
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.passes import pieces
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 
 def data(seed=0, n=60, features=12, missing=0.0, continuous=False):
@@ -45,7 +45,7 @@ def close(first, second, tolerance=1e-10):
 def test_equals_the_definition(missing, continuous):
     """N, x̄, M₂, C, z̄ and W of each batch and feature equal those of a loop over both."""
     values, codes, kept = data(missing=missing, continuous=continuous)
-    found = CombatStatistics.empty(5, 12, 2).add(values, codes, kept)
+    found = BatchStatistics.empty(5, 12, 2).add(values, codes, kept)
     own = {int(j): place for place, j in enumerate(found.incomplete)}
 
     assert set(own) == set(np.flatnonzero(np.isnan(values).any(axis=0)))
@@ -69,10 +69,10 @@ def test_equals_the_definition(missing, continuous):
 def test_chunks_in_any_order_equal_one_pass(seed, missing):
     """Seven chunks, shuffled, merged in a random tree, give what one pass gives."""
     values, codes, kept = data(seed, missing=missing, continuous=bool(seed % 2))
-    whole = CombatStatistics.empty(5, 12, 2).add(values, codes, kept)
+    whole = BatchStatistics.empty(5, 12, 2).add(values, codes, kept)
     rng = np.random.default_rng(seed)
     parts = [
-        CombatStatistics.empty(5, 12, 2).add(values[rows], codes[rows], kept[rows])
+        BatchStatistics.empty(5, 12, 2).add(values[rows], codes[rows], kept[rows])
         for rows in np.array_split(rng.permutation(len(codes)), 7)
     ]
     while len(parts) > 1:
@@ -85,8 +85,8 @@ def test_chunks_in_any_order_equal_one_pass(seed, missing):
 def test_a_large_offset_costs_little():
     """Observations around 1e6 keep their variances to 1e-9, over chunks as well."""
     values, codes, kept = data(missing=0.1)
-    near = CombatStatistics.empty(4, 12, 2).add(values, codes, kept)
-    far = CombatStatistics.empty(4, 12, 2)
+    near = BatchStatistics.empty(4, 12, 2).add(values, codes, kept)
+    far = BatchStatistics.empty(4, 12, 2)
     for rows in np.array_split(np.arange(len(codes)), 4):
         far.add(values[rows] + 1e6, codes[rows], kept[rows])
 
@@ -99,7 +99,7 @@ def test_constant_means_exactly_zero():
     values[17, 1] = np.nextafter(0.1, 1)
     values[4, 2] = np.nan
     codes = np.zeros(30, dtype=int)
-    found = CombatStatistics.empty(1, 3)
+    found = BatchStatistics.empty(1, 3)
     for rows in np.array_split(np.arange(30), 7):
         found.add(values[rows], codes[rows])
 
@@ -120,13 +120,13 @@ def test_compiled_equals_numpy(monkeypatch, layout, dtype, missing, continuous):
     values = values.astype(dtype)
     values[3, 5] = np.nan
     values[codes == 2, 300:302] = np.nan
-    plain = CombatStatistics.empty(4, 700, 2).add(values, codes, kept)
+    plain = BatchStatistics.empty(4, 700, 2).add(values, codes, kept)
     if layout == "strided":
         values = np.repeat(values, 2, axis=1)[:, ::2]
     elif layout == "F":
         values = np.asfortranarray(values)
-    monkeypatch.setattr(combat_sums, "COMPILED_FROM", 1)
-    compiled = CombatStatistics.empty(4, 700, 2).add(values, codes, kept)
+    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
+    compiled = BatchStatistics.empty(4, 700, 2).add(values, codes, kept)
 
     assert missing or compiled.incomplete.tolist() == [5, 300, 301]
     close(plain, compiled, 1e-9)
@@ -135,10 +135,10 @@ def test_compiled_equals_numpy(monkeypatch, layout, dtype, missing, continuous):
 def test_constant_means_exactly_zero_when_compiled(monkeypatch):
     """Equal observed values have M₂ = 0 exactly, wherever gaps are."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(combat_sums, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
     values, codes, kept = data(missing=0.3)
     values[:, 3] = np.where(np.isnan(values[:, 3]), np.nan, 0.1)
-    found = CombatStatistics.empty(4, 12, 2).add(values, codes, kept)
+    found = BatchStatistics.empty(4, 12, 2).add(values, codes, kept)
 
     assert (found.squares[:, 3] == 0).all()
     assert (found.squares[:, 4] > 0).all()
@@ -147,7 +147,7 @@ def test_constant_means_exactly_zero_when_compiled(monkeypatch):
 def test_unusable_input_is_named():
     """Infinity by row and feature, values too large to be squared, codes out of range, shapes."""
     values, codes, kept = data()
-    state = CombatStatistics.empty(4, 12, 2)
+    state = BatchStatistics.empty(4, 12, 2)
     infinite = values.copy()
     infinite[7, 3] = -np.inf
     with pytest.raises(DataError, match="row 8, feature 4"):
@@ -161,5 +161,5 @@ def test_unusable_input_is_named():
     with pytest.raises(DataError, match="has 11 features"):
         state.add(values[:, 1:], codes, kept)
     with pytest.raises(DataError, match="cannot be merged"):
-        state.merge(CombatStatistics.empty(4, 11, 2))
+        state.merge(BatchStatistics.empty(4, 11, 2))
     assert state.specimens.sum() == 0

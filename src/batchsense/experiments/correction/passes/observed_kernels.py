@@ -1,6 +1,6 @@
 """The first pass over features with missing values, compiled: sums of what was observed.
 
-As in :mod:`~batchsense.experiments.correction.combat_kernels`, a function works on a tile of
+As in :mod:`~batchsense.experiments.correction.passes.kernels`, a function works on a tile of
 features and releases the interpreter's lock.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from batchsense.experiments.correction.compiling import compiled
+from batchsense.experiments.correction.passes.compiling import compiled
 
 Array = Any
 

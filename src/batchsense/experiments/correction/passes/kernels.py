@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from batchsense.experiments.correction.compiling import compiled
+from batchsense.experiments.correction.passes.compiling import compiled
 
 Array = Any
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat_seq_model import CombatSeqModel
+from batchsense.experiments.correction.combat_seq.model import CombatSeqModel
 from batchsense.experiments.correction.grounds import Grounds, lost_notes
 from batchsense.experiments.correction.remarks import chosen_features, remarks
 from batchsense.experiments.design import Design

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat_apply import apply_combat
-from batchsense.experiments.correction.combat_model import (
+from batchsense.experiments.correction.combat.apply import apply_combat
+from batchsense.experiments.correction.combat.model import (
     CORRECTED,
     CombatModel,
     extend_combat,
     fit_combat,
 )
-from batchsense.experiments.correction.combat_priors import Stopping
-from batchsense.experiments.correction.combat_remarks import combat_notes, learned_batches
+from batchsense.experiments.correction.combat.priors import Stopping
+from batchsense.experiments.correction.combat.remarks import combat_notes, learned_batches
 from batchsense.experiments.correction.fitted import (
     batch_codes,
     corrected_by,

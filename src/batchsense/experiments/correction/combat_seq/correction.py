@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat_seq_model import (
+from batchsense.experiments.correction.combat_seq.model import (
     CombatSeqModel,
     apply_combat_seq,
     fit_combat_seq,
 )
-from batchsense.experiments.correction.combat_seq_remarks import (
+from batchsense.experiments.correction.combat_seq.remarks import (
     check_counts,
     notes_on,
     refuse_empty,
     refuse_no_counts,
     refuse_single,
 )
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.fitted import (
     batch_codes,
     corrected_by,
@@ -34,6 +33,7 @@ from batchsense.experiments.correction.interface import (
     Corrected,
     matched_features,
 )
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.correction.remarks import chosen_features
 from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
 from batchsense.experiments.design import Design, read_design
@@ -148,7 +148,7 @@ def _sheet_alone(table: Table, design: Design) -> Gathered:
         keep=tuple(factor.name for factor in design.kept),
         terms=terms,
         features=table.features,
-        statistics=CombatStatistics.empty(len(levels), 0, len(terms)),
+        statistics=BatchStatistics.empty(len(levels), 0, len(terms)),
         sheet=replace(table, values=np.empty((len(table.specimens), 0)), features=()),
     )
 

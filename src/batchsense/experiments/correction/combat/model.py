@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.correction.combat_posterior import (
+from batchsense.experiments.correction.combat.posterior import (
     FEWEST_FEATURES,
     estimates_of,
     posterior_of,
 )
-from batchsense.experiments.correction.combat_priors import Stopping
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
+from batchsense.experiments.correction.combat.priors import Stopping
 from batchsense.experiments.correction.full_fit import FullFit, full_fit, remove_slopes
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -102,7 +102,7 @@ class CombatModel:
 
 
 def fit_combat(
-    statistics: CombatStatistics,
+    statistics: BatchStatistics,
     *,
     parametric: bool = True,
     mean_only: bool = False,
@@ -127,7 +127,7 @@ def fit_combat(
 
     Parameters
     ----------
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of all specimens.
     parametric : bool
         Normal and inverse gamma priors; else the features themselves are the prior.
@@ -137,7 +137,7 @@ def fit_combat(
         The batch to which the others are brought; it is returned as it is.
     stopping : {"sva", "converged"}
         When the iteration of the parametric priors ends; see
-        :func:`~batchsense.experiments.correction.combat_priors.parametric_posterior`.
+        :func:`~batchsense.experiments.correction.combat.priors.parametric_posterior`.
     forced : bool
         Also correct features whose kept terms cannot be told from the batches: the difference then
         counts as one between batches, and is lost.
@@ -166,7 +166,7 @@ def fit_combat(
     >>> rng = np.random.default_rng(0)
     >>> codes = np.repeat([0, 1], 20)
     >>> values = rng.normal(size=(40, 100)) + 3.0 * codes[:, None]
-    >>> model = fit_combat(CombatStatistics.empty(2, 100).add(values, codes))
+    >>> model = fit_combat(BatchStatistics.empty(2, 100).add(values, codes))
     >>> (model.shifts * model.sd).mean(axis=1).round(1).tolist()
     [-1.5, 1.5]
     """
@@ -194,7 +194,7 @@ def fit_combat(
 
 def extend_combat(
     model: CombatModel,
-    statistics: CombatStatistics,
+    statistics: BatchStatistics,
     *,
     parametric: bool = True,
     stopping: Stopping = "sva",
@@ -209,7 +209,7 @@ def extend_combat(
     ----------
     model : CombatModel
         The model.
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of the new batches alone, same covariates and features.
     parametric, stopping, threads
         As for :func:`fit_combat`.
@@ -243,7 +243,7 @@ def extend_combat(
     return CombatModel(**joined)
 
 
-def _check(statistics: CombatStatistics, reference: int | None) -> None:
+def _check(statistics: BatchStatistics, reference: int | None) -> None:
     """Refuse what cannot be fitted at all."""
     if (statistics.specimens > 0).sum() < 2:
         raise DataError("one batch only; there is nothing to compare or correct")
@@ -263,7 +263,7 @@ def _check(statistics: CombatStatistics, reference: int | None) -> None:
 
 
 def _variance(
-    statistics: CombatStatistics, fit: FullFit, reference: int | None, forced: bool
+    statistics: BatchStatistics, fit: FullFit, reference: int | None, forced: bool
 ) -> tuple[Floats, npt.NDArray[np.int8]]:
     """Residual variance of each feature, and which features cannot be corrected."""
     whole, part = (fit.counts, slice(None)) if reference is None else (fit.counts, [reference])

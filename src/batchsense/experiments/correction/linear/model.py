@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.correction.combat_statistics import CombatStatistics
 from batchsense.experiments.correction.full_fit import full_fit, remove_slopes
+from batchsense.experiments.correction.passes.adjusting import adjust
+from batchsense.experiments.correction.passes.statistics import BatchStatistics
 
 Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ class LinearModel:
         return self.from_arrays({name: a[..., features] for name, a in self.arrays().items()})
 
 
-def fit_linear(statistics: CombatStatistics, *, forced: bool = False) -> LinearModel:
+def fit_linear(statistics: BatchStatistics, *, forced: bool = False) -> LinearModel:
     r"""Fit batch effects without looking at the data again.
 
     With the levels B of the full model and every batch counting the same,
@@ -59,7 +61,7 @@ def fit_linear(statistics: CombatStatistics, *, forced: bool = False) -> LinearM
 
     Parameters
     ----------
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of all specimens.
     forced : bool
         Also correct features whose kept terms cannot be told from the batches: the difference then
@@ -72,7 +74,7 @@ def fit_linear(statistics: CombatStatistics, *, forced: bool = False) -> LinearM
 
     Examples
     --------
-    >>> seen = CombatStatistics.empty(2, 1).add([[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1])
+    >>> seen = BatchStatistics.empty(2, 1).add([[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1])
     >>> fit_linear(seen).effects.ravel().tolist()
     [-5.5, 5.5]
     """
@@ -85,14 +87,14 @@ def fit_linear(statistics: CombatStatistics, *, forced: bool = False) -> LinearM
     return LinearModel(effects, fit.slopes, grand, unchanged)
 
 
-def extend_linear(model: LinearModel, statistics: CombatStatistics) -> LinearModel:
+def extend_linear(model: LinearModel, statistics: BatchStatistics) -> LinearModel:
     """Fit further batches against a model that stays as it is.
 
     Parameters
     ----------
     model : LinearModel
         The model.
-    statistics : CombatStatistics
+    statistics : BatchStatistics
         Of the new batches alone, same covariates and features.
 
     Returns
@@ -106,3 +108,43 @@ def extend_linear(model: LinearModel, statistics: CombatStatistics) -> LinearMod
     effects = np.where(known, levels - model.grand, 0.0)
     joined = np.concatenate([model.effects, effects])
     return LinearModel(joined, model.slopes, model.grand, model.unchanged)
+
+
+def apply_linear(
+    model: LinearModel,
+    values: npt.ArrayLike,
+    codes: npt.ArrayLike,
+    out: Matrix | None = None,
+    threads: int | None = None,
+) -> Matrix:
+    """Correct specimens by linear removal; kept terms are not needed for it.
+
+    Parameters
+    ----------
+    model : LinearModel
+        The correction.
+    values, codes, out, threads
+        As for :func:`~batchsense.experiments.correction.passes.adjusting.adjust`.
+
+    Returns
+    -------
+    array of shape (specimens, features)
+        ``out``, or the new array; float32 for float32.
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, or a code is out of range.
+
+    Examples
+    --------
+    >>> from batchsense.experiments.correction.passes.adjusting import adjust
+    >>> from batchsense.experiments.correction.passes.statistics import BatchStatistics
+    >>> values, codes = [[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]
+    >>> model = fit_linear(BatchStatistics.empty(2, 1).add(values, codes))
+    >>> apply_linear(model, values, codes).ravel().tolist()
+    [5.5, 7.5, 5.5, 7.5]
+    """
+    scales = np.ones_like(model.effects)
+    none = np.zeros((0, model.effects.shape[1]))
+    return adjust(scales, -model.effects, none, values, codes, None, out, threads)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.combat_priors import (
+from batchsense.experiments.correction.combat.priors import (
     Stopping,
     nonparametric_posterior,
     parametric_posterior,
