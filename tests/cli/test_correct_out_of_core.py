@@ -311,7 +311,12 @@ def interrupting(task, count):
         if told.count(task) == count:
             os.kill(os.getpid(), signal.SIGINT)
 
-    yield listener
+    # A process that a script started in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield listener
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("task", ["summing up specimens", "correcting specimens"])
@@ -377,3 +382,12 @@ def test_no_scheduler_answers(stores, tmp_path, capsys, monkeypatch):
     assert run([*words, "--cluster", "tcp://127.0.0.1:1"]) == 3
     assert "no scheduler answers" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_a_layer_is_no_path(stores, tmp_path, capsys, suffix):
+    """A name that leads elsewhere is no layer, as in memory."""
+    words = ["correct", str(stores / f"dense-float64.{suffix}"), *BATCH, "--out-of-core"]
+
+    assert run([*words, "--layer", "../X", "-o", str(tmp_path / f"o.{suffix}")]) == 3
+    assert "the file has no layers/../X" in capsys.readouterr().err

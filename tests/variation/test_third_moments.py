@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from batchsense.variation.third_moments import third_moments
+from batchsense.variation.third_moments import ThirdMoments, third_moments
+
+
+@pytest.fixture(scope="module")
+def one_in_ten() -> ThirdMoments:
+    """Moments of observations of which one in ten is 1, the rest 0."""
+    pilot = (np.arange(4000) % 10 == 0).astype(float)[:, None]
+    return third_moments(pilot @ pilot.T, square_ratio=1.0)
 
 
 @pytest.mark.parametrize("n", [3, 16, 200])
-def test_cumulant_of_skewed_observations(n: int) -> None:
+def test_cumulant_of_skewed_observations(n: int, one_in_ten: ThirdMoments) -> None:
     """One in ten is 1, the rest 0: κ₃ of n|ē|²/τ equals that of the binomial, exactly known."""
-    share = 0.1
-    pilot = (np.arange(4000) % 10 == 0).astype(float)[:, None]
-    found = third_moments(pilot @ pilot.T, square_ratio=1.0)
+    share, found = 0.1, one_in_ten
     formula = (
         8 * (1 - 1 / n) * (1 - 2 / n) * found.cube_ratio
         + (1 - 1 / n) * found.mixed_ratio / n

@@ -86,7 +86,7 @@ def test_micro_batches_equal_the_plain_measurement() -> None:
     assert (found.branch, found.examples_used) == (plain.branch, plain.examples_used)
 
 
-@pytest.mark.parametrize("per_example", [True, False])
+@pytest.mark.parametrize("per_example", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_intervals_cover_on_a_real_net(per_example: bool) -> None:
     """Drawn anew 60 times, at most 8 intervals miss the truth (one chance in 100 if 95 % hold)."""
     workload = digits_workload()

@@ -158,7 +158,7 @@ def _in_zarr(path: str, inside: str) -> Place:
             raise DataError("a plain Zarr array has no layers", where=path)
         return _of_array(path, "zarr", "", root)
     try:
-        held = inside in root
+        held = _holds(root, inside)
         _refuse_unfinished(root, path)
         element = root[inside] if held else None
     except json.JSONDecodeError as error:  # a writer was killed between creating and filling it
@@ -171,10 +171,17 @@ def _in_zarr(path: str, inside: str) -> Place:
 def _in_hdf5(path: str, inside: str) -> Place:
     """Find the matrix of an HDF5 file."""
     with open_hdf5(path) as root:
-        if inside not in root:
+        if not _holds(root, inside):
             raise _absent(root, inside, path)
         _refuse_unfinished(root, path)
         return _of_element(path, "hdf5", inside, root[inside])
+
+
+def _holds(root: Any, inside: str) -> bool:
+    """Tell whether the matrix is there; a layer whose name is a path is none."""
+    if inside == "X":
+        return inside in root
+    return "layers" in root and inside.removeprefix("layers/") in set(root["layers"])
 
 
 def _absent(root: Any, inside: str, path: str) -> DataError:
