@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.experiments import CombatCorrection, Table, plant
+from batchsense.experiments import CombatCorrection, LinearCorrection, Table, plant
 from batchsense.reports.schemas import json_schema
 
 METHODS = ["linear", "combat"]
@@ -83,9 +83,9 @@ def test_a_new_batch_is_refused_or_estimated(table, months, tmp_path, capsys, me
     assert found["result"]["reused"] == {"file": fitted, "specimens": 20, "new_batches": ["m2"]}
     assert [file["path"] for file in found["inputs"]][-1] == fitted
     assert f"--fitted {fitted} --new-batches" in (tmp_path / "r.html").read_text()
-    if method == "combat":
-        expected = CombatCorrection(keep=("drug",)).fit(old, "month").extend(new).transform(new)
-        assert np.abs(read(output).to_numpy() - expected.values).max() < 1e-12
+    correction = CombatCorrection if method == "combat" else LinearCorrection
+    expected = correction(keep=("drug",)).fit(old, "month").extend(new).transform(new)
+    assert np.abs(read(output).to_numpy() - expected.values).max() < 1e-12
 
 
 def test_counts_take_no_new_batch(tmp_path, capsys) -> None:

@@ -28,9 +28,7 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
     str
         The page.
     """
-    result = envelope.result
-    if result is None:
-        raise ValueError("there is no result to write about")
+    result = envelope.answer()
     of_what = " of log counts per million" if result.method == "combat-seq" else ""
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "

@@ -39,9 +39,7 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
     str
         The page.
     """
-    result = envelope.result
-    if result is None:
-        raise ValueError("there is no result to write about")
+    result = envelope.answer()
     batch = result.batch
     sizes = sorted(batch.levels.values())
     lines = [

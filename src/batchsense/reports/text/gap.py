@@ -36,9 +36,7 @@ def gap_text(envelope: Envelope[GapResult], source: str) -> str:
     str
         The page.
     """
-    result = envelope.result
-    if result is None:
-        raise ValueError("there is no result to write about")
+    result = envelope.answer()
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features.",
         paragraph(task_sentence(result)),

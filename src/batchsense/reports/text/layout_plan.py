@@ -27,9 +27,7 @@ def layout_text(envelope: Envelope[LayoutResult]) -> str:
     str
         The page.
     """
-    result = envelope.result
-    if result is None:
-        raise ValueError("there is no result to write about")
+    result = envelope.answer()
     lines = [
         f"{number(result.specimens)} specimens in {len(result.batches)} batches of "
         f"{spread([one.specimens for one in result.batches])}{references(result)}; "

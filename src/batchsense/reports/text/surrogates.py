@@ -24,9 +24,7 @@ def surrogates_text(envelope: Envelope[SurrogatesResult], source: str) -> str:
     str
         The page.
     """
-    result = envelope.result
-    if result is None:
-        raise ValueError("there is no result to write about")
+    result = envelope.answer()
     lines = [
         f"{source}: {number(len(result.specimens))} specimens, {number(result.features)} features.",
         paragraph(count_sentence(result)),

@@ -33,9 +33,7 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
     str
         The page.
     """
-    result = envelope.result
-    if result is None:
-        raise ValueError("there is no result to write about")
+    result = envelope.answer()
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
         f"the matrix is {result.orientation}.",
