@@ -200,7 +200,7 @@ def full(folder: Path) -> dict[str, float]:
     from batchsense.experiments.correction.combat.apply import apply_combat
     from batchsense.experiments.correction.combat.model import fit_combat
     from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
-    from batchsense.experiments.correction.passes.statistics import BatchStatistics
+    from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
     def printed(name: str) -> np.ndarray[Any, Any]:
         (path,) = folder.glob(f"{name}__*.f64")

@@ -67,7 +67,7 @@ def data(specimens: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[An
 def run_ours(specimens: int, seed: int) -> dict[str, Any]:
     """Time our correction and the floor in turn."""
     from batchsense.experiments import CombatCorrection, Table
-    from batchsense.experiments.correction.passes.pieces import available_threads
+    from batchsense.experiments.correction.two_passes.pass_runner import available_threads
 
     values, codes = data(specimens, seed)
     table = Table.from_arrays(values, {"lane": codes})

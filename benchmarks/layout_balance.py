@@ -19,7 +19,7 @@ import numpy as np
 from common.record import options, write
 
 from batchsense.experiments import plan_layout
-from batchsense.variation.allocation import balance_basis
+from batchsense.experiments.layout.allocation import balance_basis
 
 DESIGNS = [(96, 4), (384, 8)]
 TRIALS = 20

@@ -29,8 +29,8 @@ from batchsense.training import digits_workload
 from batchsense.training.gradient_noise import NoiseMoments, noise_of_two_sizes, noise_report
 from batchsense.training.gradient_noise.jackknife import moments_of_layers, pseudo_values
 from batchsense.training.gradient_noise.layers import Layers
-from batchsense.training.gradient_noise.pooling import report_of_steps
-from batchsense.training.gradient_noise.records import StepNoise
+from batchsense.training.gradient_noise.meter.pooling import report_of_steps
+from batchsense.training.gradient_noise.meter.records import StepNoise
 from batchsense.variation.interval import Interval
 
 CHECKPOINTS = (0, 100, 500, 2000)

@@ -34,13 +34,13 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from batchsense.training import Workload
+from batchsense.training.example_gradients import minibatch_squared_norms
 from batchsense.training.gradient_noise import (
     micro_batch_gradients,
     moments_of_examples,
     moments_of_micro_batches,
 )
-from batchsense.training.gradients import gram_matrix
-from batchsense.training.per_example import minibatch_squared_norms
+from batchsense.training.workload.gradients import gram_matrix
 
 MOMENTS = (300, 1000, 3000)
 STREAM, STREAM_REPEATS, PASS_REPEATS = 2048, 60, 30

@@ -25,8 +25,8 @@ from common.record import options, write
 from torch import Tensor, nn
 from torch.nn import functional
 
-from batchsense.training.charlm import CharacterModel
-from batchsense.training.per_example import PerExampleNorms, minibatch_squared_norms
+from batchsense.training.example_gradients import PerExampleNorms, minibatch_squared_norms
+from batchsense.training.workload.charlm import CharacterModel
 
 #: Shortest block, in seconds, so that the clock's grain does not matter.
 BLOCK_SECONDS = 0.02

@@ -18,9 +18,9 @@ from common import record
 
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table, testing
 from batchsense.experiments.diagnosis.component import batch_component
+from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
+from batchsense.experiments.statistics.tail_areas import f_p_value
 from batchsense.variation.linear import factor
-from batchsense.variation.multiplicity import benjamini_hochberg
-from batchsense.variation.tail_areas import f_p_value
 
 Floats = npt.NDArray[np.float64]
 

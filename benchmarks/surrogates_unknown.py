@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from common.record import options, write
 
-from batchsense.variation.confounding import analyse
-from batchsense.variation.surrogates import (
+from batchsense.experiments.statistics.confounding import analyse
+from batchsense.experiments.surrogates.estimation import (
     f_test,
     reweighted_surrogates,
     surrogate_count,

@@ -25,8 +25,8 @@ def name(
     """
     # Everything heavy is imported here, so that --help stays cheap.
     from batchsense.experiments import read
+    from batchsense.questions.correct.result import CorrectResult
     from batchsense.reports.envelope import Envelope, InputFile
-    from batchsense.reports.results.correct import CorrectResult
 
     with refusals("name", as_json, seed, [matrix]), progress_on_stderr() as progress:
         progress("reading", 0, 1)

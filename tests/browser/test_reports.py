@@ -10,19 +10,17 @@ from typing import Any
 import pytest
 
 from batchsense.experiments import compare_gaps, correct, diagnose, digits_table
+from batchsense.questions.correct.report import correct_report
+from batchsense.questions.correct.result import CorrectResult
+from batchsense.questions.demo.report import demo_report
+from batchsense.questions.demo.result import DemoResult
+from batchsense.questions.diagnose.report import diagnose_report
+from batchsense.questions.diagnose.result import DiagnoseResult
+from batchsense.questions.gap.report import gap_report
+from batchsense.questions.gap.result import GapResult
+from batchsense.questions.plan.report import plan_report
+from batchsense.questions.plan.result import PlanResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.html import (
-    correct_report,
-    demo_report,
-    diagnose_report,
-    gap_report,
-    plan_report,
-)
-from batchsense.reports.results.correct import CorrectResult
-from batchsense.reports.results.demo import DemoResult
-from batchsense.reports.results.diagnose import DiagnoseResult
-from batchsense.reports.results.gap import GapResult
-from batchsense.reports.results.plan import PlanResult
 
 Open = Callable[..., Any]
 REPORTS = ("plan", "diagnose", "correct", "gap", "demo")
@@ -65,8 +63,8 @@ def unseen() -> tuple[Envelope[GapResult], str]:
 
 def story() -> tuple[Envelope[DemoResult], str]:
     """Tell the demo's story with few draws."""
-    from batchsense.reports.demo import confounded, forms, gradient
-    from batchsense.reports.demo.story import tell
+    from batchsense.questions.demo import confounded, forms, gradient
+    from batchsense.questions.demo.story import tell
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient, "DRAWS", 20)

@@ -19,8 +19,8 @@ from scipy.sparse import csr_matrix
 from batchsense.cli import out_of_core
 from batchsense.cli.main import run
 from batchsense.experiments import plant
-from batchsense.experiments.scale import budget
-from batchsense.reports.schemas import json_schema
+from batchsense.experiments.out_of_core import budget
+from batchsense.questions.schemas import json_schema
 
 BATCH = ["--batch", "month", "--keep", "drug"]
 
@@ -328,7 +328,7 @@ def test_an_interrupted_run_goes_on(
     output = tmp_path / f"o.{suffix}"
     words = ["correct", str(stores / f"dense-float64.{suffix}"), *BATCH, "--out-of-core"]
     words += ["-o", str(output)]
-    monkeypatch.setattr("batchsense.experiments.scale.passes._SYNC_EVERY_S", 0.0)
+    monkeypatch.setattr("batchsense.experiments.out_of_core.passes._SYNC_EVERY_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(out_of_core, "progress_on_stderr", lambda: interrupting(task, 1))
         assert run(words) == 130
@@ -376,7 +376,7 @@ def test_a_local_cluster_gives_the_same_numbers(stores, tmp_path, capsys, monkey
 
 def test_no_scheduler_answers(stores, tmp_path, capsys, monkeypatch):
     """An address that leads nowhere is named, and nothing is written."""
-    monkeypatch.setattr("batchsense.experiments.scale.cluster._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("batchsense.experiments.out_of_core.cluster._TIMEOUT_S", 0.2)
     words = ["correct", str(stores / "dense-float64.h5ad"), *BATCH, "-o", str(tmp_path / "o.h5ad")]
 
     assert run([*words, "--cluster", "tcp://127.0.0.1:1"]) == 3

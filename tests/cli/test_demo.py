@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.reports.demo import forms, gradient, story
+from batchsense.questions.demo import forms, gradient, story
+from batchsense.questions.schemas import json_schema
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
-from batchsense.reports.schemas import json_schema
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_the_account_has_eight_scenes_with_uncertainties(
 
 def test_the_report_shows_the_same_words_and_numbers(quick: Path) -> None:
     """Each sentence of the account stands in the report."""
-    from batchsense.reports.text.demo import scenes
+    from batchsense.questions.demo.text import scenes
 
     run(["demo"])
     page = (quick / "demo-report.html").read_text()

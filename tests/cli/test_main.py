@@ -19,7 +19,7 @@ from batchsense.errors import (
     MissingExtraError,
     UnresolvedError,
 )
-from batchsense.reports.schemas import RESULTS, json_schema
+from batchsense.questions.schemas import RESULTS, json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.reports.schemas import json_schema
+from batchsense.questions.schemas import json_schema
 
 HEAD = """
 import torch

@@ -11,7 +11,7 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import plant
-from batchsense.reports.schemas import json_schema
+from batchsense.questions.schemas import json_schema
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from batchsense.experiments import (
 )
 from batchsense.experiments.design import read_design
 from batchsense.experiments.diagnosis import shares_by_feature
-from batchsense.experiments.scale import correct_store
+from batchsense.experiments.out_of_core import correct_store
 
 N = 24
 MONTH = np.repeat(["May", "June", "July"], 8).astype(object)

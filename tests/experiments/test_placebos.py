@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchsense.experiments import Table, diagnose, placebo, placebos
-from batchsense.experiments.correction.passes.pieces import COMPILED_FROM
+from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FROM
 from batchsense.experiments.placebos import LARGEST_SHIFT, MOST_FEATURES
 
 GIVEN = np.load(Path(__file__).resolve().parents[1] / "references" / "bladder" / "input.npz")

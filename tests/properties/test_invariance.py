@@ -8,11 +8,9 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from batchsense.experiments.statistics.confounding import analyse, connected_components, cramers_v
 from batchsense.variation import (
     Interval,
-    analyse,
-    connected_components,
-    cramers_v,
     factor,
     two_factor_shares,
     variance_components,

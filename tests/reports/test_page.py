@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from batchsense.errors import DataError
+from batchsense.reports import page
 from batchsense.reports.envelope import Envelope, InputFile, Model, Note
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID, embeddable, render, write_report
+
+TEMPLATE = Path(page.__file__).with_name("templates") / "page.html.j2"
 
 
 class Answer(Model):
@@ -58,7 +61,7 @@ def envelope(**more: object) -> Envelope[Answer]:
 
 def page() -> str:
     """Render the shell alone."""
-    return render("page.html.j2", envelope(), command_line="batchsense example 'a b' --seed 7")
+    return render(TEMPLATE, envelope(), command_line="batchsense example 'a b' --seed 7")
 
 
 def read(text: str) -> Reader:
@@ -132,7 +135,7 @@ def test_a_page_with_raw_rows_is_refused() -> None:
     large = envelope().model_copy(update={"result": Answer(text="x" * LARGEST_PAGE)})
 
     with pytest.raises(ValueError, match="bytes"):
-        render("page.html.j2", large)
+        render(TEMPLATE, large)
 
 
 def test_writing_replaces_only_when_told(tmp_path: Path) -> None:

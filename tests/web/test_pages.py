@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.reports.schemas import json_schema
+from batchsense.questions.schemas import json_schema
 from batchsense.web import correct
 
 

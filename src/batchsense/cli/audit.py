@@ -70,9 +70,9 @@ def audit(
             f"--minibatch {minibatch} holds fewer than four micro-batches of {micro_batch}"
         )
     with refusals("audit", as_json, seed):
+        from batchsense.questions.audit.result import AuditResult
+        from batchsense.questions.audit.text import audit_text
         from batchsense.reports.envelope import Envelope, Note
-        from batchsense.reports.results.audit import AuditResult
-        from batchsense.reports.text.audit import audit_text
         from batchsense.training import load_target
         from batchsense.training.separability import audit as audit_workload
 
@@ -97,7 +97,7 @@ def audit(
         notes=[Note(code="audit_limit", message=note) for note in found.notes],
     )
     if report is not None:
-        from batchsense.reports.html import audit_report
+        from batchsense.questions.audit.report import audit_report
 
         words = ["batchsense", "audit", target, "--micro-batch", str(micro_batch)]
         words += ["--minibatch", str(minibatch), "--seed", str(seed)]

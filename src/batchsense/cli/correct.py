@@ -41,12 +41,12 @@ from batchsense.cli.table_input import (
     described,
     read_table,
 )
-from batchsense.reports.correction_choice import CorrectionChoice, Method, applied
+from batchsense.questions.correct.choice import CorrectionChoice, Method, applied
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
+    from batchsense.questions.correct.result import CorrectResult
     from batchsense.reports.envelope import Envelope
-    from batchsense.reports.results.correct import CorrectResult
 
 
 def correct(
@@ -137,7 +137,7 @@ def correct(
     with refusals("correct", as_json, seed, read):
         from batchsense.experiments.builtin import DIGITS
         from batchsense.experiments.tables.writing import check_format
-        from batchsense.reports.text.correct import correct_text
+        from batchsense.questions.correct.text import correct_text
 
         if output != "-":
             check_format(matrix or DIGITS, output)
@@ -161,7 +161,8 @@ def correct(
             done = request.provenance(corrected, envelope)
             write(corrected.table, corrected.values, output, done)
     if report is not None:
-        from batchsense.reports.html import correct_report, write_report
+        from batchsense.questions.correct.report import correct_report
+        from batchsense.reports.page import write_report
 
         result = envelope.answer()
         words = command_line(

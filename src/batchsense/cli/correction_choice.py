@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchsense.reports.correction_choice import Method
+from batchsense.questions.correct.choice import Method
 
 MethodOption = Annotated[
     Method,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batchsense.reports.correction_choice import CorrectionChoice
+from batchsense.questions.correct.choice import CorrectionChoice
 
 if TYPE_CHECKING:
     from batchsense.experiments import Note
     from batchsense.experiments.correction.interface import Account
+    from batchsense.questions.correct.result import CorrectResult, OutOfCore, Reused
     from batchsense.reports.envelope import Envelope, InputFile
-    from batchsense.reports.results.correct import CorrectResult, OutOfCore, Reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Request:
         saved_fitted: str | None = None,
     ) -> Envelope[CorrectResult]:
         """Put the answer together, with what reading the table brought to light."""
+        from batchsense.questions.correct.result import CorrectResult
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.results.correct import CorrectResult
-        from batchsense.reports.results.shares import published
 
         return Envelope[CorrectResult](
             command="correct",
@@ -76,7 +76,7 @@ class Request:
 
     def provenance(self, found: Account, answer: Envelope[CorrectResult]) -> dict[str, Any]:
         """Say what was done, for the result itself."""
-        from batchsense.reports.results.correct import provenance
+        from batchsense.questions.correct.result import provenance
 
         reused = answer.answer().reused
         options: dict[str, str | bool | None] = (

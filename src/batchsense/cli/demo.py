@@ -46,11 +46,12 @@ def demo(
     target = None if kept else output or REPORT
     check_output(target, force)
     with refusals("demo", as_json, seed):
-        from batchsense.reports.demo.story import tell
+        from batchsense.questions.demo.report import demo_report
+        from batchsense.questions.demo.result import DemoResult
+        from batchsense.questions.demo.story import tell
+        from batchsense.questions.demo.text import demo_text
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.html import demo_report, write_report
-        from batchsense.reports.results.demo import DemoResult
-        from batchsense.reports.text.demo import demo_text
+        from batchsense.reports.page import write_report
 
         with progress_on_stderr() as progress:
             result = tell(seed, progress=progress)

@@ -90,10 +90,10 @@ def diagnose(
     with refusals("diagnose", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import diagnose as diagnose_table
         from batchsense.experiments import placebos
+        from batchsense.questions.diagnose.result import DiagnoseResult
+        from batchsense.questions.diagnose.text import diagnose_text
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.results.diagnose import DiagnoseResult
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.text.diagnose import diagnose_text
 
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         batch_column, kept = chosen_columns(table, matrix, batch_labels, keep)
@@ -112,7 +112,7 @@ def diagnose(
             noise = placebos(table, found, seed=seed, progress=progress) if placebo else None
         if features is not None:
             from batchsense.experiments.diagnosis import shares_by_feature
-            from batchsense.reports.text.feature_table import feature_table
+            from batchsense.questions.diagnose.feature_table import feature_table
 
             shares = shares_by_feature(table, found.design)
             delimiter = "," if features.lower().endswith(".csv") else "\t"
@@ -126,7 +126,8 @@ def diagnose(
             notes=published(found.notes),
         )
     if report is not None:
-        from batchsense.reports.html import diagnose_report, write_report
+        from batchsense.questions.diagnose.report import diagnose_report
+        from batchsense.reports.page import write_report
 
         words = command_line(
             "diagnose",

@@ -108,10 +108,10 @@ def gap(
     check_output(report, force)
     with refusals("gap", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import compare_gaps
+        from batchsense.questions.gap.result import GapResult
+        from batchsense.questions.gap.text import gap_text, needed, verdict_sentence
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope, Refusal
-        from batchsense.reports.results.gap import GapResult
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.text.gap import gap_text, needed, verdict_sentence
 
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
         asked = None if predict is None else [predict]
@@ -146,7 +146,8 @@ def gap(
             notes=published(found.notes),
         )
     if report is not None:
-        from batchsense.reports.html import gap_report, write_report
+        from batchsense.questions.gap.report import gap_report
+        from batchsense.reports.page import write_report
 
         words = command_line(
             "gap",

@@ -132,10 +132,10 @@ def layout(
             parse_plate,
             parse_wells,
         )
+        from batchsense.questions.layout.result import LayoutResult
+        from batchsense.questions.layout.text import layout_text
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope, InputFile
-        from batchsense.reports.results.layout import LayoutResult
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.text.layout_plan import layout_text
 
         try:
             size = None if plate is None else parse_plate(plate)
@@ -179,8 +179,8 @@ def layout(
     else:
         write_sheet(found.sheet(), output)
     if report is not None:
+        from batchsense.questions.layout.report import layout_report
         from batchsense.reports.page import write_report
-        from batchsense.reports.sheet_pages import layout_report
 
         words = ["batchsense", "layout", quote(sheet), "--batches", str(batch_count)]
         for name in balance:

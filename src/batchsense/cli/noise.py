@@ -66,9 +66,9 @@ def noise(
     if 0 < steps < 16:
         raise typer.BadParameter("--steps must be 16 or more, or 0 for no run")
     with refusals("noise", as_json, seed):
+        from batchsense.questions.noise.result import GradientNoiseResult
+        from batchsense.questions.noise.text import needed, noise_text
         from batchsense.reports.envelope import Envelope, Note, Refusal
-        from batchsense.reports.results.noise import GradientNoiseResult
-        from batchsense.reports.text.noise import needed, noise_text
         from batchsense.training import load_target, survey_gradient_noise
 
         workload = load_target(target)
@@ -99,7 +99,7 @@ def noise(
         notes=[Note(code=c.code, message=c.message) for c in survey.cautions],
     )
     if report is not None:
-        from batchsense.reports.html import noise_report
+        from batchsense.questions.noise.report import noise_report
 
         words = ["batchsense", "noise", target, "--examples", str(examples)]
         words += ["--micro-batches", str(micro_batches), "--steps", str(steps)]

@@ -15,14 +15,14 @@ from batchsense.cli.console import progress_on_stderr, say
 from batchsense.cli.correction_request import Request
 from batchsense.cli.table_input import chosen_columns
 from batchsense.errors import DataError
-from batchsense.reports.correction_choice import Method
+from batchsense.questions.correct.choice import Method
 
 if TYPE_CHECKING:
     from batchsense.experiments import Note
-    from batchsense.experiments.scale import CorrectedStore, Engine
-    from batchsense.experiments.scale.recipe import Streamed
+    from batchsense.experiments.out_of_core import CorrectedStore, Engine
+    from batchsense.experiments.out_of_core.recipe import Streamed
+    from batchsense.questions.correct.result import CorrectResult
     from batchsense.reports.envelope import Envelope
-    from batchsense.reports.results.correct import CorrectResult
 
 OutOfCoreOption = Annotated[
     bool | None,
@@ -132,7 +132,7 @@ class Scale:
             )
         if output == "-":
             raise typer.BadParameter(f"{name} writes a file or store, not to stdout; name one")
-        from batchsense.experiments.scale.place import is_store
+        from batchsense.experiments.out_of_core.location import is_store
 
         if not is_store(matrix):
             raise typer.BadParameter(
@@ -147,8 +147,8 @@ class Scale:
         if self.wanted is False or matrix is None or method is Method.combat_seq:
             return None
         from batchsense.experiments import Note
-        from batchsense.experiments.scale.budget import LIBRARIES, loaded_bytes
-        from batchsense.experiments.scale.place import find, inside_of, is_store
+        from batchsense.experiments.out_of_core.budget import LIBRARIES, loaded_bytes
+        from batchsense.experiments.out_of_core.location import find, inside_of, is_store
         from batchsense.machine_memory import available_memory, format_bytes
 
         if not is_store(matrix):
@@ -176,7 +176,7 @@ class Scale:
     @contextlib.contextmanager
     def engine(self, matrix: str, output: str) -> Iterator[Engine]:
         """Give who does the work."""
-        from batchsense.experiments.scale import MEMORY, ThisProcess, connected
+        from batchsense.experiments.out_of_core import MEMORY, ThisProcess, connected
 
         if self.cluster is None:
             yield ThisProcess(self.memory)
@@ -210,11 +210,11 @@ def correct_on_disk(request: Request, scale: Scale, decision: Decision) -> Envel
     Envelope of CorrectResult
         The answer; the result is written.
     """
-    from batchsense.experiments.scale import correct_store
-    from batchsense.experiments.scale.description import describe
-    from batchsense.experiments.scale.place import find, inside_of
+    from batchsense.experiments.out_of_core import correct_store
+    from batchsense.experiments.out_of_core.description import describe
+    from batchsense.experiments.out_of_core.location import find, inside_of
+    from batchsense.questions.correct.result import OutOfCore
     from batchsense.reports.envelope import InputFile
-    from batchsense.reports.results.correct import OutOfCore
 
     for note in decision.notes:
         say(note.message)
@@ -259,7 +259,7 @@ def correct_on_disk(request: Request, scale: Scale, decision: Decision) -> Envel
 @contextlib.contextmanager
 def _interruptible(output: str) -> Iterator[None]:
     """Say, when the user interrupts, what is kept."""
-    from batchsense.experiments.scale.journal import partial_folder
+    from batchsense.experiments.out_of_core.journal import partial_folder
 
     try:
         yield

@@ -72,9 +72,9 @@ def plan(
     if maximum is not None and maximum < minimum:
         raise typer.BadParameter(f"--max {maximum} is below --min {minimum}")
     with refusals("plan", as_json, seed):
+        from batchsense.questions.plan.result import PlanResult
+        from batchsense.questions.plan.text import plan_text
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.results.plan import PlanResult
-        from batchsense.reports.text.plan import plan_text
         from batchsense.training import load_target, parse_bytes, plan_training
 
         try:
@@ -98,7 +98,7 @@ def plan(
     result = PlanResult.of(measured, target)
     envelope = Envelope[PlanResult](command="plan", seed=seed, result=result)
     if report is not None:
-        from batchsense.reports.html import plan_report
+        from batchsense.questions.plan.report import plan_report
 
         words = _words(
             target,

@@ -13,7 +13,7 @@ from batchsense.errors import DataError
 if TYPE_CHECKING:
     from batchsense.experiments import Table
     from batchsense.experiments.correction.loading import AnyFitted
-    from batchsense.reports.results.correct import Reused
+    from batchsense.questions.correct.result import Reused
 
 SaveFittedOption = Annotated[
     str | None,
@@ -110,7 +110,7 @@ class Reuse:
         """
         from batchsense.experiments import FittedCombatSeq, load_correction
         from batchsense.experiments.tables.columns import label_factor
-        from batchsense.reports.results.correct import Reused
+        from batchsense.questions.correct.result import Reused
 
         path = str(self.fitted)
         fitted = load_correction(path)

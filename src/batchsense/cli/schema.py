@@ -22,7 +22,7 @@ def schema(
       batchsense schema plan
       batchsense schema            (the names of the commands that have one)
     """
-    from batchsense.reports.schemas import RESULTS, json_schema
+    from batchsense.questions.schemas import RESULTS, json_schema
 
     if command is None:
         write_answer("\n".join(sorted(RESULTS)))

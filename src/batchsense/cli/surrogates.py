@@ -97,10 +97,10 @@ def surrogates(
     with refusals("surrogates", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import find_surrogates, read
         from batchsense.experiments.layout.sheet import check_sheet_format, sheet_text, write_sheet
+        from batchsense.questions.shares import published
+        from batchsense.questions.surrogates.result import SurrogatesResult
+        from batchsense.questions.surrogates.text import surrogates_text
         from batchsense.reports.envelope import Envelope, InputFile
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.results.surrogates import SurrogatesResult
-        from batchsense.reports.text.surrogates import surrogates_text
 
         if output != "-":
             check_sheet_format(output)
@@ -135,8 +135,8 @@ def surrogates(
     else:
         write_sheet(found.sheet(), output)
     if report is not None:
+        from batchsense.questions.surrogates.report import surrogates_report
         from batchsense.reports.page import write_report
-        from batchsense.reports.sheet_pages import surrogates_report
 
         words = command_line(
             "surrogates",

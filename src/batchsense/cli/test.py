@@ -108,11 +108,11 @@ def test(
     with refusals("test", as_json, seed, [path for path in (matrix, sheet) if path]):
         from batchsense.experiments import test as test_contrasts
         from batchsense.experiments.testing.recorded import recorded_test
+        from batchsense.questions.shares import published
+        from batchsense.questions.test.result import ContrastTestsResult
+        from batchsense.questions.test.table import check_table_format, table_text, write_table
+        from batchsense.questions.test.text import contrast_text
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.results.test import ContrastTestsResult
-        from batchsense.reports.tests_table import check_table_format, table_text, write_table
-        from batchsense.reports.text.test import contrast_text
 
         check_table_format(output)
         table, inputs = read_table(matrix, sheet, id_column, densify, layer)
@@ -156,7 +156,8 @@ def test(
     elif output is not None:
         write_table(found, output)
     if report is not None:
-        from batchsense.reports.html import contrast_report, write_report
+        from batchsense.questions.test.report import contrast_report
+        from batchsense.reports.page import write_report
 
         words = command_line(
             "test",

@@ -14,7 +14,7 @@ from batchsense.cli.console import progress_on_stderr, say, table
 from batchsense.errors import DataError
 
 if TYPE_CHECKING:
-    from batchsense.reports.results.plan import PlanResult
+    from batchsense.questions.plan.result import PlanResult
     from batchsense.training import Workload
 
 
@@ -77,9 +77,9 @@ def verify(
         raise typer.BadParameter("--allowed must be positive, for example 0.15")
     kept = str(Path(plan).with_suffix(".verify.json")) if state is None else state
     with refusals("verify", as_json, seed, [plan]):
+        from batchsense.questions.verify.result import VerifyResult, advice_of
+        from batchsense.questions.verify.text import verify_notes, verify_text
         from batchsense.reports.envelope import Envelope, InputFile
-        from batchsense.reports.results.verify import VerifyResult, advice_of
-        from batchsense.reports.text.verify import verify_notes, verify_text
         from batchsense.training import load_target
         from batchsense.training.verify import verify_plan
 
@@ -110,7 +110,7 @@ def verify(
         notes=verify_notes(result, closest_target=loss is None),
     )
     if report is not None:
-        from batchsense.reports.html import verify_report
+        from batchsense.questions.verify.report import verify_report
 
         write_text_atomically(report, verify_report(envelope, _words(target, plan, budget)))
         say(f"report: {report}")
@@ -131,7 +131,7 @@ def _read_plan(path: str) -> PlanResult:
     """Read the plan out of the document that `plan -o` wrote."""
     from pydantic import ValidationError
 
-    from batchsense.reports.results.plan import PlanResult
+    from batchsense.questions.plan.result import PlanResult
 
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -29,16 +29,15 @@ from batchsense.experiments.correction import (
 )
 from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
 from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layout
-from batchsense.experiments.notes import Note
-from batchsense.experiments.placebo import Placebo, placebo
-from batchsense.experiments.placebos import FactorPlacebo, Placebos, placebos
-from batchsense.experiments.scale import (
+from batchsense.experiments.out_of_core import (
     Cluster,
     CorrectedStore,
     ThisProcess,
     connected,
     correct_store,
 )
+from batchsense.experiments.placebo import Placebo, placebo
+from batchsense.experiments.placebos import FactorPlacebo, Placebos, placebos
 from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.surrogates import Likeness, Surrogates, find_surrogates
 from batchsense.experiments.tables import Table, from_anndata, into_anndata, read, write
@@ -59,6 +58,7 @@ from batchsense.experiments.validation import (
     batch_gap,
     compare_gaps,
 )
+from batchsense.notes import Note
 
 if TYPE_CHECKING:
     from batchsense.experiments.correction.estimator import BatchCorrector

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import (
     Factor,
     NumericBatches,
@@ -19,6 +18,7 @@ from batchsense.experiments.tables.columns import (
     numeric_batches,
 )
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]

@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
-from batchsense.experiments.tables.columns import Factor, NumericBatches
-from batchsense.variation.confounding import (
+from batchsense.experiments.statistics.confounding import (
     Confounding,
     LinkedGroup,
     analyse,
     connected_components,
     cramers_v,
 )
+from batchsense.experiments.tables.columns import Factor, NumericBatches
 
 _SHOWN_LEVELS = 6
 

@@ -17,6 +17,7 @@ from scipy import special
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction import CombatCorrection, Correction, LinearCorrection
 from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Model, comparisons
 from batchsense.experiments.testing.contrasts import parse_contrast
@@ -24,7 +25,6 @@ from batchsense.experiments.testing.fitting import fit_contrasts
 from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.variation.interval import Interval
-from batchsense.variation.multiplicity import benjamini_hochberg
 
 Floats = npt.NDArray[np.float64]
 #: What a user may do with a table of noise: p-values, one for each feature.

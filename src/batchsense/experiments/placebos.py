@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from batchsense.errors import ConfoundedError, UnresolvedError, listed
-from batchsense.experiments.correction.passes.pieces import COMPILED_FROM
+from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FROM
 from batchsense.experiments.diagnosis import BatchComponent, Diagnosis, KeptDiagnosis
 from batchsense.experiments.placebo import PIPELINES, BuiltIn, Placebo, placebo
 from batchsense.experiments.tables.table import Table

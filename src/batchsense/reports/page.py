@@ -89,14 +89,14 @@ class Picture:
 
 
 def render(
-    template: str, envelope: Envelope[Any], command_line: str | None = None, **context: Any
+    template: Path, envelope: Envelope[Any], command_line: str | None = None, **context: Any
 ) -> str:
     """Render one self-contained page.
 
     Parameters
     ----------
-    template : str
-        Name of a template in ``reports/templates``.
+    template : Path
+        The template of the question; it may extend and import those in ``reports/templates``.
     envelope : Envelope
         The answer; the page carries it unchanged as JSON.
     command_line : str, optional
@@ -115,8 +115,8 @@ def render(
         If the page is larger than :data:`LARGEST_PAGE`: a figure drew raw rows.
     """
     text = (
-        _environment()
-        .get_template(template)
+        _environment(template.parent)
+        .get_template(template.name)
         .render(
             envelope=envelope,
             result=envelope.result,
@@ -218,12 +218,12 @@ def _with_code(text: str) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
-    """Make the template engine: escaping on, an unknown name is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _environment(room: Path) -> Environment:
+    """Make the template engine of a question: escaping on, an unknown name is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("batchsense.reports", "templates"),
+        loader=FileSystemLoader([room, Path(__file__).with_name("templates")]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_unbroken,

@@ -11,12 +11,6 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("Training workloads", "training") from None
 
-from batchsense.training.available_memory import format_bytes, parse_bytes
-from batchsense.training.batch_size import BatchSizePlan, Limits, plan_batch_size
-from batchsense.training.charlm import charlm_workload
-from batchsense.training.checks import WorkloadCheck, check_workload, coupled_modules
-from batchsense.training.digits import digits_workload
-from batchsense.training.doubts import Doubt
 from batchsense.training.gradient_noise import (
     GradientNoiseMeter,
     LayerNoise,
@@ -36,11 +30,14 @@ from batchsense.training.learning_rate import (
     optimizer_family,
     rescale,
 )
-from batchsense.training.memory import MemoryEnvelope, fit_memory_envelope
-from batchsense.training.memory_margin import MemoryLimit, memory_limit
-from batchsense.training.plan import TrainingPlan, plan_training
+from batchsense.training.memory.available import format_bytes, parse_bytes
+from batchsense.training.memory.envelope import MemoryEnvelope, fit_memory_envelope
+from batchsense.training.memory.limit import MemoryLimit, memory_limit
+from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
+from batchsense.training.planning.doubts import Doubt
+from batchsense.training.planning.plan import TrainingPlan, plan_training
+from batchsense.training.planning.trade_off import TradeOff, knee_batch_size, optimal_batch_size
 from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
-from batchsense.training.target import BUILT_IN, load_target
 from batchsense.training.tolerance import (
     GradientPilot,
     ToleranceRung,
@@ -48,8 +45,11 @@ from batchsense.training.tolerance import (
     plan_tolerance,
     tolerance_ladder,
 )
-from batchsense.training.trade_off import TradeOff, knee_batch_size, optimal_batch_size
-from batchsense.training.workload import Workload, trainable
+from batchsense.training.workload.charlm import charlm_workload
+from batchsense.training.workload.checks import WorkloadCheck, check_workload, coupled_modules
+from batchsense.training.workload.digits import digits_workload
+from batchsense.training.workload.target import BUILT_IN, load_target
+from batchsense.training.workload.workload import Workload, trainable
 
 __all__ = [
     "BUILT_IN",

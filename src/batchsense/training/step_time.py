@@ -15,10 +15,10 @@ from torch import nn
 
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.gradients import scalar_loss
-from batchsense.training.optimizers import still_optimizer
-from batchsense.training.randomness import borrowed_randomness
-from batchsense.training.workload import Workload
+from batchsense.training.workload.gradients import scalar_loss
+from batchsense.training.workload.optimizers import still_optimizer
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload
 from batchsense.variation.interval import Interval
 
 Floats = npt.NDArray[np.float64]

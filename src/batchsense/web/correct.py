@@ -10,7 +10,7 @@ from starlette.datastructures import FormData
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.tables.matrix import suffix_of
 from batchsense.progress import Progress
-from batchsense.reports.correction_choice import CorrectionChoice, Method
+from batchsense.questions.correct.choice import CorrectionChoice, Method
 from batchsense.web.archives import pack
 from batchsense.web.form_fields import text_field
 from batchsense.web.jobs import Answer, Work, refused
@@ -75,10 +75,10 @@ def work_on(choice: CorrectChoice) -> Work:
 
     def work(progress: Progress, folder: Path) -> Answer:
         from batchsense.experiments import write
+        from batchsense.questions.correct.report import correct_report
+        from batchsense.questions.correct.result import CorrectResult, provenance
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.html import correct_report
-        from batchsense.reports.results.correct import CorrectResult, provenance
-        from batchsense.reports.results.shares import published
 
         progress("reading the files", 0, 1)
         columns, correction = choice.columns, choice.correction

@@ -64,10 +64,10 @@ def work_on(choice: DiagnoseChoice) -> Work:
 
     def work(progress: Progress, _: Path) -> Answer:
         from batchsense.experiments import diagnose, placebos
+        from batchsense.questions.diagnose.report import diagnose_report
+        from batchsense.questions.diagnose.result import DiagnoseResult
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.html import diagnose_report
-        from batchsense.reports.results.diagnose import DiagnoseResult
-        from batchsense.reports.results.shares import published
 
         progress("reading the files", 0, 1)
         columns = choice.columns

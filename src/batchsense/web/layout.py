@@ -143,10 +143,10 @@ def work_on(choice: LayoutChoice) -> Work:
     def work(progress: Progress, folder: Path) -> Answer:
         from batchsense.experiments import plan_layout
         from batchsense.experiments.layout.sheet import write_sheet
+        from batchsense.questions.layout.report import layout_report
+        from batchsense.questions.layout.result import LayoutResult
+        from batchsense.questions.shares import published
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.results.layout import LayoutResult
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.sheet_pages import layout_report
 
         progress("reading the sheet", 0, 1)
         table = _table(choice)

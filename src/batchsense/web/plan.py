@@ -111,9 +111,9 @@ def work_on(choice: PlanChoice) -> Work:
     """Make the calculation of a choice: the same as on the command line."""
 
     def work(progress: Progress, _: Path) -> Answer:
+        from batchsense.questions.plan.report import plan_report
+        from batchsense.questions.plan.result import PlanResult
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.html import plan_report
-        from batchsense.reports.results.plan import PlanResult
         from batchsense.training import BUILT_IN, plan_training
 
         progress("preparing the training job", 0, 1)

@@ -132,11 +132,11 @@ def work_on(choice: ContrastChoice) -> Work:
     def work(progress: Progress, folder: Path) -> Answer:
         from batchsense.experiments import test as test_contrasts
         from batchsense.experiments.testing.recorded import recorded_test
+        from batchsense.questions.shares import published
+        from batchsense.questions.test.report import contrast_report
+        from batchsense.questions.test.result import ContrastTestsResult
+        from batchsense.questions.test.table import write_table
         from batchsense.reports.envelope import Envelope
-        from batchsense.reports.html import contrast_report
-        from batchsense.reports.results.shares import published
-        from batchsense.reports.results.test import ContrastTestsResult
-        from batchsense.reports.tests_table import write_table
 
         progress("reading the files", 0, 1)
         columns = choice.columns

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.passes import pieces
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.two_passes import pieces
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 
 def data(seed=0, n=60, features=12, missing=0.0, continuous=False):

@@ -15,8 +15,8 @@ from batchsense.experiments import (
 )
 from batchsense.experiments.correction.combat.apply import apply_combat
 from batchsense.experiments.correction.combat.model import fit_combat
-from batchsense.experiments.correction.passes import pieces
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.two_passes import pieces
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 MERGED = 1e-10
 

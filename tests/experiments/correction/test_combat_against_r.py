@@ -10,7 +10,7 @@ import pytest
 from batchsense.experiments.correction.combat.apply import apply_combat
 from batchsense.experiments.correction.combat.model import fit_combat
 from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 REFERENCES = Path(__file__).parents[2] / "references" / "bladder"
 SVA = 1e-8

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import numpy as np
 from batchsense.experiments import CombatCorrection, Table
-from batchsense.experiments.correction.passes import kernels
+from batchsense.experiments.correction.two_passes import kernels
 codes = np.arange(220) % 4
 values = np.random.default_rng(0).normal(size=(220, 10_000)) + codes[:, None]
 table = Table.from_arrays(values, {"lane": codes})

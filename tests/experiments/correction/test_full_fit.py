@@ -7,7 +7,7 @@ import pytest
 
 from batchsense.experiments.correction import full_fit as module
 from batchsense.experiments.correction.full_fit import full_fit
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 
 def design(seed):

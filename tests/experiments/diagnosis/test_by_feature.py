@@ -11,7 +11,7 @@ from batchsense.errors import UnresolvedError
 from batchsense.experiments import Table, plant
 from batchsense.experiments.design import read_design
 from batchsense.experiments.diagnosis import share_of_variance, shares_by_feature
-from batchsense.reports.text.feature_table import feature_table
+from batchsense.questions.diagnose.feature_table import feature_table
 
 
 @pytest.fixture(scope="module")

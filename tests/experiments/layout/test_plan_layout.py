@@ -7,10 +7,10 @@ import pytest
 
 from batchsense.errors import ConfoundedError, DataError, InfeasibleError
 from batchsense.experiments import Table, diagnose, plan_layout
+from batchsense.experiments.layout.random_layouts import random_layouts
 from batchsense.experiments.layout.rules import read_rules
 from batchsense.experiments.layout.sheet import sheet_table
-from batchsense.variation.random_layouts import random_layouts
-from batchsense.variation.swapping import scores
+from batchsense.experiments.layout.swapping import scores
 
 
 def trial(specimens=96, seed=0):
@@ -107,7 +107,7 @@ def test_never_worse_than_random_layouts_under_constraints(seed):
 
 
 def _basis(layout):
-    from batchsense.variation.allocation import balance_basis
+    from batchsense.experiments.layout.allocation import balance_basis
 
     return balance_basis(layout.design.wanted()[0])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from batchsense.training import GradientNoiseMeter
-from batchsense.training.gradient_noise.records import StepNoise
+from batchsense.training.gradient_noise.meter.records import StepNoise
 
 INPUTS = torch.randn(240, 5, generator=torch.Generator().manual_seed(0))
 TARGETS = INPUTS @ torch.tensor([1.0, -2.0, 0.5, 0.0, 1.0]) + 0.5 * torch.randn(

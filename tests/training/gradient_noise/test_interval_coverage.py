@@ -21,8 +21,8 @@ from torch.utils.data import TensorDataset
 from batchsense.training import Workload, digits_workload
 from batchsense.training.gradient_noise import noise_of_two_sizes
 from batchsense.training.gradient_noise.layers import Layers
-from batchsense.training.gradient_noise.pooling import report_of_steps
-from batchsense.training.gradient_noise.records import StepNoise
+from batchsense.training.gradient_noise.meter.pooling import report_of_steps
+from batchsense.training.gradient_noise.meter.records import StepNoise
 
 EXAMPLES, BATCH_SIZE, STEPS, REPEATS = 600, 32, 16, 1000
 PASSES = {"per_example": BATCH_SIZE, "8 micro-batches": 8, "2 micro-batches": 2}

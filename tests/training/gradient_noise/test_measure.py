@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training import Workload, load_target, measure_gradient_noise
 from batchsense.training.gradient_noise import record_short_run
-from batchsense.training.gradients import flat_gradient
+from batchsense.training.workload.gradients import flat_gradient
 
 Drawing = Callable[[np.random.Generator, int, int], np.ndarray]
 

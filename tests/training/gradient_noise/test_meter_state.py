@@ -12,7 +12,7 @@ import torch
 
 from batchsense.errors import DataError
 from batchsense.training import GradientNoiseMeter, Workload, digits_workload
-from batchsense.training.gradient_noise.records import StepBook, StepNoise
+from batchsense.training.gradient_noise.meter.records import StepBook, StepNoise
 
 
 def draw(step: int, size: int = 16) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (as every user writes it)
 from torch.utils.checkpoint import checkpoint
 
-from batchsense.training.workload import Workload
+from batchsense.training.workload.workload import Workload
 
 Build = Callable[[torch.Generator], tuple[nn.Module, Any, Any, Any]]
 

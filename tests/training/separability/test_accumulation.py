@@ -10,8 +10,8 @@ from torch import nn
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.separability import accumulate, audit
-from batchsense.training.separability.accumulation import Accumulation
-from batchsense.training.separability.probe import GradientProbe
+from batchsense.training.separability.probe.probe import GradientProbe
+from batchsense.training.separability.remedies.accumulation import Accumulation
 
 SCALABLE = [
     animal.name for animal in ZOO

@@ -12,7 +12,7 @@ import torch
 from loss_zoo import named
 
 from batchsense.training.separability import predict_ddp
-from batchsense.training.separability.probe import GradientProbe
+from batchsense.training.separability.probe.probe import GradientProbe
 
 REPAIRABLE = [
     "cross_entropy",

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from batchsense.errors import DataError
-from batchsense.training.separability.compare import compare_gradients, named_factor
-from batchsense.training.separability.movement import by_example, movement
-from batchsense.training.separability.normalisers import (
+from batchsense.training.separability.kind.normalisers import (
     candidate_normalisers,
     class_counts,
     tensors_held_by,
     weights_of,
 )
-from batchsense.training.separability.rows import (
+from batchsense.training.separability.kind.structure import additive_weights, kind_of, split_of
+from batchsense.training.separability.leakage.output_changes import by_example, movement
+from batchsense.training.separability.probe.minibatch_trees import (
     cloned,
     count_rows,
     identical,
@@ -30,7 +30,7 @@ from batchsense.training.separability.rows import (
     named_tensors,
     take_rows,
 )
-from batchsense.training.separability.structure import additive_weights, kind_of, split_of
+from batchsense.training.separability.remedies.compare import compare_gradients, named_factor
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -18,7 +18,7 @@ from batchsense.training.tolerance import (
     tolerance_ladder,
 )
 from batchsense.training.tolerance.pilot import GradientSource
-from batchsense.variation.pilot import pilot_noise
+from batchsense.training.tolerance.pilot_noise import pilot_noise
 
 DELTA = 0.05
 

@@ -7,7 +7,7 @@ import pytest
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.tolerance import ToleranceRung, tolerance_ladder
-from batchsense.variation.pilot import PilotNoise, clipped_gram, gram_of, pilot_noise
+from batchsense.training.tolerance.pilot_noise import PilotNoise, clipped_gram, gram_of, pilot_noise
 
 POPULATION, RELATIVE, DELTA = 3000, 0.5, 0.1
 

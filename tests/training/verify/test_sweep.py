@@ -9,7 +9,6 @@ import torch
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training import Workload, load_target
-from batchsense.training.digits import LEARNING_RATE
 from batchsense.training.verify import (
     Advice,
     OutOfTimeError,
@@ -21,6 +20,7 @@ from batchsense.training.verify import (
     train_to_loss,
     verify_plan,
 )
+from batchsense.training.workload.digits import LEARNING_RATE
 from batchsense.variation import Interval
 
 SIZES = (12, 34, 96, 272, 768)

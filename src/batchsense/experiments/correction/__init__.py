@@ -2,7 +2,7 @@
 
 from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
 from batchsense.experiments.correction.combat_seq import CombatSeqCorrection, FittedCombatSeq
-from batchsense.experiments.correction.gathering import Gathered
+from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import (
     Corrected,
     Correction,

@@ -15,10 +15,10 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat import CombatCorrection
 from batchsense.experiments.correction.interface import Correction
 from batchsense.experiments.correction.linear import LinearCorrection
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Column, Table, repeated
 from batchsense.experiments.tables.text import label_text
+from batchsense.notes import Note
 
 Floats = npt.NDArray[np.float64]
 

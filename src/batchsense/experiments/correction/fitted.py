@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.gathering import Gathered
-from batchsense.experiments.correction.grounds import Kept, grounds_of_parts
+from batchsense.experiments.correction.fit_design import Kept, grounds_of_parts
+from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import Corrected, LearnedBatch, matched_batches
 from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 
 Flags = npt.NDArray[np.bool_]
 

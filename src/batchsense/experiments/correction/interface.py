@@ -12,9 +12,9 @@ import numpy.typing as npt
 from batchsense import __version__
 from batchsense.errors import DataError, listed
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 
 Floats = npt.NDArray[np.float64]
 #: The method whose values are counts.

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from batchsense.errors import listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.notes import Note
+from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
-from batchsense.variation.confounding import analyse
+from batchsense.notes import Note
 
 #: An unkept column of the sheet that would lose more than this part of its effect is named.
 NAMED_LOSS = 0.05

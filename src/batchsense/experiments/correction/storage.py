@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.gathering import Gathered, bare_sheet
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.gathered import Gathered, bare_sheet
 from batchsense.experiments.correction.terms import Term
-from batchsense.experiments.notes import Note
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.tables.table import Source
 from batchsense.experiments.tables.writing import replacing
+from batchsense.notes import Note
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -10,9 +10,9 @@ from scipy import special
 
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.design import Design
+from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
-from batchsense.variation.tail_areas import noncentral_f
 
 Floats = npt.NDArray[np.float64]
 

@@ -23,9 +23,9 @@ from batchsense.experiments.diagnosis.shares import (
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.diagnosis.verdict import Verdict, judge
 from batchsense.experiments.entanglement import Entanglement, entanglements
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 

@@ -8,7 +8,7 @@ from batchsense.errors import listed
 from batchsense.experiments.contrasts import LevelContrast
 from batchsense.experiments.design import MOST_PRODUCTS, Design
 from batchsense.experiments.diagnosis.shares import Share
-from batchsense.experiments.notes import Note
+from batchsense.notes import Note
 
 
 def remarks(design: Design, batch_share: Share | None, interaction: Share | None) -> list[Note]:

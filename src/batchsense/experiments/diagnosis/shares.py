@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.experiments.diagnosis.permutation import Null, permutation_null
+from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
-from batchsense.variation.tail_areas import noncentral_f
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,18 +11,18 @@ import numpy.typing as npt
 from batchsense.errors import ConfoundedError, DataError, InfeasibleError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
+from batchsense.experiments.layout.allocation import Allocation, allocate, balance_basis
 from batchsense.experiments.layout.plates import Plates, fill_plates
 from batchsense.experiments.layout.result import Layout
 from batchsense.experiments.layout.rules import Rules, read_rules, refuse_impossible
 from batchsense.experiments.layout.sheet import sheet_table
 from batchsense.experiments.layout.wells import parse_wells, taken_wells
 from batchsense.experiments.layout.worth import FactorWorth, detectable_effects
-from batchsense.experiments.notes import Note
+from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.columns import Factor, kept_factors
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-from batchsense.variation.allocation import Allocation, allocate, balance_basis
-from batchsense.variation.confounding import analyse
 from batchsense.variation.linear import factor
 
 Integers = npt.NDArray[np.int64]
@@ -54,7 +54,7 @@ def plan_layout(
 
     The score is the sum of the squared canonical correlations between the balanced columns and the
     batches: 0 iff every factor, and every combination of them in an additive model, has the same
-    mean in every batch. See :func:`~batchsense.variation.allocation.allocate` for the search.
+    mean in every batch; :func:`~batchsense.experiments.layout.allocation.allocate` searches.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.experiments.layout.positions import place, well_factors, well_order
 from batchsense.experiments.layout.wells import FREE_WELL, well_name
 from batchsense.progress import Progress, silent
-from batchsense.variation.positions import place, well_factors, well_order
 
 Integers = npt.NDArray[np.int64]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from batchsense.experiments.design import Design
 from batchsense.experiments.layout.plates import Plates
 from batchsense.experiments.layout.worth import FactorWorth
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Column, Table
+from batchsense.notes import Note
 
 Integers = npt.NDArray[np.int64]
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, InfeasibleError, listed
+from batchsense.experiments.layout.constraints import FREE, Constraints, shortfalls
+from batchsense.experiments.layout.feasibility import remedies
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.table import Column, Table
-from batchsense.variation.constraints import FREE, Constraints, shortfalls
-from batchsense.variation.feasibility import remedies
 
 Integers = npt.NDArray[np.int64]
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
+from batchsense.experiments.layout.positions import well_factors
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.table import Table
-from batchsense.variation.positions import well_factors
 
 Integers = npt.NDArray[np.int64]
 #: Rows of a plate have letters; a plate of 1,536 wells has 32 of them.

@@ -10,9 +10,9 @@ import numpy as np
 
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.statistics.power import LEVEL, POWER, detectable_effect
 from batchsense.experiments.tables.columns import Factor
 from batchsense.variation.linear import factor
-from batchsense.variation.power import LEVEL, POWER, detectable_effect
 
 ASSUMPTIONS = (
     f"Detectable effects: difference that a two-sided t test of one feature at level {LEVEL:g} "

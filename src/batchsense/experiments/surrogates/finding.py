@@ -11,22 +11,22 @@ import numpy.typing as npt
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.experiments.diagnosis.usable import usable_features
-from batchsense.experiments.notes import Note
-from batchsense.experiments.surrogates.likeness import Likeness, likenesses
-from batchsense.experiments.surrogates.remarks import surrogate_remarks
-from batchsense.experiments.tables.columns import Factor, kept_factors
-from batchsense.experiments.tables.table import Column, Table
-from batchsense.experiments.threads import one_thread_if_small
-from batchsense.progress import Progress, silent
-from batchsense.variation.confounding import Confounding, analyse
-from batchsense.variation.linear import DesignFactor, factor
-from batchsense.variation.surrogates import (
+from batchsense.experiments.statistics.confounding import Confounding, analyse
+from batchsense.experiments.surrogates.estimation import (
     PERMUTATIONS,
     SurrogateCount,
     reweighted_surrogates,
     surrogate_count,
     two_step_surrogates,
 )
+from batchsense.experiments.surrogates.likeness import Likeness, likenesses
+from batchsense.experiments.surrogates.remarks import surrogate_remarks
+from batchsense.experiments.tables.columns import Factor, kept_factors
+from batchsense.experiments.tables.table import Column, Table
+from batchsense.experiments.threads import one_thread_if_small
+from batchsense.notes import Note
+from batchsense.progress import Progress, silent
+from batchsense.variation.linear import DesignFactor, factor
 
 Floats = npt.NDArray[np.float64]
 Method = Literal["reweighted", "two-step"]
@@ -116,8 +116,8 @@ def find_surrogates(
         Columns that matter but are not of interest, such as a known batch: surrogates are what
         varies beside them.
     method : {"reweighted", "two-step"}
-        See :func:`~batchsense.variation.surrogates.reweighted_surrogates` and
-        :func:`~batchsense.variation.surrogates.two_step_surrogates`.
+        See :func:`~batchsense.experiments.surrogates.estimation.reweighted_surrogates` and
+        :func:`~batchsense.experiments.surrogates.estimation.two_step_surrogates`.
     count : int, optional
         How many; by default as many as exceed permuted residuals.
     categorical, numeric : iterable of str

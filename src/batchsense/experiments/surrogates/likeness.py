@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.experiments.surrogates.estimation import f_test
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.variation.linear import factor
-from batchsense.variation.surrogates import f_test
 
 Floats = npt.NDArray[np.float64]
 

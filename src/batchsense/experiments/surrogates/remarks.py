@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.notes import Note
-from batchsense.variation.confounding import Confounding
-from batchsense.variation.surrogates import SurrogateCount
+from batchsense.experiments.statistics.confounding import Confounding
+from batchsense.experiments.surrogates.estimation import SurrogateCount
+from batchsense.notes import Note
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Column, repeated
+from batchsense.notes import Note
 
 Axis = Literal["row", "column"]
 _SHOWN = 3

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number, look, nearly_numbers
+from batchsense.notes import Note
 
 Kind = Literal["categorical", "numeric"]
 #: At most so many distinct whole numbers are read as categories unless declared.

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables import annotated, delimited, parquet, tenx, workbook
 from batchsense.experiments.tables.alignment import align
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, suffix_of
 from batchsense.experiments.tables.table import Column, Source, Table, check
+from batchsense.notes import Note
 
 
 def read(

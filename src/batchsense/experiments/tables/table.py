@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.matrix import dense
 from batchsense.experiments.tables.text import label_text
+from batchsense.notes import Note
 
 Orientation = Literal["specimens × features", "features × specimens"]
 Floats = npt.NDArray[np.float64]

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.delimited import named_columns
 from batchsense.experiments.tables.table import Column
 from batchsense.experiments.tables.text import MISSING, label_text
+from batchsense.notes import Note
 
 SUFFIX = ".xlsx"
 

@@ -11,10 +11,14 @@ import numpy.typing as npt
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
+from batchsense.experiments.statistics.false_positives import (
+    plain_inflation,
+    plain_rate,
+    plain_rate_f,
+)
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.testing.contrasts import Asked, Difference, pair_of_levels
 from batchsense.experiments.testing.results import PlainTest, Refused
-from batchsense.variation.false_positives import plain_inflation, plain_rate, plain_rate_f
 from batchsense.variation.linear import DesignFactor, factor
 
 Floats = npt.NDArray[np.float64]

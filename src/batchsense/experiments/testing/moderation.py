@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
+from batchsense.experiments.statistics.shrinkage import shrink_variances
+from batchsense.experiments.statistics.tail_areas import f_p_value, t_p_value, t_quantile
 from batchsense.experiments.testing.fitting import ContrastFits
-from batchsense.variation.multiplicity import benjamini_hochberg
-from batchsense.variation.shrinkage import shrink_variances
-from batchsense.variation.tail_areas import f_p_value, t_p_value, t_quantile
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchsense.errors import DataError
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.recorded import recorded_correction
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 
 
 @dataclass(frozen=True, slots=True)

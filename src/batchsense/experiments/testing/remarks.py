@@ -11,11 +11,11 @@ import numpy.typing as npt
 from batchsense.errors import listed
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design
-from batchsense.experiments.notes import Note
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import Scale
 from batchsense.experiments.testing.results import EffectTest, FactorTest
+from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
 Floats = npt.NDArray[np.float64]

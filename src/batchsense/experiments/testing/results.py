@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.notes import Note
 from batchsense.experiments.testing.contrasts import Difference
+from batchsense.notes import Note
 
 if TYPE_CHECKING:
     import pandas as pd

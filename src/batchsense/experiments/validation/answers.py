@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
-from batchsense.experiments.notes import Note
+from batchsense.notes import Note
 from batchsense.variation.labels import Levels, levels_of, table_of_counts
 
 #: At most so many batches are called few.

@@ -11,16 +11,16 @@ from typing import Literal
 import numpy as np
 
 from batchsense.errors import DataError
-from batchsense.experiments.notes import Note
+from batchsense.experiments.statistics.confounding import cramers_v
+from batchsense.experiments.statistics.over_groups import mean_over_groups
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers
 from batchsense.experiments.validation.gap import BatchGap, gap_of
 from batchsense.experiments.validation.models import guessing, make_model
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-from batchsense.variation import cramers_v
 from batchsense.variation.interval import Interval
-from batchsense.variation.over_groups import mean_over_groups
 
 Verdict = Literal["gap", "no_gap_seen", "cannot_tell"]
 

@@ -10,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.notes import Note
+from batchsense.experiments.statistics.over_groups import (
+    mean_over_groups,
+    ratio_over_groups,
+    standard_error,
+)
 from batchsense.experiments.validation.answers import (
     Answers,
     batch_notes,
@@ -25,9 +29,9 @@ from batchsense.experiments.validation.out_of_fold import (
     indexable_rows,
     row_count,
 )
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
-from batchsense.variation.over_groups import mean_over_groups, ratio_over_groups, standard_error
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

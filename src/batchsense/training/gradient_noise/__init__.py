@@ -16,13 +16,13 @@ from batchsense.training.gradient_noise.measure import (
     measure_gradient_noise,
     micro_batch_gradients,
 )
-from batchsense.training.gradient_noise.meter import GradientNoiseMeter
+from batchsense.training.gradient_noise.meter.meter import GradientNoiseMeter
+from batchsense.training.gradient_noise.meter.pooling import MeterReport
 from batchsense.training.gradient_noise.path import (
     PathNoise,
     PathRecords,
     critical_batch_size_of_path,
 )
-from batchsense.training.gradient_noise.pooling import MeterReport
 from batchsense.training.gradient_noise.report import (
     NoiseReport,
     is_resolved,

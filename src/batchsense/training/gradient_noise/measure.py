@@ -12,9 +12,9 @@ from batchsense.training.gradient_noise.estimators import (
     moments_of_micro_batches,
 )
 from batchsense.training.gradient_noise.report import LEAST_GROUPS, NoiseReport, noise_report
-from batchsense.training.gradients import flat_gradient, gram_matrix
-from batchsense.training.randomness import borrowed_randomness
-from batchsense.training.workload import Workload
+from batchsense.training.workload.gradients import flat_gradient, gram_matrix
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload
 
 #: Micro-batches whose mean gradients are held at a time.
 MICRO_BATCHES = 32

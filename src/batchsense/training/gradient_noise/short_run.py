@@ -13,10 +13,10 @@ from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.gradient_noise.estimators import moments_of_examples
 from batchsense.training.gradient_noise.path import PathRecords
-from batchsense.training.gradients import loss_gradient, scalar_loss
 from batchsense.training.learning_rate import optimizer_family, rescale
-from batchsense.training.randomness import borrowed_randomness
-from batchsense.training.workload import Workload, trainable
+from batchsense.training.workload.gradients import loss_gradient, scalar_loss
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload, trainable
 
 #: Micro-batches into which each step's minibatch is split.
 MICRO_BATCHES = 8

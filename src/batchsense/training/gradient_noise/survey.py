@@ -12,7 +12,7 @@ from torch import Tensor
 
 from batchsense.errors import DataError, UnresolvedError, listed
 from batchsense.progress import Progress, silent
-from batchsense.training.checks import WorkloadCheck, check_workload
+from batchsense.training.example_gradients.micro_batches import example_gradients
 from batchsense.training.gradient_noise.cautions import (
     Caution,
     cautions_of_path,
@@ -20,17 +20,17 @@ from batchsense.training.gradient_noise.cautions import (
     heavy_tail,
 )
 from batchsense.training.gradient_noise.estimators import NoiseMoments
-from batchsense.training.gradient_noise.example_gradients import example_gradients
 from batchsense.training.gradient_noise.jackknife import moments_of_layers, pseudo_values
 from batchsense.training.gradient_noise.layers import LayerNoise, Layers, noise_of_layers
 from batchsense.training.gradient_noise.measure import MICRO_BATCHES, micro_batch_gradients
 from batchsense.training.gradient_noise.path import PathNoise, critical_batch_size_of_path
 from batchsense.training.gradient_noise.report import NoiseReport, noise_report
 from batchsense.training.gradient_noise.short_run import record_short_run
-from batchsense.training.gradients import gram_matrix
 from batchsense.training.learning_rate import optimizer_family
-from batchsense.training.objective import check_objective
-from batchsense.training.workload import Workload
+from batchsense.training.planning.objective import check_objective
+from batchsense.training.workload.checks import WorkloadCheck, check_workload
+from batchsense.training.workload.gradients import gram_matrix
+from batchsense.training.workload.workload import Workload
 
 Floats = npt.NDArray[np.float64]
 

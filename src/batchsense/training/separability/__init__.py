@@ -1,15 +1,15 @@
 """May this loss be mini-batched, accumulated, distributed: the audit and its remedies."""
 
-from batchsense.training.separability.accumulation import Accumulation, accumulate
 from batchsense.training.separability.assertion import assert_minibatch_safe
 from batchsense.training.separability.auditing import audit
-from batchsense.training.separability.chunking import ChunkedGradient, chunked_gradient
-from batchsense.training.separability.compare import GradientComparison, compare_gradients
-from batchsense.training.separability.consequences import predict_ddp
-from batchsense.training.separability.interaction import InteractionOrder, interaction_order
-from batchsense.training.separability.leakage import LeakageReport, leakage
-from batchsense.training.separability.pairs import PairMinibatch, pair_minibatches
-from batchsense.training.separability.quick import QuickAudit, quick_audit
+from batchsense.training.separability.kind.interaction import InteractionOrder, interaction_order
+from batchsense.training.separability.leakage.leakage import LeakageReport, leakage
+from batchsense.training.separability.quick_audit import QuickAudit, quick_audit
+from batchsense.training.separability.remedies.accumulation import Accumulation, accumulate
+from batchsense.training.separability.remedies.chunking import ChunkedGradient, chunked_gradient
+from batchsense.training.separability.remedies.compare import GradientComparison, compare_gradients
+from batchsense.training.separability.remedies.consequences import predict_ddp
+from batchsense.training.separability.remedies.pairs import PairMinibatch, pair_minibatches
 from batchsense.training.separability.report import (
     Bias,
     Consequence,

@@ -8,7 +8,7 @@ from torch import nn
 
 from batchsense.training.separability.auditing import audit
 from batchsense.training.separability.report import SeparabilityReport
-from batchsense.training.workload import Loss, Workload
+from batchsense.training.workload.workload import Loss, Workload
 
 
 def assert_minibatch_safe(

@@ -11,38 +11,42 @@ from torch import nn
 
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.separability.advice import fix_for, verdict_of
-from batchsense.training.separability.consequences import accumulation, ddp, uneven
-from batchsense.training.separability.discovery import example_counter, named_ratio
-from batchsense.training.separability.evidence import (
+from batchsense.training.separability.kind.discovery import example_counter, named_ratio
+from batchsense.training.separability.kind.evidence import (
     Evidence,
     bias_of,
     exact_kind,
     gather,
     judged_kind,
 )
-from batchsense.training.separability.normalisers import (
+from batchsense.training.separability.kind.normalisers import (
     Normaliser,
     candidate_normalisers,
     tensors_held_by,
 )
-from batchsense.training.separability.opening import (
+from batchsense.training.separability.kind.ratio_bias import ratio_bias
+from batchsense.training.separability.kind.screening import mixed, noise_matters, refuse_drift
+from batchsense.training.separability.kind.structure import Kind, Structure, pure_scale
+from batchsense.training.separability.kind.vanishing_gradients import settled_kind
+from batchsense.training.separability.leakage.source_search import (
+    sources_of,
+    strangers_to,
+    terms_of,
+)
+from batchsense.training.separability.preparation import (
     Opened,
     as_workload,
     chosen_examples,
     opened,
 )
-from batchsense.training.separability.ratio_bias import ratio_bias
+from batchsense.training.separability.remedies.advice import fix_for, verdict_of
+from batchsense.training.separability.remedies.consequences import accumulation, ddp, uneven
 from batchsense.training.separability.report import (
     Consequences,
     SeparabilityReport,
     Source,
 )
-from batchsense.training.separability.screening import mixed, noise_matters, refuse_drift
-from batchsense.training.separability.short_gradients import settled_kind
-from batchsense.training.separability.source_search import sources_of, strangers_to, terms_of
-from batchsense.training.separability.structure import Kind, Structure, pure_scale
-from batchsense.training.workload import Loss, Workload
+from batchsense.training.workload.workload import Loss, Workload
 from batchsense.variation.gram import LEAST_REPETITIONS
 
 

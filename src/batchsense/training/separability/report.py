@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from batchsense.training.separability.structure import Kind
+from batchsense.training.separability.kind.structure import Kind
 from batchsense.variation.interval import Interval
 
 #: May the loss be cut into parts whose gradients are averaged?

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.variation.pilot import PilotNoise
-from batchsense.variation.sample_size import without_replacement
-from batchsense.variation.tolerance import (
+from batchsense.training.tolerance.pilot_noise import PilotNoise
+from batchsense.training.tolerance.promises import (
     calibrated_need,
     chebyshev_need,
     mean_square_need,
     pinelis_need,
 )
+from batchsense.variation.sample_size import without_replacement
 
 #: The promises, from the weakest to the strongest evidence.
 Guarantee = Literal["mean_square", "calibrated", "chebyshev", "bounded", "verified"]
@@ -85,7 +85,7 @@ def tolerance_ladder(
     - ``mean_square``: :math:`n_0 = τ/ε^2`, the error is ε on average;
     - ``calibrated``: :math:`n_0 = τ_U/ε^2\; q_{1-δ}`, the quantile of the shifted χ² with the first
       three moments that the squared error has at this batch size
-      (:func:`~batchsense.variation.tolerance.calibrated_need`);
+      (:func:`~batchsense.training.tolerance.promises.calibrated_need`);
     - ``chebyshev``: :math:`n_0 = τ_U/(δε^2)`, any distribution of that variance;
     - ``bounded``: :math:`n_0 = 2\ln(2/δ)(τ/ε^2 + R/(3ε))`, no example further than R from the mean,
       for any number of draws (Pinelis).
@@ -96,7 +96,8 @@ def tolerance_ladder(
     Parameters
     ----------
     noise : PilotNoise
-        From :func:`~batchsense.variation.pilot.pilot_noise`; 256 examples or more keep promises.
+        From :func:`~batchsense.training.tolerance.pilot_noise.pilot_noise`; promises want 256
+        examples or more.
     epsilon : float, optional
         ε, the allowed error in the unit of the gradient. Give either this or ``relative``.
     relative : float, optional
@@ -130,7 +131,8 @@ def tolerance_ladder(
     Examples
     --------
     >>> import numpy as np
-    >>> from batchsense.variation import gram_of, pilot_noise
+    >>> from batchsense.training.tolerance.pilot_noise import gram_of
+    >>> from batchsense.training.tolerance.pilot_noise import pilot_noise
     >>> scores = np.random.default_rng(0).normal(100, 15, size=400)
     >>> for rung in tolerance_ladder(pilot_noise(gram_of(scores)), epsilon=3.0):
     ...     print(rung.guarantee, rung.batch_size)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from batchsense.errors import DataError, listed
 from batchsense.progress import Progress, silent
-from batchsense.training.checks import coupled_modules
 from batchsense.training.gradient_noise.measure import micro_batch_gradients
-from batchsense.training.gradients import flat_gradient, gram_matrix
-from batchsense.training.randomness import borrowed_randomness
-from batchsense.training.workload import Workload
-from batchsense.variation.pilot import PilotNoise, pilot_noise
+from batchsense.training.tolerance.pilot_noise import PilotNoise, pilot_noise
+from batchsense.training.workload.checks import coupled_modules
+from batchsense.training.workload.gradients import flat_gradient, gram_matrix
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload
 
 #: Examples whose own gradients are formed; fewer rows hold means where a gradient is very large.
 PILOT_EXAMPLES = 256

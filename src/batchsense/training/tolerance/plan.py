@@ -10,18 +10,18 @@ import numpy as np
 
 from batchsense.errors import UnresolvedError
 from batchsense.progress import Progress, silent
-from batchsense.training.randomness import borrowed_randomness
 from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
+from batchsense.training.tolerance.promises import calibrated_need
 from batchsense.training.tolerance.verified import (
     ALLOWED_MISSES,
     Certificate,
     certify_tolerance,
 )
-from batchsense.training.workload import Workload
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload
 from batchsense.variation.miss_rate import draws_to_certify
 from batchsense.variation.sample_size import without_replacement
-from batchsense.variation.tolerance import calibrated_need
 
 #: The sizes tried would miss in δ/5, δ/25 and δ/125 by the calibrated rung.
 _CAUTION = (5, 25, 125)

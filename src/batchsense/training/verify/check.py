@@ -7,12 +7,12 @@ from pathlib import Path
 
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.checks import check_workload
 from batchsense.training.verify.advice import Advice, swept_sizes
 from batchsense.training.verify.store import SweepStore, fingerprint_of
 from batchsense.training.verify.sweeping import REPEATS, Sweep, sweep
 from batchsense.training.verify.verdict import Verdict, judge
-from batchsense.training.workload import Workload
+from batchsense.training.workload.checks import check_workload
+from batchsense.training.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from batchsense.errors import DataError
 from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.training_run import SweptRun
-from batchsense.training.workload import Workload
+from batchsense.training.workload.workload import Workload
 
 _FORMAT = "batchsense verify state 1"
 

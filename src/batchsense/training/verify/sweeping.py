@@ -14,7 +14,7 @@ from batchsense.training.step_time import measure_step_time
 from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.store import SweepStore
 from batchsense.training.verify.training_run import OutOfTimeError, SweptRun, train_to_loss
-from batchsense.training.workload import Workload
+from batchsense.training.workload.workload import Workload
 
 #: Learning rates around the rule, and how often the grid grows when the best is at its edge.
 MULTIPLIERS = (1.0, 0.5, 2.0)

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from batchsense.errors import DataError
-from batchsense.training.gradients import scalar_loss
 from batchsense.training.learning_rate import (
     learning_rate_factor,
     optimizer_family,
     rescale,
 )
-from batchsense.training.randomness import borrowed_randomness
 from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.curve import evaluation_steps, steps_to_loss
-from batchsense.training.workload import Workload
+from batchsense.training.workload.gradients import scalar_loss
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload
 
 #: Examples on which every run is judged, the same for all: eight times the advised size, within
 #: these bounds. Fewer make the target another one, because a subset has a loss of its own: judged

@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from batchsense.experiments.correction.combat.model import CombatModel
-from batchsense.experiments.correction.passes.adjusting import adjust
+from batchsense.experiments.correction.two_passes.adjusting import adjust
 
 Matrix = npt.NDArray[Any]
 
@@ -52,7 +52,7 @@ def apply_combat(
     --------
     >>> import numpy as np
     >>> from batchsense.experiments.correction.combat.model import fit_combat
-    >>> from batchsense.experiments.correction.passes.statistics import BatchStatistics
+    >>> from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
     >>> codes = np.repeat([0, 1], 20)
     >>> values = np.random.default_rng(0).normal(size=(40, 100)) + 3.0 * codes[:, None]
     >>> model = fit_combat(BatchStatistics.empty(2, 100).add(values, codes))

@@ -19,6 +19,14 @@ from batchsense.experiments.correction.combat.model import (
 )
 from batchsense.experiments.correction.combat.priors import Stopping
 from batchsense.experiments.correction.combat.remarks import combat_notes, learned_batches
+from batchsense.experiments.correction.fit_design import (
+    Grounds,
+    Kept,
+    extended_note,
+    grounds_of_parts,
+    grounds_of_table,
+    new_batches,
+)
 from batchsense.experiments.correction.fitted import (
     batch_codes,
     corrected_by,
@@ -27,15 +35,7 @@ from batchsense.experiments.correction.fitted import (
     save_fitted,
 )
 from batchsense.experiments.correction.gaps import left_unchanged_notes
-from batchsense.experiments.correction.gathering import Gathered, gather
-from batchsense.experiments.correction.grounds import (
-    Grounds,
-    Kept,
-    extended_note,
-    grounds_of_parts,
-    grounds_of_table,
-    new_batches,
-)
+from batchsense.experiments.correction.gathered import Gathered, gather
 from batchsense.experiments.correction.interface import (
     Corrected,
     matched_features,
@@ -43,9 +43,9 @@ from batchsense.experiments.correction.interface import (
 from batchsense.experiments.correction.remarks import chosen_features
 from batchsense.experiments.correction.terms import match_terms
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 
 

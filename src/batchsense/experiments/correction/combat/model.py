@@ -16,7 +16,7 @@ from batchsense.experiments.correction.combat.posterior import (
 )
 from batchsense.experiments.correction.combat.priors import Stopping
 from batchsense.experiments.correction.full_fit import FullFit, full_fit, remove_slopes
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

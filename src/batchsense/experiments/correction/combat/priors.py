@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import UnresolvedError
-from batchsense.experiments.correction.passes.pieces import compiled_for, run_pieces
+from batchsense.experiments.correction.two_passes.pass_runner import compiled_for, run_pieces
 
 Floats = npt.NDArray[np.float64]
 Stopping = Literal["sva", "converged"]

@@ -13,12 +13,12 @@ from batchsense.experiments.correction.combat.model import (
     NO_RESIDUAL,
     CombatModel,
 )
+from batchsense.experiments.correction.fit_design import Grounds, lost_notes
 from batchsense.experiments.correction.gaps import gap_notes, unseen_notes
-from batchsense.experiments.correction.gathering import Gathered
-from batchsense.experiments.correction.grounds import Grounds, lost_notes
+from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import LearnedBatch
 from batchsense.experiments.correction.remarks import chosen_features, entangled_features, remarks
-from batchsense.experiments.notes import Note
+from batchsense.notes import Note
 
 #: Features that a note carries for programs.
 _CARRIED = 10

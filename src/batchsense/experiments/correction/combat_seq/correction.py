@@ -20,27 +20,27 @@ from batchsense.experiments.correction.combat_seq.remarks import (
     refuse_no_counts,
     refuse_single,
 )
+from batchsense.experiments.correction.fit_design import Grounds
 from batchsense.experiments.correction.fitted import (
     batch_codes,
     corrected_by,
     load_fitted,
     save_fitted,
 )
-from batchsense.experiments.correction.gathering import Gathered
-from batchsense.experiments.correction.grounds import Grounds
+from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import (
     COUNTS_METHOD,
     Corrected,
     matched_features,
 )
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
 from batchsense.experiments.correction.remarks import chosen_features
 from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.experiments.statistics.count_quantiles import map_counts
+from batchsense.experiments.statistics.dispersion import common_dispersion, feature_dispersions
+from batchsense.experiments.statistics.negative_binomial import fit_log_linear
 from batchsense.progress import Progress, silent
-from batchsense.variation.count_quantiles import map_counts
-from batchsense.variation.dispersion import common_dispersion, feature_dispersions
-from batchsense.variation.negative_binomial import fit_log_linear
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat_seq.model import CombatSeqModel
-from batchsense.experiments.correction.grounds import Grounds, lost_notes
+from batchsense.experiments.correction.fit_design import Grounds, lost_notes
 from batchsense.experiments.correction.remarks import chosen_features, remarks
 from batchsense.experiments.design import Design
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
 
 Floats = npt.NDArray[np.float64]
 

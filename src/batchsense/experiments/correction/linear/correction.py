@@ -9,16 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.experiments.correction.fitted import (
-    batch_codes,
-    corrected_by,
-    load_fitted,
-    merged,
-    save_fitted,
-)
-from batchsense.experiments.correction.gaps import left_unchanged_notes, unseen_notes
-from batchsense.experiments.correction.gathering import Gathered, gather
-from batchsense.experiments.correction.grounds import (
+from batchsense.experiments.correction.fit_design import (
     Grounds,
     Kept,
     extended_note,
@@ -27,6 +18,15 @@ from batchsense.experiments.correction.grounds import (
     lost_notes,
     new_batches,
 )
+from batchsense.experiments.correction.fitted import (
+    batch_codes,
+    corrected_by,
+    load_fitted,
+    merged,
+    save_fitted,
+)
+from batchsense.experiments.correction.gaps import left_unchanged_notes, unseen_notes
+from batchsense.experiments.correction.gathered import Gathered, gather
 from batchsense.experiments.correction.interface import (
     Corrected,
     matched_features,
@@ -43,9 +43,9 @@ from batchsense.experiments.correction.remarks import (
     remarks,
 )
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.notes import Note
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.experiments.correction.full_fit import full_fit, remove_slopes
-from batchsense.experiments.correction.passes.adjusting import adjust
-from batchsense.experiments.correction.passes.statistics import BatchStatistics
+from batchsense.experiments.correction.two_passes.adjusting import adjust
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[Any]
@@ -124,7 +124,7 @@ def apply_linear(
     model : LinearModel
         The correction.
     values, codes, out, threads
-        As for :func:`~batchsense.experiments.correction.passes.adjusting.adjust`.
+        As for :func:`~batchsense.experiments.correction.two_passes.adjusting.adjust`.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def apply_linear(
 
     Examples
     --------
-    >>> from batchsense.experiments.correction.passes.adjusting import adjust
-    >>> from batchsense.experiments.correction.passes.statistics import BatchStatistics
+    >>> from batchsense.experiments.correction.two_passes.adjusting import adjust
+    >>> from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
     >>> values, codes = [[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]
     >>> model = fit_linear(BatchStatistics.empty(2, 1).add(values, codes))
     >>> apply_linear(model, values, codes).ravel().tolist()

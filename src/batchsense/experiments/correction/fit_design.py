@@ -1,0 +1,197 @@
+"""What every fit stands on: the design of all specimens, and what cannot be told apart in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.correction.gathered import Gathered, gather
+from batchsense.experiments.correction.interface import matched_features
+from batchsense.experiments.correction.terms import Term, match_terms, terms_of
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
+from batchsense.experiments.tables.columns import label_factor
+from batchsense.experiments.tables.table import Table
+from batchsense.notes import Note
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is to be kept, and how it is read.
+
+    Attributes
+    ----------
+    keep : tuple of str
+        Columns of the sheet.
+    categorical, numeric : tuple of str
+        Columns of ``keep`` whose kind is declared.
+    despite_confounding : bool
+        Go on where a kept column cannot be told from the batches, and lose it.
+    """
+
+    keep: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    despite_confounding: bool = False
+
+    @classmethod
+    def of(cls, correction: object) -> Kept:
+        """Take it from a correction, whose options have these names among them."""
+        return cls(*(getattr(correction, field.name) for field in fields(cls)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grounds:
+    """The specimens of a fit, their design and its entanglements.
+
+    Attributes
+    ----------
+    gathered : Gathered
+        The sufficient statistics.
+    design : Design
+        Batches and kept factors of all specimens.
+    found : tuple of Entanglement
+        Each kept factor against the batches.
+    """
+
+    gathered: Gathered
+    design: Design
+    found: tuple[Entanglement, ...]
+
+
+def grounds_of_table(table: Table, batch_labels: str, kept: Kept) -> Grounds:
+    """Read a whole table; look at its sheet before its observations.
+
+    Raises
+    ------
+    DataError
+        A column of the sheet cannot be used, or a value is infinite.
+    ConfoundedError
+        A kept factor cannot be told from the batches, and this was not asked for.
+    """
+    design, found = _read(table, batch_labels, kept)
+    gathered = gather(table, batch_labels, kept.keep, factors=(design.batches, design.kept))
+    return Grounds(gathered, design, found)
+
+
+def grounds_of_parts(gathered: Gathered, kept: Kept) -> Grounds:
+    """Read the joined sheet of gathered parts, as if it were that of one table.
+
+    Raises
+    ------
+    DataError
+        As :func:`grounds_of_table`, or the parts read a column differently from the whole.
+    ConfoundedError
+        A kept factor cannot be told from the batches, and this was not asked for.
+    """
+    design, found = _read(gathered.sheet, gathered.batch_labels, kept)
+    if terms_of(design.kept) != gathered.terms:
+        doubtful = [
+            factor.name
+            for factor in design.kept
+            if (Term(factor.name, None) in gathered.terms) != (factor.kind == "numeric")
+        ]
+        raise DataError(
+            f"the parts read {listed(map(repr, doubtful or gathered.keep))} differently from the "
+            "whole; declare the kind with numeric=... or categorical=..."
+        )
+    return Grounds(gathered, design, found)
+
+
+def lost_notes(grounds: Grounds) -> list[Note]:
+    """Say what a correction loses that went on despite confounding."""
+    lost = [one for one in grounds.found if not one.confounding.estimable]
+    if not lost:
+        return []
+    batch = grounds.design.batches.name
+    relations = list(dict.fromkeys(r for one in lost for r in one.confounding.aliased))
+    names = listed([one.name for one in lost])
+    sizes = listed(
+        f"{one.confounding.rank_lost} of {max(len(_levels(grounds, one.name)) - 1, 1)} independent "
+        f"differences of {one.name}"
+        for one in lost
+    )
+    message = (
+        f"{names} cannot be told from {batch} ({listed(relations)}). As you asked, {batch} was "
+        f"removed all the same, and with it {sizes}: these are gone from the corrected values. "
+        "That they show no difference there says nothing about the specimens."
+    )
+    return [Note("confounded_removed", message, tuple(relations))]
+
+
+def new_batches(
+    table: Table, gathered: Gathered, batch_levels: Sequence[str]
+) -> tuple[tuple[str, ...], BatchStatistics]:
+    """Gather the specimens of batches that were not fitted.
+
+    Parameters
+    ----------
+    table : Table
+        Specimens of new batches; those of known ones are passed over.
+    gathered : Gathered
+        What was fitted.
+    batch_levels : sequence of str
+        The known batches.
+
+    Returns
+    -------
+    levels : tuple of str
+        The new batches.
+    statistics : BatchStatistics
+        Of their specimens, with the fitted terms and features.
+
+    Raises
+    ------
+    DataError
+        There is no new batch, a feature is missing, or a level of a kept factor was not fitted.
+    """
+    factor = label_factor(table, gathered.batch_labels)
+    new = [level for level in factor.levels if level not in batch_levels]
+    if not new:
+        raise DataError(
+            f"column {factor.name!r} holds no batch that was not fitted: {listed(factor.levels)}",
+            where=table.source.sheet,
+        )
+    places = matched_features(table, gathered.features)
+    if len(places) != len(gathered.features):
+        raise DataError(
+            f"{len(gathered.features) - len(places)} fitted features are missing; new batches need "
+            "all of them",
+            where=table.source.matrix,
+        )
+    code_of = np.array([new.index(level) if level in new else -1 for level in factor.levels])
+    codes = code_of[factor.codes]
+    rows = np.flatnonzero(codes >= 0)
+    values: npt.NDArray[np.float64] = np.empty((len(rows), len(places)))
+    values[:, places] = table.values[rows]
+    terms = match_terms(table, gathered.terms)
+    empty = BatchStatistics.empty(len(new), len(places), len(gathered.terms))
+    return tuple(new), empty.add(values, codes[rows], terms[rows])
+
+
+def extended_note(levels: Sequence[str], batch_labels: str) -> Note:
+    """Say that batches were added to a finished fit."""
+    message = (
+        f"{batch_labels} {listed(levels)} came later: brought to the level of the batches that "
+        "were fitted before, with the slopes of what is kept as they were found there."
+    )
+    return Note("batches_added", message, tuple(levels))
+
+
+def _read(table: Table, batch_labels: str, kept: Kept) -> tuple[Design, tuple[Entanglement, ...]]:
+    """Read the design of a sheet, and refuse it if it cannot answer."""
+    design = read_design(table, batch_labels, kept.keep, kept.categorical, kept.numeric)
+    found = entanglements(design)
+    if not kept.despite_confounding:
+        refuse_confounded(design, found)
+    return design, found
+
+
+def _levels(grounds: Grounds, name: str) -> tuple[str, ...]:
+    """Give the levels of a kept factor."""
+    return next(factor.levels for factor in grounds.design.kept if factor.name == name)

@@ -1,0 +1,286 @@
+"""The first pass over the data: sums per cell and batch around a shift, feature by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+from batchsense.experiments.correction.two_passes.pass_runner import (
+    available_threads,
+    compiled_for,
+    run_pieces,
+)
+from batchsense.experiments.correction.two_passes.specimen_groups import Cells
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+Matrix = npt.NDArray[Any]
+
+#: Features of a tile in the first pass: long enough to stream, short enough for its sums to stay
+#: in a processor's own cache.
+_TILE = (512, 10_000)
+#: Sums that a tile of features with missing values may have in the cache of a processor.
+_CACHE = 16_384
+#: Values that numpy handles at a time, so that copies stay small.
+_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Sums of one chunk, around a shift that is an observed value of the batch and feature.
+
+    A batch whose values of a feature are all the same has sums of exactly zero.
+
+    Attributes
+    ----------
+    shifts : array of shape (batches, features)
+        What was subtracted first, in units of the observations.
+    sums : array of shape (cells, features)
+        Sums of what lies above the shift.
+    squares : array of shape (batches, features)
+        Sums of its squares.
+    products : array of shape (batches, covariates, features)
+        Sums of its products with the centred covariates; empty where cells determine them.
+    counts : array of shape (cells, features) or None
+        Observed specimens per cell; None where all are observed.
+    observed_sums : array of shape (batches, covariates, features) or None
+    observed_squares : array of shape (batches, covariates, covariates, features) or None
+        Sums of the centred covariates and of their products over the observed specimens; None
+        where all are observed, empty where cells determine the covariates.
+    """
+
+    shifts: Floats
+    sums: Floats
+    squares: Floats
+    products: Floats
+    counts: Floats | None = None
+    observed_sums: Floats | None = None
+    observed_squares: Floats | None = None
+
+
+def complete_sums(
+    values: Matrix, cells: Cells, batch_count: int, centred: Floats, threads: int | None = None
+) -> Sums:
+    """Sum a chunk as if every value were observed; a missing one makes its feature's sums NaN.
+
+    Parameters
+    ----------
+    values : array of shape (specimens, features)
+        float32 or float64, in either order of memory.
+    cells : Cells
+        The groups.
+    batch_count : int
+        Number of batches, present or not.
+    centred : array of shape (specimens, covariates)
+        Covariates minus their mean in the batch; no columns where cells determine them.
+    threads : int, optional
+        Threads; by default one per processor.
+
+    Returns
+    -------
+    Sums
+        Not finite for features with a missing or infinite value.
+    """
+    features = values.shape[1]
+    found = Sums(
+        shifts=np.zeros((batch_count, features)),
+        sums=np.zeros((len(cells.sizes), features)),
+        squares=np.zeros((batch_count, features)),
+        products=np.zeros((batch_count, centred.shape[1], features)),
+    )
+    first = cells.order[cells.batch_starts[:-1]]
+    found.shifts[cells.batches_present] = values[first]
+    kernels = compiled_for(values.size)
+    if kernels is None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            for low, high in _blocks(values.shape):
+                _sum_block(values, cells, centred, found, slice(low, high))
+        return found
+    by_rows = bool(values.flags.c_contiguous)
+    if not by_rows and not values.flags.f_contiguous:
+        values, by_rows = np.ascontiguousarray(values), True
+    kernel, data = (kernels.sum_rows, values) if by_rows else (kernels.sum_columns, values.T)
+
+    def work(low: int, high: int) -> None:
+        """Sum a tile of features."""
+        kernel(
+            data,
+            cells.order,
+            cells.starts,
+            cells.batch_of_cell,
+            centred if centred.shape[1] else None,
+            found.shifts,
+            found.sums,
+            found.squares,
+            found.products,
+            low,
+            high,
+        )
+
+    share = -(-features // available_threads(threads))
+    run_pieces(work, features, min(max(share, _TILE[0]), _TILE[1]), threads)
+    return found
+
+
+def observed_sums(
+    values: Matrix,
+    cells: Cells,
+    batch_count: int,
+    centred: Floats,
+    features: Places,
+    threads: int | None = None,
+) -> Sums:
+    """Sum the observed values of some features.
+
+    Parameters
+    ----------
+    values, cells, batch_count, centred
+        As for :func:`complete_sums`.
+    features : array of int
+        The features that have missing values.
+    threads : int, optional
+        Threads; by default one per processor.
+
+    Returns
+    -------
+    Sums
+        With counts, for these features only.
+
+    Raises
+    ------
+    DataError
+        A value is infinite, or too large to be squared.
+    """
+    count, terms = len(features), centred.shape[1]
+    by_term = (batch_count, terms, count)
+    found = Sums(
+        shifts=np.zeros((batch_count, count)),
+        sums=np.zeros((len(cells.sizes), count)),
+        squares=np.zeros((batch_count, count)),
+        products=np.zeros(by_term),
+        counts=np.zeros((len(cells.sizes), count)),
+        observed_sums=np.zeros(by_term),
+        observed_squares=np.zeros((batch_count, terms, terms, count)),
+    )
+    assert found.counts is not None
+    assert found.observed_sums is not None
+    assert found.observed_squares is not None
+    for b, place, _ in _within(cells):
+        found.shifts[b] = _first_observed(values, cells.order[place], features)
+    kernels = compiled_for(len(values) * count, "observed_kernels")
+    by_rows = bool(values.flags.c_contiguous)
+
+    def work(low: int, high: int) -> None:
+        """Sum a block of features."""
+        own = features[low:high]
+        if kernels is None:
+            _sum_observed(values[:, own], cells, centred, found, slice(low, high))
+            return
+        at, block = int(own[0]), values
+        if not by_rows or own[-1] - own[0] >= len(own):
+            at, block = 0, np.ascontiguousarray(values[:, own])
+        where = (block, at, cells.order, cells.starts, cells.batch_of_cell)
+        kernels.sum_observed(
+            *where, found.shifts, found.sums, found.squares, found.counts, low, high
+        )
+        if terms:
+            kept = (centred, found.shifts, found.products)
+            more = (found.observed_sums, found.observed_squares)
+            kernels.sum_observed_covariates(*where, *kept, *more, low, high)
+
+    rows_of_sums = 6 + 2 * terms + terms * (terms + 1) // 2
+    step = _BLOCK // max(len(values), 1) if kernels is None else _CACHE // rows_of_sums
+    run_pieces(work, count, max(step, 1), threads)
+    for z in range(terms):
+        found.observed_squares[:, :z, z] = found.observed_squares[:, z, :z]
+    unusable = ~np.isfinite(found.squares).all(axis=0)
+    if unusable.any():
+        _refuse(values, features[unusable])
+    return found
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Cut the features into blocks of bounded size."""
+    step = max(1, _BLOCK // max(shape[0], 1))
+    for low in range(0, shape[1], step):
+        yield low, min(low + step, shape[1])
+
+
+def _within(cells: Cells) -> Iterable[tuple[int, slice, list[tuple[int, slice]]]]:
+    """Give each batch, its place in the sorted specimens, and its cells with places in it."""
+    bounds = cells.batch_starts
+    for number, b in enumerate(cells.batches_present):
+        start, stop = int(bounds[number]), int(bounds[number + 1])
+        own = np.flatnonzero(cells.batch_of_cell == b)
+        places = [
+            (int(c), slice(int(cells.starts[c]) - start, int(cells.starts[c + 1]) - start))
+            for c in own
+        ]
+        yield int(b), slice(start, stop), places
+
+
+def _sum_block(values: Matrix, cells: Cells, centred: Floats, found: Sums, block: slice) -> None:
+    """Sum a block of features with numpy."""
+    for b, place, own in _within(cells):
+        rows = cells.order[place]
+        above = np.asarray(values[rows, block], dtype=np.float64) - found.shifts[b, block]
+        found.squares[b, block] = np.einsum("ij,ij->j", above, above)
+        for cell, inside in own:
+            found.sums[cell, block] = above[inside].sum(axis=0)
+        if centred.shape[1]:
+            found.products[b, :, block] = centred[rows].T @ above
+
+
+def _first_observed(values: Matrix, rows: Places, features: Places) -> Floats:
+    """Give the first observed value of each feature among some specimens; 0 where there is none."""
+    first = np.full(len(features), np.nan)
+    unknown = np.arange(len(features))
+    for i in rows:
+        first[unknown] = values[i, features[unknown]]
+        unknown = unknown[np.isnan(first[unknown])]
+        if not len(unknown):
+            break
+    first[unknown] = 0.0
+    return first
+
+
+def _sum_observed(block: Matrix, cells: Cells, centred: Floats, found: Sums, to: slice) -> None:
+    """Sum a block of features over the specimens in which each was observed, with numpy."""
+    assert found.counts is not None
+    assert found.observed_sums is not None
+    assert found.observed_squares is not None
+    terms = centred.shape[1]
+    for b, place, own in _within(cells):
+        rows = cells.order[place]
+        seen = ~np.isnan(block[rows])
+        with np.errstate(over="ignore", invalid="ignore"):  # the NA of R is a NaN that signals
+            above = np.where(seen, block[rows] - found.shifts[b, to], 0.0)
+            found.squares[b, to] = np.einsum("ij,ij->j", above, above)
+        for cell, inside in own:
+            found.sums[cell, to] = above[inside].sum(axis=0)
+            found.counts[cell, to] = seen[inside].sum(axis=0)
+        if terms:
+            weights, kept = seen.astype(np.float64), centred[rows]
+            pairs = (kept[:, :, None] * kept[:, None, :]).reshape(len(kept), terms**2)
+            found.products[b, :, to] = kept.T @ above
+            found.observed_sums[b, :, to] = kept.T @ weights
+            found.observed_squares[b, :, :, to] = (pairs.T @ weights).reshape(terms, terms, -1)
+
+
+def _refuse(values: Matrix, features: Places) -> None:
+    """Refuse infinite values, by row and feature, or values that are too large."""
+    infinite = np.argwhere(np.isinf(values[:, features]))
+    if len(infinite):
+        i, j = infinite[0]
+        raise DataError(
+            f"{len(infinite)} infinite values, the first in row {i + 1}, feature "
+            f"{int(features[j]) + 1}; replace them, or leave them empty (NaN) if they are missing"
+        )
+    raise DataError(
+        f"values of feature {int(features[0]) + 1} are too large to be squared; rescale them"
+    )

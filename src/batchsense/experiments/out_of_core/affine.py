@@ -1,0 +1,111 @@
+"""What every correction out of core comes to: a scale and a shift for each batch and feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.correction.full_fit import remove_slopes
+from batchsense.experiments.correction.two_passes.adjusting import adjust
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """A correction of single values.
+
+    x of batch b with kept terms z becomes ``scales[b]·x + offsets[b] + (1 - scales[b])·zᵀslopes``.
+
+    Attributes
+    ----------
+    scales, offsets : arrays of shape (batches, features)
+        Without unit, and in units of the observations.
+    slopes : array of shape (covariates, features)
+        In units of the observations per unit of the term; no rows where scales are all 1.
+    """
+
+    scales: Floats
+    offsets: Floats
+    slopes: Floats
+
+    @classmethod
+    def removing(cls, effects: Floats) -> Affine:
+        """Subtract what each batch adds.
+
+        Examples
+        --------
+        >>> Affine.removing(np.array([[-1.0], [1.0]])).offsets.ravel().tolist()
+        [1.0, -1.0]
+        """
+        nothing = np.zeros((0, effects.shape[1]))
+        # Adding minus zero leaves every number as it is, zeros with their sign.
+        return cls(np.ones(effects.shape), np.where(effects == 0, -0.0, -effects), nothing)
+
+    def apply(
+        self, block: npt.NDArray[Any], codes: Codes, covariates: Floats, threads: int | None = None
+    ) -> None:
+        """Correct specimens in place.
+
+        Parameters
+        ----------
+        block : array of shape (specimens, features)
+            Changed.
+        codes : array of shape (specimens,)
+            The batch of each specimen.
+        covariates : array of shape (specimens, covariates)
+            The kept terms.
+        threads : int, optional
+            Threads; by default one per processor.
+        """
+        kept = covariates[:, : len(self.slopes)]
+        adjust(self.scales, self.offsets, self.slopes, block, codes, kept, block, threads)
+
+    def removed_share(self, statistics: BatchStatistics) -> float:
+        r"""Give the part of the total sum of squares that is removed, from the sums alone.
+
+        The mean of a batch and its sum of squares become
+
+        .. math:: r \bar x_b + o + (1 - r) \bar z_b^T\beta, \qquad
+                  r^2 M_{2,b} + 2 r (1 - r) \beta^T C_b + (1 - r)^2 \beta^T W_b \beta.
+
+        Parameters
+        ----------
+        statistics : BatchStatistics
+            Of all specimens.
+
+        Returns
+        -------
+        float
+            At most 1; 0 where nothing varies.
+
+        Examples
+        --------
+        >>> seen = BatchStatistics.empty(2, 1).add([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1])
+        >>> round(Affine.removing(np.array([[-5.0], [5.0]])).removed_share(seen), 4)  # 100 of 104
+        0.9615
+        """
+        lost = 1.0 - self.scales
+        means = self.scales * statistics.means + self.offsets
+        squares = self.scales**2 * statistics.squares
+        if len(self.slopes):
+            levels, residual = remove_slopes(statistics, self.slopes)
+            seen = statistics.counts > 0
+            means += lost * np.where(seen, statistics.means - levels, 0.0)
+            products = (self.slopes * statistics.products).sum(axis=1)
+            explained = residual - statistics.squares + 2.0 * products
+            squares += 2.0 * self.scales * lost * products + lost**2 * explained
+        before = _total(statistics.counts, statistics.means, statistics.squares)
+        after = _total(statistics.counts, means, squares)
+        return 1.0 - after / before if before else 0.0
+
+
+def _total(counts: Floats, means: Floats, squares: Floats) -> float:
+    """Sum the squares around the mean of each feature."""
+    grand = (counts * means).sum(axis=0) / np.maximum(counts.sum(axis=0), 1.0)
+    return float((squares + counts * (means - grand) ** 2).sum())

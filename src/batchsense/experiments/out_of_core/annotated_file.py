@@ -1,0 +1,143 @@
+"""Results in AnnData files: a copy of the input with room for a layer, marked as unfinished."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from batchsense.experiments.out_of_core.location import COMPLETE, MARK, Place, open_hdf5
+from batchsense.experiments.out_of_core.result_array import Slot
+
+#: Bytes that the system is asked to copy at a time.
+_COPIED = 1 << 26
+#: Bytes that are copied through this process at a time.
+_PIECE = 1 << 20
+_FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
+_ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
+
+
+def copy_original(place: Place, work: Path, with_matrix: bool, stop: Event) -> None:
+    """Copy the input, or all of it but the matrix, by the system or in small pieces.
+
+    Parameters
+    ----------
+    place : Place
+        The input.
+    work : path
+        The new file.
+    with_matrix : bool
+        Whether the original numbers are copied too.
+    stop : Event
+        Set by who no longer waits for the end.
+    """
+    work.unlink(missing_ok=True)
+    if with_matrix:
+        copy_file(Path(place.path), work, stop)
+        return
+    import h5py
+
+    with open_hdf5(place.path) as source, h5py.File(work, "w") as target:
+        for name, value in source.attrs.items():
+            target.attrs[name] = value
+        _copy_members(source, target, place.inside)
+
+
+def _copy_members(source: Any, target: Any, left_out: str) -> None:
+    """Copy all members of a group but one, which may lie deeper."""
+    first, _, rest = left_out.partition("/")
+    for name in source:
+        if name != first:
+            source.copy(source[name], target, name)
+        elif rest:
+            group = target.create_group(name)
+            group.attrs.update(source[name].attrs)
+            _copy_members(source[name], group, rest)
+
+
+def copy_file(source: Path, target: Path, stop: Event) -> None:
+    """Copy a file without taking it into this process, where the system can do that.
+
+    Parameters
+    ----------
+    source, target : path
+        From where to where.
+    stop : Event
+        Set by who no longer waits for the end.
+    """
+    with source.open("rb") as read, target.open("wb") as written:
+        with contextlib.suppress(OSError, AttributeError):
+            while not stop.is_set() and os.copy_file_range(
+                read.fileno(), written.fileno(), _COPIED
+            ):
+                pass
+        # Whatever the system could not copy follows; both files stand where it stopped.
+        while not stop.is_set() and (piece := read.read(_PIECE)):
+            written.write(piece)
+
+
+def reserve(place: Place, work: Path, provenance: Mapping[str, Any]) -> Slot:
+    """Make room for the layer and write everything but its numbers.
+
+    Parameters
+    ----------
+    place : Place
+        The input.
+    work : path
+        The copy.
+    provenance : mapping
+        What was done: text, numbers and lists of text by plain names.
+
+    Returns
+    -------
+    Slot
+        Where the numbers go.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(work, "r+") as root:
+        layers, notes = _folder(root, "layers"), _folder(root, "uns")
+        if MARK in layers:
+            del layers[MARK]
+        known = {key: value for key, value in provenance.items() if value not in ([], None)}
+        write_elem(notes, MARK, {**known, COMPLETE: np.bool_(False)})
+        reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        numbers = h5py.h5d.create(
+            layers.id,
+            MARK.encode(),
+            h5py.h5t.py_create(place.working, logical=True),
+            h5py.h5s.create_simple(place.shape),
+            reserved,
+        )
+        layers[MARK].attrs.update(_ARRAY)
+        root.flush()
+        offset, flag = numbers.get_offset(), notes[MARK][COMPLETE].id.get_offset()
+    return Slot(
+        str(work), "hdf5", f"layers/{MARK}", offset, flag, place.shape, str(place.working), 1
+    )
+
+
+def mark_complete(slot: Slot) -> None:
+    """Say in the file that it is complete: one byte, after all numbers are on the disk."""
+    descriptor = os.open(slot.path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+        os.pwrite(descriptor, b"\x01", slot.flag)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _folder(root: Any, name: str) -> Any:
+    """Give a group of an AnnData file; make it if it is missing."""
+    if name not in root:
+        root.create_group(name).attrs.update(_FOLDER)
+    return root[name]

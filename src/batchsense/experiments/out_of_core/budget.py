@@ -1,0 +1,165 @@
+"""How many specimens fit in memory at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchsense.errors import DataError
+from batchsense.experiments.out_of_core.chunks import ZARR_AT_ONCE
+from batchsense.experiments.out_of_core.location import Place
+from batchsense.machine_memory import format_bytes
+
+#: Blocks in memory at a time: one is read, one computed, one written. Fewer where they are large.
+BLOCKS = 3
+#: What the allocator may still take, and loading the compiler where it is not loaded yet.
+RESERVE, COMPILER = 30_000_000, 100_000_000
+#: What a process with all libraries occupies.
+LIBRARIES = 280_000_000
+#: A block need not be larger: reading would not be faster.
+LARGEST_BLOCK = 48_000_000
+#: Bytes a number that a correction takes at its peak if it loads the matrix.
+_LOADED = 20
+#: Arrays per batch and feature that fitting holds at its peak, and those per kept term more.
+_PER_BATCH, _PER_TERM = 24, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """How the specimens are taken.
+
+    Attributes
+    ----------
+    rows : int
+        Specimens of a block.
+    number : int
+        Blocks in memory at a time.
+    """
+
+    rows: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What of a model takes memory.
+
+    Attributes
+    ----------
+    batches, terms : int
+        Batches and kept terms.
+    cells : int
+        Distinct combinations of both among the specimens.
+    """
+
+    batches: int
+    terms: int = 0
+    cells: int = 0
+
+
+def needed(place: Place, size: Size, blocks: Blocks) -> int:
+    r"""Count what correction holds in memory beside the libraries.
+
+    With G features of s bytes, k batches, q kept terms, c distinct combinations of both in a block,
+    and p chunks of w bytes that are unpacked at a time, m blocks of n specimens take
+
+    .. math:: 8 G \,(k (24 + 4 q) + 3 c) + 4 p w + m n G s + n G u
+
+    bytes, where u is what conversion takes: 24 for a CSR matrix, 8 for numbers of another type
+    than float32 and float64, else 0.
+
+    Parameters
+    ----------
+    place : Place
+        The matrix.
+    size : Size
+        Of the model.
+    blocks : Blocks
+        How the specimens are taken.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    features = place.shape[1]
+    cells = min(size.cells, max(4 * size.batches, blocks.rows // 4))
+    tables = size.batches * (_PER_BATCH + _PER_TERM * size.terms) + 3 * cells
+    touched = place.chunks_per_row * -(-blocks.rows // place.rows)
+    chunks = place.chunk_bytes * min(ZARR_AT_ONCE, touched)
+    # Packed and unpacked, read and written; where there is one block, not at the same time.
+    packed = chunks * (4 if blocks.number > 1 else 2) if place.store == "zarr" else 0
+    conversion = 0
+    if place.form == "csr":
+        conversion = 24
+    elif place.dtype != str(place.working):
+        conversion = 8
+    each = place.working.itemsize * blocks.number + conversion
+    return 8 * features * tables + packed + blocks.rows * features * each
+
+
+def loaded_bytes(place: Place) -> int:
+    """Estimate what a correction takes that loads the matrix.
+
+    Values and result in double precision, and some more: measured 21 bytes a number of float32 (80
+    million numbers), 18 of float64, dense or a tenth of them in a CSR matrix (40 million).
+
+    Examples
+    --------
+    >>> loaded_bytes(Place("m.h5ad", "hdf5", "X", "dense", (4_000, 20_000), "float32", 1, 0, 0))
+    1600000000
+    """
+    return place.shape[0] * place.shape[1] * _LOADED
+
+
+def blocks_for(
+    place: Place, memory: int, size: Size, aligned: int = 1, occupied: int = 0
+) -> Blocks:
+    """Give the size of a block, and how many are in memory at a time.
+
+    Parameters
+    ----------
+    place : Place
+        The matrix.
+    memory : int
+        Bytes that the process may occupy.
+    size : Size
+        Of the model.
+    aligned : int
+        Specimens per stored chunk of input and result: the size is a multiple.
+    occupied : int
+        Bytes that the process occupies already, and will occupy with all libraries.
+
+    Returns
+    -------
+    Blocks
+        Of at least ``aligned`` specimens.
+
+    Raises
+    ------
+    DataError
+        Not even one chunk fits; says what is needed.
+
+    Examples
+    --------
+    >>> place = Place("m.h5ad", "hdf5", "X", "dense", (20_000, 20_000), "float32", 1, 0, 0)
+    >>> blocks_for(place, 500_000_000, Size(5, 1, 10), occupied=260_000_000)
+    Blocks(rows=600, number=3)
+    >>> blocks_for(place, 200_000_000, Size(5, 1, 10), occupied=260_000_000)
+    Traceback (most recent call last):
+    batchsense.errors.DataError: m.h5ad: 191 MiB of memory are too little: at least ...
+    """
+    free = memory - occupied - RESERVE
+    width = place.shape[1] * place.working.itemsize
+    most = min(max(1, LARGEST_BLOCK // width), place.shape[0]) // aligned
+    for number in range(BLOCKS, 0, -1):
+        for chunks in range(max(1, most), 0, -1):
+            blocks = Blocks(chunks * aligned, number)
+            if needed(place, size, blocks) <= free:
+                return blocks
+    smallest = occupied + RESERVE + needed(place, size, Blocks(aligned, 1))
+    raise DataError(
+        f"{format_bytes(memory)} of memory are too little: at least {format_bytes(smallest)} are "
+        f"needed, of which the program itself takes {format_bytes(occupied)}, because {aligned} "
+        "specimens are stored together; give more, or store the matrix in smaller chunks",
+        where=place.path,
+    )

@@ -1,0 +1,128 @@
+"""Matrices read a few specimens at a time, into an array that is used again and again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+from batchsense.experiments.out_of_core.location import Place, open_hdf5, open_zarr
+
+Matrix = npt.NDArray[Any]
+#: ``read(low, high, into)``: fill ``into`` with the specimens ``low`` to ``high``.
+Reader = Callable[[int, int, Matrix], None]
+
+#: Chunks that Zarr unpacks side by side; each takes memory of its own.
+ZARR_AT_ONCE = 2
+
+
+def zarr_bounded() -> contextlib.AbstractContextManager[Any]:
+    """Keep Zarr from unpacking many chunks at the same time."""
+    import zarr
+
+    setting = {"threading.max_workers": ZARR_AT_ONCE, "async.concurrency": ZARR_AT_ONCE}
+    bounded: contextlib.AbstractContextManager[Any] = zarr.config.set(setting)
+    return bounded
+
+
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[Reader]:
+    """Open a matrix and give the function that reads specimens of it.
+
+    Parameters
+    ----------
+    place : Place
+        The matrix.
+
+    Yields
+    ------
+    callable
+        ``read(low, high, into)`` fills ``into``, of shape (high - low, features) and of the
+        working type of the place. Not to be called by two threads at a time.
+
+    Raises
+    ------
+    DataError
+        The file cannot be opened or read.
+
+    Examples
+    --------
+    >>> import tempfile, zarr
+    >>> folder = tempfile.mkdtemp()
+    >>> array = zarr.create_array(folder, shape=(3, 2), chunks=(2, 2), dtype="float32")
+    >>> array[:] = np.arange(6.0).reshape(3, 2)
+    >>> from batchsense.experiments.out_of_core.location import find
+    >>> block = np.empty((1, 2), dtype="float32")
+    >>> with opened(find(folder)) as read:
+    ...     read(1, 2, block)
+    >>> block.tolist()
+    [[2.0, 3.0]]
+    """
+    if place.store == "zarr":
+        with zarr_bounded():
+            root = open_zarr(place.path)
+            yield _guarded(place, root[place.inside] if place.inside else root)
+    else:
+        with open_hdf5(place.path) as root:
+            yield _guarded(place, root[place.inside])
+
+
+def _guarded(place: Place, element: Any) -> Reader:
+    """Read, and say where it failed."""
+    read = _sparse(element) if place.form == "csr" else _dense(place, element)
+
+    def guarded(low: int, high: int, into: Matrix) -> None:
+        """Fill ``into`` with the specimens ``low`` to ``high``."""
+        try:
+            read(low, high, into)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            message = f"specimens {low + 1} to {high} cannot be read: {error}"
+            raise DataError(message, where=place.path) from None
+
+    return guarded
+
+
+def _dense(place: Place, array: Any) -> Reader:
+    """Read a dense array without a copy where its type is the working one."""
+    if array.dtype != place.working:
+
+        def converted(low: int, high: int, into: Matrix) -> None:
+            into[:] = array[low:high]
+
+        return converted
+    if place.store == "hdf5":
+
+        def straight(low: int, high: int, into: Matrix) -> None:
+            array.read_direct(into, np.s_[low:high])
+
+        return straight
+    from zarr.core.buffer import default_buffer_prototype
+
+    wrap = default_buffer_prototype().nd_buffer.from_numpy_array
+
+    def unpacked(low: int, high: int, into: Matrix) -> None:
+        array.get_basic_selection((slice(low, high), slice(None)), out=wrap(into))
+
+    return unpacked
+
+
+def _sparse(group: Any) -> Reader:
+    """Read rows of a CSR matrix and unfold them."""
+    data, indices, starts = group["data"], group["indices"], group["indptr"]
+
+    def unfold(low: int, high: int, into: Matrix) -> None:
+        from scipy.sparse import csr_matrix
+
+        bounds = np.asarray(starts[low : high + 1], dtype=np.int64)
+        first, last = int(bounds[0]), int(bounds[-1])
+        parts = (data[first:last], indices[first:last], bounds - first)
+        part = csr_matrix(parts, shape=into.shape)
+        if part.dtype != into.dtype:
+            part = part.astype(into.dtype)
+        part.toarray(out=into)
+
+    return unfold

@@ -1,0 +1,158 @@
+"""The sheet and the ids that belong to a matrix on disk, without reading the matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from batchsense.errors import DataError, MissingExtraError, listed
+from batchsense.experiments.out_of_core.location import Place, open_hdf5, open_zarr
+from batchsense.experiments.tables.alignment import align
+from batchsense.experiments.tables.columns import column
+from batchsense.experiments.tables.matrix import free_name
+from batchsense.experiments.tables.parquet import sheet_of
+from batchsense.experiments.tables.reading import read_sheet
+from batchsense.experiments.tables.table import Column, Source, Table, repeated
+from batchsense.notes import Note
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def describe(place: Place, sheet: str | Path | None = None, id_column: str | None = None) -> Table:
+    """Give a table without its values: ids, sheet and source of a matrix that stays on disk.
+
+    Parameters
+    ----------
+    place : Place
+        The matrix.
+    sheet : path, optional
+        The sheet; the annotation of the AnnData store if left out.
+    id_column : str, optional
+        The column of the sheet with the ids.
+
+    Returns
+    -------
+    Table
+        Its ``values`` have no columns.
+
+    Raises
+    ------
+    DataError
+        The ids of the sheet do not match the specimens, ids occur twice, or there is no sheet.
+    """
+    if not place.inside:
+        return _of_plain_array(place, sheet, id_column)
+    observations, variables = _annotation(place)
+    specimens = tuple(map(str, observations.index))
+    features = tuple(map(str, variables.index))
+    if sheet is None:
+        frame = observations.reset_index(names=free_name("id", map(str, observations.columns)))
+        entries, categorical = sheet_of(frame, place.path)
+    else:
+        entries, categorical = read_sheet(sheet)
+    sheet_name = str(place.path if sheet is None else sheet)
+    if id_column is not None:
+        column(entries, id_column, sheet_name)
+    found = align(specimens, features, entries, id_column, (place.path, sheet_name))
+    if found.axis == "column":
+        raise DataError(
+            "the sheet describes the variables (columns) of the store; out of core the specimens "
+            "must be its observations (rows), so transpose it, or correct it in memory "
+            "(--no-out-of-core)",
+            where=place.path,
+        )
+    aligned = {name: tuple(labels[r] for r in found.sheet_rows) for name, labels in entries.items()}
+    source = Source(
+        place.path,
+        sheet_name,
+        id_column=found.id_column,
+        dtype=str(place.working),
+        layer=place.layer,
+    )
+    return _checked(place, specimens, features, aligned, source, categorical, found.notes)
+
+
+def _of_plain_array(place: Place, sheet: str | Path | None, id_column: str | None) -> Table:
+    """Describe an array that carries no ids: the sheet has one row per specimen, in order."""
+    if sheet is None:
+        raise DataError("a plain array needs a sheet: one row per specimen, in order", place.path)
+    entries, categorical = read_sheet(sheet)
+    name = id_column or next(iter(entries))
+    ids = column(entries, name, str(sheet))
+    rows = len(ids)
+    if rows != place.shape[0]:
+        raise DataError(
+            f"the array has {place.shape[0]} rows and no ids, the sheet {rows} rows; give one row "
+            "per specimen, in the order of the array",
+            where=str(sheet),
+        )
+    if None in ids or repeated([str(entry) for entry in ids]):
+        raise DataError(f"column {name!r} must name every specimen once", where=str(sheet))
+    note = Note(
+        "rows_by_position",
+        "The array carries no ids: the rows of the sheet were taken to be its rows, in order. An "
+        "AnnData store carries ids, and is matched by them.",
+    )
+    return _checked(
+        place,
+        tuple(str(entry) for entry in ids),
+        tuple(f"feature {number + 1}" for number in range(place.shape[1])),
+        entries,
+        Source(place.path, str(sheet), id_column=name, dtype=str(place.working)),
+        categorical,
+        (note,),
+    )
+
+
+def _checked(
+    place: Place,
+    specimens: tuple[str, ...],
+    features: tuple[str, ...],
+    entries: dict[str, Column],
+    source: Source,
+    categorical: frozenset[str],
+    notes: tuple[Note, ...],
+) -> Table:
+    """Put a table together, and refuse ids that occur twice or do not fit the matrix."""
+    for kind, ids in (("specimen", specimens), ("feature", features)):
+        if twice := repeated(ids):
+            names = listed(map(repr, twice))
+            raise DataError(
+                f"{kind} ids occur more than once: {names}; make them unique", where=place.path
+            )
+    if (len(specimens), len(features)) != place.shape:
+        raise DataError(
+            f"{len(specimens)} specimen ids and {len(features)} feature ids do not fit a matrix of "
+            f"shape {place.shape}",
+            where=place.path,
+        )
+    if place.shape[0] < 2 or place.shape[1] < 1:
+        raise DataError("at least 2 specimens and 1 feature are needed", where=place.path)
+    values = np.empty((len(specimens), 0))
+    return Table(values, specimens, features, entries, source, categorical, notes)
+
+
+def _annotation(place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read ``obs`` and ``var`` of an AnnData store."""
+    if place.store == "zarr":
+        return _frames(open_zarr(place.path), place.path)
+    with open_hdf5(place.path) as root:
+        return _frames(root, place.path)
+
+
+def _frames(root: Any, path: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read both annotations."""
+    try:
+        from anndata.io import read_elem
+    except ImportError:
+        raise MissingExtraError("AnnData files", "experiments") from None
+    missing = [name for name in ("obs", "var") if name not in root]
+    if missing:
+        raise DataError(f"not an AnnData store: it has no {listed(missing)}", where=path)
+    try:
+        return read_elem(root["obs"]), read_elem(root["var"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"its annotation cannot be read: {error}", where=path) from None

@@ -1,0 +1,219 @@
+"""What was done so far, so that the same command goes on where an earlier one was interrupted.
+
+All that is unfinished lies in one folder beside the target, ``NAME.partial``: the journal, the
+sums and the result. The target appears when it is complete, by a rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import DataError
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.out_of_core.result_array import Slot, sync_file
+from batchsense.experiments.out_of_core.specimen_runs import Span, united
+
+#: Number of the layout of the folder; another one is not taken up.
+_LAYOUT = 1
+
+
+class Journal:
+    """The folder of unfinished work; opened by :func:`journal`.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    resumed : bool
+        Whether earlier work was taken up.
+    written : list of pair of int
+        Specimens whose result is on the disk.
+    slot : Slot or None
+        Where the result goes, once there is room for it.
+    """
+
+    def __init__(self, folder: Path, stream: IO[str], events: list[dict[str, Any]]) -> None:
+        self.folder = folder
+        self._stream = stream
+        self.resumed = bool(events)
+        self.written: list[Span] = []
+        self.slot: Slot | None = None
+        for event in events:
+            self._take(event)
+
+    @property
+    def work(self) -> Path:
+        """The unfinished file or store; without a suffix, so that no reader takes it for one."""
+        return self.folder / "result"
+
+    def note_written(self, span: Span) -> None:
+        """Note specimens whose result is on the disk."""
+        self._append({"event": "written", "low": span[0], "high": span[1]})
+
+    def note_reserved(self, slot: Slot) -> None:
+        """Note that there is room for the result."""
+        self._append({"event": "reserved", "slot": asdict(slot)})
+
+    def keep_statistics(self, statistics: BatchStatistics, spans: list[Span]) -> None:
+        """Keep the sums of some specimens."""
+        self._keep("sums.npz", {**statistics.arrays(), "spans": np.array(spans, dtype=np.int64)})
+
+    def statistics(self) -> tuple[BatchStatistics | None, list[Span]]:
+        """Give the sums that were kept, and of which specimens they are."""
+        arrays = self._kept("sums.npz")
+        if arrays is None:
+            return None, []
+        spans = [(int(low), int(high)) for low, high in arrays["spans"]]
+        return BatchStatistics.from_arrays(arrays), spans
+
+    def _append(self, event: dict[str, Any]) -> None:
+        """Write a line that survives a loss of power."""
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """Take up what a line says."""
+        if event["event"] == "written":
+            self.written = united([*self.written, (event["low"], event["high"])])
+        elif event["event"] == "reserved":
+            self.slot, self.written = Slot(**_as_slot(event["slot"])), []
+
+    def _keep(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Store arrays in one piece."""
+        draft = self.folder / f"{name}.new"
+        with draft.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(self.folder / name)
+
+    def _kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Read stored arrays; None if there are none."""
+        path = self.folder / name
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+
+
+@contextlib.contextmanager
+def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
+    """Open the folder of unfinished work of a target.
+
+    Parameters
+    ----------
+    target : path
+        The result to be.
+    fingerprint : str
+        Stands for the input, the design and the options. Earlier work is taken up where it has the
+        same one, and thrown away otherwise.
+
+    Yields
+    ------
+    Journal
+        What was done.
+
+    Raises
+    ------
+    DataError
+        Another run writes the same target, or the folder cannot be written or is something else.
+    """
+    folder = partial_folder(target)
+    if folder.exists() and not (folder / "journal").exists() and any(folder.iterdir()):
+        raise DataError("is in the way, and no unfinished work; move it", where=str(folder))
+    try:
+        folder.mkdir(exist_ok=True)
+        stream = (folder / "journal").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(target)) from None
+    with stream:
+        _lock(stream, target)
+        begun = {"event": "begun", "layout": _LAYOUT, "fingerprint": fingerprint}
+        events = _events(stream)
+        if events[:1] != [begun]:
+            _empty(folder)
+            stream.truncate(0)
+            stream.write(json.dumps(begun) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+            events = []
+        yield Journal(folder, stream, events)
+
+
+def partial_folder(target: Path) -> Path:
+    """Name the folder of unfinished work.
+
+    Examples
+    --------
+    >>> partial_folder(Path("corrected.h5ad")).name
+    'corrected.h5ad.partial'
+    """
+    return target.with_name(f"{target.name}.partial")
+
+
+def publish(found: Journal, target: Path) -> None:
+    """Give the complete result its name, and remove the folder of the unfinished work."""
+    if target.is_dir():  # a folder cannot be replaced by a rename
+        target.rename(found.folder / "replaced")
+    found.work.replace(target)
+    sync_file(target.parent)
+    shutil.rmtree(found.folder)
+
+
+def _lock(stream: IO[str], target: Path) -> None:
+    """Keep other runs out, until this process ends; a killed one keeps nobody out."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise DataError("another run is writing it; wait for its end", where=str(target)) from None
+
+
+def _events(stream: IO[str]) -> list[dict[str, Any]]:
+    """Read the journal; a last line that was cut off is dropped."""
+    stream.seek(0)
+    events: list[dict[str, Any]] = []
+    kept = 0
+    for line in stream.read().splitlines(keepends=True):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith("\n"):
+            break
+        kept += len(line.encode())
+        events.append(event)
+    stream.seek(kept)
+    stream.truncate()
+    return events
+
+
+def _empty(folder: Path) -> None:
+    """Throw away what belongs to other work."""
+    for path in folder.iterdir():
+        if path.name == "journal":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _as_slot(fields: dict[str, Any]) -> dict[str, Any]:
+    """Undo what JSON does to a tuple."""
+    return {**fields, "shape": tuple(fields["shape"])}

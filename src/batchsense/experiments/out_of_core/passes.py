@@ -1,0 +1,246 @@
+"""The two passes over a matrix on disk: sums of every block, then its correction.
+
+While one block is computed the next is read and the last is written. Reading, unpacking and the
+compiled passes release the interpreter's lock, so three threads share two processors well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.out_of_core.affine import Affine
+from batchsense.experiments.out_of_core.budget import BLOCKS
+from batchsense.experiments.out_of_core.chunks import Matrix, Reader, opened
+from batchsense.experiments.out_of_core.location import Place
+from batchsense.experiments.out_of_core.pass_inputs import Work
+from batchsense.experiments.out_of_core.result_array import Slot, filling
+from batchsense.experiments.out_of_core.specimen_runs import Span
+
+#: Told of every span when it is done.
+Done = Callable[[Span], None]
+
+#: Seconds between two requests that the disk take what was written.
+_SYNC_EVERY_S = 1.0
+
+
+def sum_blocks(
+    work: Work,
+    spans: Sequence[Span],
+    into: BatchStatistics,
+    done: Done,
+    *,
+    number: int = BLOCKS,
+    threads: int | None = None,
+) -> BatchStatistics:
+    """Add specimens to the statistics, block by block.
+
+    Parameters
+    ----------
+    work : Work
+        The matrix and its design.
+    spans : sequence of pair of int
+        The blocks.
+    into : BatchStatistics
+        Changed.
+    done : callable
+        Told of each block after it was added.
+    number : int
+        Blocks in memory at a time; with fewer, less is done side by side.
+    threads : int, optional
+        Threads that compute.
+
+    Returns
+    -------
+    BatchStatistics
+        ``into``.
+
+    Raises
+    ------
+    DataError
+        A block cannot be read, or a value is infinite.
+    """
+    with opened(work.place) as read, ThreadPoolExecutor(1) as ahead:
+        reading = _Reading(ahead, read, spans, _buffers(work.place, spans, min(number, 2)))
+        for low, high in spans:
+            block, buffer = reading.take()
+            reading.ask()
+            try:
+                into.add(block, *work.design((low, high)), threads=threads)
+            except DataError:
+                _refuse_infinite(work.place, block, low)
+                raise
+            reading.free(buffer)
+            done((low, high))
+    return into
+
+
+def correct_blocks(
+    work: Work,
+    slot: Slot,
+    spans: Sequence[Span],
+    model: Affine,
+    done: Done,
+    *,
+    number: int = BLOCKS,
+    threads: int | None = None,
+) -> None:
+    """Correct specimens, block by block, and put them into the result.
+
+    Parameters
+    ----------
+    work : Work
+        The matrix and its design.
+    slot : Slot
+        Where the result goes.
+    spans : sequence of pair of int
+        The blocks; they begin at multiples of ``slot.rows``.
+    model : Affine
+        The correction.
+    done : callable
+        Told of each block after it has reached the disk itself.
+    number : int
+        Blocks in memory at a time; with fewer, less is done side by side.
+    threads : int, optional
+        Threads that compute.
+
+    Raises
+    ------
+    DataError
+        A block cannot be read.
+    OSError
+        The result cannot be written.
+    """
+    with (
+        opened(work.place) as read,
+        filling(slot) as result,
+        ThreadPoolExecutor(1) as ahead,
+        ThreadPoolExecutor(1) as behind,
+        ThreadPoolExecutor(1) as safe,
+    ):
+        reading = _Reading(ahead, read, spans, _buffers(work.place, spans, number))
+        syncing = _Syncing(safe, result.sync, done)
+        writing: deque[tuple[Future[None], Span, Matrix]] = deque()
+
+        def finish_oldest() -> None:
+            """Wait until a block was handed to the system; its buffer is free then."""
+            future, span, buffer = writing.popleft()
+            future.result()
+            syncing.written(span)
+            reading.free(buffer)
+
+        for low, high in spans:
+            block, buffer = reading.take()
+            if not reading.can_ask and writing:
+                finish_oldest()
+            reading.ask()
+            model.apply(block, *work.design((low, high)), threads)
+            writing.append((behind.submit(result.write, low, block), (low, high), buffer))
+            if number == 1:
+                finish_oldest()
+        while writing:
+            finish_oldest()
+        syncing.finish()
+
+
+class _Reading:
+    """Reads the next block into a free buffer while another one is in use."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, read: Reader, spans: Sequence[Span], buffers: list[Matrix]
+    ) -> None:
+        self._pool, self._read, self._free = pool, read, buffers
+        self._left = deque(spans)
+        self._coming: deque[tuple[Future[None], Matrix, Matrix]] = deque()
+        self.ask()
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a buffer is free."""
+        return bool(self._free)
+
+    def ask(self) -> None:
+        """Start reading the next block, if there is one and room for it."""
+        if self._left and self._free and not self._coming:
+            low, high = self._left.popleft()
+            buffer = self._free.pop()
+            block = buffer[: high - low]
+            future = self._pool.submit(self._read, low, high, block)
+            self._coming.append((future, block, buffer))
+
+    def take(self) -> tuple[Matrix, Matrix]:
+        """Wait for the next block; give it, and the buffer that it lies in."""
+        self.ask()
+        future, block, buffer = self._coming.popleft()
+        future.result()
+        return block, buffer
+
+    def free(self, buffer: Matrix) -> None:
+        """Take a buffer back."""
+        self._free.append(buffer)
+
+
+class _Syncing:
+    """Asks the disk to take what was written, beside the work, and reports what it has taken."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, sync: Callable[[int, int], None], done: Done
+    ) -> None:
+        self._pool, self._sync, self._done = pool, sync, done
+        self._waiting: list[Span] = []
+        self._running: Future[None] | None = None
+        self._asked = time.monotonic()
+
+    def written(self, span: Span) -> None:
+        """Take note of a block that was handed to the system."""
+        self._waiting.append(span)
+        if self._running is not None and self._running.done():
+            self._running.result()
+            self._running = None
+        if self._running is None and time.monotonic() - self._asked >= _SYNC_EVERY_S:
+            self._ask()
+
+    def finish(self) -> None:
+        """Wait for everything."""
+        if self._running is not None:
+            self._running.result()
+        self._ask()
+        assert self._running is not None
+        self._running.result()
+
+    def _ask(self) -> None:
+        """Sync what waits."""
+        spans, self._waiting = self._waiting, []
+        self._asked = time.monotonic()
+
+        def work() -> None:
+            for low, high in spans:
+                self._sync(low, high)
+            for span in spans:
+                self._done(span)
+
+        self._running = self._pool.submit(work)
+
+
+def _buffers(place: Place, spans: Sequence[Span], number: int) -> list[Matrix]:
+    """Make room for blocks; used in turn, since fresh memory is slow at first touch."""
+    rows = max((high - low for low, high in spans), default=0)
+    return [np.empty((rows, place.shape[1]), dtype=place.working) for _ in range(number)]
+
+
+def _refuse_infinite(place: Place, block: Matrix, low: int) -> None:
+    """Refuse infinite values by their place in the whole matrix."""
+    infinite = np.argwhere(np.isinf(block))
+    if len(infinite):
+        cells = (f"{low + i + 1} / {j + 1}" for i, j in infinite)
+        raise DataError(
+            f"infinite values (number of specimen / feature): {listed(cells)}; replace them, or "
+            "store NaN where a value is missing",
+            where=place.path,
+        )

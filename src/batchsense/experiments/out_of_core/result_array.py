@@ -1,0 +1,160 @@
+"""Where the numbers of a result go: a reserved piece of an HDF5 file, or a Zarr array."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.experiments.out_of_core.chunks import zarr_bounded
+from batchsense.experiments.out_of_core.location import Place, Store
+
+Matrix = npt.NDArray[Any]
+#: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix).
+_CHUNK = 8_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for the result, ready to be filled in any order and by several processes.
+
+    Attributes
+    ----------
+    path : str
+        The unfinished file or store.
+    store : {"hdf5", "zarr"}
+        How it is written. HDF5 keeps the structure of a file in memory while it is open, and a
+        process that is killed leaves it in an unknown state. So the structure is written before,
+        with room for all numbers in one piece, and the numbers go straight to their place.
+    inside : str
+        Where in a Zarr store; empty for a plain array.
+    offset : int
+        Where the numbers begin in an HDF5 file, in bytes.
+    flag : int
+        Where the byte is that says the HDF5 file is complete.
+    shape : tuple of int
+        Specimens and features.
+    dtype : str
+        ``"float32"`` or ``"float64"``.
+    rows : int
+        Blocks must begin at a multiple of this, so that no stored chunk is written twice.
+    """
+
+    path: str
+    store: Store
+    inside: str
+    offset: int
+    flag: int
+    shape: tuple[int, int]
+    dtype: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What an open slot offers.
+
+    Attributes
+    ----------
+    write : callable
+        ``write(low, values)`` stores specimens from ``low`` on.
+    sync : callable
+        ``sync(low, high)`` returns when these specimens are on the disk itself.
+    """
+
+    write: Callable[[int, Matrix], None]
+    sync: Callable[[int, int], None]
+
+
+@contextlib.contextmanager
+def filling(slot: Slot) -> Iterator[Writer]:
+    """Open a slot.
+
+    Raises
+    ------
+    OSError
+        The disk is full, for example; what was synced stays.
+    """
+    if slot.store == "hdf5":
+        descriptor = os.open(slot.path, os.O_RDWR)
+        try:
+            yield _straight(slot, descriptor)
+        finally:
+            os.close(descriptor)
+        return
+    import zarr
+
+    with zarr_bounded():
+        root: Any = zarr.open(slot.path, mode="r+")
+        yield _chunked(slot, root[slot.inside] if slot.inside else root)
+
+
+def _straight(slot: Slot, descriptor: int) -> Writer:
+    """Write numbers to their place in the file."""
+    width = slot.shape[1] * np.dtype(slot.dtype).itemsize
+
+    def write(low: int, values: Matrix) -> None:
+        rest = np.ascontiguousarray(values, dtype=slot.dtype).data.cast("B")
+        place = slot.offset + low * width
+        while rest:
+            done = os.pwrite(descriptor, rest, place)
+            rest, place = rest[done:], place + done
+
+    return Writer(write, lambda low, high: os.fdatasync(descriptor))
+
+
+def _chunked(slot: Slot, array: Any) -> Writer:
+    """Write whole chunks; each is a file."""
+
+    def write(low: int, values: Matrix) -> None:
+        array[low : low + len(values)] = values
+
+    def sync(low: int, high: int) -> None:
+        columns = range(-(-slot.shape[1] // chunk_shape(array)[1]))
+        for row in range(low // slot.rows, -(-high // slot.rows)):
+            for column in columns:
+                sync_file(
+                    Path(slot.path, slot.inside, array.metadata.encode_chunk_key((row, column)))
+                )
+
+    return Writer(write, sync)
+
+
+def result_rows(place: Place) -> int:
+    """Give the specimens per stored chunk of the result, before there is one.
+
+    Examples
+    --------
+    >>> result_rows(Place("m.zarr", "zarr", "X", "csr", (9_000, 20_000), "float32", 1, 0, 0))
+    100
+    """
+    if place.store == "hdf5":
+        return 1
+    if place.form == "dense":
+        return place.rows
+    width = place.shape[1] * place.working.itemsize
+    return min(max(1, _CHUNK // width), place.shape[0])
+
+
+def chunk_shape(array: Any) -> tuple[int, int]:
+    """Give the shape of what is stored in one file: a shard where there are shards."""
+    rows, columns = array.shards or array.chunks
+    return int(rows), int(columns)
+
+
+def sync_file(path: Path) -> None:
+    """Return when a file, or the list of a folder, is on the disk itself; skip what is absent."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # a chunk of zeros is not stored
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""What only experiments need of statistics: counts, priors of variances, many tests at once."""

@@ -1,0 +1,268 @@
+"""Dispersions of counts by adjusted profile likelihood: one for all features, one for each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from batchsense.experiments.statistics.negative_binomial import (
+    FloatArray,
+    fit_log_linear,
+    log_likelihood,
+)
+from batchsense.progress import Progress, silent
+
+#: The common dispersion is sought up to here.
+LARGEST_COMMON = 4.0
+#: Features with fewer counts in all do not take part, and get the common dispersion.
+FEWEST_COUNTS = 5
+#: The grid of each feature: log2 of the dispersion over the common one.
+GRID = np.linspace(-6.0, 6.0, 11)
+#: Information below this (in counts) is that of a cell without counts, whose fitted mean is zero at
+#: every dispersion: it says nothing about the dispersion, so it must not change with it.
+_NO_INFORMATION = 1e-6
+
+
+def adjusted_profile_likelihood(
+    counts: ArrayLike,
+    design: ArrayLike,
+    offsets: ArrayLike,
+    dispersion: ArrayLike,
+    start: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    r"""Give the Cox–Reid adjusted profile log-likelihood of a dispersion, feature by feature.
+
+    .. math:: \ell(\varphi; y, \hat\beta_\varphi) - \tfrac12 \log\det X^T W X, \qquad
+              W_i = \mu_i / (1 + \varphi\mu_i).
+
+    The second part makes up for the coefficients being fitted: without it dispersions come out too
+    small by about (observations - terms) / observations.
+
+    Parameters
+    ----------
+    counts : array of shape (observations, features)
+        Counts.
+    design : array of shape (observations, terms)
+        Of full column rank.
+    offsets : array of shape (observations,) or (observations, features)
+        Known part of the log mean.
+    dispersion : float or array of shape (features,)
+        φ.
+    start : array of shape (terms, features), optional
+        Where the fits begin.
+
+    Returns
+    -------
+    likelihood : array of shape (features,)
+        Adjusted profile log-likelihoods.
+    coefficients : array of shape (terms, features)
+        The fits, to start from at the next dispersion.
+
+    Raises
+    ------
+    DataError
+        As :func:`~batchsense.experiments.statistics.negative_binomial.fit_log_linear`.
+
+    References
+    ----------
+    Cox and Reid (1987); McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
+
+    Examples
+    --------
+    >>> y = [[3.0], [9.0], [30.0], [1.0]]
+    >>> at = [
+    ...     adjusted_profile_likelihood(y, np.ones((4, 1)), np.zeros(4), phi)[0][0]
+    ...     for phi in (0.01, 1.0, 100.0)
+    ... ]
+    >>> bool(at[0] < at[1] > at[2])
+    True
+    """
+    y, X = np.asarray(counts, dtype=np.float64), np.asarray(design, dtype=np.float64)
+    fitted = fit_log_linear(y, X, offsets, dispersion, start)
+    weights = fitted.means / (1 + np.asarray(dispersion) * fitted.means)
+    # Another basis of the same terms adds a constant; in this one eigenvalues are counts.
+    basis = np.linalg.qr(X)[0] * np.sqrt(len(X))
+    squares = (basis[:, :, None] * basis[:, None, :]).reshape(len(X), -1)
+    information = (weights.T @ squares).reshape(y.shape[1], X.shape[1], X.shape[1])
+    return log_likelihood(y, fitted.means, dispersion) - _half_log_det(information), (
+        fitted.coefficients
+    )
+
+
+def common_dispersion(counts: ArrayLike, design: ArrayLike, offsets: ArrayLike) -> float:
+    r"""Find the one dispersion that suits all features best.
+
+    The sum of the adjusted profile likelihoods is maximised over :math:`\varphi^{1/4}`, up to 4.
+    Features with fewer than five counts in all are left out.
+
+    Parameters
+    ----------
+    counts, design, offsets : arrays
+        As for :func:`adjusted_profile_likelihood`.
+
+    Returns
+    -------
+    float
+        φ; 0 or nearly so where the counts vary no more than Poisson counts do.
+
+    References
+    ----------
+    McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> counts = rng.negative_binomial(1 / 0.3, 1 / (1 + 0.3 * 50), size=(6, 500))
+    >>> round(common_dispersion(counts, np.ones((6, 1)), np.zeros(6)), 1)
+    0.3
+    """
+    from scipy.optimize import minimize_scalar
+
+    y = np.asarray(counts, dtype=np.float64)
+    used = y.sum(axis=0) >= FEWEST_COUNTS
+    if not used.any():
+        return 0.0
+    y, o = y[:, used], _of_features(offsets, used)
+    start: FloatArray | None = None
+
+    def loss(root: float) -> float:
+        """Give the negative sum at a fourth root of the dispersion."""
+        nonlocal start
+        likelihood, start = adjusted_profile_likelihood(y, design, o, root**4, start)
+        return -float(likelihood.sum())
+
+    bounds = (0.0, LARGEST_COMMON**0.25)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
+    return float(found.x**4)
+
+
+def feature_dispersions(
+    counts: ArrayLike,
+    design: ArrayLike,
+    offsets: ArrayLike,
+    common: float,
+    progress: Progress = silent,
+) -> FloatArray:
+    """Find the dispersion of each feature from its own counts.
+
+    The adjusted profile likelihood is evaluated at eleven dispersions between 1/64 and 64 times the
+    common one; a cubic spline through them is maximised. No information is shared between features
+    except the range. Features with fewer than five counts get the common dispersion.
+
+    Parameters
+    ----------
+    counts, design, offsets : arrays
+        As for :func:`adjusted_profile_likelihood`.
+    common : float
+        Middle of the range.
+    progress : Progress
+        Told of the points of the grid.
+
+    Returns
+    -------
+    array of shape (features,)
+        φ.
+
+    References
+    ----------
+    McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
+    """
+    y = np.asarray(counts, dtype=np.float64)
+    used = y.sum(axis=0) >= FEWEST_COUNTS
+    found = np.full(y.shape[1], common)
+    if not used.any() or common <= 0:
+        return found
+    y, o = y[:, used], _of_features(offsets, used)
+    likelihoods = np.empty((len(GRID), y.shape[1]))
+    start: FloatArray | None = None
+    for point, place in enumerate(GRID):
+        likelihoods[point], start = adjusted_profile_likelihood(
+            y, design, o, common * 2.0**place, start
+        )
+        progress("dispersions of the features", point + 1, len(GRID))
+    found[used] = common * 2.0 ** spline_maxima(GRID, likelihoods)
+    return found
+
+
+def spline_maxima(places: FloatArray, values: FloatArray) -> FloatArray:
+    """Find where cubic splines have their maximum, near the largest given value.
+
+    The third derivative of the first and last piece is that of the cubic through the first and last
+    four points (Forsythe, Malcolm and Moler 1977).
+
+    Parameters
+    ----------
+    places : array of shape (points,)
+        Increasing, at least four.
+    values : array of shape (points, curves)
+        Values of the curves.
+
+    Returns
+    -------
+    array of shape (curves,)
+        Places of the maxima, inside the range of the points.
+
+    Examples
+    --------
+    >>> x = np.arange(5.0)
+    >>> spline_maxima(x, -((x - 1.3) ** 2)[:, None]).round(9).tolist()
+    [1.3]
+    """
+    h = np.diff(places)
+    slopes = np.diff(values, axis=0) / h[:, None]
+    bend = _second_derivatives(places, values, slopes, h)
+    top = values.argmax(axis=0)
+    curves = np.arange(values.shape[1])
+    best, where = values[top, curves], places[top].copy()
+    for left in (top - 1, top):
+        inside = (left >= 0) & (left < len(h))
+        piece = np.clip(left, 0, len(h) - 1)
+        width, low, high = h[piece], bend[piece, curves], bend[piece + 1, curves]
+        # y = y0 + b t + low t²/2 + c t³/6 on a piece
+        b = slopes[piece, curves] - width * (2 * low + high) / 6
+        c = (high - low) / width
+        for t in _stationary(b, low, c):
+            y = values[piece, curves] + t * (b + t * (low / 2 + t * c / 6))
+            better = inside & (t >= 0) & (t <= width) & (y > best)
+            best = np.where(better, y, best)
+            where = np.where(better, places[piece] + t, where)
+    return np.asarray(where)
+
+
+def _second_derivatives(
+    places: FloatArray, values: FloatArray, slopes: FloatArray, h: FloatArray
+) -> FloatArray:
+    """Solve for the second derivatives of the splines at the points."""
+    n = len(places)
+    system = np.zeros((n, n))
+    right = np.zeros(values.shape)
+    for i in range(1, n - 1):
+        system[i, i - 1 : i + 2] = h[i - 1], 2 * (h[i - 1] + h[i]), h[i]
+    right[1:-1] = 6 * np.diff(slopes, axis=0)
+    second = np.diff(slopes, axis=0) / (places[2:] - places[:-2])[:, None]
+    third = 6 * np.diff(second, axis=0) / (places[3:] - places[:-3])[:, None]
+    system[0, :2], right[0] = (-1 / h[0], 1 / h[0]), third[0]
+    system[-1, -2:], right[-1] = (-1 / h[-1], 1 / h[-1]), third[-1]
+    return np.asarray(np.linalg.solve(system, right))
+
+
+def _stationary(b: FloatArray, low: FloatArray, c: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give the roots of b + low·t + c·t²/2, -1 where there is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(low**2 - 2 * b * c)
+        q = -(low + np.copysign(root, low))
+        roots = np.array([2 * b / q, q / c])
+    roots[~np.isfinite(roots)] = -1.0
+    return roots[0], roots[1]
+
+
+def _of_features(offsets: ArrayLike, used: NDArray[np.bool_]) -> FloatArray:
+    """Give the offsets of some features."""
+    o = np.asarray(offsets, dtype=np.float64)
+    return o if o.ndim == 1 else np.asarray(o[:, used])
+
+
+def _half_log_det(information: FloatArray) -> FloatArray:
+    """Give half the log determinant, in which cells without counts take no part."""
+    values = np.linalg.eigvalsh(information)
+    return np.asarray(np.log(np.maximum(values, _NO_INFORMATION)).sum(axis=1) / 2)

@@ -1,0 +1,216 @@
+"""The same prior where a few features vary wildly: they must not set the prior for the others.
+
+The log variances are winsorised, the prior is fitted to the winsorised moments, and a feature
+whose variance is too large for the prior is lent less, down to an amount at which the most extreme
+one would be ordinary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from batchsense.experiments.statistics.lowess import lowess
+from batchsense.experiments.statistics.tail_areas import f_p_value, f_quantile, log_f_tail
+from batchsense.experiments.statistics.variance_prior import (
+    FLOOR,
+    VariancePrior,
+    floored,
+    moment_prior,
+)
+
+FloatArray = NDArray[np.float64]
+
+#: Parts of the log variances that are winsorised below and above (Phipson et al. 2016).
+TAILS = (0.05, 0.1)
+#: Window of the trend.
+_SPAN = 0.4
+#: The floor of a variance, as part of the median.
+_ROBUST_FLOOR = 1e-12
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
+
+
+def robust_prior(
+    variances: FloatArray,
+    df: FloatArray,
+    covariate: FloatArray | None = None,
+    tails: tuple[float, float] = TAILS,
+) -> VariancePrior:
+    """Estimate d0 and s0² from winsorised log variances, with d0 lowered for outliers.
+
+    d0 solves: variance of the winsorised log s² (around a trimmed mean, or a lowess curve in the
+    covariate) = variance of the equally winsorised log F_{d,d0}. A feature whose tail area p(F) is
+    below its rank would have it, (n - rank + ½)/n, is an outlier with probability 1 - their ratio
+    and gets d0 accordingly, never more than features that are less extreme.
+
+    Parameters
+    ----------
+    variances, df : array of shape (features,)
+        Residual variances and their degrees of freedom, positive.
+    covariate : array of shape (features,), optional
+        What the variance may depend on.
+    tails : two floats
+        Parts that are winsorised below and above, each above 0 and together below 1.
+
+    References
+    ----------
+    Phipson, Lee, Majewski, Alexander and Smyth 2016, Ann. Appl. Statist. 10, 946, section 3.
+    """
+    ordinary = moment_prior(floored(variances, FLOOR), df, covariate)
+    if len(variances) < 3 or np.isinf(ordinary.df[0]):
+        return ordinary
+    values, freedom = _with_equal_df(floored(variances, _ROBUST_FLOOR), df, ordinary)
+    logs = np.log(values)
+    if covariate is None:
+        curve = np.full(len(logs), _trimmed_mean(logs, tails[1]))
+    else:
+        curve = lowess(covariate, logs, span=_SPAN)
+    residuals = logs - curve
+    low, high = np.quantile(residuals, [tails[0], 1.0 - tails[1]])
+    winsorised = np.clip(residuals, low, high)
+    lent = _solve(float(winsorised.var(ddof=1)), freedom, float(ordinary.df[0]), tails)
+    expected, _ = winsorised_log_f(freedom, lent, tails)
+    centre = curve + winsorised.mean() - expected
+    ratios = np.exp(logs - centre)
+    return VariancePrior(_lowered(ratios, freedom, lent), np.exp(centre))
+
+
+def winsorised_log_f(
+    df_between: float, df_within: float, tails: tuple[float, float] = TAILS
+) -> tuple[float, float]:
+    """Mean and variance of log F after winsorising at its own quantiles.
+
+    Examples
+    --------
+    Hardly winsorised, the variance is ψ′(d₁/2) + ψ′(d₂/2):
+
+    >>> mean, variance = winsorised_log_f(10, 10, (1e-9, 1e-9))
+    >>> abs(mean) < 1e-6, round(variance, 4), round(float(2 * special.polygamma(1, 5)), 4)
+    (True, 0.4426, 0.4426)
+    """
+    ends = f_quantile(np.array([1.0 - tails[0], tails[1]]), df_between, df_within)
+    # F/(1 + F) maps the half line to a bounded one, so that a fixed quadrature serves.
+    low, high = ends / (1.0 + ends)
+    places = low + (high - low) * (_NODES + 1.0) / 2.0
+    values = places / (1.0 - places)
+    weights = (high - low) / 2.0 * _WEIGHTS * np.exp(_log_f_density(values, df_between, df_within))
+    weights /= (1.0 - places) ** 2
+    logs, end_logs = np.log(values), np.log(ends)
+    mean = float(weights @ logs + end_logs @ np.array(tails))
+    spread = float(weights @ (logs - mean) ** 2 + (end_logs - mean) ** 2 @ np.array(tails))
+    return mean, spread
+
+
+def _log_f_density(values: FloatArray, df_between: float, df_within: float) -> FloatArray:
+    """Log density of F; of χ²/d₁ for infinite d₂."""
+    a = df_between / 2.0
+    if np.isinf(df_within):
+        return np.asarray(
+            a * np.log(a) + (a - 1.0) * np.log(values) - a * values - special.gammaln(a)
+        )
+    ratio = df_between / df_within
+    return np.asarray(
+        a * np.log(ratio)
+        + (a - 1.0) * np.log(values)
+        - (a + df_within / 2.0) * np.log1p(ratio * values)
+        - special.betaln(a, df_within / 2.0)
+    )
+
+
+def _solve(observed: float, df: float, least: float, tails: tuple[float, float]) -> float:
+    """Find d0 at which winsorised log F varies as observed; at least that of the moments."""
+
+    def excess(share: float) -> float:
+        lent = share / (1.0 - share) if share < 1.0 else np.inf
+        return float(np.log(observed / winsorised_log_f(df, lent, tails)[1]))
+
+    if observed <= 0 or excess(1.0) <= 0:
+        return np.inf
+    start = least / (1.0 + least)
+    if excess(start) >= 0:
+        return least
+    root = _root(excess, start, 1.0)
+    return root / (1.0 - root)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Find the sign change, as exactly as double precision allows."""
+    from scipy.optimize import brentq
+
+    return float(brentq(function, low, high, xtol=1e-15, rtol=8.9e-16, maxiter=200))
+
+
+def _lowered(ratios: FloatArray, df: float, lent: float) -> FloatArray:
+    """Give each feature its d0: lower, the less its variance ratio agrees with F."""
+    count = len(ratios)
+    tail = f_p_value(ratios, df, lent)
+    ranks = _average_ranks(ratios)
+    ordinary = np.minimum(tail / ((count - ranks + 0.5) / count), 1.0)
+    found = np.full(count, lent)
+    if (ordinary == 1.0).all():
+        return found
+    order = np.argsort(tail, kind="stable")
+    if np.isinf(lent):
+        pooled = count * df
+        found = np.where(ordinary < 1.0, ordinary * pooled, np.inf)
+        found[order] = np.maximum.accumulate(found[order])
+        return found
+    found = ordinary * lent + (1.0 - ordinary) * _of_the_most_extreme(float(ratios.max()), df, lent)
+    ordered = found[order]
+    # The smallest running mean pools the most extreme features, so that d0 starts level.
+    means = np.cumsum(ordered) / np.arange(1, count + 1)
+    pool = int(np.argmin(means))
+    ordered[: pool + 1] = means[pool]
+    found[order] = np.maximum.accumulate(ordered)
+    return found
+
+
+def _of_the_most_extreme(ratio: float, df: float, lent: float) -> float:
+    """Give the d0 at which the largest ratio is about the median; two steps of the log tail."""
+    half = np.log(0.5)
+    found = lent
+    for _ in range(2):
+        tail = float(log_f_tail(ratio, df, found))
+        if not np.isfinite(tail):
+            return 0.0
+        found *= half / tail
+    return found
+
+
+def _with_equal_df(
+    variances: FloatArray, df: FloatArray, prior: VariancePrior
+) -> tuple[FloatArray, float]:
+    """Move variances with fewer degrees of freedom to the same quantile of F with the most."""
+    most = float(df.max())
+    fewer = df < most - 1e-14
+    if not fewer.any():
+        return variances, most
+    moved = variances.copy()
+    scale, lent = prior.variance[fewer], float(prior.df[0])
+    ratios = variances[fewer] / scale
+    upper = f_p_value(ratios, df[fewer], lent)
+    lower = special.betainc(
+        df[fewer] / 2.0, lent / 2.0, df[fewer] * ratios / (df[fewer] * ratios + lent)
+    )
+    below = special.betaincinv(most / 2.0, lent / 2.0, lower)
+    from_below = lent * below / (most * (1.0 - below))
+    moved[fewer] = scale * np.where(upper < lower, f_quantile(upper, most, lent), from_below)
+    return moved, most
+
+
+def _trimmed_mean(values: FloatArray, part: float) -> float:
+    """Mean without the ``part`` smallest and the ``part`` largest values."""
+    cut = int(len(values) * part)
+    return float(np.sort(values)[cut : len(values) - cut].mean())
+
+
+def _average_ranks(values: FloatArray) -> FloatArray:
+    """Ranks from 1; ties share their mean rank."""
+    distinct, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(distinct) == len(values):
+        return np.asarray(places + 1.0)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2.0)[places])

@@ -1,0 +1,176 @@
+"""Borrow strength: variances of single features drawn towards what all features have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.statistics.robust_prior import TAILS, robust_prior
+from batchsense.experiments.statistics.variance_prior import VariancePrior, floored, moment_prior
+
+FloatArray = NDArray[np.float64]
+
+#: With fewer variances nothing can be said about how they spread.
+FEWEST = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShrunkenVariances:
+    """Variances after shrinkage, and how many degrees of freedom they are worth.
+
+    Attributes
+    ----------
+    variance : array of shape (features,)
+        (d0·s0² + d·s²)/(d0 + d), in squared units of the observations.
+    df : array of shape (features,)
+        d + d0, at most what all features have together.
+    prior_variance : array of shape (features,)
+        s0²; differs between features only along a trend.
+    prior_df : array of shape (features,)
+        d0; differs between features only in robust estimation. May be infinite.
+    """
+
+    variance: FloatArray = field(repr=False)
+    df: FloatArray = field(repr=False)
+    prior_variance: FloatArray
+    prior_df: FloatArray
+
+
+def shrink_variances(
+    variances: ArrayLike,
+    df: ArrayLike,
+    covariate: ArrayLike | None = None,
+    robust: bool = False,
+    tails: tuple[float, float] = TAILS,
+) -> ShrunkenVariances:
+    r"""Estimate the common distribution of the variances and draw each towards it.
+
+    If :math:`s^2 \sim \sigma^2\chi^2_d/d` and :math:`1/\sigma^2 \sim \chi^2_{d_0}/(d_0 s_0^2)`, the
+    posterior mean of the precision gives
+
+    .. math:: \tilde s^2 = \frac{d_0 s_0^2 + d s^2}{d_0 + d},
+
+    and a t statistic with it has d + d0 degrees of freedom. The prior comes from the variances
+    themselves. A feature without degrees of freedom gets the prior.
+
+    Parameters
+    ----------
+    variances : array of shape (features,)
+        Residual variances, 0 or more; ignored where ``df`` is 0.
+    df : array of shape (features,) or number
+        Their degrees of freedom, 0 or more.
+    covariate : array of shape (features,), optional
+        What the prior variance may depend on, such as the mean of a feature.
+    robust : bool
+        Keep a few wild features from setting the prior, and lend them less.
+    tails : two floats
+        Parts of the log variances that robust estimation winsorises below and above.
+
+    Returns
+    -------
+    ShrunkenVariances
+        The variances with their prior.
+
+    Raises
+    ------
+    DataError
+        A variance or a number of degrees of freedom is negative or not finite, or shapes differ.
+    UnresolvedError
+        Fewer than 2 features have degrees of freedom, or all variances are zero.
+
+    References
+    ----------
+    Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3; Phipson et al. 2016, Ann. Appl.
+    Statist. 10, 946 (robust).
+
+    Examples
+    --------
+    Ten features with the same true variance lend each other all they have:
+
+    >>> found = shrink_variances([0.7, 0.9, 1.0, 1.1, 1.2, 0.8, 1.3, 0.95, 1.05, 1.0], 8)
+    >>> print(found.prior_df[0], found.df[0], found.variance[:2].round(3))
+    inf 80.0 [1. 1.]
+
+    Variances that really differ are drawn together, each as far as its own data are weak:
+
+    >>> found = shrink_variances([0.1, 0.3, 1.0, 3.0, 10.0], [4, 4, 4, 4, 40])
+    >>> found.variance.round(2).tolist(), round(float(found.prior_df[0]), 2)
+    ([0.22, 0.37, 0.88, 2.33, 9.66], 1.51)
+    """
+    values, freedom = _checked(variances, df)
+    along = None if covariate is None else _checked_covariate(covariate, values)
+    known = freedom > 0
+    if known.sum() < FEWEST:
+        raise UnresolvedError(
+            f"{int(known.sum())} features have degrees of freedom for a variance; the spread of "
+            "the variances cannot be seen",
+            needed=f"at least {FEWEST} such features, or a test without shrinkage",
+        )
+    if not values[known].any():
+        raise UnresolvedError(
+            "every residual variance is zero, so no test is possible", needed="unrounded values"
+        )
+    prior = _prior(values, freedom, known, along, robust, tails)
+    own = np.where(known, values * freedom, 0.0)
+    with np.errstate(invalid="ignore"):
+        mixed = (prior.df * prior.variance + own) / (prior.df + freedom)
+    return ShrunkenVariances(
+        variance=np.where(np.isinf(prior.df), prior.variance, mixed),
+        df=np.minimum(freedom + prior.df, freedom.sum()),
+        prior_variance=prior.variance,
+        prior_df=prior.df,
+    )
+
+
+def _prior(
+    variances: FloatArray,
+    df: FloatArray,
+    known: NDArray[np.bool_],
+    covariate: FloatArray | None,
+    robust: bool,
+    tails: tuple[float, float],
+) -> VariancePrior:
+    """Fit the prior where variances are known; give the other features what is usual."""
+    along = None if covariate is None else covariate[known]
+    if not robust:
+        everywhere = np.zeros(len(variances)) if covariate is None else covariate
+        return moment_prior(floored(variances[known]), df[known], along, everywhere)
+    found = robust_prior(variances[known], df[known], along, tails)
+    if known.all():
+        return found
+    lent = np.full(len(variances), found.df.max())
+    lent[known] = found.df
+    level = np.full(len(variances), found.variance[0])
+    if covariate is not None and along is not None:
+        order = np.argsort(along, kind="stable")
+        level = np.exp(np.interp(covariate, along[order], np.log(found.variance[order])))
+    level[known] = found.variance
+    return VariancePrior(lent, level)
+
+
+def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Check the variances and spread the degrees of freedom over them."""
+    values = np.asarray(variances, dtype=np.float64)
+    freedom = np.asarray(df, dtype=np.float64)
+    if values.ndim != 1 or freedom.shape not in [(), values.shape]:
+        raise DataError(
+            f"variances of shape {values.shape} and degrees of freedom of shape {freedom.shape}; "
+            "give one of each for a feature"
+        )
+    freedom = np.broadcast_to(freedom, values.shape)
+    values = np.where(freedom > 0, values, 0.0)
+    for name, array in (("variances", values), ("degrees of freedom", freedom)):
+        if not np.isfinite(array).all() or (array < 0).any():
+            raise DataError(f"{name} must be finite and not negative")
+    return values, freedom
+
+
+def _checked_covariate(covariate: ArrayLike, variances: FloatArray) -> FloatArray:
+    """Check that there is one finite number for each variance."""
+    along = np.asarray(covariate, dtype=np.float64)
+    if along.shape != variances.shape or not np.isfinite(along).all():
+        raise DataError("the covariate must hold one finite number for each feature")
+    return along

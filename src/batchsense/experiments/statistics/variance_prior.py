@@ -1,0 +1,130 @@
+"""What variances of many features tell about each other: the scaled F distribution behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from batchsense.experiments.statistics.natural_spline import natural_spline_basis
+from batchsense.variation.linear import factor
+
+FloatArray = NDArray[np.float64]
+
+#: A variance below this part of the median counts as this part: its logarithm would rule the fit.
+FLOOR = 1e-5
+#: So many features, at least, for each number of columns that the trend may have.
+_TREND_COLUMNS = ((30, 4), (6, 3), (3, 2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VariancePrior:
+    """The distribution that true variances follow: s0²·d0/χ²_{d0}.
+
+    Attributes
+    ----------
+    df : array of shape (features,)
+        d0, the degrees of freedom that the other features lend to one; infinite where all share
+        one variance.
+    variance : array of shape (features,)
+        s0², in squared units of the observations; varies only along a trend.
+    """
+
+    df: FloatArray
+    variance: FloatArray
+
+
+def trigamma_inverse(x: ArrayLike) -> FloatArray:
+    """Solve trigamma(y) = x for y > 0.
+
+    Newton's method on 1/trigamma, which is convex and nearly linear, from y = 0.5 + 1/x: every
+    step falls monotonically to the solution.
+
+    References
+    ----------
+    Smyth 2004, appendix.
+
+    Examples
+    --------
+    >>> trigamma_inverse([np.pi**2 / 6, 1e-9, 1e9]).round(6).tolist()
+    [1.0, 1000000000.5, 3.2e-05]
+    """
+    target = np.atleast_1d(np.asarray(x, dtype=np.float64))
+    found = 0.5 + 1.0 / target
+    for _ in range(50):
+        value = special.polygamma(1, found)
+        step = value * (1.0 - value / target) / special.polygamma(2, found)
+        found = found + step
+        if np.max(np.abs(step) / found) < 1e-14:
+            break
+    found = np.where(target > 1e7, 1.0 / np.sqrt(target), found)
+    found = np.where(target < 1e-6, 1.0 / target + 0.5, found)
+    return np.asarray(found.reshape(np.shape(x)))
+
+
+def floored(variances: FloatArray, share: float = FLOOR) -> FloatArray:
+    """Raise variances near zero to a share of the median (of the positive ones if that is 0)."""
+    middle = float(np.median(variances))
+    if middle == 0.0:
+        middle = float(np.median(variances[variances > 0]))
+    return np.maximum(variances, share * middle)
+
+
+def moment_prior(
+    variances: FloatArray,
+    df: FloatArray,
+    covariate: FloatArray | None = None,
+    at: FloatArray | None = None,
+) -> VariancePrior:
+    """Estimate d0 and s0² from the first two moments of the log variances.
+
+    With e = log s² - ψ(d/2) + log(d/2): the variance of e around its mean (or around a natural
+    spline in the covariate) exceeds the mean of ψ′(d/2) by ψ′(d0/2), and
+    s0² = exp(mean of e + ψ(d0/2) - log(d0/2)). Without an excess d0 is infinite, and s0² the mean
+    variance (with a trend: exp of the curve).
+
+    Parameters
+    ----------
+    variances : array of shape (features,)
+        Residual variances, positive.
+    df : array of shape (features,)
+        Their degrees of freedom, positive.
+    covariate : array of shape (features,), optional
+        What the variance may depend on, for example the mean.
+    at : array, optional
+        Values of the covariate to give the prior for; those of the features by default.
+
+    References
+    ----------
+    Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3, section 6.2; Law et al. 2014, Genome
+    Biol. 15, R29 (the trend).
+    """
+    logs = np.log(variances) - special.digamma(df / 2.0) + np.log(df / 2.0)
+    basis, evaluated = _trend_basis(covariate, at, len(logs))
+    fitted = factor(basis).fit(logs)
+    spread = float(fitted.residual_sum_of_squares[0]) / max(fitted.df, 1)
+    curve = evaluated @ fitted.factor.solution @ fitted.effects[:, 0]
+    count = len(curve)
+    excess = spread - float(special.polygamma(1, df / 2.0).mean())
+    if excess <= 0:
+        level = np.exp(curve) if basis.shape[1] > 1 else np.full(count, variances.mean())
+        return VariancePrior(np.full(count, np.inf), level)
+    lent = 2.0 * float(trigamma_inverse(excess))
+    scale = np.exp(curve + special.digamma(lent / 2.0) - np.log(lent / 2.0))
+    return VariancePrior(np.full(count, lent), scale)
+
+
+def _trend_basis(
+    covariate: FloatArray | None, at: FloatArray | None, count: int
+) -> tuple[FloatArray, FloatArray]:
+    """Columns of the trend, to fit and to evaluate: more features bear a more flexible one."""
+    if covariate is not None:
+        columns = next((c for least, c in _TREND_COLUMNS if count >= least), 1)
+        columns = min(columns, len(np.unique(covariate)))
+        if columns >= 2:
+            basis = natural_spline_basis(covariate, columns)
+            return basis, basis if at is None else natural_spline_basis(covariate, columns, at)
+    constant = np.ones((count, 1))
+    return constant, constant if at is None else np.ones((len(at), 1))

@@ -1,0 +1,1 @@
+"""The questions, one room each: what is asked, what is answered, how it is told."""

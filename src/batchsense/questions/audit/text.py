@@ -1,0 +1,98 @@
+"""The audit in plain words: the answer, where it goes wrong, what follows, what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+
+from batchsense.questions.audit.result import AuditResult, ConsequenceResult, SourceResult
+from batchsense.reports.envelope import Envelope
+from batchsense.reports.wording import number
+
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+_WIDTH = 88
+_ANSWERS = {
+    "yes": "may be split into micro-batches",
+    "no": "may not simply be split into micro-batches",
+    "unresolved": "is not known to bear splitting into micro-batches",
+}
+
+
+def audit_text(envelope: Envelope[AuditResult], table: Table) -> str:
+    """Write the audit for people.
+
+    Parameters
+    ----------
+    envelope : Envelope of AuditResult
+        The answer, with its notes.
+    table : callable
+        Lays out a header and rows for where the text goes.
+
+    Returns
+    -------
+    str
+        About half a page.
+    """
+    result = envelope.result
+    assert result is not None
+    parts = [_paragraph(answer(result)), _paragraph(result.conclusion)]
+    if result.normaliser is not None:
+        parts.append(_paragraph(f"It divides by: {result.normaliser}."))
+    if result.sources:
+        sources = [_item(source_sentence(source)) for source in result.sources]
+        parts.append("\n".join(["Where:", *sources]))
+    parts.append(table(*consequence_rows(result)))
+    parts.append(_paragraph(f"What to do: {result.fix}"))
+    parts += [_item(note.message) for note in envelope.notes]
+    return "\n\n".join(parts)
+
+
+def answer(result: AuditResult) -> str:
+    """Say the verdict in one sentence."""
+    randomness = " (with its random numbers)" if result.stochastic else ""
+    return f"The loss of {result.target} {_ANSWERS[result.verdict]}{randomness}."
+
+
+def source_sentence(source: SourceResult) -> str:
+    """Say where examples meet."""
+    where = f" ({source.where})" if source.where else ""
+    if source.place == "loss":
+        return f"in the loss: {source.detail}{where}"
+    return f"{source.place} {source.name}: {source.detail}{where}"
+
+
+def consequence_rows(result: AuditResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate what happens under the three ways of splitting."""
+    three = result.consequences
+    named = [
+        ("gradient accumulation", three.gradient_accumulation),
+        ("several processes (DDP)", three.ddp),
+        ("uneven last micro-batch", three.uneven_last),
+    ]
+    header = ["if averaged over", "off by", "which means"]
+    return header, [[name, off(found), found.message] for name, found in named]
+
+
+def off(found: ConsequenceResult) -> str:
+    """Write a deviation relative to the full gradient."""
+    if found.deviation is None:
+        return "–"
+    return "0" if found.deviation < 1e-9 else f"{number(100 * found.deviation, 2)} %"
+
+
+def _paragraph(text: str) -> str:
+    """Wrap a paragraph."""
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _item(text: str) -> str:
+    """Wrap an item of a list."""
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent="- ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

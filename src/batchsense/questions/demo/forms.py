@@ -1,0 +1,127 @@
+"""Scene: the form on which a row was written, a batch that nobody wrote down."""
+
+from __future__ import annotations
+
+from batchsense.datasets import load_digits
+from batchsense.experiments import batch_gap
+from batchsense.experiments.statistics.confounding import cramers_v
+from batchsense.progress import Progress, silent
+from batchsense.questions.demo.result import (
+    ClassifierResult,
+    FormErrors,
+    FormsResult,
+    ShareResult,
+)
+from batchsense.reports.envelope import Estimate
+from batchsense.variation import two_factor_shares
+
+#: How often the shuffled folds are drawn anew.
+REPEATS = 3
+#: Shuffles behind the null of the shares.
+PERMUTATIONS = 200
+
+
+def compare_folds(seed: int, progress: Progress = silent) -> list[ClassifierResult]:
+    """Test two classifiers on shuffled folds and on forms left out.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the folds and of the resampling.
+    progress : Progress
+        Told of the passes over the folds.
+
+    Returns
+    -------
+    list of ClassifierResult
+        A support vector machine and the nearest neighbour.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+
+    digits = load_digits()
+    models = {
+        "support vector machine": SVC(gamma=0.001),
+        "nearest neighbour": KNeighborsClassifier(1),
+    }
+    results = []
+    for name, model in models.items():
+        gap = batch_gap(
+            model,
+            digits.observations,
+            digits.digit,
+            digits.form_labels,
+            seed=seed,
+            repeats=REPEATS,
+            progress=progress,
+        )
+        # Both classifiers make errors in either way of testing, on these built-in rows.
+        assert gap.ratio is not None
+        results.append(
+            ClassifierResult(
+                model=name,
+                shuffled=Estimate.of(gap.shuffled),
+                left_out=Estimate.of(gap.held_out),
+                ratio=Estimate.of(gap.ratio),
+                difference=Estimate.of(gap.difference),
+                standard_error=gap.standard_error,
+                forms_worse=gap.worse,
+                forms_equal=len(gap.by_batch) - gap.worse - gap.better,
+                forms_better=gap.better,
+                by_form=[
+                    FormErrors(form=str(form), shuffled=float(both[0]), left_out=float(both[1]))
+                    for form, both in zip(gap.batch_labels, gap.by_batch, strict=True)
+                ],
+            )
+        )
+    return results
+
+
+def share_variation(seed: int, progress: Progress = silent) -> FormsResult:
+    """Share out the variation of all pixels between digit and form.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the shuffles.
+    progress : Progress
+        Told of the shuffles.
+
+    Returns
+    -------
+    FormsResult
+        Shares, what chance gives, and the shares with forms as a random draw.
+    """
+    digits = load_digits()
+    found = two_factor_shares(
+        digits.observations,
+        digits.digit,
+        digits.form_labels,
+        permutations=PERMUTATIONS,
+        seed=seed,
+        progress=progress,
+    )
+    random = found.random
+    # Replicates in every cell make the components estimable; these are the built-in rows.
+    assert random is not None
+    terms = (
+        ("digit", found.first, random.first),
+        ("form", found.second, random.second),
+        ("form × digit", found.interaction, random.interaction),
+        ("within", found.within, random.within),
+    )
+    return FormsResult(
+        cramers_v=cramers_v(digits.form_labels, digits.digit).value,
+        permutations=found.permutations,
+        shares=[
+            ShareResult(
+                term=name,
+                share=Estimate.of(share.share),
+                null_mean=share.null_mean,
+                null_max=share.null_max,
+                p_value=share.p_value,
+                random_effects_share=Estimate.of(component),
+            )
+            for name, share, component in terms
+        ],
+    )

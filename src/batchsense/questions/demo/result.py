@@ -1,0 +1,135 @@
+"""What ``batchsense demo --json`` prints: the story of the project as numbers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from batchsense.questions.plan.result import PlanResult
+from batchsense.reports.envelope import Estimate, Model, Refusal
+
+
+class MeasuredVariance(Model):
+    """The variance of the gradient of minibatches of one size."""
+
+    batch_size: int
+    variance: Estimate = Field(
+        description="Mean squared distance of a minibatch gradient from the full gradient."
+    )
+
+
+class GradientResult(Model):
+    """The variance of a mean falls as 1/n."""
+
+    examples: int = Field(description="Examples in the data set.")
+    steps: int = Field(description="Training steps before the measurement.")
+    loss: float = Field(description="Mean loss of all examples at these weights, in nats.")
+    draws: int = Field(description="Minibatches drawn at each size, with replacement.")
+    points: list[MeasuredVariance]
+    slope: Estimate = Field(description="Of log variance on log batch size; the law says -1.")
+    squared_gradient_norm: float = Field(
+        description="Squared length of the full gradient; exact, from all examples."
+    )
+    trace_covariance: float = Field(
+        description="Variance of the gradient of one example; exact, from all examples."
+    )
+
+
+class Promise(Model):
+    """A batch size and what is promised for it."""
+
+    name: str = Field(description="How it is derived: 'calibrated' or 'chebyshev'.")
+    assumption: str = Field(description="What has to be believed.")
+    batch_size: int = Field(description="Examples, drawn without replacement.")
+
+
+class ToleranceResult(Model):
+    """The smallest batch for a tolerance, checked on fresh minibatches."""
+
+    tolerance: float = Field(
+        description="Allowed error of the gradient as a part of the length of the full gradient."
+    )
+    miss_rate: float = Field(description="How often the error may be larger.")
+    promises: list[Promise]
+    checked_batch_size: int = Field(description="The size that was tried.")
+    checked_minibatches: int = Field(description="Fresh minibatches of that size.")
+    misses: int = Field(description="How many were farther off than allowed.")
+    observed_miss_rate: Estimate
+
+
+class FormErrors(Model):
+    """Error rates of a classifier on one form."""
+
+    form: str
+    shuffled: float
+    left_out: float
+
+
+class ClassifierResult(Model):
+    """A classifier tested on shuffled folds and on forms left out."""
+
+    model: str
+    shuffled: Estimate = Field(description="Error rate; test rows share forms with training rows.")
+    left_out: Estimate = Field(description="Error rate; the form was left out of training.")
+    ratio: Estimate = Field(description="left_out / shuffled.")
+    difference: Estimate = Field(description="left_out - shuffled, mean of the forms.")
+    standard_error: float = Field(description="Standard error of the difference, over the forms.")
+    forms_worse: int
+    forms_equal: int
+    forms_better: int
+    by_form: list[FormErrors]
+
+
+class ShareResult(Model):
+    """The part of the total variation that a term accounts for."""
+
+    term: str
+    share: Estimate = Field(description="Of the total sum of squares over all pixels.")
+    null_mean: float | None = Field(description="The same by chance alone: mean of permutations.")
+    null_max: float | None = Field(description="The same by chance alone: largest permutation.")
+    p_value: float | None = Field(description="How often chance gives at least this share.")
+    random_effects_share: Estimate = Field(
+        description="With the forms as a random draw of all forms: chance removed, the part of "
+        "the interaction that hides in a main effect too."
+    )
+
+
+class FormsResult(Model):
+    """How much varies with the form and with the digit."""
+
+    cramers_v: float = Field(description="Association of form and digit in the design, 0 to 1.")
+    permutations: int
+    shares: list[ShareResult]
+
+
+class MethodResult(Model):
+    """How far a way of analysis ends from the known answer."""
+
+    method: str
+    error: Estimate = Field(
+        description="Squared error relative to the squared truth; 0 is right, 1 nothing left."
+    )
+    effect: list[float] = Field(
+        description="Mean image of 8 minus mean image of 3 in the first draw, 64 pixels."
+    )
+
+
+class ConfoundedResult(Model):
+    """A subsample in which form and digit are entangled, and one in which they are one."""
+
+    rows: int = Field(description="Rows in each draw.")
+    draws: int = Field(description="Draws behind the errors.")
+    cramers_v: float = Field(description="Association of form and digit in the first draw.")
+    truth: list[float] = Field(description="The effect in all rows of the two digits, 64 pixels.")
+    methods: list[MethodResult]
+    refusal: Refusal = Field(description="The answer where each digit has a form of its own.")
+
+
+class DemoResult(Model):
+    """One real data set, both halves of the project."""
+
+    gradient: GradientResult
+    tolerance: ToleranceResult
+    plan: PlanResult
+    classifiers: list[ClassifierResult]
+    forms: FormsResult
+    confounded: ConfoundedResult

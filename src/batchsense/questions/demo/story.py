@@ -1,0 +1,71 @@
+"""The story of the demo: every scene in turn, on one real data set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batchsense.errors import UnresolvedError
+from batchsense.progress import Progress, silent
+from batchsense.questions.demo.confounded import compare_methods
+from batchsense.questions.demo.forms import compare_folds, share_variation
+from batchsense.questions.demo.gradient import GradientScene
+from batchsense.questions.demo.result import DemoResult
+from batchsense.questions.demo.threads import one_thread
+from batchsense.questions.plan.result import PlanResult
+from batchsense.training import TrainingPlan, Workload, digits_workload, plan_training
+
+#: The workload of the story.
+TARGET = "digits"
+#: About how long the plan may measure.
+PLAN_SECONDS = 10.0
+
+
+def tell(
+    seed: int = 0, plan_seconds: float = PLAN_SECONDS, progress: Progress = silent
+) -> DemoResult:
+    """Compute every scene; about half a minute.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of everything random; each scene draws from a stream of its own. Times of steps do
+        not repeat, everything else does.
+    plan_seconds : float
+        About how long the plan measures.
+    progress : Progress
+        Told what is being done.
+
+    Returns
+    -------
+    DemoResult
+        The numbers of the story.
+
+    Raises
+    ------
+    UnresolvedError
+        The plan allows no advice in so short a time.
+    """
+    seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(6)]
+    workload = digits_workload(seeds[0])
+    with one_thread():
+        scene = GradientScene(workload, seeds[1])
+        gradient, tolerance = scene.variance(progress), scene.tolerance(progress)
+    del scene  # it holds the gradient of every example, 190 MB
+    plan = _plan(workload, plan_seconds, seeds[2], progress)
+    with one_thread():
+        return DemoResult(
+            gradient=gradient,
+            tolerance=tolerance,
+            plan=PlanResult.of(plan, TARGET),
+            classifiers=compare_folds(seeds[3], progress),
+            forms=share_variation(seeds[4], progress),
+            confounded=compare_methods(seeds[5], progress),
+        )
+
+
+def _plan(workload: Workload, seconds: float, seed: int, progress: Progress) -> TrainingPlan:
+    """Plan, and take three times as long if a slow machine needs it."""
+    try:
+        return plan_training(workload, seconds=seconds, seed=seed, progress=progress)
+    except UnresolvedError:
+        return plan_training(workload, seconds=3 * seconds, seed=seed, progress=progress)

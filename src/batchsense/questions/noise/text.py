@@ -1,0 +1,126 @@
+"""The gradient noise in plain words, for readers who have never heard of noise scale."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+
+from batchsense.questions.noise.result import GradientNoiseResult
+from batchsense.reports.envelope import Envelope, Estimate
+from batchsense.reports.wording import number, percent, span, with_interval
+
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+_WIDTH = 88
+
+
+def noise_text(envelope: Envelope[GradientNoiseResult], table: Table) -> str:
+    """Write the gradient noise for people.
+
+    Parameters
+    ----------
+    envelope : Envelope of GradientNoiseResult
+        The answer, with its notes.
+    table : callable
+        Lays out a header and rows for where the text goes.
+
+    Returns
+    -------
+    str
+        About half a page.
+    """
+    result = envelope.result
+    assert result is not None
+    parts = [_paragraph(headline(result))]
+    if not result.noise_scale.resolved:
+        parts.append(_paragraph(unresolved_sentence(result)))
+    parts += [_paragraph(meaning(result)), _paragraph(run_sentence(result))]
+    if len(result.layers) > 1:
+        parts.append("Where the noise comes from:")
+        parts.append(table(*layer_rows(result)))
+    if envelope.notes:
+        parts.append("\n".join(["What to keep in mind:", *map(_item, _messages(envelope))]))
+    return "\n\n".join(parts)
+
+
+def headline(result: GradientNoiseResult) -> str:
+    """Say the answer first."""
+    return (
+        f"Noise scale of {result.target}: {with_interval(result.noise_scale, ' examples')}, from "
+        f"{result.examples_used:,} of {result.examples:,} examples at the present weights."
+    )
+
+
+def needed(result: GradientNoiseResult) -> str:
+    """Say what would resolve the noise scale."""
+    amount = "at least" if result.needed_at_least else "about"
+    return f"{amount} {result.examples_needed:,} more examples"
+
+
+def unresolved_sentence(result: GradientNoiseResult) -> str:
+    """Say that this is not resolved, and what would resolve it."""
+    total = result.examples_used + result.examples_needed
+    how = f" (--examples {total})" if total <= result.examples else ""
+    return f"Not resolved yet: {needed(result)} are needed{how}."
+
+
+def meaning(result: GradientNoiseResult) -> str:
+    """Explain the number."""
+    return (
+        "Each example gives its own opinion on how to change the model. At a batch size equal to "
+        "the noise scale, the error of the averaged gradient is as long as the gradient itself; "
+        "it falls as one over the square root of the batch size. It holds for these weights and "
+        "mostly grows while the loss falls."
+    )
+
+
+def run_sentence(result: GradientNoiseResult) -> str:
+    """Say what the short run showed."""
+    if result.run is None:
+        return "Critical batch size: not measured, because no run was asked for."
+    run = result.run
+    sentence = (
+        "Critical batch size, where a training run takes twice the fewest steps and twice the "
+        f"fewest examples: {with_interval(result.critical_batch_size, ' examples', 2)}, over "
+        f"{run.steps} steps of {run.batch_size} examples in which the loss went from "
+        f"{number(run.initial_loss)} to {number(run.final_loss)}."
+    )
+    if not result.critical_batch_size.resolved:
+        sentence += " Not resolved yet: more --steps narrow it."
+    return sentence
+
+
+def layer_rows(result: GradientNoiseResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the layers."""
+    rows = [
+        [
+            layer.name or "(model)",
+            f"{layer.parameters:,}",
+            percent(layer.noise_share.estimate, 3),
+            _shares(layer.noise_share),
+            number(layer.noise_scale.estimate, 2),
+            span(layer.noise_scale.low, layer.noise_scale.high, 2),
+        ]
+        for layer in result.layers
+    ]
+    return ["layer", "parameters", "share of noise", "interval", "noise scale", "interval"], rows
+
+
+def _shares(value: Estimate) -> str:
+    """Write the interval of a share."""
+    return f"{percent(value.low, 3)} to {percent(value.high, 3)}"
+
+
+def _messages(envelope: Envelope[GradientNoiseResult]) -> list[str]:
+    """Give the notes' texts."""
+    return [note.message for note in envelope.notes]
+
+
+def _paragraph(text: str) -> str:
+    """Wrap a paragraph."""
+    return textwrap.fill(text, _WIDTH)
+
+
+def _item(text: str) -> str:
+    """Wrap an item of a list."""
+    return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")

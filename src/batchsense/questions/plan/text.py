@@ -1,0 +1,210 @@
+"""The plan in plain words, on one page, for readers who have never heard of noise scale."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+
+from batchsense.questions.plan.result import PlanResult
+from batchsense.reports.envelope import Estimate
+from batchsense.reports.wording import number, percent, seconds, size, span, with_interval
+
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+_WIDTH = 88
+
+_WHAT_BINDS = {
+    "noise": "noise: beyond the critical batch size further examples hardly improve a step.",
+    "overhead": "overhead: from here on each further example costs its full time.",
+    "memory": "memory: a larger minibatch would be faster, but does not fit.",
+    "data": "data: a larger minibatch would be faster, but there are no more examples.",
+    "maximum": "your maximum: a larger minibatch would be faster.",
+    "precision": "precision: the tolerance asks for more examples than speed does.",
+    "minimum": "your minimum: a smaller minibatch would be faster.",
+}
+
+
+def plan_text(result: PlanResult, table: Table) -> str:
+    """Write the plan for people.
+
+    Parameters
+    ----------
+    result : PlanResult
+        The plan.
+    table : callable
+        Lays out a header and rows for where the text goes.
+
+    Returns
+    -------
+    str
+        About one page.
+    """
+    parts = [
+        _headline(result),
+        _why(result),
+        "What other batch sizes cost (1 = the least possible; 95 % intervals):",
+        table(*_choices(result)),
+        _learning_rate(result),
+        _memory(result),
+    ]
+    if result.tolerance:
+        parts += ["Least batch size for the tolerance, by what is promised:"]
+        parts += [table(*_promises(result))]
+    parts += ["What this is unsure of:"]
+    parts += [_item(doubt.message) for doubt in result.doubts]
+    return "\n".join(_spaced(parts))
+
+
+def _headline(result: PlanResult) -> str:
+    """Say the answer first."""
+    today = result.batch_size_today
+    now = "" if today is None else f" (today: {today:,})"
+    ends = span(result.optimum.low, result.optimum.high, 2)
+    lines = [
+        f"Recommended batch size for {result.target}: {result.batch_size:,} examples{now}",
+        f"Fastest by the measurements: {_about(result.optimum)} "
+        f"(95 % interval {ends}), before limits and rounding.",
+        f"What decides: {_WHAT_BINDS[result.binding]}",
+    ]
+    return "\n".join(lines)
+
+
+def _why(result: PlanResult) -> str:
+    """Explain noise and overhead, each with its number."""
+    critical, timed = result.critical_batch_size, result.step_time
+    resolved = "" if critical.resolved else " This is not resolved yet; see below."
+    noise = (
+        "Noise. Each example gives its own opinion on how to change the model; a minibatch "
+        "averages them. The critical batch size is where the disagreement left in the average is "
+        "as strong as what the examples agree on: with much smaller minibatches steps wander, "
+        "with much larger ones examples are spent on an average that is good enough already. "
+        f"Measured here: {with_interval(critical, ' examples', 2)}, in a run of "
+        f"{result.run.steps} steps of {result.run.batch_size} examples in which the loss went "
+        f"from {number(result.run.initial_loss)} to {number(result.run.final_loss)}.{resolved}"
+    )
+    overhead = (
+        f"Overhead. A step takes {seconds(timed.c0_seconds)} "
+        f"({_times(timed.fixed)}) however small it is, and "
+        f"{seconds(timed.c1_seconds_per_example)} ({_times(timed.per_example)}) more for each "
+        "example. The fixed part outweighs the examples below "
+        f"{_about(timed.overhead_batch_size)} examples."
+    )
+    excess = (
+        "Together. Training takes (number of steps) × (time of a step); the two pull in opposite "
+        "directions, and near the best size little depends on it: over all values inside the "
+        f"intervals this choice loses at most {percent(result.worst_excess)} of the time."
+    )
+    return "\n".join(_paragraph(text) for text in (noise, overhead, excess))
+
+
+def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the trade-off."""
+    header = ["batch size", "training time", "interval", "examples spent", "interval", "remark"]
+    rows = []
+    for row in result.pareto:
+        time, spent = row.relative_time, row.relative_examples
+        remark = [] if row.efficient else ["slower and dearer than a smaller one"]
+        if row.batch_size == result.batch_size:
+            remark.insert(0, "recommended")
+        if row.batch_size == result.batch_size_today:
+            remark.insert(0, "today")
+        rows.append(
+            [
+                f"{row.batch_size:,}",
+                f"{time.estimate:.2f}" if time.estimate is not None else "–",
+                _between(time),
+                f"{spent.estimate:.2f}" if spent.estimate is not None else "–",
+                _between(spent),
+                ", ".join(remark),
+            ]
+        )
+    return header, rows
+
+
+def _promises(result: PlanResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the rungs of the tolerance."""
+    names = {"mean_square": "on average", "chebyshev": "Chebyshev"}
+    rows = [
+        [
+            names.get(rung.guarantee, rung.guarantee),
+            "none" if rung.batch_size is None else f"{rung.batch_size:,}",
+            rung.assumes if rung.needed is None else f"{rung.assumes}; needed: {rung.needed}",
+        ]
+        for rung in result.tolerance
+    ]
+    return ["promise", "batch size", "what it assumes"], rows
+
+
+def _learning_rate(result: PlanResult) -> str:
+    """Say which learning rate goes with the advice."""
+    rule = result.learning_rate_rule
+    if rule is None or result.learning_rate is None:
+        return "Learning rate: not given; see below."
+    if rule.from_batch_size == rule.to_batch_size:
+        return f"Learning rate: keep {number(result.learning_rate)}; the batch size stays."
+    if rule.rule == "unchanged":
+        return f"Learning rate: search anew; {rule.validity}."
+    others = [
+        f"{name} {number(value, 4)}"
+        for name, value in (
+            ("β₂", rule.beta2), ("ε", rule.epsilon), ("weight decay", rule.weight_decay)
+        )
+        if value is not None
+    ]  # fmt: skip
+    with_it = f" with {', '.join(others)}" if others else ""
+    return _paragraph(
+        f"Learning rate: {number(result.learning_rate)}{with_it} for {rule.to_batch_size:,} "
+        f"examples, if today's suits {rule.from_batch_size:,} (times {number(rule.factor)}; "
+        f"{rule.rule.replace('_', ' ')} rule: {rule.validity})."
+    )
+
+
+def _memory(result: PlanResult) -> str:
+    """Say what a step needs and what would fit."""
+    memory = result.memory
+    if memory.peak_bytes is None:
+        return "Memory: unknown; see below."
+    text = f"Memory: a step of {result.batch_size:,} examples takes {size(memory.peak_bytes)}"
+    if memory.checked_error is not None:
+        text += f" (checked at {memory.checked_batch_size}: {percent(memory.checked_error)} off)"
+    if memory.max_batch_size is None:
+        return _paragraph(f"{text}; {memory.source}.")
+    return _paragraph(
+        f"{text}; up to {memory.max_batch_size:,} examples fit, with margin, into {memory.source}."
+    )
+
+
+def _times(value: Estimate) -> str:
+    """Write the interval of a time."""
+    return f"{seconds(value.low)} to {seconds(value.high)}"
+
+
+def _about(value: Estimate) -> str:
+    """Write an estimate that stands before its interval."""
+    return "any number of" if value.estimate is None else number(value.estimate, 2)
+
+
+def _between(value: Estimate) -> str:
+    """Write the interval of a relative number."""
+    high = "∞" if value.high is None else f"{value.high:.2f}"
+    return f"{value.low:.2f}–{high}" if value.low is not None else "–"
+
+
+def _paragraph(text: str) -> str:
+    """Wrap a paragraph."""
+    return textwrap.fill(text, _WIDTH)
+
+
+def _item(text: str) -> str:
+    """Wrap an item of a list."""
+    return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")
+
+
+def _spaced(parts: Sequence[str]) -> list[str]:
+    """Put an empty line between parts, but not inside a list."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and not part.startswith("- "):
+            lines.append("")
+        lines.append(part)
+    return lines

@@ -1,0 +1,59 @@
+"""The figures of a test: effect against evidence, and the spread of the p-values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchsense.questions.test.result import Q_LIMIT
+from batchsense.reports.figures.p_values import draw_p_values
+from batchsense.reports.figures.volcano import MOST_POINTS, draw_volcano
+from batchsense.reports.page import Picture
+from batchsense.reports.wording import number
+
+if TYPE_CHECKING:
+    from batchsense.experiments.testing import ContrastTests, EffectTest
+
+#: Contrasts beyond this number are in the tables only.
+MOST_DRAWN = 3
+
+
+def effect_pictures(found: ContrastTests) -> list[list[Picture]]:
+    """Draw the first contrasts.
+
+    Parameters
+    ----------
+    found : ContrastTests
+        The tests.
+
+    Returns
+    -------
+    list of list of Picture
+        For each contrast the effects over all features, and their p-values.
+    """
+    return [_pair(one, place) for place, one in enumerate(found.effects[:MOST_DRAWN])]
+
+
+def _pair(one: EffectTest, place: int) -> list[Picture]:
+    """Draw one contrast."""
+    called = one.q_value <= Q_LIMIT
+    tested = int((one.p_value >= 0).sum())
+    finding = (
+        f"Every point is a feature: to the right what is higher, to the left what is lower; the "
+        f"higher a point, the less it is chance. {number(int(called.sum()))} of {number(tested)} "
+        f"features are called at q ≤ {Q_LIMIT:g}."
+    )
+    if max(int(called.sum()), tested - int(called.sum())) > MOST_POINTS:
+        finding += f" Of each kind at most {MOST_POINTS:,} are drawn, evenly by p."
+    small = int((one.p_value <= Q_LIMIT).sum())
+    spread = (
+        f"Without any effect the bars would reach the dashed line; {number(small)} of "
+        f"{number(tested)} features have p ≤ 0.05, and chance alone would give "
+        f"{number(round(0.05 * tested))}."
+    )
+    name = str(one.contrast)
+    return [
+        Picture.of(
+            draw_volcano(one.effect, one.p_value, called), f"effects-{place}", name, finding
+        ),
+        Picture.of(draw_p_values(one.p_value), f"p-values-{place}", f"p-values of {name}", spread),
+    ]

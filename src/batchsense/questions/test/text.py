@@ -1,0 +1,158 @@
+"""The page that ``batchsense test`` prints."""
+
+from __future__ import annotations
+
+from batchsense.errors import listed
+from batchsense.questions.entangled import note_lines
+from batchsense.questions.test.result import (
+    ContrastTestsResult,
+    Counted,
+    EffectResult,
+    FactorResult,
+)
+from batchsense.reports.columns import columns, paragraph
+from batchsense.reports.envelope import Envelope
+from batchsense.reports.wording import estimate, number, percent, span
+
+#: So many features are shown of each contrast; fewer where there are many contrasts.
+_SHOWN, _SHOWN_OF_MANY, _MANY = 10, 3, 3
+
+
+def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
+    """Write the tests of a table as text.
+
+    Parameters
+    ----------
+    envelope : Envelope
+        The answer.
+    source : str
+        What was read, for the first line.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    result = envelope.answer()
+    lines = [
+        f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
+        f"the matrix is {result.orientation}.",
+        paragraph(model_sentence(result)),
+    ]
+    shown = _SHOWN if len(result.effects) <= _MANY else _SHOWN_OF_MANY
+    for one in result.factors:
+        lines += ["", factor_sentence(one), columns(*_f_rows(one, shown))]
+    for effect in result.effects:
+        lines += ["", effect_sentence(effect), columns(*_effect_rows(effect, result.level, shown))]
+    if result.refused:
+        lines += ["", "Refused"]
+        for refused in result.refused:
+            lines.append(f"{refused.contrast} cannot be told from {result.batch}:")
+            lines.extend(f"  {relation}" for relation in refused.aliased[:10])
+            if refused.explanation:
+                lines.append(paragraph(refused.explanation))
+    if result.output is not None:
+        lines += ["", f"Written: {result.output} (every feature)"]
+    notes = [note for note in envelope.notes if note.code != "not_estimable"]
+    lines.extend(note_lines(notes))
+    return "\n".join(lines)
+
+
+def model_sentence(result: ContrastTestsResult) -> str:
+    """Say what is in the model and how variances are judged."""
+    model = f"Model: {listed([*result.terms, result.batch])}."
+    if not result.shrink:
+        return f"{model} Ordinary t and F: each feature is judged by its own variance."
+    options = [name for name in ("trend", "robust") if getattr(result, name)]
+    lent = (
+        "all features share one variance"
+        if result.prior_df is None
+        else f"the other features lend {number(result.prior_df)} degrees of freedom"
+    )
+    how = f" ({', '.join(options)})" if options else ""
+    return f"{model} Moderated t and F{how}: {lent}."
+
+
+def effect_sentence(one: EffectResult) -> str:
+    """Say how many features differ, and the price of the batches."""
+    return (
+        f"{one.contrast} · {_called(one)}; R² with the batches {one.r2_with_batch:.3f}, "
+        f"VIF {number(one.vif)}"
+    )
+
+
+def factor_sentence(one: FactorResult) -> str:
+    """Say how many features differ anywhere between the levels."""
+    which = "all levels" if one.complete else "the comparable levels"
+    return f"{one.factor}, {which} together (F, {one.df} df) · {_called(one)}"
+
+
+def _called(one: Counted) -> str:
+    """Count what is called."""
+    return f"{number(one.called)} of {number(one.tested)} features at q ≤ 0.05"
+
+
+def _effect_rows(one: EffectResult, level: float, shown: int) -> tuple[list[str], list[list[str]]]:
+    """Give the first features with their intervals."""
+    header = ["feature", "effect", f"{number(100 * level)} % interval", "t", "p", "q"]
+    rows = [
+        [
+            row.feature,
+            estimate(row.effect),
+            span(row.effect.low, row.effect.high),
+            number(row.t),
+            number(row.p_value, 2),
+            number(row.q_value, 2),
+        ]
+        for row in one.top[:shown]
+    ]
+    return header, rows
+
+
+def _f_rows(one: FactorResult, shown: int) -> tuple[list[str], list[list[str]]]:
+    """Give the first features of F."""
+    header = ["feature", "F", "p", "q"]
+    rows = [
+        [row.feature, number(row.f), number(row.p_value, 2), number(row.q_value, 2)]
+        for row in one.top[:shown]
+    ]
+    return header, rows
+
+
+def headlines(result: ContrastTestsResult) -> list[str]:
+    """Say for each test how many features are called."""
+    whole = [f"{one.factor} (F): {_called(one)}" for one in result.factors]
+    return whole + [f"{one.contrast}: {_called(one)}" for one in result.effects]
+
+
+def price_rows(result: ContrastTestsResult) -> list[list[str]]:
+    """Give the price of the batches for each test, and that of forgetting them."""
+    rows = [[f"{one.factor} (F)", "–", "–", *_counts(one)] for one in result.factors]
+    for one in result.effects:
+        rows.append([one.contrast, f"{one.r2_with_batch:.3f}", number(one.vif), *_counts(one)])
+    return rows
+
+
+def feature_tables(
+    result: ContrastTestsResult,
+) -> list[tuple[str, list[tuple[str, str]], list[list[str]]]]:
+    """Give caption, columns and rows of the first features of each test."""
+    shown = _SHOWN if len(result.effects) <= _MANY else _SHOWN_OF_MANY
+    tables = []
+    for one in result.factors:
+        header, rows = _f_rows(one, shown)
+        tables.append((f"{one.factor} (F)", _typed(header), rows))
+    for effect in result.effects:
+        header, rows = _effect_rows(effect, result.level, shown)
+        tables.append((effect.contrast, _typed(header), rows))
+    return tables
+
+
+def _typed(header: list[str]) -> list[tuple[str, str]]:
+    """Mark all columns but the first as numbers."""
+    return [(name, "n" if place else "") for place, name in enumerate(header)]
+
+
+def _counts(one: Counted) -> list[str]:
+    """Give the counts of a test and what a plain test would call of noise."""
+    return [number(one.called), number(one.tested), percent(one.plain_false_positive_rate)]

@@ -1,0 +1,41 @@
+"""The figure of a verdict: the sweep and the law fitted to it."""
+
+from __future__ import annotations
+
+from batchsense.questions.verify.result import VerifyResult
+from batchsense.reports.figures.sweep import draw_sweep
+from batchsense.reports.page import Picture
+from batchsense.reports.wording import number
+
+
+def sweep_picture(result: VerifyResult) -> Picture | None:
+    """Draw the sweep; nothing where the law has no numbers.
+
+    Parameters
+    ----------
+    result : VerifyResult
+        The verdict.
+
+    Returns
+    -------
+    Picture or None
+        Steps against batch size.
+    """
+    least, critical = result.minimum_steps.estimate, result.critical_batch_size.estimate
+    reached = [size for size in result.sizes if size.reached]
+    if least is None or critical is None or not reached:
+        return None
+    finding = (
+        "Every point is a training run to the same loss, at the best learning rate found for its "
+        "batch size. Far left, twice the examples mean half the steps; far right "
+        f"{number(least, 2)} steps are needed however many examples each has. The bend is the "
+        f"critical batch size, {number(critical, 2)} examples."
+    )
+    ax = draw_sweep(
+        [size.batch_size for size in reached],
+        [size.orders for size in reached],
+        least,
+        critical,
+        result.batch_size,
+    )
+    return Picture.of(ax, "sweep", "Steps to the target loss", finding)

@@ -1,1 +1,0 @@
-"""The story that ``batchsense demo`` tells on one real data set: one file per scene."""

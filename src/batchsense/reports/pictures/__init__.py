@@ -1,1 +1,0 @@
-"""Which figures each report shows, and what each of them says."""

@@ -1,0 +1,195 @@
+"""One backward pass: gradients arrive use by use, and become norms parameter by parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from batchsense.training.example_gradients.contribution import Contribution, matrix_shape, precise
+from batchsense.training.example_gradients.recording import (
+    Builder,
+    ChangedInPlaceError,
+    OutputGradient,
+    Use,
+)
+from batchsense.training.example_gradients.sharing import combined_norms
+
+#: By how much the recorded uses may miss a parameter's gradient, relative to its size.
+_MISSING = 5e-3
+_MISSING_IN_HALF_PRECISION = 5e-2
+#: The same relative to the gradient of all parameters, below which nothing is looked for.
+_ROUNDING = 1e-5
+_ROUNDING_IN_HALF_PRECISION = 1e-2
+#: Passes after which a parameter that was found complete is looked at again.
+_PROBE_EVERY = 32
+
+
+class Pass:
+    """What one backward pass has given so far.
+
+    Attributes
+    ----------
+    announced : int
+        Examples in the last forward pass before the backward pass; 0 if there was none.
+    examples : int
+        n; 0 before anything arrived.
+    other_size : int
+        Examples in another forward pass of the same loss, if it has not as many; else 0.
+    scale : float
+        The factor that the loss was multiplied with.
+    norms : dict from parameter index to Tensor of shape (n,)
+        Norms of the examples' gradients, in the units of the backward pass.
+    total_norms : dict from parameter index to scalar Tensor
+        Norm of the parameter's gradient, in the same units.
+    in_half_precision : bool
+        Whether any gradient came in half precision.
+    problems : dict from parameter index to str
+        Why a parameter has no norms.
+    """
+
+    def __init__(self) -> None:
+        self.announced = 0
+        self.examples = 0
+        self.other_size = 0
+        self.scale = 1.0
+        self.in_half_precision = False
+        self.norms: dict[int, Tensor] = {}
+        self.total_norms: dict[int, Tensor] = {}
+        self.problems: dict[int, str] = {}
+        self._arrived: dict[int, list[tuple[Builder, OutputGradient]]] = {}
+        self._missing: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether any parameter's gradient is there."""
+        return bool(self.total_norms)
+
+    def take(self, uses: Sequence[Use], output: OutputGradient) -> None:
+        """Keep uses of an output until their parameters' gradients are complete."""
+        for index, build in uses:
+            self._arrived.setdefault(index, []).append((build, output))
+        self.in_half_precision |= output.in_half_precision
+        if self.examples != output.examples:
+            if self.examples:
+                self.other_size = output.examples
+            else:
+                self.examples = output.examples
+
+    def finish(self, index: int, gradient: Tensor, probes: Probes) -> None:
+        """Compute a parameter's norms, now that all its uses have arrived."""
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(gradient.device.type):
+            with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
+                return self.finish(index, gradient, probes)
+        uses = self._arrived.pop(index, None)
+        if index in self.total_norms:
+            self.problems[index] = (
+                "its gradient arrived in parts (two backward calls of one forward pass, or "
+                "checkpointing with use_reentrant=True)"
+            )
+            return None
+        self.total_norms[index] = norm(gradient)
+        if uses is None or index in self.problems or self.other_size:
+            return None
+        try:
+            built = [build(output) for build, output in uses]
+        except ChangedInPlaceError:
+            self.problems[index] = "the input of its layer was changed in place after its use"
+            return None
+        norms = built[0].norms() if len(built) == 1 else combined_norms(built, gradient.shape)
+        self.norms[index] = norms
+        if probes.due(index, len(uses)):
+            half = any([output.in_half_precision for _, output in uses])
+            allowed = _MISSING_IN_HALF_PRECISION if half else _MISSING
+            missing = probes.missing(gradient, built)
+            self._missing[index] = missing, allowed * (norm(gradient) + norm(norms))
+        return None
+
+    def forget_arrivals(self) -> None:
+        """Drop gradients of a backward pass that did not go on to the parameters."""
+        self._arrived.clear()
+
+    def settle(self) -> None:
+        """Drop what never got its parameter's gradient and judge what did."""
+        self._arrived.clear()
+        self.examples = self.examples or self.announced
+        if self.examples == 1:
+            self.norms = {index: length.view(1) for index, length in self.total_norms.items()}
+            self.problems.clear()
+            return
+        negligible = self._negligible() if self._missing else 0.0
+        for index, (missing, allowed) in self._missing.items():
+            if float(missing) > max(float(allowed), negligible):
+                self.problems.setdefault(
+                    index,
+                    "what is known of its uses does not add up to its gradient; it is also used "
+                    "where no rule sees it, or outside the model's forward",
+                )
+        self._missing.clear()
+        for index in self.total_norms:
+            if index not in self.norms:
+                self.problems.setdefault(index, "no rule covers how it is used")
+
+    def _negligible(self) -> float:
+        """Give what may be missing of a gradient that is zero but for rounding."""
+        squares = [float(length) ** 2 for length in self.total_norms.values()]
+        share = _ROUNDING_IN_HALF_PRECISION if self.in_half_precision else _ROUNDING
+        return share * math.sqrt(math.fsum(squares))
+
+
+class Probes:
+    """Compares recorded uses with the true gradient along one random direction.
+
+    The examples' gradients must add up to the parameter's. Along ± 1 vectors u and v, uᵀGv costs
+    little, and a use that was missed changes it. A parameter is looked at when it is new, when the
+    number of its uses is, and now and then.
+    """
+
+    def __init__(self) -> None:
+        self._signs: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._seen: dict[tuple[int, int], int] = {}
+
+    def due(self, index: int, uses: int) -> bool:
+        """Whether to look at a parameter that was used so many times."""
+        before = self._seen.get((index, uses), 0)
+        self._seen[index, uses] = before + 1
+        return before % _PROBE_EVERY == 0
+
+    def missing(self, gradient: Tensor, uses: Sequence[Contribution]) -> Tensor:
+        """Give |uᵀGv − Σ uᵀgᵢv|, a scalar of about the size of what is missing of G."""
+        rows, columns = matrix_shape(gradient.shape)
+        left = self._of(0, rows, gradient.device)
+        right = self._of(1, columns, gradient.device)
+        total = _projected(gradient, left, right)
+        found = torch.stack([use.projected(left, right) for use in uses]).sum()
+        return (total - found).abs()
+
+    def _of(self, side: int, size: int, device: torch.device) -> Tensor:
+        """Give ± 1, the same each time for one side and size."""
+        signs = self._signs.get((side, size, device))
+        if signs is None:
+            generator = torch.Generator().manual_seed(2 * size + side)
+            drawn = torch.randint(0, 2, (size,), generator=generator)
+            signs = (2.0 * drawn - 1).to(device)
+            self._signs[side, size, device] = signs
+        return signs
+
+
+def norm(gradient: Tensor) -> Tensor:
+    """Give the norm of one gradient, dense or sparse, as a scalar."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    length: Tensor = torch.linalg.vector_norm(precise(gradient))
+    return length
+
+
+def _projected(gradient: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Give leftᵀ G right."""
+    if gradient.is_sparse:
+        table = gradient.coalesce()
+        rows = table.values() @ right.to(gradient.dtype)
+        return (rows * left.to(gradient.dtype)[table.indices()[0]]).sum()
+    matrix = precise(gradient).reshape(len(left), len(right))
+    return left.to(matrix.dtype) @ (matrix @ right.to(matrix.dtype))

@@ -1,0 +1,292 @@
+"""Exact squared gradient norms of chosen examples of a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from batchsense.errors import DataError
+from batchsense.progress import Progress, silent
+from batchsense.training.example_gradients.coupling import refuse_coupled
+from batchsense.training.example_gradients.norms import Floats, Norms
+from batchsense.training.example_gradients.recorder import PerExampleNorms
+from batchsense.training.example_gradients.rules.fallback import Fallback, formed_one_by_one
+from batchsense.training.example_gradients.self_check import (
+    chosen_for_check,
+    compare,
+    measured_alone,
+    undisturbed,
+)
+from batchsense.training.workload.gradients import loss_gradient, scalar_loss
+from batchsense.training.workload.minibatches import examples_in, some_of
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.workload import Workload, trainable
+
+
+def per_example_squared_norms(
+    workload: Workload,
+    chosen: Sequence[int] | Any,
+    *,
+    model: nn.Module | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    example_dim: int = 0,
+    micro_batch_size: int | None = None,
+    fallback: Fallback = "auto",
+    self_check: bool = True,
+    progress: Progress = silent,
+) -> Norms:
+    r"""Measure :math:`|g_i|^2` for chosen examples, and the squared norm of their mean gradient.
+
+    Parameters that a rule covers cost no more than a backward pass; the gradients of the others are
+    formed one by one.
+
+    Parameters
+    ----------
+    workload : Workload
+        Model, loss and examples.
+    chosen : sequence of int, or a minibatch
+        Which examples, n of them, by index; or a minibatch of them as ``workload.minibatch`` makes
+        it, which is taken apart as in :func:`minibatch_squared_norms`.
+    model : torch.nn.Module, optional
+        The model to measure, used as it is; by default a copy of ``workload.model``. Its
+        parameters' ``.grad`` is not touched.
+    reduction : {"mean", "sum"}
+        What the loss does over the examples of a minibatch.
+    example_dim : {0, 1}
+        The dimension that counts examples in the minibatch's tensors and in the layers' inputs.
+    micro_batch_size : int, optional
+        Examples at a time, to limit memory; all at once by default.
+    fallback : {"auto", "vmap", "single", "none"}
+        How to form the gradients that no rule covers; "none" leaves them in ``refused``.
+    self_check : bool
+        First compare three examples in a minibatch with the same examples alone, without dropout.
+        It costs four small backward passes; leave it out when the same model was checked before.
+    progress : Progress
+        Told how many examples are done.
+
+    Returns
+    -------
+    Norms
+        ``values`` of shape (n,), by parameter, with the covered share; A is that of the mean over
+        all n examples.
+
+    Raises
+    ------
+    DataError
+        The examples are coupled, so that no per-example gradient exists; the loss is not the stated
+        mean or sum; or the self-check fails, naming the layer.
+
+    Notes
+    -----
+    Dropout stays on in the measurement itself. Each example then has a mask of its own, and a
+    parameter in ``fallback`` has seen other masks than the rest.
+
+    Examples
+    --------
+    >>> from batchsense.training import load_target
+    >>> norms = per_example_squared_norms(load_target("digits"), range(100))
+    >>> norms.values.shape, norms.covered, norms.fallback
+    ((100,), 1.0, ())
+    >>> bool(norms.squared_mean_norm < norms.mean_squared_norm)
+    True
+    """
+    model = workload.fresh_model() if model is None else model
+    if not _are_indices(chosen):
+        return minibatch_squared_norms(
+            model,
+            workload.loss,
+            chosen,
+            reduction=reduction,
+            example_dim=example_dim,
+            micro_batch_size=micro_batch_size,
+            fallback=fallback,
+            self_check=self_check,
+            progress=progress,
+        )
+    indices = [int(index) for index in chosen]
+    if not indices:
+        raise DataError("no example was chosen; give at least one index")
+    if micro_batch_size is not None and micro_batch_size < 1:
+        raise DataError(f"micro_batch_size is {micro_batch_size}; it counts examples")
+    refuse_coupled(model)
+    left_out: tuple[str, ...] = ()
+    measure = _Measurement(workload, model, reduction, example_dim, fallback)
+    if self_check:
+        left_out = measure.checked(chosen_for_check(indices))
+    return measure(indices, micro_batch_size or len(indices), left_out, progress)
+
+
+def minibatch_squared_norms(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    minibatch: Any,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+    example_dim: int = 0,
+    micro_batch_size: int | None = None,
+    fallback: Fallback = "auto",
+    self_check: bool = True,
+    progress: Progress = silent,
+) -> Norms:
+    """Measure the squared gradient norm of each example of a minibatch.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model, used as it is; neither gradients nor buffers are changed by the check.
+    loss : callable
+        ``loss(model, minibatch)`` gives a scalar tensor.
+    minibatch : object
+        Nested tensors; those that have the number of examples as size of ``example_dim`` are taken
+        apart, lists of that length too, the rest is passed on as it is.
+    reduction, example_dim, micro_batch_size, fallback, self_check, progress
+        As for :func:`per_example_squared_norms`.
+
+    Returns
+    -------
+    Norms
+        As there.
+
+    Raises
+    ------
+    DataError
+        As there; or the minibatch holds no tensor that counts examples.
+
+    Examples
+    --------
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> loss = lambda model, minibatch: (model(minibatch[0]) * minibatch[1]).mean()
+    >>> minibatch = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]])
+    >>> minibatch_squared_norms(model, loss, minibatch).values.round(3)
+    array([ 9., 64.])
+    """
+    count = examples_in(minibatch, example_dim)
+    workload = Workload(
+        model=model,
+        loss=loss,
+        examples=_Apart(minibatch, count, example_dim),
+        optimizer=torch.optim.SGD,
+        collate=_only,
+    )
+    return per_example_squared_norms(
+        workload,
+        range(count),
+        model=model,
+        reduction=reduction,
+        example_dim=example_dim,
+        micro_batch_size=micro_batch_size,
+        fallback=fallback,
+        self_check=self_check,
+        progress=progress,
+    )
+
+
+def _are_indices(chosen: Any) -> bool:
+    """Whether examples were chosen by index, not given as a minibatch."""
+    if isinstance(chosen, (Tensor, Mapping)) or not isinstance(chosen, (Sequence, np.ndarray)):
+        return False
+    return all(isinstance(index, (int, np.integer)) for index in chosen)
+
+
+class _Measurement:
+    """One workload, model and way of measuring, applied to the check and then to all examples."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        model: nn.Module,
+        reduction: Literal["mean", "sum"],
+        example_dim: int,
+        fallback: Fallback,
+    ) -> None:
+        self._workload = workload
+        self._model = model
+        self._reduction: Literal["mean", "sum"] = reduction
+        self._example_dim = example_dim
+        self._fallback: Fallback = fallback
+        self._joint_loss = 0.0
+        self._half = False
+
+    def checked(self, few: Sequence[int]) -> tuple[str, ...]:
+        """Compare a few examples with themselves alone; give the parameters no rule covers."""
+        with borrowed_randomness(0), undisturbed(self._model):
+            together = self(few, len(few), (), silent)
+            alone = measured_alone(self._workload, self._model, few)
+            compare(alone, together, self._joint_loss, self._reduction, self._model, self._half)
+        return (*together.fallback, *together.refused)
+
+    def __call__(
+        self, indices: Sequence[int], at_once: int, left_out: Sequence[str], progress: Progress
+    ) -> Norms:
+        """Measure by rules, then form the rest one by one."""
+        recorder = PerExampleNorms(
+            self._model,
+            reduction=self._reduction,
+            example_dim=self._example_dim,
+            accumulate=at_once < len(indices),
+            leave_out=left_out,
+        )
+        with recorder:
+            for start in range(0, len(indices), at_once):
+                part = indices[start : start + at_once]
+                self._backward(recorder, part)
+                progress("differentiating", start + len(part), len(indices))
+        norms = recorder.result()
+        self._half = recorder.in_half_precision
+        rest = tuple(norms.refused)
+        if not rest or self._fallback == "none":
+            return norms
+        parts, means = formed_one_by_one(
+            self._workload, self._model, rest, indices, self._fallback, self._example_dim, progress
+        )
+        return _joined(norms, rest, parts, means)
+
+    def _backward(self, recorder: PerExampleNorms, part: Sequence[int]) -> None:
+        """Run one backward pass under the recorder, into nobody's ``.grad``."""
+        minibatch = self._workload.minibatch(part)
+        with recorder.watching(len(part)):
+            loss = scalar_loss(self._workload, self._model, minibatch)
+        self._joint_loss = loss.item()
+        loss_gradient(loss, trainable(self._model))
+
+
+def _joined(norms: Norms, rest: tuple[str, ...], parts: Floats, means: Floats) -> Norms:
+    """Add the parameters that were formed one by one."""
+    ends = np.cumsum(norms.sizes)
+    assert norms.mean_parts is not None
+    return Norms(
+        parameters=norms.parameters + rest,
+        parts=np.concatenate([norms.parts, parts]),
+        mean_parts=np.concatenate([norms.mean_parts, means]),
+        sizes=(int(ends[-1]),),
+        pass_means=(float(norms.mean_parts.sum() + means.sum()),),
+        covered=norms.covered,
+        fallback=rest,
+    )
+
+
+class _Apart:
+    """A minibatch as a data set: its examples, in minibatches of any of them."""
+
+    def __init__(self, minibatch: Any, count: int, example_dim: int) -> None:
+        self._minibatch = minibatch
+        self._count = count
+        self._example_dim = example_dim
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [some_of(self._minibatch, indices, self._count, self._example_dim)]
+
+
+def _only(parts: list[Any]) -> Any:
+    """Collate the one minibatch there is."""
+    return parts[0]

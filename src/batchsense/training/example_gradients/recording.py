@@ -1,0 +1,225 @@
+"""What the rules are told during a forward pass, and what they leave behind for the backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from batchsense.training.example_gradients.contribution import (
+    HALF_PRECISION,
+    Contribution,
+    precise,
+)
+from batchsense.training.example_gradients.example_axis import Layout, layout_of
+from batchsense.training.example_gradients.rules.constants import Constants
+from batchsense.training.example_gradients.rules.explicit import View
+
+
+class OutputGradient:
+    """The gradient of the loss with respect to what came out of an operation.
+
+    Attributes
+    ----------
+    values : Tensor
+        At least in float32, of the shape of the output.
+    examples : int
+        Examples in the forward pass.
+    in_half_precision : bool
+        Whether it came in half precision.
+    """
+
+    __slots__ = ("_norms", "examples", "in_half_precision", "values")
+
+    def __init__(self, values: Tensor, examples: int) -> None:
+        self.in_half_precision = values.dtype in HALF_PRECISION
+        self.values = values.float() if self.in_half_precision else values
+        self.examples = examples
+        self._norms: Tensor | None = None
+
+    def norms(self) -> Tensor:
+        """Give the norm of each example's gradient, for an output of shape (n, features)."""
+        if self._norms is None:
+            self._norms = torch.linalg.vector_norm(self.values, dim=1)
+        return self._norms
+
+
+#: Makes a contribution of the gradient with respect to an operation's output.
+Builder: TypeAlias = Callable[[OutputGradient], Contribution]
+
+
+class Use(NamedTuple):
+    """One use of one parameter, waiting for the gradient of what came out of it."""
+
+    parameter: int
+    build: Builder
+
+
+class Receiver(Protocol):
+    """Who is told when gradients arrive."""
+
+    def arrived(self, uses: Sequence[Use], output: OutputGradient) -> None:
+        """Take the uses whose output's gradient is there."""
+
+    def refused(self, parameter: int, reason: str) -> None:
+        """Take note that a parameter's use cannot be understood."""
+
+    def coupled(self, what: str) -> None:
+        """Take note of an operation that mixes the examples."""
+
+
+class Recording:
+    """Finds parameters among the arguments of operations, and examples in their shapes.
+
+    Attributes
+    ----------
+    examples : int
+        Examples in the forward pass under way. Below 2 nothing is recorded: there is no pass, or
+        the minibatch's gradient is the example's.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        example_dim: int,
+        to: Receiver,
+        constants: Iterable[Tensor] = (),
+    ) -> None:
+        self.examples = 0
+        self.constants = Constants([*parameters, *constants])
+        self.example_dim = example_dim
+        self.receiver = to
+        self.parameters = parameters
+        self._index = {id(parameter): i for i, parameter in enumerate(parameters)}
+        self._tables: dict[int, tuple[Tensor, int, Tensor]] = {}
+
+    def begin(self, examples: int) -> None:
+        """Start a forward pass, and let go of the tensors of the last."""
+        self.examples = examples
+        self._tables.clear()
+        self.constants.forget()
+
+    def find(self, value: Any) -> int | None:
+        """Give the index of a trained parameter, or of the one that a tensor is a view of."""
+        index = self._index.get(id(value))
+        if index is None and isinstance(value, Tensor) and value._base is not None:
+            index = self._index.get(id(value._base))
+        return index
+
+    def is_whole(self, indices: Sequence[int | None], values: Sequence[Tensor | None]) -> bool:
+        """Whether the values are parameters themselves, not views of them."""
+        for index, value in zip(indices, values, strict=True):
+            if index is not None and value is not self.parameters[index]:
+                return False
+        return True
+
+    def layout(self, values: Tensor, features: int) -> Layout | None:
+        """Find the examples in an operation's input."""
+        if values in self.constants:
+            return None
+        return layout_of(values, features, self.examples, self.example_dim)
+
+    def leads(self, values: Tensor) -> bool:
+        """Whether dimension 0 counts examples, as convolutions and channel norms have it."""
+        return values.shape[0] == self.examples and values not in self.constants
+
+    def expect(self, output: Tensor, uses: Sequence[Use]) -> None:
+        """Wait for the gradient with respect to ``output``.
+
+        The hook belongs to the graph, so what it holds is freed with the graph.
+        """
+        hook = _Arrival(self.receiver, uses, self.examples)
+        output.register_hook(hook)  # type: ignore[no-untyped-call]
+
+    def refuse(self, indices: Sequence[int | None], reason: str) -> None:
+        """Take note that parameters are used in a way that no rule covers."""
+        for index in indices:
+            if index is not None:
+                self.receiver.refused(index, reason)
+
+    def misplaced(self, indices: Sequence[int | None], values: Tensor) -> None:
+        """Refuse because the examples are not where they should be in ``values``."""
+        self.refuse(
+            indices,
+            f"used on a tensor of shape {tuple(values.shape)}, which is the same for all examples"
+            if values in self.constants
+            else f"used on a tensor of shape {tuple(values.shape)}, in which dimension "
+            f"{self.example_dim} does not count the {self.examples} examples",
+        )
+
+    def remember_table(self, found: Tensor, index: int, tokens: Tensor) -> None:
+        """Keep rows that were looked up once for all examples, such as those of positions."""
+        self._tables[id(found)] = (found, index, tokens)
+
+    def table_of(self, value: Tensor) -> tuple[Tensor, int, Tensor] | None:
+        """Give what was remembered about a tensor, or about the one it is a reshaped view of."""
+        entry = self._tables.get(id(value))
+        if entry is None and value._base is not None:
+            entry = self._tables.get(id(value._base))
+            if entry is not None and not (
+                value.numel() == entry[0].numel() and value.is_contiguous()
+            ):
+                return None
+        return entry
+
+
+class _Arrival:
+    """A tensor hook that passes the gradient on, once, and then lets go of the kept inputs."""
+
+    __slots__ = ("examples", "parameters", "receiver", "uses")
+
+    def __init__(self, receiver: Receiver, uses: Sequence[Use], examples: int) -> None:
+        self.receiver = receiver
+        self.uses = uses
+        self.examples = examples
+        self.parameters: list[int] = []
+
+    def __call__(self, gradient: Tensor) -> None:
+        """Receive the gradient; a second one would mean that the first was not all of it."""
+        for index in self.parameters:
+            self.receiver.refused(index, "one forward pass was differentiated more than once")
+        uses, self.uses = self.uses, ()
+        gradient = gradient.detach() if gradient.requires_grad else gradient
+        self.parameters = [use.parameter for use in uses]
+        self.receiver.arrived(uses, OutputGradient(gradient, self.examples))
+
+
+class Kept:
+    """An input kept for the backward pass, which notices if it was changed in the meantime."""
+
+    __slots__ = ("_values", "_version")
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values.detach()
+        self._version = values._version
+
+    def __call__(self) -> Tensor:
+        """Give the values, at least in float32."""
+        if self._values._version != self._version:
+            raise ChangedInPlaceError
+        return precise(self._values)
+
+
+class ChangedInPlaceError(Exception):
+    """A layer's input was overwritten before the backward pass."""
+
+
+def view_of(value: Tensor, parameter: Tensor) -> View | None:
+    """Describe a view of a parameter; None for the parameter itself.
+
+    Raises
+    ------
+    ValueError
+        The view repeats elements, or the parameter is not contiguous.
+    """
+    if value is parameter:
+        return None
+    repeats = any(
+        step == 0 and size > 1 for step, size in zip(value.stride(), value.shape, strict=True)
+    )
+    if repeats or not parameter.is_contiguous() or value.dtype != parameter.dtype:
+        raise ValueError("not a plain view")
+    offset = int(value.storage_offset() - parameter.storage_offset())
+    return View(value.shape, value.stride(), offset)

@@ -1,0 +1,176 @@
+"""Convolutions: linear layers on the patches that the kernel sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from batchsense.training.example_gradients.arguments import named
+from batchsense.training.example_gradients.contribution import Contribution, parts_of
+from batchsense.training.example_gradients.recording import Kept, OutputGradient, Recording, Use
+from batchsense.training.example_gradients.rules.explicit import Explicit
+from batchsense.training.example_gradients.rules.outer_products import OuterProducts
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a kernel moves over its input, one entry for each spatial dimension."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def patches(self, values: Tensor) -> Tensor:
+        """Cut out what the kernel sees, of shape (n, groups, places, columns)."""
+        around = [width for pair in reversed(self.padding) for width in pair]
+        if any(around):
+            values = functional.pad(values, around)
+        examples, channels = values.shape[:2]
+        seen = self._columns(values) if len(self.kernel) <= 2 else self._windows(values)
+        per_group = channels // self.groups * math.prod(self.kernel)
+        return seen.reshape(examples, self.groups, per_group, -1).mT
+
+    def _columns(self, values: Tensor) -> Tensor:
+        """Cut patches in one or two dimensions by torch's own kernel."""
+        if len(self.kernel) == 1:
+            return functional.unfold(
+                values.unsqueeze(2),
+                (1, *self.kernel),
+                dilation=(1, *self.dilation),
+                stride=(1, *self.stride),
+            )
+        return functional.unfold(values, self.kernel, dilation=self.dilation, stride=self.stride)
+
+    def _windows(self, values: Tensor) -> Tensor:
+        """Cut patches in any number of dimensions, of shape (n, channels·kernel, places)."""
+        dims = len(self.kernel)
+        settings = zip(self.kernel, self.stride, self.dilation, strict=True)
+        for d, (kernel, stride, dilation) in enumerate(settings):
+            values = values.unfold(2 + d, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
+        order = (0, 1, *range(2 + dims, 2 + 2 * dims), *range(2, 2 + dims))
+        moved = values.permute(order)
+        return moved.reshape(moved.shape[0], -1, math.prod(moved.shape[2 + dims :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """The gradient of a kernel: outer products of output gradients and patches, cut when needed.
+
+    Attributes
+    ----------
+    values : Tensor of shape (n, channels, *space)
+        The input.
+    gradient : Tensor of shape (n, kernels, *places)
+        With respect to the output.
+    geometry : Geometry
+        How they belong together.
+    """
+
+    values: Tensor
+    gradient: Tensor
+    geometry: Geometry
+
+    @property
+    def examples(self) -> int:
+        """The number of examples, n."""
+        return len(self.values)
+
+    def norms(self) -> Tensor:
+        """Give the norms, of shape (n,), some examples at a time."""
+        return torch.cat([self._products(part).norms() for part in self._parts()])
+
+    def dense(self, shape: torch.Size, part: slice) -> Tensor:
+        """Form the gradients of the part, of shape (part, rows, columns)."""
+        return self._products(part).dense(shape, slice(None))
+
+    def projected(self, left: Tensor, right: Tensor) -> Tensor:
+        """Give leftᵀ (Σᵢ gᵢ) right: convolve with the one kernel left·rightᵀ projects to."""
+        onto = [self._products(part).projected(left, right) for part in self._parts()]
+        return torch.stack(onto).sum()
+
+    def _parts(self) -> list[slice]:
+        """Cut the examples so that the patches of a part fit."""
+        places = math.prod(self.gradient.shape[2:])
+        columns = self.values.shape[1] * math.prod(self.geometry.kernel)
+        return parts_of(self.examples, places * columns)
+
+    def _products(self, part: slice) -> OuterProducts:
+        """Cut the patches of some examples."""
+        right = self.geometry.patches(self.values[part])
+        gradient = self.gradient[part]
+        groups = self.geometry.groups
+        left = gradient.reshape(len(gradient), groups, gradient.shape[1] // groups, -1).mT
+        return OuterProducts(left, right)
+
+
+def convolution(
+    recording: Recording,
+    function: Callable[..., Tensor],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Tensor:
+    """Record ``convNd(input, weight, bias, stride, padding, dilation, groups)``."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    values, weight, bias, stride, padding, dilation, groups = named(
+        names, args, kwargs, stride=1, padding=0, dilation=1, groups=1
+    )
+    output = function(*args, **kwargs)
+    w, b = recording.find(weight), recording.find(bias)
+    if not output.requires_grad or (w is None and b is None):
+        return output
+    if values.dim() != weight.dim() or not recording.leads(values):
+        recording.misplaced((w, b), values)
+        return output
+    if not recording.is_whole((w, b), (weight, bias)):
+        recording.refuse((w, b), "a view of it is used by a convolution")
+        return output
+    uses = []
+    if w is not None:
+        kernel = tuple(weight.shape[2:])
+        steps = _each(dilation, len(kernel))
+        margins = _margins(padding, kernel, steps)
+        geometry = Geometry(kernel, _each(stride, len(kernel)), margins, steps, groups)
+        kept = Kept(values)
+
+        def patches(gradient: OutputGradient) -> Contribution:
+            return Patches(kept().to(gradient.values.dtype), gradient.values, geometry)
+
+        uses.append(Use(w, patches))
+    if b is not None:
+        uses.append(Use(b, _over_space))
+    recording.expect(output, uses)
+    return output
+
+
+def _over_space(gradient: OutputGradient) -> Contribution:
+    """Sum over space: the gradient of a bias."""
+    return Explicit(gradient.values.flatten(2).sum(2))
+
+
+def _each(value: Any, dims: int) -> tuple[int, ...]:
+    """Repeat one setting for all spatial dimensions."""
+    settings = (value,) if isinstance(value, int) else tuple(value)
+    return settings * dims if len(settings) == 1 else settings
+
+
+def _margins(
+    padding: Any, kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Give the zeros (before, after) in each dimension; the odd one of 'same' goes after."""
+    if padding == "valid":
+        return ((0, 0),) * len(kernel)
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    return tuple((width, width) for width in _each(padding, len(kernel)))
+
+
+RULES = {torch.conv1d: convolution, torch.conv2d: convolution, torch.conv3d: convolution}

@@ -1,0 +1,1 @@
+"""From noise, step time and memory to a batch size."""

@@ -1,0 +1,260 @@
+"""From noise and step time to a batch size: the time-optimal choice, its limits, its price."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from batchsense.errors import UnresolvedError
+from batchsense.training.gradient_noise.report import is_resolved
+from batchsense.training.planning.trade_off import (
+    UNBOUNDED,
+    TradeOff,
+    knee_batch_size,
+    least_time,
+    optimal_batch_size,
+    trade_offs,
+    training_time,
+)
+from batchsense.training.step_time import StepTime
+from batchsense.variation.interval import Interval
+
+Floats = npt.NDArray[np.float64]
+
+#: What keeps the batch size from being larger, or (``precision``, ``minimum``) smaller.
+Binding = Literal["noise", "overhead", "memory", "data", "maximum", "precision", "minimum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the batch size, whatever the optimum.
+
+    Attributes
+    ----------
+    examples : int
+        Examples in the data set.
+    memory : int or None
+        Most examples that fit into memory, with margin; None if unknown.
+    minimum, maximum : int, int or None
+        The user's own bounds.
+    precision : int or None
+        Least examples for the wanted precision of the gradient.
+    """
+
+    examples: int
+    memory: int | None = None
+    minimum: int = 1
+    maximum: int | None = None
+    precision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizePlan:
+    """The advised batch size and why.
+
+    Attributes
+    ----------
+    batch_size : int
+        The advice: the fastest choice within the limits, rounded to a handy number.
+    optimum : Interval
+        B* in examples before limits and rounding, with the uncertainty of noise and step time.
+    binding : str
+        What decides: see :data:`Binding`.
+    critical_batch_size : Interval
+        B_crit, the input.
+    used_critical_batch_size : float
+        The single number that the advice is computed from: the estimate where it is resolved, else
+        the geometric middle of its interval, or its lower end where it has no upper one.
+    cheapest, knee, fastest : int
+        The smallest allowed size, which spends the fewest examples; the size at which one per cent
+        less time starts to cost more than one per cent more examples; the advice.
+    worst_excess : float
+        The most that the advice may cost in time against the best choice within the limits, as a
+        fraction, over all values in the intervals.
+    limits : Limits
+        The bounds that were applied.
+    table : tuple of TradeOff
+        Choices, ascending by batch size.
+    """
+
+    batch_size: int
+    optimum: Interval
+    binding: Binding
+    critical_batch_size: Interval
+    used_critical_batch_size: float
+    cheapest: int
+    knee: int
+    fastest: int
+    worst_excess: float
+    limits: Limits
+    table: tuple[TradeOff, ...]
+
+
+def plan_batch_size(
+    critical_batch_size: Interval,
+    step_time: StepTime,
+    limits: Limits,
+    *,
+    include: tuple[int, ...] = (),
+) -> BatchSizePlan:
+    r"""Choose the batch size that reaches a given loss soonest.
+
+    Steps to a given loss follow :math:`S(B) = S_{min}(1 + B_{crit}/B)`, a step takes
+    :math:`c_0 + c_1 B`, so training takes
+
+    .. math:: T(B) = S_{min} (1 + B_{crit}/B)(c_0 + c_1 B),
+        \qquad B^* = \sqrt{B_{crit}\, c_0 / c_1}.
+
+    Near the optimum the price of an error is small: B_crit wrong by a factor of two costs at most
+    3 % of the time. Assumes a learning rate that suits each batch size. Where the step time is no
+    line, the minimum is searched numerically.
+
+    Parameters
+    ----------
+    critical_batch_size : Interval
+        B_crit in examples.
+    step_time : StepTime
+        c0 and c1.
+    limits : Limits
+        Bounds of the choice.
+    include : tuple of int
+        Sizes that the table must show, for example today's.
+
+    Returns
+    -------
+    BatchSizePlan
+        The advice with its interval; it may be smaller than today's.
+
+    Raises
+    ------
+    UnresolvedError
+        The critical batch size has neither end, or no batch size lies within the limits.
+
+    References
+    ----------
+    McCandlish et al. (2018), "An empirical model of large-batch training", arXiv:1812.06162.
+
+    Examples
+    --------
+    >>> from batchsense.training import fit_step_time
+    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)  # 10 ms + 1 ms each
+    >>> plan = plan_batch_size(Interval(90, 60, 130), timed, Limits(examples=10_000))
+    >>> round(plan.optimum.estimate), plan.batch_size, plan.binding
+    (30, 32, 'overhead')
+    """
+    critical = _used(critical_batch_size)
+    lower, upper, lower_by, upper_by = _bounds(limits)
+    optimum = _optimum_interval(critical, critical_batch_size, step_time, limits.examples)
+    wanted = optimum.estimate
+    binding: Binding
+    if wanted > upper:
+        size, binding = upper, upper_by
+    elif wanted < lower and lower_by is not None:
+        size, binding = lower, lower_by
+    else:
+        size = _handy(wanted, lower, upper)
+        noise_decides = critical <= step_time.overhead_batch_size.estimate
+        binding = "noise" if noise_decides else "overhead"
+    return BatchSizePlan(
+        batch_size=size,
+        optimum=optimum,
+        binding=binding,
+        critical_batch_size=critical_batch_size,
+        used_critical_batch_size=critical,
+        cheapest=lower,
+        knee=_handy(knee_batch_size(critical, step_time), lower, max(size, lower)),
+        fastest=size,
+        worst_excess=_worst_excess(size, critical_batch_size, step_time, lower, upper),
+        limits=limits,
+        table=trade_offs(size, critical, critical_batch_size, step_time, upper, include),
+    )
+
+
+def _used(interval: Interval) -> float:
+    """Choose the one number that the advice is computed from."""
+    if interval.low <= 0 and not math.isfinite(interval.high):
+        raise UnresolvedError(
+            "the noise measured so far fits any critical batch size", "a longer measurement"
+        )
+    if is_resolved(interval):
+        return interval.estimate
+    if not math.isfinite(interval.high):
+        return interval.low
+    return math.sqrt(interval.low * interval.high) if interval.low > 0 else interval.estimate
+
+
+def _bounds(limits: Limits) -> tuple[int, int, Binding | None, Binding]:
+    """Give the least and the most allowed size and what sets each."""
+    uppers: list[tuple[int, Binding]] = [(limits.examples, "data")]
+    if limits.memory is not None:
+        uppers.append((limits.memory, "memory"))
+    if limits.maximum is not None:
+        uppers.append((limits.maximum, "maximum"))
+    upper, upper_by = min(uppers, key=lambda bound: bound[0])
+    if limits.minimum > upper or upper < 1:
+        raise UnresolvedError(
+            f"no batch size is allowed: at least {max(limits.minimum, 1):,} examples are wanted, "
+            f"at most {max(upper, 0):,} are possible ({upper_by})",
+            "a smaller minimum, or gradient accumulation over several minibatches",
+        )
+    precision = min(limits.precision or 1, upper)
+    if precision > limits.minimum:
+        return precision, upper, "precision", upper_by
+    return limits.minimum, upper, "minimum" if limits.minimum > 1 else None, upper_by
+
+
+def _optimum_interval(
+    critical: float, interval: Interval, step_time: StepTime, largest: int
+) -> Interval:
+    """Join the uncertainties of noise and step time, which are independent, on the log scale."""
+    estimate = optimal_batch_size(critical, step_time, largest)
+    overhead = step_time.overhead_batch_size
+    ends = []
+    for of_critical, of_overhead in ((interval.low, overhead.low), (interval.high, overhead.high)):
+        parts = [
+            0.5 * math.log(end / middle) if 0 < end < math.inf and 0 < middle < math.inf else None
+            for end, middle in ((of_critical, critical), (of_overhead, overhead.estimate))
+        ]
+        known = [part for part in parts if part is not None]
+        # Times that follow no line leave the optimum as uncertain as they miss it.
+        unruly = 0.0 if step_time.is_line else math.log1p(step_time.misfit)
+        ends.append(math.hypot(*known, unruly) if len(known) == 2 else math.inf)
+    if not 0 < estimate < math.inf:
+        return Interval(estimate, 0.0, math.inf, interval.level)
+    return Interval(
+        estimate, estimate * math.exp(-ends[0]), estimate * math.exp(ends[1]), interval.level
+    )
+
+
+def _handy(wanted: float, lower: int, upper: int) -> int:
+    """Round to 2^k or 3·2^k, at most 20 % away; to a bound where none lies between."""
+    powers = 2 ** np.arange(0, 41, dtype=np.int64)
+    handy = np.unique(np.concatenate([powers, 3 * powers]))
+    handy = handy[(handy >= lower) & (handy <= upper)]
+    clipped = min(max(wanted, lower), upper)
+    if len(handy) == 0:
+        return round(clipped)
+    return int(handy[np.abs(np.log(handy / clipped)).argmin()])
+
+
+def _worst_excess(
+    size: int, interval: Interval, step_time: StepTime, lower: int, upper: int
+) -> float:
+    """Give the largest share of time lost, over the ends of both intervals."""
+    worst = 0.0
+    overhead = step_time.overhead_batch_size
+    for critical in (interval.low, interval.estimate, interval.high):
+        noise = min(critical, UNBOUNDED)
+        for ratio in (overhead.low, overhead.estimate, min(overhead.high, UNBOUNDED)):
+            best = min(max(math.sqrt(noise * ratio), lower), upper)
+            here, there = ((1 + noise / b) * (ratio + b) for b in (size, best))
+            worst = max(worst, here / there - 1)
+        if not step_time.is_line:
+            # The line above is then one of two readings of the times, and this the other.
+            here = float(training_time(size, noise, step_time))
+            worst = max(worst, here / least_time(noise, step_time, lower, upper) - 1)
+    return worst

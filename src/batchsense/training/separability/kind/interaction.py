@@ -1,0 +1,236 @@
+"""How many particles an energy couples at once, by inclusion and exclusion."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from batchsense.errors import DataError
+from batchsense.training.workload.blame import described
+
+#: ``energy(*particles)``: positions of some of the particles, and what else belongs to them.
+Energy: TypeAlias = Callable[..., Any]
+#: May minibatches of particles, or of pairs, stand for the whole?
+Rescue: TypeAlias = Literal["particles", "pairs", "groups", "none"]
+
+_ZERO = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionOrder:
+    """The largest number of particles that an energy couples.
+
+    Attributes
+    ----------
+    order : int
+        1 for an external field, 2 for pair forces, 3 for Axilrod–Teller; ``max_order`` if it is
+        that or more.
+    at_least : bool
+        Whether the order may be larger: terms of ``max_order`` were found and no larger sought.
+    magnitudes : tuple of float
+        For k = 1 … max_order: the largest term that couples k groups, relative to the energies.
+    rescue : str
+        What may be minibatched without bias: ``"particles"`` (order 1), ``"pairs"`` (2),
+        ``"groups"`` of as many particles as the order (known and below ``max_order``),
+        or ``"none"``.
+    naive_bias : float or None
+        Relative bias of the pair energy if m of N particles are taken and the energy scaled by
+        N/m: (m − 1)/(N − 1) − 1, for the m given; None unless the order is 2.
+    message : str
+        What follows for minibatches.
+    """
+
+    order: int
+    at_least: bool
+    magnitudes: tuple[float, ...]
+    rescue: Rescue
+    naive_bias: float | None
+    message: str
+
+
+def interaction_order(
+    energy: Energy,
+    particles: Any,
+    *,
+    groups: int = 5,
+    max_order: int = 4,
+    groupings: int = 3,
+    minibatch: int | None = None,
+    seed: int = 0,
+) -> InteractionOrder:
+    r"""Find out how many particles at once an energy couples.
+
+    The particles are spread at random over disjoint groups. For k of the groups
+
+    .. math:: m_k = \sum_{T \subseteq \{1 \dots k\}} (-1)^{k - |T|} E(\cup_{t \in T})
+
+    is the part of the energy that none of its proper subsets holds: it is zero, to rounding, for
+    every k above the order.
+
+    Parameters
+    ----------
+    energy : callable
+        ``energy(positions)`` of any subset of the particles, a number; with several arrays in
+        ``particles``, ``energy(positions, charges, …)``.
+    particles : array of shape (particles, …), or a tuple of such
+        Positions and what else belongs to each particle.
+    groups : int
+        Into how many groups the particles are spread; at least ``max_order``.
+    max_order : int
+        The largest order to look for.
+    groupings : int
+        Random groupings, at least three: a cutoff can hide an order in one of them.
+    minibatch : int, optional
+        A number of particles m, for which the bias of naive scaling is stated.
+    seed : int
+        Seed of the groupings.
+
+    Returns
+    -------
+    InteractionOrder
+        Order, magnitudes and what may be minibatched.
+
+    Raises
+    ------
+    DataError
+        The energy fails or is not finite, or there are fewer particles than groups.
+
+    References
+    ----------
+    Jin, Li and Liu (2020), the random batch method for pair forces.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(12, 3))
+    >>> interaction_order(lambda r: float((r**2).sum()), x).order
+    1
+    >>> def springs(r):
+    ...     return float(((r[:, None] - r[None]) ** 2).sum())
+    >>> found = interaction_order(springs, x)
+    >>> found.order, found.rescue
+    (2, 'pairs')
+    """
+    arrays = particles if isinstance(particles, tuple) else (particles,)
+    count = len(arrays[0])
+    if not 1 <= max_order <= groups:
+        raise DataError(f"{groups} groups cannot show order {max_order}", where="groups")
+    if count < groups or any(len(array) != count for array in arrays):
+        raise DataError(
+            f"{count} particles; give at least {groups}, the same number in every array",
+            where="particles",
+        )
+    largest = np.zeros(max_order)
+    size = 0.0
+    empty = _energy(energy, arrays, np.zeros(0, dtype=np.intp), of_nothing=True)
+    for generator in map(np.random.default_rng, np.random.SeedSequence(seed).spawn(groupings)):
+        shuffled = generator.permutation(count)
+        parts = [shuffled[k::groups] for k in range(groups)]
+        known: dict[frozenset[int], float] = {frozenset(): empty}
+        for k in range(1, max_order + 1):
+            for chosen in itertools.combinations(range(groups), k):
+                known[frozenset(chosen)] = _energy(
+                    energy, arrays, np.concatenate([parts[t] for t in chosen])
+                )
+                term = _coupling(known, chosen)
+                largest[k - 1] = max(largest[k - 1], abs(term))
+        size = max(size, *map(abs, known.values()))
+    relative = largest / size if size > 0 else largest
+    coupled = np.flatnonzero(relative > _ZERO)
+    order = int(coupled[-1]) + 1 if len(coupled) else 1
+    at_least = order == max_order
+    rescue = _rescue(order, at_least)
+    naive = None
+    if order == 2 and not at_least and minibatch is not None:
+        naive = (minibatch - 1) / (count - 1) - 1
+    return InteractionOrder(
+        order,
+        at_least,
+        tuple(float(value) for value in relative),
+        rescue,
+        naive,
+        _message(order, at_least, naive, minibatch, count),
+    )
+
+
+def _coupling(known: dict[frozenset[int], float], chosen: Sequence[int]) -> float:
+    """Sum the energies of all subsets with alternating signs."""
+    total = 0.0
+    for size in range(len(chosen) + 1):
+        for subset in itertools.combinations(chosen, size):
+            total += (-1) ** (len(chosen) - size) * known[frozenset(subset)]
+    return total
+
+
+def _energy(
+    energy: Energy, arrays: tuple[Any, ...], rows: NDArray[np.intp], of_nothing: bool = False
+) -> float:
+    """Evaluate the energy of some particles; that of none is zero if the function refuses."""
+    taken = [
+        _float64(array[torch.as_tensor(rows) if isinstance(array, Tensor) else rows])
+        for array in arrays
+    ]
+    try:
+        value = float(energy(*taken))
+    except Exception as error:
+        if of_nothing:
+            return 0.0
+        raise DataError(
+            f"it fails on {len(rows)} of the particles: {described(error)}", where="energy"
+        ) from error
+    if not np.isfinite(value):
+        if of_nothing:
+            return 0.0
+        raise DataError(f"it is {value:g} for {len(rows)} of the particles", where="energy")
+    return value
+
+
+def _float64(array: Any) -> Any:
+    """Raise floating arrays to float64."""
+    if isinstance(array, Tensor):
+        return array.double() if array.is_floating_point() else array
+    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _rescue(order: int, at_least: bool) -> Rescue:
+    """Say what may be minibatched."""
+    if order == 1:
+        return "particles"
+    if order == 2 and not at_least:
+        return "pairs"
+    return "none" if at_least else "groups"
+
+
+def _message(
+    order: int, at_least: bool, naive: float | None, minibatch: int | None, count: int
+) -> str:
+    """Say what follows for minibatches."""
+    if order == 1:
+        return "Each particle contributes alone: m of N particles, scaled by N/m, are unbiased."
+    if order == 2 and not at_least:
+        wrong = (
+            f" ({minibatch} of {count} scaled by N/m are wrong by {naive:+.0%})"
+            if naive is not None
+            else ""
+        )
+        return (
+            f"Particles act in pairs: a minibatch of particles is meaningless{wrong}; pairs are "
+            "unbiased after scaling by N(N−1)/(m(m−1)) or, for forces, in random groups of p "
+            "after scaling by (N−1)/(p−1): pair_minibatches."
+        )
+    if not at_least:
+        return (
+            f"Particles act in groups of up to {order}: minibatches of particles or pairs are "
+            f"biased; the parts of order 1 … {order} scale by C(N,k)/C(m,k) and must be "
+            "separated, which takes minibatches of as many sizes."
+        )
+    return (
+        f"Particles act in groups of {order} or more: no scaling of minibatches of particles or "
+        "pairs makes the energy unbiased. Evaluate it whole (or with neighbour lists)."
+    )

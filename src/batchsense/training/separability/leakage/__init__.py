@@ -1,0 +1,1 @@
+"""Which examples of a minibatch influence which others, and where in the code they meet."""

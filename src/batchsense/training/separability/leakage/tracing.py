@@ -1,0 +1,299 @@
+"""Find the first module or operation in which the examples of a minibatch meet.
+
+Some examples are replaced by strangers, with everything else alike; outputs that belong to the
+others must not move. The first thing whose inputs stand still while its outputs move is the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from batchsense.training.separability.leakage.output_changes import movement, substitution_sets
+from batchsense.training.separability.probe.isolated_model import IsolatedModel
+from batchsense.training.separability.probe.minibatch_trees import cloned, mapped
+from batchsense.training.separability.probe.recording import OUTSIDE, Record, Recorder
+from batchsense.training.separability.report import Source
+
+#: Runs the user's function on a model and a minibatch.
+Function = Callable[[nn.Module, Any], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """Everything needed to run a function on chosen examples, always in the same circumstances.
+
+    Attributes
+    ----------
+    isolated : IsolatedModel
+        The copy of the model.
+    function : callable
+        ``function(model, minibatch)``.
+    collate : callable
+        Makes a minibatch of a list of examples.
+    seed : int
+        Seed of all random numbers; dropout is switched off.
+    """
+
+    isolated: IsolatedModel
+    function: Function
+    collate: Callable[[list[Any]], Any]
+    seed: int = 0
+
+    def minibatch(self, examples: Sequence[Any]) -> Any:
+        """Collate copies of examples in the audited precision."""
+        wanted = self.isolated.dtype
+        return mapped(
+            self.collate([cloned(example) for example in examples]),
+            lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
+        )
+
+    def run(
+        self, examples: Sequence[Any], scope: str | None = None, shapes_only: bool = False
+    ) -> tuple[list[Record], bytes]:
+        """Run the function once; record modules, or the operations of one scope.
+
+        Returns
+        -------
+        records : list of Record
+            In the order in which the calls ended.
+        state : bytes
+            Where torch's generator ended: elsewhere, if other numbers were drawn.
+        """
+        model = self.isolated.ready("silent")
+        with self.isolated.conditions([], True, self.seed, "silent"):
+            minibatch = self.minibatch(examples)
+            with Recorder(model, scope, shapes_only).watching() as recorder:
+                self.function(model, minibatch)
+            state = torch.default_generator.get_state().numpy().tobytes()
+        return recorder.records, state
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leak:
+    """The first place where examples meet.
+
+    Attributes
+    ----------
+    record : Record or None
+        The module or operation; None if it is code between the recorded ones.
+    scope : str
+        Path of the module (or :data:`OUTSIDE`) whose own code mixes the examples.
+    strength : float
+        Largest movement of an example that was not replaced.
+    chosen : array of shape (examples,)
+        The replaced examples of the pass that showed it most.
+    """
+
+    record: Record | None
+    scope: str
+    strength: float
+    chosen: NDArray[np.bool_]
+
+
+class Moved:
+    """The movement of several tensors over several passes.
+
+    A tensor may hold the examples in more than one layout; it stands still if the examples that
+    were not replaced stand still in one of them.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, dict[str, float]] = {}
+        self._telling: dict[tuple[int, str], NDArray[np.bool_]] = {}
+
+    def add(
+        self, before: list[Tensor], after: list[Tensor], count: int, chosen: NDArray[np.bool_]
+    ) -> None:
+        """Note how far those that were not replaced moved in one pass."""
+        for place, (one, other) in enumerate(zip(before, after, strict=False)):
+            layouts = self._found.setdefault(place, {})
+            for layout, moved in movement(one, other, count).items():
+                here = float(moved[~chosen].max(initial=0.0))
+                if here >= layouts.get(layout, 0.0):
+                    layouts[layout] = here
+                    self._telling[place, layout] = chosen
+
+    @property
+    def largest(self) -> float:
+        """The largest movement of a tensor, each taken in its stillest layout."""
+        return max((min(v.values()) for v in self._found.values() if v), default=0.0)
+
+    @property
+    def most_telling(self) -> NDArray[np.bool_]:
+        """The replaced examples of the pass that showed the largest movement."""
+        still = {k: min(v, key=lambda name: v[name]) for k, v in self._found.items() if v}
+        place = max(still, key=lambda k: self._found[k][still[k]])
+        return self._telling[place, still[place]]
+
+
+def first_leak(
+    stage: Stage,
+    examples: Sequence[Any],
+    donors: Sequence[Any],
+    tolerance: float,
+    scope: str | None = None,
+    sets: Sequence[NDArray[np.bool_]] | None = None,
+) -> Leak | None:
+    """Give the first recorded module (or operation of ``scope``) where examples meet.
+
+    Parameters
+    ----------
+    stage : Stage
+        What to run.
+    examples, donors : sequence
+        The examples of the minibatch, and as many strangers that replace them.
+    tolerance : float
+        Movement that counts as none.
+    scope : str, optional
+        Look at the operations of this module's own code.
+    sets : sequence of boolean arrays, optional
+        Which examples to replace in each pass; all pairs are told apart by default.
+    """
+    count = len(examples)
+    base, drawn = stage.run(examples, scope)
+    outputs = [Moved() for _ in base]
+    inputs = [Moved() for _ in base]
+    for chosen in list(substitution_sets(count)) if sets is None else sets:
+        records, drawn_now = stage.run(replaced(examples, donors, chosen), scope)
+        if drawn_now != drawn:
+            continue  # how many numbers are drawn depends on the data: noise moves, not examples
+        for place, (before, after) in enumerate(zip(base, records, strict=False)):
+            if before.name != after.name or before.scope != after.scope:
+                break
+            outputs[place].add(before.outputs, after.outputs, count, chosen)
+            inputs[place].add(before.inputs, after.inputs, count, chosen)
+    moving = [place for place, given in enumerate(outputs) if given.largest > tolerance]
+    if not moving:
+        return None
+    place = moving[0]
+    given, record = outputs[place], base[place]
+    if scope is not None:
+        return Leak(record, record.scope, given.largest, given.most_telling)
+    if inputs[place].largest <= tolerance:
+        return Leak(record, record.name, given.largest, given.most_telling)
+    while (parent := _caller(base, place)) is not None and inputs[parent].largest > tolerance:
+        place = parent
+    return Leak(None, base[place].scope, given.largest, given.most_telling)
+
+
+def leaking_sources(
+    stage: Stage,
+    examples: Sequence[Any],
+    donors: Sequence[Any],
+    tolerance: float,
+    most: int = 4,
+) -> tuple[Source, ...]:
+    """Name the places where examples meet, first to last.
+
+    After each module that stops leaking in evaluation mode, all modules of its class are put in
+    that mode and the search goes on behind it.
+    """
+    sources: list[Source] = []
+    for _ in range(most):
+        leak = first_leak(stage, examples, donors, tolerance)
+        if leak is None:
+            leak = first_leak(stage, examples, donors, tolerance, OUTSIDE)
+        if leak is None or any(leak.scope == source.name for source in sources):
+            break
+        module = _module_at(stage.isolated, leak.scope)
+        where = leak.record.where if leak.record is not None else None
+        if leak.record is None or not _is_library_class(module):
+            inner = first_leak(stage, examples, donors, tolerance, leak.scope, [leak.chosen])
+            where = inner.record.where if inner is not None and inner.record else where
+        alike = _modules_like(stage.isolated, module)
+        sources.append(_source(leak, module, alike, where))
+        if module is None or not alike or not any(other.training for other in alike):
+            break
+        stage = _in_evaluation(stage, type(module))
+    return tuple(sources)
+
+
+def averaging_sources(stage: Stage, examples: Sequence[Any]) -> tuple[str, ...]:
+    """Name the lines that reduce over the examples: ``"mean at model.py:12, in router"``."""
+    count = len(examples)
+    records, _ = stage.run(examples, shapes_only=True)
+    lines = []
+    for record in records:
+        entering = any(_holds(t, count) and t.requires_grad for t in record.inputs)
+        if entering and record.outputs and not any(_holds(t, count) for t in record.outputs):
+            place = f" at {record.where}" if record.where else ""
+            inside = "" if record.scope == OUTSIDE else f", in {record.scope}"
+            lines.append(f"{record.name}{place}{inside}")
+    return tuple(lines)
+
+
+def replaced(
+    examples: Sequence[Any], donors: Sequence[Any], chosen: NDArray[np.bool_]
+) -> list[Any]:
+    """Put strangers in the places of the chosen examples."""
+    return [donors[k % len(donors)] if chosen[k] else example for k, example in enumerate(examples)]
+
+
+def _caller(records: list[Record], place: int) -> int | None:
+    """Find the call within which a recorded call was made: it ends later."""
+    scope = records[place].scope
+    return next((k for k in range(place + 1, len(records)) if records[k].name == scope), None)
+
+
+def _holds(tensor: Tensor, count: int) -> bool:
+    """Whether a tensor has an axis of examples."""
+    return count in tensor.shape or (
+        tensor.ndim > 0 and tensor.shape[0] > count and tensor.shape[0] % count == 0
+    )
+
+
+def _module_at(isolated: IsolatedModel, path: str) -> nn.Module | None:
+    """Find a module of the model by its recorded name."""
+    model = isolated.ready("silent")
+    if path == type(model).__name__ and path not in dict(model.named_modules()):
+        return model
+    return dict(model.named_modules()).get(path)
+
+
+def _modules_like(isolated: IsolatedModel, module: nn.Module | None) -> list[nn.Module]:
+    """Find the modules of the same class, if it is a leaf that behaves differently in training."""
+    if module is None or any(True for _ in module.children()):
+        return []
+    return [m for m in isolated.ready("silent").modules() if type(m) is type(module)]
+
+
+def _in_evaluation(stage: Stage, kind: type[nn.Module]) -> Stage:
+    """Give a stage whose modules of one class are in evaluation mode."""
+    other = stage.isolated.copied()
+    for module in other.model.modules():
+        if type(module) is kind:
+            module.eval()
+    return Stage(
+        IsolatedModel(other.model, other.precision), stage.function, stage.collate, stage.seed
+    )
+
+
+def _is_library_class(module: nn.Module | None) -> bool:
+    """Whether a module's code is torch's own."""
+    return module is not None and type(module).__module__.startswith("torch.")
+
+
+def _source(
+    leak: Leak, module: nn.Module | None, alike: list[nn.Module], where: str | None
+) -> Source:
+    """Put a leak into words."""
+    moved = (
+        f"moves outputs of examples by {leak.strength:.2g} times their size when only others are "
+        "replaced"
+    )
+    if module is None:
+        outside = leak.record is not None and leak.scope != OUTSIDE
+        name = leak.scope if outside else "loss"
+        what = f"{leak.record.name} " if leak.record is not None and not outside else ""
+        return Source(name, "loss", f"{what}{moved}", where, leak.strength)
+    more = f" (and {len(alike) - 1} more of its class)" if len(alike) > 1 else ""
+    return Source(
+        leak.scope, "module", f"{type(module).__name__} {moved}{more}", where, leak.strength
+    )

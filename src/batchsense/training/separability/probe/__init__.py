@@ -1,0 +1,1 @@
+"""Run a loss on any part of a minibatch: own copy, own precision, own random numbers."""

@@ -1,0 +1,318 @@
+"""Measure the gradient of a loss on any part of a fixed set of examples, on a private copy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from batchsense.errors import BatchsenseError, DataError
+from batchsense.training.separability.probe.isolated_model import IsolatedModel, Randomness
+from batchsense.training.separability.probe.isolation import seeded
+from batchsense.training.separability.probe.minibatch_trees import cloned, identical, mapped
+from batchsense.training.workload.blame import described
+from batchsense.training.workload.workload import Workload, trainable
+
+#: Places among the examples of a probe.
+Members: TypeAlias = Sequence[int] | NDArray[Any]
+
+#: Gradients longer than this are compared through a random sketch of :data:`SKETCH` numbers.
+LONGEST = 131_072
+SKETCH = 16_384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """One gradient.
+
+    Attributes
+    ----------
+    gradient : array of shape (numbers,)
+        The flat gradient in the order of ``model.parameters()``, or its sketch; float64.
+    loss : float
+        The value of the loss.
+    minibatch : object
+        The collated examples, as they were before the loss saw them.
+    """
+
+    gradient: NDArray[np.float64]
+    loss: float
+    minibatch: Any
+
+
+class GradientProbe:
+    """A private copy of a workload that gives the gradient of any part of its examples.
+
+    Parameters
+    ----------
+    workload : Workload
+        What to measure; it is left as it is.
+    indices : sequence of int
+        Which of its examples; they are read once and kept.
+    precision : str
+        ``"float64"``, ``"float32"`` or ``"bfloat16"``.
+    seed : int
+        Seed of the reading and of the sketch.
+
+    Attributes
+    ----------
+    isolated : IsolatedModel
+        The copy of the model.
+    count : int
+        How many examples are kept.
+    parameters : int
+        How many numbers the full gradient has.
+
+    Raises
+    ------
+    DataError
+        The model cannot be copied, has nothing to train, or the examples differ at each reading.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        indices: Members,
+        precision: str = "float64",
+        seed: int = 0,
+    ) -> None:
+        if not trainable(workload.model):
+            raise DataError("no parameter requires a gradient; nothing to audit", where="model")
+        self.precision = precision
+        self.isolated = IsolatedModel(workload.model, precision)
+        self.workload = dataclasses.replace(
+            workload,
+            model=self.isolated.model,
+            examples=frozen_examples(workload, indices, seed),
+        )
+        self.count = len(indices)
+        self.parameters = sum(_length(p) for p in trainable(self.isolated.model))
+        self._spent = [0]
+        self._sketch = _Sketch(self.parameters, seed) if self.parameters > LONGEST else None
+
+    @property
+    def examples_used(self) -> int:
+        """How many examples have been differentiated so far, also at shifted parameters."""
+        return self._spent[0]
+
+    @property
+    def sketched(self) -> bool:
+        """Whether gradients are compared through a random sketch."""
+        return self._sketch is not None
+
+    def gradient(
+        self,
+        members: Members,
+        seed: int = 0,
+        randomness: Randomness = "free",
+        restore: bool = True,
+        elsewhere: int | None = None,
+    ) -> Measured:
+        """Give the gradient of the loss over the examples at these places.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Places among the kept examples, in the order of the minibatch.
+        seed : int
+            Seed of every random number drawn on the way.
+        randomness : str
+            ``"free"``: as the user's code draws it; ``"tied"``: each example has its own random
+            numbers; ``"silent"``: dropout switched off.
+        restore : bool
+            Whether parameters and buffers are put back first; without it, what an earlier call
+            left behind acts on this one.
+        elsewhere : int, optional
+            Another seed for all random numbers that are not tied.
+
+        Raises
+        ------
+        DataError
+            The loss fails, is no finite scalar, or does not depend on the model's parameters.
+        """
+        flat, loss, minibatch = self._flat(members, seed, randomness, restore, elsewhere)
+        vector = flat if self._sketch is None else self._sketch.of(flat)
+        return Measured(vector.cpu().numpy().astype(np.float64), loss, minibatch)
+
+    def by_parameter(self, members: Members, seed: int = 0) -> dict[str, Tensor]:
+        """Give the gradient of every trained parameter by name, flat, in float64."""
+        flat, _, _ = self._flat(members, seed, "free", True, None)
+        named = _named(self.isolated.model)
+        parts = torch.split(flat, [_length(parameter) for _, parameter in named])
+        return {name: part for (name, _), part in zip(named, parts, strict=True)}
+
+    def minibatch_of(self, members: Sequence[int]) -> Any:
+        """Collate copies of some examples, in the audited precision."""
+        wanted = self.isolated.dtype
+        kept = [self.workload.examples[k] for k in members]
+        if self.workload.collate is not None:  # a collate may write into what it is given
+            kept = [cloned(example) for example in kept]
+        lone = dataclasses.replace(self.workload, examples=kept)
+        return mapped(
+            lone.minibatch(range(len(members))),
+            lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
+        )
+
+    def shifted(self, size: float, seed: int) -> GradientProbe:
+        """Give the same probe at parameters moved at random by ``size`` of their own spread."""
+        other = object.__new__(GradientProbe)
+        other.__dict__.update(self.__dict__)
+        moved = self.isolated.copied().model
+        generator = np.random.default_rng(seed)
+        with torch.no_grad():
+            for parameter in trainable(moved):
+                scale = float(parameter.abs().square().mean().sqrt()) or 1.0
+                step = torch.as_tensor(generator.normal(size=tuple(parameter.shape)))
+                parameter.add_(size * scale * step.to(parameter))
+        other.isolated = IsolatedModel(moved, self.precision)
+        return other
+
+    def _flat(
+        self,
+        members: Members,
+        seed: int,
+        randomness: Randomness,
+        restore: bool,
+        elsewhere: int | None,
+    ) -> tuple[Tensor, float, Any]:
+        """Run the loss backward and join the gradients."""
+        places = [int(member) for member in members]
+        model = self.isolated.ready(randomness, restore)
+        parameters = trainable(model)
+        whole = len(places) == self.count
+        with self.isolated.conditions(places, whole, seed, randomness, elsewhere):
+            minibatch = self.minibatch_of(places)
+            loss = _scalar_loss(self.workload, model, cloned(minibatch))
+            gradients = _differentiated(loss, parameters)
+        self._spent[0] += len(places)
+        flat = torch.cat([_real(g, p) for g, p in zip(gradients, parameters, strict=True)])
+        value = float(loss.detach().double())
+        _refuse_what_is_not_finite(value, flat, model)
+        return flat, value, minibatch
+
+
+def frozen_examples(workload: Workload, indices: Members, seed: int) -> list[Any]:
+    """Read the examples twice with the same random numbers and refuse those that differ.
+
+    Raises
+    ------
+    DataError
+        An example cannot be read, or two readings of it differ.
+    """
+    kept = []
+    for index in indices:
+        readings = []
+        for _ in range(2):
+            with seeded(seed):
+                try:
+                    readings.append(cloned(workload.examples[int(index)]))
+                except BatchsenseError:
+                    raise
+                except Exception as error:
+                    raise DataError(
+                        f"it could not be read: {described(error)}", where=f"examples[{index}]"
+                    ) from error
+        if not identical(*readings):
+            raise DataError(
+                "two readings of it differ although all random generators were seeded alike; a "
+                "difference of gradients would then be a difference of data. Switch off its "
+                "random augmentation, or draw it from torch's, numpy's or Python's global "
+                "generator",
+                where=f"examples[{index}]",
+            )
+        kept.append(readings[0])
+    return kept
+
+
+def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
+    """Call the user's loss and check what it returns."""
+    try:
+        loss = workload.loss(model, minibatch)
+    except BatchsenseError:
+        raise
+    except Exception as error:
+        raise DataError(f"it fails: {described(error)}", where="loss") from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = (
+            f"a tensor of shape {tuple(loss.shape)}"
+            if isinstance(loss, Tensor)
+            else type(loss).__name__
+        )
+        raise DataError(f"it returned {shape}; return a scalar tensor", where="loss")
+    if not loss.requires_grad:
+        raise DataError(
+            "it has no gradient with respect to the model that it is given; use that model, "
+            "outside torch.no_grad(), and do not detach its output",
+            where="loss",
+        )
+    return loss.reshape(())
+
+
+def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """Differentiate, and refuse a loss that does not reach the model."""
+    try:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    except Exception as error:
+        raise DataError(f"its gradient fails: {described(error)}", where="loss") from error
+    if all(gradient is None for gradient in gradients):
+        raise DataError(
+            "it does not depend on the parameters of the model that it is given; use that model, "
+            "not one from outside",
+            where="loss",
+        )
+    return gradients
+
+
+def _refuse_what_is_not_finite(loss: float, gradient: Tensor, model: nn.Module) -> None:
+    """Refuse NaN and infinity, naming the parameter."""
+    if not np.isfinite(loss):
+        raise DataError(f"it is {loss:g}, not a finite number", where="loss")
+    if bool(torch.isfinite(gradient).all()):
+        return
+    named = _named(model)
+    parts = torch.split(gradient, [_length(parameter) for _, parameter in named])
+    name = next(
+        name for (name, _), p in zip(named, parts, strict=True) if not torch.isfinite(p).all()
+    )
+    raise DataError(f"its gradient with respect to {name} is not finite", where="loss")
+
+
+def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Give the trained parameters with their names, each once."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _length(parameter: Tensor) -> int:
+    """Count the real numbers of a parameter."""
+    return parameter.numel() * (2 if parameter.is_complex() else 1)
+
+
+def _real(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """Flatten one gradient to float64; a missing one is zero."""
+    if gradient is None:
+        return torch.zeros(_length(parameter), dtype=torch.float64, device=parameter.device)
+    dense = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
+    real = torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
+    return real.reshape(-1).to(torch.float64)
+
+
+class _Sketch:
+    """A random linear map to fewer numbers that keeps lengths to about one in a hundred."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed + 1)
+        self._bucket = torch.randint(SKETCH, (size,), generator=generator)
+        self._sign = torch.randint(2, (size,), generator=generator, dtype=torch.int8) * 2 - 1
+
+    def of(self, vector: Tensor) -> Tensor:
+        """Sketch one vector."""
+        self._bucket = self._bucket.to(vector.device)
+        self._sign = self._sign.to(vector.device)
+        summed = torch.zeros(SKETCH, dtype=vector.dtype, device=vector.device)
+        return summed.index_add_(0, self._bucket, vector * self._sign)

@@ -1,0 +1,1 @@
+"""What can be done about a loss that cannot simply be split."""

@@ -1,0 +1,142 @@
+"""The loss of a minibatch and its gradient, checked, as one flat vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from batchsense.errors import BatchsenseError, DataError
+from batchsense.training.workload.blame import described
+from batchsense.training.workload.workload import Workload, trainable
+
+#: Coordinates converted to float64 at a time: 64 rows of them are 128 MiB.
+_BLOCK = 1 << 18
+
+
+def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
+    """Evaluate the loss and check that it can be trained on.
+
+    Parameters
+    ----------
+    workload : Workload
+        Whose loss.
+    model : torch.nn.Module
+        The model or a copy of it.
+    minibatch : object
+        From :meth:`Workload.minibatch`.
+
+    Returns
+    -------
+    torch.Tensor
+        A finite scalar.
+
+    Raises
+    ------
+    DataError
+        The loss raises, is not a tensor, has several elements or is not finite.
+    """
+    try:
+        value = workload.loss(model, minibatch)
+    except BatchsenseError:
+        raise
+    except Exception as error:
+        raise DataError(f"the loss raised {described(error)}") from error
+    if not isinstance(value, Tensor):
+        raise DataError(
+            f"the loss returned a {type(value).__name__}; return the scalar tensor itself "
+            "(without .item() or .detach())"
+        )
+    if value.numel() != 1:
+        raise DataError(
+            f"the loss returned a tensor of shape {tuple(value.shape)}; "
+            "return one number, the mean over the examples of the minibatch"
+        )
+    if not math.isfinite(value.item()):
+        raise DataError(
+            f"the loss is {value.item()}; check the examples for missing values and the learning "
+            "rate, then try again"
+        )
+    return value.reshape(())
+
+
+def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Differentiate a loss, one tensor per parameter; zeros where it does not depend on one.
+
+    Raises
+    ------
+    DataError
+        The loss has no gradient, or depends on none of the parameters.
+    """
+    if not loss.requires_grad:
+        raise DataError(
+            "the loss has no gradient; compute it from the model's output without .detach(), "
+            "numpy or torch.no_grad()"
+        )
+    try:
+        found = torch.autograd.grad(loss, list(parameters), allow_unused=True)
+    except RuntimeError as error:
+        raise DataError(f"the backward pass raised {described(error)}") from error
+    if all(gradient is None for gradient in found):
+        raise DataError(
+            "the loss does not depend on the model it is given; use the argument in "
+            "loss(model, minibatch), not a model from outside"
+        )
+    pairs = zip(found, parameters, strict=True)
+    return [torch.zeros_like(p) if g is None else g.to_dense() for g, p in pairs]
+
+
+def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
+    """Give the gradient of a minibatch's mean loss as one vector over all trained parameters.
+
+    Parameters
+    ----------
+    workload, model, minibatch
+        As for :func:`scalar_loss`.
+
+    Returns
+    -------
+    torch.Tensor of shape (parameters,)
+        On the CPU, in float32, or float64 where a parameter is.
+
+    Raises
+    ------
+    DataError
+        As :func:`scalar_loss` and :func:`loss_gradient`; or the gradient is not finite.
+    """
+    parts = loss_gradient(scalar_loss(workload, model, minibatch), trainable(model))
+    dtype = torch.float64 if any(p.dtype == torch.float64 for p in parts) else torch.float32
+    vector = torch.cat([part.detach().reshape(-1).to("cpu", dtype) for part in parts])
+    if not bool(torch.isfinite(vector).all()):
+        raise DataError("the gradient is not finite although the loss is; check log(0) or 0/0")
+    return vector
+
+
+def gram_matrix(vectors: Sequence[Tensor]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Give all inner products of a few long vectors, accumulated in float64.
+
+    Parameters
+    ----------
+    vectors : sequence of torch.Tensor of shape (parameters,)
+        For example the mean gradients of micro-batches.
+
+    Returns
+    -------
+    array of shape (vectors, vectors)
+        Their inner products.
+
+    Examples
+    --------
+    >>> gram_matrix([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0])])
+    array([[5., 3.],
+           [3., 9.]])
+    """
+    gram = np.zeros((len(vectors), len(vectors)))
+    for start in range(0, vectors[0].numel(), _BLOCK):
+        rows = torch.stack([vector[start : start + _BLOCK] for vector in vectors]).double()
+        gram += (rows @ rows.T).numpy()
+    return gram

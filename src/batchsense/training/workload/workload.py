@@ -1,0 +1,189 @@
+"""What a user trains: model, loss, examples and optimizer in one object.
+
+Everything that measures works on fresh copies made here, so that the user's model, its buffers and
+its gradients are the same after a measurement as before.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset, default_collate
+
+from batchsense.errors import BatchsenseError, DataError
+from batchsense.training.workload.blame import described
+
+
+class Examples(Protocol):
+    """An indexable data set with a length, such as any map-style ``torch`` data set or a list."""
+
+    def __len__(self) -> int:
+        """Give the number of examples."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Give one example."""
+
+
+#: ``loss(model, minibatch)``: the mean over the examples of the minibatch, a scalar tensor.
+Loss: TypeAlias = Callable[[nn.Module, Any], Tensor]
+#: ``optimizer(parameters)``: a new optimizer for these parameters.
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """A training job, as much of it as batchsense needs to know.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        The model, at the weights and in the mode (train or eval) to be measured.
+    loss : callable
+        ``loss(model, minibatch)`` gives a scalar tensor, the *mean* over the examples of the
+        minibatch. Use the model that is passed in, not one from outside.
+    examples : indexable data set
+        ``len(examples)`` and ``examples[i]``; the data are read from the main process.
+    optimizer : callable
+        ``optimizer(parameters)`` gives a new ``torch.optim.Optimizer``.
+    collate : callable, optional
+        Turns a list of examples into a minibatch; ``torch``'s ``default_collate`` by default. What
+        it returns is passed to ``loss`` as it is: move it to the model's device in either.
+    batch_size : int, optional
+        The batch size in use today. The optimizer's learning rate is taken to belong to it.
+
+    Examples
+    --------
+    >>> points = torch.linspace(-1, 1, 8).reshape(8, 1)
+    >>> workload = Workload(
+    ...     model=nn.Linear(1, 1),
+    ...     loss=lambda model, minibatch: (model(minibatch[0]) - minibatch[1]).square().mean(),
+    ...     examples=TensorDataset(points, 3 * points),
+    ...     optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    ... )
+    >>> [tensor.shape for tensor in workload.minibatch([0, 3, 5])]
+    [torch.Size([3, 1]), torch.Size([3, 1])]
+    """
+
+    model: nn.Module
+    loss: Loss
+    examples: Examples
+    optimizer: OptimizerFactory
+    collate: Callable[[list[Any]], Any] | None = None
+    batch_size: int | None = None
+
+    def minibatch(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Any:
+        """Fetch and collate the examples at ``indices``.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Which examples, in which order; repetitions are allowed.
+
+        Returns
+        -------
+        object
+            What ``collate`` makes of them.
+
+        Raises
+        ------
+        DataError
+            An example cannot be read, or the examples cannot be collated.
+        """
+        wanted = [int(index) for index in indices]
+        if self.collate is None and isinstance(self.examples, TensorDataset):
+            chosen = torch.as_tensor(wanted)
+            return [tensor[chosen] for tensor in self.examples.tensors]
+        fetched = self.fetch(wanted)
+        try:
+            return default_collate(fetched) if self.collate is None else self.collate(fetched)
+        except BatchsenseError:
+            raise
+        except Exception as error:
+            name = "default_collate" if self.collate is None else "collate"
+            raise DataError(
+                f"{name} could not join {len(wanted)} examples: {described(error)}; "
+                "give Workload(collate=...) a function that makes a minibatch of them"
+            ) from error
+
+    def fresh_model(self) -> nn.Module:
+        """Copy the model with its buffers and mode, without gradients.
+
+        Raises
+        ------
+        DataError
+            The model cannot be copied.
+        """
+        try:
+            model = copy.deepcopy(self.model)
+        except Exception as error:
+            raise DataError(
+                f"the model cannot be copied ({described(error)}), and measuring on the model "
+                "itself would change it; let the function that makes the Workload build it"
+            ) from error
+        model.zero_grad(set_to_none=True)
+        return model
+
+    def fresh_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Make an optimizer for a copy of the model.
+
+        Raises
+        ------
+        DataError
+            The optimizer cannot be made, or holds other parameters than the copy's.
+        """
+        parameters = trainable(model)
+        try:
+            optimizer = self.optimizer(parameters)
+        except Exception as error:
+            raise DataError(f"the optimizer could not be made: {described(error)}") from error
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise DataError(
+                f"optimizer(parameters) returned {type(optimizer).__name__}; "
+                "return a torch.optim.Optimizer"
+            )
+        own = {id(parameter) for parameter in parameters}
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if not held <= own:
+            raise DataError(
+                "optimizer(parameters) optimises other parameters than those it is given; build "
+                "it from its argument, because measurements run on a copy of the model"
+            )
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise DataError("LBFGS needs a closure and full batches; minibatch planning is not for")
+        return optimizer
+
+    def fetch(self, indices: Sequence[int]) -> list[Any]:
+        """Read the examples at ``indices``, all at once where the data set can.
+
+        Raises
+        ------
+        DataError
+            An example cannot be read.
+        """
+        many = getattr(self.examples, "__getitems__", None)
+        try:
+            if many is not None:
+                return list(many(list(indices)))
+            return [self.examples[index] for index in indices]
+        except BatchsenseError:
+            raise
+        except Exception as error:
+            shown = indices[0] if len(indices) == 1 else f"one of {len(indices)} examples"
+            raise DataError(f"examples[{shown}] could not be read: {described(error)}") from error
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Give the parameters that are trained, each once even if shared.
+
+    Examples
+    --------
+    >>> len(trainable(nn.Linear(2, 1)))
+    2
+    """
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

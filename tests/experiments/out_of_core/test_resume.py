@@ -1,0 +1,262 @@
+"""A run that was interrupted is taken up, and nothing unfinished passes for a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from stores import FEATURES, SPECIMENS, make, result, values
+
+from batchsense.errors import DataError
+from batchsense.experiments import CombatCorrection
+from batchsense.experiments.out_of_core import ThisProcess, budget, correct_store
+from batchsense.experiments.out_of_core.journal import journal
+from batchsense.experiments.out_of_core.location import find
+
+WORKER = Path(__file__).parent / "killed_runs.py"
+CORRECTION = CombatCorrection(keep=("drug",))
+
+
+class InterruptedRunError(Exception):
+    """Somebody pulls the plug."""
+
+
+@dataclass(frozen=True)
+class Faltering:
+    """An engine that stops after some blocks, and counts what it did."""
+
+    log: list
+    sums_until: int = 10**9
+    correct_until: int = 10**9
+
+    def sizes(self, work):
+        return ThisProcess().sizes(work)
+
+    def sums(self, work, sizes, spans, into, keep, done):
+        engine = ThisProcess()
+        added = []
+
+        def counted(span):
+            added.append(span)
+            self.log.append(("sums", span))
+            keep(into, added)
+            if len(added) == self.sums_until:
+                raise InterruptedRunError
+            done(span)
+
+        return engine.sums(work, sizes, spans, into, keep, counted)
+
+    def correct(self, work, sizes, slot, spans, affine, done):
+        seen = []
+
+        def counted(span):
+            done(span)
+            seen.append(span)
+            self.log.append(("correct", span))
+            if len(seen) == self.correct_until:
+                raise InterruptedRunError
+
+        ThisProcess().correct(work, sizes, slot, spans, affine, counted)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Take blocks of about thirty specimens."""
+    monkeypatch.setattr(budget, "LARGEST_BLOCK", 30 * FEATURES * 8)
+
+
+@pytest.mark.parametrize("name", ["dense.h5ad", "plain.zarr"])
+def test_work_is_done_once(tmp_path, name):
+    """Interrupted in both passes, each block is summed and corrected once; the result is equal."""
+    path = make(tmp_path, name, values())
+    sheet = tmp_path / "sheet.csv"
+    log: list = []
+    interrupted = tmp_path / f"interrupted-{name}"
+
+    def run(target, **stops):
+        return correct_store(
+            path, target, "month", CORRECTION, sheet, engine=Faltering(log, **stops)
+        )
+
+    for stops in ({"sums_until": 3}, {"sums_until": 2}, {"correct_until": 2}, {"correct_until": 3}):
+        with pytest.raises(InterruptedRunError):
+            run(interrupted, **stops)
+        assert not interrupted.exists()
+    again = run(interrupted)
+    whole = run(tmp_path / f"whole-{name}")
+
+    covered = [span for what, span in log if what == "sums"]
+    assert again.resumed
+    assert not whole.resumed
+    assert sum(high - low for low, high in covered) == 2 * SPECIMENS
+    assert sum(high - low for what, (low, high) in log if what == "correct") == 2 * SPECIMENS
+    assert np.array_equal(result(interrupted), result(tmp_path / f"whole-{name}"))
+
+
+def test_other_options_start_afresh(tmp_path):
+    """What was done for another correction is thrown away, not mixed in."""
+    path = make(tmp_path, "dense.h5ad", values())
+    output = tmp_path / "out.h5ad"
+    with pytest.raises(InterruptedRunError):
+        correct_store(path, output, "month", engine=Faltering([], correct_until=3))
+
+    found = correct_store(path, output, "month", CORRECTION)
+    correct_store(path, tmp_path / "whole.h5ad", "month", CORRECTION)
+
+    assert not found.resumed
+    assert np.array_equal(result(tmp_path / "whole.h5ad"), result(output))
+
+
+def test_a_changed_input_starts_afresh(tmp_path):
+    """The input is known by its size and the time of its last change."""
+    path = make(tmp_path, "dense.h5ad", values())
+    output = tmp_path / "out.h5ad"
+    with pytest.raises(InterruptedRunError):
+        correct_store(path, output, "month", CORRECTION, engine=Faltering([], correct_until=3))
+    make(tmp_path, "dense.h5ad", values(seed=5))
+
+    assert not correct_store(path, output, "month", CORRECTION).resumed
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+    """The journal is valid up to its last whole line."""
+    with journal(tmp_path / "out.zarr", "this") as first:
+        first.note_written((0, 10))
+        first.note_written((10, 20))
+    lines = (tmp_path / "out.zarr.partial" / "journal").read_bytes()
+    (tmp_path / "out.zarr.partial" / "journal").write_bytes(lines[:-5])
+
+    with journal(tmp_path / "out.zarr", "this") as second:
+        assert second.written == [(0, 10)]
+        second.note_written((10, 12))
+    with journal(tmp_path / "out.zarr", "this") as third:
+        assert third.written == [(0, 12)]
+
+
+def test_two_runs_do_not_write_the_same_result(tmp_path):
+    """The second one is refused while the first one lives."""
+    with (
+        journal(tmp_path / "out.zarr", "this"),
+        pytest.raises(DataError, match="another run"),
+        journal(tmp_path / "out.zarr", "this"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["dense.h5ad", "third.zarr", "plain.zarr"])
+def test_unfinished_results_are_refused_as_inputs(tmp_path, name):
+    """Whoever gives an unfinished result a proper name is told."""
+    path = make(tmp_path, name, values())
+    output = tmp_path / f"out-{name}"
+    with pytest.raises(InterruptedRunError):
+        correct_store(
+            path, output, "month", CORRECTION, tmp_path / "sheet.csv",
+            engine=Faltering([], correct_until=2),
+        )  # fmt: skip
+    renamed = tmp_path / f"renamed-{name}"
+    (tmp_path / f"out-{name}.partial" / "result").rename(renamed)
+
+    with pytest.raises(DataError, match="unfinished"):
+        find(renamed)
+
+
+def killed(folder, name, times):
+    """Kill a run at random moments until it gets through; give what was seen after each."""
+    path = make(folder, name, values())
+    done = subprocess.run(
+        [sys.executable, str(WORKER), str(path), str(folder / f"out-{name}"), str(times)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check_killed(folder, name, times):
+    """No kill left a result that opens; the last run took up the others and is equal."""
+    seen = killed(folder, name, times)
+    path = folder / name
+    correct_store(path, folder / f"whole-{name}", "month", CORRECTION, folder / "sheet.csv")
+
+    assert seen["kills"] == times
+    assert seen["opened_early"] == 0
+    assert seen["resumed"]
+    difference = result(folder / f"out-{name}") - result(folder / f"whole-{name}")
+    assert np.abs(difference).max() < 1e-12  # blocks of another size, sums in another order
+
+
+SLOW_RUN = """
+import sys, time
+from batchsense.experiments import CombatCorrection
+from batchsense.experiments.out_of_core import budget, correct_store, passes
+budget.LARGEST_BLOCK, passes._SYNC_EVERY_S = 30 * 70 * 8, 0.0
+correct_store(
+    sys.argv[1], sys.argv[2], "month", CombatCorrection(keep=("drug",)), sys.argv[3],
+    progress=lambda task, done, total: time.sleep(0.1 if task.startswith("correcting") else 0),
+)
+"""
+
+
+def test_killed_once(tmp_path):
+    """Kill -9 in the second pass: nothing opens, and the next run only does what is left."""
+    path, output = make(tmp_path, "plain.zarr", values()), tmp_path / "out-plain.zarr"
+    words = [sys.executable, "-c", SLOW_RUN, str(path), str(output), str(tmp_path / "sheet.csv")]
+    started = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    written = tmp_path / "out-plain.zarr.partial" / "journal"
+    while started.poll() is None and not (written.exists() and '"written"' in written.read_text()):
+        time.sleep(0.01)
+    started.kill()
+
+    assert started.wait() == -signal.SIGKILL
+    assert not output.exists()
+    with pytest.raises(DataError, match="unfinished"):
+        find(tmp_path / "out-plain.zarr.partial" / "result")
+    log: list = []
+    found = correct_store(
+        path, output, "month", CORRECTION, tmp_path / "sheet.csv", engine=Faltering(log)
+    )
+    assert found.resumed
+    assert "sums" not in [what for what, _ in log]
+    assert sum(high - low for what, (low, high) in log if what == "correct") < SPECIMENS
+    correct_store(path, tmp_path / "whole-plain.zarr", "month", CORRECTION, tmp_path / "sheet.csv")
+    assert np.abs(result(output) - result(tmp_path / "whole-plain.zarr")).max() < 1e-12
+
+
+@pytest.mark.slow
+def test_killed_three_times(tmp_path):
+    """Kill -9, three times: the fourth run finishes."""
+    check_killed(tmp_path, "dense.h5ad", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["dense.h5ad", "csr.h5ad", "dense.zarr", "third.zarr", "plain.zarr"]
+)
+def test_killed_twenty_times(tmp_path, name):
+    """Kill -9 at twenty random moments never leaves a file that opens as finished."""
+    check_killed(tmp_path, name, 20)
+
+
+def test_a_finished_result_says_so(tmp_path):
+    """The mark of completeness is the last thing that is written."""
+    make(tmp_path, "dense.h5ad", values())
+    make(tmp_path, "plain.zarr", values())
+    sheet = tmp_path / "sheet.csv"
+    correct_store(tmp_path / "dense.h5ad", tmp_path / "out.h5ad", "month", sheet=sheet)
+    correct_store(tmp_path / "plain.zarr", tmp_path / "out.zarr", "month", sheet=sheet)
+
+    with h5py.File(tmp_path / "out.h5ad") as root:
+        assert bool(root["uns/batchsense/complete"][()])
+    assert zarr.open_array(tmp_path / "out.zarr", mode="r").attrs["batchsense"]["complete"]
