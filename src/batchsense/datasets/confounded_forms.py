@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.datasets.digits import Digits, load_digits
 
 Confounding = Literal["balanced", "partial", "total"]
@@ -46,11 +47,11 @@ class DigitForms:
         What this draw shows.
     """
 
-    observations: npt.NDArray[np.float64]
-    digit: npt.NDArray[np.int64]
-    form_labels: npt.NDArray[np.int64]
-    truth: npt.NDArray[np.float64]
-    rows: npt.NDArray[np.int64]
+    observations: Floats
+    digit: Integers
+    form_labels: Integers
+    truth: Floats
+    rows: Integers
     note: str
 
     def relative_error(self, effect: npt.ArrayLike) -> float:
@@ -155,20 +156,20 @@ def _checked_fraction(confounding: str, fraction: float | None) -> float:
     return float(fraction)
 
 
-def _rows_of(digits: Digits, form: int, digit: int) -> npt.NDArray[np.int64]:
+def _rows_of(digits: Digits, form: int, digit: int) -> Integers:
     """Find the rows of a digit on a form."""
     found = (digits.form_labels == form) & (digits.digit == digit)
     return np.flatnonzero(found).astype(np.int64)
 
 
-def _two_forms(digits: Digits, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _two_forms(digits: Digits, rng: np.random.Generator) -> Integers:
     """Take all 3s of one random form and all 8s of another."""
     forms = rng.choice(int(digits.form_labels.max()) + 1, size=2, replace=False)
     parts = [_rows_of(digits, int(f), d) for f, d in zip(forms, COMPARED, strict=True)]
     return np.sort(np.concatenate(parts))
 
 
-def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> Integers:
     """Take ten rows of each form, with a fraction p of 3s in a random half of the forms."""
     forms = rng.permutation(int(digits.form_labels.max()) + 1)
     parts = []
@@ -182,14 +183,12 @@ def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> npt.NDAr
     return np.sort(np.concatenate(parts))
 
 
-def _true_effect(digits: Digits) -> npt.NDArray[np.float64]:
+def _true_effect(digits: Digits) -> Floats:
     """Fit digit and forms to all rows of the two digits."""
     chosen = np.isin(digits.digit, COMPARED)
     forms = np.unique(digits.form_labels)
     is_form = (digits.form_labels[chosen, None] == forms).astype(np.float64)
     is_second = (digits.digit[chosen, None] == COMPARED[1]).astype(np.float64)
     design = np.hstack([is_second, is_form])
-    effect: npt.NDArray[np.float64] = np.linalg.lstsq(
-        design, digits.observations[chosen], rcond=None
-    )[0][0]
+    effect: Floats = np.linalg.lstsq(design, digits.observations[chosen], rcond=None)[0][0]
     return effect

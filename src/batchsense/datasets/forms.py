@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.errors import DataError
 
 #: Digits on the preprinted form: each of the ten thirteen times.
@@ -23,8 +24,6 @@ FORM_LENGTH = 130
 FORM_STARTS: tuple[int, ...] = (
     0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 1545, 1667,
 )  # fmt: skip
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

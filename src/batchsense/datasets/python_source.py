@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.errors import DataError, listed
 
 #: Standard library modules that are read: long-lived, plain Python, about 2.5 MB together.
@@ -48,7 +48,7 @@ class PythonSource:
     """
 
     text: str
-    symbols: npt.NDArray[np.int64]
+    symbols: Integers
     modules: tuple[str, ...]
     sha256: str
 
@@ -102,7 +102,7 @@ def _file_of(folder: Path, module: str) -> Path | None:
     return None
 
 
-def _symbols(text: str) -> npt.NDArray[np.int64]:
+def _symbols(text: str) -> Integers:
     """Number the characters by their place in the alphabet."""
     number = np.full(0x110000, len(ALPHABET), dtype=np.int64)
     number[[ord(character) for character in ALPHABET]] = np.arange(len(ALPHABET))

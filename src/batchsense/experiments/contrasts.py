@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.columns import Factor
 from batchsense.variation.linear import factor
@@ -104,7 +104,7 @@ def level_contrasts(design: Design, kept: Factor) -> tuple[LevelContrast, ...]:
 class _Told:
     """The design of some specimens, factored once with the batches and once without."""
 
-    def __init__(self, design: Design, kept: Factor, rows: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, design: Design, kept: Factor, rows: Flags) -> None:
         others = [other.design()[0] for other in design.kept if other.name != kept.name]
         base = np.hstack([np.ones((design.specimens, 1)), *others])
         levels = kept.indicators()
@@ -127,7 +127,7 @@ class _Told:
         return r2 if r2 > 1e-12 else 0.0
 
     @staticmethod
-    def _vector(one: int, two: int, start: int, columns: int) -> npt.NDArray[np.float64]:
+    def _vector(one: int, two: int, start: int, columns: int) -> Floats:
         """Write the difference as weights of the columns."""
         vector = np.zeros(columns)
         vector[[start + one, start + two]] = -1.0, 1.0

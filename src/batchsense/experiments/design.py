@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.columns import (
     Factor,
@@ -20,8 +20,6 @@ from batchsense.experiments.tables.columns import (
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
-
-Floats = npt.NDArray[np.float64]
 
 #: A larger interaction (batches times terms) is not looked at.
 MOST_PRODUCTS = 400

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.statistics.confounding import (
@@ -159,7 +159,7 @@ def _one(design: Design, kept: Factor, batch_names: tuple[str, ...]) -> Entangle
     return Entanglement(kept.name, kept.kind, confounding, association, linked)
 
 
-def _all_columns(kept: Factor) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+def _all_columns(kept: Factor) -> tuple[Floats, tuple[str, ...]]:
     """Give all indicators of a factor (so that relations can be named most simply), or numbers."""
     if kept.values is not None:
         return kept.design()

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction import CombatCorrection, Correction, LinearCorrection
 from batchsense.experiments.design import Design, read_design
@@ -26,7 +27,6 @@ from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.variation.interval import Interval
 
-Floats = npt.NDArray[np.float64]
 #: What a user may do with a table of noise: p-values, one for each feature.
 Pipeline = Callable[[Table], npt.ArrayLike]
 BuiltIn = Literal["uncorrected", "linear", "combat", "model"]

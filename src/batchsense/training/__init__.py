@@ -11,6 +11,7 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("Training workloads", "training") from None
 
+from batchsense.notes import Note
 from batchsense.training.gradient_noise import (
     GradientNoiseMeter,
     LayerNoise,
@@ -34,7 +35,6 @@ from batchsense.training.memory.available import format_bytes, parse_bytes
 from batchsense.training.memory.envelope import MemoryEnvelope, fit_memory_envelope
 from batchsense.training.memory.limit import MemoryLimit, memory_limit
 from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
-from batchsense.training.planning.doubts import Doubt
 from batchsense.training.planning.plan import TrainingPlan, plan_training
 from batchsense.training.planning.trade_off import TradeOff, knee_batch_size, optimal_batch_size
 from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
@@ -54,7 +54,6 @@ from batchsense.training.workload.workload import Workload, trainable
 __all__ = [
     "BUILT_IN",
     "BatchSizePlan",
-    "Doubt",
     "GradientNoiseMeter",
     "GradientPilot",
     "LayerNoise",
@@ -65,6 +64,7 @@ __all__ = [
     "MeterReport",
     "NoiseReport",
     "NoiseSurvey",
+    "Note",
     "PathNoise",
     "StepTime",
     "ToleranceRung",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.workload.gradients import scalar_loss
@@ -20,8 +21,6 @@ from batchsense.training.workload.optimizers import still_optimizer
 from batchsense.training.workload.randomness import borrowed_randomness
 from batchsense.training.workload.workload import Workload
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: Largest relative distance of a measured size from the line at which the line is still used.
 GOOD_FIT = 0.15

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from batchsense.arrays import Floats
 
 #: Entries of a null vector (for columns of norm 1) below this are round-off.
 NEGLIGIBLE = 1e-8
@@ -62,14 +61,14 @@ class Relation:
         return f"{self.dependent} = {right or '0'}"
 
 
-def relation(vector: FloatArray, names: Sequence[str]) -> Relation:
+def relation(vector: Floats, names: Sequence[str]) -> Relation:
     """Name the nonzero entries of a null vector; the last one is scaled to 1."""
     support = np.flatnonzero(vector)
     scaled = vector[support] / vector[support[-1]]
     return Relation(tuple(names[j] for j in support.tolist()), tuple(float(c) for c in scaled))
 
 
-def echelon_from_right(rows: FloatArray, negligible: float = NEGLIGIBLE) -> FloatArray:
+def echelon_from_right(rows: Floats, negligible: float = NEGLIGIBLE) -> Floats:
     """Reduce the rows so that each has a 1 in its last nonzero column, where all others have 0.
 
     Gauss-Jordan elimination from the last column to the first with row exchanges. Entries below
@@ -102,16 +101,14 @@ def echelon_from_right(rows: FloatArray, negligible: float = NEGLIGIBLE) -> Floa
     return reduced + 0.0  # turns -0.0 into 0.0
 
 
-def less(first: FloatArray, second: FloatArray) -> FloatArray:
+def less(first: Floats, second: Floats) -> Floats:
     """Subtract; a difference that is rounding beside its two terms is zero."""
     difference = first - second
     difference[np.abs(difference) <= CANCELLED * (np.abs(first) + np.abs(second))] = 0.0
     return difference
 
 
-def with_mean_zero(
-    vectors: FloatArray, means: FloatArray, cancelled: float = CANCELLED
-) -> FloatArray:
+def with_mean_zero(vectors: Floats, means: Floats, cancelled: float = CANCELLED) -> Floats:
     """Combine null vectors of the centred design into those of the design itself.
 
     A vector v belongs to the null space of F = F_c + 1·meansᵀ, whose span holds the constant, iff
@@ -128,7 +125,7 @@ def with_mean_zero(
     return echelon_from_right(kept, negligible=0.0)
 
 
-def sparsest(vector: FloatArray, moves: Sequence[FloatArray], depth: int) -> FloatArray:
+def sparsest(vector: Floats, moves: Sequence[Floats], depth: int) -> Floats:
     """Add multiples of other null vectors where that leaves fewer terms; ``depth`` at a time.
 
     Greedy, so the result need not be the sparsest of all; it is never longer than ``vector``.
@@ -148,7 +145,7 @@ def sparsest(vector: FloatArray, moves: Sequence[FloatArray], depth: int) -> Flo
         best = found
 
 
-def _step(vector: FloatArray, moves: Sequence[FloatArray], depth: int) -> FloatArray:
+def _step(vector: Floats, moves: Sequence[Floats], depth: int) -> Floats:
     """Give the shortest vector that at most ``depth`` eliminations lead to."""
     best = vector
     for move in moves:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.variation.crossed import (
     RandomShares,
@@ -34,8 +35,6 @@ __all__ = [
     "variance_components",
     "variance_components_by_feature",
 ]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +98,17 @@ class FeatureComponents:
         Confidence level.
     """
 
-    between: FloatArray
-    between_low: FloatArray
-    between_high: FloatArray
-    within: FloatArray
-    within_low: FloatArray
-    within_high: FloatArray
-    icc: FloatArray
-    icc_low: FloatArray
-    icc_high: FloatArray
-    f_statistic: FloatArray
-    constant: NDArray[np.bool_]
+    between: Floats
+    between_low: Floats
+    between_high: Floats
+    within: Floats
+    within_low: Floats
+    within_high: Floats
+    icc: Floats
+    icc_low: Floats
+    icc_high: Floats
+    f_statistic: Floats
+    constant: Flags
     design_size: float
     mean_group_size: float
     df_between: int
@@ -121,10 +120,10 @@ class FeatureComponents:
 class _Groups:
     """Sufficient statistics: group sizes, group means around an origin, squares within."""
 
-    sizes: FloatArray
-    means: FloatArray
-    squares_within: FloatArray
-    constant: NDArray[np.bool_] = field(repr=False)
+    sizes: Floats
+    means: Floats
+    squares_within: Floats
+    constant: Flags = field(repr=False)
 
 
 def variance_components(
@@ -286,12 +285,12 @@ def variance_components_by_feature(
     )
 
 
-def _interval(estimate: FloatArray, low: FloatArray, high: FloatArray, level: float) -> Interval:
+def _interval(estimate: Floats, low: Floats, high: Floats, level: float) -> Interval:
     """Take the first feature's interval."""
     return Interval(float(estimate[0]), float(low[0]), float(high[0]), level)
 
 
-def _check_magnitude(values: FloatArray) -> None:
+def _check_magnitude(values: Floats) -> None:
     """Refuse features whose squares do not fit into float64."""
     ranges = values.max(axis=0) / 2.0 - values.min(axis=0) / 2.0
     unfit = (ranges > 1e150) | ((ranges < 1e-150) & (ranges > 0))
@@ -303,7 +302,7 @@ def _check_magnitude(values: FloatArray) -> None:
         )
 
 
-def _summarise(values: FloatArray, groups: Levels) -> _Groups:
+def _summarise(values: Floats, groups: Levels) -> _Groups:
     """Group means and squares within, around the first row, so that offsets cost no digits."""
     order = np.argsort(groups.codes, kind="stable")
     sizes = groups.counts.astype(np.float64)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg, special
 
+from batchsense.arrays import Floats, Places
 from batchsense.errors import ConfoundedError, DataError
 from batchsense.progress import Progress, silent
 from batchsense.variation.factoring import pivoted
 from batchsense.variation.interval import Interval
 from batchsense.variation.labels import Levels, levels_of
 from batchsense.variation.matrices import finite_matrix
-
-FloatArray = NDArray[np.float64]
 
 _TOLERANCE = 1e-10
 #: Sums of squares below this share of the total are rounding.
@@ -98,13 +97,13 @@ class TwoFactorShares:
 class _Design:
     """Bases on the occupied cells, weighted by the square root of their counts."""
 
-    cells: NDArray[np.intp]
-    counts: FloatArray
-    bases: tuple[FloatArray, FloatArray, FloatArray]
-    expected: FloatArray
+    cells: Places
+    counts: Floats
+    bases: tuple[Floats, Floats, Floats]
+    expected: Floats
 
     @property
-    def dfs(self) -> NDArray[np.intp]:
+    def dfs(self) -> Places:
         """Degrees of freedom of first, second, interaction and within."""
         first, second, additive = (basis.shape[1] for basis in self.bases)
         cells = len(self.counts)
@@ -212,7 +211,7 @@ def two_factor_shares(
     return TwoFactorShares(share(0), share(1), share(2), share(3), random, permutations)
 
 
-def _check(values: FloatArray, rows: Levels, columns: Levels) -> None:
+def _check(values: Floats, rows: Levels, columns: Levels) -> None:
     """Refuse labels of another length, single levels and factors that determine each other."""
     for name, found in (("first", rows), ("second", columns)):
         if len(found.codes) != len(values):
@@ -233,15 +232,15 @@ def _check(values: FloatArray, rows: Levels, columns: Levels) -> None:
         )
 
 
-def _compressed(values: FloatArray) -> FloatArray:
+def _compressed(values: Floats) -> Floats:
     """Replace many features by as many as there are rows, with the same inner products of rows."""
     if values.shape[1] <= 2 * len(values):
         return values
-    triangle: FloatArray = linalg.qr(values.T, mode="r")[0][: len(values)]
+    triangle: Floats = linalg.qr(values.T, mode="r")[0][: len(values)]
     return triangle.T
 
 
-def _design(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> _Design:
+def _design(rows: Places, columns: Places) -> _Design:
     """Bases of first|second, second|first and first + second, and expected sums of squares."""
     pairs, cells = np.unique(np.stack([rows, columns]), axis=1, return_inverse=True)
     cells = cells.reshape(-1)
@@ -261,7 +260,7 @@ def _design(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> _Design:
     return design
 
 
-def _basis(given: FloatArray, columns: FloatArray | None = None) -> FloatArray:
+def _basis(given: Floats, columns: Floats | None = None) -> Floats:
     """Orthonormal basis of ``given``, or of ``columns`` residualised on ``given``."""
     base = pivoted(given / np.linalg.norm(given, axis=0), _TOLERANCE)[0]
     if columns is None:
@@ -273,9 +272,7 @@ def _basis(given: FloatArray, columns: FloatArray | None = None) -> FloatArray:
     return pivoted(residuals, _TOLERANCE)[0]
 
 
-def _squares(
-    values: FloatArray, design: _Design, cells: NDArray[np.intp]
-) -> tuple[FloatArray, float]:
+def _squares(values: Floats, design: _Design, cells: Places) -> tuple[Floats, float]:
     """Sums of squares of the four terms, and the total."""
     order = np.argsort(cells, kind="stable")
     starts = np.concatenate([[0], np.cumsum(design.counts)[:-1]]).astype(np.intp)
@@ -297,7 +294,7 @@ def _squares(
     return squares, total
 
 
-def _numbers(squares: FloatArray, total: float, design: _Design) -> FloatArray:
+def _numbers(squares: Floats, total: float, design: _Design) -> Floats:
     """Four shares of the total, then four shares of the variance components (NaN if unknown)."""
     numbers = np.full(8, np.nan)
     numbers[:4] = squares / total
@@ -308,7 +305,7 @@ def _numbers(squares: FloatArray, total: float, design: _Design) -> FloatArray:
     return numbers
 
 
-def _jackknife(values: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> FloatArray:
+def _jackknife(values: Floats, rows: Places, columns: Places) -> Floats:
     """Numbers without each level of the second factor in turn, shape (levels, 8)."""
     found = []
     for level in range(columns.max() + 1):
@@ -321,7 +318,7 @@ def _jackknife(values: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.i
     return np.array(found)
 
 
-def _reach(spread: FloatArray, level: float) -> FloatArray:
+def _reach(spread: Floats, level: float) -> Floats:
     """Half-widths of jackknife intervals: t times sqrt((k - 1)/k Σ(x_i - x̄)²)."""
     count = len(spread)
     if count < 3:
@@ -333,13 +330,13 @@ def _reach(spread: FloatArray, level: float) -> FloatArray:
 
 
 def _null(
-    values: FloatArray,
-    rows: NDArray[np.intp],
+    values: Floats,
+    rows: Places,
     design: _Design,
     permutations: int,
     seed: int,
     progress: Progress,
-) -> FloatArray:
+) -> Floats:
     """Shares after shuffling within the first factor; cell counts, so the design, stay the same."""
     generator = np.random.default_rng(seed)
     members = [np.flatnonzero(rows == row) for row in range(rows.max() + 1)]

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from batchsense.variation.aliasing import (
-    CANCELLED,
-    NEGLIGIBLE,
-    FloatArray,
-    echelon_from_right,
-    with_mean_zero,
-)
+from batchsense.arrays import Floats
+from batchsense.variation.aliasing import CANCELLED, NEGLIGIBLE, echelon_from_right, with_mean_zero
 
 #: The constant counts as part of the column space if no more than this of it is left over.
 CONSTANT_LEFT = 1e-12
@@ -23,14 +18,14 @@ CONSTANT_LEFT = 1e-12
 class Factors:
     """Basis Q (observations, rank), S with design·S = Q, null vectors on columns / scales."""
 
-    basis: FloatArray
-    solution: FloatArray
-    null: FloatArray
-    scales: FloatArray
+    basis: Floats
+    solution: Floats
+    null: Floats
+    scales: Floats
     has_constant: bool
 
 
-def factorise(matrix: FloatArray, tolerance: float) -> Factors:
+def factorise(matrix: Floats, tolerance: float) -> Factors:
     """Factor the columns at norm 1, around their means where the constant lies in their span."""
     constant = _constant_combination(matrix, tolerance)
     negligible = max(NEGLIGIBLE, 10.0 * tolerance)
@@ -53,7 +48,7 @@ def factorise(matrix: FloatArray, tolerance: float) -> Factors:
     return Factors(basis, solution, null, scales, True)
 
 
-def pivoted(scaled: FloatArray, tolerance: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+def pivoted(scaled: Floats, tolerance: float) -> tuple[Floats, Floats, Floats]:
     """Split scaled columns into basis Q, solution S (scaled·S = Q) and null vectors (rows)."""
     columns = scaled.shape[1]
     q, r, order = linalg.qr(scaled, mode="economic", pivoting=True)
@@ -70,7 +65,7 @@ def pivoted(scaled: FloatArray, tolerance: float) -> tuple[FloatArray, FloatArra
     return q[:, :rank], solution, null
 
 
-def centre_columns(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+def centre_columns(matrix: Floats) -> tuple[Floats, Floats]:
     """Means and centred columns; a column that is constant up to round-off becomes zero.
 
     Subtracting the first row beforehand keeps small differences on a large offset exact.
@@ -84,7 +79,7 @@ def centre_columns(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     return origin + means, centred
 
 
-def _constant_combination(matrix: FloatArray, tolerance: float) -> FloatArray | None:
+def _constant_combination(matrix: Floats, tolerance: float) -> Floats | None:
     """Coefficients whose combination of columns is 1 in every row, if there are any."""
     columns = matrix.shape[1]
     level = np.flatnonzero((matrix == matrix[0]).all(axis=0) & (matrix[0] != 0))
@@ -101,7 +96,7 @@ def _constant_combination(matrix: FloatArray, tolerance: float) -> FloatArray | 
     return np.asarray(solution @ effects / scales)
 
 
-def column_norms(matrix: FloatArray) -> FloatArray:
+def column_norms(matrix: Floats) -> Floats:
     """Norms of the columns, 1 for a column of zeros; scaled, so that none under- or overflows."""
     largest = np.abs(matrix).max(axis=0)
     largest = np.where(largest > 0, largest, 1.0)

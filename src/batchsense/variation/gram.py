@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.variation.interval import Interval
-
-Array: TypeAlias = NDArray[np.float64]
 
 #: Fewer repetitions than this leave nothing for the split halves.
 LEAST_REPETITIONS = 6
@@ -205,7 +204,7 @@ def sign_flip_test(gram: NDArray[Any], flips: int = 1999, seed: int = 0) -> floa
     return float((1 + np.count_nonzero(flipped >= A.sum() - tie)) / (1 + flips))
 
 
-def _one_sided_t(values: Array, level: float) -> tuple[float, float]:
+def _one_sided_t(values: Floats, level: float) -> tuple[float, float]:
     """P-value of mean > 0 and lower bound of the mean, for independent numbers."""
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
@@ -216,7 +215,7 @@ def _one_sided_t(values: Array, level: float) -> tuple[float, float]:
     return p_value, mean - float(special.stdtrit(degrees, level)) * error
 
 
-def _covariance_traces(A: Array) -> tuple[float, float, float]:
+def _covariance_traces(A: Floats) -> tuple[float, float, float]:
     """Estimate tr Cov, tr Cov² and the largest eigenvalue of Cov."""
     P = len(A)
     M = A - A.mean(axis=0) - A.mean(axis=1)[:, None] + A.mean()
@@ -226,7 +225,7 @@ def _covariance_traces(A: Array) -> tuple[float, float, float]:
     return t1, max(0.0, tau), max(0.0, float(np.linalg.eigvalsh(M)[-1]) / (P - 1))
 
 
-def _checked(gram: NDArray[Any]) -> Array:
+def _checked(gram: NDArray[Any]) -> Floats:
     """Refuse what is not a Gram matrix of enough repetitions."""
     A = np.asarray(gram, dtype=float)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:

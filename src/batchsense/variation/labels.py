@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError, listed
 
 
@@ -16,15 +17,15 @@ class Levels:
     """The distinct labels, sorted, and the index of each observation's label among them."""
 
     levels: tuple[Hashable, ...]
-    codes: NDArray[np.intp]
+    codes: Places
 
     @property
-    def counts(self) -> NDArray[np.intp]:
+    def counts(self) -> Places:
         """Number of observations per level."""
         return np.bincount(self.codes, minlength=len(self.levels))
 
     @property
-    def indicators(self) -> NDArray[np.float64]:
+    def indicators(self) -> Floats:
         """One column of zeros and ones per level."""
         return np.eye(len(self.levels))[self.codes]
 
@@ -77,7 +78,7 @@ def _is_missing(label: object) -> bool:
         return True
 
 
-def table_of_counts(rows: Levels, columns: Levels) -> NDArray[np.intp]:
+def table_of_counts(rows: Levels, columns: Levels) -> Places:
     """Cross-tabulate two labels of the same observations.
 
     Raises

@@ -14,13 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
-from batchsense.variation.aliasing import (
-    NEGLIGIBLE,
-    FloatArray,
-    Relation,
-    relation,
-)
+from batchsense.variation.aliasing import NEGLIGIBLE, Relation, relation
 from batchsense.variation.factoring import factorise
 from batchsense.variation.matrices import finite_matrix
 
@@ -67,11 +63,11 @@ class DesignFactor:
     df_residual: int
     relations: tuple[Relation, ...]
     aliased: tuple[str, ...]
-    basis: FloatArray = field(repr=False)
-    solution: FloatArray = field(repr=False)
+    basis: Floats = field(repr=False)
+    solution: Floats = field(repr=False)
     has_constant: bool = field(repr=False)
-    null_vectors: FloatArray = field(repr=False)
-    _scales: FloatArray = field(repr=False)
+    null_vectors: Floats = field(repr=False)
+    _scales: Floats = field(repr=False)
 
     @property
     def observations(self) -> int:
@@ -79,12 +75,12 @@ class DesignFactor:
         return int(self.basis.shape[0])
 
     @property
-    def leverages(self) -> FloatArray:
+    def leverages(self) -> Floats:
         """Diagonal of the hat matrix, shape (observations,): how far each row fits itself."""
         return np.asarray((self.basis**2).sum(axis=1))
 
     @property
-    def unscaled_covariance(self) -> FloatArray:
+    def unscaled_covariance(self) -> Floats:
         """(FᵀF)⁻, shape (columns, columns), in units of the residual variance.
 
         Rows and columns of coefficients that are not estimable are NaN.
@@ -137,11 +133,11 @@ class DesignFactor:
             squares[block] = np.einsum("ij,ij->j", residuals, residuals)
         return LinearFit(self, effects, squares)
 
-    def residuals(self, responses: ArrayLike) -> FloatArray:
+    def residuals(self, responses: ArrayLike) -> Floats:
         """Give what the design leaves of the responses, shape (observations, responses)."""
         return self._project(self._responses(responses))[1]
 
-    def _responses(self, responses: ArrayLike) -> FloatArray:
+    def _responses(self, responses: ArrayLike) -> Floats:
         """Check that there is one finite row for each of the design."""
         values = finite_matrix(responses, "responses", vector=True)
         if values.shape[0] != self.observations:
@@ -151,7 +147,7 @@ class DesignFactor:
             )
         return values
 
-    def _project(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _project(self, values: Floats) -> tuple[Floats, Floats]:
         """Split a block into effects Qᵀy and residuals; centre first, against large offsets."""
         if not self.has_constant:
             effects = self.basis.T @ values
@@ -163,7 +159,7 @@ class DesignFactor:
         constant = means * np.sqrt(self.observations) * np.sign(self.basis[0, 0])
         return np.vstack([constant, slopes]), centred - self.basis[:, 1:] @ slopes
 
-    def _vector(self, contrast: Contrast) -> FloatArray:
+    def _vector(self, contrast: Contrast) -> Floats:
         """Turn a name, a mapping or an array into a vector over the columns."""
         if isinstance(contrast, str):
             contrast = {contrast: 1.0}
@@ -182,7 +178,7 @@ class DesignFactor:
             )
         return vector
 
-    def _violated(self, vector: FloatArray) -> list[Relation]:
+    def _violated(self, vector: Floats) -> list[Relation]:
         """List the relations that make a contrast undetermined."""
         scaled = np.abs(vector / self._scales)
         asked = np.where(scaled > _ABSENT * scaled.max(initial=0.0), vector, 0.0)
@@ -191,7 +187,7 @@ class DesignFactor:
         bad = sums > NEGLIGIBLE * sizes
         return [r for r, forbids in zip(self.relations, bad, strict=True) if forbids]
 
-    def _weights(self, contrast: Contrast) -> FloatArray:
+    def _weights(self, contrast: Contrast) -> Floats:
         """cS, the weights of the effects in a contrast; refuse what is not estimable."""
         vector = self._vector(contrast)
         violated = self._violated(vector)
@@ -222,8 +218,8 @@ class LinearFit:
     """
 
     factor: DesignFactor
-    effects: FloatArray = field(repr=False)
-    residual_sum_of_squares: FloatArray = field(repr=False)
+    effects: Floats = field(repr=False)
+    residual_sum_of_squares: Floats = field(repr=False)
 
     @property
     def df(self) -> int:
@@ -231,17 +227,17 @@ class LinearFit:
         return self.factor.df_residual
 
     @property
-    def leverages(self) -> FloatArray:
+    def leverages(self) -> Floats:
         """Diagonal of the hat matrix, shape (observations,)."""
         return self.factor.leverages
 
     @property
-    def unscaled_covariance(self) -> FloatArray:
+    def unscaled_covariance(self) -> Floats:
         """See :attr:`DesignFactor.unscaled_covariance`."""
         return self.factor.unscaled_covariance
 
     @property
-    def coefficients(self) -> FloatArray:
+    def coefficients(self) -> Floats:
         """Shape (columns, responses); NaN for coefficients that are not estimable, only there.
 
         Estimable coefficients equal those of the pseudo-inverse (those of every solution).
@@ -251,7 +247,7 @@ class LinearFit:
         return np.asarray(values)
 
     @property
-    def residual_variance(self) -> FloatArray:
+    def residual_variance(self) -> Floats:
         """Residual sum of squares over its degrees of freedom, shape (responses,).
 
         Raises
@@ -268,7 +264,7 @@ class LinearFit:
         return self.residual_sum_of_squares / self.df
 
     @property
-    def fitted(self) -> FloatArray:
+    def fitted(self) -> Floats:
         """Fitted values, shape (observations, responses)."""
         return np.asarray(self.factor.basis @ self.effects)
 
@@ -276,7 +272,7 @@ class LinearFit:
         """See :meth:`DesignFactor.contrast_variance`: in units of the residual variance."""
         return self.factor.contrast_variance(contrast)
 
-    def contrast(self, contrast: Contrast) -> tuple[FloatArray, FloatArray]:
+    def contrast(self, contrast: Contrast) -> tuple[Floats, Floats]:
         """Estimate ``contrast``·coefficients for every response.
 
         Parameters
@@ -375,7 +371,7 @@ def factor(
     )
 
 
-def residual_sum_of_squares(design: ArrayLike, responses: ArrayLike) -> FloatArray:
+def residual_sum_of_squares(design: ArrayLike, responses: ArrayLike) -> Floats:
     """Sum of squares that a design leaves unexplained, shape (responses,).
 
     Examples

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 
 
 def finite_matrix(
     values: ArrayLike, what: str, *, vector: bool = False, empty: bool = False
-) -> NDArray[np.float64]:
+) -> Floats:
     """Give a float64 matrix with at least one row, or say which entry is not a finite number.
 
     Parameters

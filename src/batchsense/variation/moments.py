@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.variation.matrices import finite_matrix
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,10 +57,10 @@ class Moments:
 
     count: int
     weight: float
-    mean: FloatArray
-    remainder: FloatArray = field(repr=False)
-    centred_sum_of_squares: FloatArray
-    cross_products: FloatArray | None = field(default=None, repr=False)
+    mean: Floats
+    remainder: Floats = field(repr=False)
+    centred_sum_of_squares: Floats
+    cross_products: Floats | None = field(default=None, repr=False)
 
     @classmethod
     def empty(cls, features: int, *, cross: bool = False) -> Moments:
@@ -105,7 +104,7 @@ class Moments:
         return cls._weighted(values[used], importance[used], cross)
 
     @classmethod
-    def _weighted(cls, values: FloatArray, weights: FloatArray, cross: bool) -> Moments:
+    def _weighted(cls, values: Floats, weights: Floats, cross: bool) -> Moments:
         """Centre twice: differences of neighbouring floats are exact, so no digits are lost."""
         if max(values.max(initial=0.0), -values.min(initial=0.0)) > 1e150:
             raise DataError(
@@ -168,7 +167,7 @@ class Moments:
             return NotImplemented
         return self.merge(other)
 
-    def variance(self, ddof: float = 1.0) -> FloatArray:
+    def variance(self, ddof: float = 1.0) -> Floats:
         """Centred squares over (weight - ddof), shape (features,).
 
         Raises
@@ -178,7 +177,7 @@ class Moments:
         """
         return self.centred_sum_of_squares / self._divisor(ddof)
 
-    def covariance(self, ddof: float = 1.0) -> FloatArray:
+    def covariance(self, ddof: float = 1.0) -> Floats:
         """Cross products over (weight - ddof), shape (features, features).
 
         Raises
@@ -202,7 +201,7 @@ class Moments:
         return self.weight - ddof
 
 
-def finite_weights(weights: ArrayLike, count: int) -> FloatArray:
+def finite_weights(weights: ArrayLike, count: int) -> Floats:
     """Give ``count`` weights that are finite and not negative, or say which one is not.
 
     Examples
@@ -220,7 +219,7 @@ def finite_weights(weights: ArrayLike, count: int) -> FloatArray:
     return importance
 
 
-def _two_sum(large: FloatArray, small: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _two_sum(large: Floats, small: Floats) -> tuple[Floats, Floats]:
     """Sum and its rounding error (Knuth 1969): sum + error = large + small exactly."""
     total = large + small
     virtual = total - large

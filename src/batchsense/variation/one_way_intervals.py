@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-FloatArray = NDArray[np.float64]
+from batchsense.arrays import Floats, Places
 
 #: Steps of a root search at most, and the relative change of the guess that ends it.
 _STEPS = 60
@@ -37,13 +36,13 @@ class GroupMeans:
         Mean of these groups' means, and their sum of squares around it.
     """
 
-    sizes: FloatArray
-    groups: FloatArray
-    means: FloatArray
-    squares: FloatArray
+    sizes: Floats
+    groups: Floats
+    means: Floats
+    squares: Floats
 
     @classmethod
-    def of(cls, sizes: FloatArray, means: FloatArray) -> GroupMeans:
+    def of(cls, sizes: Floats, means: Floats) -> GroupMeans:
         """Pool the means, shape (groups, features), of groups of equal size."""
         distinct = np.unique(sizes)
         parts = [means[sizes == size] for size in distinct]
@@ -51,11 +50,11 @@ class GroupMeans:
         squares = [((p - m) ** 2).sum(axis=0) for p, m in zip(parts, pooled, strict=True)]
         return cls(distinct, np.array([float(len(p)) for p in parts]), pooled, np.array(squares))
 
-    def features(self, part: NDArray[np.intp]) -> GroupMeans:
+    def features(self, part: Places) -> GroupMeans:
         """Take some features."""
         return GroupMeans(self.sizes, self.groups, self.means[:, part], self.squares[:, part])
 
-    def squared_distance(self, weights: FloatArray) -> FloatArray:
+    def squared_distance(self, weights: Floats) -> Floats:
         """Σ w_i (ȳ_i - ȳ_w)²; weights of shape (distinct sizes, features, ...)."""
         extra = (slice(None), slice(None)) + (None,) * (weights.ndim - 2)
         means, squares = self.means[extra], self.squares[extra]
@@ -65,9 +64,7 @@ class GroupMeans:
         return np.asarray((weights * (squares + groups * (means - centre) ** 2)).sum(axis=0))
 
 
-def icc_end(
-    table: GroupMeans, ms_within: FloatArray, df: tuple[int, int], tail: float
-) -> FloatArray:
+def icc_end(table: GroupMeans, ms_within: Floats, df: tuple[int, int], tail: float) -> Floats:
     """Solve for the intraclass correlation whose pivot is the F quantile of ``tail`` (Wald 1940).
 
     The result lies between -1/(largest group - 1), the least possible one, and 1.
@@ -75,7 +72,7 @@ def icc_end(
     target = special.fdtri(*df, tail) * df[0] * ms_within
     sizes = table.sizes[:, None]
 
-    def excess(icc: FloatArray, part: NDArray[np.intp]) -> FloatArray:
+    def excess(icc: Floats, part: Places) -> Floats:
         """Target minus pivot; (1 - icc) keeps the weights n/(1 + nθ) finite."""
         weights = sizes / (1.0 + (sizes - 1.0) * icc)
         distance = table.features(part).squared_distance(weights)
@@ -86,8 +83,8 @@ def icc_end(
 
 
 def between_end(
-    table: GroupMeans, squares_within: FloatArray, df: tuple[int, int], probability: float
-) -> FloatArray:
+    table: GroupMeans, squares_within: Floats, df: tuple[int, int], probability: float
+) -> Floats:
     """Quantile of the generalized pivotal quantity of the variance between groups.
 
     Given V ~ χ² for the variance within, s = squares_within/V, the variance between solves
@@ -99,7 +96,7 @@ def between_end(
     widest = table.sizes.max()
     sizes = table.sizes[:, None, None]
 
-    def excess(between: FloatArray, part: NDArray[np.intp]) -> FloatArray:
+    def excess(between: Floats, part: Places) -> Floats:
         """Chance of a value up to ``between``, less the probability wanted."""
         allowed = between[:, None] + within[part] / widest > 0.0
         spread = np.where(allowed, between[:, None] + within[part] / sizes, 1.0)
@@ -114,11 +111,11 @@ def between_end(
 
 
 def solve_rising(
-    function: Callable[[FloatArray, NDArray[np.intp]], FloatArray],
-    low: FloatArray,
-    high: FloatArray,
+    function: Callable[[Floats, Places], Floats],
+    low: Floats,
+    high: Floats,
     block: int = 10_000,
-) -> FloatArray:
+) -> Floats:
     """Find, element by element, the root of a rising function between ``low`` and ``high``.
 
     Ridders' method (1979), false position on the function times the exponential that makes three
@@ -149,11 +146,11 @@ def solve_rising(
 
 
 def _ridders(
-    function: Callable[[FloatArray, NDArray[np.intp]], FloatArray],
-    low: FloatArray,
-    high: FloatArray,
-    part: NDArray[np.intp],
-) -> FloatArray:
+    function: Callable[[Floats, Places], Floats],
+    low: Floats,
+    high: Floats,
+    part: Places,
+) -> Floats:
     """Solve for the elements ``part``; those that have converged leave the iteration."""
     scale = np.abs(high)
     below, above = function(low, part), function(high, part)

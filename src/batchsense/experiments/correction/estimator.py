@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat import CombatCorrection
 from batchsense.experiments.correction.interface import Correction
@@ -19,8 +20,6 @@ from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Column, Table, repeated
 from batchsense.experiments.tables.text import label_text
 from batchsense.notes import Note
-
-Floats = npt.NDArray[np.float64]
 
 #: The column of the inner sheet that holds the batch labels.
 _BATCHES = "batch_labels"
@@ -262,7 +261,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             X, sheet, features=None if names is None else list(names), name="X"
         )
 
-    def _rows(self, table: Table, chosen: npt.NDArray[np.bool_]) -> Table:
+    def _rows(self, table: Table, chosen: Flags) -> Table:
         """Take some rows of a table; a single one twice."""
         places = np.flatnonzero(chosen)
         places = np.repeat(places, 2) if len(places) == 1 else places

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.gathered import Gathered, gather
 from batchsense.experiments.correction.interface import matched_features
@@ -167,7 +167,7 @@ def new_batches(
     code_of = np.array([new.index(level) if level in new else -1 for level in factor.levels])
     codes = code_of[factor.codes]
     rows = np.flatnonzero(codes >= 0)
-    values: npt.NDArray[np.float64] = np.empty((len(rows), len(places)))
+    values: Floats = np.empty((len(rows), len(places)))
     values[:, places] = table.values[rows]
     terms = match_terms(table, gathered.terms)
     empty = BatchStatistics.empty(len(new), len(places), len(gathered.terms))

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.errors import DataError
 from batchsense.experiments.correction.fit_design import Kept, grounds_of_parts
 from batchsense.experiments.correction.gathered import Gathered
@@ -66,7 +67,7 @@ class Fitted(Protocol):
         """Features that are left as they are."""
 
 
-def batch_codes(fitted: Fitted, table: Table) -> npt.NDArray[np.int64]:
+def batch_codes(fitted: Fitted, table: Table) -> Integers:
     """Give, for each specimen of a table, the place of its batch among the fitted ones.
 
     Raises
@@ -82,7 +83,7 @@ def corrected_by(
     fitted: Fitted,
     method: str,
     table: Table,
-    codes: npt.NDArray[np.int64],
+    codes: Integers,
     values: npt.NDArray[Any],
     more_notes: tuple[Note, ...] = (),
     learned: tuple[LearnedBatch, ...] = (),

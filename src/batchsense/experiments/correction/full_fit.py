@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-
-Floats = npt.NDArray[np.float64]
 
 #: A direction of the kept terms that varies inside the batches by less than this part of its
 #: whole variation cannot be told from them; the same bound as in the analysis of confounding.
@@ -45,7 +43,7 @@ class FullFit:
     levels: Floats
     residual_squares: Floats
     counts: Floats
-    estimable: npt.NDArray[np.bool_]
+    estimable: Flags
 
 
 def full_fit(statistics: BatchStatistics) -> FullFit:
@@ -160,7 +158,7 @@ def _axes(
     return vectors * root[:, None, :] * inverse[:, :, None], within, each
 
 
-def _solve(axes: Floats, within: Floats, products: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _solve(axes: Floats, within: Floats, products: Floats) -> tuple[Floats, Flags]:
     """Solve for the slopes, the feature last; one set of axes may serve all features."""
     inside, turned = np.linalg.eigh(np.swapaxes(axes, 1, 2) @ within @ axes)
     told = inside > LOST
@@ -174,9 +172,7 @@ def _solve(axes: Floats, within: Floats, products: Floats) -> tuple[Floats, npt.
     return slopes, told.sum(axis=1) == axes.any(axis=1).sum(axis=1)
 
 
-def _solve_plain(
-    axes: Floats, within: Floats, total: Floats
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _solve_plain(axes: Floats, within: Floats, total: Floats) -> tuple[Floats, Flags]:
     """Solve for the slopes of many features at once, and say for which that was enough.
 
     ``axes`` are those of all specimens. On them the specimens of one feature vary by at most 1, so

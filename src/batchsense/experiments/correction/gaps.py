@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Places
 from batchsense.errors import listed
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
-
-Flags = npt.NDArray[np.bool_]
 
 #: Pairs of feature and batch that a note carries for programs, and shows to people.
 _CARRIED, _SHOWN = 10, 3
@@ -57,7 +55,7 @@ def unseen_notes(unseen: Flags, features: Sequence[str], batch_levels: Sequence[
 
 
 def left_unchanged_notes(
-    unseen: Flags, table: Table, codes: npt.NDArray[np.intp], batch_levels: Sequence[str]
+    unseen: Flags, table: Table, codes: Places, batch_levels: Sequence[str]
 ) -> list[Note]:
     """Remark on observed values of a batch in which the feature was never seen in fitting.
 

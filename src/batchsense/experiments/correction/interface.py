@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense import __version__
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
 
-Floats = npt.NDArray[np.float64]
 #: The method whose values are counts.
 COUNTS_METHOD = "combat-seq"
 #: Features that are summed at a time: the intermediate arrays of all would be larger than the data.
@@ -223,7 +222,7 @@ class Correction(Protocol):
         """Learn the batch effects of a table; refuse if what is kept goes with them."""
 
 
-def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> Integers:
     """Give, for each specimen, the place of its batch among those seen in fitting.
 
     Raises
@@ -243,7 +242,7 @@ def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> npt
     return np.asarray(places[factor.codes])
 
 
-def matched_features(table: Table, known: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def matched_features(table: Table, known: tuple[str, ...]) -> Integers:
     """Give, for each feature of the table, its place among those seen in fitting.
 
     Raises

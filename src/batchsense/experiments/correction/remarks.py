@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
@@ -46,7 +46,7 @@ def remarks(
     return [*_attenuation(table, design), *_additive_only(design, scales), *later]
 
 
-def chosen_features(features: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+def chosen_features(features: tuple[str, ...], chosen: Flags) -> tuple[str, ...]:
     """Name some features.
 
     Examples
@@ -98,7 +98,7 @@ def _attenuation(table: Table, design: Design) -> list[Note]:
     return [*notes, Note("attenuation", message, tuple(losses))]
 
 
-def _as_columns(entries: Column) -> npt.NDArray[np.float64] | None:
+def _as_columns(entries: Column) -> Floats | None:
     """Give an unkept column of the sheet as numbers or indicators; None if it is neither."""
     labels = [entry for entry in entries if entry is not None]
     levels = sorted(set(labels))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.design import Design
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
-
-Floats = npt.NDArray[np.float64]
 
 #: Halvings that narrow the end of an interval to rounding.
 _HALVINGS = 60
@@ -259,7 +257,7 @@ def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
     return np.asarray((split.added - split.columns * split.left / split.df) / trace)
 
 
-def _usable(values: Floats) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+def _usable(values: Floats) -> tuple[Flags, tuple[str, ...]]:
     """Tell which features are complete and vary, and why the others have no shares."""
     missing = np.asarray(np.isnan(values).any(axis=0))
     constant = np.zeros(len(missing), dtype=bool)

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers, Places
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
-
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 
 #: With more specimens than this, silhouettes are computed for so many drawn ones.
 MOST_COMPARED = 400
@@ -129,8 +126,8 @@ class _Judged:
         points: Floats,
         label: Factor,
         others: Sequence[Factor],
-        near: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
-        chosen: npt.NDArray[np.intp],
+        near: tuple[Places, Places],
+        chosen: Places,
         distances: Floats,
     ) -> None:
         self.label, self.near, self.chosen, self.distances = label, near, chosen, distances
@@ -146,7 +143,7 @@ class _Judged:
         alone = factor(np.hstack([constant, columns])).basis[:, 1:]
         self.alone = float(((alone.T @ self.centred) ** 2).sum()) / self.total
 
-    def distance(self, order: npt.NDArray[np.intp]) -> float:
+    def distance(self, order: Places) -> float:
         """Give the share of the squared distances that the label adds to the other factors.
 
         The other factors are the same for every permutation within them, so the columns of the
@@ -154,13 +151,13 @@ class _Judged:
         """
         return float(((self.basis[order].T @ self.centred) ** 2).sum()) / self.total
 
-    def neighbours(self, order: npt.NDArray[np.intp]) -> float:
+    def neighbours(self, order: Places) -> float:
         """Give the part of the nearest neighbours with the own label."""
         codes = self.label.codes[order]
         looked_up, found = self.near
         return float((codes[found] == codes[looked_up, None]).mean())
 
-    def silhouette(self, order: npt.NDArray[np.intp]) -> float | None:
+    def silhouette(self, order: Places) -> float | None:
         """Give the mean silhouette of the compared specimens."""
         codes = self.label.codes[order][self.chosen]
         present, codes = np.unique(codes, return_inverse=True)
@@ -219,7 +216,7 @@ class _Judged:
         )
 
 
-def _strata(others: Sequence[Factor], specimens: int) -> Codes:
+def _strata(others: Sequence[Factor], specimens: int) -> Integers:
     """Number the combinations of the other factors."""
     codes = np.zeros(specimens, dtype=np.int64)
     for one in others:
@@ -227,14 +224,14 @@ def _strata(others: Sequence[Factor], specimens: int) -> Codes:
     return codes.astype(np.int64)
 
 
-def _within(strata: Codes, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def _within(strata: Integers, rng: np.random.Generator) -> Places:
     """Draw an order that moves specimens within their stratum only."""
     order = np.empty(len(strata), dtype=np.intp)
     order[np.argsort(strata, kind="stable")] = np.lexsort((rng.random(len(strata)), strata))
     return order
 
 
-def _arrangements(codes: Codes, strata: Codes) -> float:
+def _arrangements(codes: Integers, strata: Integers) -> float:
     """Count the different ways to permute labels within strata; infinite beyond 1e15."""
     logarithm = 0.0
     for stratum in range(int(strata.max()) + 1):
@@ -244,16 +241,14 @@ def _arrangements(codes: Codes, strata: Codes) -> float:
     return float(round(math.exp(logarithm))) if logarithm < 34 else math.inf
 
 
-def _drawn(specimens: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def _drawn(specimens: int, most: int, rng: np.random.Generator) -> Places:
     """Take all specimens, or draw some of many."""
     if specimens <= most:
         return np.arange(specimens)
     return np.sort(rng.choice(specimens, most, replace=False))
 
 
-def _nearest(
-    points: Floats, looked_up: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
     """Find the nearest neighbours of some points among all, themselves not among them."""
     from scipy.spatial import cKDTree
 

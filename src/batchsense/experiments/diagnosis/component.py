@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Places
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
-
-Floats = npt.NDArray[np.float64]
 
 #: Bootstrap draws are worked through in groups of about so many values.
 _GROUP_VALUES = 4_000_000
@@ -142,7 +140,7 @@ def _spread(
     full: Floats,
     r: int,
     d: int,
-    lenders: npt.NDArray[np.intp],
+    lenders: Places,
     rng: np.random.Generator,
     draws: int,
 ) -> Floats:

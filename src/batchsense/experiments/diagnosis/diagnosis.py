@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.contrasts import LevelContrast, level_contrasts
 from batchsense.experiments.design import Design, read_design
@@ -28,8 +28,6 @@ from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: Labels are permuted so often: the smallest possible p-value is 1/201.
 PERMUTATIONS = 200

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.progress import Progress, silent
 
-Floats = npt.NDArray[np.float64]
 #: Report progress every so many permutations.
 _REPORT_EVERY = 20
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 
-Floats = npt.NDArray[np.float64]
 ClustersBy = Literal["batch", "kept", "both", "neither", "cannot_tell"]
 
 #: Components are taken until they hold this part of the variance, but from 2 to 10 of them.

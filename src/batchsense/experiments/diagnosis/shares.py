@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.experiments.diagnosis.permutation import Null, permutation_null
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
-
-Floats = npt.NDArray[np.float64]
 
 #: A single feature with more than this part of the total variance decides the shares alone.
 DOMINANT = 0.5

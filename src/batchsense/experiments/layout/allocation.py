@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import InfeasibleError, UnresolvedError
-from batchsense.experiments.layout.constraints import Constraints, Integers
+from batchsense.experiments.layout.constraints import Constraints
 from batchsense.experiments.layout.feasibility import exact_search
 from batchsense.experiments.layout.random_layouts import random_layouts
 from batchsense.experiments.layout.swapping import improve, kicked, scores
 from batchsense.progress import Progress, silent
 from batchsense.variation.factoring import centre_columns, column_norms, pivoted
 from batchsense.variation.matrices import finite_matrix
-
-Floats = NDArray[np.float64]
 
 #: So many random layouts are drawn; the result is compared with them and starts from the best.
 RANDOM_LAYOUTS = 200

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
-Truths = NDArray[np.bool_]
+from batchsense.arrays import Flags, Floats, Integers
+
 Kind = Literal["wells", "unit", "locked_wells", "apart", "locked_apart"]
 
 #: The unit may go anywhere.
@@ -35,7 +34,7 @@ class Constraints:
     sizes: Integers
     capacities: Integers
     locked: Integers
-    apart: Truths
+    apart: Flags
 
     @classmethod
     def of(
@@ -43,7 +42,7 @@ class Constraints:
         sizes: Integers,
         capacities: Integers,
         locked: Integers | None = None,
-        apart: Truths | None = None,
+        apart: Flags | None = None,
     ) -> Constraints:
         """Fill in what is not constrained.
 
@@ -73,7 +72,7 @@ class Constraints:
             self.locked[placed], weights=self.sizes[placed], minlength=self.batch_count
         ).astype(np.int64)
 
-    def targets(self) -> NDArray[np.float64]:
+    def targets(self) -> Floats:
         """Batch sizes as even as locks and capacities allow, shape (batches,); fractions stay.
 
         The level τ with Σ clip(τ, locked, capacity) = specimens, found by bisection.

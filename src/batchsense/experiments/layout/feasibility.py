@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from batchsense.experiments.layout.constraints import FREE, Constraints, Integers
+from batchsense.arrays import Floats, Integers
+from batchsense.experiments.layout.constraints import FREE, Constraints
 
 Relaxed = Literal["capacity", "apart", "lock"]
 #: Seconds that the solver may take for one question.
@@ -107,7 +107,7 @@ def remedies(constraints: Constraints, limit_s: float = LIMIT_S) -> dict[Relaxed
 _INFEASIBLE = 2  # scipy.optimize.milp's status
 
 
-def _given_way(constraints: Constraints, kind: Relaxed, solution: NDArray[np.float64]) -> float:
+def _given_way(constraints: Constraints, kind: Relaxed, solution: Floats) -> float:
     """Measure by how much a solution breaks the relaxed kind."""
     units, batch_count = len(constraints.sizes), constraints.batch_count
     chosen = solution[: units * batch_count].reshape(units, batch_count).argmax(axis=1)
@@ -123,7 +123,7 @@ def _given_way(constraints: Constraints, kind: Relaxed, solution: NDArray[np.flo
 
 def _solve(
     constraints: Constraints, relaxed: Relaxed | None, limit_s: float
-) -> tuple[int, NDArray[np.float64] | None]:
+) -> tuple[int, Floats | None]:
     """Solve, one kind of constraint possibly made elastic at a price; give status and solution."""
     from scipy import optimize, sparse
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import ConfoundedError, DataError, InfeasibleError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
@@ -25,7 +25,6 @@ from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 
-Integers = npt.NDArray[np.int64]
 #: R² of a balanced factor with the batches above which a note is due: VIF 1.05.
 NOTEWORTHY_R2 = 0.05
 
@@ -256,7 +255,7 @@ def _limits(
 
 
 def _allocated(
-    rules: Rules, basis: npt.NDArray[np.float64], table: Table, seed: int, progress: Progress
+    rules: Rules, basis: Floats, table: Table, seed: int, progress: Progress
 ) -> Allocation:
     """Search; word a proof of impossibility with the names of the sheet."""
     try:

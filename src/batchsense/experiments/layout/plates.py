@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.experiments.layout.positions import place, well_factors, well_order
 from batchsense.experiments.layout.wells import FREE_WELL, well_name
 from batchsense.progress import Progress, silent
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +48,7 @@ class Plates:
         """Name a well: a letter for its row, a number for its column."""
         return well_name(well, self.columns)
 
-    def terms(self) -> npt.NDArray[np.float64]:
+    def terms(self) -> Floats:
         """Give indicators of plate row, plate column and edge for a model."""
         parts = [
             np.eye(int(factor.max()) + 1)[factor[self.wells]]
@@ -60,7 +58,7 @@ class Plates:
 
 
 def fill_plates(
-    basis: npt.NDArray[np.float64],
+    basis: Floats,
     codes: Integers,
     batch_count: int,
     size: tuple[int, int],

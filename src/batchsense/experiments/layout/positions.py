@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from batchsense.experiments.layout.constraints import Integers
+from batchsense.arrays import Floats, Integers
 from batchsense.progress import Progress, silent
-
-Floats = NDArray[np.float64]
 
 #: The placement starts from the best of so many random ones.
 RANDOM_PLACEMENTS = 50

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from batchsense.experiments.layout.constraints import FREE, Constraints, Integers
+from batchsense.arrays import Integers
+from batchsense.experiments.layout.constraints import FREE, Constraints
 
 #: The largest table of label counts that is held for all layouts together, in entries.
 _MOST_COUNTS = 20_000_000
@@ -90,7 +90,7 @@ def _draw(constraints: Constraints, count: int, rng: np.random.Generator) -> Int
     return codes[alive]
 
 
-def _orders(constraints: Constraints, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _orders(constraints: Constraints, count: int, rng: np.random.Generator) -> Integers:
     """Order the units: locked, hard and large ones first, equals at random."""
     carriers = constraints.apart.sum(axis=0)
     crowding = np.where(constraints.apart, carriers, 0).max(axis=1, initial=0)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.experiments.design import Design
 from batchsense.experiments.layout.plates import Plates
 from batchsense.experiments.layout.worth import FactorWorth
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.notes import Note
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +56,7 @@ class Layout:
     capacities: tuple[int, ...] | None
     reference_specimens: int
     score: float
-    random_scores: npt.NDArray[np.float64]
+    random_scores: Floats
     factors: tuple[FactorWorth, ...]
     plates: Plates | None
     seed: int

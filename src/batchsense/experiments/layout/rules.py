@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Integers
 from batchsense.errors import DataError, InfeasibleError, listed
 from batchsense.experiments.layout.constraints import FREE, Constraints, shortfalls
 from batchsense.experiments.layout.feasibility import remedies
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.table import Column, Table
-
-Integers = npt.NDArray[np.int64]
 
 #: Wells of a batch beyond which there is always room.
 MOST_WELLS = 10**9
@@ -235,7 +233,7 @@ def _labels(
     unit_names: tuple[str, ...],
     apart: Sequence[str],
     together: str | None,
-) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+) -> tuple[Flags, tuple[str, ...]]:
     """Give the labels that two units or more carry, and which unit carries them."""
     parts, names = [], []
     for name in apart:

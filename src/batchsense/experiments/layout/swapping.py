@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from batchsense.experiments.layout.constraints import FREE, Constraints, Integers
+from batchsense.arrays import Flags, Floats, Integers
+from batchsense.experiments.layout.constraints import FREE, Constraints
 
-Floats = NDArray[np.float64]
 #: A swap must lower the score by more than this: below is rounding.
 LEAST_GAIN = 1e-13
 #: Units of a batch that are looked at in one step; more are taken in random portions.
@@ -202,7 +201,7 @@ def _change(
     return np.asarray(after - before)
 
 
-def _may_meet(state: Layouts, sides: list[Integers], p: int, q: int) -> NDArray[np.bool_]:
+def _may_meet(state: Layouts, sides: list[Integers], p: int, q: int) -> Flags:
     """Tell which swaps bring no two units with one label together."""
     apart = state.constraints.apart
     if apart.shape[1] == 0:

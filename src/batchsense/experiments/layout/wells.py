@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.layout.positions import well_factors
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.table import Table
 
-Integers = npt.NDArray[np.int64]
 #: Rows of a plate have letters; a plate of 1,536 wells has 32 of them.
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WELL = re.compile(r"([A-Z]{1,2})0*([1-9][0-9]?)")

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.experiments.correction.full_fit import remove_slopes
 from batchsense.experiments.correction.two_passes.adjusting import adjust
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +46,11 @@ class Affine:
         return cls(np.ones(effects.shape), np.where(effects == 0, -0.0, -effects), nothing)
 
     def apply(
-        self, block: npt.NDArray[Any], codes: Codes, covariates: Floats, threads: int | None = None
+        self,
+        block: npt.NDArray[Any],
+        codes: Integers,
+        covariates: Floats,
+        threads: int | None = None,
     ) -> None:
         """Correct specimens in place.
 

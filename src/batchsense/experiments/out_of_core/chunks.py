@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Matrix
 from batchsense.errors import DataError
 from batchsense.experiments.out_of_core.location import Place, open_hdf5, open_zarr
 
-Matrix = npt.NDArray[Any]
 #: ``read(low, high, into)``: fill ``into`` with the specimens ``low`` to ``high``.
 Reader = Callable[[int, int, Matrix], None]
 

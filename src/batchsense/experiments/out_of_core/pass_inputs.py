@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.experiments.out_of_core.budget import Size
 from batchsense.experiments.out_of_core.location import Place
 from batchsense.experiments.out_of_core.specimen_runs import Span
-
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,18 +31,18 @@ class Work:
     """
 
     place: Place
-    codes: Codes
+    codes: Integers
     covariates: Floats
     size: Size
     first: int = 0
 
     @classmethod
-    def of(cls, place: Place, codes: Codes, covariates: Floats, batch_count: int) -> Work:
+    def of(cls, place: Place, codes: Integers, covariates: Floats, batch_count: int) -> Work:
         """Put together what both passes need to know."""
         cells = len(np.unique(np.column_stack([codes, covariates]), axis=0))
         return cls(place, codes, covariates, Size(batch_count, covariates.shape[1], cells))
 
-    def design(self, span: Span) -> tuple[Codes, Floats]:
+    def design(self, span: Span) -> tuple[Integers, Floats]:
         """Give batches and kept terms of some specimens."""
         own = slice(span[0] - self.first, span[1] - self.first)
         return self.codes[own], self.covariates[own]

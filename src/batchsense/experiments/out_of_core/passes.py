@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from batchsense.arrays import Matrix
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.affine import Affine
 from batchsense.experiments.out_of_core.budget import BLOCKS
-from batchsense.experiments.out_of_core.chunks import Matrix, Reader, opened
+from batchsense.experiments.out_of_core.chunks import Reader, opened
 from batchsense.experiments.out_of_core.location import Place
 from batchsense.experiments.out_of_core.pass_inputs import Work
 from batchsense.experiments.out_of_core.result_array import Slot, filling

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
 from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
@@ -18,7 +18,6 @@ from batchsense.experiments.entanglement import entanglements, refuse_confounded
 from batchsense.experiments.out_of_core.affine import Affine
 from batchsense.experiments.tables.table import Table
 
-Floats = npt.NDArray[np.float64]
 #: The corrections that learn from sums and change values one by one.
 Streamed: TypeAlias = LinearCorrection | CombatCorrection
 Fitted: TypeAlias = FittedLinear | FittedCombat
@@ -49,7 +48,7 @@ class Recipe:
     covariates: Floats
 
     @property
-    def codes(self) -> npt.NDArray[np.int64]:
+    def codes(self) -> Integers:
         """The batch of each specimen."""
         return self.design.batches.codes
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Matrix
 from batchsense.experiments.out_of_core.chunks import zarr_bounded
 from batchsense.experiments.out_of_core.location import Place, Store
 
-Matrix = npt.NDArray[Any]
 #: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix).
 _CHUNK = 8_000_000
 

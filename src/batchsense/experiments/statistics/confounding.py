@@ -7,10 +7,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError, listed
-from batchsense.variation.aliasing import FloatArray, Relation, relation, sparsest
+from batchsense.variation.aliasing import Relation, relation, sparsest
 from batchsense.variation.factoring import centre_columns, column_norms, pivoted
 from batchsense.variation.labels import levels_of, table_of_counts
 from batchsense.variation.linear import column_names, factor
@@ -210,7 +211,7 @@ def analyse(
     )
 
 
-def _basis(columns: FloatArray, given: FloatArray) -> FloatArray:
+def _basis(columns: Floats, given: Floats) -> Floats:
     """Orthonormal basis of the columns residualised on ``given`` (which holds the constant)."""
     _, centred = centre_columns(columns)
     scaled = centred / column_norms(centred)
@@ -219,13 +220,13 @@ def _basis(columns: FloatArray, given: FloatArray) -> FloatArray:
     return pivoted(residuals, RANK)[0]
 
 
-def _squared_cosines(first: FloatArray, second: FloatArray) -> FloatArray:
+def _squared_cosines(first: Floats, second: Floats) -> Floats:
     """Squared canonical correlations of two orthonormal bases; 1 within round-off is 1."""
     squares = np.linalg.svd(first.T @ second, compute_uv=False) ** 2
     return np.where(squares > 1.0 - LOST, 1.0, squares)
 
 
-def _attenuation(wanted: FloatArray, batch: FloatArray, basis: FloatArray) -> float:
+def _attenuation(wanted: Floats, batch: Floats, basis: Floats) -> float:
     """1 - smallest eigenvalue of the symmetric part of Q̃ᵀ M_B W T, where W̃T = Q̃."""
     centring = factor(np.hstack([np.ones((len(wanted), 1)), batch]))
     _, centred = centre_columns(wanted)
@@ -237,9 +238,9 @@ def _attenuation(wanted: FloatArray, batch: FloatArray, basis: FloatArray) -> fl
 
 
 def _lost(
-    wanted: FloatArray,
-    batch: FloatArray,
-    others: FloatArray,
+    wanted: Floats,
+    batch: Floats,
+    others: Floats,
     named: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
     tolerance: float,
 ) -> tuple[Relation, ...]:
@@ -261,9 +262,7 @@ def _lost(
     return tuple(relation(vector, names) for vector in lost)
 
 
-def _independent(
-    design: FloatArray, columns: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], list[FloatArray]]:
+def _independent(design: Floats, columns: Places) -> tuple[Places, list[Floats]]:
     """Keep independent columns, the first levels of a factor going first; and what relates them."""
     order = np.append(columns[:1], columns[:0:-1])
     null = factor(design[:, order]).null_vectors
@@ -271,7 +270,7 @@ def _independent(
     return np.setdiff1d(columns, last), _embedded(null, order, design.shape[1])
 
 
-def _embedded(null: FloatArray, columns: NDArray[np.intp], total: int) -> list[FloatArray]:
+def _embedded(null: Floats, columns: Places, total: int) -> list[Floats]:
     """Null vectors of some columns as vectors over all columns."""
     vectors = np.zeros((len(null), total))
     vectors[:, columns] = null

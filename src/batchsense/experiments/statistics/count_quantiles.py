@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-from batchsense.experiments.statistics.negative_binomial import SMALLEST_DISPERSION, FloatArray
+from batchsense.arrays import Floats, Places
+from batchsense.experiments.statistics.negative_binomial import SMALLEST_DISPERSION
 
 #: Counts this far in the upper tail stay as they are: their quantile is not known well enough.
 UPPER_TAIL = 1e-4
@@ -16,7 +17,7 @@ _ROUNDING = 1e-12
 _BLOCK = 50_000
 
 
-def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> FloatArray:
+def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
     r"""Give the probability of a count at most as large: the distribution function.
 
     .. math:: P(Y \le y) = I_{r/(r+\mu)}(r, y + 1), \qquad r = 1/\varphi.
@@ -50,7 +51,7 @@ def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike
     return np.where(y < 0, 0.0, below)
 
 
-def quantile(probability: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> FloatArray:
+def quantile(probability: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
     """Give the smallest count whose distribution function reaches a probability.
 
     Parameters
@@ -85,7 +86,7 @@ def map_counts(
     dispersion: ArrayLike,
     new_means: ArrayLike,
     new_dispersion: ArrayLike,
-) -> FloatArray:
+) -> Floats:
     r"""Move counts from one negative binomial distribution to another, quantile by quantile.
 
     .. math:: y^* = 1 + F^{-1}_{\mu^*,\varphi^*}\bigl(F_{\mu,\varphi}(y - 1)\bigr).
@@ -126,7 +127,7 @@ def map_counts(
     return mapped
 
 
-def _search(p: FloatArray, mu: FloatArray, phi: FloatArray) -> FloatArray:
+def _search(p: Floats, mu: Floats, phi: Floats) -> Floats:
     """Find quantiles by Newton steps inside a bracket."""
     wanted = p * (1 - _ROUNDING)
     spread = mu * (1 + phi * mu)
@@ -135,7 +136,7 @@ def _search(p: FloatArray, mu: FloatArray, phi: FloatArray) -> FloatArray:
         guess = special.gammaincinv(mu**2 / spread, np.minimum(p, 1 - 1e-15)) * spread / mu
     k = np.floor(np.nan_to_num(np.maximum(guess - 0.5, 0.0), posinf=0.0)) + 0.0
     low, high = np.full(len(p), -1.0), np.full(len(p), np.inf)
-    open_: NDArray[np.intp] = np.arange(len(p))
+    open_: Places = np.arange(len(p))
     for turn in range(2000):
         at = k[open_]
         reached = probability_below(at, mu[open_], phi[open_])
@@ -156,9 +157,7 @@ def _search(p: FloatArray, mu: FloatArray, phi: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(high, 0.0))
 
 
-def _next(
-    k: FloatArray, step: FloatArray, low: FloatArray, high: FloatArray, bisect: bool
-) -> FloatArray:
+def _next(k: Floats, step: Floats, low: Floats, high: Floats, bisect: bool) -> Floats:
     """Go a Newton step, or to the middle of the bracket where that leads out of it."""
     farthest = np.maximum(k, 1.0) * 4
     there = k + np.where(step > 0, np.ceil(np.minimum(step, farthest)), np.floor(step))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from batchsense.experiments.statistics.negative_binomial import (
-    FloatArray,
-    fit_log_linear,
-    log_likelihood,
-)
+from batchsense.arrays import Flags, Floats
+from batchsense.experiments.statistics.negative_binomial import fit_log_linear, log_likelihood
 from batchsense.progress import Progress, silent
 
 #: The common dispersion is sought up to here.
@@ -28,8 +25,8 @@ def adjusted_profile_likelihood(
     design: ArrayLike,
     offsets: ArrayLike,
     dispersion: ArrayLike,
-    start: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray]:
+    start: Floats | None = None,
+) -> tuple[Floats, Floats]:
     r"""Give the Cox–Reid adjusted profile log-likelihood of a dispersion, feature by feature.
 
     .. math:: \ell(\varphi; y, \hat\beta_\varphi) - \tfrac12 \log\det X^T W X, \qquad
@@ -123,7 +120,7 @@ def common_dispersion(counts: ArrayLike, design: ArrayLike, offsets: ArrayLike) 
     if not used.any():
         return 0.0
     y, o = y[:, used], _of_features(offsets, used)
-    start: FloatArray | None = None
+    start: Floats | None = None
 
     def loss(root: float) -> float:
         """Give the negative sum at a fourth root of the dispersion."""
@@ -142,7 +139,7 @@ def feature_dispersions(
     offsets: ArrayLike,
     common: float,
     progress: Progress = silent,
-) -> FloatArray:
+) -> Floats:
     """Find the dispersion of each feature from its own counts.
 
     The adjusted profile likelihood is evaluated at eleven dispersions between 1/64 and 64 times the
@@ -174,7 +171,7 @@ def feature_dispersions(
         return found
     y, o = y[:, used], _of_features(offsets, used)
     likelihoods = np.empty((len(GRID), y.shape[1]))
-    start: FloatArray | None = None
+    start: Floats | None = None
     for point, place in enumerate(GRID):
         likelihoods[point], start = adjusted_profile_likelihood(
             y, design, o, common * 2.0**place, start
@@ -184,7 +181,7 @@ def feature_dispersions(
     return found
 
 
-def spline_maxima(places: FloatArray, values: FloatArray) -> FloatArray:
+def spline_maxima(places: Floats, values: Floats) -> Floats:
     """Find where cubic splines have their maximum, near the largest given value.
 
     The third derivative of the first and last piece is that of the cubic through the first and last
@@ -229,9 +226,7 @@ def spline_maxima(places: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray(where)
 
 
-def _second_derivatives(
-    places: FloatArray, values: FloatArray, slopes: FloatArray, h: FloatArray
-) -> FloatArray:
+def _second_derivatives(places: Floats, values: Floats, slopes: Floats, h: Floats) -> Floats:
     """Solve for the second derivatives of the splines at the points."""
     n = len(places)
     system = np.zeros((n, n))
@@ -246,7 +241,7 @@ def _second_derivatives(
     return np.asarray(np.linalg.solve(system, right))
 
 
-def _stationary(b: FloatArray, low: FloatArray, c: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _stationary(b: Floats, low: Floats, c: Floats) -> tuple[Floats, Floats]:
     """Give the roots of b + low·t + c·t²/2, -1 where there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.sqrt(low**2 - 2 * b * c)
@@ -256,13 +251,13 @@ def _stationary(b: FloatArray, low: FloatArray, c: FloatArray) -> tuple[FloatArr
     return roots[0], roots[1]
 
 
-def _of_features(offsets: ArrayLike, used: NDArray[np.bool_]) -> FloatArray:
+def _of_features(offsets: ArrayLike, used: Flags) -> Floats:
     """Give the offsets of some features."""
     o = np.asarray(offsets, dtype=np.float64)
     return o if o.ndim == 1 else np.asarray(o[:, used])
 
 
-def _half_log_det(information: FloatArray) -> FloatArray:
+def _half_log_det(information: Floats) -> Floats:
     """Give half the log determinant, in which cells without counts take no part."""
     values = np.linalg.eigvalsh(information)
     return np.asarray(np.log(np.maximum(values, _NO_INFORMATION)).sum(axis=1) / 2)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
-
-Floats = NDArray[np.float64]
 
 #: p-values above this are taken to be those of true null hypotheses.
 MOSTLY_NULL = 0.8

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
-
-FloatArray = NDArray[np.float64]
 
 #: Distances beyond this part of the window weigh nothing, below that part fully (Cleveland).
 _EDGE, _CORE = 0.999, 0.001
@@ -19,7 +18,7 @@ def lowess(
     span: float = 2 / 3,
     robust_rounds: int = 3,
     spacing: float | None = None,
-) -> FloatArray:
+) -> Floats:
     """Smooth y over x by local lines, tricube weights and bisquare down-weighting of outliers.
 
     At a point the line is fitted to the nearest ``span``·n observations with weights
@@ -84,7 +83,7 @@ def lowess(
     return found
 
 
-def _pass(x: FloatArray, y: FloatArray, robust: FloatArray, width: int, step: float) -> FloatArray:
+def _pass(x: Floats, y: Floats, robust: Floats, width: int, step: float) -> Floats:
     """Fit at points about ``step`` apart and join the fits by straight lines."""
     count = len(x)
     curve = np.empty(count)
@@ -110,7 +109,7 @@ def _pass(x: FloatArray, y: FloatArray, robust: FloatArray, width: int, step: fl
 
 
 def _local_line(
-    x: FloatArray, y: FloatArray, robust: FloatArray, at: float, left: int, right: int
+    x: Floats, y: Floats, robust: Floats, at: float, left: int, right: int
 ) -> float | None:
     """Value at one place of the weighted line through a window; None where nothing weighs."""
     window = max(at - x[left], x[right - 1] - at)

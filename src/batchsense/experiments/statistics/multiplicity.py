@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 
 
-def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
+def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     """Turn p-values into q: calling all with q ≤ α keeps the expected false share at α.
 
     q of the i-th smallest of m is min over j ≥ i of m·p_(j)/j, at most 1. NaN (not tested) stays

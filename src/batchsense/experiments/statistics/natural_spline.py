@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from batchsense.arrays import Floats
 
 
-def natural_spline_basis(
-    x: ArrayLike, columns: int, at: ArrayLike | None = None
-) -> NDArray[np.float64]:
+def natural_spline_basis(x: ArrayLike, columns: int, at: ArrayLike | None = None) -> Floats:
     """Columns that span the natural cubic splines with knots at quantiles of x.
 
     Cubic between the knots, straight outside; ``columns`` - 2 inner knots at equally spaced

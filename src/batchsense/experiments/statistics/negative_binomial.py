@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
-
-FloatArray = NDArray[np.float64]
 
 #: Below this dispersion the Poisson distribution is used: the difference is beyond rounding.
 SMALLEST_DISPERSION = 1e-10
@@ -42,8 +41,8 @@ class LogLinearFit:
         Fitted means, in counts.
     """
 
-    coefficients: FloatArray
-    means: FloatArray
+    coefficients: Floats
+    means: Floats
 
 
 def fit_log_linear(
@@ -51,7 +50,7 @@ def fit_log_linear(
     design: ArrayLike,
     offsets: ArrayLike,
     dispersion: ArrayLike,
-    start: FloatArray | None = None,
+    start: Floats | None = None,
 ) -> LogLinearFit:
     r"""Fit negative binomial models with log link to every feature.
 
@@ -123,7 +122,7 @@ def fit_log_linear(
     return LogLinearFit(np.linalg.solve(triangle, coefficients), means)
 
 
-def log_likelihood(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> FloatArray:
+def log_likelihood(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
     r"""Give the log-likelihood of each feature.
 
     .. math:: \sum_i \log\Gamma(y_i + r) - \log\Gamma(r) - \log y_i! + y_i \log(\varphi\mu_i)
@@ -160,17 +159,17 @@ def log_likelihood(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -
     return np.asarray(terms.sum(axis=0))
 
 
-def _like(offsets: ArrayLike, y: FloatArray) -> FloatArray:
+def _like(offsets: ArrayLike, y: Floats) -> Floats:
     """Give offsets the shape of the counts."""
     o = np.asarray(offsets, dtype=np.float64)
     return np.broadcast_to(o[:, None] if o.ndim == 1 else o, y.shape)
 
 
 def _fit_block(
-    y: FloatArray, o: FloatArray, phi: FloatArray, X: FloatArray, start: FloatArray | None
-) -> tuple[FloatArray, FloatArray]:
+    y: Floats, o: Floats, phi: Floats, X: Floats, start: Floats | None
+) -> tuple[Floats, Floats]:
     """Fit some features; every array has them in rows."""
-    beta: FloatArray
+    beta: Floats
     if start is None:
         first = np.linalg.lstsq(X, (np.log(y + 0.5) - o).T, rcond=None)[0]
         beta = np.ascontiguousarray(first.T, dtype=np.float64)
@@ -208,8 +207,8 @@ def _fit_block(
 
 
 def _newton(
-    y: FloatArray, eta: FloatArray, phi: FloatArray, X: FloatArray, squares: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    y: Floats, eta: Floats, phi: Floats, X: Floats, squares: Floats
+) -> tuple[Floats, Floats]:
     """Give Newton's step and half its squared length in the metric of the curvature."""
     mu = np.exp(eta)
     share = 1 / (1 + phi * mu)
@@ -218,11 +217,11 @@ def _newton(
     diagonal = np.einsum("gpp->gp", curvature)
     # A cell without counts has no curvature left in the end; the rest must stay solvable.
     diagonal += 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-30
-    step: FloatArray = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0].astype(np.float64)
+    step: Floats = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0].astype(np.float64)
     return step, np.asarray((step * gradient).sum(axis=1) / 2)
 
 
-def _kernel(y: FloatArray, eta: FloatArray, phi: FloatArray) -> FloatArray:
+def _kernel(y: Floats, eta: Floats, phi: Floats) -> Floats:
     """Give what depends on the mean in the log-likelihood of each row."""
     mu = np.exp(eta)
     scaled = phi * mu

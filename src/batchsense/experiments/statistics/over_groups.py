@@ -7,10 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 
 def standard_error(values: npt.ArrayLike) -> float:

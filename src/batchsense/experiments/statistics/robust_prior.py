@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.experiments.statistics.lowess import lowess
 from batchsense.experiments.statistics.tail_areas import f_p_value, f_quantile, log_f_tail
 from batchsense.experiments.statistics.variance_prior import (
@@ -21,8 +21,6 @@ from batchsense.experiments.statistics.variance_prior import (
     floored,
     moment_prior,
 )
-
-FloatArray = NDArray[np.float64]
 
 #: Parts of the log variances that are winsorised below and above (Phipson et al. 2016).
 TAILS = (0.05, 0.1)
@@ -34,9 +32,9 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 
 
 def robust_prior(
-    variances: FloatArray,
-    df: FloatArray,
-    covariate: FloatArray | None = None,
+    variances: Floats,
+    df: Floats,
+    covariate: Floats | None = None,
     tails: tuple[float, float] = TAILS,
 ) -> VariancePrior:
     """Estimate d0 and s0² from winsorised log variances, with d0 lowered for outliers.
@@ -104,7 +102,7 @@ def winsorised_log_f(
     return mean, spread
 
 
-def _log_f_density(values: FloatArray, df_between: float, df_within: float) -> FloatArray:
+def _log_f_density(values: Floats, df_between: float, df_within: float) -> Floats:
     """Log density of F; of χ²/d₁ for infinite d₂."""
     a = df_between / 2.0
     if np.isinf(df_within):
@@ -143,7 +141,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return float(brentq(function, low, high, xtol=1e-15, rtol=8.9e-16, maxiter=200))
 
 
-def _lowered(ratios: FloatArray, df: float, lent: float) -> FloatArray:
+def _lowered(ratios: Floats, df: float, lent: float) -> Floats:
     """Give each feature its d0: lower, the less its variance ratio agrees with F."""
     count = len(ratios)
     tail = f_p_value(ratios, df, lent)
@@ -180,9 +178,7 @@ def _of_the_most_extreme(ratio: float, df: float, lent: float) -> float:
     return found
 
 
-def _with_equal_df(
-    variances: FloatArray, df: FloatArray, prior: VariancePrior
-) -> tuple[FloatArray, float]:
+def _with_equal_df(variances: Floats, df: Floats, prior: VariancePrior) -> tuple[Floats, float]:
     """Move variances with fewer degrees of freedom to the same quantile of F with the most."""
     most = float(df.max())
     fewer = df < most - 1e-14
@@ -201,13 +197,13 @@ def _with_equal_df(
     return moved, most
 
 
-def _trimmed_mean(values: FloatArray, part: float) -> float:
+def _trimmed_mean(values: Floats, part: float) -> float:
     """Mean without the ``part`` smallest and the ``part`` largest values."""
     cut = int(len(values) * part)
     return float(np.sort(values)[cut : len(values) - cut].mean())
 
 
-def _average_ranks(values: FloatArray) -> FloatArray:
+def _average_ranks(values: Floats) -> Floats:
     """Ranks from 1; ties share their mean rank."""
     distinct, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(distinct) == len(values):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.statistics.robust_prior import TAILS, robust_prior
 from batchsense.experiments.statistics.variance_prior import VariancePrior, floored, moment_prior
-
-FloatArray = NDArray[np.float64]
 
 #: With fewer variances nothing can be said about how they spread.
 FEWEST = 2
@@ -33,10 +32,10 @@ class ShrunkenVariances:
         d0; differs between features only in robust estimation. May be infinite.
     """
 
-    variance: FloatArray = field(repr=False)
-    df: FloatArray = field(repr=False)
-    prior_variance: FloatArray
-    prior_df: FloatArray
+    variance: Floats = field(repr=False)
+    df: Floats = field(repr=False)
+    prior_variance: Floats
+    prior_df: Floats
 
 
 def shrink_variances(
@@ -126,10 +125,10 @@ def shrink_variances(
 
 
 def _prior(
-    variances: FloatArray,
-    df: FloatArray,
-    known: NDArray[np.bool_],
-    covariate: FloatArray | None,
+    variances: Floats,
+    df: Floats,
+    known: Flags,
+    covariate: Floats | None,
     robust: bool,
     tails: tuple[float, float],
 ) -> VariancePrior:
@@ -151,7 +150,7 @@ def _prior(
     return VariancePrior(lent, level)
 
 
-def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
     """Check the variances and spread the degrees of freedom over them."""
     values = np.asarray(variances, dtype=np.float64)
     freedom = np.asarray(df, dtype=np.float64)
@@ -168,7 +167,7 @@ def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[FloatArray, FloatArra
     return values, freedom
 
 
-def _checked_covariate(covariate: ArrayLike, variances: FloatArray) -> FloatArray:
+def _checked_covariate(covariate: ArrayLike, variances: Floats) -> Floats:
     """Check that there is one finite number for each variance."""
     along = np.asarray(covariate, dtype=np.float64)
     if along.shape != variances.shape or not np.isfinite(along).all():

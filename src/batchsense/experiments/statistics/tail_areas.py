@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-FloatArray = NDArray[np.float64]
+from batchsense.arrays import Floats
 
 
-def t_p_value(t: ArrayLike, df: ArrayLike) -> FloatArray:
+def t_p_value(t: ArrayLike, df: ArrayLike) -> Floats:
     r"""Two-sided p of Student's t: :math:`P(|T| ≥ |t|)`.
 
     The regularised incomplete beta function keeps its relative precision far out in the tail.
@@ -38,7 +38,7 @@ def t_p_value(t: ArrayLike, df: ArrayLike) -> FloatArray:
     return np.asarray(np.where(np.isinf(freedom), 2.0 * special.ndtr(-np.abs(values)), finite))
 
 
-def f_p_value(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) -> FloatArray:
+def f_p_value(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) -> Floats:
     """Upper tail of F: P(F ≥ statistic); χ²/df where ``df_within`` is infinite.
 
     Examples
@@ -49,7 +49,7 @@ def f_p_value(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike)
     return np.asarray(np.exp(log_f_tail(statistic, df_between, df_within)))
 
 
-def log_f_tail(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) -> FloatArray:
+def log_f_tail(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) -> Floats:
     """Logarithm of the upper tail of F, also where the tail itself is too small for a number.
 
     Beyond that, with x = d₂/(d₂ + d₁F): log I_x(a, b) = a·log x + b·log(1-x) - log(a·B(a, b))
@@ -89,7 +89,7 @@ def log_f_tail(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike
     return np.asarray(found)
 
 
-def t_quantile(level: float, df: ArrayLike) -> FloatArray:
+def t_quantile(level: float, df: ArrayLike) -> Floats:
     """Half width of an interval of this level in standard errors.
 
     Examples
@@ -103,7 +103,7 @@ def t_quantile(level: float, df: ArrayLike) -> FloatArray:
     return np.asarray(np.where(np.isinf(freedom), special.ndtri(upper), finite))
 
 
-def f_quantile(upper: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) -> FloatArray:
+def f_quantile(upper: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) -> Floats:
     """Value that F exceeds with probability ``upper``.
 
     Examples
@@ -127,7 +127,7 @@ _LARGEST_NONCENTRALITY = 1e9
 
 def noncentral_f(
     statistic: ArrayLike, df_between: float, df_within: float, noncentrality: ArrayLike
-) -> FloatArray:
+) -> Floats:
     r"""Distribution function of the noncentral F, however large the noncentrality λ.
 
     Far out the numerator is as good as its mean, :math:`d_1 + λ`, and only the denominator varies:
@@ -148,7 +148,7 @@ def noncentral_f(
     return np.asarray(np.where(near, usual, limit))
 
 
-def _log_gamma_tail(shape: FloatArray, values: FloatArray) -> FloatArray:
+def _log_gamma_tail(shape: Floats, values: Floats) -> Floats:
     """Log of the upper incomplete gamma function for values far above the shape."""
     fraction = np.zeros_like(values)
     for k in range(60, 0, -1):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.experiments.statistics.natural_spline import natural_spline_basis
 from batchsense.variation.linear import factor
-
-FloatArray = NDArray[np.float64]
 
 #: A variance below this part of the median counts as this part: its logarithm would rule the fit.
 FLOOR = 1e-5
@@ -32,11 +31,11 @@ class VariancePrior:
         s0², in squared units of the observations; varies only along a trend.
     """
 
-    df: FloatArray
-    variance: FloatArray
+    df: Floats
+    variance: Floats
 
 
-def trigamma_inverse(x: ArrayLike) -> FloatArray:
+def trigamma_inverse(x: ArrayLike) -> Floats:
     """Solve trigamma(y) = x for y > 0.
 
     Newton's method on 1/trigamma, which is convex and nearly linear, from y = 0.5 + 1/x: every
@@ -64,7 +63,7 @@ def trigamma_inverse(x: ArrayLike) -> FloatArray:
     return np.asarray(found.reshape(np.shape(x)))
 
 
-def floored(variances: FloatArray, share: float = FLOOR) -> FloatArray:
+def floored(variances: Floats, share: float = FLOOR) -> Floats:
     """Raise variances near zero to a share of the median (of the positive ones if that is 0)."""
     middle = float(np.median(variances))
     if middle == 0.0:
@@ -73,10 +72,10 @@ def floored(variances: FloatArray, share: float = FLOOR) -> FloatArray:
 
 
 def moment_prior(
-    variances: FloatArray,
-    df: FloatArray,
-    covariate: FloatArray | None = None,
-    at: FloatArray | None = None,
+    variances: Floats,
+    df: Floats,
+    covariate: Floats | None = None,
+    at: Floats | None = None,
 ) -> VariancePrior:
     """Estimate d0 and s0² from the first two moments of the log variances.
 
@@ -116,9 +115,7 @@ def moment_prior(
     return VariancePrior(np.full(count, lent), scale)
 
 
-def _trend_basis(
-    covariate: FloatArray | None, at: FloatArray | None, count: int
-) -> tuple[FloatArray, FloatArray]:
+def _trend_basis(covariate: Floats | None, at: Floats | None, count: int) -> tuple[Floats, Floats]:
     """Columns of the trend, to fit and to evaluate: more features bear a more flexible one."""
     if covariate is not None:
         columns = next((c for least, c in _TREND_COLUMNS if count >= least), 1)

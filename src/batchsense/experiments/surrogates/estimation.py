@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.statistics.local_fdr import local_fdr
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
-
-Floats = NDArray[np.float64]
 
 #: A direction counts when permuted residuals show as much less often than this.
 SEEN_P = 0.1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.statistics.confounding import Confounding, analyse
@@ -28,7 +28,6 @@ from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
 
-Floats = npt.NDArray[np.float64]
 Method = Literal["reweighted", "two-step"]
 
 #: With fewer features the density of p-values, and so the weights, are not known.

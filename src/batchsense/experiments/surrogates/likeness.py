@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.experiments.surrogates.estimation import f_test
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.variation.linear import factor
-
-Floats = npt.NDArray[np.float64]
 
 #: A column of the sheet with more levels than this share of the specimens explains anything.
 _MOST_LEVELS = 0.5

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
+from batchsense.arrays import Floats
 from batchsense.experiments.statistics.confounding import Confounding
 from batchsense.experiments.surrogates.estimation import SurrogateCount
 from batchsense.notes import Note
-
-Floats = npt.NDArray[np.float64]
 
 #: R² of a kept factor with the surrogates above which they may have swallowed it.
 SWALLOWED_R2 = 0.3

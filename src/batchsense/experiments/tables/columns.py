@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
@@ -39,8 +39,8 @@ class Factor:
 
     name: str
     levels: tuple[str, ...]
-    codes: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64] | None = None
+    codes: Integers
+    values: Floats | None = None
 
     @property
     def kind(self) -> Kind:
@@ -48,15 +48,15 @@ class Factor:
         return "categorical" if self.values is None else "numeric"
 
     @property
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self) -> Integers:
         """Specimens per level."""
         return np.bincount(self.codes, minlength=len(self.levels))
 
-    def indicators(self) -> npt.NDArray[np.float64]:
+    def indicators(self) -> Floats:
         """Give one 0/1 column per level, shape (specimens, levels)."""
         return np.eye(len(self.levels))[self.codes]
 
-    def design(self) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    def design(self) -> tuple[Floats, tuple[str, ...]]:
         """Give the columns for a model with intercept: levels but the first, or the numbers.
 
         Returns
@@ -82,9 +82,9 @@ class NumericBatches(Factor):
         The numbers; ``levels`` holds their names, and all specimens have one code.
     """
 
-    columns: npt.NDArray[np.float64] | None = None
+    columns: Floats | None = None
 
-    def indicators(self) -> npt.NDArray[np.float64]:
+    def indicators(self) -> Floats:
         """Give the numbers themselves, shape (specimens, surrogates)."""
         return np.empty((len(self.codes), 0)) if self.columns is None else self.columns
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.matrix import (
     DELIMITERS,
@@ -53,7 +53,7 @@ def read_matrix(path: str | Path) -> RawMatrix:
         The file is missing, empty, not text, ragged, or a cell is not a number.
     """
     where = str(path)
-    rows: list[npt.NDArray[np.float64]] = []
+    rows: list[Floats] = []
     row_ids: list[str] = []
     whole = True
     with _lines(path) as lines:
@@ -181,7 +181,7 @@ def _header(lines: Iterator[list[str]], path: str | Path, alone: bool = False) -
     return header
 
 
-def _numbers(cells: list[str], columns: list[str], where: str) -> npt.NDArray[np.float64]:
+def _numbers(cells: list[str], columns: list[str], where: str) -> Floats:
     """Read the numbers of a line; the quick way serves lines without missing values."""
     texts = cells[1:]
     if "_" not in "".join(texts):

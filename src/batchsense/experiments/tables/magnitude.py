@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 
 #: The squares of larger numbers, summed up, no longer fit double precision.
@@ -13,7 +13,7 @@ LARGEST = 1e150
 SMALLEST = 1e-150
 
 
-def refuse_magnitude(sizes: npt.NDArray[np.float64], names: list[str], where: str) -> None:
+def refuse_magnitude(sizes: Floats, names: list[str], where: str) -> None:
     """Refuse columns of numbers that cannot be squared.
 
     Parameters

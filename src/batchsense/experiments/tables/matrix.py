@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 
 #: Suffixes of matrices and sheets, with what separates the cells of a text file.
@@ -40,7 +41,7 @@ class RawMatrix:
         Type of the numbers in the file: ``"float32"``, ``"float64"`` or that of whole numbers.
     """
 
-    values: npt.NDArray[np.float64]
+    values: Floats
     row_ids: tuple[str, ...]
     column_ids: tuple[str, ...]
     corner: str | None = "id"
@@ -66,7 +67,7 @@ def suffix_of(path: str | Path) -> str:
     return suffix
 
 
-def dense(values: Any, where: str, densify: bool = False) -> tuple[npt.NDArray[np.float64], str]:
+def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
     """Give numbers as a dense array in double precision, and the type that they had.
 
     Parameters
@@ -120,7 +121,7 @@ def dense(values: Any, where: str, densify: bool = False) -> tuple[npt.NDArray[n
     return array.astype(np.float64), original.name if known else "float64"
 
 
-def stored(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[Any]:
+def stored(values: Floats, dtype: str) -> npt.NDArray[Any]:
     """Give a result the type of its input, or double precision where that would lose something.
 
     Examples

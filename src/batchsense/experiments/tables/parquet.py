@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, MissingExtraError
 from batchsense.experiments.tables.delimited import named_columns
 from batchsense.experiments.tables.matrix import (
@@ -127,9 +127,7 @@ def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(names=name)
 
 
-def _numeric(
-    column: pd.Series, name: str, row_ids: tuple[str, ...], where: str
-) -> npt.NDArray[np.float64]:
+def _numeric(column: pd.Series, name: str, row_ids: tuple[str, ...], where: str) -> Floats:
     """Give a column as float64; text and truth values are refused by row and column."""
     import pandas as pd
 

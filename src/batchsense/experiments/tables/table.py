@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.matrix import dense
@@ -16,7 +17,6 @@ from batchsense.experiments.tables.text import label_text
 from batchsense.notes import Note
 
 Orientation = Literal["specimens × features", "features × specimens"]
-Floats = npt.NDArray[np.float64]
 #: A column of the sheet: one label per specimen, None where it is missing.
 Column = tuple[str | None, ...]
 

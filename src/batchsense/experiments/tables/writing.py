@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.tables import annotated, parquet, tenx
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, stored, suffix_of
@@ -86,7 +86,7 @@ def _result_kind(source: str, output: str | Path) -> str:
 
 def write(
     table: Table,
-    values: npt.NDArray[np.float64],
+    values: Floats,
     output: str | Path,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -129,7 +129,7 @@ def write(
             annotated.write(temporary, table.source.matrix, raw, provenance or {})
 
 
-def layout(table: Table, values: npt.NDArray[np.float64]) -> RawMatrix:
+def layout(table: Table, values: Floats) -> RawMatrix:
     """Give values the layout of the table's file."""
     if values.shape != table.values.shape:
         raise ValueError(f"values of shape {values.shape} for a table of {table.values.shape}")

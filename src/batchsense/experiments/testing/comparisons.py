@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
@@ -20,8 +20,6 @@ from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.testing.contrasts import Asked, Difference, pair_of_levels
 from batchsense.experiments.testing.results import PlainTest, Refused
 from batchsense.variation.linear import DesignFactor, factor
-
-Floats = npt.NDArray[np.float64]
 
 #: A contrast with a larger variance inflation is lost, as in the analysis of confounding.
 MOST_INFLATION = 1e10

@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.columns import Factor, column
 from batchsense.experiments.tables.table import Table
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats, Places
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
-
-Floats = npt.NDArray[np.float64]
 
 #: Features with missing values are fitted together in stacks of about this many numbers.
 _STACK_VALUES = 2_000_000
@@ -106,7 +104,7 @@ def fit_contrasts(
 
 def _complete(
     found: ContrastFits,
-    features: npt.NDArray[np.intp],
+    features: Places,
     values: Floats,
     design: DesignFactor,
     weights: Floats,
@@ -125,12 +123,12 @@ def _complete(
 
 def _stack(
     found: ContrastFits,
-    features: npt.NDArray[np.intp],
+    features: Places,
     values: Floats,
     design: DesignFactor,
     weights: Floats,
     groups: tuple[tuple[int, ...], ...],
-) -> npt.NDArray[np.bool_]:
+) -> Flags:
     """Answer for features whose observed specimens still tell everything; mark the others."""
     observed = ~np.isnan(values)
     counts = observed.sum(axis=0)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.statistics.shrinkage import shrink_variances
 from batchsense.experiments.statistics.tail_areas import f_p_value, t_p_value, t_quantile
 from batchsense.experiments.testing.fitting import ContrastFits
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +46,7 @@ class Statistics:
 
 def scale_of(
     fits: ContrastFits,
-    usable: npt.NDArray[np.bool_],
+    usable: Flags,
     shrink: bool = True,
     trend: Floats | None = None,
     robust: bool = False,

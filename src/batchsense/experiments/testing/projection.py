@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import read_design
@@ -12,7 +12,7 @@ from batchsense.experiments.testing.remarks import LINEAR
 from batchsense.variation.linear import factor
 
 
-def removal_matrix(corrected: Corrected) -> npt.NDArray[np.float64]:
+def removal_matrix(corrected: Corrected) -> Floats:
     r"""Give M with corrected = M·original, for features without missing values.
 
     With the wanted terms X and the batch terms B, and H_B the rows of the pseudo-inverse of [X, B]

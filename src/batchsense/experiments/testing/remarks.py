@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import listed
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design
@@ -18,7 +18,6 @@ from batchsense.experiments.testing.results import EffectTest, FactorTest
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
-Floats = npt.NDArray[np.float64]
 #: What is left of the batches: something, nothing beside the wanted terms, nothing at all.
 Trace = Literal["left", "removed", "centred"]
 
@@ -159,7 +158,7 @@ def on_plain_test(
 
 
 def untested(
-    features: Sequence[str], varies: npt.NDArray[np.bool_], fits: ContrastFits, scale: Scale
+    features: Sequence[str], varies: Flags, fits: ContrastFits, scale: Scale
 ) -> dict[str, tuple[str, ...]]:
     """Sort the features without an answer by the reason."""
     missing = np.isnan(fits.estimates).any(axis=0)

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design, read_design
@@ -34,7 +34,6 @@ from batchsense.experiments.testing.results import ContrastTests, EffectTest, Fa
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
 
-Floats = npt.NDArray[np.float64]
 Values = Literal["original", "corrected"]
 
 
@@ -302,7 +301,7 @@ def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
     return terms
 
 
-def _means(values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _means(values: Floats) -> tuple[Floats, Flags]:
     """Give the mean of what was observed of each feature, and whether it varies at all."""
     observed = ~np.isnan(values)
     counts = observed.sum(axis=0)

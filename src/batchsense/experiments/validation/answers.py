@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.notes import Note
 from batchsense.variation.labels import Levels, levels_of, table_of_counts
@@ -42,8 +43,8 @@ class Answers:
     values: npt.NDArray[Any]
     given_labels: npt.NDArray[Any]
     batch_levels: tuple[Hashable, ...]
-    codes: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
+    codes: Integers
+    sizes: Integers
     names: tuple[str, str] = ("y", "batch_labels")
 
 

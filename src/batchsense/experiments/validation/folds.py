@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.experiments.validation.answers import Answers
 
-Indices = npt.NDArray[np.int64]
 
-
-def shuffled_folds(answers: Answers, stratified: bool, seed: int) -> list[Indices]:
+def shuffled_folds(answers: Answers, stratified: bool, seed: int) -> list[Integers]:
     """Spread the rows of every batch over as many folds as there are batches.
 
     Parameters
@@ -51,7 +49,7 @@ def shuffled_folds(answers: Answers, stratified: bool, seed: int) -> list[Indice
         return [left_out for _, left_out in splits]
 
 
-def batch_folds(answers: Answers) -> list[Indices]:
+def batch_folds(answers: Answers) -> list[Integers]:
     """Leave out one batch at a time.
 
     Examples

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 from batchsense.experiments.statistics.over_groups import (
     mean_over_groups,
@@ -32,9 +33,6 @@ from batchsense.experiments.validation.out_of_fold import (
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +74,7 @@ class BatchGap:
     ratio: Interval | None
     batch_labels: tuple[Hashable, ...]
     by_batch: Floats
-    sizes: npt.NDArray[np.int64]
+    sizes: Integers
     measure: str
     greater_is_better: bool = False
     notes: tuple[Note, ...] = ()
@@ -210,7 +208,7 @@ def gap_of(
     X, seeds = indexable_rows(X), np.random.SeedSequence(seed).generate_state(repeats)
 
     def errors(
-        folds: Sequence[Indices], names: Sequence[str], task: str, before: int, total: int
+        folds: Sequence[Integers], names: Sequence[str], task: str, before: int, total: int
     ) -> Floats:
         """Fit a model for each fold and measure the rows of each batch."""
         models = []

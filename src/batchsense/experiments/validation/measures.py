@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.validation.out_of_fold import OutOfFold, take_rows
 
-Floats = npt.NDArray[np.float64]
 Scorer = Callable[[Any, Any, Any], float]
 
 ERROR_RATE = "error rate"

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Integers
 from batchsense.errors import DataError
 from batchsense.experiments.validation.answers import Answers
-
-Indices = npt.NDArray[np.int64]
 
 #: What a fitted model may be asked for.
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
@@ -79,7 +78,7 @@ class OutOfFold:
     X: Any
     answers: Answers
     models: list[Any]
-    left_out: list[Indices]
+    left_out: list[Integers]
     _known: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -119,7 +118,7 @@ class OutOfFold:
             self._known[method] = placed
         return self._known[method]
 
-    def rows(self, chosen: Indices) -> RowsOutOfFold:
+    def rows(self, chosen: Integers) -> RowsOutOfFold:
         """Give some rows as an estimator that scorers can ask."""
         return RowsOutOfFold(self, chosen)
 
@@ -146,7 +145,7 @@ class RowsOutOfFold:
     model already.
     """
 
-    def __init__(self, whole: OutOfFold, chosen: Indices) -> None:
+    def __init__(self, whole: OutOfFold, chosen: Integers) -> None:
         self._whole = whole
         self._chosen = chosen
 
@@ -175,7 +174,7 @@ class RowsOutOfFold:
 
 
 def fit_folds(
-    estimator: Any, X: Any, answers: Answers, folds: Sequence[Indices], names: Sequence[str]
+    estimator: Any, X: Any, answers: Answers, folds: Sequence[Integers], names: Sequence[str]
 ) -> Iterator[Any]:
     """Fit a clone of an estimator for each fold, on the rows of all other folds.
 
@@ -231,7 +230,7 @@ def indexable_rows(X: Any) -> Any:
     return X if hasattr(X, "shape") else np.asarray(X)
 
 
-def take_rows(X: Any, rows: Indices) -> Any:
+def take_rows(X: Any, rows: Integers) -> Any:
     """Take rows of an array, sparse matrix or data frame."""
     from sklearn.utils import _safe_indexing
 

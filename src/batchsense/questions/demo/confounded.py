@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.datasets import DigitForms, digit_forms
 from batchsense.errors import ConfoundedError
 from batchsense.experiments import correct, scene_table
@@ -14,8 +14,6 @@ from batchsense.progress import Progress, silent
 from batchsense.questions.demo.gradient import mean_interval
 from batchsense.questions.demo.result import ConfoundedResult, MethodResult
 from batchsense.reports.envelope import Estimate, Refusal
-
-Floats = npt.NDArray[np.float64]
 
 #: Draws over which the errors are averaged.
 DRAWS = 50

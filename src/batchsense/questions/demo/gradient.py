@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtrit
 from torch import nn
 
+from batchsense.arrays import Floats, Integers
 from batchsense.progress import Progress, silent
 from batchsense.questions.demo.result import (
     GradientResult,
@@ -27,8 +27,6 @@ from batchsense.training.tolerance.third_moments import third_moments
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
 from batchsense.variation import miss_rate, without_replacement
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: Batch sizes at which the variance is measured.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -159,12 +157,12 @@ class GradientScene:
             for name, need, text in needs
         ]
 
-    def _gradient(self, rows: npt.NDArray[np.int64]) -> Floats:
+    def _gradient(self, rows: Integers) -> Floats:
         """Give the gradient of a minibatch as one vector."""
         vector = flat_gradient(self._workload, self._model, self._workload.minibatch(rows))
         return np.asarray(vector.numpy(), dtype=np.float64)
 
-    def _squared_distances(self, drawn: list[npt.NDArray[np.int64]]) -> Floats:
+    def _squared_distances(self, drawn: list[Integers]) -> Floats:
         """Give the squared distance of each minibatch gradient from the full one."""
         apart = (self._gradient(rows) - self._full for rows in drawn)
         return np.array([vector @ vector for vector in apart])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from batchsense.arrays import Floats
 
 #: With more specimens and more features than this, only the most variable features are used.
 MOST_FEATURES = 500

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.reports.figures.style import INK, LETTERS, axes
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def draw_digits(
 
 def _draw(
     ax: Axes,
-    square: npt.NDArray[np.float64],
+    square: Floats,
     left: float,
     top: float,
     colours: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.reports.figures.style import (
     BLUE,
     COLOURS,
@@ -123,8 +124,8 @@ def crossable(groups: int, shapes: int) -> bool:
 
 
 def _draw_crossed(
-    across: npt.NDArray[np.float64],
-    up: npt.NDArray[np.float64],
+    across: Floats,
+    up: Floats,
     groups: tuple[npt.NDArray[np.str_], str],
     shapes: tuple[Sequence[str], str],
     x_label: str,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats, Places
 from batchsense.reports.figures.style import BELOW, BLUE, FAINT, VERMILLION, axes, label, legend
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def draw_volcano(
     return ax
 
 
-def thinned(places: npt.NDArray[np.intp], p: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+def thinned(places: Places, p: Floats) -> Places:
     """Take at most :data:`MOST_POINTS` places, evenly by p.
 
     Examples

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from batchsense.arrays import Floats
 from batchsense.training.example_gradients.backward_pass import Pass, norm
-from batchsense.training.example_gradients.norms import Floats, Norms
+from batchsense.training.example_gradients.norms import Norms
 
 
 def assembled(

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients.coupling import refuse_coupled
-from batchsense.training.example_gradients.norms import Floats, Norms
+from batchsense.training.example_gradients.norms import Norms
 from batchsense.training.example_gradients.recorder import PerExampleNorms
 from batchsense.training.example_gradients.rules.fallback import Fallback, formed_one_by_one
 from batchsense.training.example_gradients.self_check import (

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients import PerExampleNorms, per_example_squared_norms
@@ -19,8 +19,6 @@ from batchsense.training.workload.blame import described
 from batchsense.training.workload.gradients import scalar_loss
 from batchsense.training.workload.randomness import borrowed_randomness
 from batchsense.training.workload.workload import Workload
-
-Floats = npt.NDArray[np.float64]
 
 #: Examples for which norms are compared with those of the examples alone, before all others.
 _CHECKED_EXAMPLES = 4
@@ -45,7 +43,7 @@ class ExampleGradients:
     """
 
     vectors: list[Tensor]
-    sizes: npt.NDArray[np.int64]
+    sizes: Integers
     squares: Floats
     values: Floats
     refused: Mapping[str, str]

@@ -12,11 +12,12 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.training.example_gradients.assembly import assembled
 from batchsense.training.example_gradients.backward_pass import Pass, Probes
 from batchsense.training.example_gradients.coupling import coupling_error, refuse_coupled
-from batchsense.training.example_gradients.norms import Floats, Norms
+from batchsense.training.example_gradients.norms import Norms
 from batchsense.training.example_gradients.recording import OutputGradient, Recording, Use
 from batchsense.training.example_gradients.rules.all_rules import Watch
 from batchsense.training.workload.minibatches import leaves

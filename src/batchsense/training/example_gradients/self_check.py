@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import BatchsenseError, DataError
-from batchsense.training.example_gradients.norms import Floats, Norms
+from batchsense.training.example_gradients.norms import Norms
 from batchsense.training.workload.gradients import loss_gradient, scalar_loss
 from batchsense.training.workload.workload import Workload
 

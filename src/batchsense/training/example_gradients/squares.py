@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.training.example_gradients.norms import Norms
 from batchsense.training.gradient_noise.meter.step_noise import NOT_FINITE
-
-Floats = npt.NDArray[np.float64]
 
 OTHER_PASSES = "the norms of single examples belong to other backward passes"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchsense.training.gradient_noise.cautions import Caution
+from batchsense.notes import Note
 from batchsense.training.gradient_noise.estimators import (
     NoiseMoments,
     covariance_of_moments,
@@ -34,13 +34,13 @@ from batchsense.training.gradient_noise.survey import NoiseSurvey, survey_gradie
 from batchsense.training.gradient_noise.two_sizes import noise_of_two_sizes
 
 __all__ = [
-    "Caution",
     "GradientNoiseMeter",
     "LayerNoise",
     "MeterReport",
     "NoiseMoments",
     "NoiseReport",
     "NoiseSurvey",
+    "Note",
     "PathNoise",
     "PathRecords",
     "Ratio",

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from batchsense.errors import listed
+from batchsense.notes import Note
 from batchsense.training.gradient_noise.path import PathNoise
 
 #: Largest over mean squared norm of single gradients above which intervals are too optimistic.
 HEAVY_TAIL = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Caution:
-    """One thing to keep in mind.
-
-    Attributes
-    ----------
-    code : str
-        Stable identifier.
-    message : str
-        What, and what to do about it.
-    """
-
-    code: str
-    message: str
-
-
-def cautions_of_path(path: PathNoise | None, family: str) -> list[Caution]:
+def cautions_of_path(path: PathNoise | None, family: str) -> list[Note]:
     """Say why a critical batch size may be off.
 
     Parameters
@@ -40,13 +24,13 @@ def cautions_of_path(path: PathNoise | None, family: str) -> list[Caution]:
 
     Returns
     -------
-    list of Caution
+    list of Note
         Empty if nothing is known against it.
     """
     found = []
     if path is not None and path.run_too_large:
         found.append(
-            Caution(
+            Note(
                 "run_batch_size_too_large",
                 f"The run used {path.batch_size:,} examples a step, more than four times the "
                 "critical batch size found, which is then overestimated; measure a run with a "
@@ -55,7 +39,7 @@ def cautions_of_path(path: PathNoise | None, family: str) -> list[Caution]:
         )
     if path is not None and family == "adam":
         found.append(
-            Caution(
+            Note(
                 "adaptive_optimizer",
                 "For Adam and its kin the critical batch size is a rough guide (off by up to a "
                 "factor of three in our trials): low confidence.",
@@ -63,7 +47,7 @@ def cautions_of_path(path: PathNoise | None, family: str) -> list[Caution]:
         )
     if path is not None and family == "other":
         found.append(
-            Caution(
+            Note(
                 "unknown_optimizer",
                 "The theory is for SGD; for this optimizer the critical batch size is untested.",
             )
@@ -71,12 +55,12 @@ def cautions_of_path(path: PathNoise | None, family: str) -> list[Caution]:
     return found
 
 
-def heavy_tail(largest_over_mean: float) -> list[Caution]:
+def heavy_tail(largest_over_mean: float) -> list[Note]:
     """Say so if a few examples dominate."""
     if largest_over_mean <= HEAVY_TAIL:
         return []
     return [
-        Caution(
+        Note(
             "heavy_tailed",
             f"The largest squared gradient of one example is {largest_over_mean:.0f} times their "
             "mean: a few examples dominate, and intervals are too narrow by a little (88 to 97 % "
@@ -85,13 +69,13 @@ def heavy_tail(largest_over_mean: float) -> list[Caution]:
     ]
 
 
-def coupled(names: Sequence[str]) -> list[Caution]:
+def coupled(names: Sequence[str]) -> list[Note]:
     """Say so if modules mix the examples of a minibatch."""
     if not names:
         return []
     verb = "mixes" if len(names) == 1 else "mix"
     return [
-        Caution(
+        Note(
             "coupled_examples",
             f"{listed(names, 3)} {verb} the examples of a minibatch, so there is no gradient of "
             "one example and the noise depends on how minibatches are split: low confidence.",
@@ -99,9 +83,9 @@ def coupled(names: Sequence[str]) -> list[Caution]:
     ]
 
 
-def left_out(steps: Mapping[str, int]) -> list[Caution]:
+def left_out(steps: Mapping[str, int]) -> list[Note]:
     """Say which steps were not measured, and why."""
     return [
-        Caution("steps_left_out", f"{count:,} {'step' if count == 1 else 'steps'}: {reason}.")
+        Note("steps_left_out", f"{count:,} {'step' if count == 1 else 'steps'}: {reason}.")
         for reason, count in steps.items()
     ]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.training.gradient_noise.fieller import fieller_ratio
 from batchsense.training.gradient_noise.report import is_resolved
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

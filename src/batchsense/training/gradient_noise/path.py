@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.training.gradient_noise.fieller import Branch, fieller_ratio
 from batchsense.training.gradient_noise.report import LEAST_GROUPS, is_resolved, pool_moments
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: Records over which the share of signal in a gradient is averaged.
 SMOOTHED_RECORDS = 25

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.training.gradient_noise.estimators import NoiseMoments
 from batchsense.training.gradient_noise.fieller import Branch, fieller_ratio
@@ -164,7 +165,7 @@ def _examples_needed(
 
 def pool_moments(
     trace_covariance: npt.ArrayLike, squared_gradient_norm: npt.ArrayLike
-) -> tuple[NoiseMoments, npt.NDArray[np.float64]]:
+) -> tuple[NoiseMoments, Floats]:
     """Average independent estimates and give the covariance of their means.
 
     A ratio of means, never a mean of ratios: one γ̂ may be near zero or negative.

@@ -7,18 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, UnresolvedError, listed
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients.micro_batches import example_gradients
-from batchsense.training.gradient_noise.cautions import (
-    Caution,
-    cautions_of_path,
-    coupled,
-    heavy_tail,
-)
+from batchsense.training.gradient_noise.cautions import cautions_of_path, coupled, heavy_tail
 from batchsense.training.gradient_noise.estimators import NoiseMoments
 from batchsense.training.gradient_noise.jackknife import moments_of_layers, pseudo_values
 from batchsense.training.gradient_noise.layers import LayerNoise, Layers, noise_of_layers
@@ -31,8 +27,6 @@ from batchsense.training.planning.objective import check_objective
 from batchsense.training.workload.checks import WorkloadCheck, check_workload
 from batchsense.training.workload.gradients import gram_matrix
 from batchsense.training.workload.workload import Workload
-
-Floats = npt.NDArray[np.float64]
 
 #: Batch size of the run where the workload names none, and the largest otherwise.
 RUN_BATCH_SIZE = 32
@@ -56,7 +50,7 @@ class NoiseSurvey:
         Into how many parts the examples were split.
     check : WorkloadCheck
         Sizes of model and data.
-    cautions : tuple of Caution
+    cautions : tuple of Note
         What to keep in mind.
     """
 
@@ -66,7 +60,7 @@ class NoiseSurvey:
     single_examples: bool
     micro_batches: int
     check: WorkloadCheck
-    cautions: tuple[Caution, ...]
+    cautions: tuple[Note, ...]
 
 
 def survey_gradient_noise(
@@ -155,7 +149,7 @@ class _Measured:
     """Mean gradients of micro-batches, and Σ |gᵢ|² of each parameter where single ones are seen."""
 
     vectors: list[Tensor]
-    sizes: npt.NDArray[np.int64]
+    sizes: Integers
     squares: Floats | None
 
 
@@ -166,7 +160,7 @@ def _measured(
     per_example: bool | None,
     seed: int,
     progress: Progress,
-) -> tuple[_Measured, list[Caution]]:
+) -> tuple[_Measured, list[Note]]:
     """Measure at the present weights, single examples first unless that is not wanted."""
     refusal = []
     if per_example is not False:
@@ -181,7 +175,7 @@ def _measured(
             if per_example:
                 raise
             refusal = [
-                Caution(
+                Note(
                     "micro_batches",
                     f"Measured by micro-batches, because single examples cannot be seen: {error}.",
                 )
@@ -234,7 +228,7 @@ def _run(
     seed: int,
     level: float,
     progress: Progress,
-) -> tuple[PathNoise | None, list[Caution]]:
+) -> tuple[PathNoise | None, list[Note]]:
     """Train a copy and integrate the critical batch size over the run."""
     today = workload.batch_size
     size = max(2, min(today or RUN_BATCH_SIZE, RUN_BATCH_SIZE, len(workload.examples)))
@@ -250,12 +244,12 @@ def _run(
     try:
         path = critical_batch_size_of_path(records, level)
     except UnresolvedError as error:
-        return None, [Caution("no_critical_batch_size", f"{error}.")]
+        return None, [Note("no_critical_batch_size", f"{error}.")]
     family = optimizer_family(workload.fresh_optimizer(workload.fresh_model()))
     cautions = cautions_of_path(path, family)
     if path.steps < steps:
         cautions.append(
-            Caution(
+            Note(
                 "run_cut_short",
                 f"Time allowed {path.steps} of {steps} steps; the numbers of the run will not "
                 "repeat to the digit.",
@@ -274,12 +268,12 @@ def _grams(vectors: Sequence[Tensor], layers: Layers) -> Floats:
     return grams
 
 
-def _partly(refused: Mapping[str, str]) -> list[Caution]:
+def _partly(refused: Mapping[str, str]) -> list[Note]:
     """Say which parameters were measured by micro-batches after all."""
     if not refused:
         return []
     return [
-        Caution(
+        Note(
             "partly_micro_batches",
             f"The gradients of single examples of {listed(refused, 3)} cannot be seen; their noise "
             "is that of the micro-batches.",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
-
-Floats = npt.NDArray[np.float64]
 
 
 def noise_of_two_sizes(

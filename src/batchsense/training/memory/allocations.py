@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from batchsense.arrays import Integers
 from batchsense.training.workload.gradients import scalar_loss
 from batchsense.training.workload.optimizers import still_optimizer
 from batchsense.training.workload.workload import Workload
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

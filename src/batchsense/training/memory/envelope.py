@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.training.memory.allocations import (
@@ -22,8 +22,6 @@ from batchsense.training.memory.allocations import (
 from batchsense.training.memory.available import available_bytes, format_bytes
 from batchsense.training.workload.randomness import borrowed_randomness
 from batchsense.training.workload.workload import Workload
-
-Floats = npt.NDArray[np.float64]
 
 #: Equally spaced batch sizes that are traced; never 1 or 2, which take special paths.
 PROBE_SIZES: tuple[tuple[int, int, int, int], ...] = (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense.errors import UnresolvedError
 from batchsense.training.gradient_noise.report import is_resolved
@@ -22,8 +21,6 @@ from batchsense.training.planning.trade_off import (
 )
 from batchsense.training.step_time import StepTime
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: What keeps the batch size from being larger, or (``precision``, ``minimum``) smaller.
 Binding = Literal["noise", "overhead", "memory", "data", "maximum", "precision", "minimum"]

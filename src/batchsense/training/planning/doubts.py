@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from batchsense.errors import listed
+from batchsense.notes import Note
 from batchsense.training.gradient_noise.path import PathNoise
 from batchsense.training.learning_rate import Family
 from batchsense.training.memory.envelope import MemoryEnvelope
@@ -13,25 +12,9 @@ from batchsense.training.step_time import StepTime
 from batchsense.training.workload.checks import WorkloadCheck
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """One thing that a plan is unsure of.
-
-    Attributes
-    ----------
-    code : str
-        Stable identifier.
-    message : str
-        What, and what to do about it.
-    """
-
-    code: str
-    message: str
-
-
 def doubts_of_noise(
     path: PathNoise, family: Family, steps_wanted: int, examples: int
-) -> list[Doubt]:
+) -> list[Note]:
     """Say why the critical batch size may be off."""
     found = []
     critical = path.critical_batch_size
@@ -39,7 +22,7 @@ def doubts_of_noise(
         more = path.steps_needed * path.batch_size
         high = f"and {critical.high:,.0f}" if critical.bounded else "and no upper end"
         found.append(
-            Doubt(
+            Note(
                 "critical_batch_size_unresolved",
                 f"The critical batch size is not resolved (between {critical.low:,.0f} {high}); "
                 f"about {more:,} more examples of training would narrow it: raise --budget.",
@@ -47,7 +30,7 @@ def doubts_of_noise(
         )
     if path.run_too_large:
         found.append(
-            Doubt(
+            Note(
                 "run_batch_size_too_large",
                 f"The short run used {path.batch_size} examples a step, more than four times the "
                 "critical batch size it found, and then overestimates it: the right batch size "
@@ -56,7 +39,7 @@ def doubts_of_noise(
         )
     if not path.loss_fell:
         found.append(
-            Doubt(
+            Note(
                 "loss_hardly_fell",
                 f"The loss went from {path.initial_loss:.4g} to {path.final_loss:.4g} in "
                 f"{path.steps} steps, no more than chance would have it, so the noise of real "
@@ -65,7 +48,7 @@ def doubts_of_noise(
         )
     else:
         found.append(
-            Doubt(
+            Note(
                 "beginning_only",
                 f"Measured over {path.steps} steps ({path.steps * path.batch_size / examples:.2g} "
                 f"passes over the data), while the loss fell from {path.initial_loss:.3g} to "
@@ -74,7 +57,7 @@ def doubts_of_noise(
             )
         )
     found.append(
-        Doubt(
+        Note(
             "learning_rate_trusted",
             "The learning rate is taken to be well tuned: one four times too small made the "
             "critical batch size come out two to four times too large in our trials.",
@@ -82,7 +65,7 @@ def doubts_of_noise(
     )
     if path.steps < steps_wanted:
         found.append(
-            Doubt(
+            Note(
                 "run_cut_short",
                 f"Time allowed {path.steps} steps of training instead of {steps_wanted}; "
                 "a larger --budget sees more.",
@@ -90,7 +73,7 @@ def doubts_of_noise(
         )
     if family == "adam":
         found.append(
-            Doubt(
+            Note(
                 "adaptive_optimizer",
                 "For Adam and its kin the critical batch size is a rough guide (off by up to a "
                 "factor of three in our trials): low confidence.",
@@ -98,7 +81,7 @@ def doubts_of_noise(
         )
     if family == "other":
         found.append(
-            Doubt(
+            Note(
                 "unknown_optimizer",
                 "The theory is for SGD; for this optimizer the advice is untested.",
             )
@@ -106,12 +89,12 @@ def doubts_of_noise(
     return found
 
 
-def doubts_of_workload(check: WorkloadCheck) -> list[Doubt]:
+def doubts_of_workload(check: WorkloadCheck) -> list[Note]:
     """Say which assumption about the loss does not hold."""
     found = []
     if check.coupled_modules:
         found.append(
-            Doubt(
+            Note(
                 "coupled_examples",
                 f"{listed(check.coupled_modules, 3)} mixes the examples of a minibatch, so there "
                 "is no gradient of one example and noise depends on how minibatches are split: "
@@ -121,12 +104,12 @@ def doubts_of_workload(check: WorkloadCheck) -> list[Doubt]:
     return found
 
 
-def doubts_of_step_time(timed: StepTime, plan: BatchSizePlan) -> list[Doubt]:
+def doubts_of_step_time(timed: StepTime, plan: BatchSizePlan) -> list[Note]:
     """Say why the step time may be off at the advised size."""
     found = []
     if not timed.is_line:
         found.append(
-            Doubt(
+            Note(
                 "step_time_no_line",
                 f"Step times miss the line c0 + c1·B by up to {timed.misfit:.0%}; the advice was "
                 "searched between the measured times instead, and its interval is rougher.",
@@ -134,7 +117,7 @@ def doubts_of_step_time(timed: StepTime, plan: BatchSizePlan) -> list[Doubt]:
         )
     if timed.fixed.estimate == 0:
         found.append(
-            Doubt(
+            Note(
                 "no_fixed_cost",
                 "No fixed cost per step could be seen, so small minibatches look free; the fit is "
                 "held at zero.",
@@ -142,7 +125,7 @@ def doubts_of_step_time(timed: StepTime, plan: BatchSizePlan) -> list[Doubt]:
         )
     if timed.per_example.estimate == 0:
         found.append(
-            Doubt(
+            Note(
                 "no_cost_per_example",
                 "Steps took no longer for more examples at the sizes timed; the true limit lies "
                 "above them.",
@@ -150,14 +133,14 @@ def doubts_of_step_time(timed: StepTime, plan: BatchSizePlan) -> list[Doubt]:
         )
     if plan.batch_size > 2 * timed.batch_sizes[-1]:
         found.append(
-            Doubt(
+            Note(
                 "beyond_timed_sizes",
                 f"The advice lies beyond the largest size timed ({timed.batch_sizes[-1]:.0f}).",
             )
         )
     if timed.fetch_share > 0.2:
         found.append(
-            Doubt(
+            Note(
                 "loading_counts",
                 f"Reading and collating examples takes {timed.fetch_share:.0%} of a step; with "
                 "loader workers that part can overlap and the best batch size changes.",
@@ -166,21 +149,21 @@ def doubts_of_step_time(timed: StepTime, plan: BatchSizePlan) -> list[Doubt]:
     return found
 
 
-def doubts_of_memory(envelope: MemoryEnvelope | None, refusal: str, device: str) -> list[Doubt]:
+def doubts_of_memory(envelope: MemoryEnvelope | None, refusal: str, device: str) -> list[Note]:
     """Say why the memory limit may be off."""
     if envelope is None:
-        return [Doubt("memory_unresolved", f"Memory is not part of the advice: {refusal}.")]
+        return [Note("memory_unresolved", f"Memory is not part of the advice: {refusal}.")]
     found = []
     if envelope.variable_examples:
         found.append(
-            Doubt(
+            Note(
                 "examples_differ_in_size",
                 "Examples differ in size; memory holds for the largest of 256 looked at.",
             )
         )
     if device == "cuda":
         found.append(
-            Doubt(
+            Note(
                 "gpu_memory_rough",
                 "Fragmentation of the GPU allocator is covered by a margin only.",
             )

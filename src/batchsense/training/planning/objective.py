@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.gradient_noise.cautions import Caution
+from batchsense.notes import Note
 from batchsense.training.separability import audit, quick_audit
 from batchsense.training.workload.workload import Workload
 
@@ -11,7 +11,7 @@ from batchsense.training.workload.workload import Workload
 ANOTHER_OBJECTIVE = 0.2
 
 
-def check_objective(workload: Workload, seed: int = 0) -> list[Caution]:
+def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
     """Audit a loss before its noise is measured: warn where it is no mean, refuse where it must.
 
     Noise scales, their 1/n law and every plan suppose a loss that is a mean over independent
@@ -29,7 +29,7 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Caution]:
 
     Returns
     -------
-    list of Caution
+    list of Note
         ``loss_not_a_mean``, ``loss_undecided`` or ``not_audited``; empty if all is well.
 
     Raises
@@ -48,14 +48,14 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Caution]:
     except UnresolvedError:  # the gradient vanishes: the noise will say so with numbers
         return []
     except DataError as error:
-        return [Caution("not_audited", f"Whether the loss is a mean is not known: {error}.")]
+        return [Note("not_audited", f"Whether the loss is a mean is not known: {error}.")]
     if quick.verdict == "yes":
         return []
     if quick.verdict == "unresolved":
-        return [Caution("loss_undecided", quick.message)]
+        return [Note("loss_undecided", quick.message)]
     if quick.kind in ("interacting", "composite") and quick.deviation > ANOTHER_OBJECTIVE:
         _refuse_another_objective(workload, seed)
-    return [Caution("loss_not_a_mean", f"{quick.message} Until then noise scales are approximate.")]
+    return [Note("loss_not_a_mean", f"{quick.message} Until then noise scales are approximate.")]
 
 
 def _refuse_another_objective(workload: Workload, seed: int) -> None:

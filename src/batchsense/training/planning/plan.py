@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-from batchsense.training.gradient_noise.cautions import Caution
 from batchsense.training.gradient_noise.measure import MICRO_BATCHES, measure_gradient_noise
 from batchsense.training.gradient_noise.path import PathNoise, critical_batch_size_of_path
 from batchsense.training.gradient_noise.report import NoiseReport
@@ -24,7 +24,6 @@ from batchsense.training.memory.envelope import MemoryEnvelope, fit_memory_envel
 from batchsense.training.memory.limit import MemoryLimit, memory_limit
 from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
 from batchsense.training.planning.doubts import (
-    Doubt,
     doubts_of_memory,
     doubts_of_noise,
     doubts_of_step_time,
@@ -86,7 +85,7 @@ class TrainingPlan:
         Kind of optimizer.
     check : WorkloadCheck
         Sizes of model and data.
-    doubts : tuple of Doubt
+    doubts : tuple of Note
         What the plan is unsure of.
     """
 
@@ -101,7 +100,7 @@ class TrainingPlan:
     batch_size_today: int | None
     family: Family
     check: WorkloadCheck
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[Note, ...]
 
 
 def plan_training(
@@ -330,22 +329,22 @@ def _advise(path: PathNoise, timed: StepTime, limits: Limits, today: int | None)
     return plan_batch_size(critical, timed, limits, include=include)
 
 
-def _doubts_of_objective(check: WorkloadCheck, cautions: list[Caution]) -> list[Doubt]:
+def _doubts_of_objective(check: WorkloadCheck, cautions: list[Note]) -> list[Note]:
     """Pass on what the quick audit found, unless the layer behind it is named already."""
     if check.coupled_modules:
         return []
-    return [Doubt(caution.code, caution.message) for caution in cautions]
+    return [Note(caution.code, caution.message) for caution in cautions]
 
 
 def _doubts_of_precision(
     limits: Limits, tolerance: float | None, rungs: tuple[ToleranceRung, ...]
-) -> list[Doubt]:
+) -> list[Note]:
     """Say when the wanted precision could not be judged or reached."""
     if tolerance is None:
         return []
     if not rungs:
         return [
-            Doubt(
+            Note(
                 "precision_undefined",
                 "A module mixes the examples of a minibatch, so no example has a gradient of its "
                 "own and no batch size can be promised for the tolerance.",
@@ -354,7 +353,7 @@ def _doubts_of_precision(
     if limits.precision is None:
         needed = next(rung.needed for rung in rungs if rung.guarantee == "calibrated")
         return [
-            Doubt(
+            Note(
                 "precision_unresolved",
                 "The mean gradient is lost in noise, so no batch size can be named for the "
                 f"tolerance; it would take {needed}.",
@@ -362,14 +361,14 @@ def _doubts_of_precision(
         ]
     if limits.memory is not None and limits.precision > limits.memory:
         return [
-            Doubt(
+            Note(
                 "precision_beyond_memory",
                 f"The tolerance needs {limits.precision:,} examples, more than fit at once; "
                 "accumulate gradients over several minibatches.",
             )
         ]
     return [
-        Doubt(
+        Note(
             "precision_at_these_weights",
             "The tolerance holds for the weights where the short run ended; as the gradient "
             "shrinks, more examples are needed.",
@@ -377,11 +376,11 @@ def _doubts_of_precision(
     ]
 
 
-def _doubts_of_rate(rate: LearningRate | None) -> list[Doubt]:
+def _doubts_of_rate(rate: LearningRate | None) -> list[Note]:
     """Pass on the doubts of the learning rate rule."""
     if rate is None:
         return [
-            Doubt(
+            Note(
                 "batch_size_today_unknown",
                 "Which batch size the learning rate was chosen for is unknown, so no matching one "
                 "can be given: say --today N, or Workload(batch_size=N).",
@@ -389,4 +388,4 @@ def _doubts_of_rate(rate: LearningRate | None) -> list[Doubt]:
         ]
     if rate.from_batch_size == rate.to_batch_size:
         return []
-    return [Doubt("learning_rate_rule", text[0].upper() + text[1:] + ".") for text in rate.doubts]
+    return [Note("learning_rate_rule", text[0].upper() + text[1:] + ".") for text in rate.doubts]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.training.step_time import StepTime
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: Where step times follow no line, the optimum is sought up to this multiple of the largest timed.
 _TRUSTED_BEYOND = 2.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from batchsense.arrays import Places
 from batchsense.errors import DataError
 from batchsense.training.separability.kind.screening import (
     Screening,
@@ -50,7 +50,7 @@ class Opened:
 
     probe: GradientProbe
     screening: Screening
-    places: list[NDArray[np.intp]]
+    places: list[Places]
     parts: list[Measured]
     split: Split
     taken: tuple[int, ...]

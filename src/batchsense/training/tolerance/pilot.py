@@ -13,6 +13,7 @@ import torch
 from scipy import special
 from torch import Tensor, nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.progress import Progress, silent
 from batchsense.training.gradient_noise.measure import micro_batch_gradients
@@ -215,7 +216,7 @@ def _whole(
 def _with_reference(
     noise: PilotNoise,
     mean: Tensor,
-    along: npt.NDArray[np.float64],
+    along: Floats,
     count: int,
     population: int,
     per_row: int,

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.tolerance.third_moments import ThirdMoments, third_moments
 from batchsense.variation.matrices import finite_matrix
-
-Array: TypeAlias = NDArray[np.float64]
 
 #: Fewer rows than this cannot give tr Σ² without bias.
 LEAST_ROWS = 8
@@ -198,7 +196,7 @@ def trace_of_square(gram: ArrayLike) -> float:
     return squares / pairs - 2 * chains / (pairs * (k - 2)) + disjoint / (pairs * (k - 2) * (k - 3))
 
 
-def gram_of(observations: ArrayLike) -> Array:
+def gram_of(observations: ArrayLike) -> Floats:
     """Give the inner products of observations; numbers count as vectors of one entry.
 
     Parameters
@@ -226,7 +224,7 @@ def gram_of(observations: ArrayLike) -> Array:
     return np.asarray(table @ table.T)
 
 
-def clipped_gram(gram: ArrayLike, norm: float) -> Array:
+def clipped_gram(gram: ArrayLike, norm: float) -> Floats:
     """Give the inner products after each row is shortened to at most ``norm``.
 
     Parameters
@@ -260,13 +258,13 @@ def clipped_gram(gram: ArrayLike, norm: float) -> Array:
     return np.asarray(products * np.outer(scale, scale))
 
 
-def _squared_distances(products: Array) -> Array:
+def _squared_distances(products: Floats) -> Floats:
     """Give each row's squared distance from the mean of all."""
-    distances: Array = np.diag(products) - 2 * products.mean(axis=1) + products.mean()
+    distances: Floats = np.diag(products) - 2 * products.mean(axis=1) + products.mean()
     return np.maximum(distances, 0.0)
 
 
-def _bootstrap_quantile(products: Array, level: float, resamples: int, seed: int) -> float:
+def _bootstrap_quantile(products: Floats, level: float, resamples: int, seed: int) -> float:
     """Give a quantile of τ̂ over resamples of the rows."""
     rows = len(products)
     rng = np.random.default_rng(seed)
@@ -276,7 +274,7 @@ def _bootstrap_quantile(products: Array, level: float, resamples: int, seed: int
     return float(np.quantile(traces, level))
 
 
-def _checked(gram: ArrayLike) -> Array:
+def _checked(gram: ArrayLike) -> Floats:
     """Refuse what is not a Gram matrix of enough rows."""
     products = finite_matrix(gram, "the Gram matrix")
     if products.shape[0] != products.shape[1]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Integers
+
 #: Evaluations that are averaged, so that one lucky step does not count as arrival.
 SMOOTHED = 3
 
@@ -54,7 +56,7 @@ def steps_to_loss(steps: npt.ArrayLike, losses: npt.ArrayLike, target: float) ->
     return float(at[k - 1] + part * (at[k] - at[k - 1]))
 
 
-def evaluation_steps(most: int, growth: float = 1.08) -> npt.NDArray[np.int64]:
+def evaluation_steps(most: int, growth: float = 1.08) -> Integers:
     """Give the steps after which to evaluate: each at first, then ever more rarely.
 
     Parameters

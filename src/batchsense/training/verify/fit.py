@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 #: Relative errors below this are not believed, however well five points fit.
 LEAST_ERROR = 0.03

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from batchsense.arrays import Integers
 from batchsense.errors import DataError
 from batchsense.training.learning_rate import (
     learning_rate_factor,
@@ -185,9 +185,7 @@ def train_to_loss(
     )
 
 
-def _minibatches(
-    count: int, batch_size: int, seed: int, repeat: int
-) -> Iterator[npt.NDArray[np.int64]]:
+def _minibatches(count: int, batch_size: int, seed: int, repeat: int) -> Iterator[Integers]:
     """Cut one endless shuffled order, the same for every batch size, into minibatches."""
     rng = np.random.default_rng([seed, repeat])
     queue = rng.permutation(count)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy.typing as npt
 
+from batchsense.arrays import Matrix
 from batchsense.experiments.correction.combat.model import CombatModel
 from batchsense.experiments.correction.two_passes.adjusting import adjust
-
-Matrix = npt.NDArray[Any]
 
 
 def apply_combat(

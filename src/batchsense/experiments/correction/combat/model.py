@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats, Integers, Places
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction.combat.posterior import (
     FEWEST_FEATURES,
@@ -17,9 +18,6 @@ from batchsense.experiments.correction.combat.posterior import (
 from batchsense.experiments.correction.combat.priors import Stopping
 from batchsense.experiments.correction.full_fit import FullFit, full_fit, remove_slopes
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 #: Why a feature is left as it is; 0 where it is corrected.
 CORRECTED, CONSTANT, ENTANGLED, NO_RESIDUAL, NO_REFERENCE = range(5)
@@ -66,7 +64,7 @@ class CombatModel:
     status: npt.NDArray[np.int8]
     unseen: Flags
     alone: Flags
-    steps: npt.NDArray[np.int64]
+    steps: Integers
     mean_only: bool
 
     @property
@@ -93,7 +91,7 @@ class CombatModel:
         given["mean_only"] = bool(given["mean_only"])
         return cls(**given)
 
-    def only(self, features: npt.NDArray[np.intp]) -> CombatModel:
+    def only(self, features: Places) -> CombatModel:
         """Give the model of some features, in the order asked for."""
         whole = ("steps", "mean_only")
         return self.from_arrays(

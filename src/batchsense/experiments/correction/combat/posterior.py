@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError
 from batchsense.experiments.correction.combat.priors import (
     Stopping,
@@ -16,8 +16,6 @@ from batchsense.experiments.correction.combat.priors import (
     shrunken_shifts,
 )
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 #: γ*, δ* and the number of iterations.
 Posterior = tuple[Floats, Floats, int]
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.correction.two_passes.pass_runner import compiled_for, run_pieces
 
-Floats = npt.NDArray[np.float64]
 Stopping = Literal["sva", "converged"]
 
 #: Relative change at which R's sva stops.

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats, Integers
 from batchsense.experiments.statistics.count_quantiles import map_counts
 from batchsense.experiments.statistics.dispersion import common_dispersion, feature_dispersions
 from batchsense.experiments.statistics.negative_binomial import fit_log_linear
 from batchsense.progress import Progress, silent
-
-Floats = npt.NDArray[np.float64]
 
 #: Counts added on average to every cell before batch effects are read off, as in R, so that they
 #: are finite.
@@ -47,12 +46,12 @@ class CombatSeqModel:
         The kept columns that say something of their own; others follow from them and the batches.
     """
 
-    used: npt.NDArray[np.bool_]
+    used: Flags
     coefficients: Floats
     shifts: Floats
     dispersions: Floats
-    shared: npt.NDArray[np.bool_]
-    chosen: npt.NDArray[np.int64]
+    shared: Flags
+    chosen: Integers
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Give the model as named arrays, to be stored."""
@@ -65,7 +64,7 @@ class CombatSeqModel:
 
 
 def fit_combat_seq(
-    counts: Floats, codes: npt.NDArray[np.int64], terms: Floats, progress: Progress = silent
+    counts: Floats, codes: Integers, terms: Floats, progress: Progress = silent
 ) -> CombatSeqModel:
     r"""Fit means, batch effects and dispersions of counts.
 
@@ -124,7 +123,7 @@ def fit_combat_seq(
 def apply_combat_seq(
     model: CombatSeqModel,
     counts: Floats,
-    codes: npt.NDArray[np.int64],
+    codes: Integers,
     terms: Floats,
     progress: Progress = silent,
 ) -> Floats:
@@ -164,7 +163,7 @@ def apply_combat_seq(
     return mapped
 
 
-def _independent(batches: Floats, terms: Floats) -> npt.NDArray[np.int64]:
+def _independent(batches: Floats, terms: Floats) -> Integers:
     """Choose columns, the last first, that follow neither from the batches nor from each other."""
     basis = np.linalg.qr(batches)[0]
     chosen: list[int] = []
@@ -192,7 +191,7 @@ def _dispersions(counts: Floats, terms: Floats, offsets: Floats) -> tuple[Floats
 
 def _means(
     y: Floats,
-    codes: npt.NDArray[np.int64],
+    codes: Integers,
     terms: Floats,
     library: Floats,
     dispersions: Floats,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat_seq.model import CombatSeqModel
 from batchsense.experiments.correction.fit_design import Grounds, lost_notes
@@ -12,8 +12,6 @@ from batchsense.experiments.correction.remarks import chosen_features, remarks
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
-
-Floats = npt.NDArray[np.float64]
 
 
 def check_counts(table: Table) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats
 from batchsense.experiments.correction.fit_design import (
     Grounds,
     Kept,
@@ -47,8 +47,6 @@ from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +330,7 @@ class FittedLinear:
         return cls(**load_fitted(path, "linear", LinearCorrection, LinearModel))
 
 
-def _lacking(gathered: Gathered, model: LinearModel) -> npt.NDArray[np.bool_]:
+def _lacking(gathered: Gathered, model: LinearModel) -> Flags:
     """Mark what a fitted batch lacks of the corrected features, shape (batches, features)."""
     return np.asarray((gathered.statistics.counts == 0) & ~model.unchanged)
 

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Flags, Floats, Matrix, Places
 from batchsense.experiments.correction.full_fit import full_fit, remove_slopes
 from batchsense.experiments.correction.two_passes.adjusting import adjust
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-
-Floats = npt.NDArray[np.float64]
-Matrix = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +35,7 @@ class LinearModel:
     effects: Floats
     slopes: Floats
     grand: Floats
-    unchanged: npt.NDArray[np.bool_]
+    unchanged: Flags
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Give the model as named arrays, to be stored."""
@@ -48,7 +46,7 @@ class LinearModel:
         """Take up a stored model."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
-    def only(self, features: npt.NDArray[np.intp]) -> LinearModel:
+    def only(self, features: Places) -> LinearModel:
         """Give the model of some features, in the order asked for."""
         return self.from_arrays({name: a[..., features] for name, a in self.arrays().items()})
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats, Matrix, Places
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.pass_runner import (
     available_threads,
     compiled_for,
     run_pieces,
 )
-from batchsense.experiments.correction.two_passes.specimen_groups import Places, checked, group
-
-Floats = npt.NDArray[np.float64]
-Matrix = npt.NDArray[Any]
+from batchsense.experiments.correction.two_passes.specimen_groups import checked, group
 
 #: Values that numpy handles at a time.
 _BLOCK = 1_000_000

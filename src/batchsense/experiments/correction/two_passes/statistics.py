@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batchsense.arrays import Floats, Integers, Places
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.specimen_groups import Cells, checked, group
 from batchsense.experiments.correction.two_passes.summing import Sums, complete_sums, observed_sums
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +67,7 @@ class BatchStatistics:
     products: Floats
     covariate_means: Floats
     covariate_squares: Floats
-    incomplete: npt.NDArray[np.intp]
+    incomplete: Places
     own_counts: Floats
     own_means: Floats
     own_squares: Floats
@@ -221,7 +219,7 @@ class BatchStatistics:
         """Take up a stored state."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
-    def _moments(self, features: npt.NDArray[np.intp] | None) -> _Moments:
+    def _moments(self, features: Places | None) -> _Moments:
         """N, x̄, M₂, C, z̄ and W: shared by all features, or of some features one by one."""
         counts = self.specimens[:, None].astype(np.float64)
         means, squares = self.covariate_means[:, :, None], self.covariate_squares[..., None]
@@ -271,7 +269,7 @@ def _merged(first: _Moments, second: _Moments) -> _Moments:
 
 def _of_chunk(
     values: npt.NDArray[Any],
-    codes: npt.NDArray[np.intp],
+    codes: Places,
     covariates: Floats,
     batches: int,
     threads: int | None,
@@ -327,7 +325,7 @@ def _observe(
     values: npt.NDArray[Any],
     cells: Cells,
     centred: Floats,
-    features: npt.NDArray[np.intp],
+    features: Places,
     threads: int | None,
 ) -> None:
     """Fill in the statistics of features with missing values, over what was observed."""

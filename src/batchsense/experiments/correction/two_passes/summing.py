@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats, Matrix, Places
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.pass_runner import (
     available_threads,
@@ -16,10 +15,6 @@ from batchsense.experiments.correction.two_passes.pass_runner import (
     run_pieces,
 )
 from batchsense.experiments.correction.two_passes.specimen_groups import Cells
-
-Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.intp]
-Matrix = npt.NDArray[Any]
 
 #: Features of a tile in the first pass: long enough to stream, short enough for its sums to stay
 #: in a processor's own cache.

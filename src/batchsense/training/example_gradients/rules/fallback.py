@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import BatchsenseError, DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients.contribution import norms_of_rows, parts_of, precise
-from batchsense.training.example_gradients.norms import Floats
 from batchsense.training.workload.blame import described
 from batchsense.training.workload.gradients import scalar_loss
 from batchsense.training.workload.minibatches import example_axis_of, leaves, rebuilt

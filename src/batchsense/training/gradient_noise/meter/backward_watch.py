@@ -9,14 +9,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 #: Numbers of each parameter's gradient that are summed up to check what .grad holds.
 PROBED = 4
@@ -66,7 +64,7 @@ class StepSquares:
         How often gradients were zeroed before the step, finite and not.
     """
 
-    sizes: npt.NDArray[np.int64]
+    sizes: Integers
     scales: Floats
     squares: Floats
     total: Floats

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from batchsense.errors import DataError
+from batchsense.notes import Note
 from batchsense.training.example_gradients import refuse_coupled
-from batchsense.training.gradient_noise.cautions import Caution, coupled
+from batchsense.training.gradient_noise.cautions import coupled
 from batchsense.training.gradient_noise.meter.backward_watch import ZEROED
 from batchsense.training.gradient_noise.meter.metered import check_meterable
 from batchsense.training.gradient_noise.meter.observer import StepObserver
@@ -340,7 +341,7 @@ class GradientNoiseMeter:
         return StepBook.of_state(state["book"], self._pooled)
 
 
-def _single_examples(model: nn.Module, mode: Mode) -> tuple[bool, Caution | None]:
+def _single_examples(model: nn.Module, mode: Mode) -> tuple[bool, Note | None]:
     """Decide whether single examples are seen, and say why not."""
     if mode == "micro_batch":
         return False, None
@@ -349,5 +350,5 @@ def _single_examples(model: nn.Module, mode: Mode) -> tuple[bool, Caution | None
     except DataError as error:
         if mode == "per_example":
             raise
-        return False, Caution("micro_batches", f"Single examples cannot be seen: {error}.")
+        return False, Note("micro_batches", f"Single examples cannot be seen: {error}.")
     return True, None

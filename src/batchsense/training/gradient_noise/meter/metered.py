@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from batchsense.errors import DataError, listed
-from batchsense.training.gradient_noise.cautions import Caution
+from batchsense.notes import Note
 from batchsense.training.gradient_noise.layers import Layers
 
 
@@ -40,12 +40,12 @@ class Metered:
     left_out: tuple[str, ...]
     left_out_share: float
 
-    def cautions(self) -> list[Caution]:
+    def cautions(self) -> list[Note]:
         """Say which parameters the user left out."""
         if not self.left_out:
             return []
         return [
-            Caution(
+            Note(
                 "parameters_left_out",
                 f"Not measured, on request: {listed(self.left_out, 3)}, "
                 f"{self.left_out_share:.1%} of the trained numbers.",

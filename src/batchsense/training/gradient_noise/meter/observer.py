@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.example_gradients import PerExampleNorms
 from batchsense.training.example_gradients.squares import example_squares
@@ -36,7 +36,6 @@ from batchsense.training.gradient_noise.meter.step_noise import (
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-Floats = npt.NDArray[np.float64]
 
 #: The first measured steps, at which gradients are compared with the sum of their parts.
 _CHECKED_STEPS = 3

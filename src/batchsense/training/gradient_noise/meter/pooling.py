@@ -7,15 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
-from batchsense.training.gradient_noise.cautions import (
-    Caution,
-    cautions_of_path,
-    heavy_tail,
-    left_out,
-)
+from batchsense.notes import Note
+from batchsense.training.gradient_noise.cautions import cautions_of_path, heavy_tail, left_out
 from batchsense.training.gradient_noise.layers import LayerNoise, Layers, noise_of_layers
 from batchsense.training.gradient_noise.meter.degrees import degrees_of_groups
 from batchsense.training.gradient_noise.meter.records import StepNoise, columns
@@ -32,8 +28,6 @@ from batchsense.training.gradient_noise.report import (
     pool_moments,
 )
 from batchsense.variation.interval import Interval
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ class MeterReport:
         How many of them were measured.
     pooled : int
         How many of these are behind ``noise``.
-    cautions : tuple of Caution
+    cautions : tuple of Note
         What to keep in mind, each with a stable code.
     """
 
@@ -67,7 +61,7 @@ class MeterReport:
     steps: int
     measured: int
     pooled: int
-    cautions: tuple[Caution, ...]
+    cautions: tuple[Note, ...]
 
     @property
     def noise_scale(self) -> Interval:
@@ -112,7 +106,7 @@ def report_of_steps(
     steps: int,
     unmeasured: Mapping[str, int],
     family: str,
-    cautions: Sequence[Caution] = (),
+    cautions: Sequence[Note] = (),
     level: float = 0.95,
 ) -> MeterReport:
     """Pool the last steps and integrate over all.
@@ -136,7 +130,7 @@ def report_of_steps(
         Steps that were left out, by reason.
     family : {"sgd", "adam", "other"}
         Kind of optimizer.
-    cautions : sequence of Caution
+    cautions : sequence of Note
         What is known already.
     level : float
         Confidence level.

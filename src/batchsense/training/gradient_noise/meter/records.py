@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 _NUMBERS = ("step", "examples", "batch_size", "trace_covariance", "squared_gradient_norm", "tail")
 

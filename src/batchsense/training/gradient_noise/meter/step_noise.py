@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.gradient_noise.meter.backward_watch import PROBED, StepSquares
 from batchsense.training.gradient_noise.two_sizes import noise_of_two_sizes
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import device
     from torch.distributed import ProcessGroup
 
-Floats = npt.NDArray[np.float64]
 
 ONE_PART = "each step had one backward pass in one process, which says nothing about differences"
 ONE_PART_NEEDED = 'mode="per_example", or gradients accumulated over two or more passes'

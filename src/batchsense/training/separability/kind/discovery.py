@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError
 from batchsense.training.separability.kind.evidence import Evidence
 from batchsense.training.separability.kind.normalisers import Normaliser, class_counts, weighed
 from batchsense.training.separability.kind.screening import Screening, mixed
-from batchsense.training.separability.kind.structure import Array, Structure, additive_weights
+from batchsense.training.separability.kind.structure import Structure, additive_weights
 from batchsense.training.separability.kind.vanishing_gradients import (
     Joined,
     joined_partitions,
@@ -179,9 +179,7 @@ def example_counter(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> F
     return FoundNormaliser("examples", lambda minibatch: float(count_rows(minibatch)))
 
 
-def weights_per_example(
-    coefficients: Array, members: NDArray[np.intp], loose: float
-) -> Array | None:
+def weights_per_example(coefficients: Floats, members: Places, loose: float) -> Floats | None:
     """Explain the coefficients by one weight per example; None if none explain them all.
 
     Parameters

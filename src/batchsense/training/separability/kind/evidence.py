@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from batchsense.arrays import Floats, Places
 from batchsense.progress import Progress, silent
 from batchsense.training.separability.kind.normalisers import Normaliser, weights_of
 from batchsense.training.separability.kind.screening import (
@@ -19,7 +19,6 @@ from batchsense.training.separability.kind.screening import (
     partition,
 )
 from batchsense.training.separability.kind.structure import (
-    Array,
     Split,
     Structure,
     kind_of,
@@ -66,15 +65,15 @@ class Evidence:
     """
 
     splits: tuple[Split, ...]
-    gaps: Array
-    sum_gaps: Array
-    parts: Array
-    wholes: Array
-    candidate_gaps: Mapping[str, Array]
+    gaps: Floats
+    sum_gaps: Floats
+    parts: Floats
+    wholes: Floats
+    candidate_gaps: Mapping[str, Floats]
     noise: float
     scale: float
     minibatches: tuple[Any, ...]
-    members: NDArray[np.intp]
+    members: Places
 
     @property
     def size(self) -> float:
@@ -133,7 +132,7 @@ def gather(
     minibatches: list[Any] = []
     members = []
     kept = []
-    chosen: dict[str, list[Array]] = {name: [] for name in judged}
+    chosen: dict[str, list[Floats]] = {name: [] for name in judged}
     whole = screening.whole
     for p in range(partitions):
         progress("auditing partitions", p, partitions)
@@ -201,7 +200,7 @@ def judged_kind(evidence: Evidence, alpha: float) -> Structure:
     detected and least is left; else interacting.
     """
 
-    def left(gaps: Array) -> tuple[float, float]:
+    def left(gaps: Floats) -> tuple[float, float]:
         length = mean_length(gaps @ gaps.T, level=1 - alpha)
         return length.p_value_sign_flip, length.length.high
 

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from batchsense.arrays import Places
 from batchsense.errors import DataError
 from batchsense.training.workload.blame import described
 
@@ -169,7 +169,7 @@ def _coupling(known: dict[frozenset[int], float], chosen: Sequence[int]) -> floa
 
 
 def _energy(
-    energy: Energy, arrays: tuple[Any, ...], rows: NDArray[np.intp], of_nothing: bool = False
+    energy: Energy, arrays: tuple[Any, ...], rows: Places, of_nothing: bool = False
 ) -> float:
     """Evaluate the energy of some particles; that of none is zero if the function refuses."""
     taken = [

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.training.separability.probe.minibatch_trees import named_tensors
 from batchsense.training.workload.blame import described
@@ -70,7 +70,7 @@ def candidate_normalisers(
 
 def weights_of(
     candidates: Mapping[str, Normaliser], whole: Any, parts: Iterable[Any]
-) -> dict[str, tuple[NDArray[np.float64], float]]:
+) -> dict[str, tuple[Floats, float]]:
     """Weigh the parts and the whole by every candidate that is not zero for the whole.
 
     A part in which there is nothing to count has the weight 1: losses that count guard their
@@ -103,7 +103,7 @@ def weighed(normaliser: Normaliser, minibatch: Any, name: str = "normaliser") ->
     return weight
 
 
-def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], NDArray[np.float64]]]:
+def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], Floats]]:
     """Count the classes of every integer tensor in each of several minibatches.
 
     Returns

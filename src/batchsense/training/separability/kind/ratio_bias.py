@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
+from batchsense.arrays import Floats
 from batchsense.training.separability.kind.evidence import Evidence
 from batchsense.training.separability.kind.normalisers import weighed
 from batchsense.training.separability.kind.screening import Screening
-from batchsense.training.separability.kind.structure import Array
 from batchsense.training.separability.report import Bias, FoundNormaliser
 from batchsense.variation.gram import mean_length
 
@@ -64,7 +64,7 @@ def ratio_bias(
     )
 
 
-def _terms(evidence: Evidence, weights: Array, loose: float) -> tuple[Array, Array] | None:
+def _terms(evidence: Evidence, weights: Floats, loose: float) -> tuple[Floats, Floats] | None:
     """Solve for the gradient and the weight of every example; None if they do not fit."""
     partitions, K, m = evidence.members.shape
     present = np.zeros((partitions, K, K * m))
@@ -83,7 +83,7 @@ def _terms(evidence: Evidence, weights: Array, loose: float) -> tuple[Array, Arr
     return solved[:, :-1], solved[:, -1]
 
 
-def _mean_gap(slopes: Array, masses: Array, K: int, generator: np.random.Generator) -> Array:
+def _mean_gap(slopes: Floats, masses: Floats, K: int, generator: np.random.Generator) -> Floats:
     """Average mean_k g_k − G over random partitions."""
     count = len(masses)
     order = np.array([generator.permutation(count) for _ in range(_DRAWS)])
@@ -91,5 +91,5 @@ def _mean_gap(slopes: Array, masses: Array, K: int, generator: np.random.Generat
     share = 1 / (K * np.where(parts == 0, 1.0, parts))
     mean_share = np.zeros(count)
     np.add.at(mean_share, order.reshape(-1), np.repeat(share.reshape(-1), count // K))
-    gap: Array = (mean_share / _DRAWS - 1 / masses.sum()) @ slopes
+    gap: Floats = (mean_share / _DRAWS - 1 / masses.sum()) @ slopes
     return gap

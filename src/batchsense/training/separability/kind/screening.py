@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError, UnresolvedError, listed
 from batchsense.training.separability.probe.isolated_model import Randomness
 from batchsense.training.separability.probe.probe import GradientProbe, Measured
@@ -78,7 +78,7 @@ def screen(probe: GradientProbe, seed: int) -> Screening:
     return Screening(first, floor, tolerance, "tied" if stochastic else "free", stochastic)
 
 
-def partition(count: int, size: int, generator: np.random.Generator) -> list[NDArray[np.intp]]:
+def partition(count: int, size: int, generator: np.random.Generator) -> list[Places]:
     """Cut shuffled places into parts of ``size``; the last one may be smaller.
 
     Examples
@@ -91,7 +91,7 @@ def partition(count: int, size: int, generator: np.random.Generator) -> list[NDA
 
 
 def measured_parts(
-    probe: GradientProbe, parts: Sequence[NDArray[np.intp]], seed: int, randomness: Randomness
+    probe: GradientProbe, parts: Sequence[Places], seed: int, randomness: Randomness
 ) -> list[Measured]:
     """Measure the gradient of every part; random numbers that are not tied differ between them.
 
@@ -119,7 +119,7 @@ def measured_parts(
     return found
 
 
-def refuse_zero(gradient: NDArray[np.float64], of_parts: float) -> None:
+def refuse_zero(gradient: Floats, of_parts: float) -> None:
     """Refuse to divide by a whole gradient that vanishes beside those of its parts.
 
     Raises

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
+from batchsense.arrays import Floats
 
 #: Mean of independent terms, their sum, a quotient of two sums, a function of such, or none.
 Kind: TypeAlias = Literal["mean", "sum", "ratio", "composite", "interacting"]
@@ -44,7 +44,7 @@ class Split:
     sum_gap: float
     gaps: Mapping[str, float]
     offsets: Mapping[str, tuple[float, float]]
-    coefficients: Array
+    coefficients: Floats
     residual: float
     determined: bool
 
@@ -80,7 +80,7 @@ class Structure:
 def split_of(
     whole: NDArray[Any],
     parts: NDArray[Any],
-    weights: Mapping[str, tuple[Array, float]],
+    weights: Mapping[str, tuple[Floats, float]],
     parameters: int,
 ) -> Split:
     """Measure one partition.
@@ -167,7 +167,7 @@ def kind_of(splits: Sequence[Split], tolerance: float) -> Structure:
 
 def additive_weights(
     coefficients: NDArray[Any], features: NDArray[Any], tolerance: float
-) -> Array | None:
+) -> Floats | None:
     """Explain the coefficients of all partitions by weights of what the parts contain.
 
     Parameters
@@ -221,7 +221,7 @@ def pure_scale(candidate: NDArray[Any], reference: NDArray[Any]) -> tuple[float,
     return scale, float(np.linalg.norm(candidate - scale * reference)) / math.sqrt(squared)
 
 
-def _offset(whole: Array, parts: Array, w: Array, total: float) -> tuple[float, float]:
+def _offset(whole: Floats, parts: Floats, w: Floats, total: float) -> tuple[float, float]:
     """Fit e in (W + e) G = Σ (w_k + e) g_k; give it with the gap that is left."""
     slope = whole - parts.sum(axis=0)
     squared = float(slope @ slope)
@@ -243,7 +243,7 @@ def _guarded(splits: Sequence[Split], tolerance: float) -> tuple[str, float] | N
     return None
 
 
-def _least_squares(whole: Array, parts: Array) -> tuple[Array, float, bool]:
+def _least_squares(whole: Floats, parts: Floats) -> tuple[Floats, float, bool]:
     """Fit G by the g_k; a part without a gradient gets the coefficient 0."""
     sizes = np.linalg.norm(parts, axis=1)
     present = sizes > 0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from batchsense.arrays import Floats, Places
 from batchsense.training.separability.kind.screening import (
     Screening,
     measured_parts,
@@ -16,7 +16,6 @@ from batchsense.training.separability.kind.screening import (
     partition,
 )
 from batchsense.training.separability.kind.structure import (
-    Array,
     Kind,
     Split,
     Structure,
@@ -47,10 +46,10 @@ class Joined:
 
     splits: tuple[Split, ...]
     minibatches: tuple[Any, ...]
-    members: NDArray[np.intp]
+    members: Places
 
     @property
-    def coefficients(self) -> Array:
+    def coefficients(self) -> Floats:
         """What combines the parts, of shape (partitions, parts)."""
         return np.array([split.coefficients for split in self.splits])
 
@@ -88,7 +87,7 @@ def joined_partitions(
 
 
 def weights_move(
-    probe: GradientProbe, screening: Screening, weights: Array, micro_batch: int, seed: int
+    probe: GradientProbe, screening: Screening, weights: Floats, micro_batch: int, seed: int
 ) -> bool:
     """Whether weights per example, found at one parameter vector, fail at another.
 

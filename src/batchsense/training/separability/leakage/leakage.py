@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import BatchsenseError, DataError, listed
 from batchsense.training.separability.leakage.output_changes import (
     ROUNDING_MOVEMENT,
@@ -64,7 +64,7 @@ class LeakageReport:
 
     leaks: bool
     pairs: tuple[tuple[int, int, float], ...]
-    influence: NDArray[np.float64]
+    influence: Floats
     strength: float
     length_stress: float | None
     gradient: bool | None
@@ -165,7 +165,7 @@ class _Search:
         self._passes = 0
         self._notes: list[str] = []
         self._tolerance, self._ceiling = ROUNDING_MOVEMENT[stage.isolated.precision]
-        self._moved: list[tuple[NDArray[np.bool_], NDArray[np.float64]]] = []
+        self._moved: list[tuple[Flags, Floats]] = []
         self._stress: float | None = None
         self._influence = np.zeros((self._count, self._count))
         self._base = self._run(examples)
@@ -305,7 +305,7 @@ class _Search:
             )
         return found
 
-    def _compare(self, after: list[Tensor]) -> NDArray[np.float64]:
+    def _compare(self, after: list[Tensor]) -> Floats:
         """Give the largest movement of each example over all outputs."""
         largest = np.zeros(self._count)
         for before, other, layout in zip(self._base, after, self._layouts, strict=True):

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from batchsense.arrays import Flags, Floats
 
 #: By precision: the movement that always counts as none, and the most that rounding may cause.
 ROUNDING_MOVEMENT = {"float64": (1e-9, 1e-9), "float32": (2e-6, 2e-5), "bfloat16": (0.03, 0.1)}
 
 
-def substitution_sets(count: int) -> Iterator[NDArray[np.bool_]]:
+def substitution_sets(count: int) -> Iterator[Flags]:
     """Give 2⌈log₂ count⌉ sets of examples that tell every ordered pair apart.
 
     For each bit of the example's number: those that have it, and those that do not. For any two
@@ -52,7 +53,7 @@ def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:
     return views
 
 
-def movement(before: Tensor, after: Tensor, count: int) -> dict[str, NDArray[np.float64]]:
+def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
     """Measure how far each example's part of an output moved, in every possible layout.
 
     Where sizes differ (longer padding), the common beginning is compared.
@@ -86,7 +87,7 @@ def movement(before: Tensor, after: Tensor, count: int) -> dict[str, NDArray[np.
     }
 
 
-def _moved(one: Tensor, other: Tensor, count: int) -> NDArray[np.float64]:
+def _moved(one: Tensor, other: Tensor, count: int) -> Floats:
     """Measure the movement of each row, relative to the size of all."""
     common = tuple(slice(0, min(a, b)) for a, b in zip(one.shape, other.shape, strict=True))
     one, other = _plain(one[common]), _plain(other[common])

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batchsense.arrays import Flags
 from batchsense.training.separability.leakage.output_changes import movement, substitution_sets
 from batchsense.training.separability.probe.isolated_model import IsolatedModel
 from batchsense.training.separability.probe.minibatch_trees import cloned, mapped
@@ -94,7 +93,7 @@ class Leak:
     record: Record | None
     scope: str
     strength: float
-    chosen: NDArray[np.bool_]
+    chosen: Flags
 
 
 class Moved:
@@ -106,11 +105,9 @@ class Moved:
 
     def __init__(self) -> None:
         self._found: dict[int, dict[str, float]] = {}
-        self._telling: dict[tuple[int, str], NDArray[np.bool_]] = {}
+        self._telling: dict[tuple[int, str], Flags] = {}
 
-    def add(
-        self, before: list[Tensor], after: list[Tensor], count: int, chosen: NDArray[np.bool_]
-    ) -> None:
+    def add(self, before: list[Tensor], after: list[Tensor], count: int, chosen: Flags) -> None:
         """Note how far those that were not replaced moved in one pass."""
         for place, (one, other) in enumerate(zip(before, after, strict=False)):
             layouts = self._found.setdefault(place, {})
@@ -126,7 +123,7 @@ class Moved:
         return max((min(v.values()) for v in self._found.values() if v), default=0.0)
 
     @property
-    def most_telling(self) -> NDArray[np.bool_]:
+    def most_telling(self) -> Flags:
         """The replaced examples of the pass that showed the largest movement."""
         still = {k: min(v, key=lambda name: v[name]) for k, v in self._found.items() if v}
         place = max(still, key=lambda k: self._found[k][still[k]])
@@ -139,7 +136,7 @@ def first_leak(
     donors: Sequence[Any],
     tolerance: float,
     scope: str | None = None,
-    sets: Sequence[NDArray[np.bool_]] | None = None,
+    sets: Sequence[Flags] | None = None,
 ) -> Leak | None:
     """Give the first recorded module (or operation of ``scope``) where examples meet.
 
@@ -229,9 +226,7 @@ def averaging_sources(stage: Stage, examples: Sequence[Any]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def replaced(
-    examples: Sequence[Any], donors: Sequence[Any], chosen: NDArray[np.bool_]
-) -> list[Any]:
+def replaced(examples: Sequence[Any], donors: Sequence[Any], chosen: Flags) -> list[Any]:
     """Put strangers in the places of the chosen examples."""
     return [donors[k % len(donors)] if chosen[k] else example for k, example in enumerate(examples)]
 

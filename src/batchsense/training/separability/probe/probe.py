@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from batchsense.arrays import Floats
 from batchsense.errors import BatchsenseError, DataError
 from batchsense.training.separability.probe.isolated_model import IsolatedModel, Randomness
 from batchsense.training.separability.probe.isolation import seeded
@@ -41,7 +42,7 @@ class Measured:
         The collated examples, as they were before the loss saw them.
     """
 
-    gradient: NDArray[np.float64]
+    gradient: Floats
     loss: float
     minibatch: Any
 

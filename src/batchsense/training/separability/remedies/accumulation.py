@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.separability.kind.normalisers import Normaliser, weighed
 from batchsense.training.separability.kind.structure import Kind
@@ -45,7 +45,7 @@ class Accumulation:
     _weight: Normaliser
     _additive: bool = True
 
-    def scales(self, micro_batches: Sequence[Any], *, whole: Any = None) -> NDArray[np.float64]:
+    def scales(self, micro_batches: Sequence[Any], *, whole: Any = None) -> Floats:
         """Give the scale of each micro-batch: n_k/n, 1, or w_k/W.
 
         Parameters
@@ -76,7 +76,7 @@ class Accumulation:
         all_reduce: AllReduce | None = None,
         *,
         whole: Any = None,
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """Give the scales for one process of DistributedDataParallel, which averages gradients.
 
         The scale is w_k · world_size / W with W summed over the micro-batches of *all* processes;
@@ -111,7 +111,7 @@ class Accumulation:
 
     def _weighed(
         self, micro_batches: Sequence[Any], whole: Any, reduced: bool = False
-    ) -> tuple[NDArray[np.float64], float]:
+    ) -> tuple[Floats, float]:
         """Weigh the micro-batches and the whole."""
         if len(micro_batches) == 0:
             raise DataError("there are none", where="micro_batches")

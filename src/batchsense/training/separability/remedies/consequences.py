@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from batchsense.arrays import Places
 from batchsense.errors import DataError
 from batchsense.training.separability.kind.screening import (
     Screening,
@@ -135,7 +135,7 @@ def uneven(
     screening: Screening,
     micro_batch: int,
     seed: int,
-    mean_parts: tuple[list[NDArray[np.intp]], list[Measured]] | None,
+    mean_parts: tuple[list[Places], list[Measured]] | None,
 ) -> Consequence:
     """Measure the average of micro-batches of which the last has only half the examples.
 
@@ -176,8 +176,8 @@ def uneven(
 def _average_against_whole(
     probe: GradientProbe,
     screening: Screening,
-    members: NDArray[np.intp],
-    parts: Sequence[NDArray[np.intp]],
+    members: Places,
+    parts: Sequence[Places],
     seed: int,
 ) -> tuple[float, float]:
     """Give the relative gap, and the nearest multiple, of an average of parts."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from batchsense.arrays import Places
 from batchsense.errors import DataError
 
 
@@ -27,7 +27,7 @@ class PairMinibatch:
         has the whole force on them as its mean.
     """
 
-    indices: NDArray[np.intp]
+    indices: Places
     energy_scale: float
     force_scale: float
 
