@@ -55,6 +55,26 @@ class DataError(BatchsenseError):
         super().__init__(message if where is None else f"{where}: {message}")
 
 
+class RequestError(BatchsenseError):
+    """What is asked for contradicts itself, or lacks something; nothing was read yet.
+
+    Parameters
+    ----------
+    message : str
+        Which options, and what to do.
+
+    Examples
+    --------
+    >>> raise RequestError("--max 8 is below --min 16")
+    Traceback (most recent call last):
+    batchsense.errors.RequestError: --max 8 is below --min 16
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
 class ConfoundedError(BatchsenseError):
     """Batch and a wanted factor are entangled: the data cannot tell them apart.
 

@@ -10,8 +10,7 @@ import pytest
 import typer
 
 from batchsense.cli import main as entry
-from batchsense.cli.answer import check_output, write_text_atomically
-from batchsense.cli.commands import COMMANDS
+from batchsense.cli.commands import SUMMARIES
 from batchsense.errors import (
     BatchsenseError,
     ConfoundedError,
@@ -19,7 +18,8 @@ from batchsense.errors import (
     MissingExtraError,
     UnresolvedError,
 )
-from batchsense.questions.schemas import RESULTS, json_schema
+from batchsense.questions.registry import QUESTIONS
+from batchsense.questions.schemas import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,7 +102,7 @@ def test_a_closed_pipe_is_not_a_no() -> None:
     assert done.stderr.strip().splitlines()[-1] == "141"
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted(SUMMARIES))
 def test_every_command_is_documented(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command has help with an example and a docs page."""
     assert entry.run([name, "--help"]) == 0
@@ -114,36 +114,11 @@ def test_every_command_is_documented(name: str, capsys: pytest.CaptureFixture[st
     assert page.exists(), f"write {page.relative_to(ROOT)}"
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"schema", "web"}))
+@pytest.mark.parametrize("name", sorted(set(SUMMARIES) - {"schema", "web"}))
 def test_every_command_publishes_its_schema(name: str) -> None:
     """`--json` has a published model, and the committed copy of its schema is current."""
-    assert name in RESULTS
+    assert name in QUESTIONS
     copy = ROOT / "docs" / "schemas" / f"{name}.json"
 
     assert copy.exists(), "run `make schemas`"
     assert json.loads(copy.read_text()) == json_schema(name), "run `make schemas`"
-
-
-def test_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
-    """Nothing is overwritten without --force, and a missing folder is named."""
-    existing = tmp_path / "out.csv"
-    existing.touch()
-
-    with pytest.raises(typer.BadParameter, match="--force"):
-        check_output(existing, force=False)
-    with pytest.raises(typer.BadParameter, match="not a folder"):
-        check_output(tmp_path / "missing" / "out.csv", force=False)
-    check_output(existing, force=True)
-    check_output("-", force=False)
-
-
-def test_text_is_written_in_one_piece(tmp_path: Path) -> None:
-    """A failed write leaves the old file as it was and no temporary file behind."""
-    target = tmp_path / "page.html"
-    write_text_atomically(target, "old")
-
-    with pytest.raises(UnicodeEncodeError):
-        write_text_atomically(target, "\ud800")
-
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]

@@ -1,35 +1,126 @@
-"""The commands, in the order in which help shows them."""
+"""The commands: those that ask a question are made of its request, two are written by hand."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
-from batchsense.cli.audit import audit
-from batchsense.cli.correct import correct
-from batchsense.cli.demo import demo
-from batchsense.cli.diagnose import diagnose
-from batchsense.cli.gap import gap
-from batchsense.cli.layout import layout
-from batchsense.cli.noise import noise
-from batchsense.cli.plan import plan
-from batchsense.cli.schema import schema
-from batchsense.cli.surrogates import surrogates
-from batchsense.cli.test import test
-from batchsense.cli.verify import verify
-from batchsense.cli.web import web
+import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "plan": plan,
-    "noise": noise,
-    "verify": verify,
-    "audit": audit,
-    "diagnose": diagnose,
-    "correct": correct,
-    "layout": layout,
-    "test": test,
-    "surrogates": surrogates,
-    "gap": gap,
-    "demo": demo,
-    "web": web,
-    "schema": schema,
+from batchsense.questions.registry import QUESTIONS, Question
+
+if TYPE_CHECKING:
+    from batchsense.questions.option import Described
+
+#: Commands that ask no question, with what they do in one line.
+BY_HAND = {
+    "web": "Serve every question as a page, for a browser on this machine.",
+    "schema": "Print the JSON Schema of a command's --json output.",
 }
+SUMMARIES = {**{name: one.summary for name, one in QUESTIONS.items()}, **BY_HAND}
+
+#: What stands for a number in the help.
+_METAVARS: dict[type, str] = {int: "N", float: "X"}
+_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+_REPORT = Annotated[
+    str | None, typer.Option("--report", metavar="FILE.html", help="Also write a page.")
+]
+_FORCE = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+
+
+def command_of(name: str) -> Any:
+    """Make the command of a name.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`SUMMARIES`.
+
+    Returns
+    -------
+    command
+        Of typer, ready to be invoked.
+    """
+    if name in QUESTIONS:
+        function = _asking(QUESTIONS[name])
+    else:
+        function = getattr(importlib.import_module(f"batchsense.cli.{name}"), name)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name)(function)
+    return typer.main.get_command(alone)
+
+
+def _asking(question: Question) -> Callable[..., None]:
+    """A function whose parameters are the fields of the request, and the ways to be told."""
+    from batchsense.cli.run import Delivery, run_question
+    from batchsense.questions.option import options_of
+
+    request = question.request
+    described = options_of(request)
+
+    def asking(**given: Any) -> None:
+        delivery = Delivery(
+            given.pop("as_json"), given.pop("report", None), given.pop("force", False)
+        )
+        values = {one.field: _value(one, given[one.field]) for one in described}
+        run_question(question, values, delivery)
+
+    parameters = [_parameter(one) for one in described]
+    told: dict[str, Any] = {"as_json": _JSON, "report": _REPORT, "force": _FORCE}
+    if not request.has_page:
+        del told["report"]
+    parameters += [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if name == "report" else False,
+            annotation=kind,
+        )
+        for name, kind in told.items()
+    ]
+    asking.__doc__ = request.__doc__
+    asking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    asking.__annotations__ = {one.name: one.annotation for one in parameters}
+    return asking
+
+
+def _parameter(one: Described) -> inspect.Parameter:
+    """The parameter from which typer makes the argument or option of a field."""
+    kind: Any = one.type
+    default: Any = one.default
+    if one.repeated:
+        kind, default = list[kind], None
+    if one.optional or one.repeated:
+        kind = kind | None
+    words: dict[str, Any] = {
+        "metavar": one.option.metavar or _METAVARS.get(one.type),
+        "help": one.option.help,
+        "min": one.at_least if one.type in (int, float) else None,
+        "max": one.at_most if one.type in (int, float) and one.field != "seed" else None,
+        "show_default": default not in (None, ...) and not one.repeated,
+    }
+    if one.required:
+        default = inspect.Parameter.empty
+    if one.option.argument:
+        told = typer.Argument(**words)
+    else:
+        switch = one.type is bool and (one.optional or one.default is True)
+        names = [f"--{one.flag}/--no-{one.flag}" if switch else f"--{one.flag}"]
+        told = typer.Option(*names, *filter(None, [one.option.short]), **words)
+    return inspect.Parameter(
+        one.field,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, told],
+    )
+
+
+def _value(one: Described, given: Any) -> Any:
+    """What was typed, as the request takes it: lists as tuples, ``''`` for none of them."""
+    if not one.repeated:
+        return given
+    if given is None:
+        return one.default
+    return tuple(each for each in given if each != "")

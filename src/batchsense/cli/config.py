@@ -40,12 +40,12 @@ def read(path: str, root: Any) -> dict[str, Any]:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise typer.BadParameter(f"{path} is not valid TOML: {error}") from None
-    commands = dict(root.commands)
+    commands = root.list_commands(None)
     values: dict[str, Any] = {}
     for name, settings in tables.items():
         if name not in commands or not isinstance(settings, dict):
             raise typer.BadParameter(_unknown(path, name, commands))
-        known = _names(commands[name])
+        known = _names(root.get_command(None, name))
         values[name] = {}
         for key, value in settings.items():
             if key.replace("_", "-") not in known:

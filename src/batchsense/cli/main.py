@@ -17,26 +17,43 @@ from typer.core import TyperGroup
 
 from batchsense import __version__
 from batchsense.cli import config
-from batchsense.cli.answer import EXIT_BUG, EXIT_OK, EXIT_USAGE, exit_code
-from batchsense.cli.commands import COMMANDS
+from batchsense.cli.commands import SUMMARIES, command_of
 from batchsense.cli.console import verbosity
-from batchsense.errors import BatchsenseError
+from batchsense.cli.run import EXIT_BUG, EXIT_OK, EXIT_USAGE, exit_code
+from batchsense.errors import BatchsenseError, RequestError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
 
 
 class _Commands(TyperGroup):
-    """The command tree, with an environment variable for each option, named after the option."""
+    """The commands, each made when it is asked for: help needs no more than one line of each."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        for name, command in self.commands.items():
-            for parameter in command.params:
-                parameter.show_envvar = False  # type: ignore[attr-defined]
-                long = [option[2:] for option in parameter.opts if option.startswith("--")]
-                if long and long[0] != "help":
-                    words = f"batchsense_{name}_{long[0]}".replace("-", "_")
-                    parameter.envvar = words.upper()
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in SUMMARIES:
+            # The names from which typer draws its "did you mean".
+            self.commands = dict.fromkeys(SUMMARIES)  # type: ignore[assignment]
+            return None
+        if self.commands.get(cmd_name) is None:
+            command = command_of(cmd_name)
+            _set_by_environment(cmd_name, command)
+            self.commands[cmd_name] = command
+        return self.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+def _set_by_environment(name: str, command: Any) -> None:
+    """Give each option an environment variable, named after the command and the option."""
+    for parameter in command.params:
+        parameter.show_envvar = False
+        long = [option[2:] for option in parameter.opts if option.startswith("--")]
+        if long and long[0] != "help":
+            parameter.envvar = f"batchsense_{name}_{long[0]}".replace("-", "_").upper()
 
 
 app = typer.Typer(
@@ -104,10 +121,6 @@ def batchsense(
         context.default_map = config.read(config_file, context.command)
 
 
-for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code.
 
@@ -124,6 +137,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(_flags_first(words), standalone_mode=False, prog_name="batchsense")
+    except RequestError as error:
+        command = next((word for word in words if word in SUMMARIES), "")
+        return _fail(f"batchsense: {error}\nTry 'batchsense {command} --help'.", EXIT_USAGE)
     except BatchsenseError as error:
         return _fail(f"batchsense: {error}", exit_code(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -22,12 +22,13 @@ def schema(
       batchsense schema plan
       batchsense schema            (the names of the commands that have one)
     """
-    from batchsense.questions.schemas import RESULTS, json_schema
+    from batchsense.questions.registry import QUESTIONS
+    from batchsense.questions.schemas import json_schema
 
     if command is None:
-        write_answer("\n".join(sorted(RESULTS)))
+        write_answer("\n".join(sorted(QUESTIONS)))
         return
-    if command not in RESULTS:
-        known = ", ".join(sorted(RESULTS))
+    if command not in QUESTIONS:
+        known = ", ".join(sorted(QUESTIONS))
         raise typer.BadParameter(f"no command {command!r} with a schema; known: {known}")
     write_answer(json.dumps(json_schema(command), indent=2, sort_keys=True))

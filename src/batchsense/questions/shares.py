@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from batchsense.reports.envelope import Estimate, Model, Note, finite
+from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from batchsense.experiments.diagnosis import Share
     from batchsense.experiments.entanglement import Entanglement
-    from batchsense.notes import Note as ExperimentNote
 
 
 class ShareResult(Estimate):
@@ -115,11 +112,3 @@ def entangled_fields(found: Entanglement) -> dict[str, object]:
         ],
         "explanation": found.explanation or None,
     }
-
-
-def published(notes: Iterable[ExperimentNote]) -> list[Note]:
-    """Publish notes, each once."""
-    return [
-        Note(code=note.code, message=note.message, where=list(note.where))
-        for note in dict.fromkeys(notes)
-    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batchsense import __version__
 from batchsense.errors import BatchsenseError, ConfoundedError, UnresolvedError
+from batchsense.notes import Note as FoundNote
 from batchsense.variation.interval import Interval
 
 SCHEMA_VERSION = "1"
@@ -38,6 +40,14 @@ class Note(Model):
     where: list[str] = Field(
         default_factory=list, description="Rows, columns, terms or layers concerned."
     )
+
+    @classmethod
+    def published(cls, notes: Iterable[FoundNote]) -> list[Note]:
+        """Turn the notes of a calculation into their JSON form, each once."""
+        return [
+            cls(code=note.code, message=note.message, where=list(note.where))
+            for note in dict.fromkeys(notes)
+        ]
 
 
 class Estimate(Model):
@@ -153,6 +163,9 @@ class Envelope(Model, Generic[ResultT]):
     batchsense_version: str = __version__
     inputs: list[InputFile] = Field(default_factory=list)
     seed: int | None = Field(default=None, description="The seed of everything random.")
+    asked: dict[str, Any] = Field(
+        default_factory=dict, description="What was asked for: every option with its value."
+    )
     result: ResultT | None = Field(description="The answer; null only beside a refusal.")
     refusal: Refusal | None = None
     notes: list[Note] = Field(default_factory=list)

@@ -69,7 +69,7 @@ def answer_routes(command: str, back: str) -> list[Route]:
     Returns
     -------
     list of Route
-        ``result``, ``report.html``, ``result.json`` and ``file`` below the command.
+        ``result``, ``cancel``, ``report.html``, ``result.json`` and ``file`` below the command.
     """
 
     async def result(request: Request) -> Response:
@@ -77,7 +77,7 @@ def answer_routes(command: str, back: str) -> list[Route]:
         if job is None:
             return _nothing(command)
         if not job.over:
-            return page("waiting.html.j2", command, stage=job.stage)
+            return page("waiting.html.j2", command, stage=job.stage, elapsed=job.elapsed)
         visitors: Visitors = request.app.state.visitors
         visitor = visitors.find(request)
         if visitor is not None:
@@ -109,6 +109,12 @@ def answer_routes(command: str, back: str) -> list[Route]:
         name = None if answer.file is None else answer.file.name
         return HTMLResponse(with_bar(answer.report or "", command, name))
 
+    async def cancel(request: Request) -> Response:
+        job = _job(request, command)
+        if job is not None and not job.over:
+            job.discard()
+        return RedirectResponse(back, 303)
+
     async def report(request: Request) -> Response:
         answer = _answer(request, command)
         if answer is None or answer.report is None:
@@ -134,6 +140,7 @@ def answer_routes(command: str, back: str) -> list[Route]:
 
     return [
         Route(f"/{command}/result", result),
+        Route(f"/{command}/cancel", cancel, methods=["POST"]),
         Route(f"/{command}/report.html", report),
         Route(f"/{command}/result.json", document),
         Route(f"/{command}/file", file),

@@ -15,14 +15,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from batchsense.errors import BatchsenseError
-from batchsense.web.correct import ROUTES as CORRECT
-from batchsense.web.diagnose import ROUTES as DIAGNOSE
 from batchsense.web.guard import LOCAL_HOSTS, Guard, SafeHeaders, TooLargeError
 from batchsense.web.home import ROUTES as HOME
-from batchsense.web.layout import ROUTES as LAYOUT
 from batchsense.web.pages import FAVICON, error_page, too_large_page, typed_error_page
-from batchsense.web.plan import ROUTES as PLAN
-from batchsense.web.test import ROUTES as TEST
+from batchsense.web.question_pages import question_routes
 from batchsense.web.visitors import Visitors
 
 #: The largest upload that is accepted unless another limit is given, in bytes.
@@ -74,11 +70,7 @@ def create_app(
 
     routes = [
         *HOME,
-        *DIAGNOSE,
-        *CORRECT,
-        *TEST,
-        *LAYOUT,
-        *PLAN,
+        *question_routes(),
         Route("/favicon.svg", _favicon),
         Route("/favicon.ico", _favicon),
     ]

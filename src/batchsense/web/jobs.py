@@ -9,14 +9,14 @@ from __future__ import annotations
 import concurrent.futures
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsense.errors import ConfoundedError, UnresolvedError
 from batchsense.progress import Progress
-from batchsense.reports.envelope import Envelope, InputFile, Refusal
+from batchsense.reports.envelope import Refusal
 
 
 class SupersededError(Exception):
@@ -51,19 +51,6 @@ class Answer:
         return file + len(self.document) + len(self.report or "")
 
 
-def refused(
-    command: str,
-    error: ConfoundedError | UnresolvedError,
-    seed: int,
-    inputs: Sequence[InputFile] = (),
-) -> Answer:
-    """Make the answer "no" of a command: the document that it prints, and the refusal in it."""
-    envelope = Envelope[Any](
-        command=command, inputs=list(inputs), seed=seed, result=None, refusal=Refusal.of(error)
-    )
-    return Answer(envelope.to_json(), refusal=envelope.refusal)
-
-
 #: Takes a progress listener and a folder for files, gives an answer.
 Work = Callable[[Progress, Path], Answer]
 
@@ -77,14 +64,20 @@ class Job:
         Takes a progress listener and a folder of its own, gives an answer.
     choice : object
         What was asked for, so that the form can show it again.
+    clock : callable
+        Gives the time in seconds.
     """
 
-    def __init__(self, work: Work, choice: Any) -> None:
+    def __init__(
+        self, work: Work, choice: Any, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.choice = choice
         self.stage: tuple[str, int, int] | None = None
         self._work = work
         self._folder = Path()
         self._stopped = threading.Event()
+        self._clock = clock
+        self._began: float | None = None
         self._future: concurrent.futures.Future[Answer] | None = None
 
     def start(self, worker: concurrent.futures.Executor, folder: Path) -> None:
@@ -94,8 +87,14 @@ class Job:
 
     def _run(self) -> Answer:
         """Do the work; from here on it no longer waits."""
+        self._began = self._clock()
         self._listen("preparing", 0, 1)
         return self._work(self._listen, self._folder)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began; 0 while it waits."""
+        return 0.0 if self._began is None else self._clock() - self._began
 
     def stop(self) -> None:
         """End the work: at once if it waits, at its next report of progress if it runs."""

@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse
 
 from batchsense import __version__
-from batchsense.errors import BatchsenseError, DataError
+from batchsense.errors import BatchsenseError, DataError, RequestError
+from batchsense.questions.registry import QUESTIONS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 FAVICON = Path(__file__).with_name("favicon.svg")
-#: The commands that have pages, in the order of the navigation, with what their buttons say.
-COMMANDS = {
-    "diagnose": "Diagnose",
-    "correct": "Correct",
-    "test": "Test",
-    "layout": "Layout",
-    "plan": "Plan",
-}
+#: The commands, in the order of the navigation, with what their buttons say.
+COMMANDS = {command: command.capitalize() for command in QUESTIONS}
 
 
 def page(template: str, here: str = "", status: int = 200, **context: Any) -> HTMLResponse:
@@ -77,6 +72,8 @@ def typed_error_page(
         # A place, such as the name of a file, stays as it is written.
         text = str(error) if error.where else error.message[:1].upper() + error.message[1:]
         return error_page(422, "The data cannot be used as they are", text, here, back)
+    if isinstance(error, RequestError):
+        return error_page(422, "This choice cannot be answered", error.message, here, back)
     return error_page(501, "This needs a part that is not installed", str(error), here, back)
 
 
@@ -171,4 +168,5 @@ def _environment() -> Environment:
     )
     environment.filters["bytes"] = readable_bytes
     environment.globals["commands"] = COMMANDS
+    environment.globals["questions"] = QUESTIONS
     return environment

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batchsense.errors import DataError
 from batchsense.experiments.tables.matrix import suffix_of
+from batchsense.questions.table_request import known_names
 from batchsense.web.uploads import Upload
 
 _SHOWN_VALUES = 4
@@ -100,7 +101,7 @@ def sheet_outline(upload: Upload | None, worksheet: str | None = None) -> SheetO
     try:
         return _outline(upload, worksheet)
     except DataError as error:
-        raise upload.known(error) from None
+        raise known_names(error, {str(path): path.name for path in upload.paths}) from None
 
 
 def _outline(upload: Upload, worksheet: str | None) -> SheetOutline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from batchsense.web.file_names import file_name
 #: Kinds of files, in the order in which the forms name them.
 MATRIX_KINDS = (*DELIMITERS, ".parquet", ".h5ad", *ARCHIVES)
 SHEET_KINDS = (*DELIMITERS, ".xlsx", ".parquet")
+DOCUMENT_KINDS = (".json",)
 #: A file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.
 UNFOLDED = 10
 
@@ -34,86 +36,85 @@ class Upload:
         The matrix, a folder where it came as an archive; None where a sheet was sent alone.
     sheet : Path or None
         The sheet; None for a matrix whose ``obs`` serves.
+    document : Path or None
+        What another command wrote, such as a plan.
     size : int
-        Bytes of both on disk.
+        Bytes of all on disk.
     """
 
     folder: Path
-    matrix: Path | None
-    sheet: Path | None
-    size: int
+    matrix: Path | None = None
+    sheet: Path | None = None
+    document: Path | None = None
+    size: int = 0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, matrix first."""
+        files = (self.matrix, self.sheet, self.document)
+        return tuple(path for path in files if path is not None)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the files, matrix first."""
-        return tuple(path.name for path in (self.matrix, self.sheet) if path is not None)
-
-    def named(self, text: str) -> str:
-        """Say in a message the names that the visitor knows instead of our paths."""
-        for path in (self.matrix, self.sheet):
-            if path is not None:
-                text = text.replace(str(path), path.name)
-        return text
-
-    def known(self, error: DataError) -> DataError:
-        """Give an error with the names that the visitor knows."""
-        where = None if error.where is None else self.named(error.where)
-        return DataError(self.named(error.message), where)
+        return tuple(path.name for path in self.paths)
 
 
-def chosen_files(form: FormData, with_matrix: bool) -> tuple[UploadFile | None, UploadFile | None]:
-    """Give the files of a form, after a look at their names.
+def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
+    """The files of a form, after a look at their names.
 
     Parameters
     ----------
     form : FormData
-        With the file parts ``matrix`` and ``sheet``.
-    with_matrix : bool
-        Whether a matrix is wanted; else a sheet alone.
+        With the file parts ``matrix``, ``sheet`` or ``plan``.
+    about : str
+        What the question is about: ``"table"`` wants a matrix, perhaps with a sheet, ``"sheet"`` a
+        sheet alone, ``"plan"`` a document.
 
     Returns
     -------
-    matrix, sheet : UploadFile or None
-        The files.
+    dict
+        The files by their parts.
 
     Raises
     ------
     DataError
         A file is missing or of an unknown kind.
     """
-    matrix, sheet = _chosen(form, "matrix"), _chosen(form, "sheet")
-    if not with_matrix:
-        matrix = None
-    elif matrix is None:
-        raise DataError("no matrix was chosen; choose a file and send the form again")
-    kind = ""
-    if matrix is not None:
-        kind = _kind(matrix)
-        if kind not in MATRIX_KINDS:
-            known = f"{', '.join(MATRIX_KINDS)} (text and .tar also .gz)"
-            where = file_name(matrix.filename)
-            raise DataError(f"unknown kind of file {kind!r}; known: {known}", where=where)
-    if sheet is None and kind not in (".h5ad", *ARCHIVES):
+    wanted = {"table": ("matrix", "sheet"), "sheet": ("sheet",), "plan": ("plan",)}[about]
+    files = {part: file for part in wanted if (file := _chosen(form, part)) is not None}
+    if wanted[0] in ("matrix", "plan") and wanted[0] not in files:
+        raise DataError(f"no {wanted[0]} was chosen; choose a file and send the form again")
+    kinds = {part: _kind(file) for part, file in files.items()}
+    if (kind := kinds.get("matrix", MATRIX_KINDS[0])) not in MATRIX_KINDS:
+        known = f"{', '.join(MATRIX_KINDS)} (text and .tar also .gz)"
+        where = file_name(files["matrix"].filename)
+        raise DataError(f"unknown kind of file {kind!r}; known: {known}", where=where)
+    carries_sheet = kinds.get("matrix") in (".h5ad", *ARCHIVES)
+    if "sheet" in wanted and "sheet" not in files and not carries_sheet:
         raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
-    if sheet is not None and _kind(sheet) not in SHEET_KINDS:
+    if "sheet" in kinds and kinds["sheet"] not in SHEET_KINDS:
         raise DataError(
             f"a sheet is one of {', '.join(SHEET_KINDS)} (text also .gz); save an .xls as .xlsx",
-            where=file_name(sheet.filename),
+            where=file_name(files["sheet"].filename),
         )
-    return matrix, sheet
+    if "plan" in kinds and kinds["plan"] not in DOCUMENT_KINDS:
+        raise DataError(
+            "a plan is the .json document that `batchsense plan -o FILE` writes",
+            where=file_name(files["plan"].filename),
+        )
+    return files
 
 
-def keep_files(
-    parent: Path, matrix: UploadFile | None, sheet: UploadFile | None, limit: int
-) -> Upload:
+def keep_files(parent: Path, files: Mapping[str, UploadFile], limit: int) -> Upload:
     """Write files into a new folder; nothing stays if one of them cannot be kept.
 
     Parameters
     ----------
     parent : Path
         Where their folder is made.
-    matrix, sheet : UploadFile or None
-        The files.
+    files : mapping
+        The files by their parts.
     limit : int
         Bytes that may be sent; ten times as many may come out of what is compressed.
 
@@ -133,13 +134,12 @@ def keep_files(
     folder = Path(tempfile.mkdtemp(dir=parent))
     try:
         most = UNFOLDED * limit
-        kept = None if matrix is None else _kept(matrix, folder / "matrix", most)
-        beside = None if sheet is None else _kept(sheet, folder / "sheet", most)
+        kept = {part: _kept(file, folder / part, most) for part, file in files.items()}
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Upload(folder, kept, beside, size)
+    return Upload(folder, kept.get("matrix"), kept.get("sheet"), kept.get("plan"), size)
 
 
 def _kind(part: UploadFile) -> str:

@@ -152,13 +152,3 @@ class CorrectionChoice:
         """
         irrelevant = {"looks_like_counts"} if self.method is Method.combat_seq else set()
         return [note for note in notes if note.code not in irrelevant]
-
-    def words(self) -> dict[str, str | bool | None]:
-        """Give the options that repeat the answer, by their long names."""
-        return {
-            "method": self.method.value,
-            "reference": self.reference,
-            "mean-only": self.mean_only,
-            "non-parametric": self.non_parametric,
-            "despite-confounding": self.despite_confounding,
-        }

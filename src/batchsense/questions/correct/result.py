@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from batchsense.questions.shares import Entangled, entangled_fields, published
+from batchsense.questions.shares import Entangled, entangled_fields
 from batchsense.reports.envelope import Envelope, Model, Note
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class CorrectResult(Model):
             out_of_core=out_of_core,
             reused=reused,
             saved_fitted=saved_fitted,
-            notes=published(found.notes),
+            notes=Note.published(found.notes),
         )
 
 

@@ -1,0 +1,133 @@
+"""Read a form into a request, ask, and tell the answer: in words, JSON, files and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from batchsense.cli.console import progress_on_stderr, say, table, write_answer
+from batchsense.errors import (
+    BatchsenseError,
+    ConfoundedError,
+    DataError,
+    UnresolvedError,
+)
+from batchsense.storage.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from batchsense.questions.answer import Answer
+    from batchsense.questions.registry import Question
+    from batchsense.questions.request import Request
+
+EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_DATA, EXIT_BUG = 0, 1, 2, 3, 70
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the answer is told.
+
+    Attributes
+    ----------
+    as_json : bool
+        One JSON document on stdout instead of text.
+    report : str or None
+        Where a page is written.
+    force : bool
+        Whether files that exist may be replaced.
+    """
+
+    as_json: bool
+    report: str | None
+    force: bool
+
+
+def exit_code(error: BatchsenseError) -> int:
+    """Map a typed error to its exit code."""
+    if isinstance(error, ConfoundedError | UnresolvedError):
+        return EXIT_NO
+    return EXIT_DATA if isinstance(error, DataError) else EXIT_USAGE
+
+
+def run_question(question: Question, values: Mapping[str, Any], delivery: Delivery) -> None:
+    """Ask a question and tell its answer.
+
+    Parameters
+    ----------
+    question : Question
+        The command.
+    values : mapping
+        What was typed, by field.
+    delivery : Delivery
+        How the answer is told.
+
+    Raises
+    ------
+    typer.Exit
+        The answer is no.
+    BatchsenseError
+        The request, an output or the data cannot be used.
+    """
+    request = question.request.of(values)
+    outputs = request.written_paths()
+    if delivery.report is not None:
+        outputs["--report"] = delivery.report
+    _check_stdout(outputs, delivery)
+    check_outputs(outputs, request.read_paths(), delivery.force)
+    try:
+        with progress_on_stderr() as progress:
+            answer = question.ask(request, progress)
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            say(f"batchsense: {stop}", level=-1)
+        raise
+    except (ConfoundedError, UnresolvedError) as error:
+        if not delivery.as_json:
+            raise
+        _tell_refusal(request, error)
+        raise typer.Exit(EXIT_NO) from None
+    _tell(request, answer, delivery)
+    if answer.no:
+        raise typer.Exit(EXIT_NO)
+
+
+def _check_stdout(outputs: Mapping[str, str], delivery: Delivery) -> None:
+    """Refuse to mix what ``-o -`` prints with the JSON document, or to print a page."""
+    if delivery.report == "-":
+        raise typer.BadParameter("--report - is not offered; name a file for the page")
+    if delivery.as_json and "-" in outputs.values():
+        option = next(name for name, path in outputs.items() if path == "-")
+        raise typer.BadParameter(f"{option} - and --json both print to stdout; choose one")
+
+
+def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
+    """Write the files, the page, and the answer itself."""
+    printed = None
+    for product in answer.products:
+        path = getattr(request, product.field)
+        if path == "-" and product.text is not None:
+            printed = product
+        elif path is not None:
+            product.write(Path(path))
+            say(f"{product.name}: {path}")
+    if delivery.report is not None and answer.page is not None:
+        from batchsense.storage.atomic import write_text
+
+        write_text(Path(delivery.report), answer.page())
+        say(f"report: {delivery.report}")
+    if printed is not None and printed.text is not None:
+        write_answer(printed.text())
+        say(answer.text(table))
+    else:
+        write_answer(answer.envelope.to_json() if delivery.as_json else answer.text(table))
+
+
+def _tell_refusal(request: Request, error: ConfoundedError | UnresolvedError) -> None:
+    """Print the answer "no" as a document."""
+    from batchsense.reports.envelope import Refusal
+
+    write_answer(request.envelope(None, refusal=Refusal.of(error)).to_json())
+    say(str(error))

@@ -1,0 +1,72 @@
+"""What a question gives back: the document, its text, its page, and files that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from batchsense.reports.envelope import Envelope, Model
+
+ResultT = TypeVar("ResultT", bound="Model")
+#: Lays out a header and rows for where the text goes.
+Tabulate = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A file beside the document.
+
+    Attributes
+    ----------
+    field : str
+        The field of the request that says where it goes.
+    name : str
+        What it is, for the line that says that it was written.
+    write : callable
+        Writes it to a path, in one piece or not at all.
+    text : callable, optional
+        Gives it as text for stdout, where the path is ``-``.
+    """
+
+    field: str
+    name: str
+    write: Callable[[Path], None]
+    text: Callable[[], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[ResultT]):
+    """The answer to a request.
+
+    Attributes
+    ----------
+    envelope : Envelope
+        The document that ``--json`` prints.
+    text : callable
+        Takes what lays out tables, gives the answer in words.
+    page : callable, optional
+        Gives the self-contained page.
+    products : tuple of Product
+        Files that the request asks for.
+    no : bool
+        Whether the answer is no (exit code 1).
+    """
+
+    envelope: Envelope[ResultT]
+    text: Callable[[Tabulate], str]
+    page: Callable[[], str] | None = None
+    products: tuple[Product, ...] = ()
+    no: bool = False
+
+
+def document_product(envelope: Envelope[ResultT], name: str) -> Product:
+    """The ``--json`` document as the file that ``--output`` asks for."""
+    from batchsense.storage.atomic import write_text
+
+    def write(path: Path) -> None:
+        write_text(path, envelope.to_json() + "\n")
+
+    return Product("output", name, write, envelope.to_json)

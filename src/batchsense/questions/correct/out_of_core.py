@@ -1,0 +1,170 @@
+"""``batchsense correct`` on matrices that do not fit in memory: whether, in what, and by whom."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from batchsense.errors import DataError
+from batchsense.notes import Note
+from batchsense.progress import Progress
+from batchsense.questions.correct.choice import Method
+from batchsense.questions.correct.result import CorrectResult, OutOfCore, provenance
+from batchsense.reports.envelope import Note as PublishedNote
+
+if TYPE_CHECKING:
+    from batchsense.experiments.out_of_core import CorrectedStore, Engine
+    from batchsense.experiments.out_of_core.recipe import Streamed
+    from batchsense.questions.correct.request import CorrectRequest
+    from batchsense.reports.envelope import Envelope
+
+#: Part of the available memory that a correction in memory may take: what else runs on the machine
+#: needs some, and an estimate of what will be taken may be a little low.
+_SENSIBLE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """That a matrix is corrected out of core.
+
+    Attributes
+    ----------
+    reason : {"asked", "memory", "plain_array"}
+        Why.
+    notes : tuple of Note
+        What the user must know of it.
+    """
+
+    reason: Literal["asked", "memory", "plain_array"]
+    notes: tuple[Note, ...] = ()
+
+
+def decide(request: CorrectRequest) -> Decision | None:
+    """Tell whether to go out of core, and why; None: in memory."""
+    if request.save_fitted or request.fitted:
+        return None
+    if request.goes_out_of_core:
+        return Decision("asked")
+    in_memory_only = request.out_of_core is False or request.method is Method.combat_seq
+    if in_memory_only or request.matrix is None:
+        return None
+    from batchsense.experiments.out_of_core.budget import LIBRARIES, loaded_bytes
+    from batchsense.experiments.out_of_core.location import find, inside_of, is_store
+    from batchsense.machine_memory import available_memory, format_bytes
+
+    if not is_store(request.matrix):
+        return None
+    try:
+        place = find(request.matrix, inside_of(request.layer))
+    except DataError:  # said by the reader, where it matters to it
+        return None
+    if not place.inside:
+        message = "A plain Zarr array is corrected out of core, a few specimens at a time."
+        return Decision("plain_array", (Note("out_of_core", message),))
+    memory = request.memory_bytes
+    free, taken = available_memory(), loaded_bytes(place)
+    allowed = [] if free is None else [int(_SENSIBLE * free)]
+    allowed += [] if memory is None else [memory - LIBRARIES]
+    if taken <= min(allowed, default=taken):
+        return None
+    here = "" if free is None else f", {format_bytes(free)} are free on this machine"
+    asked = "" if memory is None else f", {format_bytes(memory)} are allowed"
+    message = (
+        f"In memory this correction would take about {format_bytes(taken)}{here}{asked}, so "
+        "it goes out of core, a few specimens at a time. --no-out-of-core forces memory."
+    )
+    return Decision("memory", (Note("out_of_core", message),))
+
+
+def correct_on_disk(
+    request: CorrectRequest, decision: Decision, progress: Progress
+) -> Envelope[CorrectResult]:
+    """Correct out of core; an interrupted user is told how to go on.
+
+    Parameters
+    ----------
+    request : CorrectRequest
+        What is read, written and wanted.
+    decision : Decision
+        Why it is done so.
+    progress : Progress
+        Told of the specimens that are done.
+
+    Returns
+    -------
+    Envelope of CorrectResult
+        The answer; the result is written.
+    """
+    from batchsense.experiments.out_of_core import correct_store
+    from batchsense.experiments.out_of_core.description import describe
+    from batchsense.experiments.out_of_core.location import find, inside_of
+
+    matrix = str(request.matrix)
+    batch_column = request.batch_labels
+    if batch_column is None:
+        place = find(matrix, inside_of(request.layer))
+        batch_column = request.batch_column(describe(place, request.sheet, request.id_column))
+    correction = request.choice.correction(request.keep or (), request.categorical, request.numeric)
+    inputs = request.inputs()  # before the work: a hash of what is read, not of what it became
+
+    def account(found: CorrectedStore) -> Envelope[CorrectResult]:
+        how = OutOfCore(
+            reason=decision.reason,
+            memory_bytes=request.memory_bytes,
+            cluster=request.cluster,
+            resumed=found.resumed,
+        )
+        notes = request.choice.notes(found.table.notes)
+        return request.envelope(
+            CorrectResult.of(found, request.name_of(request.output), how),
+            PublishedNote.published([*decision.notes, *notes]),
+            inputs=inputs,
+        )
+
+    with _interruptible(request.output), _engine(request, matrix) as engine:
+        found = correct_store(
+            matrix,
+            request.output,
+            batch_column,
+            cast("Streamed", correction),  # counts were refused
+            request.sheet,
+            id_column=request.id_column,
+            layer=request.layer,
+            engine=engine,
+            provenance=lambda found: provenance(found, account(found), request.recorded()),
+            progress=progress,
+        )
+    return account(found)
+
+
+@contextlib.contextmanager
+def _engine(request: CorrectRequest, matrix: str) -> Iterator[Engine]:
+    """Who does the work: this process, or the workers of a cluster."""
+    from batchsense.experiments.out_of_core import MEMORY, ThisProcess, connected
+
+    if request.cluster is None:
+        yield ThisProcess(request.memory_bytes)
+        return
+    paths = [Path(matrix), Path(request.output).parent]
+    with connected(request.cluster, request.memory_bytes or MEMORY, paths) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _interruptible(output: str) -> Iterator[None]:
+    """Say, when the user interrupts, what is kept."""
+    from batchsense.experiments.out_of_core.journal import partial_folder
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        folder = partial_folder(Path(output))
+        if not folder.exists():
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; what is done is kept in {folder}, and the same command goes on with it; "
+            "remove the folder to give it up"
+        ) from None

@@ -1,0 +1,359 @@
+"""What ``batchsense correct`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+from pydantic import model_validator
+from typing_extensions import override
+
+from batchsense.errors import DataError
+from batchsense.machine_memory import parse_bytes
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, Product
+from batchsense.questions.correct.choice import CorrectionChoice, Method
+from batchsense.questions.correct.result import CorrectResult
+from batchsense.questions.option import Option
+from batchsense.questions.table_request import ModelRequest, beside
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Corrected
+
+#: What lies in the file of a fitted correction, and so must not be asked for beside it.
+_LEARNED = (
+    "batch_labels",
+    "keep",
+    "method",
+    "reference",
+    "mean_only",
+    "non_parametric",
+    "despite_confounding",
+    "categorical",
+    "numeric",
+)
+
+
+class CorrectRequest(ModelRequest):
+    """Remove what the batches add, keep the wanted columns, and write the matrix to FILE.
+
+    Three methods: linear shifts every batch, combat (Johnson 2007) also rescales it and learns from
+    all features together, combat-seq remodels counts. Refuses (exit code 1, nothing written) if a
+    kept column cannot be told from the batches, unless told to go on --despite-confounding. Ids,
+    order, orientation and precision stay those of MATRIX; an .h5ad or .zarr gets a layer
+    "batchsense" beside its X, and is corrected out of core where memory does not suffice. Without
+    MATRIX and SHEET it corrects the built-in digits.
+
+    \b
+    Examples:
+      batchsense correct -o corrected.csv
+      batchsense correct matrix.tsv.gz sheet.csv --batch month --keep drug -o corrected.tsv.gz
+      batchsense correct m.csv s.csv --batch month --keep drug --method combat -o c.csv
+      batchsense correct cells.h5ad --batch lane --keep treatment -o corrected.h5ad --json
+      batchsense correct cells.h5ad --layer counts --batch lane --method combat-seq -o c.h5ad
+      batchsense correct big.zarr --batch lane --out-of-core --memory 500MB -o corrected.zarr
+      batchsense correct new.csv new-sheet.csv --fitted months.npz --new-batches -o new-c.csv
+    """
+
+    command: ClassVar[str] = "correct"
+
+    output: Annotated[
+        str,
+        Option(
+            "Where the corrected matrix goes, in the layout of MATRIX; - for stdout.",
+            short="-o",
+            metavar="FILE",
+            of="output",
+        ),
+    ]
+    method: Annotated[
+        Method | None,
+        Option(
+            "How to correct: shift (linear, by default); shift and rescale; or remodel counts.",
+            front=True,
+            choices={
+                "linear": "shifts every batch, each feature on its own",
+                "combat": "shifts and rescales every batch, and learns from all features together "
+                "how much",
+                "combat-seq": "remodels counts: whole numbers stay whole, zeros zero",
+            },
+        ),
+    ] = None
+    reference: Annotated[
+        str | None,
+        Option(
+            "combat: the batch that stays as it is; the others are brought to it.",
+            metavar="LEVEL",
+            label="Reference batch",
+        ),
+    ] = None
+    mean_only: Annotated[bool, Option("combat: shift the batches, do not rescale them.")] = False
+    non_parametric: Annotated[
+        bool, Option("combat: no assumed shape of the batch effects; slower.")
+    ] = False
+    despite_confounding: Annotated[
+        bool,
+        Option("Go on where a kept column cannot be told from the batches, and lose it."),
+    ] = False
+    out_of_core: Annotated[
+        bool | None,
+        Option(
+            "Correct an .h5ad or .zarr a few specimens at a time, or never so; by default where "
+            "memory does not suffice.",
+            of="machine",
+        ),
+    ] = None
+    memory: Annotated[
+        str | None,
+        Option(
+            "Memory to keep within, such as 500MB or 2GiB; out of core if that takes it.",
+            metavar="SIZE",
+            of="machine",
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        Option(
+            "Out of core on dask workers: tcp://HOST:8786 of a scheduler, or local:N for N "
+            "processes here, each with the memory.",
+            metavar="ADDRESS",
+            of="machine",
+        ),
+    ] = None
+    save_fitted: Annotated[
+        str | None,
+        Option(
+            "Also keep what was learned, for specimens that come later.",
+            metavar="FILE.npz",
+            of="output",
+        ),
+    ] = None
+    fitted: Annotated[
+        str | None,
+        Option(
+            "Learn nothing: correct MATRIX by what --save-fitted kept.",
+            metavar="FILE.npz",
+            of="document",
+        ),
+    ] = None
+    new_batches: Annotated[
+        bool,
+        Option(
+            "--fitted: estimate batches that were not fitted from MATRIX; else they are refused.",
+            of="machine",
+        ),
+    ] = False
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        faults = (
+            self.choice.misplaced(),
+            self._fault_of_reuse(),
+            self._fault_of_scale(),
+            self._fault_of_stdout(),
+        )
+        if fault := next(filter(None, faults), None):
+            raise ValueError(fault)
+        return self
+
+    @property
+    def choice(self) -> CorrectionChoice:
+        """The correction with its options."""
+        return CorrectionChoice(
+            self.method or Method.linear,
+            self.reference,
+            self.mean_only,
+            self.non_parametric,
+            self.despite_confounding,
+        )
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Bytes to keep within."""
+        return None if self.memory is None else parse_bytes(self.memory)
+
+    @property
+    def goes_out_of_core(self) -> bool | None:
+        """Whether that is asked for; None where memory decides."""
+        return True if self.cluster is not None else self.out_of_core
+
+    @override
+    def offered_output(self) -> str:
+        from batchsense.experiments.tables.matrix import suffix_of
+
+        name = self.name_of(self.matrix) if self.matrix else "digits.csv"
+        is_folder = self.matrix is not None and suffix_of(self.matrix) == ".mtx"
+        return f"{name}-corrected" if is_folder else beside(name, "corrected")
+
+    def recorded(self) -> dict[str, str | bool | None]:
+        """The options that the result itself keeps, by their long names."""
+        if self.fitted is not None:
+            return {"fitted": self.name_of(self.fitted), "new-batches": self.new_batches}
+        return {
+            "method": self.choice.method.value,
+            "reference": self.reference,
+            "mean-only": self.mean_only,
+            "non-parametric": self.non_parametric,
+            "despite-confounding": self.despite_confounding,
+        }
+
+    def _fault_of_reuse(self) -> str | None:
+        if self.new_batches and self.fitted is None:
+            return "--new-batches belongs to --fitted; a fit learns all batches of MATRIX"
+        if (self.goes_out_of_core or self.memory) and (self.save_fitted or self.fitted):
+            name = "--fitted" if self.fitted else "--save-fitted"
+            return f"{name} works in memory, not out of core"
+        if self.save_fitted is not None and Path(self.save_fitted).suffix != ".npz":
+            return f"--save-fitted {self.save_fitted}: name it FILE.npz"
+        if self.fitted is None:
+            return None
+        defaults = type(self).model_fields
+        given = [name for name in _LEARNED if getattr(self, name) != defaults[name].default]
+        names = ["--" + name.replace("batch_labels", "batch").replace("_", "-") for name in given]
+        if not names:
+            return None
+        return (
+            f"{', '.join(names)} and --fitted contradict each other: {self.fitted} says what was "
+            "fitted, and how"
+        )
+
+    def _fault_of_scale(self) -> str | None:
+        for name, given in (("--memory", self.memory), ("--cluster", self.cluster)):
+            if self.out_of_core is False and given is not None:
+                return f"{name} and --no-out-of-core contradict each other"
+        if self.cluster is not None and not (
+            re.fullmatch(r"local:[1-9]\d*", self.cluster)
+            or "://" in self.cluster
+            or Path(self.cluster).is_file()
+        ):
+            return (
+                f"--cluster {self.cluster!r} is no cluster; write tcp://HOST:PORT of a scheduler, "
+                "the path of its scheduler file, or for example local:2"
+            )
+        try:
+            asked = self.goes_out_of_core or self.memory_bytes is not None
+        except DataError as error:
+            return f"--memory: {error}"
+        return self._fault_of_place() if asked else None
+
+    def _fault_of_place(self) -> str | None:
+        """What cannot be corrected out of core although that was asked for."""
+        name = "--cluster" if self.cluster else "--out-of-core" if self.out_of_core else "--memory"
+        if self.matrix is None:
+            return f"{name} needs a MATRIX; the built-in digits are small"
+        if self.method is Method.combat_seq:
+            return f"{name} suits --method linear and combat; combat-seq needs all counts in memory"
+        if self.output == "-":
+            return f"{name} writes a file or store, not to stdout; name one"
+        from batchsense.experiments.out_of_core.location import is_store
+
+        if is_store(self.matrix):
+            return None
+        return (
+            f"{name} needs a MATRIX that can be read in pieces; convert {self.matrix} to .h5ad or "
+            ".zarr, specimens in rows, for example with anndata (AnnData(...).write_h5ad)"
+        )
+
+    def _fault_of_stdout(self) -> str | None:
+        if self.output == "-" and self.matrix is not None:
+            from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
+
+            if suffix_of(self.matrix) not in DELIMITERS:
+                return "-o - prints text; name a file for this kind of MATRIX"
+        return None
+
+
+def ask(request: CorrectRequest, progress: Progress = silent) -> Answer[CorrectResult]:
+    """Correct the matrix, in memory or out of core.
+
+    Raises
+    ------
+    DataError
+        The files cannot be used as they are.
+    RequestError
+        No batch column was named.
+    ConfoundedError
+        A kept column cannot be told from the batches.
+    KeyboardInterrupt
+        Out of core, with words about what is kept of the work.
+    """
+    from batchsense.experiments.builtin import DIGITS
+    from batchsense.experiments.tables.writing import check_format
+    from batchsense.questions.correct.out_of_core import correct_on_disk, decide
+    from batchsense.questions.correct.report import correct_report
+    from batchsense.questions.correct.text import correct_text
+
+    if request.output != "-":
+        check_format(request.matrix or DIGITS, request.output)
+    if decision := decide(request):
+        envelope = correct_on_disk(request, decision, progress)
+        return Answer(
+            envelope,
+            lambda _: correct_text(envelope, request.described()),
+            lambda: correct_report(envelope, None, request.words()),
+        )
+    return _correct_in_memory(request, progress)
+
+
+def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[CorrectResult]:
+    """Load the matrix and correct it, by what it teaches or by what was learned earlier."""
+    from batchsense.experiments import write
+    from batchsense.questions.correct.choice import applied
+    from batchsense.questions.correct.report import correct_report
+    from batchsense.questions.correct.result import provenance
+    from batchsense.questions.correct.reuse import load
+    from batchsense.questions.correct.text import correct_text
+    from batchsense.reports.envelope import Note
+
+    table = request.table(progress)
+    reused = None
+    if request.fitted is None:
+        fitted = request.choice.fitted(
+            table,
+            request.batch_column(table),
+            request.kept_columns(),
+            request.categorical,
+            request.numeric,
+            progress,
+        )
+    else:
+        fitted, reused = load(request.fitted, table, request.new_batches)
+    corrected = applied(fitted, table, progress)
+    envelope = request.envelope(
+        CorrectResult.of(
+            corrected,
+            request.name_of(request.output),
+            reused=reused,
+            saved_fitted=request.save_fitted,
+        ),
+        Note.published(request.choice.notes(table.notes)),
+    )
+
+    def write_matrix(path: Path) -> None:
+        done = provenance(corrected, envelope, request.recorded())
+        write(request.stored(corrected.table), corrected.values, path, done)
+
+    return Answer(
+        envelope,
+        lambda _: correct_text(envelope, request.described()),
+        lambda: correct_report(envelope, corrected, request.words()),
+        (
+            Product("save_fitted", "what was learned", fitted.save),
+            Product(
+                "output", "corrected matrix", write_matrix, lambda: _matrix_text(corrected, request)
+            ),
+        ),
+    )
+
+
+def _matrix_text(corrected: Corrected, request: CorrectRequest) -> str:
+    """The corrected matrix, delimited as the input (commas for the digits)."""
+    from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
+    from batchsense.experiments.tables.writing import layout, write_text
+
+    delimiter = "," if request.matrix is None else DELIMITERS[suffix_of(request.matrix)]
+    stream = io.StringIO()
+    write_text(layout(corrected.table, corrected.values), stream, delimiter)
+    return stream.getvalue()

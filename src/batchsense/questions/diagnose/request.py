@@ -1,0 +1,117 @@
+"""What ``batchsense diagnose`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, field_validator
+
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, Product
+from batchsense.questions.diagnose.result import DiagnoseResult
+from batchsense.questions.option import Option
+from batchsense.questions.table_request import ModelRequest
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Diagnosis, Table
+
+
+class DiagnoseRequest(ModelRequest):
+    """Show how much of the variance belongs to the batches, and what is entangled with them.
+
+    Gives a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable
+    (exit code 1). Without MATRIX and SHEET it diagnoses the built-in digits, whose hidden batch is
+    the form they were written on.
+
+    \b
+    Examples:
+      batchsense diagnose
+      batchsense diagnose matrix.csv sheet.csv --batch month --keep drug --keep age
+      batchsense diagnose matrix.csv sheet.csv --batch month --keep drug -o features.tsv
+      batchsense diagnose cells.h5ad --batch lane --keep treatment --json
+    """
+
+    command: ClassVar[str] = "diagnose"
+
+    standardise: Annotated[bool, Option("Give every feature the same weight.")] = False
+    permutations: Annotated[
+        int, Field(ge=20), Option("How often labels are permuted to see what chance explains.")
+    ] = 200
+    placebo: Annotated[
+        bool,
+        Option(
+            "Push features of pure noise through usual pipelines on your sheet, and print how "
+            "many are called."
+        ),
+    ] = True
+    output: Annotated[
+        str | None,
+        Option(
+            "Also write the shares of every feature, as .tsv or .csv.",
+            short="-o",
+            metavar="FEATURES.tsv",
+            of="output",
+        ),
+    ] = None
+
+    @field_validator("output")
+    @classmethod
+    def _has_a_known_kind(cls, output: str | None) -> str | None:
+        if output is not None and not output.lower().endswith((".tsv", ".csv")):
+            raise ValueError(f"{output}: name a .tsv or .csv file")
+        return output
+
+
+def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[DiagnoseResult]:
+    """Read the table, and diagnose it.
+
+    Raises
+    ------
+    DataError
+        The files cannot be used as they are.
+    RequestError
+        No batch column was named.
+    UnresolvedError
+        The data cannot answer.
+    """
+    from batchsense.experiments import diagnose, placebos
+    from batchsense.questions.diagnose.report import diagnose_report
+    from batchsense.questions.diagnose.text import diagnose_text
+    from batchsense.reports.envelope import Note
+
+    table = request.table(progress)
+    found = diagnose(
+        table,
+        request.batch_column(table),
+        request.kept_columns(),
+        categorical=request.categorical,
+        numeric=request.numeric,
+        standardise=request.standardise,
+        permutations=request.permutations,
+        seed=request.seed,
+        progress=progress,
+    )
+    noise = (
+        placebos(table, found, seed=request.seed, progress=progress) if request.placebo else None
+    )
+    envelope = request.envelope(
+        DiagnoseResult.of(found, table.orientation, request.standardise, noise),
+        Note.published(found.notes),
+    )
+    return Answer(
+        envelope,
+        lambda _: diagnose_text(envelope, request.described()),
+        lambda: diagnose_report(envelope, found, table, request.words()),
+        (Product("output", "features", lambda path: _write_features(table, found, path)),),
+        no=found.verdict == "not_estimable",
+    )
+
+
+def _write_features(table: Table, found: Diagnosis, path: Path) -> None:
+    from batchsense.experiments.diagnosis import shares_by_feature
+    from batchsense.questions.diagnose.feature_table import feature_table
+    from batchsense.storage.atomic import write_text
+
+    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
+    write_text(path, feature_table(shares_by_feature(table, found.design), delimiter))

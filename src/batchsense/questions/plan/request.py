@@ -1,0 +1,115 @@
+"""What ``batchsense plan`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from batchsense.errors import DataError
+from batchsense.machine_memory import parse_bytes
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, document_product
+from batchsense.questions.option import Option
+from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.training_request import TrainingRequest
+
+
+class PlanRequest(TrainingRequest):
+    """Measure a training job and recommend its batch size.
+
+    Times real steps, traces memory and trains a copy of the model for a moment to see how much its
+    gradients differ from example to example. The model itself is not changed.
+
+    \b
+    Examples:
+      batchsense plan
+      batchsense plan train.py:workload --today 64 --budget 60
+      batchsense plan charlm --memory 8GiB --report plan.html -o plan.json
+    """
+
+    command: ClassVar[str] = "plan"
+
+    budget: Annotated[
+        float,
+        Field(ge=1),
+        Option("About how long to measure.", metavar="SECONDS", label="Seconds", front=True),
+    ] = 30.0
+    today: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(
+            "Batch size that the learning rate belongs to.", metavar="N", label="Batch size today"
+        ),
+    ] = None
+    tolerance: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Wanted precision of the gradient: error over its length, e.g. 0.5."),
+    ] = None
+    confidence: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Option("How often the tolerance must hold, between 0 and 1."),
+    ] = 0.95
+    memory: Annotated[
+        str | None,
+        Option("Memory of the process, e.g. 8GiB; else what is free.", metavar="BYTES"),
+    ] = None
+    minimum: Annotated[
+        int, Field(ge=1), Option("Smallest batch size to advise.", name="min", metavar="N")
+    ] = 1
+    maximum: Annotated[
+        int | None, Field(ge=1), Option("Largest batch size to advise.", name="max", metavar="N")
+    ] = None
+
+    @field_validator("memory")
+    @classmethod
+    def _is_an_amount(cls, memory: str | None) -> str | None:
+        try:
+            if memory is not None:
+                parse_bytes(memory)
+        except DataError as error:
+            raise ValueError(f"--memory: {error.message}") from None
+        return memory
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if self.maximum is not None and self.maximum < self.minimum:
+            raise ValueError(f"--max {self.maximum} is below --min {self.minimum}")
+        return self
+
+
+def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]:
+    """Measure, and plan.
+
+    Raises
+    ------
+    DataError
+        The training job cannot be made or measured.
+    UnresolvedError
+        The batch size of its loss cannot be chosen.
+    """
+    from batchsense.questions.plan.report import plan_report
+    from batchsense.questions.plan.text import plan_text
+    from batchsense.training import plan_training
+
+    measured = plan_training(
+        request.workload(progress),
+        seconds=request.budget,
+        tolerance=request.tolerance,
+        confidence=request.confidence,
+        memory_bytes=None if request.memory is None else parse_bytes(request.memory),
+        minimum=request.minimum,
+        maximum=request.maximum,
+        batch_size_today=request.today,
+        seed=request.seed,
+        progress=progress,
+    )
+    envelope = request.envelope(PlanResult.of(measured, request.target))
+    return Answer(
+        envelope,
+        lambda table: plan_text(envelope.answer(), table),
+        lambda: plan_report(envelope, request.words()),
+        (document_product(envelope, "plan"),),
+    )

@@ -1,0 +1,82 @@
+"""The questions, one line each, in the order in which help and the pages show them.
+
+Each has a room ``batchsense.questions.NAME`` whose module ``request`` holds the class of the
+request, ``NameRequest``, and ``ask``; nothing of a room is loaded before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchsense.questions.answer import Answer
+    from batchsense.questions.request import Request
+    from batchsense.reports.envelope import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A command, as far as it is known before its room is loaded.
+
+    Attributes
+    ----------
+    command : str
+        Its name.
+    summary : str
+        What it does, in one line.
+    """
+
+    command: str
+    summary: str
+
+    @property
+    def _room(self) -> ModuleType:
+        return importlib.import_module(f"batchsense.questions.{self.command}.request")
+
+    @property
+    def request(self) -> type[Request]:
+        """The class of its request."""
+        found: type[Request] = getattr(self._room, f"{self.command.capitalize()}Request")
+        return found
+
+    @property
+    def ask(self) -> Callable[..., Answer[Any]]:
+        """Takes a request and a progress listener, gives the answer."""
+        found: Callable[..., Answer[Any]] = self._room.ask
+        return found
+
+    @property
+    def result(self) -> type[Model]:
+        """The published model of its result."""
+        answer = typing.get_type_hints(self._room.ask)["return"]
+        found: type[Model] = typing.get_args(answer)[0]
+        return found
+
+
+QUESTIONS: dict[str, Question] = {
+    command: Question(command, summary)
+    for command, summary in {
+        "plan": "Measure a training job and recommend its batch size.",
+        "noise": "Measure the noise scale of a training job, at its present weights and along a "
+        "short run.",
+        "verify": "Check a plan: train copies at sizes from an eighth to eight times its advice.",
+        "audit": "Test whether the average gradient of micro-batches is the gradient of the "
+        "minibatch.",
+        "diagnose": "Show how much of the variance belongs to the batches, and what is entangled "
+        "with them.",
+        "correct": "Remove what the batches add, keep the wanted columns, and write the matrix to "
+        "FILE.",
+        "layout": "Assign specimens to batches or plates so that nothing wanted goes with the "
+        "batches.",
+        "test": "Test contrasts on every feature, with the batches in the model.",
+        "surrogates": "Estimate what varies and is in no column of the sheet: surrogate variables.",
+        "gap": "Show how much worse a model is on a batch that it has not seen than shuffled folds "
+        "promise.",
+        "demo": "Tell the story of batchsense on real handwritten digits, in about a minute.",
+    }.items()
+}

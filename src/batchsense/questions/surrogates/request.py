@@ -1,0 +1,128 @@
+"""What ``batchsense surrogates`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from typing_extensions import override
+
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, Product
+from batchsense.questions.option import Option
+from batchsense.questions.surrogates.result import SurrogatesResult
+from batchsense.questions.table_request import (
+    MATRIX,
+    CategoricalColumns,
+    FilesRequest,
+    KeptColumns,
+    NumericColumns,
+    beside,
+)
+
+
+class SurrogateMethod(StrEnum):
+    """How surrogates are estimated."""
+
+    reweighted = "reweighted"
+    two_step = "two-step"
+
+
+class SurrogatesRequest(FilesRequest):
+    """Estimate what varies and is in no column of the sheet: surrogate variables.
+
+    Writes the sheet with columns sv1, sv2, … that stand for unknown batches, to be used as numeric
+    covariates. Says how many there are, which columns they look like, and how far they go with what
+    is to be kept. Refuses (exit code 1) if a kept column cannot be told from them.
+
+    \b
+    Examples:
+      batchsense surrogates matrix.csv sheet.csv --keep drug -o sheet-sv.csv
+      batchsense surrogates cells.h5ad --keep drug --known lane --count 2 -o sheet-sv.csv --json
+    """
+
+    command: ClassVar[str] = "surrogates"
+
+    matrix: Annotated[str, MATRIX]
+    output: Annotated[
+        str,
+        Option(
+            "Where the sheet with its new columns goes: .csv, .tsv, .txt (also .gz); - for stdout.",
+            short="-o",
+            metavar="FILE",
+            of="output",
+        ),
+    ]
+    keep: KeptColumns = None
+    known: Annotated[
+        tuple[str, ...],
+        Option(
+            "Column that matters but is not of interest, such as a known batch.",
+            metavar="COL",
+            of="column",
+            label="Known and of no interest",
+            front=True,
+        ),
+    ] = ()
+    categorical: CategoricalColumns = ()
+    numeric: NumericColumns = ()
+    method: Annotated[SurrogateMethod, Option("How to estimate them.")] = SurrogateMethod.reweighted
+    count: Annotated[
+        int | None, Field(ge=1), Option("How many; else as many as exceed permuted residuals.")
+    ] = None
+    permutations: Annotated[
+        int, Field(ge=20), Option("Permutations that judge how many there are.")
+    ] = 50
+
+    @override
+    def offered_output(self) -> str:
+        return beside(self.name_of(self.sheet or self.matrix), "surrogates", ".csv")
+
+
+def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[SurrogatesResult]:
+    """Find surrogate variables.
+
+    Raises
+    ------
+    DataError
+        The files cannot be used as they are.
+    ConfoundedError
+        A kept column cannot be told from the surrogates.
+    UnresolvedError
+        The data cannot answer.
+    """
+    from batchsense.experiments import find_surrogates
+    from batchsense.experiments.layout.sheet import check_sheet_format, sheet_text, write_sheet
+    from batchsense.questions.surrogates.report import surrogates_report
+    from batchsense.questions.surrogates.text import surrogates_text
+    from batchsense.reports.envelope import Note
+
+    if request.output != "-":
+        check_sheet_format(request.output)
+    found = find_surrogates(
+        request.table(progress),
+        request.keep or (),
+        known=request.known,
+        method=request.method.value,
+        count=request.count,
+        categorical=request.categorical,
+        numeric=request.numeric,
+        permutations=request.permutations,
+        seed=request.seed,
+        progress=progress,
+    )
+    envelope = request.envelope(
+        SurrogatesResult.of(found, request.name_of(request.output)), Note.published(found.notes)
+    )
+
+    def write(path: Path) -> None:
+        write_sheet(found.sheet(), str(path))
+
+    return Answer(
+        envelope,
+        lambda _: surrogates_text(envelope, request.described()),
+        lambda: surrogates_report(envelope, request.words()),
+        (Product("output", "sheet", write, lambda: sheet_text(found.sheet())),),
+    )

@@ -1,0 +1,229 @@
+"""What questions about specimens ask: the files, and which columns play which part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from typing_extensions import override
+
+from batchsense.errors import DataError, RequestError, listed
+from batchsense.progress import Progress
+from batchsense.questions.option import Option
+from batchsense.questions.request import Request
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Table
+
+MATRIX = Option(
+    "Observations: .csv, .tsv, .txt (also .gz), .parquet, .h5ad, .zarr or a folder with a "
+    "matrix.mtx; either orientation.",
+    of="matrix",
+    argument=True,
+    metavar="MATRIX",
+)
+#: What stands in the place of the names of files where none was given.
+BUILT_IN = "Built-in digits (scikit-learn; form inferred from the order of the rows)"
+
+
+class FilesRequest(Request):
+    """Base of the questions about a matrix with its sheet; without both, the built-in digits."""
+
+    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "table"
+
+    matrix: Annotated[str | None, MATRIX] = None
+    sheet: Annotated[
+        str | None,
+        Option(
+            "One row per specimen: .csv, .tsv, .txt (also .gz), .parquet or .xlsx (also "
+            "FILE.xlsx#Sheet); obs of an .h5ad or .zarr if left out.",
+            of="sheet",
+            argument=True,
+            metavar="SHEET",
+        ),
+    ] = None
+    id_column: Annotated[
+        str | None,
+        Option(
+            "Column of SHEET with the ids; else the first one, or the only one that matches.",
+            name="id",
+            metavar="COL",
+            of="column",
+        ),
+    ] = None
+    densify: Annotated[bool, Option("Unfold a sparse MATRIX even if it takes more than 4 GB.")] = (
+        False
+    )
+    layer: Annotated[
+        str | None,
+        Option("Layer of an .h5ad or .zarr to read; else its X.", metavar="NAME", of="layer"),
+    ] = None
+
+    def table(self, progress: Progress) -> Table:
+        """Read the files, or take the built-in digits; the source bears the names that are known.
+
+        Raises
+        ------
+        DataError
+            As :func:`batchsense.experiments.read`.
+        """
+        from batchsense.experiments import digits_table, read
+
+        progress("reading the files", 0, 1)
+        if self.matrix is None:
+            return digits_table()
+        table = read(self.matrix, self.sheet, self.id_column, self.densify, self.layer)
+        source = table.source
+        return replace(
+            table,
+            source=replace(
+                source, matrix=self.name_of(source.matrix), sheet=self.name_of(source.sheet)
+            ),
+        )
+
+    def stored(self, table: Table) -> Table:
+        """The table with the paths of its files, for what reads them again."""
+        if self.matrix is None:
+            return table
+        paths = {self.name_of(path): path for path in self.read_paths()}
+        source = table.source
+        return replace(
+            table,
+            source=replace(
+                source,
+                matrix=paths.get(source.matrix, source.matrix),
+                sheet=paths.get(source.sheet, source.sheet),
+            ),
+        )
+
+    def described(self) -> str:
+        """What was read, in words."""
+        if self.matrix is None:
+            return BUILT_IN
+        names = [self.name_of(path) for path in (self.matrix, self.sheet) if path is not None]
+        return " with ".join(names)
+
+
+class BatchesRequest(FilesRequest):
+    """Base of the questions about batches that one column of the sheet names."""
+
+    batch_labels: Annotated[
+        str | None,
+        Option(
+            "Column of SHEET with the batch of a specimen.",
+            name="batch",
+            metavar="COL",
+            of="column",
+            label="Batch column",
+            front=True,
+        ),
+    ] = None
+
+    @classmethod
+    @override
+    def built_in(cls) -> dict[str, Any]:
+        from batchsense.experiments.builtin import BATCH_COLUMN
+
+        return {"batch_labels": BATCH_COLUMN}
+
+    def batch_column(self, table: Table) -> str:
+        """The column that names the batch; that of the built-in digits is known.
+
+        Raises
+        ------
+        RequestError
+            None was named.
+        """
+        if self.batch_labels is not None:
+            return self.batch_labels
+        if self.matrix is None:
+            return str(self.built_in()["batch_labels"])
+        columns = [name for name in table.sheet if name != table.source.id_column]
+        raise RequestError(
+            f"--batch is needed: the column that names the batch; {table.source.sheet} has "
+            f"{listed(columns, 20)}"
+        )
+
+
+KeptColumns = Annotated[
+    tuple[str, ...] | None,
+    Option(
+        "Column that must be kept; may be repeated.",
+        metavar="COL",
+        of="column",
+        label="Columns to keep",
+        front=True,
+    ),
+]
+CategoricalColumns = Annotated[
+    tuple[str, ...],
+    Option("Kept column of numbers that are categories.", metavar="COL", of="kind"),
+]
+NumericColumns = Annotated[
+    tuple[str, ...],
+    Option("Kept column of few whole numbers that count.", metavar="COL", of="kind"),
+]
+
+
+class ModelRequest(BatchesRequest):
+    """Base of the questions about batches beside columns that must be kept."""
+
+    keep: KeptColumns = None
+    categorical: CategoricalColumns = ()
+    numeric: NumericColumns = ()
+
+    @classmethod
+    @override
+    def built_in(cls) -> dict[str, Any]:
+        from batchsense.experiments.builtin import KEPT_COLUMN
+
+        return {**super().built_in(), "keep": (KEPT_COLUMN,)}
+
+    def kept_columns(self) -> Sequence[str]:
+        """The columns to keep; those of the built-in digits are known."""
+        if self.keep is None and self.matrix is None:
+            kept: tuple[str, ...] = self.built_in().get("keep", ())
+            return kept
+        return self.keep or ()
+
+
+def beside(name: str, word: str, ending: str | None = None) -> str:
+    """Name a result after what it was made of.
+
+    Parameters
+    ----------
+    name : str
+        The file that was read.
+    word : str
+        What stands behind its name.
+    ending : str, optional
+        The format of the result; by default that of the file.
+
+    Examples
+    --------
+    >>> beside("cells.tsv.gz", "corrected"), beside("s.xlsx#May", "layout", ".csv")
+    ('cells-corrected.tsv.gz', 's-layout.csv')
+    """
+    path = Path(name.partition("#")[0])
+    known = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
+    own = "".join(known)
+    return f"{path.name.removesuffix(own)}-{word}{own if ending is None else ending}"
+
+
+def known_names(error: DataError, names: Mapping[str, str]) -> DataError:
+    """An error with the names that the asker knows in the place of paths.
+
+    Examples
+    --------
+    >>> print(known_names(DataError("no id", where="/tmp/a1/m.csv"), {"/tmp/a1/m.csv": "m.csv"}))
+    m.csv: no id
+    """
+
+    def named(text: str) -> str:
+        for path, name in sorted(names.items(), key=lambda one: -len(one[0])):
+            text = text.replace(path, name)
+        return text
+
+    return DataError(named(error.message), None if error.where is None else named(error.where))

@@ -1,0 +1,162 @@
+"""What ``batchsense test`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+from typing_extensions import override
+
+from batchsense.errors import RequestError
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, Product
+from batchsense.questions.option import Option
+from batchsense.questions.table_request import ModelRequest, beside
+from batchsense.questions.test.result import ContrastTestsResult
+from batchsense.questions.test.table import check_table_format, table_text, write_table
+
+
+class TestRequest(ModelRequest):
+    """Test contrasts on every feature, with the batches in the model.
+
+    Moderated t, F over all levels of a column, and Benjamini-Hochberg q. What cannot be told from
+    the batches is refused by name (exit code 1); the rest is tested. The answer is valid on
+    corrected values too: an .h5ad says by itself that it was corrected, for other files say
+    --corrected. Without MATRIX and SHEET it compares the digits 8 and 3.
+
+    \b
+    Examples:
+      batchsense test
+      batchsense test matrix.csv sheet.csv --batch month --contrast drug --keep age -o tests.csv
+      batchsense test corrected.csv sheet.csv --batch month --contrast drug:yes-no --corrected
+    """
+
+    #: The name is that of the command; pytest must not collect it.
+    __test__: ClassVar[bool] = False
+    command: ClassVar[str] = "test"
+
+    contrast: Annotated[
+        tuple[str, ...],
+        Option(
+            "Column to test, or one level minus another; may be repeated.",
+            metavar="COL[:A-B]",
+            of="contrast",
+            label="Columns to test",
+            front=True,
+        ),
+    ] = ()
+    surrogate: Annotated[
+        tuple[str, ...],
+        Option(
+            "Surrogate variable in the place of --batch, which nobody wrote down; may be repeated.",
+            metavar="COL",
+            of="column",
+            label="Surrogate variables",
+        ),
+    ] = ()
+    ordinary: Annotated[bool, Option("Ordinary t and F: do not share the variances.")] = False
+    trend: Annotated[bool, Option("Let the shared variance depend on the mean.")] = False
+    robust: Annotated[bool, Option("Keep wild features from setting the shared variance.")] = False
+    level: Annotated[
+        float, Field(ge=0.5, le=0.9999), Option("Confidence level of the intervals.")
+    ] = 0.95
+    corrected: Annotated[bool, Option("MATRIX was corrected for the batches already.")] = False
+    output: Annotated[
+        str | None,
+        Option(
+            "Write every feature to a .csv, .tsv or .txt (also .gz); - for stdout.",
+            short="-o",
+            metavar="FILE",
+            of="output",
+        ),
+    ] = None
+
+    @field_validator("output")
+    @classmethod
+    def _has_a_known_kind(cls, output: str | None) -> str | None:
+        check_table_format(output)
+        return output
+
+    @classmethod
+    @override
+    def built_in(cls) -> dict[str, Any]:
+        return {**super().built_in(), "keep": (), "contrast": ("digit:8-3",)}
+
+    def contrasts(self) -> tuple[str, ...]:
+        """What is tested; in the built-in digits that is known.
+
+        Raises
+        ------
+        RequestError
+            Nothing was named.
+        """
+        if not self.contrast and self.matrix is not None:
+            raise RequestError("--contrast is needed: a column, or COL:A-B for A minus B")
+        compared: tuple[str, ...] = self.contrast or self.built_in()["contrast"]
+        return compared
+
+    @override
+    def offered_output(self) -> str:
+        return beside(self.name_of(self.matrix) if self.matrix else "digits.csv", "tests", ".csv")
+
+
+def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTestsResult]:
+    """Test the contrasts.
+
+    Raises
+    ------
+    DataError
+        The files cannot be used as they are.
+    RequestError
+        No contrast, or no batch column, was named.
+    ConfoundedError
+        Nothing that was asked for can be told from the batches.
+    """
+    from batchsense.experiments import test
+    from batchsense.experiments.testing.recorded import recorded_test
+    from batchsense.questions.test.report import contrast_report
+    from batchsense.questions.test.text import contrast_text
+    from batchsense.reports.envelope import Note
+
+    table = request.table(progress)
+    recorded = recorded_test(
+        request.stored(table), request.batch_labels, request.keep, request.corrected
+    )
+    batch_column, kept = recorded.batch_labels, recorded.keep
+    if not request.surrogate:
+        named = request.model_copy(update={"batch_labels": batch_column, "keep": kept})
+        batch_column, kept = named.batch_column(table), tuple(named.kept_columns())
+    found = test(
+        table,
+        request.contrasts(),
+        batch_column,
+        kept or (),
+        surrogates=request.surrogate,
+        categorical=request.categorical,
+        numeric=request.numeric,
+        shrink=not request.ordinary,
+        trend=request.trend,
+        robust=request.robust,
+        level=request.level,
+        corrected_by=recorded.corrected_by,
+        progress=progress,
+    )
+    output = None if request.output is None else request.name_of(request.output)
+    envelope = request.envelope(
+        ContrastTestsResult.of(
+            found, table.orientation, not request.ordinary, request.trend, request.robust, output
+        ),
+        Note.published((*table.notes, *recorded.notes, *found.notes)),
+    )
+
+    def write(path: Path) -> None:
+        write_table(found, str(path))
+
+    return Answer(
+        envelope,
+        lambda _: contrast_text(envelope, request.described()),
+        lambda: contrast_report(envelope, found, request.words()),
+        (Product("output", "tests", write, lambda: table_text(found, ",")),),
+        no=bool(found.refused),
+    )

@@ -1,0 +1,153 @@
+"""What ``batchsense verify`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, ValidationError
+
+from batchsense.errors import DataError
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, document_product
+from batchsense.questions.option import Option
+from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.training_request import TargetField, TrainingRequest
+from batchsense.questions.verify.result import VerifyResult
+
+if TYPE_CHECKING:
+    from batchsense.training import Workload
+
+
+class VerifyRequest(TrainingRequest):
+    """Check a plan: train copies at sizes from an eighth to eight times its advice.
+
+    All copies start from the same weights and train to the same loss, with learning rates searched
+    around the plan's rule. Finished runs are kept, so after Ctrl-C or at the end of the budget the
+    same command goes on. Exit code 1 if the advice is refuted, or too little was seen to tell.
+
+    \b
+    Examples:
+      batchsense plan digits -o plan.json
+      batchsense verify digits --plan plan.json --budget 60
+      batchsense verify train.py:workload --plan plan.json --budget 900 --json
+    """
+
+    command: ClassVar[str] = "verify"
+    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "plan"
+
+    target: TargetField
+    plan: Annotated[
+        str,
+        Option("What `batchsense plan -o FILE` wrote.", metavar="FILE", of="document", front=True),
+    ]
+    budget: Annotated[
+        float,
+        Field(ge=1),
+        Option("Stop after about so long.", metavar="SECONDS", label="Seconds", front=True),
+    ] = 300.0
+    allowed: Annotated[
+        float,
+        Field(gt=0),
+        Option("Training time that the advice may lose, as a fraction."),
+    ] = 0.15
+    loss: Annotated[
+        float | None,
+        Option("Loss to train to; by default where the plan's short run ended."),
+    ] = None
+    state: Annotated[
+        str | None,
+        Option(
+            "Where finished runs are kept; by default beside the plan.",
+            metavar="FILE",
+            of="machine",
+        ),
+    ] = None
+    restart: Annotated[bool, Option("Forget finished runs and begin anew.")] = False
+
+    def kept_runs(self) -> str:
+        """Where finished runs are kept."""
+        return self.state or str(Path(self.plan).with_suffix(".verify.json"))
+
+
+def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyResult]:
+    """Train copies around the advice of a plan, and judge it.
+
+    Raises
+    ------
+    DataError
+        The plan cannot be read or was made for another job, or the job cannot be trained.
+    KeyboardInterrupt
+        With words about the finished runs, which are kept.
+    """
+    from batchsense.questions.verify.report import verify_report
+    from batchsense.questions.verify.result import advice_of
+    from batchsense.questions.verify.text import verify_notes, verify_text
+    from batchsense.training.verify import verify_plan
+
+    planned = _read_plan(request.plan)
+    workload = request.workload(progress)
+    _check_same_job(workload, planned, request.plan)
+    kept = request.kept_runs()
+    try:
+        checked = verify_plan(
+            workload,
+            advice_of(planned, request.loss),
+            budget=request.budget,
+            allowed=request.allowed,
+            state=kept,
+            restart=request.restart,
+            seed=request.seed,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; finished runs are kept in {kept}: the same command goes on from there"
+        ) from None
+    result = VerifyResult.of(checked, planned, request.target, request.budget)
+    envelope = request.envelope(result, verify_notes(result, closest_target=request.loss is None))
+    return Answer(
+        envelope,
+        lambda table: verify_text(envelope, table),
+        lambda: verify_report(envelope, request.words()),
+        (document_product(envelope, "verdict"),),
+        no=result.verdict == "refuted",
+    )
+
+
+def _read_plan(path: str) -> PlanResult:
+    """Read the plan out of the document that `plan -o` wrote."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=path) from None
+    except ValueError:
+        raise DataError(
+            "not a JSON document; write one with `batchsense plan TARGET -o FILE`", where=path
+        ) from None
+    if not isinstance(document, dict) or document.get("command") != "plan":
+        raise DataError("not a plan; write one with `batchsense plan TARGET -o FILE`", where=path)
+    if document.get("result") is None:
+        raise DataError("holds a refusal, not a plan: there is no advice to check", where=path)
+    try:
+        return PlanResult.model_validate(document["result"])
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise DataError(
+            f"not a plan of this version of batchsense ({place}); plan again", where=path
+        ) from None
+
+
+def _check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:
+    """Refuse a plan that was made for another job."""
+    from batchsense.training import trainable
+
+    count = len(workload.examples)
+    size = sum(parameter.numel() for parameter in trainable(workload.model))
+    if (count, size) != (plan.examples, plan.parameters):
+        raise DataError(
+            f"made for {plan.target} with {plan.parameters:,} parameters and {plan.examples:,} "
+            f"examples, but TARGET has {size:,} and {count:,}",
+            where=path,
+        )

@@ -1,0 +1,250 @@
+"""The pages of every question: files if it needs some, a form, the calculation, the answer."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.requests import Request as Call
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from batchsense.errors import BatchsenseError, ConfoundedError, DataError, UnresolvedError
+from batchsense.progress import Progress
+from batchsense.questions.registry import QUESTIONS, Question
+from batchsense.questions.request import Request
+from batchsense.questions.table_request import known_names
+from batchsense.web.answers import answer_routes, begin, last_choice
+from batchsense.web.archives import pack
+from batchsense.web.forms import form_fields, read_form, text_field
+from batchsense.web.jobs import Answer, Work
+from batchsense.web.pages import error_page, page, typed_error_page
+from batchsense.web.sheet_columns import SheetOutline, sheet_outline
+from batchsense.web.uploads import (
+    DOCUMENT_KINDS,
+    MATRIX_KINDS,
+    SHEET_KINDS,
+    Upload,
+    chosen_files,
+    keep_files,
+)
+from batchsense.web.visitors import Visitors
+
+_DIGITS = "digits"
+#: A sheet of a thousand columns has three fields a column in the largest form.
+_MOST_FIELDS = 5000
+#: Questions that start from files, by what they are about.
+_FROM_FILES = ("table", "sheet", "plan")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a visitor chose.
+
+    Attributes
+    ----------
+    upload : Upload or None
+        The files; None for what is built in.
+    worksheet : str or None
+        The worksheet of a workbook.
+    values : dict
+        What the form says, by field of the request.
+    """
+
+    upload: Upload | None = None
+    worksheet: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that the visitor knows, by path."""
+        if self.upload is None:
+            return {}
+        known = {str(path): path.name for path in self.upload.paths}
+        if self.worksheet is not None and self.upload.sheet is not None:
+            sheet = self.upload.sheet
+            known[f"{sheet}#{self.worksheet}"] = f"{sheet.name}#{self.worksheet}"
+        return known
+
+    def files(self) -> dict[str, str]:
+        """The paths of the files, by field of the request."""
+        if self.upload is None:
+            return {}
+        upload = self.upload
+        of = {"matrix": upload.matrix, "sheet": upload.sheet, "plan": upload.document}
+        found = {name: str(path) for name, path in of.items() if path is not None}
+        if upload.sheet is not None and upload.sheet.suffix.lower() == ".xlsx" and self.worksheet:
+            found["sheet"] = f"{upload.sheet}#{self.worksheet}"
+        return found
+
+
+def question_routes() -> list[Route]:
+    """The routes of all questions."""
+    return [route for question in QUESTIONS.values() for route in _routes(question)]
+
+
+def _routes(question: Question) -> list[Route]:
+    command, kind = question.command, question.request
+    from_files = kind.about in _FROM_FILES
+    form_path = f"/{command}/columns" if from_files else f"/{command}"
+
+    async def files(call: Call) -> Response:
+        return page(
+            "files.html.j2",
+            command,
+            question=question,
+            about=kind.about,
+            upload=_upload(call, kind),
+            limit=call.app.state.limit,
+            kinds={"matrix": MATRIX_KINDS, "sheet": SHEET_KINDS, "plan": DOCUMENT_KINDS},
+            builtin=bool(kind.built_in()),
+        )
+
+    async def send(call: Call) -> Response:
+        visitors: Visitors = call.app.state.visitors
+        async with call.form(max_files=2, max_fields=4) as form:
+            visitor = visitors.welcome(call)
+            try:
+                chosen = chosen_files(form, kind.about)
+                upload = await run_in_threadpool(
+                    keep_files, visitor.folder, chosen, call.app.state.limit
+                )
+            except BatchsenseError as error:
+                answer: Response = typed_error_page(error, command, f"/{command}")
+                return visitors.remember(visitor, answer)
+        if visitor not in visitors:  # forgotten while the files came in
+            shutil.rmtree(visitor.folder, ignore_errors=True)
+            return _no_files(command)
+        visitor.take(kind.about, upload)
+        visitors.trim(visitor)
+        return visitors.remember(visitor, RedirectResponse(form_path, 303))
+
+    async def form_page(call: Call) -> Response:
+        builtin = _wants_builtin(kind, call.query_params.get("data"))
+        upload = None if builtin or not from_files else _upload(call, kind)
+        if from_files and upload is None and not builtin:
+            return _no_files(command)
+        last = last_choice(call, command)
+        if last is None or last.upload != upload:
+            last = Choice(upload, values=kind.built_in() if builtin else {})
+        worksheet = call.query_params.get("worksheet") or last.worksheet
+        found = SheetOutline([])
+        if kind.about in ("table", "sheet"):
+            try:
+                found = await run_in_threadpool(sheet_outline, upload, worksheet)
+            except BatchsenseError as error:
+                return typed_error_page(error, command, f"/{command}")
+        return page(
+            "form.html.j2",
+            command,
+            question=question,
+            about=kind.about,
+            upload=upload,
+            found=found,
+            fields=form_fields(kind, last.values),
+            chosen=last.values,
+        )
+
+    async def run(call: Call) -> Response:
+        visitors: Visitors = call.app.state.visitors
+        async with call.form(max_files=0, max_fields=_MOST_FIELDS) as form:
+            builtin = _wants_builtin(kind, form.get("data"))
+            upload = None if builtin or not from_files else _upload(call, kind)
+            if from_files and upload is None and not builtin:
+                return _no_files(command)
+            back = form_path + (f"?data={_DIGITS}" if builtin and from_files else "")
+            try:
+                choice = _choice(kind, form, upload)
+                checked = _request(kind, choice)
+            except BatchsenseError as error:
+                return typed_error_page(error, command, back)
+        visitor = visitors.welcome(call)
+        return await begin(call, visitor, command, _work_on(question, checked, choice), choice)
+
+    async def again(call: Call) -> Response:
+        last = last_choice(call, command)
+        builtin = from_files and last is not None and last.upload is None
+        return RedirectResponse(form_path + (f"?data={_DIGITS}" if builtin else ""))
+
+    first = [Route(f"/{command}", files), Route(f"/{command}/files", send, methods=["POST"])]
+    return [
+        *(first if from_files else []),
+        Route(form_path, form_page),
+        Route(f"/{command}/run", run, methods=["POST"]),
+        *answer_routes(command, f"/{command}/again"),
+        Route(f"/{command}/again", again),
+    ]
+
+
+def _wants_builtin(kind: type[Request], data: object) -> bool:
+    return bool(kind.built_in()) and data == _DIGITS
+
+
+def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choice:
+    return Choice(upload, text_field(form, "worksheet"), read_form(kind, form))
+
+
+def _request(kind: type[Request], choice: Choice) -> Request:
+    """The request of a choice, its output under the name that the visitor will be offered."""
+    values = {**choice.values, **choice.files()}
+    output = kind.model_fields.get("output")
+    if output is not None and output.is_required():
+        values["output"] = "unnamed"
+    request = kind.of(values).known_as(choice.names)
+    name = request.offered_output()
+    return request if name is None else kind.of({**values, "output": name}).known_as(choice.names)
+
+
+def _work_on(question: Question, request: Request, choice: Choice) -> Work:
+    """The calculation: the same as on the command line, with its file in a folder of its own."""
+
+    def work(progress: Progress, folder: Path) -> Answer:
+        name = request.offered_output()
+        target = None if name is None else folder / name
+        here, names = request, choice.names
+        if target is not None and name is not None:
+            names = {**names, str(target): name}
+            here = request.model_copy(update={"output": str(target)}).known_as(names)
+        try:
+            answer = question.ask(here, progress)
+            for product in answer.products:
+                if target is not None and product.field == "output":
+                    progress(f"writing the {product.name}", 0, 1)
+                    product.write(target)
+        except (ConfoundedError, UnresolvedError) as error:
+            from batchsense.reports.envelope import Refusal
+
+            refusal = Refusal.of(error)
+            return Answer(here.envelope(None, refusal=refusal).to_json(), refusal=refusal)
+        except DataError as error:
+            raise known_names(error, names) from None
+        if target is not None and target.is_dir():
+            progress(f"packing {name}", 0, 1)
+            target = pack(target)
+        progress("drawing the report", 0, 1)
+        report = None if answer.page is None else answer.page()
+        return Answer(answer.envelope.to_json(), report, file=target)
+
+    return work
+
+
+def _upload(call: Call, kind: type[Request]) -> Upload | None:
+    """The visitor's files."""
+    visitor = call.app.state.visitors.find(call)
+    return None if visitor is None else visitor.uploads.get(kind.about)
+
+
+def _no_files(command: str) -> Response:
+    """Say that the files are not here."""
+    return error_page(
+        404,
+        "There are no files here",
+        "Either none were sent yet, or they were deleted: that happens an hour after your last "
+        "visit, and when batchsense web ends. Send them again.",
+        command,
+        f"/{command}",
+    )
