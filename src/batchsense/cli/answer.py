@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,14 @@ import typer
 
 from batchsense.cli.console import say, write_answer
 from batchsense.errors import BatchsenseError, ConfoundedError, DataError, UnresolvedError
+from batchsense.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from batchsense.reports.envelope import Envelope
 
 EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_DATA, EXIT_BUG = 0, 1, 2, 3, 70
+
+write_text_atomically = write_text
 
 
 def exit_code(error: BatchsenseError) -> int:
@@ -41,7 +43,8 @@ def refusals(
     except (ConfoundedError, UnresolvedError) as error:
         if not as_json:
             raise
-        from batchsense.reports.envelope import Envelope, InputFile, Refusal, file_of
+        from batchsense.reports.envelope import Envelope, InputFile, Refusal
+        from batchsense.storage.outputs import file_of
 
         envelope = Envelope[Any](
             command=command,
@@ -70,14 +73,3 @@ def check_output(path: str | Path | None, force: bool) -> None:
         raise typer.BadParameter(f"{target} exists; give another name or --force to replace it")
     if not target.parent.is_dir():
         raise typer.BadParameter(f"{target.parent} is not a folder; create it first")
-
-
-def write_text_atomically(path: str | Path, text: str) -> None:
-    """Write a text file in one piece: to a temporary name beside it, then rename."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
