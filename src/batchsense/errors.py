@@ -3,12 +3,13 @@
 An error carries the culprit as an attribute, so that a program can act on it without reading the
 text. On the command line :class:`ConfoundedError` and :class:`UnresolvedError` are answers ("no",
 exit code 1), and so is :class:`InfeasibleError`, a kind of the latter; :class:`MissingExtraError`
-is a matter of usage (2), :class:`DataError` is bad input (3).
+and :class:`OutputError` are matters of usage (2), :class:`DataError` is bad input (3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 #: How many culprits an error text lists before it says "and N more".
 SHOWN_CULPRITS = 10
@@ -139,6 +140,33 @@ class InfeasibleError(UnresolvedError):
     Traceback (most recent call last):
     batchsense.errors.InfeasibleError: 30 specimens do not fit 4 batches of 7; needed: 2 more wells
     """
+
+
+class OutputError(BatchsenseError):
+    """A result may not be written where it was asked for: something would be lost.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do; follows the name of the output.
+    path : path
+        The output.
+    option : str, optional
+        The option that names it.
+
+    Examples
+    --------
+    >>> raise OutputError("exists; give another name or --force to replace it", "r.csv", "-o")
+    Traceback (most recent call last):
+    batchsense.errors.OutputError: -o r.csv exists; give another name or --force to replace it
+    """
+
+    def __init__(self, message: str, path: str | Path, option: str | None = None) -> None:
+        self.message = message
+        self.path = str(path)
+        self.option = option
+        shown = self.path if self.path.strip() and self.path.isprintable() else repr(self.path)
+        super().__init__(" ".join([*([option] if option else []), shown, message]))
 
 
 class MissingExtraError(BatchsenseError, ImportError):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batchsense import __version__
 from batchsense.errors import BatchsenseError, ConfoundedError, UnresolvedError
 from batchsense.notes import Note as FoundNote
+from batchsense.storage.outputs import file_of
 from batchsense.variation.interval import Interval
 
 SCHEMA_VERSION = "1"
@@ -181,20 +182,6 @@ class Envelope(Model, Generic[ResultT]):
         return json.dumps(
             self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
         )
-
-
-def file_of(path: str | Path) -> Path:
-    """Give the file of an input that may name a worksheet in it, as ``FILE.xlsx#Sheet``.
-
-    Examples
-    --------
-    >>> str(file_of("plates.xlsx#June")), str(file_of("plate#1.csv"))
-    ('plates.xlsx', 'plate#1.csv')
-    """
-    before, mark, _ = str(path).rpartition("#")
-    if mark and before.lower().endswith(".xlsx") and not Path(path).exists():
-        return Path(before)
-    return Path(path)
 
 
 def finite(value: float | None) -> float | None:

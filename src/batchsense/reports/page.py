@@ -7,7 +7,6 @@ A page needs no network, no script and no other file. The numbers it shows are t
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from batchsense.reports import wording
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.style import figure_of
 from batchsense.reports.svg import inline_svg
+from batchsense.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -186,14 +186,7 @@ def write_report(path: str | Path, html: str, force: bool = False) -> None:
         raise DataError(
             "the file exists; give another name or --force to replace it", where=str(target)
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(target)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(target, html)
 
 
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|B|kB|MB|GB)(?![\w]))")

@@ -10,7 +10,7 @@ import pytest
 import zarr
 from stores import FEATURES, FORMS, SPECIMENS, make, result, sheet, values
 
-from batchsense.errors import ConfoundedError, DataError
+from batchsense.errors import ConfoundedError, DataError, OutputError
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table
 from batchsense.experiments.out_of_core import ThisProcess, budget, correct_store
 
@@ -334,3 +334,40 @@ def test_metadata_that_end_early_are_named(tmp_path):
 
     with pytest.raises(DataError, match="broken Zarr store"):
         correct_store(path, tmp_path / "out.zarr", "month", CORRECTIONS[0])
+
+
+@pytest.mark.parametrize("name", ["plain.zarr", "dense.zarr"])
+def test_only_results_of_ours_are_replaced(tmp_path, name):
+    """A store that was written here gives way; one with a file of the user, or another one, not."""
+    path, options = store(tmp_path, name, values())
+    (tmp_path / "other").mkdir()
+    output, other = tmp_path / f"out-{name}", make(tmp_path, f"other/{name}", values())
+    first = correct_store(path, output, "month", CORRECTIONS[1], **options)
+    second = correct_store(path, output, "month", CORRECTIONS[0], **options)
+    corrected = result(output)
+    (output / "thesis.txt").write_text("years of work")
+    for target in (output, other):
+        with pytest.raises(OutputError, match="batchsense did not write"):
+            correct_store(path, target, "month", CORRECTIONS[1], **options)
+
+    assert (first.method, second.method) == ("combat", "linear")
+    assert np.array_equal(result(output), corrected)
+    assert (output / "thesis.txt").read_text() == "years of work"
+    kept = zarr.open(other, mode="r")
+    assert np.array_equal((kept if name == "plain.zarr" else kept["X"])[:], values())
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("journal", [None, "", "dear diary", '{"event": "dinner"}\n'])
+def test_a_folder_in_the_way_of_unfinished_work_stays(tmp_path, journal):
+    """A folder named as unfinished work would be, with or without a journal of another kind."""
+    path, options = store(tmp_path, "dense.h5ad", values())
+    folder = tmp_path / "out.h5ad.partial"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    if journal is not None:
+        (folder / "journal").write_text(journal)
+    with pytest.raises(DataError, match="is in the way, and no unfinished work"):
+        correct_store(path, tmp_path / "out.h5ad", "month", **options)
+
+    assert (folder / "thesis.txt").read_text() == "years of work"

@@ -11,7 +11,7 @@ import pytest
 from scipy.io import mmwrite
 from scipy.sparse import coo_array
 
-from batchsense.errors import DataError
+from batchsense.errors import DataError, OutputError
 from batchsense.experiments import read, write
 
 COUNTS = np.array([[0, 3, 0, 70], [5, 0, 0, 1], [2, 2, 900, 0]])
@@ -63,7 +63,7 @@ def test_round_trip(tmp_path, sheet, zipped, features):
     assert np.array_equal(result, again.values)
     assert (again.specimens, again.features) == (table.specimens, table.features)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
-        ["batchsense.json", *names]
+        [".batchsense", "batchsense.json", *names]
     )
     assert json.loads((tmp_path / "out" / "batchsense.json").read_text()) == {"method": "linear"}
     for name in names:
@@ -92,15 +92,28 @@ def test_the_matrix_may_be_named(tmp_path, sheet):
     assert np.array_equal(COUNTS.T, read(tmp_path / "o.tsv", sheet).values)
 
 
-def test_a_folder_is_replaced_whole(tmp_path, sheet):
-    """An existing folder gives way to the new one; nothing temporary is left."""
+def test_a_folder_of_ours_is_replaced_whole(tmp_path, sheet):
+    """An older result gives way to the new one; nothing temporary is left."""
     table = read(save(tmp_path / "in"), sheet)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("old")
-    write(table, table.values, tmp_path / "out")
+    write(table, table.values, tmp_path / "out", {"method": "combat"})
+    write(table, table.values + 1, tmp_path / "out")
 
-    assert not (tmp_path / "out" / "old.txt").exists()
+    assert np.array_equal(read(tmp_path / "out", sheet).values, table.values + 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "sheet.csv"]
+
+
+def test_a_folder_with_other_things_stays(tmp_path, sheet):
+    """A result beside which the user keeps a file, and any other folder, are not replaced."""
+    table = read(save(tmp_path / "in"), sheet)
+    write(table, table.values, tmp_path / "out")
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    (tmp_path / "project").mkdir()
+    for name in ("out", "project"):
+        with pytest.raises(OutputError, match="batchsense did not write"):
+            write(table, table.values, tmp_path / name)
+
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "project", "sheet.csv"]
 
 
 def test_large_matrices_need_a_word(tmp_path, sheet, monkeypatch):

@@ -156,8 +156,9 @@ def test_a_state_file_of_another_check_is_refused(workload: Workload, tmp_path: 
     assert SweepStore("another", path, restart=True).runs == ()
     for text in ("{", "[]", json.dumps({"format": "x"})):
         path.write_text(text)
-        with pytest.raises(DataError, match="not the state of a check"):
-            SweepStore(mark, path)
+        for restart in (False, True):
+            with pytest.raises(DataError, match="not the state of a check"):
+                SweepStore(mark, path, restart)
 
 
 def test_learning_rates_follow_the_rule(workload: Workload) -> None:

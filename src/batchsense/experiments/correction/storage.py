@@ -17,8 +17,8 @@ from batchsense.experiments.correction.gathered import Gathered, bare_sheet
 from batchsense.experiments.correction.terms import Term
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.tables.table import Source
-from batchsense.experiments.tables.writing import replacing
 from batchsense.notes import Note
+from batchsense.storage.atomic import writing
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -93,7 +93,7 @@ def save(path: str | Path, stored: Stored) -> None:
     arrays: Arrays = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
     arrays |= {f"seen_{name}": array for name, array in gathered.statistics.arrays().items()}
     arrays |= {f"model_{name}": array for name, array in stored.model.items()}
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with writing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 

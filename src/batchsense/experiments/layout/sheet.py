@@ -16,7 +16,7 @@ from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 from batchsense.experiments.tables.reading import read_sheet
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
 from batchsense.experiments.tables.text import label_text
-from batchsense.experiments.tables.writing import replacing
+from batchsense.storage.atomic import writing
 
 
 def sheet_table(
@@ -132,5 +132,5 @@ def write_sheet(columns: Mapping[str, Column], output: str | Path) -> None:
     if Path(output).suffix.lower() == ".gz":
         # Without a time stamp: equal input, equal bytes.
         text = gzip.compress(text, mtime=0)
-    with replacing(output) as temporary:
+    with writing(output) as temporary:
         temporary.write_bytes(text)

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.out_of_core.result_array import Slot, sync_file
+from batchsense.experiments.out_of_core.result_array import Slot
 from batchsense.experiments.out_of_core.specimen_runs import Span, united
+from batchsense.storage.atomic import refuse_irreplaceable, sync_one
 
 #: Number of the layout of the folder; another one is not taken up.
 _LAYOUT = 1
@@ -129,9 +130,12 @@ def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
     ------
     DataError
         Another run writes the same target, or the folder cannot be written or is something else.
+    OutputError
+        What stands at the target may not be replaced.
     """
+    refuse_irreplaceable(target)
     folder = partial_folder(target)
-    if folder.exists() and not (folder / "journal").exists() and any(folder.iterdir()):
+    if os.path.lexists(folder) and not _is_unfinished_work(folder):
         raise DataError("is in the way, and no unfinished work; move it", where=str(folder))
     try:
         folder.mkdir(exist_ok=True)
@@ -163,12 +167,33 @@ def partial_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.partial")
 
 
+def _is_unfinished_work(folder: Path) -> bool:
+    """Whether a folder is empty, or its journal was begun by us; all else is the user's."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir()]
+    if "journal" not in names:
+        return not names
+    with (folder / "journal").open("rb") as stream:
+        first = stream.readline(1000)
+    begun = b'{"event": "begun"'
+    # A run that was killed at once leaves nothing but an empty or cut journal.
+    return first.startswith(begun) or (names == ["journal"] and begun.startswith(first))
+
+
 def publish(found: Journal, target: Path) -> None:
-    """Give the complete result its name, and remove the folder of the unfinished work."""
+    """Give the complete result its name, and remove the folder of the unfinished work.
+
+    Raises
+    ------
+    OutputError
+        What stands there may not be replaced.
+    """
+    refuse_irreplaceable(target)
     if target.is_dir():  # a folder cannot be replaced by a rename
         target.rename(found.folder / "replaced")
     found.work.replace(target)
-    sync_file(target.parent)
+    sync_one(target.parent)
     shutil.rmtree(found.folder)
 
 

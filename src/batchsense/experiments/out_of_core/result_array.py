@@ -14,6 +14,7 @@ import numpy as np
 from batchsense.arrays import Matrix
 from batchsense.experiments.out_of_core.chunks import zarr_bounded
 from batchsense.experiments.out_of_core.location import Place, Store
+from batchsense.storage.atomic import sync_one
 
 #: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix).
 _CHUNK = 8_000_000
@@ -118,7 +119,7 @@ def _chunked(slot: Slot, array: Any) -> Writer:
         columns = range(-(-slot.shape[1] // chunk_shape(array)[1]))
         for row in range(low // slot.rows, -(-high // slot.rows)):
             for column in columns:
-                sync_file(
+                sync_one(
                     Path(slot.path, slot.inside, array.metadata.encode_chunk_key((row, column)))
                 )
 
@@ -145,15 +146,3 @@ def chunk_shape(array: Any) -> tuple[int, int]:
     """Give the shape of what is stored in one file: a shard where there are shards."""
     rows, columns = array.shards or array.chunks
     return int(rows), int(columns)
-
-
-def sync_file(path: Path) -> None:
-    """Return when a file, or the list of a folder, is on the disk itself; skip what is absent."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # a chunk of zeros is not stored
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,9 @@ import numpy as np
 
 from batchsense.experiments.out_of_core.annotated_file import copy_file
 from batchsense.experiments.out_of_core.location import COMPLETE, MARK, Place, open_zarr
-from batchsense.experiments.out_of_core.result_array import Slot, result_rows, sync_file
+from batchsense.experiments.out_of_core.result_array import Slot, result_rows
+from batchsense.storage.atomic import sync_one
+from batchsense.storage.marks import mark
 
 _FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -111,6 +113,7 @@ def mark_complete(slot: Slot) -> None:
     else:
         array: Any = zarr.open_array(work, mode="r+")
         array.attrs[MARK] = {**array.attrs[MARK], COMPLETE: True}
+    mark(work)
     _sync_tree(work, only_metadata=True)
 
 
@@ -154,5 +157,5 @@ def _sync_tree(folder: Path, only_metadata: bool = False) -> None:
     """Return when all files of a store, and the entries of its folders, are on the disk itself."""
     for path in folder.rglob("*"):
         if path.is_dir() or path.name in _METADATA or not only_metadata:
-            sync_file(path)
-    sync_file(folder)
+            sync_one(path)
+    sync_one(folder)

@@ -6,8 +6,6 @@ import contextlib
 import csv
 import gzip
 import io
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +17,7 @@ from batchsense.errors import DataError
 from batchsense.experiments.tables import annotated, parquet, tenx
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, stored, suffix_of
 from batchsense.experiments.tables.table import Table
+from batchsense.storage.atomic import writing
 
 
 def check_format(source: str, output: str | Path) -> None:
@@ -113,11 +112,13 @@ def write(
     ------
     DataError
         As :func:`check_format`, or the file cannot be written.
+    OutputError
+        What stands there may not be replaced, for example a folder of other things.
     """
     check_format(table.source.matrix, output)
     raw = layout(table, values)
     suffix = _result_kind(table.source.matrix, output)
-    with replacing(output) as temporary:
+    with writing(output) as temporary:
         if suffix in DELIMITERS:
             with _text(temporary, zipped=Path(output).suffix.lower() == ".gz") as stream:
                 write_text(raw, stream, DELIMITERS[suffix])
@@ -161,53 +162,6 @@ def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None
         if has_missing:
             numbers = ["" if value != value else value for value in numbers]
         lines.writerow([name, *numbers])
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it at the end, remove it after a failure."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        _take_name(temporary, target)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror or error}", str(path)) from None
-    finally:
-        _remove(temporary)
-
-
-def _sync(path: Path) -> None:
-    """Return when a file, or all files of a folder and its entries, are on the disk itself."""
-    for part in [*(sorted(path.rglob("*")) if path.is_dir() else ()), path]:
-        descriptor = os.open(part, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _take_name(temporary: Path, target: Path) -> None:
-    """Rename; a folder that is replaced steps aside first, since no folder may be renamed onto."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.is_dir() or (target.exists() and temporary.is_dir()):
-        target.replace(aside)
-    try:
-        temporary.replace(target)
-    except OSError:
-        if aside.exists():
-            aside.replace(target)
-        raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -45,13 +45,13 @@ def write_table(found: ContrastTests, output: str) -> None:
     DataError
         As :func:`check_table_format`, or the file cannot be written.
     """
-    from batchsense.experiments.tables.writing import replacing
+    from batchsense.storage.atomic import writing
 
     check_table_format(output)
     content = table_text(found, _DELIMITERS[_suffix(output)]).encode()
     if output.lower().endswith(".gz"):
         content = gzip.compress(content, mtime=0)
-    with replacing(output) as temporary:
+    with writing(output) as temporary:
         temporary.write_bytes(content)
 
 

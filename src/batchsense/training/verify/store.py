@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from batchsense.errors import DataError
+from batchsense.storage.atomic import write_text
 from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.training_run import SweptRun
 from batchsense.training.workload.workload import Workload
 
-_FORMAT = "batchsense verify state 1"
+_KIND = "batchsense verify state"
+_FORMAT = f"{_KIND} 1"
 
 
 class SweepStore:
@@ -27,7 +28,7 @@ class SweepStore:
     path : path, optional
         The file; nothing is written without one.
     restart : bool
-        Ignore what the file holds.
+        Ignore what the file holds; it must be the state of some check even then.
 
     Raises
     ------
@@ -49,8 +50,8 @@ class SweepStore:
         self._path = None if path is None else Path(path)
         self._runs: dict[tuple[int, float, int], SweptRun] = {}
         self.step_seconds: dict[int, float] = {}
-        if self._path is not None and self._path.exists() and not restart:
-            self._read(self._path)
+        if self._path is not None and self._path.exists():
+            self._read(self._path, restart)
 
     @property
     def runs(self) -> tuple[SweptRun, ...]:
@@ -81,18 +82,15 @@ class SweepStore:
             "step_seconds": {str(size): time for size, time in self.step_seconds.items()},
             "runs": [asdict(run) for run in self._runs.values()],
         }
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-            temporary.replace(self._path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(self._path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
-    def _read(self, path: Path) -> None:
-        """Take up what an earlier run of the same check found."""
+    def _read(self, path: Path, restart: bool) -> None:
+        """Take up what an earlier run of the same check found, if it is wanted."""
         where = str(path)
         try:
             document: Any = json.loads(path.read_text(encoding="utf-8"))
+            if restart and document["format"].startswith(_KIND):
+                return
             known = document["format"] == _FORMAT
             fingerprint = document["fingerprint"]
             runs = [SweptRun(**run) for run in document["runs"]]
@@ -100,7 +98,7 @@ class SweepStore:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"not the state of a check ({type(error).__name__}); give another name with "
-                "--state, or --restart to replace it",
+                "--state",
                 where=where,
             ) from None
         if not known or fingerprint != self._fingerprint:
