@@ -131,7 +131,7 @@ def test_provenance_names_the_file(table, tmp_path) -> None:
         (["--fitted", "{f}", "--method", "linear"], "--method and --fitted contradict"),
         (["--batch", "month", "--new-batches"], "--new-batches belongs to --fitted"),
         (["--batch", "month", "--save-fitted", "f.txt"], "name it FILE.npz"),
-        (["--batch", "month", "--save-fitted", "{o}"], "name the same file"),
+        (["--batch", "month", "--save-fitted", "{o}"], "give each a name of its own"),
         (["--batch", "month", "--save-fitted", "{f}", "--memory", "1GB"], "works in memory"),
         (["--fitted", "{f}", "--out-of-core"], "works in memory"),
     ],

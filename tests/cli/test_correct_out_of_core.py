@@ -16,7 +16,7 @@ import pytest
 import zarr
 from scipy.sparse import csr_matrix
 
-from batchsense.cli import out_of_core
+from batchsense.cli import run as running
 from batchsense.cli.main import run
 from batchsense.experiments import plant
 from batchsense.experiments.out_of_core import budget
@@ -153,7 +153,7 @@ def test_a_plain_array_is_read_in_no_other_way(stores, table, tmp_path, capsys):
 
     assert run(words) == 0
     said = capsys.readouterr()
-    assert "A plain Zarr array is corrected out of core" in said.err
+    assert "A plain Zarr array is corrected out of core" in said.out
     assert "Out of core: a few specimens at a time." in said.out
     page = (tmp_path / "r.html").read_text()
     assert "Out of core: a few specimens at a time. The values were never in memory" in page
@@ -330,7 +330,7 @@ def test_an_interrupted_run_goes_on(
     words += ["-o", str(output)]
     monkeypatch.setattr("batchsense.experiments.out_of_core.passes._SYNC_EVERY_S", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(out_of_core, "progress_on_stderr", lambda: interrupting(task, 1))
+        patch.setattr(running, "progress_on_stderr", lambda: interrupting(task, 1))
         assert run(words) == 130
     said = capsys.readouterr()
     assert said.out == ""

@@ -96,6 +96,7 @@ def test_without_placebo(bladder, tmp_path, capsys):
 
     assert part["result"]["placebo"] is None
     whole["result"]["placebo"] = None
+    whole["asked"]["placebo"] = False
     assert whole == part
     assert "Placebo" not in report.read_text()
     assert "--no-placebo" in report.read_text()

@@ -72,7 +72,7 @@ def test_page_document_and_report_agree(tmp_path, capsys):
     inside = page.split('id="batchsense-numbers">')[1].split("</script>")[0]
     assert json.loads(inside)["result"] == parsed["result"]
     assert page.count("<svg") == 4  # both errors of all ways, and three times batch by batch
-    assert "--predict ill --model nearest --correct linear --correct combat" in page
+    assert "--predict ill --correct linear --correct combat" in page
 
 
 def test_numbers_are_predicted_too(tmp_path, capsys):

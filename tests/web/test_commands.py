@@ -49,11 +49,11 @@ def people(tmp_path):
     [
         ({"method": "combat"}, ["--method", "combat"]),
         (
-            {"method": "combat", "reference": "m1", "mean_only": "yes"},
+            {"method": "combat", "reference": "m1", "mean-only": "yes"},
             ["--method", "combat", "--reference", "m1", "--mean-only"],
         ),
         (
-            {"method": "combat", "non_parametric": "yes"},
+            {"method": "combat", "non-parametric": "yes"},
             ["--method", "combat", "--non-parametric"],
         ),
     ],
@@ -93,7 +93,7 @@ def test_who_insists_is_told_what_is_lost(browser, files, capsys, monkeypatch):
     browser.send("correct", *files)
     refused = browser.run("correct", batch="month", keep="site")
     assert "The data cannot tell" in refused.text
-    result = browser.run("correct", batch="month", keep="site", despite_confounding="yes")
+    result = browser.run("correct", batch="month", keep="site", **{"despite-confounding": "yes"})
     assert "gone from the corrected values" in result.text
     assert "--despite-confounding" in result.text
 
@@ -108,8 +108,11 @@ def test_who_insists_is_told_what_is_lost(browser, files, capsys, monkeypatch):
     ("fields", "words"),
     [
         ({"method": "harmony"}, "is none of linear, combat, combat-seq"),
-        ({"mean_only": "yes"}, "--mean-only belongs to --method combat, not linear"),
-        ({"method": "combat-seq", "reference": "m1"}, "--reference belongs to --method combat"),
+        ({"mean-only": "yes"}, "“Mean only” belongs to “Method” combat, not linear"),
+        (
+            {"method": "combat-seq", "reference": "m1"},
+            "“Reference batch” belongs to “Method” combat",
+        ),
         ({"method": "combat", "reference": "m9"}, "m9"),
         ({"method": "combat-seq"}, "ComBat-seq needs counts"),
     ],
@@ -127,7 +130,7 @@ def test_corrections_that_cannot_be_are_refused(browser, files, fields, words):
 def test_a_test_is_that_of_the_command_line(browser, files, capsys, monkeypatch):
     """Roles and pairs are --contrast and --keep; document and table are the same."""
     browser.send("test", *files)
-    fields = {"role:drug": "contrast", "role:site": "", "pairs": "month:m1-m0\n\n drug:yes-no "}
+    fields = {"contrast": "drug", "contrast-lines": "month:m1-m0\n\n drug:yes-no "}
     result = browser.run("test", **fields, trend="yes", level="0.9", batch="site")
 
     monkeypatch.chdir(files[0].parent)
@@ -141,7 +144,7 @@ def test_a_test_is_that_of_the_command_line(browser, files, capsys, monkeypatch)
     assert json.loads(expected) == json.loads(inside)
     assert "--contrast drug --contrast month:m1-m0" in result.text
     form = browser.get("/test/again").text
-    assert re.search(r'name="role:drug".*?value="contrast" selected', form, re.S)
+    assert re.search(r'name="contrast" value="drug" checked', form)
     assert "month:m1-m0\ndrug:yes-no</textarea>" in form
 
 
@@ -150,10 +153,11 @@ def test_the_digits_are_tested_as_on_the_command_line(browser, capsys, tmp_path,
     form = browser.get("/test/columns?data=digits").text
     assert '<option value="form" selected>' in form
     assert "digit:8-3</textarea>" in form
-    browser.run("test", data="digits", batch="form", pairs="digit:8-3")
+    browser.run("test", data="digits", batch="form", **{"contrast-lines": "digit:8-3"})
 
     monkeypatch.chdir(tmp_path)
-    expected = command_line(capsys, "test", "-o", "digits-tests.csv", "--json")
+    words = ["--batch", "form", "--keep", "", "--contrast", "digit:8-3", "--json"]
+    expected = command_line(capsys, "test", *words, "-o", "digits-tests.csv")
     assert expected == browser.get("/test/result.json").text
 
 
@@ -163,7 +167,7 @@ def test_surrogates_stand_for_the_batches(browser, files, capsys, monkeypatch):
     lines = [f"{line},{i * 7 % 11 / 3}" for i, line in enumerate(text[1:])]
     files[1].write_text("\n".join([text[0] + ",sv1", *lines]) + "\n")
     browser.send("test", *files)
-    browser.run("test", **{"role:drug": "contrast", "role:sv1": "surrogate"})
+    browser.run("test", contrast="drug", surrogate="sv1")
 
     monkeypatch.chdir(files[0].parent)
     words = ["m.csv", "s.csv", "--contrast", "drug", "--surrogate", "sv1", "-o", "m-tests.csv"]
@@ -174,11 +178,11 @@ def test_surrogates_stand_for_the_batches(browser, files, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"batch": "month"}, "Nothing is to be tested"),
-        ({"role:drug": "contrast"}, "No batch column was chosen"),
-        ({"role:drug": "contrast", "batch": "month", "level": "1"}, "Confidence level"),
-        ({"pairs": "drug:yes-maybe", "batch": "month"}, "maybe"),
-        ({"pairs": "dose", "batch": "month"}, "dose"),
+        ({"batch": "month"}, "“Columns to test” is needed"),
+        ({"contrast": "drug"}, "“Batch column” is needed"),
+        ({"contrast": "drug", "batch": "month", "level": "1"}, "“Confidence level”"),
+        ({"contrast-lines": "drug:yes-maybe", "batch": "month"}, "maybe"),
+        ({"contrast-lines": "dose", "batch": "month"}, "dose"),
     ],
 )
 def test_wrong_tests_are_refused_with_reason(browser, files, fields, words):
@@ -194,7 +198,7 @@ def test_wrong_tests_are_refused_with_reason(browser, files, fields, words):
 def test_what_cannot_be_told_from_the_batches_is_not_tested(browser, files, capsys, monkeypatch):
     """The refused contrast is named, as on the command line."""
     browser.send("test", *files)
-    browser.run("test", batch="month", **{"role:site": "contrast"})
+    browser.run("test", batch="month", contrast="site")
 
     monkeypatch.chdir(files[0].parent)
     words = ["m.csv", "s.csv", "--batch", "month", "--contrast", "site", "-o", "m-tests.csv"]
@@ -206,7 +210,7 @@ def test_a_layout_is_that_of_the_command_line(browser, people, capsys, monkeypat
     """Every field is an option: the same document, and the same sheet to download."""
     assert browser.send("layout", people).url.path == "/layout/columns"
     fields = {"batches": "2", "balance": ["sex", "age"], "together": "subject", "plate": "4x4"}
-    fields |= {"references": "1", "seed": "3", "capacity": "15, 14", "column": "plate"}
+    fields |= {"reference-specimens": "1", "seed": "3", "capacity": "15, 14", "column": "plate"}
     result = browser.run("layout", **fields, **{"kind:age": "numeric"})
     assert "Download people-layout.tsv" in result.text
 
@@ -228,7 +232,7 @@ def test_rows_that_must_be_apart_or_stay(browser, people, capsys, monkeypatch):
     done = [row + (f"\t{i + 1}\tB{i + 2}" if i < 3 else "\t\t") for i, row in enumerate(rows[1:])]
     people.write_text("\n".join([rows[0] + "\tdone\tplace", *done]) + "\n")
     browser.send("layout", people)
-    fields = {"plate": "4x6", "empty_wells": "A1-A6, D6", "lock_wells": "place"}
+    fields = {"plate": "4x6", "empty-wells": "A1-A6, D6", "lock-wells": "place"}
     browser.run("layout", batches="3", balance="arm", apart="subject", lock="done", **fields)
 
     monkeypatch.chdir(people.parent)
@@ -255,18 +259,18 @@ def test_an_impossible_layout_is_an_answer(browser, people, capsys, monkeypatch)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"balance": "arm"}, "say how many batches"),
-        ({"batches": "2"}, "Nothing is to be balanced"),
+        ({"balance": "arm"}, "“Number of batches” is needed"),
+        ({"batches": "2"}, "“Columns to balance” is needed"),
         ({"batches": "1", "balance": "arm"}, "Number of batches"),
         ({"batches": "2", "balance": "dose"}, "no column &#39;dose&#39;"),
         (
             {"batches": "2", "balance": "arm", "plate": "8 by 12"},
-            "Plate: a plate is rows x",
+            "“Plate”: a plate is rows x",
         ),
         ({"batches": "2", "balance": "arm", "capacity": "many"}, "Places in a batch"),
         ({"batches": "2", "balance": "arm", "column": "sex"}, "another name"),
-        ({"batches": "2", "balance": "arm", "empty_wells": "edge"}, "no plate"),
-        ({"batches": "2", "balance": "arm", "plate": "8x12", "empty_wells": "Z1"}, "no well Z1"),
+        ({"batches": "2", "balance": "arm", "empty-wells": "edge"}, "“Plate”, such as 8x12"),
+        ({"batches": "2", "balance": "arm", "plate": "8x12", "empty-wells": "Z1"}, "no well Z1"),
     ],
 )
 def test_wrong_layouts_are_refused_with_reason(browser, people, fields, words):

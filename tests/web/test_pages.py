@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
+from batchsense.questions.registry import QUESTIONS
 from batchsense.questions.schemas import json_schema
-from batchsense.web import correct
+from batchsense.questions.table_request import beside
 
 
 def command_line(capsys, *words, code=0):
@@ -23,9 +24,7 @@ def command_line(capsys, *words, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/diagnose", "/correct", "/test", "/layout", "/plan", "/favicon.svg"]
-)
+@pytest.mark.parametrize("path", ["/", "/favicon.svg", *(f"/{command}" for command in QUESTIONS)])
 def test_pages_need_nothing_from_elsewhere(browser, path):
     """Every page is there, names no other address and holds no script."""
     answer = browser.get(path)
@@ -38,12 +37,9 @@ def test_pages_need_nothing_from_elsewhere(browser, path):
 @pytest.mark.parametrize(
     "path",
     [
-        "/diagnose",
-        "/correct",
-        "/test",
-        "/layout",
-        "/plan",
+        *(f"/{command}" for command in QUESTIONS),
         "/diagnose/columns?data=digits",
+        "/gap/columns?data=digits",
         "/correct/columns?data=digits",
         "/test/columns?data=digits",
         "/layout/columns",
@@ -99,7 +95,8 @@ def test_the_built_in_digits_need_no_files(browser, capsys):
 
     browser.run("diagnose", data="digits", batch="form", keep="digit", permutations="20")
 
-    expected = command_line(capsys, "diagnose", "--permutations", "20", "--json")
+    words = ["--batch", "form", "--keep", "digit", "--permutations", "20", "--json"]
+    expected = command_line(capsys, "diagnose", *words)
     assert expected == browser.get("/diagnose/result.json").text
 
 
@@ -186,8 +183,8 @@ def test_the_form_shows_again_what_was_chosen(browser, files):
 
 def test_the_name_of_the_result_follows_the_input():
     """The format of the input is kept, compressed or not."""
-    assert correct.output_name(Path("a.b.tsv.gz")) == "a.b-corrected.tsv.gz"
-    assert correct.output_name(Path("Cells.H5AD")) == "Cells-corrected.H5AD"
+    assert beside("a.b.tsv.gz", "corrected") == "a.b-corrected.tsv.gz"
+    assert beside("Cells.H5AD", "corrected") == "Cells-corrected.H5AD"
 
 
 def test_the_placebo_can_be_left_out(browser, files, capsys, monkeypatch):

@@ -143,7 +143,7 @@ def test_too_large_is_refused(browser, visitors, declared):
 
 def test_a_declared_length_is_enough(browser, monkeypatch):
     """What says that it is too large is not even read as a form."""
-    monkeypatch.setattr("batchsense.web.table_pages.chosen_files", None)
+    monkeypatch.setattr("batchsense.web.question_pages.chosen_files", None)
     headers = {**browser.own, "Content-Length": str(LIMIT + 1), "Expect": "100-continue"}
 
     answer = browser.client.post("/diagnose/files", headers=headers, content=b"1")
@@ -360,9 +360,9 @@ def test_what_a_stopped_calculation_still_writes_goes_too(visitors, tmp_path, ho
 
 def test_files_of_a_visitor_who_left_are_dropped(browser, files, visitors, monkeypatch):
     """Who deletes everything in one window while another one sends finds nothing kept."""
-    from batchsense.web import table_pages
+    from batchsense.web import question_pages
 
-    keep = table_pages.keep_files
+    keep = question_pages.keep_files
 
     def kept_and_forgotten(*given):
         upload = keep(*given)
@@ -370,7 +370,7 @@ def test_files_of_a_visitor_who_left_are_dropped(browser, files, visitors, monke
             visitors.forget(visitor)
         return upload
 
-    monkeypatch.setattr(table_pages, "keep_files", kept_and_forgotten)
+    monkeypatch.setattr(question_pages, "keep_files", kept_and_forgotten)
     answer = browser.send("diagnose", *files)
 
     assert answer.status_code == 404

@@ -164,7 +164,7 @@ def test_a_recorded_correction_names_its_batch(browser, cells, tmp_path, capsys,
         capsys, monkeypatch, tmp_path, "cells.h5ad", "-o", "cells-corrected.h5ad"
     )
     browser.send("test", tmp_path / "cells-corrected.h5ad")
-    browser.run("test", **{"role:drug": "contrast"})
+    browser.run("test", contrast="drug")
 
     words = ["test", "cells-corrected.h5ad", "--contrast", "drug", "--json"]
     assert run([*words, "-o", "cells-corrected-tests.csv"]) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchsense.web import diagnose
+from batchsense.questions.diagnose.request import DiagnoseRequest
 
 GOOD_SHEET = "id,month,drug\ns1,May,no\ns2,May,yes\ns3,July,no\ns4,July,yes\n"
 GOOD_MATRIX = "id,a,b\ns1,1,2\ns2,2,1\ns3,4,3\ns4,3,5\n"
@@ -54,7 +54,7 @@ def test_wrong_files_are_refused_with_reason(browser, command, matrix, sheet, wo
 @pytest.mark.parametrize(
     ("matrix", "fields", "words"),
     [
-        (GOOD_MATRIX, {}, "No batch column was chosen"),
+        (GOOD_MATRIX, {}, "“Batch column” is needed"),
         (GOOD_MATRIX, {"batch": "mnth"}, "did you mean &#39;month&#39;?"),
         (GOOD_MATRIX, {"batch": "month", "keep": "dose"}, "no column &#39;dose&#39;"),
         (GOOD_MATRIX, {"batch": "month", "keep": "month"}, "month"),
@@ -86,7 +86,7 @@ def test_wrong_choices_and_matrices_are_refused_with_reason(browser, matrix, fie
         ({"budget": "forever"}, "Seconds"),
         ({"tolerance": "nan"}, "Tolerance"),
         ({"confidence": "1"}, "Confidence"),
-        ({"minimum": "64", "maximum": "32"}, "below the smallest"),
+        ({"min": "64", "max": "32"}, "“Max” 32 is below “Min” 64"),
         ({"memory": "-1"}, "Memory"),
         ({"seed": "٣"}, "Seed"),
     ],
@@ -131,10 +131,10 @@ def test_a_missing_extra_is_named(browser, monkeypatch):
 def test_a_bug_shows_no_inside(browser, monkeypatch):
     """A fault of ours is a readable page that says whose fault it is."""
 
-    def broken(_):
+    def broken(*_):
         raise ZeroDivisionError("secret of the inside")
 
-    monkeypatch.setattr(diagnose, "load", broken)
+    monkeypatch.setattr(DiagnoseRequest, "table", broken)
     answer = browser.run("diagnose", data="digits", batch="form")
     readable(answer, 500, "bug of batchsense", "ZeroDivisionError")
     assert "secret" not in answer.text

@@ -19,7 +19,7 @@ from batchsense.errors import (
 from batchsense.storage.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from batchsense.questions.answer import Answer
+    from batchsense.questions.answer import Answer, Product
     from batchsense.questions.registry import Question
     from batchsense.questions.request import Request
 
@@ -107,7 +107,7 @@ def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
     """Write the files, the page, and the answer itself."""
     printed = None
     for product in answer.products:
-        path = getattr(request, product.field)
+        path = getattr(request, product.field) or _default_path(product, delivery)
         if path == "-" and product.text is not None:
             printed = product
         elif path is not None:
@@ -123,6 +123,18 @@ def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
         say(answer.text(table))
     else:
         write_answer(answer.envelope.to_json() if delivery.as_json else answer.text(table))
+
+
+def _default_path(product: Product, delivery: Delivery) -> str | None:
+    """Where a file goes that nobody named; what stands there is kept unless it may be replaced."""
+    path = product.by_default
+    if path is None or not Path(path).exists():
+        return path
+    if not delivery.force:
+        say(f"{path} exists and was kept; --force replaces it, -o writes another one")
+        return None
+    check_outputs({"--output": path}, [], delivery.force)
+    return path
 
 
 def _tell_refusal(request: Request, error: ConfoundedError | UnresolvedError) -> None:

@@ -29,12 +29,15 @@ class Product:
         Writes it to a path, in one piece or not at all.
     text : callable, optional
         Gives it as text for stdout, where the path is ``-``.
+    by_default : str, optional
+        Where it goes if nothing was said, and nothing stands there.
     """
 
     field: str
     name: str
     write: Callable[[Path], None]
     text: Callable[[], str] | None = None
+    by_default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

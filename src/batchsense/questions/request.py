@@ -62,8 +62,10 @@ class Request(BaseModel):
         RequestError
             A value has the wrong type or is out of bounds, or two contradict each other.
         """
+        needed = {name for name, field in cls.model_fields.items() if field.is_required()}
+        given = {name: one for name, one in values.items() if one is not None or name not in needed}
         try:
-            return cls(**values)
+            return cls(**given)
         except ValidationError as error:
             raise RequestError(_complaint(cls, error)) from None
 
@@ -100,7 +102,7 @@ class Request(BaseModel):
     def _typed(self, one: Described, value: Any) -> list[str]:
         if isinstance(value, bool):
             return [f"--{one.flag}" if value else f"--no-{one.flag}"]
-        values = value if one.repeated else [value]
+        values = (value or ("",)) if one.repeated else [value]
         if one.reads or one.writes:
             values = [self.name_of(str(path)) for path in values]
         return [word for each in values for word in (f"--{one.flag}", _written(each))]
@@ -117,7 +119,8 @@ class Request(BaseModel):
 
     def inputs(self) -> list[InputFile]:
         """The files that are read, by content, under the names that the asker knows."""
-        from batchsense.reports.envelope import InputFile, file_of
+        from batchsense.reports.envelope import InputFile
+        from batchsense.storage.outputs import file_of
 
         return [
             InputFile.of(path).model_copy(update={"path": self.name_of(path)})
@@ -187,7 +190,7 @@ def _complaint(request: type[Request], error: ValidationError) -> str:
     one = next((one for one in options_of(request) if one.field == field), None)
     if one is None:
         return f"{request.command} has no option {field!r}"
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "too_short"):
         return f"{one.flags} is needed: {one.option.help[:1].lower()}{one.option.help[1:]}"
     given = first["input"]
     if one.choices:

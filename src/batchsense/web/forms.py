@@ -6,6 +6,7 @@ of the option that does, ``no-placebo``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,7 @@ def _one_or_more(one: Described) -> str:
     return "columns" if one.repeated else "column"
 
 
-def read_form(request: type[Request], form: FormData) -> dict[str, Any]:
+def read_form(request: type[Request], form: FormData, builtin: bool = False) -> dict[str, Any]:
     """What a form says, by field of the request; bounds are left to the request.
 
     Parameters
@@ -101,6 +102,9 @@ def read_form(request: type[Request], form: FormData) -> dict[str, Any]:
         The request that the form makes.
     form : FormData
         What was sent.
+    builtin : bool
+        Whether it is about the built-in data, of which something is kept unless none is chosen;
+        of files nothing is known, so that no choice says nothing.
 
     Returns
     -------
@@ -114,6 +118,11 @@ def read_form(request: type[Request], form: FormData) -> dict[str, Any]:
     """
     fields = form_fields(request, {})
     values = {field.described.field: _read(field, form) for field in fields}
+    if not builtin:
+        for field in fields:
+            one = field.described
+            if one.repeated and one.optional and not values[one.field]:
+                values[one.field] = None
     used = [name for field in fields if field.widget in _OF_COLUMNS for name in _used(field, form)]
     for one in options_of(request):
         if one.option.of == "kind":
@@ -121,6 +130,24 @@ def read_form(request: type[Request], form: FormData) -> dict[str, Any]:
                 name for name in dict.fromkeys(used) if form.get(f"kind:{name}") == one.field
             )
     return values
+
+
+def in_words_of_the_form(request: type[Request], message: str) -> str:
+    """A message about options with the labels of the form in their place.
+
+    Examples
+    --------
+    >>> from batchsense.questions.layout.request import LayoutRequest
+    >>> in_words_of_the_form(LayoutRequest, "--batches is needed: how many batches")
+    '“Number of batches” is needed: how many batches'
+    """
+    labels = {one.flag: one.label for one in options_of(request)}
+
+    def label(match: re.Match[str]) -> str:
+        flag = match[1].removeprefix("no-") if match[1] not in labels else match[1]
+        return f"“{labels[flag]}”" if flag in labels else match[0]
+
+    return re.sub(r"--([a-z][a-z-]*)", label, message)
 
 
 _OF_COLUMNS = ("columns", "contrasts")

@@ -13,14 +13,20 @@ from starlette.requests import Request as Call
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from batchsense.errors import BatchsenseError, ConfoundedError, DataError, UnresolvedError
+from batchsense.errors import (
+    BatchsenseError,
+    ConfoundedError,
+    DataError,
+    RequestError,
+    UnresolvedError,
+)
 from batchsense.progress import Progress
 from batchsense.questions.registry import QUESTIONS, Question
 from batchsense.questions.request import Request
 from batchsense.questions.table_request import known_names
 from batchsense.web.answers import answer_routes, begin, last_choice
 from batchsense.web.archives import pack
-from batchsense.web.forms import form_fields, read_form, text_field
+from batchsense.web.forms import form_fields, in_words_of_the_form, read_form, text_field
 from batchsense.web.jobs import Answer, Work
 from batchsense.web.pages import error_page, page, typed_error_page
 from batchsense.web.sheet_columns import SheetOutline, sheet_outline
@@ -160,6 +166,9 @@ def _routes(question: Question) -> list[Route]:
             try:
                 choice = _choice(kind, form, upload)
                 checked = _request(kind, choice)
+            except RequestError as error:
+                told = RequestError(in_words_of_the_form(kind, error.message))
+                return typed_error_page(told, command, back)
             except BatchsenseError as error:
                 return typed_error_page(error, command, back)
         visitor = visitors.welcome(call)
@@ -185,7 +194,7 @@ def _wants_builtin(kind: type[Request], data: object) -> bool:
 
 
 def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choice:
-    return Choice(upload, text_field(form, "worksheet"), read_form(kind, form))
+    return Choice(upload, text_field(form, "worksheet"), read_form(kind, form, upload is None))
 
 
 def _request(kind: type[Request], choice: Choice) -> Request:
@@ -220,6 +229,9 @@ def _work_on(question: Question, request: Request, choice: Choice) -> Work:
 
             refusal = Refusal.of(error)
             return Answer(here.envelope(None, refusal=refusal).to_json(), refusal=refusal)
+        except RequestError as error:
+            message = in_words_of_the_form(type(here), error.message)
+            raise RequestError(message) from None
         except DataError as error:
             raise known_names(error, names) from None
         if target is not None and target.is_dir():

@@ -151,8 +151,8 @@ class CorrectRequest(ModelRequest):
         faults = (
             self.choice.misplaced(),
             self._fault_of_reuse(),
-            self._fault_of_scale(),
             self._fault_of_stdout(),
+            self._fault_of_scale(),
         )
         if fault := next(filter(None, faults), None):
             raise ValueError(fault)

@@ -11,13 +11,16 @@ from batchsense.questions.demo.result import DemoResult
 from batchsense.questions.option import Option
 from batchsense.questions.request import Request
 
+REPORT = "demo-report.html"
+
 
 class DemoRequest(Request):
     """Tell the story of batchsense on real handwritten digits, in about a minute.
 
     The variance of the gradient, the smallest batch for a tolerance, a plan; then the hidden batch
     in the same data: what it does to a classifier, to a comparison, and when no correction helps.
-    Prints an account; -o writes one HTML report with figures.
+    Prints an account and writes one HTML report with figures. A report of the default name that
+    exists already is kept unless --force is given; the account is printed all the same.
 
     \b
     Examples:
@@ -34,7 +37,7 @@ class DemoRequest(Request):
     output: Annotated[
         str | None,
         Option(
-            "Where the report with the figures goes; - for stdout.",
+            f"Where the report with the figures goes; {REPORT} if left out; - for stdout.",
             short="-o",
             metavar="FILE.html",
             of="output",
@@ -60,13 +63,15 @@ def ask(request: DemoRequest, progress: Progress = silent) -> Answer[DemoResult]
     def page() -> str:
         return demo_report(envelope, request.words())
 
+    written: list[str] = []
+
     def write(path: Path) -> None:
         write_text(path, page())
+        written.append(str(path))
 
-    where = None if request.output == "-" else request.output
     return Answer(
         envelope,
-        lambda _: demo_text(envelope.answer(), where),
+        lambda _: demo_text(envelope.answer(), next(iter(written), None)),
         page,
-        (Product("output", "report", write, page),),
+        (Product("output", "report", write, page, REPORT),),
     )

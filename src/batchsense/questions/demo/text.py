@@ -77,7 +77,8 @@ def demo_text(result: DemoResult, report: str | None = None) -> str:
     parts = [paragraph(INTRODUCTION)]
     for place, scene in enumerate(scenes(result).values(), start=1):
         parts.append("\n".join([f"{place}. {scene.title}", *map(paragraph, scene.paragraphs)]))
-    parts.append(f"The same with figures: {report or 'batchsense demo -o story.html'}")
+    if report is not None:
+        parts.append(f"The same with figures: {report}")
     return "\n\n".join(parts)
 
 

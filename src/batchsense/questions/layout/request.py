@@ -168,7 +168,7 @@ class LayoutRequest(Request):
             if size is not None and self.empty_wells is not None:
                 parse_wells(self.empty_wells, size)
         except DataError as error:
-            raise ValueError(error.message) from None
+            raise ValueError(str(error)) from None
         return self
 
     @override

@@ -59,7 +59,9 @@ class TestRequest(ModelRequest):
     trend: Annotated[bool, Option("Let the shared variance depend on the mean.")] = False
     robust: Annotated[bool, Option("Keep wild features from setting the shared variance.")] = False
     level: Annotated[
-        float, Field(ge=0.5, le=0.9999), Option("Confidence level of the intervals.")
+        float,
+        Field(ge=0.5, le=0.9999),
+        Option("Confidence level of the intervals.", label="Confidence level"),
     ] = 0.95
     corrected: Annotated[bool, Option("MATRIX was corrected for the batches already.")] = False
     output: Annotated[
