@@ -16,8 +16,7 @@ from batchsense.questions.diagnose.report import diagnose_report
 from batchsense.questions.diagnose.result import DiagnoseResult
 from batchsense.questions.plan.report import plan_report
 from batchsense.questions.plan.result import PlanResult
-from batchsense.questions.shares import published
-from batchsense.reports.envelope import Envelope
+from batchsense.reports.envelope import Envelope, Note
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 
 SVG = re.compile(r"<svg.*?</svg>", re.S)
@@ -45,7 +44,7 @@ def diagnosed(table: Table, batch_labels: str, keep: list[str]) -> tuple[str, An
     found = diagnose(table, batch_labels, keep, permutations=20)
     result = DiagnoseResult.of(found, table.orientation)
     answer = Envelope[DiagnoseResult](
-        command="diagnose", seed=0, result=result, notes=published(found.notes)
+        command="diagnose", seed=0, result=result, notes=Note.published(found.notes)
     )
     return diagnose_report(answer, found, table), answer
 

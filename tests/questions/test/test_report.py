@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from batchsense.experiments import ContrastTests, Table, testing
-from batchsense.questions.shares import published
 from batchsense.questions.test.report import contrast_report
 from batchsense.questions.test.result import ContrastTestsResult
-from batchsense.reports.envelope import Envelope
+from batchsense.reports.envelope import Envelope, Note
 from batchsense.reports.figures.p_values import BARS, draw_p_values
 from batchsense.reports.figures.volcano import MOST_POINTS, draw_volcano
 from batchsense.reports.page import LARGEST_PAGE
@@ -21,7 +20,7 @@ def reported(found: ContrastTests) -> tuple[str, Envelope[ContrastTestsResult]]:
     answer = Envelope[ContrastTestsResult](
         command="test",
         result=ContrastTestsResult.of(found, "specimens × features"),
-        notes=published(found.notes),
+        notes=Note.published(found.notes),
     )
     return contrast_report(answer, found), answer
 
