@@ -23,7 +23,7 @@ from torch import nn
 
 from batchsense.datasets import ALPHABET
 from batchsense.training import GradientNoiseMeter, Workload, charlm_workload, digits_workload
-from batchsense.training.workload.charlm import CharacterModel
+from batchsense.training.workload.built_in import CharacterModel
 
 PASSES = 4
 

@@ -52,9 +52,9 @@ def diagnosed(table: Table, batch_labels: str, keep: list[str]) -> tuple[str, An
 @pytest.fixture(scope="module")
 def plan() -> Envelope[PlanResult]:
     """Plan a small job, measured for a moment."""
-    from batchsense.training import load_target, plan_training
+    from batchsense.training import PlanRequirements, load_target, plan_training
 
-    measured = plan_training(load_target("digits"), seconds=2, tolerance=0.5)
+    measured = plan_training(load_target("digits"), PlanRequirements(tolerance=0.5), seconds=2)
     result = PlanResult.of(measured, "digits")
     return Envelope[PlanResult](command="plan", seed=0, result=result)
 

@@ -79,7 +79,7 @@ def test_the_clock_is_read_around_the_whole_step(monkeypatch: pytest.MonkeyPatch
     Of these the data set takes 0.05 ms per example, which is the share of fetching.
     """
     now = [0.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("batchsense.clock.now", lambda: now[0])
 
     class Slow(TensorDataset):
         def __getitems__(self, indices: list[int]) -> list[tuple[torch.Tensor, ...]]:

@@ -11,6 +11,7 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("Training workloads", "training") from None
 
+from batchsense.machine_memory import format_bytes, parse_bytes
 from batchsense.notes import Note
 from batchsense.training.gradient_noise import (
     GradientNoiseMeter,
@@ -31,12 +32,21 @@ from batchsense.training.learning_rate import (
     optimizer_family,
     rescale,
 )
-from batchsense.training.memory.available import format_bytes, parse_bytes
-from batchsense.training.memory.envelope import MemoryEnvelope, fit_memory_envelope
-from batchsense.training.memory.limit import MemoryLimit, memory_limit
-from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
-from batchsense.training.planning.plan import TrainingPlan, plan_training
-from batchsense.training.planning.trade_off import TradeOff, knee_batch_size, optimal_batch_size
+from batchsense.training.memory.envelope import (
+    MemoryEnvelope,
+    MemoryLimit,
+    fit_memory_envelope,
+    memory_limit,
+)
+from batchsense.training.planning.batch_size import (
+    BatchSizePlan,
+    Limits,
+    TradeOff,
+    knee_batch_size,
+    optimal_batch_size,
+    plan_batch_size,
+)
+from batchsense.training.planning.plan import PlanRequirements, TrainingPlan, plan_training
 from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
 from batchsense.training.tolerance import (
     GradientPilot,
@@ -45,11 +55,17 @@ from batchsense.training.tolerance import (
     plan_tolerance,
     tolerance_ladder,
 )
-from batchsense.training.workload.charlm import charlm_workload
-from batchsense.training.workload.checks import WorkloadCheck, check_workload, coupled_modules
-from batchsense.training.workload.digits import digits_workload
-from batchsense.training.workload.target import BUILT_IN, load_target
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.training.workload import (
+    BUILT_IN,
+    Workload,
+    WorkloadCheck,
+    charlm_workload,
+    check_workload,
+    coupled_modules,
+    digits_workload,
+    load_target,
+    trainable,
+)
 
 __all__ = [
     "BUILT_IN",
@@ -66,6 +82,7 @@ __all__ = [
     "NoiseSurvey",
     "Note",
     "PathNoise",
+    "PlanRequirements",
     "StepTime",
     "ToleranceRung",
     "TradeOff",

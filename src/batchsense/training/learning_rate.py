@@ -58,6 +58,11 @@ class LearningRate:
     weight_decay: float | None
     doubts: tuple[str, ...]
 
+    @property
+    def changes(self) -> bool:
+        """Whether the batch size is another one, so that the rule matters."""
+        return self.from_batch_size != self.to_batch_size
+
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
@@ -248,7 +253,6 @@ def rescale(
 
 
 def _rule_for(optimizer: torch.optim.Optimizer, critical: float | None) -> Rule:
-    """Choose the rule of an optimizer's family."""
     family = optimizer_family(optimizer)
     if family == "adam":
         return "square_root"
@@ -260,7 +264,6 @@ def _rule_for(optimizer: torch.optim.Optimizer, critical: float | None) -> Rule:
 def _changed(
     group: dict[str, Any], optimizer: torch.optim.Optimizer, rule: Rule, ratio: float
 ) -> _Changed:
-    """Give the settings, other than the learning rate, that change with the batch size."""
     if rule != "square_root" or optimizer_family(optimizer) != "adam":
         return _Changed()
     root = math.sqrt(ratio)
@@ -276,7 +279,6 @@ def _changed(
 def _doubts(
     optimizer: torch.optim.Optimizer, rule: Rule, start: int, end: int, critical: float | None
 ) -> tuple[str, ...]:
-    """Say where the rule is stretched."""
     doubts = []
     ratio = max(end / start, start / end)
     if rule == "square_root" and ratio > 8:

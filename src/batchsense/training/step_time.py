@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,25 +12,37 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from batchsense import clock
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.workload.gradients import scalar_loss
-from batchsense.training.workload.optimizers import still_optimizer
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import (
+    Workload,
+    admitted,
+    borrowed_randomness,
+    scalar_loss,
+    still_optimizer,
+)
 from batchsense.variation.interval import Interval
 
 #: Largest relative distance of a measured size from the line at which the line is still used.
 GOOD_FIT = 0.15
-_SMALLEST = 2
-_SPACING = 4
-_MOST_EXAMPLES = 8192
+#: Sizes timed by default: 2, 8, 32, … One example takes special paths in many kernels; factors of
+#: four reach far in few sizes; beyond the last, a step's fixed cost is long lost in its noise.
+_SMALLEST, _SPACING, _MOST_EXAMPLES = 2, 4, 8192
+#: Five rounds are the least of which a quartile means something; after sixty it hardly moves.
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 60
 #: A reading is the quickest step of about this long, so that some steps of it are undisturbed.
 _READING_SECONDS = 0.01
+#: Steps of a reading at most: very quick steps need no more to meet an undisturbed one.
+_MOST_STEPS = 20
+#: Bootstrap resamples: 25 of them lie beyond each end of a 95 % interval.
 _RESAMPLES = 1000
+#: Other programs only ever add time, so the low side is the true one; the minimum itself would
+#: hang on one lucky reading.
 _QUANTILE = 0.25
+#: Rounds that the sizes chosen must allow within the time.
+_WANTED_ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,16 +159,16 @@ def measure_step_time(
     >>> timed.per_example.low <= timed.per_example.estimate <= timed.per_example.high
     True
     """
-    bound = min(len(workload.examples), _MOST_EXAMPLES, largest or _MOST_EXAMPLES)
+    bound = min(admitted(workload), _MOST_EXAMPLES, largest or _MOST_EXAMPLES)
     with borrowed_randomness(seed):
-        clock = _StepClock(workload)
+        timer = _StepTimer(workload)
         if batch_sizes is None:
-            sizes = _affordable_sizes(clock, bound, seconds)
+            sizes = _affordable_sizes(timer, bound, seconds)
         else:
             sizes = sorted({int(size) for size in batch_sizes})
         if len(sizes) < 2 or sizes[0] < 1:
             raise DataError("step times need two different batch sizes of at least 1")
-        readings, fetches = _rounds(clock, sizes, seconds, np.random.default_rng(seed), progress)
+        readings, fetches = _rounds(timer, sizes, seconds, np.random.default_rng(seed), progress)
     middle = len(sizes) // 2
     share = float(np.median(fetches[:, middle]) / np.median(readings[:, middle]))
     return fit_step_time(sizes, readings, fetch_share=min(share, 1.0), seed=seed)
@@ -253,9 +264,7 @@ def _percentiles(values: Floats, level: float) -> Interval:
     return Interval(estimate, min(low, estimate), max(high, estimate), level)
 
 
-class _StepClock:
-    """Times steps on one copy of the model."""
-
+class _StepTimer:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.model: nn.Module = workload.fresh_model()
@@ -263,72 +272,69 @@ class _StepClock:
         self.cuda = next(self.model.parameters()).device.type == "cuda"
 
     def read(self, indices: npt.NDArray[Any], repeats: int) -> tuple[float, float]:
-        """Give the seconds of the quickest of some steps, and its part spent on fetching."""
         taken, fetching = math.inf, 0.0
         for _ in range(repeats):
             self._wait()
-            began = time.perf_counter()
+            began = clock.now()
             minibatch = self.workload.minibatch(indices)
-            fetched = time.perf_counter()
+            fetched = clock.now()
             scalar_loss(self.workload, self.model, minibatch).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad()
             self._wait()
-            step = time.perf_counter() - began
+            step = clock.now() - began
             if step < taken:
                 taken, fetching = step, fetched - began
         return taken, fetching
 
     def _wait(self) -> None:
-        """Let a GPU finish what it was given."""
         if self.cuda:
             torch.cuda.synchronize()
 
 
-def _affordable_sizes(clock: _StepClock, bound: int, seconds: float) -> list[int]:
+def _affordable_sizes(timer: _StepTimer, bound: int, seconds: float) -> list[int]:
     """Choose 2, 8, 32, … up to the bound, while ten rounds of them fit into the time."""
     smallest = min(_SMALLEST, bound)
     sizes, spent, size = [], 0.0, smallest
-    count = len(clock.workload.examples)
+    count = len(timer.workload.examples)
     while size <= bound:
         chosen = np.arange(size) % count
-        clock.read(chosen, 1)  # warm-up: kernels, caches, optimizer state
-        taken = clock.read(chosen, 3)[0]
+        timer.read(chosen, 1)  # warm-up: kernels, caches, optimizer state
+        taken = timer.read(chosen, 3)[0]
         sizes.append(size)
         spent += max(taken, _READING_SECONDS)
         # The next size takes up to four times as long.
-        if len(sizes) >= 3 and 10 * (spent + _SPACING * taken) > seconds:
+        if len(sizes) >= 3 and _WANTED_ROUNDS * (spent + _SPACING * taken) > seconds:
             break
         size *= _SPACING
     return sizes if len(sizes) > 1 else sorted({smallest, bound})
 
 
 def _rounds(
-    clock: _StepClock,
+    timer: _StepTimer,
     sizes: Sequence[int],
     seconds: float,
     rng: np.random.Generator,
     progress: Progress,
 ) -> tuple[Floats, Floats]:
-    """Read every size once a round, in random order, until the time is up."""
-    count = len(clock.workload.examples)
+    count = len(timer.workload.examples)
     repeats = []
     for size in sizes:
         indices = rng.choice(count, size=size, replace=size > count)
-        clock.read(indices, 1)
-        quick = clock.read(indices, 2)[0]
-        repeats.append(min(20, max(1, math.ceil(_READING_SECONDS / quick))))
+        timer.read(indices, 1)
+        quick = timer.read(indices, 2)[0]
+        repeats.append(min(_MOST_STEPS, max(1, math.ceil(_READING_SECONDS / quick))))
     readings: list[Floats] = []
     fetches: list[Floats] = []
-    began = time.perf_counter()
+    began = clock.now()
     while len(readings) < _MOST_ROUNDS:
-        spent = time.perf_counter() - began
+        spent = clock.now() - began
         if len(readings) >= _LEAST_ROUNDS and spent > seconds:
             break
         row = np.zeros((2, len(sizes)))
         for place in rng.permutation(len(sizes)):
             indices = rng.choice(count, size=sizes[place], replace=sizes[place] > count)
-            row[:, place] = clock.read(indices, repeats[place])
+            row[:, place] = timer.read(indices, repeats[place])
         readings.append(row[0])
         fetches.append(row[1])
         progress("timing steps", min(int(100 * spent / seconds), 99), 100)

@@ -8,17 +8,13 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.machine_memory import format_bytes, parse_bytes, resident_bytes
 from batchsense.training import Workload, fit_memory_envelope, load_target, memory_limit
 from batchsense.training.memory.allocations import (
     AllocationTrace,
+    available_bytes,
     live_totals,
     trace_training_step,
-)
-from batchsense.training.memory.available import (
-    available_bytes,
-    format_bytes,
-    parse_bytes,
-    resident_bytes,
 )
 from batchsense.training.memory.envelope import MemoryEnvelope, envelope_of_traces
 

@@ -7,7 +7,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training import TrainingPlan, Workload, load_target, plan_training
+from batchsense.training import (
+    PlanRequirements,
+    TrainingPlan,
+    Workload,
+    load_target,
+    plan_training,
+)
 
 
 def noisy_line(noise: float, rows: int = 4000, **more: object) -> Workload:
@@ -57,8 +63,8 @@ def test_the_plan_repeats_what_can_repeat() -> None:
 def test_limits_of_the_user_are_kept() -> None:
     """The maximum binds; a tolerance binds from below and is told with its assumptions."""
     job = noisy_line(3.0, rows=600)
-    most = plan_training(job, seconds=1, maximum=4)
-    precise = plan_training(job, seconds=4, tolerance=0.05)
+    most = plan_training(job, PlanRequirements(maximum=4), seconds=1)
+    precise = plan_training(job, PlanRequirements(tolerance=0.05), seconds=4)
 
     assert (most.advice.batch_size, most.advice.binding) == (4, "maximum")
     assert precise.advice.binding == "precision"
@@ -109,9 +115,9 @@ def test_impossible_wishes_are_refused() -> None:
     with pytest.raises(DataError, match="budget"):
         plan_training(job, seconds=0)
     with pytest.raises(DataError, match="minimum 8 and maximum 4"):
-        plan_training(job, minimum=8, maximum=4)
+        PlanRequirements(minimum=8, maximum=4)
     with pytest.raises(UnresolvedError, match="not even one example fits"):
-        plan_training(job, memory_bytes=10**6)
+        plan_training(job, PlanRequirements(memory_bytes=10**6))
 
 
 def test_progress_is_told_in_order() -> None:

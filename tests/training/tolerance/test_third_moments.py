@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from batchsense.training.tolerance.third_moments import ThirdMoments, third_moments
+from batchsense.training.tolerance.pilot_noise import ThirdMoments, third_moments
 
 
 @pytest.fixture(scope="module")

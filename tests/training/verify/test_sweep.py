@@ -20,7 +20,7 @@ from batchsense.training.verify import (
     train_to_loss,
     verify_plan,
 )
-from batchsense.training.workload.digits import LEARNING_RATE
+from batchsense.training.workload.built_in import DIGITS_LEARNING_RATE
 from batchsense.variation import Interval
 
 SIZES = (12, 34, 96, 272, 768)
@@ -171,7 +171,7 @@ def test_learning_rates_follow_the_rule(workload: Workload) -> None:
     adam = ruled_optimizer(adam_workload, adam_workload.fresh_model(), advice(), 128, 1.0)
 
     assert sgd.param_groups[0]["lr"] == pytest.approx(
-        2 * LEARNING_RATE * (1 + 50 / 32) / (1 + 50 / 96)
+        2 * DIGITS_LEARNING_RATE * (1 + 50 / 32) / (1 + 50 / 96)
     )
     assert adam.param_groups[0]["lr"] == pytest.approx(2e-3)
     assert adam.param_groups[0]["betas"][1] == pytest.approx(0.999**4)

@@ -92,16 +92,18 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
     """
     from batchsense.questions.plan.report import plan_report
     from batchsense.questions.plan.text import plan_text
-    from batchsense.training import plan_training
+    from batchsense.training import PlanRequirements, plan_training
 
     measured = plan_training(
         request.workload(progress),
+        PlanRequirements(
+            tolerance=request.tolerance,
+            confidence=request.confidence,
+            memory_bytes=None if request.memory is None else parse_bytes(request.memory),
+            minimum=request.minimum,
+            maximum=request.maximum,
+        ),
         seconds=request.budget,
-        tolerance=request.tolerance,
-        confidence=request.confidence,
-        memory_bytes=None if request.memory is None else parse_bytes(request.memory),
-        minimum=request.minimum,
-        maximum=request.maximum,
         batch_size_today=request.today,
         seed=request.seed,
         progress=progress,

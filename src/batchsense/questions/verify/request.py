@@ -84,7 +84,7 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
     from batchsense.questions.verify.report import verify_report
     from batchsense.questions.verify.result import advice_of
     from batchsense.questions.verify.text import verify_notes, verify_text
-    from batchsense.training.verify import verify_plan
+    from batchsense.training.verify import StateFile, verify_plan
 
     planned = _read_plan(request.plan)
     workload = request.workload(progress)
@@ -96,8 +96,7 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
             advice_of(planned, request.loss),
             budget=request.budget,
             allowed=request.allowed,
-            state=kept,
-            restart=request.restart,
+            state=StateFile(kept, request.restart),
             seed=request.seed,
             progress=progress,
         )

@@ -22,6 +22,7 @@ from batchsense.training.example_gradients.self_check import (
     measured_alone,
     undisturbed,
 )
+from batchsense.training.workload.checks import admitted
 from batchsense.training.workload.gradients import loss_gradient, scalar_loss
 from batchsense.training.workload.minibatches import examples_in, some_of
 from batchsense.training.workload.randomness import borrowed_randomness
@@ -95,6 +96,7 @@ def per_example_squared_norms(
     >>> bool(norms.squared_mean_norm < norms.mean_squared_norm)
     True
     """
+    admitted(workload)
     model = workload.fresh_model() if model is None else model
     if not _are_indices(chosen):
         return minibatch_squared_norms(

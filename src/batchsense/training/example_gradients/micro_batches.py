@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from batchsense.arrays import Floats, Integers
+from batchsense.blame import described
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients import PerExampleNorms, per_example_squared_norms
 from batchsense.training.gradient_noise.measure import MICRO_BATCHES
 from batchsense.training.gradient_noise.report import LEAST_GROUPS
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.gradients import scalar_loss
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload, admitted, borrowed_randomness, scalar_loss
 
 #: Examples for which norms are compared with those of the examples alone, before all others.
 _CHECKED_EXAMPLES = 4
@@ -98,7 +96,7 @@ def example_gradients(
         raise DataError(
             f"{micro_batches} micro-batches are too few; ask for {LEAST_GROUPS} or more"
         )
-    population = len(workload.examples)
+    population = admitted(workload)
     if population < LEAST_GROUPS:
         raise UnresolvedError(
             f"{population} examples are too few to see how gradients differ",

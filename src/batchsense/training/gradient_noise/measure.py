@@ -12,9 +12,13 @@ from batchsense.training.gradient_noise.estimators import (
     moments_of_micro_batches,
 )
 from batchsense.training.gradient_noise.report import LEAST_GROUPS, NoiseReport, noise_report
-from batchsense.training.workload.gradients import flat_gradient, gram_matrix
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import (
+    Workload,
+    admitted,
+    borrowed_randomness,
+    flat_gradient,
+    gram_matrix,
+)
 
 #: Micro-batches whose mean gradients are held at a time.
 MICRO_BATCHES = 32
@@ -124,7 +128,7 @@ def micro_batch_gradients(
         raise DataError(
             f"{micro_batches} micro-batches are too few; ask for {LEAST_GROUPS} or more"
         )
-    population = len(workload.examples)
+    population = admitted(workload)
     if population < LEAST_GROUPS:
         raise UnresolvedError(
             f"{population} examples are too few to see how gradients differ",

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from batchsense import clock
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.gradient_noise.estimators import moments_of_examples
 from batchsense.training.gradient_noise.path import PathRecords
 from batchsense.training.learning_rate import optimizer_family, rescale
-from batchsense.training.workload.gradients import loss_gradient, scalar_loss
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.training.workload import (
+    Workload,
+    admitted,
+    borrowed_randomness,
+    loss_gradient,
+    scalar_loss,
+    trainable,
+)
 
 #: Micro-batches into which each step's minibatch is split.
 MICRO_BATCHES = 8
@@ -79,7 +84,7 @@ def record_short_run(
     >>> bool(records.loss[-5:].mean() < records.loss[:5].mean())
     True
     """
-    groups = min(micro_batches, batch_size, len(workload.examples))
+    groups = min(micro_batches, batch_size, admitted(workload))
     if groups < 2:
         raise DataError(f"a run at batch size {batch_size} cannot show noise; use 2 or more")
     size = min(batch_size, len(workload.examples)) // groups
@@ -90,7 +95,7 @@ def record_short_run(
         if batch_size_ratio != 1.0 and optimizer_family(optimizer) != "other":
             rescale(optimizer, batch_size_ratio)
         rng = np.random.default_rng(seed)
-        ends = time.monotonic() + seconds
+        ends = clock.now() + seconds
         for step in range(steps):
             chosen = rng.choice(len(workload.examples), size=(groups, size), replace=False)
             try:
@@ -98,7 +103,7 @@ def record_short_run(
             except DataError as error:
                 raise DataError(f"at step {step + 1} of a short run: {error}") from error
             progress("training a copy", step + 1, steps)
-            if time.monotonic() > ends and step + 1 >= _LEAST_STEPS:
+            if clock.now() > ends and step + 1 >= _LEAST_STEPS:
                 break
     loss, tau, gamma = np.array(rows).T
     return PathRecords(groups * size, tau, gamma, loss), model

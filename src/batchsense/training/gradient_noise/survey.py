@@ -23,7 +23,7 @@ from batchsense.training.gradient_noise.path import PathNoise, critical_batch_si
 from batchsense.training.gradient_noise.report import NoiseReport, noise_report
 from batchsense.training.gradient_noise.short_run import record_short_run
 from batchsense.training.learning_rate import optimizer_family
-from batchsense.training.planning.objective import check_objective
+from batchsense.training.separability.objective import check_objective
 from batchsense.training.workload.checks import WorkloadCheck, check_workload
 from batchsense.training.workload.gradients import gram_matrix
 from batchsense.training.workload.workload import Workload

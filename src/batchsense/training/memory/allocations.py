@@ -1,4 +1,4 @@
-"""Every allocation of one real training step, in order, with its lifetime."""
+"""What a device has left, and every allocation of one real training step with its lifetime."""
 
 from __future__ import annotations
 
@@ -15,9 +15,30 @@ import torch
 from torch import nn
 
 from batchsense.arrays import Integers
-from batchsense.training.workload.gradients import scalar_loss
-from batchsense.training.workload.optimizers import still_optimizer
-from batchsense.training.workload.workload import Workload
+from batchsense.machine_memory import available_memory
+from batchsense.training.workload import Workload, scalar_loss, still_optimizer
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Return the bytes that can still be allocated on a device; None where nothing says.
+
+    On the CPU the smaller of the system's available memory and what the control group has left.
+
+    Parameters
+    ----------
+    device : torch.device
+        ``cpu`` or ``cuda``.
+
+    Examples
+    --------
+    >>> available_bytes(torch.device("meta")) is None
+    True
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    return available_memory()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +72,7 @@ class AllocationTrace:
 
 
 def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[Any]:
-    """Give what is alive after each allocation: the sum of amounts not freed before it.
+    """Return what is alive after each allocation: the sum of amounts not freed before it.
 
     Parameters
     ----------
@@ -145,7 +166,6 @@ def two_training_steps(workload: Workload, model: nn.Module, indices: Sequence[i
 
 
 def _allocations(profiler: Any, device_type: str) -> AllocationTrace:
-    """Read allocations and frees from the profiler's event tree, in order of time."""
     # The tree is the only interface that gives pointers, without which lifetimes are unknown.
     from torch._C._profiler import _EventType
 

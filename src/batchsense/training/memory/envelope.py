@@ -1,4 +1,4 @@
-"""Peak memory of a training step as a function of the batch size, from a few tiny steps."""
+"""Peak memory of a training step as a function of the batch size, and the largest that fits."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import torch
 
 from batchsense.arrays import Floats
-from batchsense.errors import DataError, UnresolvedError
+from batchsense.errors import UnresolvedError
+from batchsense.machine_memory import format_bytes, resident_bytes
 from batchsense.progress import Progress, silent
 from batchsense.training.memory.allocations import (
     AllocationTrace,
+    available_bytes,
     live_totals,
     trace_training_step,
     two_training_steps,
 )
-from batchsense.training.memory.available import available_bytes, format_bytes
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload, admitted, borrowed_randomness
 
 #: Equally spaced batch sizes that are traced; never 1 or 2, which take special paths.
 PROBE_SIZES: tuple[tuple[int, int, int, int], ...] = (
@@ -41,6 +41,13 @@ _PROBE_SHARE = 0.5
 _CHECK_BYTES = 1 << 30
 _LOOKED_AT = 256
 _LARGEST = 1 << 40
+#: Margin: resident memory runs a little ahead of what is allocated, and by up to 30 % where
+#: tensors are smaller than 32 MiB, because the C allocator then keeps what is freed.
+USABLE_SHARE = 0.94
+RESERVE_BYTES = 32 * 2**20
+_KEPT_SHARE, _KEPT_BYTES = 0.3, 512 * 2**20
+#: No GPU result stands behind the envelope: caching allocators fragment.
+_USABLE_SHARE_GPU = 0.85
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +84,7 @@ class MemoryEnvelope:
     variable_examples: bool = False
 
     def peak_bytes(self, batch_size: int) -> int:
-        """Give the most bytes alive at once in a step of ``batch_size`` examples."""
+        """Return the most bytes alive at once in a step of ``batch_size`` examples."""
         return int(np.ceil(self._live(batch_size).max()))
 
     def peak_operation(self, batch_size: int) -> str:
@@ -85,12 +92,12 @@ class MemoryEnvelope:
         return self.operations[int(self._live(batch_size).argmax())]
 
     def bytes_per_example(self, batch_size: int) -> float:
-        """Give the bytes that one more example costs at the peak."""
+        """Return the bytes that one more example costs at the peak."""
         moment = int(self._live(batch_size).argmax())
         return float(self.slope[moment] + 2 * self.curvature[moment] * batch_size)
 
     def max_batch_size(self, budget_bytes: float) -> int:
-        """Give the largest batch size whose peak fits; 0 if none does.
+        """Return the largest batch size whose peak fits; 0 if none does.
 
         Parameters
         ----------
@@ -114,7 +121,6 @@ class MemoryEnvelope:
         return low
 
     def _live(self, batch_size: int) -> Floats:
-        """Give the bytes alive at each moment."""
         return self.constant + self.slope * batch_size + self.curvature * float(batch_size) ** 2
 
 
@@ -159,11 +165,10 @@ def fit_memory_envelope(
     >>> envelope.peak_bytes(4096) < 16e6 < envelope.peak_bytes(16384)
     True
     """
+    admitted(workload)
     with borrowed_randomness(seed):
         model = workload.fresh_model()
         model_device = next(model.parameters()).device
-        if model_device.type == "meta":
-            raise DataError("the model is on the meta device; build it with real weights")
         order, variable = _largest_examples(workload)
         two_training_steps(workload, model, _first(order, 4))  # lazy start-up
         gc.collect()
@@ -188,7 +193,6 @@ def _fit(
     sizes: tuple[int, ...],
     progress: Progress,
 ) -> MemoryEnvelope:
-    """Trace four sizes, join them and check the result at a size four times as large."""
     base = _bytes_of_model(model)
     room = available_bytes(next(model.parameters()).device)
     traces: list[AllocationTrace] = []
@@ -217,6 +221,75 @@ def _fit(
             "a measurement at the batch size you want",
         )
     return replace(envelope, checked_batch_size=larger, checked_error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """What fits into memory.
+
+    Attributes
+    ----------
+    max_batch_size : int or None
+        Most examples of one minibatch, with margin; None where no limit is known.
+    usable_bytes : int or None
+        Bytes that a step may take: the limit less this process, margin and reserve.
+    limit_bytes : int or None
+        What was allowed or is available.
+    source : str
+        Where the limit comes from, in words.
+    """
+
+    max_batch_size: int | None
+    usable_bytes: int | None
+    limit_bytes: int | None
+    source: str
+
+
+def memory_limit(
+    envelope: MemoryEnvelope, device: torch.device, allowed_bytes: int | None = None
+) -> MemoryLimit:
+    """Find the largest batch size that fits with margin.
+
+    Usable is 94 % of the limit (85 % on a GPU) less 32 MiB, and at most 70 % of it below 1.7 GiB;
+    of an allowed amount, which is meant for the whole process, what the process occupies already is
+    taken off first. Where the check of
+    the envelope came out higher than predicted, so much less is usable.
+
+    Parameters
+    ----------
+    envelope : MemoryEnvelope
+        Peak memory per batch size.
+    device : torch.device
+        Where the model is.
+    allowed_bytes : int, optional
+        The user's limit; what is available now by default.
+
+    Returns
+    -------
+    MemoryLimit
+        The largest batch size; 0 if not even one example fits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> envelope = MemoryEnvelope(np.zeros(1), np.full(1, 1e6), np.zeros(1), ("addmm",), (4, 8))
+    >>> memory_limit(envelope, torch.device("meta"), 10**9).max_batch_size
+    700
+    """
+    share = _USABLE_SHARE_GPU if device.type == "cuda" else USABLE_SHARE
+    if allowed_bytes is not None:
+        occupied = resident_bytes() if device.type == "cpu" else 0
+        limit, source = allowed_bytes, f"the allowed {format_bytes(allowed_bytes)}"
+        room = allowed_bytes - occupied
+    else:
+        available = available_bytes(device)
+        if available is None:
+            return MemoryLimit(None, None, None, "this system does not say how much there is")
+        limit, source = available, f"the {format_bytes(available)} available now"
+        room = available
+    margin = max((1 - share) * room + RESERVE_BYTES, min(_KEPT_SHARE * room, _KEPT_BYTES))
+    usable = max(room - margin, 0.0) / (1 + max(envelope.checked_error or 0.0, 0.0))
+    return MemoryLimit(envelope.max_batch_size(usable), int(usable), limit, source)
 
 
 def envelope_of_traces(
@@ -270,7 +343,7 @@ def envelope_of_traces(
 
 
 def _polynomials(table: Floats, sizes: Floats) -> Floats:
-    """Give each allocation's coefficients (constant, slope, curvature): shape (3, allocations).
+    """Return each allocation's coefficients (constant, slope, curvature): shape (3, allocations).
 
     An exact line, else an exact square, else a line that rounding to pages explains.
     """
@@ -317,7 +390,6 @@ def _largest_examples(workload: Workload) -> tuple[list[int], bool]:
 
 
 def _bytes_of(example: Any) -> int:
-    """Count the bytes of a nested example."""
     if isinstance(example, torch.Tensor | np.ndarray):
         return int(example.nbytes)
     if isinstance(example, dict):

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
-from batchsense.training.gradient_noise.report import is_resolved
-from batchsense.training.planning.trade_off import (
-    UNBOUNDED,
-    TradeOff,
-    knee_batch_size,
-    least_time,
-    optimal_batch_size,
-    trade_offs,
-    training_time,
-)
+from batchsense.training.gradient_noise import is_resolved
 from batchsense.training.step_time import StepTime
 from batchsense.variation.interval import Interval
 
 #: What keeps the batch size from being larger, or (``precision``, ``minimum``) smaller.
 Binding = Literal["noise", "overhead", "memory", "data", "maximum", "precision", "minimum"]
+
+#: Where step times follow no line, the optimum is sought up to this multiple of the largest timed:
+#: a curve without a law must not be carried far.
+_TRUSTED_BEYOND = 2.0
+#: Stands for an unbounded critical batch size where a number is needed: more than any data set.
+_UNBOUNDED = 1e12
+#: Points of the search between 1 and the largest size, 0.3 % apart even over five decades.
+_SEARCHED = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,31 @@ class Limits:
     minimum: int = 1
     maximum: int | None = None
     precision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOff:
+    """One row of the table of choices.
+
+    Attributes
+    ----------
+    batch_size : int
+        Examples.
+    relative_time : Interval
+        Training time, relative to the shortest that memory and data allow.
+    relative_examples : Interval
+        Examples spent, relative to the fewest possible: 1 + B/B_crit.
+    relative_steps : Interval
+        Steps, relative to the fewest possible: 1 + B_crit/B.
+    efficient : bool
+        False where a smaller batch size is both faster and cheaper.
+    """
+
+    batch_size: int
+    relative_time: Interval
+    relative_examples: Interval
+    relative_steps: Interval
+    efficient: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +132,8 @@ def plan_batch_size(
     .. math:: T(B) = S_{min} (1 + B_{crit}/B)(c_0 + c_1 B),
         \qquad B^* = \sqrt{B_{crit}\, c_0 / c_1}.
 
-    Near the optimum the price of an error is small: B_crit wrong by a factor of two costs at most
-    3 % of the time. Assumes a learning rate that suits each batch size. Where the step time is no
-    line, the minimum is searched numerically.
+    A B_crit wrong by a factor of two costs at most 3 % of the time. Assumes a learning rate that
+    suits each batch size. Where the step time is no line, the minimum is searched numerically.
 
     Parameters
     ----------
@@ -143,7 +168,11 @@ def plan_batch_size(
     >>> round(plan.optimum.estimate), plan.batch_size, plan.binding
     (30, 32, 'overhead')
     """
-    critical = _used(critical_batch_size)
+    if critical_batch_size.low <= 0 and not critical_batch_size.bounded:
+        raise UnresolvedError(
+            "the noise measured so far fits any critical batch size", "a longer measurement"
+        )
+    critical = used_critical_batch_size(critical_batch_size)
     lower, upper, lower_by, upper_by = _bounds(limits)
     optimum = _optimum_interval(critical, critical_batch_size, step_time, limits.examples)
     wanted = optimum.estimate
@@ -167,25 +196,87 @@ def plan_batch_size(
         fastest=size,
         worst_excess=_worst_excess(size, critical_batch_size, step_time, lower, upper),
         limits=limits,
-        table=trade_offs(size, critical, critical_batch_size, step_time, upper, include),
+        table=_trade_offs(size, critical, critical_batch_size, step_time, upper, include),
     )
 
 
-def _used(interval: Interval) -> float:
-    """Choose the one number that the advice is computed from."""
-    if interval.low <= 0 and not math.isfinite(interval.high):
-        raise UnresolvedError(
-            "the noise measured so far fits any critical batch size", "a longer measurement"
-        )
-    if is_resolved(interval):
+def used_critical_batch_size(interval: Interval) -> float:
+    """Choose the one number that advice and learning rates are computed from.
+
+    The estimate where the ends are within a factor of four, else the lower end where there is no
+    upper one, else the geometric middle.
+
+    Examples
+    --------
+    >>> used_critical_batch_size(Interval(50, 30, 90))
+    50
+    >>> used_critical_batch_size(Interval(80, 40, float("inf")))
+    40
+    """
+    if is_resolved(interval) or interval.low <= 0:
         return interval.estimate
-    if not math.isfinite(interval.high):
-        return interval.low
-    return math.sqrt(interval.low * interval.high) if interval.low > 0 else interval.estimate
+    return math.sqrt(interval.low * interval.high) if interval.bounded else interval.low
+
+
+def optimal_batch_size(
+    critical_batch_size: float, step_time: StepTime, largest: float = math.inf
+) -> float:
+    r"""Return the batch size with the least training time, not rounded.
+
+    :math:`\sqrt{B_{crit} c_0/c_1}` where the step time is a line, else the numerical minimum of
+    :math:`(1 + B_{crit}/B)\,T(B)` up to ``largest`` or twice the largest size that was timed.
+
+    Parameters
+    ----------
+    critical_batch_size : float
+        B_crit in examples.
+    step_time : StepTime
+        Time of a step.
+    largest : float
+        Where a numerical search ends.
+
+    Returns
+    -------
+    float
+        Examples; infinite where a step costs no more for more examples.
+
+    Examples
+    --------
+    >>> from batchsense.training import fit_step_time
+    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
+    >>> round(optimal_batch_size(40.0, timed), 6)
+    20.0
+    """
+    if step_time.is_line:
+        return math.sqrt(critical_batch_size * step_time.overhead_batch_size.estimate)
+    trusted = _TRUSTED_BEYOND * float(step_time.batch_sizes[-1])
+    sizes = np.geomspace(1, min(largest, trusted), _SEARCHED)
+    time = (1 + critical_batch_size / sizes) * step_time.seconds(sizes)
+    return float(sizes[int(time.argmin())])
+
+
+def knee_batch_size(critical_batch_size: float, step_time: StepTime) -> float:
+    r"""Return the size at which the product of time and examples spent is least.
+
+    Below it one per cent of time costs less than one per cent of examples, above it more:
+    :math:`B = (\sqrt{c_0^2 + 8 c_0 c_1 B_{crit}} - c_0) / (4 c_1)`; B_crit where c1 = 0.
+
+    Arguments as for :func:`optimal_batch_size`; examples, not rounded.
+
+    Examples
+    --------
+    >>> from batchsense.training import fit_step_time
+    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
+    >>> round(knee_batch_size(30.0, timed), 6)
+    10.0
+    """
+    overhead = step_time.overhead_batch_size.estimate
+    if not math.isfinite(overhead):
+        return critical_batch_size
+    return (math.sqrt(overhead**2 + 8 * overhead * critical_batch_size) - overhead) / 4
 
 
 def _bounds(limits: Limits) -> tuple[int, int, Binding | None, Binding]:
-    """Give the least and the most allowed size and what sets each."""
     uppers: list[tuple[int, Binding]] = [(limits.examples, "data")]
     if limits.memory is not None:
         uppers.append((limits.memory, "memory"))
@@ -241,17 +332,66 @@ def _handy(wanted: float, lower: int, upper: int) -> int:
 def _worst_excess(
     size: int, interval: Interval, step_time: StepTime, lower: int, upper: int
 ) -> float:
-    """Give the largest share of time lost, over the ends of both intervals."""
     worst = 0.0
     overhead = step_time.overhead_batch_size
     for critical in (interval.low, interval.estimate, interval.high):
-        noise = min(critical, UNBOUNDED)
-        for ratio in (overhead.low, overhead.estimate, min(overhead.high, UNBOUNDED)):
+        noise = min(critical, _UNBOUNDED)
+        for ratio in (overhead.low, overhead.estimate, min(overhead.high, _UNBOUNDED)):
             best = min(max(math.sqrt(noise * ratio), lower), upper)
             here, there = ((1 + noise / b) * (ratio + b) for b in (size, best))
             worst = max(worst, here / there - 1)
         if not step_time.is_line:
             # The line above is then one of two readings of the times, and this the other.
-            here = float(training_time(size, noise, step_time))
-            worst = max(worst, here / least_time(noise, step_time, lower, upper) - 1)
+            here = float(_training_time(size, noise, step_time))
+            worst = max(worst, here / _least_time(noise, step_time, lower, upper) - 1)
     return worst
+
+
+def _training_time(sizes: npt.ArrayLike, critical: float, step_time: StepTime) -> Floats:
+    # In units of S_min seconds.
+    values = np.asarray(sizes, dtype=np.float64)
+    return np.asarray((1 + min(critical, _UNBOUNDED) / values) * step_time.seconds(values))
+
+
+def _least_time(critical: float, step_time: StepTime, lower: int, upper: int) -> float:
+    best = min(max(optimal_batch_size(critical, step_time, upper), lower), upper)
+    return float(_training_time([lower, upper, best], critical, step_time).min())
+
+
+def _trade_offs(
+    size: int,
+    critical: float,
+    interval: Interval,
+    step_time: StepTime,
+    upper: int,
+    include: tuple[int, ...],
+) -> tuple[TradeOff, ...]:
+    """Tabulate powers of two around advice and optimum, and the included sizes."""
+    best = min(max(optimal_batch_size(critical, step_time, upper), 1), upper)
+    first, last = min(size, best) / 24, min(upper, 12 * max(size, best))
+    powers = {2**k for k in range(41) if first <= 2**k <= last}
+    sizes = sorted(powers | {size} | {s for s in include if 1 <= s <= upper})
+    ends = (critical, interval.low, min(interval.high, _UNBOUNDED))
+
+    def spread(values: list[float]) -> Interval:
+        high = math.inf if max(values) > 1e6 * values[0] else max(values)
+        return Interval(values[0], min(values), high, interval.level)
+
+    least = [_least_time(end, step_time, 1, upper) for end in ends]
+    rows: list[TradeOff] = []
+    fastest = math.inf
+    for candidate in sizes:
+        times = [float(_training_time(candidate, end, step_time)) for end in ends]
+        rows.append(
+            TradeOff(
+                batch_size=candidate,
+                relative_time=spread([t / best for t, best in zip(times, least, strict=True)]),
+                relative_examples=spread(
+                    [1 + candidate / end if end > 0 else math.inf for end in ends]
+                ),
+                relative_steps=spread([1 + end / candidate for end in ends]),
+                efficient=times[0] < fastest,
+            )
+        )
+        fastest = min(fastest, times[0])
+    return tuple(rows)

@@ -2,59 +2,112 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from batchsense import clock
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-from batchsense.training.gradient_noise.measure import MICRO_BATCHES, measure_gradient_noise
-from batchsense.training.gradient_noise.path import PathNoise, critical_batch_size_of_path
-from batchsense.training.gradient_noise.report import NoiseReport
-from batchsense.training.gradient_noise.short_run import record_short_run
+from batchsense.training.gradient_noise import (
+    NoiseReport,
+    PathNoise,
+    critical_batch_size_of_path,
+    measure_gradient_noise,
+    record_short_run,
+)
 from batchsense.training.learning_rate import (
     Family,
     LearningRate,
     matching_learning_rate,
     optimizer_family,
 )
-from batchsense.training.memory.envelope import MemoryEnvelope, fit_memory_envelope
-from batchsense.training.memory.limit import MemoryLimit, memory_limit
+from batchsense.training.memory.envelope import (
+    MemoryEnvelope,
+    MemoryLimit,
+    fit_memory_envelope,
+    memory_limit,
+)
 from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
 from batchsense.training.planning.doubts import (
+    doubts_of_coupling,
     doubts_of_memory,
     doubts_of_noise,
+    doubts_of_precision,
+    doubts_of_rate,
     doubts_of_step_time,
-    doubts_of_workload,
 )
-from batchsense.training.planning.objective import check_objective
+from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
-from batchsense.training.workload.checks import WorkloadCheck, check_workload
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload, WorkloadCheck, check_workload
 
 #: Batch size of the short run: small, because a run far above the critical size overestimates it.
 RUN_BATCH_SIZE = 32
 #: Steps of the short run, the most that fit into its share of the time.
 RUN_STEPS = (25, 50, 100, 200, 400, 800)
+#: Where the first run proved too large; below it, eight micro-batches are single examples.
 _LEAST_RUN_BATCH_SIZE = 8
+#: Shares of the time, which trade one answer against another: step times and the final noise need
+#: little, the short run is the answer and gets the rest, and at least its own share where memory
+#: and step times took longer than theirs.
 _STEP_TIME_SHARE, _NOISE_SHARE, _LEAST_RUN_SHARE = 0.2, 0.1, 0.3
+#: On top of the time that was asked for, and only where a tolerance was.
 _TOLERANCE_SHARE = 0.3
-_NOISE_EXAMPLES = 2048
+#: Examples and parts behind the final noise: 32 parts know a variance to a quarter.
+_NOISE_EXAMPLES, _NOISE_PARTS = 2048, 32
+#: The least examples a part of the noise measurement is cut down to.
+_LEAST_PART = 8
 
 
+@dataclass(frozen=True, slots=True)
+class PlanRequirements:
+    """What a batch size has to keep, whatever would be fastest.
+
+    Attributes
+    ----------
+    tolerance : float or None
+        Wanted precision of the gradient: allowed error as a part of its length. The calibrated
+        guarantee then bounds the batch size from below.
+    confidence : float
+        How often the tolerance must hold.
+    memory_bytes : int or None
+        Memory the process may use; what is available by default.
+    minimum, maximum : int, int or None
+        Bounds of the user's own.
+
+    Raises
+    ------
+    DataError
+        The bounds contradict each other.
+    """
+
+    tolerance: float | None = None
+    confidence: float = 0.95
+    memory_bytes: int | None = None
+    minimum: int = 1
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minimum < 1 or (self.maximum is not None and self.maximum < self.minimum):
+            raise DataError(
+                f"minimum {self.minimum} and maximum {self.maximum} leave no batch size"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class _Watch:
     """The time there is, the seed and the listener of one measurement."""
 
-    def __init__(self, seconds: float, seed: int, progress: Progress) -> None:
-        self.seconds, self.seed, self.progress = seconds, seed, progress
-        self._ends = time.monotonic() + (1 - _NOISE_SHARE) * seconds
+    seconds: float
+    seed: int
+    progress: Progress
+    began: float = field(default_factory=lambda: clock.now())
 
     def left(self) -> float:
-        """Give the seconds left for the short run; negative if they are used up."""
-        return self._ends - time.monotonic()
+        """Return the seconds left for the short run; negative if they are used up."""
+        return self.began + (1 - _NOISE_SHARE) * self.seconds - clock.now()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +158,9 @@ class TrainingPlan:
 
 def plan_training(
     workload: Workload,
+    requirements: PlanRequirements | None = None,
     *,
     seconds: float = 30.0,
-    tolerance: float | None = None,
-    confidence: float = 0.95,
-    memory_bytes: int | None = None,
-    minimum: int = 1,
-    maximum: int | None = None,
     batch_size_today: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -124,17 +173,10 @@ def plan_training(
     ----------
     workload : Workload
         The training job.
+    requirements : PlanRequirements, optional
+        A precision, memory and bounds that the advice has to keep; none by default.
     seconds : float
         About how long to measure.
-    tolerance : float, optional
-        Wanted precision of the gradient: allowed error as a part of its length. The calibrated
-        guarantee then bounds the batch size from below.
-    confidence : float
-        How often the tolerance must hold.
-    memory_bytes : int, optional
-        Memory the process may use; what is available by default.
-    minimum, maximum : int
-        Bounds of the user's own.
     batch_size_today : int, optional
         The size in use, to which the optimizer's learning rate belongs; that of the workload by
         default.
@@ -151,7 +193,7 @@ def plan_training(
     Raises
     ------
     DataError
-        The workload cannot be trained or measured, or the bounds contradict each other.
+        The workload cannot be trained or measured.
     UnresolvedError
         The measurements allow no advice, or the objective itself changes with the batch size; says
         what would help.
@@ -163,20 +205,18 @@ def plan_training(
     >>> 16 <= plan.advice.batch_size <= 512
     True
     """
-    if seconds <= 0:
+    if not seconds > 0:
         raise DataError(f"the budget must be positive, not {seconds} seconds")
-    if minimum < 1 or (maximum is not None and maximum < minimum):
-        raise DataError(f"minimum {minimum} and maximum {maximum} leave no batch size")
+    wanted = requirements or PlanRequirements()
     watch = _Watch(seconds, seed, progress)
     check = check_workload(workload, seed)
     cautions = check_objective(workload, seed)
     today = batch_size_today or workload.batch_size
     device = next(workload.model.parameters()).device
-    envelope, refusal = _envelope(workload, seed, progress)
-    memory = None if envelope is None else memory_limit(envelope, device, memory_bytes)
+    envelope, refusal = _envelope(workload, watch)
+    memory = None if envelope is None else memory_limit(envelope, device, wanted.memory_bytes)
     fits = None if memory is None else memory.max_batch_size
-    if fits == 0:
-        assert memory is not None
+    if memory is not None and fits == 0:
         raise UnresolvedError(
             f"not even one example fits into {memory.source}", "more memory or a smaller model"
         )
@@ -184,22 +224,23 @@ def plan_training(
     timed = measure_step_time(
         workload, seconds=_STEP_TIME_SHARE * seconds, largest=largest, seed=seed, progress=progress
     )
-    family = optimizer_family(workload.fresh_optimizer(workload.fresh_model()))
+    optimizer = workload.fresh_optimizer(workload.fresh_model())
+    family = optimizer_family(optimizer)
     path, trained, wanted_steps = _short_run(workload, timed, today, watch)
-    there = _at(workload, trained)
+    there = replace(workload, model=trained, batch_size=None)
     noise = _noise(there, timed, fits, watch)
-    rungs = () if tolerance is None else _rungs(there, tolerance, confidence, fits, check, watch)
+    rungs = () if check.coupled_modules else _rungs(there, wanted, fits, watch)
+    calibrated = next((rung for rung in rungs if rung.guarantee == "calibrated"), None)
     limits = Limits(
         examples=check.examples,
         memory=fits,
-        minimum=minimum,
-        maximum=maximum,
-        precision=next((r.batch_size for r in rungs if r.guarantee == "calibrated"), None),
+        minimum=wanted.minimum,
+        maximum=wanted.maximum,
+        precision=None if calibrated is None else calibrated.batch_size,
     )
     advice = _advise(path, timed, limits, today)
     rate = None
     if today is not None:
-        optimizer = workload.fresh_optimizer(workload.fresh_model())
         rate = matching_learning_rate(
             optimizer, today, advice.batch_size, advice.used_critical_batch_size
         )
@@ -216,23 +257,21 @@ def plan_training(
         family=family,
         check=check,
         doubts=(
-            *doubts_of_workload(check),
-            *_doubts_of_objective(check, cautions),
+            *doubts_of_coupling(check.coupled_modules, cautions),
             *doubts_of_noise(path, family, wanted_steps, check.examples),
-            *doubts_of_step_time(timed, advice),
-            *doubts_of_memory(envelope, refusal, device.type),
-            *_doubts_of_precision(limits, tolerance, rungs),
-            *_doubts_of_rate(rate),
+            *doubts_of_step_time(timed, advice.batch_size),
+            *doubts_of_memory(
+                refusal, envelope is not None and envelope.variable_examples, device.type
+            ),
+            *_doubts_of_tolerance(wanted.tolerance, calibrated, fits),
+            *doubts_of_rate(None if rate is None else rate.doubts if rate.changes else ()),
         ),
     )
 
 
-def _envelope(
-    workload: Workload, seed: int, progress: Progress
-) -> tuple[MemoryEnvelope | None, str]:
-    """Fit the memory envelope, or say why not."""
+def _envelope(workload: Workload, watch: _Watch) -> tuple[MemoryEnvelope | None, str]:
     try:
-        return fit_memory_envelope(workload, seed=seed, progress=progress), ""
+        return fit_memory_envelope(workload, seed=watch.seed, progress=watch.progress), ""
     except UnresolvedError as error:
         return None, error.message
 
@@ -270,44 +309,28 @@ def _record(
     return critical_batch_size_of_path(records), model, steps
 
 
-def _at(workload: Workload, model: nn.Module) -> Workload:
-    """Give the same job at other weights."""
-    return Workload(model, workload.loss, workload.examples, workload.optimizer, workload.collate)
-
-
-def _noise(
-    workload: Workload,
-    timed: StepTime,
-    fits: int | None,
-    watch: _Watch,
-) -> NoiseReport:
+def _noise(workload: Workload, timed: StepTime, fits: int | None, watch: _Watch) -> NoiseReport:
     """Measure noise at frozen weights, with as many examples as time and memory allow."""
-    population = len(workload.examples)
-    examples = min(_NOISE_EXAMPLES, population)
-    while examples > 8 * MICRO_BATCHES and (
-        MICRO_BATCHES * float(timed.seconds(examples / MICRO_BATCHES))
-        > _NOISE_SHARE * watch.seconds
-        or examples / MICRO_BATCHES > (fits or examples) / 2
+    examples = min(_NOISE_EXAMPLES, len(workload.examples))
+    while examples > _LEAST_PART * _NOISE_PARTS and (
+        _NOISE_PARTS * float(timed.seconds(examples / _NOISE_PARTS)) > _NOISE_SHARE * watch.seconds
+        or examples / _NOISE_PARTS > (fits or examples) / 2
     ):
         examples //= 2
-    return measure_gradient_noise(workload, examples, seed=watch.seed, progress=watch.progress)
+    return measure_gradient_noise(
+        workload, examples, _NOISE_PARTS, seed=watch.seed, progress=watch.progress
+    )
 
 
 def _rungs(
-    workload: Workload,
-    tolerance: float,
-    confidence: float,
-    fits: int | None,
-    check: WorkloadCheck,
-    watch: _Watch,
+    workload: Workload, wanted: PlanRequirements, fits: int | None, watch: _Watch
 ) -> tuple[ToleranceRung, ...]:
-    """Give the ladder of guarantees; none where examples have no gradient of their own."""
-    if check.coupled_modules:
+    if wanted.tolerance is None:
         return ()
     return plan_tolerance(
         workload,
-        tolerance,
-        confidence,
+        wanted.tolerance,
+        wanted.confidence,
         seconds=_TOLERANCE_SHARE * watch.seconds,
         at_once=128 if fits is None else max(min(128, fits // 2), 1),
         seed=watch.seed,
@@ -316,7 +339,6 @@ def _rungs(
 
 
 def _advise(path: PathNoise, timed: StepTime, limits: Limits, today: int | None) -> BatchSizePlan:
-    """Plan, or say how much longer to measure."""
     critical = path.critical_batch_size
     if critical.low <= 0 and not critical.bounded:
         raise UnresolvedError(
@@ -329,63 +351,17 @@ def _advise(path: PathNoise, timed: StepTime, limits: Limits, today: int | None)
     return plan_batch_size(critical, timed, limits, include=include)
 
 
-def _doubts_of_objective(check: WorkloadCheck, cautions: list[Note]) -> list[Note]:
-    """Pass on what the quick audit found, unless the layer behind it is named already."""
-    if check.coupled_modules:
-        return []
-    return [Note(caution.code, caution.message) for caution in cautions]
-
-
-def _doubts_of_precision(
-    limits: Limits, tolerance: float | None, rungs: tuple[ToleranceRung, ...]
-) -> list[Note]:
-    """Say when the wanted precision could not be judged or reached."""
+def _doubts_of_tolerance(
+    tolerance: float | None, calibrated: ToleranceRung | None, fits: int | None
+) -> tuple[Note, ...]:
     if tolerance is None:
-        return []
-    if not rungs:
-        return [
+        return ()
+    if calibrated is None:
+        return (
             Note(
                 "precision_undefined",
                 "A module mixes the examples of a minibatch, so no example has a gradient of its "
                 "own and no batch size can be promised for the tolerance.",
-            )
-        ]
-    if limits.precision is None:
-        needed = next(rung.needed for rung in rungs if rung.guarantee == "calibrated")
-        return [
-            Note(
-                "precision_unresolved",
-                "The mean gradient is lost in noise, so no batch size can be named for the "
-                f"tolerance; it would take {needed}.",
-            )
-        ]
-    if limits.memory is not None and limits.precision > limits.memory:
-        return [
-            Note(
-                "precision_beyond_memory",
-                f"The tolerance needs {limits.precision:,} examples, more than fit at once; "
-                "accumulate gradients over several minibatches.",
-            )
-        ]
-    return [
-        Note(
-            "precision_at_these_weights",
-            "The tolerance holds for the weights where the short run ended; as the gradient "
-            "shrinks, more examples are needed.",
+            ),
         )
-    ]
-
-
-def _doubts_of_rate(rate: LearningRate | None) -> list[Note]:
-    """Pass on the doubts of the learning rate rule."""
-    if rate is None:
-        return [
-            Note(
-                "batch_size_today_unknown",
-                "Which batch size the learning rate was chosen for is unknown, so no matching one "
-                "can be given: say --today N, or Workload(batch_size=N).",
-            )
-        ]
-    if rate.from_batch_size == rate.to_batch_size:
-        return []
-    return [Note("learning_rate_rule", text[0].upper() + text[1:] + ".") for text in rate.doubts]
+    return (doubts_of_precision(calibrated.batch_size, fits, calibrated.needed),)

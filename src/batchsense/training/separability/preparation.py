@@ -23,7 +23,7 @@ from batchsense.training.separability.kind.screening import (
 from batchsense.training.separability.kind.structure import Split, split_of
 from batchsense.training.separability.probe.minibatch_trees import count_rows, take_rows
 from batchsense.training.separability.probe.probe import GradientProbe, Measured
-from batchsense.training.workload.workload import Loss, Workload
+from batchsense.training.workload import Loss, Workload, admitted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +110,7 @@ def chosen_examples(workload: Workload, batch_size: int, micro_batch: int, seed:
     """
     if micro_batch < 1:
         raise DataError(f"a micro-batch has at least one example, not {micro_batch}", "micro_batch")
-    available = len(workload.examples)
+    available = admitted(workload)
     count = min(batch_size, available)
     count -= count % micro_batch
     if count < 4 * micro_batch or count < 4:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from batchsense.training.separability.kind.structure import Kind, kind_of
 from batchsense.training.separability.preparation import chosen_examples, opened
 from batchsense.training.separability.report import Verdict
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload, admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def quick_audit(
     >>> quick_audit(workload(torch.sum)).kind
     'sum'
     """
-    size = max(1, min(micro_batch, len(workload.examples) // 4))
+    size = max(1, min(micro_batch, admitted(workload) // 4))
     taken = chosen_examples(workload, batch_size, size, seed)
     first = opened(workload, taken, size, "float64", seed)
     cost = first.probe.examples_used / first.probe.count

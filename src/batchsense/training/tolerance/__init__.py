@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from batchsense.training.tolerance.ladder import Guarantee, ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, measure_pilot
-from batchsense.training.tolerance.plan import plan_tolerance
-from batchsense.training.tolerance.verified import Certificate, certify_tolerance
+from batchsense.training.tolerance.plan import Certificate, certify_tolerance, plan_tolerance
 
 __all__ = [
     "Certificate",

@@ -185,7 +185,6 @@ def _rung(
     refusal: tuple[str, str],
     population: int | None,
 ) -> ToleranceRung:
-    """Round up for the finite set, or refuse."""
     if need is None:
         return ToleranceRung(guarantee, None, refusal[0], needed=refusal[1])
     if population is None:
@@ -201,7 +200,6 @@ def _bounded(
     radius: float | None,
     diameter: float | None,
 ) -> ToleranceRung:
-    """Give the rung that holds for every distribution within a bound, or refuse."""
     complete = noise.observations == population
     if epsilon is None:
         why, needed = _lost(noise)
@@ -232,12 +230,10 @@ def _variance_within(noise: PilotNoise, diameter: float) -> float:
 
 
 def _relative(theta: float | None, squared: float) -> float | None:
-    """Give θ|G|, or None where |G|² is not told from zero."""
     return None if theta is None or squared <= 0 else theta * math.sqrt(squared)
 
 
 def _source(noise: PilotNoise, population: int | None) -> str:
-    """Say where the variance comes from and how far it can be trusted."""
     if noise.observations == population:
         return f"variance known from all {population:,} examples"
     text = f"variance at its {noise.level:.0%} bound from {noise.observations:,} examples"
@@ -250,7 +246,6 @@ def _source(noise: PilotNoise, population: int | None) -> str:
 
 
 def _lost(noise: PilotNoise) -> tuple[str, str]:
-    """Say that the mean is lost in noise, and what would help."""
     gap = noise.squared_mean - noise.squared_mean_bound
     reference = noise.squared_mean if noise.squared_mean > 0 else noise.squared_mean + gap
     amount = "about" if noise.squared_mean > 0 else "at least"
@@ -270,7 +265,6 @@ def _check(
     radius: float | None,
     diameter: float | None,
 ) -> None:
-    """Refuse numbers that make no sense."""
     if (epsilon is None) == (relative is None):
         raise DataError("give either an absolute tolerance (epsilon) or a relative one")
     named = {

@@ -1,33 +1,56 @@
-"""The whole ladder for a training job, verified on fresh minibatches where time allows."""
+"""The whole ladder for a training job, its last rung tried on fresh minibatches and counted."""
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchsense.errors import UnresolvedError
+from batchsense import clock
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
 from batchsense.training.tolerance.promises import calibrated_need
-from batchsense.training.tolerance.verified import (
-    ALLOWED_MISSES,
-    Certificate,
-    certify_tolerance,
-)
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload
-from batchsense.variation.miss_rate import draws_to_certify
+from batchsense.training.workload import Workload, borrowed_randomness
+from batchsense.variation.miss_rate import draws_to_certify, miss_rate
 from batchsense.variation.sample_size import without_replacement
 
+#: Misses that a certificate still allows: with none allowed, good sizes would often fail.
+ALLOWED_MISSES = 2
 #: The sizes tried would miss in δ/5, δ/25 and δ/125 by the calibrated rung.
 _CAUTION = (5, 25, 125)
 #: A reference of this many times the batch size adds 5 % to the error of a minibatch.
 _REFERENCE_TIMES = 10
 _INFLATION = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What fresh minibatches said.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        The certified size; None where every size tried missed too often.
+    misses, draws : int
+        Of the last size tried.
+    bound : float
+        Upper bound of its miss rate, at ``level``.
+    level : float
+        Confidence level of the whole procedure, all attempts together.
+    attempts : int
+        Sizes tried.
+    """
+
+    batch_size: int | None
+    misses: int
+    draws: int
+    bound: float
+    level: float
+    attempts: int
 
 
 def plan_tolerance(
@@ -40,7 +63,7 @@ def plan_tolerance(
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[ToleranceRung, ...]:
-    """Give the least batch sizes for a precision of the gradient, by every guarantee there is.
+    """Return the least batch sizes for a precision of the gradient, by every guarantee there is.
 
     :func:`measure_pilot`, then :func:`tolerance_ladder`, then the calibrated size is tried, with
     some margin, on fresh minibatches drawn without replacement (:func:`certify_tolerance`). All
@@ -101,9 +124,77 @@ def plan_tolerance(
     return (*ladder, verified)
 
 
-class _FreshMinibatches:
-    """Minibatches drawn without replacement, each judged against the mean gradient."""
+def certify_tolerance(
+    misses: Callable[[int], bool],
+    sizes: Sequence[int],
+    delta: float,
+    *,
+    level: float = 0.95,
+    progress: Progress = silent,
+) -> Certificate:
+    r"""Certify that a batch size misses with probability at most δ, whatever the distribution.
 
+    Size k = 1, 2, … is tried on as many fresh minibatches as certify δ at two misses and level
+    :math:`1 - (1 - \mathrm{level})/2^k`; the sum of these errors is at most 1 − level.
+
+    Parameters
+    ----------
+    misses : callable
+        ``misses(batch_size)`` draws a fresh minibatch and tells whether it misses.
+    sizes : sequence of int
+        Sizes to try, in this order.
+    delta : float
+        δ.
+    level : float
+        Confidence level.
+    progress : Progress
+        Told after each minibatch.
+
+    Returns
+    -------
+    Certificate
+        The first size that passed, or the last that failed.
+
+    Raises
+    ------
+    DataError
+        No size is given, or δ is not between 0 and 1.
+
+    References
+    ----------
+    Clopper and Pearson (1934), Biometrika 26.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> found = certify_tolerance(lambda size: rng.random() < 1 / size, [4, 400], delta=0.05)
+    >>> found.batch_size, found.attempts, found.draws, round(found.bound, 3)
+    (400, 2, 160, 0.027)
+    """
+    if not sizes:
+        raise DataError("there is no batch size to verify")
+    certificate = None
+    for attempt, size in enumerate(sizes, start=1):
+        own_level = 1 - (1 - level) / 2**attempt
+        draws = draws_to_certify(delta, ALLOWED_MISSES, own_level)
+        missed = done = 0
+        while done < draws and missed <= ALLOWED_MISSES:
+            missed += bool(misses(size))
+            done += 1
+            progress(f"verifying {size:,} examples", done, draws)
+        bound = miss_rate(missed, done, own_level).high
+        passed = missed <= ALLOWED_MISSES
+        certificate = Certificate(
+            size if passed else None, missed, done, bound, level, attempts=attempt
+        )
+        if passed:
+            break
+    assert certificate is not None
+    return certificate
+
+
+class _FreshMinibatches:
     def __init__(
         self, workload: Workload, pilot: GradientPilot, theta: float, at_once: int, seed: int
     ) -> None:
@@ -115,7 +206,6 @@ class _FreshMinibatches:
         self._mean = pilot.mean
 
     def misses(self, batch_size: int) -> bool:
-        """Draw one and tell whether it is too far off."""
         assert self.epsilon is not None
         if batch_size >= self.pilot.population:
             return False
@@ -124,7 +214,6 @@ class _FreshMinibatches:
         return self._source.squared_distance(rows, self._mean) > allowed**2
 
     def enlarge_mean(self, examples: int) -> None:
-        """Take a mean gradient of at least so many examples as reference."""
         examples = min(examples, self.pilot.population)
         if examples > self.pilot.mean_examples:
             rows = self._rng.choice(self.pilot.population, size=examples, replace=False)
@@ -132,17 +221,15 @@ class _FreshMinibatches:
             self.pilot = replace(self.pilot, mean=self._mean, mean_examples=examples)
 
     def seconds_each(self, batch_size: int) -> float:
-        """Time one draw, after one to warm up."""
         self.misses(batch_size)
-        began = time.perf_counter()
+        began = clock.now()
         self.misses(batch_size)
-        return time.perf_counter() - began
+        return clock.now() - began
 
 
 def _verified(
     tries: _FreshMinibatches, delta: float, seconds: float, progress: Progress
 ) -> ToleranceRung:
-    """Try the calibrated size with a margin, larger ones if it fails."""
     noise, population = tries.pilot.noise, tries.pilot.population
     if tries.epsilon is None:
         lost = tolerance_ladder(noise, relative=1.0)[1]
@@ -169,7 +256,6 @@ def _verified(
 
 
 def _rung_of(found: Certificate, pilot: GradientPilot, needs: list[float]) -> ToleranceRung:
-    """Put what the fresh minibatches said into words."""
     told = f"{found.misses} of {found.draws} fresh minibatches missed"
     if found.batch_size is None:
         return ToleranceRung(
@@ -185,7 +271,7 @@ def _rung_of(found: Certificate, pilot: GradientPilot, needs: list[float]) -> To
 
 
 def require_calibrated(rungs: tuple[ToleranceRung, ...]) -> int:
-    """Give the calibrated batch size, which is the one that plans use.
+    """Return the calibrated batch size, which is the one that plans use.
 
     Raises
     ------

@@ -81,9 +81,9 @@ def calibrated_need(
     .. math:: v(n) = 2\left(1 - \frac1n\right)\frac{\operatorname{tr}Σ^2}{τ^2}
         + \frac{1}{n}\frac{\operatorname{Var}|e|^2}{τ^2}
 
-    and κ₃(n) of :mod:`~batchsense.training.tolerance.third_moments`. With two moments only
-    (Satterthwaite's χ²) a chance of 1 % was one of 1.2 to 1.6 % for the gradients of a small net,
-    whose noise has a few strong directions. The second term of v dominates late in training.
+    and κ₃(n) of :func:`~batchsense.training.tolerance.pilot_noise.third_moments`. With two moments
+    only (Satterthwaite's χ²) a chance of 1 % was one of 1.2 to 1.6 % for the gradients of a small
+    net, whose noise has a few strong directions. The second term of v dominates late in training.
 
     Parameters
     ----------

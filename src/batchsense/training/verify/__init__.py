@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from batchsense.training.verify.advice import Advice, swept_sizes, used_critical_batch_size
-from batchsense.training.verify.check import Verification, verify_plan
-from batchsense.training.verify.curve import evaluation_steps, steps_to_loss
-from batchsense.training.verify.fit import StepsLaw, fit_steps_law
-from batchsense.training.verify.store import SweepStore, fingerprint_of
-from batchsense.training.verify.sweeping import Sweep, SweptSize, sweep
+from batchsense.training.planning.batch_size import used_critical_batch_size
+from batchsense.training.verify.advice import Advice, swept_sizes
+from batchsense.training.verify.check import StateFile, Verification, verify_plan
+from batchsense.training.verify.sweeping import (
+    Sweep,
+    SweepStore,
+    SweptSize,
+    fingerprint_of,
+    sweep,
+)
 from batchsense.training.verify.training_run import (
     OutOfTimeError,
     SweptRun,
+    evaluation_steps,
     ruled_optimizer,
+    steps_to_loss,
     train_to_loss,
 )
-from batchsense.training.verify.verdict import Verdict, judge
+from batchsense.training.verify.verdict import StepsLaw, Verdict, fit_steps_law, judge
 
 __all__ = [
     "Advice",
     "OutOfTimeError",
+    "StateFile",
     "StepsLaw",
     "Sweep",
     "SweepStore",

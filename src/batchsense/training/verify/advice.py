@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.gradient_noise.report import is_resolved
 from batchsense.variation.interval import Interval
 
-#: Sizes of a sweep, and how far it reaches below and above the advice.
-SIZES = 5
-REACH = 8
+#: Sizes of a sweep, and how far it reaches below and above the advice: five sizes leave three
+#: degrees of freedom to a law of two parameters; an eighth to eight times spans both of its arms.
+SIZES, REACH = 5, 8
+#: A law of two parameters cannot be doubted by fewer.
 _LEAST_SIZES = 3
 
 
@@ -63,7 +62,7 @@ class Advice:
             )
 
     def predicted_steps(self, batch_size: int) -> float:
-        """Give the steps to the target at a size, by the plan's own law."""
+        """Return the steps to the target at a size, by the plan's own law."""
         critical = self.used_critical_batch_size
         least = self.steps / (1 + critical / self.run_batch_size)
         return least * (1 + critical / batch_size)
@@ -73,34 +72,6 @@ class Advice:
         if self.side == "smaller":
             return batch_size <= self.batch_size
         return self.side == "both" or batch_size >= self.batch_size
-
-
-def used_critical_batch_size(interval: Interval) -> float:
-    """Choose the one number that learning rates follow, as plans do.
-
-    Parameters
-    ----------
-    interval : Interval
-        B_crit in examples.
-
-    Returns
-    -------
-    float
-        The estimate where the ends are within a factor of four, else the lower end where there is
-        no upper one, else the geometric middle.
-
-    Examples
-    --------
-    >>> used_critical_batch_size(Interval(50, 30, 90))
-    50
-    >>> used_critical_batch_size(Interval(80, 40, float("inf")))
-    40
-    """
-    if is_resolved(interval):
-        return interval.estimate
-    if not interval.bounded:
-        return interval.low if interval.low > 0 else interval.estimate
-    return math.sqrt(interval.low * interval.high) if interval.low > 0 else interval.estimate
 
 
 def swept_sizes(advised: int, largest: int, smallest: int = 1) -> tuple[int, ...]:

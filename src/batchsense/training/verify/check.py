@@ -8,11 +8,31 @@ from pathlib import Path
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.verify.advice import Advice, swept_sizes
-from batchsense.training.verify.store import SweepStore, fingerprint_of
-from batchsense.training.verify.sweeping import REPEATS, Sweep, sweep
+from batchsense.training.verify.sweeping import (
+    REPEATS,
+    Sweep,
+    SweepStore,
+    fingerprint_of,
+    sweep,
+)
 from batchsense.training.verify.verdict import Verdict, judge
-from batchsense.training.workload.checks import check_workload
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload, check_workload
+
+
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """Where a check keeps its finished runs, so that the same call goes on from there.
+
+    Attributes
+    ----------
+    path : str or path
+        The file.
+    restart : bool
+        Begin anew even if it exists.
+    """
+
+    path: str | Path
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +61,7 @@ def verify_plan(
     budget: float = 300.0,
     allowed: float = 0.15,
     repeats: int = REPEATS,
-    state: str | Path | None = None,
-    restart: bool = False,
+    state: StateFile | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Verification:
@@ -63,10 +82,8 @@ def verify_plan(
         Time that the advice may lose against the best size, as a fraction.
     repeats : int
         Orders of the examples per size, where time allows.
-    state : path, optional
-        File that makes the check resumable.
-    restart : bool
-        Begin anew even if ``state`` exists.
+    state : StateFile, optional
+        Makes the check resumable.
     seed : int
         Seed of the orders; times are not repeatable.
     progress : Progress
@@ -110,7 +127,8 @@ def verify_plan(
     sizes = swept_sizes(
         advice.batch_size, advice.largest, smallest=2 if checked.coupled_modules else 1
     )
-    store = SweepStore(fingerprint_of(workload, advice, seed), state, restart)
+    mark = fingerprint_of(workload, advice, seed)
+    store = SweepStore(mark) if state is None else SweepStore(mark, state.path, state.restart)
     found = sweep(
         workload,
         advice,

@@ -1,29 +1,40 @@
-"""The sweep: every size with several learning rates, the most telling runs first."""
+"""The sweep: every size with several learning rates, the most telling runs first.
+
+What was found so far is kept in a file, so that an interrupted check goes on where it stopped.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from batchsense.errors import UnresolvedError
+from batchsense import clock
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
+from batchsense.storage.atomic import write_text
 from batchsense.training.step_time import measure_step_time
 from batchsense.training.verify.advice import Advice
-from batchsense.training.verify.store import SweepStore
 from batchsense.training.verify.training_run import OutOfTimeError, SweptRun, train_to_loss
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload
 
 #: Learning rates around the rule, and how often the grid grows when the best is at its edge.
 MULTIPLIERS = (1.0, 0.5, 2.0)
 EXTENSIONS = 3
 #: Orders of the examples at the best learning rate of each size.
 REPEATS = 5
-#: The first run of a size gives up after this many times the predicted steps.
+#: The first run of a size gives up after this many times the predicted steps: a plan that is wrong
+#: by more is refuted anyhow.
 _GIVE_UP = 8.0
-_STEP_TIME_SHARE = 0.1
+#: Of the budget, and at most six seconds: step times are good to 2 % by then.
+_STEP_TIME_SHARE, _STEP_TIME_SECONDS = 0.1, 6.0
+_KIND = "batchsense verify state"
+_FORMAT = f"{_KIND} 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,104 @@ class Sweep:
     step_seconds: dict[int, float]
     complete: bool
     seconds: float
+
+
+class SweepStore:
+    """Finished runs, by condition, written to a file after each one.
+
+    Parameters
+    ----------
+    fingerprint : str
+        From :func:`fingerprint_of`: what the runs are about.
+    path : path, optional
+        The file; nothing is written without one.
+    restart : bool
+        Ignore what the file holds; it must be the state of some check even then.
+
+    Raises
+    ------
+    DataError
+        The file belongs to another check, or is no such file.
+
+    Examples
+    --------
+    >>> store = SweepStore("about this")
+    >>> store.add(SweptRun(32, 1.0, 0, 120.0, 130, False, 0.4))
+    >>> store.find(32, 1.0, 0).steps
+    120.0
+    """
+
+    def __init__(
+        self, fingerprint: str, path: str | Path | None = None, restart: bool = False
+    ) -> None:
+        self._fingerprint = fingerprint
+        self._path = None if path is None else Path(path)
+        self._runs: dict[tuple[int, float, int], SweptRun] = {}
+        self.step_seconds: dict[int, float] = {}
+        if self._path is not None and self._path.exists():
+            self._read(self._path, restart)
+
+    @property
+    def runs(self) -> tuple[SweptRun, ...]:
+        """All finished runs, in the order in which they were made."""
+        return tuple(self._runs.values())
+
+    def find(self, batch_size: int, multiplier: float, repeat: int) -> SweptRun | None:
+        """Return the run of a condition, if it was made."""
+        return self._runs.get((batch_size, multiplier, repeat))
+
+    def add(self, run: SweptRun) -> None:
+        """Keep a run and write the file."""
+        self._runs[run.batch_size, run.multiplier, run.repeat] = run
+        self._write()
+
+    def keep_step_seconds(self, seconds: dict[int, float]) -> None:
+        """Keep the measured step times and write the file."""
+        self.step_seconds = dict(seconds)
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        document = {
+            "format": _FORMAT,
+            "fingerprint": self._fingerprint,
+            "step_seconds": {str(size): time for size, time in self.step_seconds.items()},
+            "runs": [asdict(run) for run in self._runs.values()],
+        }
+        write_text(self._path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+    def _read(self, path: Path, restart: bool) -> None:
+        where = str(path)
+        try:
+            document: Any = json.loads(path.read_text(encoding="utf-8"))
+            if restart and document["format"].startswith(_KIND):
+                return
+            known = document["format"] == _FORMAT
+            fingerprint = document["fingerprint"]
+            runs = [SweptRun(**run) for run in document["runs"]]
+            seconds = {int(size): float(time) for size, time in document["step_seconds"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"not the state of a check ({type(error).__name__}); give another name with "
+                "--state",
+                where=where,
+            ) from None
+        if not known or fingerprint != self._fingerprint:
+            raise DataError(
+                "belongs to the check of another plan, model, loss or seed; --restart replaces it",
+                where=where,
+            )
+        self._runs = {(run.batch_size, run.multiplier, run.repeat): run for run in runs}
+        self.step_seconds = seconds
+
+
+def fingerprint_of(workload: Workload, advice: Advice, seed: int) -> str:
+    """Return a hash of what decides a sweep: weights, number of examples, claims and seed."""
+    digest = hashlib.sha256(f"{advice!r} {seed} {len(workload.examples)}".encode())
+    for parameter in workload.model.parameters():
+        digest.update(parameter.detach().cpu().double().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def sweep(
@@ -138,8 +247,6 @@ def sweep(
 
 
 class _Work:
-    """The runs still to make and the time still to spend."""
-
     def __init__(
         self,
         workload: Workload,
@@ -153,15 +260,14 @@ class _Work:
         self.workload, self.advice, self.store = workload, advice, store
         self.sizes = sorted(sizes, key=lambda size: (_place(size, sizes, advice), size))
         self.budget, self.seed, self.progress = budget, seed, progress
-        self._began = time.monotonic()
+        self._began = clock.now()
 
     def run(self, repeats: int) -> None:
-        """Make every run that is not in the store yet."""
         if not set(self.sizes) <= set(self.store.step_seconds):
             timed = measure_step_time(
                 self.workload,
                 sorted(self.sizes),
-                seconds=min(6.0, _STEP_TIME_SHARE * self.budget),
+                seconds=min(_STEP_TIME_SECONDS, _STEP_TIME_SHARE * self.budget),
                 seed=self.seed,
                 progress=self.progress,
             )
@@ -182,7 +288,6 @@ class _Work:
                     self._try(size, best.multiplier, repeat)
 
     def summary(self, size: int) -> SweptSize | None:
-        """Say what is known of a size; None if it was not tried."""
         if not self._tuning(size):
             return None
         best = self._best(size)
@@ -196,7 +301,6 @@ class _Work:
         return SweptSize(size, steps, best.multiplier, at_edge=self._beyond(size) is not None)
 
     def _try(self, size: int, multiplier: float, repeat: int = 0) -> None:
-        """Make a run, unless it was made before."""
         if self.store.find(size, multiplier, repeat) is not None:
             return
         best = self._best(size)
@@ -223,22 +327,18 @@ class _Work:
         self.store.add(run)
 
     def _out_of_time(self) -> bool:
-        """Whether the budget is spent; tells the listener how much of it."""
-        spent = time.monotonic() - self._began
+        spent = clock.now() - self._began
         self.progress("training copies", min(int(spent), int(self.budget)), int(self.budget))
         return spent > self.budget
 
     def _tuning(self, size: int) -> list[SweptRun]:
-        """Give the runs of the first order at a size."""
         return [run for run in self.store.runs if run.batch_size == size and run.repeat == 0]
 
     def _best(self, size: int) -> SweptRun | None:
-        """Give the fastest run of the first order."""
         arrived = [run for run in self._tuning(size) if run.steps is not None]
         return min(arrived, key=lambda run: run.steps or math.inf, default=None)
 
     def _beyond(self, size: int) -> float | None:
-        """Give the learning rate to try next where the best one lies at an edge of those tried."""
         tried = sorted(run.multiplier for run in self._tuning(size))
         best = self._best(size)
         if not tried or (best is None and len(tried) > len(MULTIPLIERS)):

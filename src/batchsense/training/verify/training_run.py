@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from batchsense import clock
 from batchsense.arrays import Integers
 from batchsense.errors import DataError
 from batchsense.training.learning_rate import (
@@ -19,18 +20,19 @@ from batchsense.training.learning_rate import (
     rescale,
 )
 from batchsense.training.verify.advice import Advice
-from batchsense.training.verify.curve import evaluation_steps, steps_to_loss
-from batchsense.training.workload.gradients import scalar_loss
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload, borrowed_randomness, scalar_loss
 
 #: Examples on which every run is judged, the same for all: eight times the advised size, within
 #: these bounds. Fewer make the target another one, because a subset has a loss of its own: judged
 #: on 232 digits, B_crit down to a loss of 0.15 came out as 75, on 1,024 as 30.
 _EVALUATION_EXAMPLES = (1024, 2048)
+#: Examples evaluated at once: without gradients, less memory than a step of as many.
 _AT_ONCE = 256
-#: A loss that rose by this many times the way down to the target counts as divergence.
+#: A loss that rose by this many times the way down to the target counts as divergence: noise rises
+#: by a part of the way, a diverging run by ever more.
 _DIVERGED = 3.0
+#: Evaluations that are averaged, so that one lucky step does not count as arrival.
+SMOOTHED = 3
 
 
 class OutOfTimeError(Exception):
@@ -66,6 +68,78 @@ class SweptRun:
     tried: int
     diverged: bool
     seconds: float
+
+
+def steps_to_loss(steps: npt.ArrayLike, losses: npt.ArrayLike, target: float) -> float | None:
+    """Return the steps after which the smoothed loss first reached the target.
+
+    The loss is averaged over three neighbouring evaluations, the steps likewise, and both are
+    joined by straight lines.
+
+    Parameters
+    ----------
+    steps : array of shape (evaluations,)
+        Steps done at each, ascending from 0.
+    losses : array of shape (evaluations,)
+        Loss at each.
+    target : float
+        The loss to reach.
+
+    Returns
+    -------
+    float or None
+        Steps, not rounded; None if the target was not reached.
+
+    Examples
+    --------
+    >>> steps_to_loss([0, 8, 16, 24, 32], [4.0, 3.0, 2.0, 1.0, 0.0], target=1.5)
+    20.0
+    >>> steps_to_loss([0, 8, 16], [4.0, 3.0, 2.0], target=1.5) is None
+    True
+    """
+    window = np.ones(SMOOTHED) / SMOOTHED
+    if len(np.asarray(steps)) < SMOOTHED:
+        return None
+    at = np.convolve(np.asarray(steps, dtype=np.float64), window, mode="valid")
+    smooth = np.convolve(np.asarray(losses, dtype=np.float64), window, mode="valid")
+    arrived = np.flatnonzero(smooth <= target)
+    if len(arrived) == 0:
+        return None
+    k = int(arrived[0])
+    if k == 0:
+        # Before the first smoothed point: as far along the first line as the loss had to fall.
+        start = float(np.asarray(losses, dtype=np.float64)[0])
+        part = 1.0 if start <= smooth[0] else (start - target) / (start - smooth[0])
+        return float(min(max(part, 0.0), 1.0) * at[0])
+    part = (smooth[k - 1] - target) / (smooth[k - 1] - smooth[k])
+    return float(at[k - 1] + part * (at[k] - at[k - 1]))
+
+
+def evaluation_steps(most: int, growth: float = 1.08) -> Integers:
+    """Return the steps after which to evaluate: each at first, then ever more rarely.
+
+    Parameters
+    ----------
+    most : int
+        The last step of a run.
+    growth : float
+        Ratio of neighbours once they are far apart.
+
+    Returns
+    -------
+    array of int
+        Ascending, from 1 to ``most``.
+
+    Examples
+    --------
+    >>> evaluation_steps(40)[-5:].tolist()
+    [31, 33, 36, 39, 40]
+    """
+    found, step = [], 1
+    while step < most:
+        found.append(step)
+        step = max(step + 1, round(step * growth))
+    return np.array([*found, most], dtype=np.int64)
 
 
 def ruled_optimizer(
@@ -151,7 +225,7 @@ def train_to_loss(
     DataError
         The workload cannot be evaluated.
     """
-    began = time.perf_counter()
+    began = clock.now()
     with borrowed_randomness(int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])):
         judge = _Judge(workload, 8 * advice.batch_size, seed)
         model = workload.fresh_model()
@@ -180,9 +254,7 @@ def train_to_loss(
             diverged = loss - losses[0] > _DIVERGED * abs(losses[0] - advice.target_loss)
             if found is not None or diverged:
                 break
-    return SweptRun(
-        batch_size, multiplier, repeat, found, steps[-1], diverged, time.perf_counter() - began
-    )
+    return SweptRun(batch_size, multiplier, repeat, found, steps[-1], diverged, clock.now() - began)
 
 
 def _minibatches(count: int, batch_size: int, seed: int, repeat: int) -> Iterator[Integers]:
@@ -208,7 +280,6 @@ class _Judge:
         self._parts = [(workload.minibatch(part), len(part)) for part in parts]
 
     def loss(self, model: nn.Module) -> float:
-        """Evaluate; buffers and random states stay as they are."""
         buffers = [buffer.clone() for buffer in model.buffers()]
         with torch.no_grad(), borrowed_randomness(self._seed):
             losses = [

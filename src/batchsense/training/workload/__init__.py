@@ -1,1 +1,64 @@
-"""What is trained: model, loss, examples and optimizer, read, checked and run without a trace."""
+"""What is trained: model, loss, examples and optimizer, read, checked and run without a trace.
+
+The other chapters come in through here.
+"""
+
+from __future__ import annotations
+
+from batchsense.training.workload.built_in import BUILT_IN, charlm_workload, digits_workload
+from batchsense.training.workload.checks import (
+    WorkloadCheck,
+    admitted,
+    check_workload,
+    coupled_modules,
+)
+from batchsense.training.workload.gradients import (
+    flat_gradient,
+    gram_matrix,
+    loss_gradient,
+    scalar_loss,
+)
+from batchsense.training.workload.minibatches import (
+    example_axis_of,
+    examples_in,
+    leaves,
+    rebuilt,
+    some_of,
+)
+from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.target import load_target
+from batchsense.training.workload.workload import (
+    Examples,
+    Loss,
+    OptimizerFactory,
+    Workload,
+    still_optimizer,
+    trainable,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "Examples",
+    "Loss",
+    "OptimizerFactory",
+    "Workload",
+    "WorkloadCheck",
+    "admitted",
+    "borrowed_randomness",
+    "charlm_workload",
+    "check_workload",
+    "coupled_modules",
+    "digits_workload",
+    "example_axis_of",
+    "examples_in",
+    "flat_gradient",
+    "gram_matrix",
+    "leaves",
+    "load_target",
+    "loss_gradient",
+    "rebuilt",
+    "scalar_loss",
+    "some_of",
+    "still_optimizer",
+    "trainable",
+]

@@ -1,4 +1,7 @@
-"""Is this a workload that can be planned at all? Asked once, before anything is measured."""
+"""The door that every workload passes before anything is measured.
+
+:func:`admitted` looks at the parts and runs nothing; :func:`check_workload` tries one minibatch.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, IterableDataset
 
-from batchsense.errors import DataError
-from batchsense.training.workload.blame import described
+from batchsense.blame import described
+from batchsense.errors import DataError, listed
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
 from batchsense.training.workload.randomness import borrowed_randomness
 from batchsense.training.workload.workload import Workload, trainable
 
+#: Enough for two halves of four, so that a sum differs from a mean by a factor of two; few enough
+#: to cost nothing even where an example is a whole image.
 _PROBE_EXAMPLES = 8
+#: Relative difference taken for rounding: far above float32's 1e-7, or bfloat16's accumulated in a
+#: mean, and far below the factor of two between sum and mean.
 _SAME_MEAN = 1e-3
+
+_AS_A_LIST = "give a list of its first thousands: examples=list(itertools.islice(stream, 5000))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +71,8 @@ def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
     Raises
     ------
     DataError
-        The model has nothing to train, there are fewer than two examples, the loss cannot be
-        trained on, or it is a sum over the examples instead of their mean.
+        As :func:`admitted`; or there are fewer than two examples, the loss cannot be trained on, or
+        it is a sum over the examples instead of their mean.
 
     Examples
     --------
@@ -69,8 +80,10 @@ def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
     >>> check_workload(load_target("digits")).parameters
     26122
     """
-    _check_parts(workload)
-    count = len(workload.examples)
+    count = admitted(workload)
+    if count < 2:
+        what = "there is no example" if count == 0 else "there is one example"
+        raise DataError(f"{what}; how gradients differ between examples needs at least two")
     with borrowed_randomness(seed):
         model = workload.fresh_model()
         rng = np.random.default_rng(seed)
@@ -109,31 +122,98 @@ def coupled_modules(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _check_parts(workload: Workload) -> None:
-    """Check the types of the parts and that there is something to learn from."""
+def admitted(workload: Workload) -> int:
+    """Refuse what cannot be measured, whatever the question; nothing of the workload is run.
+
+    Every function that measures a workload calls this first, so that the same fault is told in the
+    same words everywhere.
+
+    Parameters
+    ----------
+    workload : Workload
+        What came from outside.
+
+    Returns
+    -------
+    int
+        How many examples there are.
+
+    Raises
+    ------
+    DataError
+        It is no Workload; its model is no torch module, has no weights yet (lazy layers, meta
+        device) or nothing to train; its examples are a stream or a loader and cannot be indexed;
+        or its loss or optimizer cannot be called.
+
+    Examples
+    --------
+    >>> from batchsense.training import load_target
+    >>> admitted(load_target("digits"))
+    1797
+    """
+    if not isinstance(workload, Workload):
+        raise DataError(
+            f"{_kind(workload)} is no workload; "
+            "give batchsense.training.Workload(model, loss, examples, optimizer)"
+        )
     if not isinstance(workload.model, nn.Module):
-        raise DataError(f"Workload.model is a {type(workload.model).__name__}, not a torch Module")
-    if not trainable(workload.model):
-        raise DataError("the model has no parameter with requires_grad: there is nothing to train")
+        raise DataError(f"Workload.model is of type {_kind(workload.model)}, not a torch Module")
     for name in ("loss", "optimizer"):
         if not callable(getattr(workload, name)):
             raise DataError(f"Workload.{name} is not callable; give a function")
     if workload.batch_size is not None and workload.batch_size < 1:
         raise DataError(f"Workload.batch_size is {workload.batch_size}; it counts examples")
+    _check_weights(workload.model)
+    return _count(workload.examples)
+
+
+def _check_weights(model: nn.Module) -> None:
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    if lazy := [name for name, tensor in tensors.items() if is_lazy(tensor)]:
+        raise DataError(
+            "has no shape yet (lazy modules); run one minibatch through the model before it goes "
+            "into the Workload",
+            where=listed(lazy, 3),
+        )
+    if meta := [name for name, tensor in tensors.items() if tensor.is_meta]:
+        raise DataError(
+            "the model is on the meta device; build it with real weights", where=listed(meta, 3)
+        )
+    if not trainable(model):
+        raise DataError("the model has no parameter with requires_grad: there is nothing to train")
+
+
+def _count(examples: Any) -> int:
+    if isinstance(examples, DataLoader):
+        raise DataError(
+            "Workload.examples is a DataLoader, whose items are minibatches; give its data set: "
+            "examples=loader.dataset, collate=loader.collate_fn, batch_size=loader.batch_size"
+        )
+    indexable = hasattr(examples, "__getitem__") or hasattr(examples, "__getitems__")
+    if isinstance(examples, IterableDataset) or (not indexable and hasattr(examples, "__iter__")):
+        raise DataError(
+            f"Workload.examples is a stream ({_kind(examples)}), which cannot be indexed; "
+            f"{_AS_A_LIST}"
+        )
+    if not indexable:
+        raise DataError(
+            f"Workload.examples is of type {_kind(examples)}, which cannot be indexed; give a list "
+            "or a data set with a length"
+        )
     try:
-        count = len(workload.examples)
+        return len(examples)
     except Exception as error:
         raise DataError(
-            f"the number of examples is unknown ({described(error)}); give an indexable data set "
-            "with a length, for example a list of the first thousands of a stream"
+            f"the number of examples is unknown ({described(error)}); give a data set with a "
+            f"length, or, if it is a stream, {_AS_A_LIST}"
         ) from error
-    if count < 2:
-        what = "there is no example" if count == 0 else "there is one example"
-        raise DataError(f"{what}; how gradients differ between examples needs at least two")
+
+
+def _kind(thing: object) -> str:
+    return type(thing).__name__
 
 
 def _is_mean_of_examples(workload: Workload, chosen: np.ndarray[Any, Any]) -> bool | None:
-    """Compare the loss of a minibatch with the losses of its halves, without randomness."""
     model = workload.fresh_model().eval()
     half = len(chosen) // 2
     try:

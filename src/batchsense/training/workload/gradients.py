@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from batchsense.blame import described
 from batchsense.errors import BatchsenseError, DataError
-from batchsense.training.workload.blame import described
 from batchsense.training.workload.workload import Workload, trainable
 
 #: Coordinates converted to float64 at a time: 64 rows of them are 128 MiB.
@@ -38,7 +38,7 @@ def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
     Raises
     ------
     DataError
-        The loss raises, is not a tensor, has several elements or is not finite.
+        The loss raises, is not a tensor, has several elements, is complex or is not finite.
     """
     try:
         value = workload.loss(model, minibatch)
@@ -56,6 +56,8 @@ def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
             f"the loss returned a tensor of shape {tuple(value.shape)}; "
             "return one number, the mean over the examples of the minibatch"
         )
+    if value.is_complex():
+        raise DataError("the loss is a complex number; return a real one, such as its .abs()")
     if not math.isfinite(value.item()):
         raise DataError(
             f"the loss is {value.item()}; check the examples for missing values and the learning "
@@ -91,7 +93,7 @@ def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tens
 
 
 def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
-    """Give the gradient of a minibatch's mean loss as one vector over all trained parameters.
+    """Return the gradient of a minibatch's mean loss as one vector over all trained parameters.
 
     Parameters
     ----------
@@ -106,9 +108,14 @@ def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tenso
     Raises
     ------
     DataError
-        As :func:`scalar_loss` and :func:`loss_gradient`; or the gradient is not finite.
+        As :func:`scalar_loss` and :func:`loss_gradient`; or the gradient is complex or not finite.
     """
     parts = loss_gradient(scalar_loss(workload, model, minibatch), trainable(model))
+    if any(part.is_complex() for part in parts):
+        raise DataError(
+            "the model has complex parameters, whose gradients are no real vectors; keep real and "
+            "imaginary parts as parameters of their own (torch.view_as_real)"
+        )
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in parts) else torch.float32
     vector = torch.cat([part.detach().reshape(-1).to("cpu", dtype) for part in parts])
     if not bool(torch.isfinite(vector).all()):
@@ -117,7 +124,7 @@ def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tenso
 
 
 def gram_matrix(vectors: Sequence[Tensor]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Give all inner products of a few long vectors, accumulated in float64.
+    """Return all inner products of a few long vectors, accumulated in float64.
 
     Parameters
     ----------

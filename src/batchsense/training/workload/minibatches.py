@@ -96,7 +96,6 @@ def example_axis_of(tensor: Tensor, count: int, example_dim: int) -> int | None:
 
 
 def _axis(tensor: Tensor, example_dim: int) -> int:
-    """Tell where a tensor counts examples if it does."""
     return example_dim if tensor.dim() > example_dim else 0
 
 

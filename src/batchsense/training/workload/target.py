@@ -7,21 +7,14 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from batchsense.blame import described
 from batchsense.errors import BatchsenseError, DataError, listed
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.charlm import charlm_workload
-from batchsense.training.workload.digits import digits_workload
+from batchsense.training.workload.built_in import BUILT_IN
 from batchsense.training.workload.workload import Workload
-
-#: The built-in workloads.
-BUILT_IN: dict[str, Callable[[], Workload]] = {
-    "digits": digits_workload,
-    "charlm": charlm_workload,
-}
 
 
 def load_target(target: str) -> Workload:
@@ -67,7 +60,6 @@ def load_target(target: str) -> Workload:
 
 
 def _what_it_could_be(target: str) -> str:
-    """Say why a word without a colon names nothing, and what was probably meant."""
     if target.endswith(".py"):
         return f"say which function of the file returns the Workload: {target}:FUNCTION"
     near = difflib.get_close_matches(target, list(BUILT_IN), n=1)
@@ -108,7 +100,6 @@ def _run_file(path: str) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module by its dotted name."""
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -118,7 +109,6 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _call(module: ModuleType, function_name: str, target: str) -> Workload:
-    """Call the function that makes the workload and check what it returns."""
     function = getattr(module, function_name, None)
     if function is None:
         own = [

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset, default_collate
 
+from batchsense.blame import described
 from batchsense.errors import BatchsenseError, DataError
-from batchsense.training.workload.blame import described
 
 
 class Examples(Protocol):
     """An indexable data set with a length, such as any map-style ``torch`` data set or a list."""
 
     def __len__(self) -> int:
-        """Give the number of examples."""
+        """Return the number of examples."""
 
     def __getitem__(self, index: int, /) -> Any:
-        """Give one example."""
+        """Return one example."""
 
 
 #: ``loss(model, minibatch)``: the mean over the examples of the minibatch, a scalar tensor.
@@ -179,7 +179,7 @@ class Workload:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Give the parameters that are trained, each once even if shared.
+    """Return the parameters that are trained, each once even if shared.
 
     Examples
     --------
@@ -187,3 +187,31 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     2
     """
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def still_optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the workload's optimizer with learning rate zero, for measuring time and memory.
+
+    It computes and stores what it always does, but the weights stay where the user put them, so
+    that repeated steps are alike.
+
+    Raises
+    ------
+    DataError
+        As :meth:`Workload.fresh_optimizer`.
+
+    Examples
+    --------
+    >>> from batchsense.training import load_target
+    >>> workload = load_target("digits")
+    >>> still_optimizer(workload, workload.fresh_model()).param_groups[0]["lr"]
+    0.0
+    """
+    optimizer = workload.fresh_optimizer(model)
+    for group in optimizer.param_groups:
+        rate = group.get("lr")
+        if isinstance(rate, torch.Tensor):
+            rate.zero_()
+        elif rate is not None:
+            group["lr"] = 0.0
+    return optimizer

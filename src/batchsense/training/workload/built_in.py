@@ -1,8 +1,8 @@
-"""The built-in workload ``charlm``: a small language model of Python's own source text."""
+"""The built-in workloads: ``digits``, a small net, and ``charlm``, a small language model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,16 +10,73 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from batchsense.datasets import ALPHABET, python_source
+from batchsense.datasets import ALPHABET, load_digits, python_source
 from batchsense.training.workload.workload import Workload
 
-#: Characters that the model reads at once; an example is one such window.
+#: Width of the two hidden layers of ``digits``: 26,122 parameters, a step in half a millisecond.
+HIDDEN = 128
+#: Best for 32 examples of a grid of factors of two, by steps to a loss of 0.15.
+DIGITS_LEARNING_RATE = 0.4
+DIGITS_BATCH_SIZE = 32
+
+#: Characters that ``charlm`` reads at once; an example is one such window.
 CONTEXT = 64
-WIDTH = 64
-HEADS = 4
-LAYERS = 2
-LEARNING_RATE = 5e-3
-BATCH_SIZE = 16
+#: Small enough to train on one core while the reader waits, yet with every part of a transformer.
+WIDTH, HEADS, LAYERS = 64, 4, 2
+CHARLM_LEARNING_RATE = 5e-3
+CHARLM_BATCH_SIZE = 16
+
+
+def digits_workload(seed: int = 0) -> Workload:
+    """Make the classification of 1,797 handwritten digits by a net with two hidden layers.
+
+    Rows are those of :func:`batchsense.datasets.load_digits`, in the order of the file, scaled to
+    0–1; the loss is the mean cross-entropy in nats; plain SGD.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the initial weights.
+
+    Returns
+    -------
+    Workload
+        With ``examples`` a ``TensorDataset`` of (64 pixels, digit).
+
+    Examples
+    --------
+    >>> workload = digits_workload()
+    >>> pixels, digit = workload.minibatch([0, 1])
+    >>> pixels.shape, digit.tolist()
+    (torch.Size([2, 64]), [0, 1])
+    """
+    digits = load_digits()
+    pixels = torch.tensor(digits.observations / 16, dtype=torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Linear(64, HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, 10),
+        )
+    return Workload(
+        model=model,
+        loss=_cross_entropy,
+        examples=TensorDataset(pixels, torch.tensor(digits.digit)),
+        optimizer=_sgd,
+        batch_size=DIGITS_BATCH_SIZE,
+    )
+
+
+def _cross_entropy(model: nn.Module, minibatch: Any) -> Tensor:
+    pixels, digit = minibatch
+    return functional.cross_entropy(model(pixels), digit)
+
+
+def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=DIGITS_LEARNING_RATE)
 
 
 class Block(nn.Module):
@@ -102,17 +159,22 @@ def charlm_workload(seed: int = 0) -> Workload:
         loss=_next_character,
         examples=TensorDataset(windows),
         optimizer=_adamw,
-        batch_size=BATCH_SIZE,
+        batch_size=CHARLM_BATCH_SIZE,
     )
 
 
 def _next_character(model: nn.Module, minibatch: Any) -> Tensor:
-    """Give the mean cross-entropy of the next character."""
     (windows,) = minibatch
     scores: Tensor = model(windows[:, :-1])
     return functional.cross_entropy(scores.flatten(0, 1), windows[:, 1:].flatten())
 
 
 def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make AdamW."""
-    return torch.optim.AdamW(parameters, lr=LEARNING_RATE)
+    return torch.optim.AdamW(parameters, lr=CHARLM_LEARNING_RATE)
+
+
+#: By the name that a TARGET gives.
+BUILT_IN: dict[str, Callable[[], Workload]] = {
+    "digits": digits_workload,
+    "charlm": charlm_workload,
+}

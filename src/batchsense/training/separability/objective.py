@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.notes import Note
-from batchsense.training.separability import audit, quick_audit
-from batchsense.training.workload.workload import Workload
+from batchsense.training.separability.auditing import audit
+from batchsense.training.separability.quick_audit import quick_audit
+from batchsense.training.workload import Workload, admitted
 
-#: A bias above this part of the gradient means that another batch size is another objective.
+#: A bias above this part of the gradient means that another batch size is another objective; token
+#: means and BatchNorm, whose noise scales are still of use, stay well below.
 ANOTHER_OBJECTIVE = 0.2
 
 
@@ -34,6 +36,8 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
 
     Raises
     ------
+    DataError
+        As :func:`~batchsense.training.workload.admitted`.
     UnresolvedError
         The objective itself changes with the batch size.
 
@@ -43,6 +47,7 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
     >>> check_objective(digits_workload())
     []
     """
+    admitted(workload)
     try:
         quick = quick_audit(workload, seed=seed)
     except UnresolvedError:  # the gradient vanishes: the noise will say so with numbers
@@ -59,7 +64,6 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
 
 
 def _refuse_another_objective(workload: Workload, seed: int) -> None:
-    """Refuse a loss whose deviation is a large bias and not only noise."""
     report = audit(workload, seed=seed)
     if report.bias is None or not report.bias.detected:
         return
