@@ -19,7 +19,7 @@ from batchsense.training.example_gradients.rules.lookups import Lookups
 from batchsense.training.example_gradients.rules.outer_products import OuterProducts
 from batchsense.training.example_gradients.rules.rank_one import RankOne
 from batchsense.training.example_gradients.sharing import combined_norms
-from batchsense.training.workload.minibatches import leaves, some_of
+from batchsense.training.workload.minibatches import leaves, take_examples
 
 FORMS = ("outer", "long outer", "grouped", "rows", "one", "lookups", "explicit", "view", "patches")
 
@@ -184,7 +184,7 @@ def test_taking_examples_apart() -> None:
         "temperature": 0.5,
     }
 
-    part = some_of(minibatch, [2, 0], count=3, example_dim=1)
+    part = take_examples(minibatch, [2, 0], count=3, example_dim=1)
 
     assert part["sequences"].tolist() == [[2, 0], [5, 3]]
     assert part["label"].tolist() == [2, 0]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import UserDict, namedtuple
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -22,14 +20,6 @@ from batchsense.training.separability.kind.normalisers import (
 )
 from batchsense.training.separability.kind.structure import additive_weights, kind_of, split_of
 from batchsense.training.separability.leakage.output_changes import by_example, movement
-from batchsense.training.separability.probe.minibatch_trees import (
-    cloned,
-    count_rows,
-    identical,
-    mapped,
-    named_tensors,
-    take_rows,
-)
 from batchsense.training.separability.remedies.compare import compare_gradients, named_factor
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -187,58 +177,6 @@ def test_weights_held_by_a_loss_are_found_wherever_they_are():
     assert "w" in tensors_held_by(with_default)
     assert len(tensors_held_by(partial)["w"]) == 3
     assert "HELD" in tensors_held_by(with_global)
-
-
-Pair = namedtuple("Pair", "x y")
-
-
-@dataclass
-class Graph:
-    """A minibatch as an object."""
-
-    nodes: torch.Tensor
-    name: str = "g"
-
-
-TREES = [
-    torch.ones(3),
-    [torch.ones(3), torch.zeros(3, 2)],
-    (torch.ones(3), "word"),
-    Pair(torch.ones(3), torch.zeros(3)),
-    {"x": torch.ones(3), "deep": [torch.zeros(3)]},
-    UserDict(x=torch.ones(3)),
-    Graph(torch.ones(3)),
-]
-
-
-@pytest.mark.parametrize("tree", TREES, ids=lambda tree: type(tree).__name__)
-def test_minibatches_of_every_form_are_copied_named_and_cut(tree):
-    """Containers keep their type; copies share nothing; rows are cut in every tensor."""
-    copied = cloned(tree)
-    for _, tensor in named_tensors(copied):
-        tensor += 5
-
-    assert type(copied) is type(tree)
-    assert not identical(copied, tree)
-    assert count_rows(tree) == 3
-    cut = take_rows(tree, [2, 0], 3)
-    assert {len(t) for _, t in named_tensors(cut)} == {2}
-    shapes = mapped(tree, lambda t: torch.zeros(7))
-    assert {tuple(t.shape) for _, t in named_tensors(shapes)} == {(7,)}
-
-
-def test_identity_of_examples():
-    """NaN equals NaN; other values, shapes, types or keys differ."""
-    nan = torch.tensor([math.nan, 1.0])
-
-    assert identical(
-        {"a": (nan, np.array([1, 2]), "x", None)}, {"a": (nan, np.array([1, 2]), "x", None)}
-    )
-    assert not identical(nan, torch.tensor([math.nan, 2.0]))
-    assert not identical(torch.ones(2), torch.ones(3))
-    assert not identical({"a": 1}, {"b": 1})
-    assert not identical([1], (1, 2))
-    assert not identical(np.ones(2), np.zeros(2))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from batchsense.training.example_gradients.self_check import (
 )
 from batchsense.training.workload.checks import admitted
 from batchsense.training.workload.gradients import loss_gradient, scalar_loss
-from batchsense.training.workload.minibatches import examples_in, some_of
+from batchsense.training.workload.minibatches import count_examples, take_examples
 from batchsense.training.workload.randomness import borrowed_randomness
 from batchsense.training.workload.workload import Workload, trainable
 
@@ -167,7 +167,7 @@ def minibatch_squared_norms(
     >>> minibatch_squared_norms(model, loss, minibatch).values.round(3)
     array([ 9., 64.])
     """
-    count = examples_in(minibatch, example_dim)
+    count = count_examples(minibatch, example_dim)
     workload = Workload(
         model=model,
         loss=loss,
@@ -287,7 +287,7 @@ class _Apart:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        return [some_of(self._minibatch, indices, self._count, self._example_dim)]
+        return [take_examples(self._minibatch, indices, self._count, self._example_dim)]
 
 
 def _only(parts: list[Any]) -> Any:

@@ -21,9 +21,9 @@ from batchsense.training.separability.kind.screening import (
     screen,
 )
 from batchsense.training.separability.kind.structure import Split, split_of
-from batchsense.training.separability.probe.minibatch_trees import count_rows, take_rows
 from batchsense.training.separability.probe.probe import GradientProbe, Measured
 from batchsense.training.workload import Loss, Workload, admitted
+from batchsense.training.workload.minibatches import count_examples, take_examples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,13 +141,13 @@ def as_workload(workload: Workload | Loss, model: nn.Module | None, minibatch: A
             f"minibatch; got {type(workload).__name__}",
             where="audit",
         )
-    count = count_rows(minibatch)
+    count = count_examples(minibatch)
     return Workload(
         model=model,
         loss=workload,
         examples=range(count),
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0),
-        collate=lambda places: take_rows(minibatch, [int(place) for place in places], count),
+        collate=lambda places: take_examples(minibatch, [int(place) for place in places], count),
     )
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from batchsense.errors import BatchsenseError, DataError
 from batchsense.training.separability.kind.screening import mixed
 from batchsense.training.separability.preparation import chosen_examples
-from batchsense.training.separability.probe.minibatch_trees import cloned
 from batchsense.training.separability.probe.probe import GradientProbe
 from batchsense.training.separability.remedies.compare import GradientComparison, compare_gradients
 from batchsense.training.workload.blame import described
+from batchsense.training.workload.minibatches import cloned
 from batchsense.training.workload.workload import Workload
 
 #: ``step(model, micro_batches)``: runs backward on all micro-batches, leaving ``.grad``.

@@ -16,7 +16,12 @@ from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients.contribution import norms_of_rows, parts_of, precise
 from batchsense.training.workload.blame import described
 from batchsense.training.workload.gradients import scalar_loss
-from batchsense.training.workload.minibatches import example_axis_of, leaves, rebuilt
+from batchsense.training.workload.minibatches import (
+    example_axis_of,
+    has_list_of_examples,
+    leaves,
+    rebuilt,
+)
 from batchsense.training.workload.workload import Workload
 
 #: ``vmap``: all examples of a part at once; ``single``: one backward pass for each example;
@@ -137,7 +142,8 @@ def _vectorised(
     axes = [example_axis_of(tensor, count, example_dim) for tensor in tensors]
     if all(axis is None for axis in axes):
         raise ValueError("no tensor of the minibatch counts examples")
-    rebuilt(minibatch, lambda tensor: tensor, _refuse_lists, count)
+    if has_list_of_examples(minibatch, count):
+        raise ValueError("the minibatch holds a list of examples")
     holder = _Loss(model, loss)
     values = {f"model.{name}": parameter.detach() for name, parameter in wanted.items()}
 
@@ -172,11 +178,6 @@ class _Loss(nn.Module):
     def forward(self, minibatch: Any) -> Tensor:
         """Compute the loss of a minibatch."""
         return self.loss(self.model, minibatch)
-
-
-def _refuse_lists(items: list[Any]) -> list[Any]:
-    """Stop: a list of examples cannot be vectorised over."""
-    raise ValueError("the minibatch holds a list of examples")
 
 
 def _squared(gradients: Sequence[Tensor]) -> Floats:

@@ -20,8 +20,8 @@ from batchsense.training.separability.kind.vanishing_gradients import (
     weights_move,
 )
 from batchsense.training.separability.preparation import Opened
-from batchsense.training.separability.probe.minibatch_trees import count_rows, named_tensors
 from batchsense.training.separability.report import FoundNormaliser
+from batchsense.training.workload.minibatches import count_examples, named_tensors
 
 _SHOWN = 6
 _SPARE = 4
@@ -171,12 +171,12 @@ def example_counter(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> F
         How many examples the whole and the parts have.
     """
     try:
-        told = [count_rows(minibatch) for minibatch in (whole, *parts)]
+        told = [count_examples(minibatch) for minibatch in (whole, *parts)]
     except DataError:
         told = []
     if told != list(sizes):
         return FoundNormaliser("examples", None)
-    return FoundNormaliser("examples", lambda minibatch: float(count_rows(minibatch)))
+    return FoundNormaliser("examples", lambda minibatch: float(count_examples(minibatch)))
 
 
 def weights_per_example(coefficients: Floats, members: Places, loose: float) -> Floats | None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.training.separability.probe.minibatch_trees import named_tensors
 from batchsense.training.workload.blame import described
+from batchsense.training.workload.minibatches import named_tensors
 
 #: Gives the weight of a minibatch: how much it counts in the normaliser.
 Normaliser: TypeAlias = Callable[[Any], float]

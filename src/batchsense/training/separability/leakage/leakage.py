@@ -21,9 +21,9 @@ from batchsense.training.separability.leakage.output_changes import (
 )
 from batchsense.training.separability.leakage.tracing import Stage, leaking_sources, replaced
 from batchsense.training.separability.probe.isolated_model import IsolatedModel
-from batchsense.training.separability.probe.minibatch_trees import cloned, mapped, named_tensors
 from batchsense.training.separability.report import Source
 from batchsense.training.workload.blame import described
+from batchsense.training.workload.minibatches import cloned, named_tensors, rebuilt
 
 _MARGIN = 8.0
 
@@ -322,7 +322,7 @@ class _Search:
         isolated = self._stage.isolated
         model = isolated.ready("silent")
         with isolated.conditions([], True, self._stage.seed, "silent"):
-            minibatch = mapped(
+            minibatch = rebuilt(
                 self._stage.minibatch(self._examples),
                 lambda t: t.detach().requires_grad_(t.is_floating_point()),
             )
@@ -385,6 +385,6 @@ def _lengthened(examples: list[Any], donors: list[Any]) -> list[Any] | None:
             times = -(-size // tensor.shape[0])
             return tensor.repeat(times, *([1] * (tensor.ndim - 1)))[:size]
 
-        return mapped(example, repeated)
+        return rebuilt(example, repeated)
 
     return [longer(cloned(donor)) for donor in donors]

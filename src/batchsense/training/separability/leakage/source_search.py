@@ -24,9 +24,9 @@ from batchsense.training.separability.leakage.tracing import (
     leaking_sources,
 )
 from batchsense.training.separability.probe.isolation import seeded
-from batchsense.training.separability.probe.minibatch_trees import cloned
 from batchsense.training.separability.probe.probe import GradientProbe
 from batchsense.training.separability.report import FoundNormaliser, Source
+from batchsense.training.workload.minibatches import cloned
 from batchsense.training.workload.workload import Loss, Workload, trainable
 
 _MOST_TRACED = 61

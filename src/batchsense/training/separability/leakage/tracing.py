@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from batchsense.arrays import Flags
 from batchsense.training.separability.leakage.output_changes import movement, substitution_sets
 from batchsense.training.separability.probe.isolated_model import IsolatedModel
-from batchsense.training.separability.probe.minibatch_trees import cloned, mapped
 from batchsense.training.separability.probe.recording import OUTSIDE, Record, Recorder
 from batchsense.training.separability.report import Source
+from batchsense.training.workload.minibatches import cloned, rebuilt
 
 #: Runs the user's function on a model and a minibatch.
 Function = Callable[[nn.Module, Any], Any]
@@ -48,7 +48,7 @@ class Stage:
     def minibatch(self, examples: Sequence[Any]) -> Any:
         """Collate copies of examples in the audited precision."""
         wanted = self.isolated.dtype
-        return mapped(
+        return rebuilt(
             self.collate([cloned(example) for example in examples]),
             lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
         )

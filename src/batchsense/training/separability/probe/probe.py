@@ -16,8 +16,8 @@ from batchsense.arrays import Floats
 from batchsense.errors import BatchsenseError, DataError
 from batchsense.training.separability.probe.isolated_model import IsolatedModel, Randomness
 from batchsense.training.separability.probe.isolation import seeded
-from batchsense.training.separability.probe.minibatch_trees import cloned, identical, mapped
 from batchsense.training.workload.blame import described
+from batchsense.training.workload.minibatches import cloned, identical, rebuilt
 from batchsense.training.workload.workload import Workload, trainable
 
 #: Places among the examples of a probe.
@@ -155,7 +155,7 @@ class GradientProbe:
         if self.workload.collate is not None:  # a collate may write into what it is given
             kept = [cloned(example) for example in kept]
         lone = dataclasses.replace(self.workload, examples=kept)
-        return mapped(
+        return rebuilt(
             lone.minibatch(range(len(members))),
             lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
         )

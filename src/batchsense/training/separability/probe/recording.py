@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
-from batchsense.training.separability.probe.minibatch_trees import named_tensors
 from batchsense.training.workload.blame import place_now
+from batchsense.training.workload.minibatches import named_tensors
 
 #: The scope of code that runs outside every module of the model.
 OUTSIDE = "loss"

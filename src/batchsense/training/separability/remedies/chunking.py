@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.separability.leakage.tracing import Stage, leaking_sources
 from batchsense.training.separability.probe.isolated_model import IsolatedModel
-from batchsense.training.separability.probe.minibatch_trees import (
-    count_rows,
-    mapped,
+from batchsense.training.workload.minibatches import (
+    count_examples,
     named_tensors,
-    take_rows,
+    rebuilt,
+    take_examples,
 )
 
 #: ``encoder(micro_batch)``: embeddings, one row per example; a tensor or a tree of tensors.
@@ -112,7 +112,7 @@ def chunked_gradient(
     >>> torch.allclose(whole, chunked)
     True
     """
-    count = count_rows(minibatch)
+    count = count_examples(minibatch)
     if micro_batch < 1:
         raise DataError(f"{micro_batch} is less than one example", where="micro_batch")
     if verify and count >= 4:
@@ -123,7 +123,7 @@ def chunked_gradient(
     for cut in cuts:
         states.append(_random_state())
         with torch.no_grad():
-            pieces.append(encoder(take_rows(minibatch, cut, count)))
+            pieces.append(encoder(take_examples(minibatch, cut, count)))
     embeddings, leaves = _joined(pieces, count)
     loss, pulled, of_head = _through_head(head, embeddings, leaves, minibatch)
     after, after_buffers = _random_state(), dict(encoder.named_buffers())
@@ -134,7 +134,7 @@ def chunked_gradient(
     for cut, state in zip(cuts, states, strict=True):
         _set_random_state(state)
         with torch.enable_grad():
-            outputs = [t for _, t in named_tensors(encoder(take_rows(minibatch, cut, count)))]
+            outputs = [t for _, t in named_tensors(encoder(take_examples(minibatch, cut, count)))]
         wanted = [(o, v[cut]) for o, v in zip(outputs, pulled, strict=True) if v is not None]
         carried = [(o, v) for o, v in wanted if o.requires_grad]
         if carried:
@@ -185,7 +185,7 @@ def _joined(pieces: list[Any], count: int) -> tuple[Any, list[Tensor]]:
     for leaf in leaves:
         leaf.requires_grad_(leaf.is_floating_point() or leaf.is_complex())
     waiting: Iterator[Tensor] = iter(leaves)
-    return mapped(pieces[0], lambda _: next(waiting)), leaves
+    return rebuilt(pieces[0], lambda _: next(waiting)), leaves
 
 
 def _refuse_mixing(encoder: nn.Module, minibatch: Any, count: int, size: int) -> None:
@@ -194,7 +194,7 @@ def _refuse_mixing(encoder: nn.Module, minibatch: Any, count: int, size: int) ->
     stage = Stage(
         IsolatedModel(encoder, "float64"),
         lambda model, part: model(part),
-        lambda rows: take_rows(minibatch, [int(row) for row in rows], count),
+        lambda rows: take_examples(minibatch, [int(row) for row in rows], count),
     )
     found = leaking_sources(stage, list(range(size)), list(range(size, 2 * size)), 1e-9, most=1)
     if found:
