@@ -20,6 +20,8 @@ from batchsense.questions.shares import published
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 
+pytestmark = pytest.mark.usefixtures("work_clock")
+
 SVG = re.compile(r"<svg.*?</svg>", re.S)
 
 
