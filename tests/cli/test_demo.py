@@ -13,6 +13,8 @@ from batchsense.questions.demo import forms, gradient, story
 from batchsense.questions.schemas import json_schema
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 
+pytestmark = pytest.mark.usefixtures("work_clock")
+
 
 @pytest.fixture(scope="module")
 def told() -> Any:

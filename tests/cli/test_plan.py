@@ -10,6 +10,8 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.questions.schemas import json_schema
 
+pytestmark = pytest.mark.usefixtures("work_clock")
+
 HEAD = """
 import torch
 from torch import nn

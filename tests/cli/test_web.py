@@ -72,12 +72,12 @@ def test_it_prints_its_address_and_ends_when_told(tmp_path):
     )
     try:
         address = process.stdout.readline().strip()
-        with urllib.request.urlopen(address, timeout=60) as page:
+        with urllib.request.urlopen(address, timeout=600) as page:
             assert "Every decision about batches" in page.read().decode()
         assert list(tmp_path.glob("batchsense-web-*"))
     finally:
         process.terminate()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
 
     assert address.startswith("http://127.0.0.1:")
     assert out == ""

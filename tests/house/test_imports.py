@@ -1,7 +1,5 @@
 """Import is cheap: the heavy libraries load only with the work that needs them."""
 
-import os
-import resource
 import subprocess
 import sys
 
@@ -36,18 +34,31 @@ def test_heavy_libraries_stay_out(arguments: tuple[str, ...]) -> None:
     assert not {m for m in modules if m in HEAVY or m.split(".")[0] in HEAVY}
 
 
-def test_help_costs_half_a_cpu_second_at_most() -> None:
-    """`batchsense --help` uses at most 0.5 CPU seconds (best of three, CPU time not wall time)."""
+#: Runs the command line and says how many Python functions were called for it.
+COUNTING = """
+import runpy, sys
+calls = 0
+def count(frame, event, argument):
+    global calls
+    calls += event == "call"
+sys.argv = ["batchsense", "--help"]
+sys.setprofile(count)
+try:
+    runpy.run_module("batchsense", run_name="__main__")
+finally:
+    sys.setprofile(None)
+    print(calls, file=sys.stderr)
+"""
 
-    def cpu_seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "batchsense", "--help"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    assert min(cpu_seconds() for _ in range(3)) <= 0.5
+def test_help_is_little_work() -> None:
+    """`batchsense --help` calls at most 200,000 functions, about half a CPU second.
+
+    Calls, not seconds: they are the same on every machine, however busy. Today's 90,000 take 0.25
+    CPU seconds; importing pandas calls 190,000 more, scipy.stats 750,000.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING], capture_output=True, text=True, check=True
+    )
+
+    assert 0 < int(done.stderr.splitlines()[-1]) <= 200_000

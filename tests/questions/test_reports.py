@@ -19,6 +19,8 @@ from batchsense.questions.plan.result import PlanResult
 from batchsense.reports.envelope import Envelope, Note
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 
+pytestmark = pytest.mark.usefixtures("work_clock")
+
 SVG = re.compile(r"<svg.*?</svg>", re.S)
 
 

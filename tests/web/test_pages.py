@@ -154,6 +154,7 @@ def test_a_refusal_is_an_answer_in_words(browser, files, capsys, monkeypatch):
     assert expected == browser.get("/correct/result.json").text
 
 
+@pytest.mark.usefixtures("work_clock")
 def test_a_plan_is_measured_and_reported(browser):
     """A built-in job is planned; the document is valid and the report carries it."""
     result = browser.run("plan", target="digits", budget="1", today="32", seed="0")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,14 +196,20 @@ def check_killed(folder, name, times):
     assert np.abs(difference).max() < 1e-12  # blocks of another size, sums in another order
 
 
-SLOW_RUN = """
-import sys, time
+STOPPING_RUN = """
+import sys
 from batchsense.experiments import CombatCorrection
 from batchsense.experiments.out_of_core import budget, correct_store, passes
 budget.LARGEST_BLOCK, passes._SYNC_EVERY_S = 30 * 70 * 8, 0.0
+
+def stop_at_the_first_block(task, done, total):
+    if task.startswith("correcting"):
+        print("written", flush=True)
+        sys.stdin.read()
+
 correct_store(
     sys.argv[1], sys.argv[2], "month", CombatCorrection(keep=("drug",)), sys.argv[3],
-    progress=lambda task, done, total: time.sleep(0.1 if task.startswith("correcting") else 0),
+    progress=stop_at_the_first_block,
 )
 """
 
@@ -212,14 +217,20 @@ correct_store(
 def test_killed_once(tmp_path):
     """Kill -9 in the second pass: nothing opens, and the next run only does what is left."""
     path, output = make(tmp_path, "plain.zarr", values()), tmp_path / "out-plain.zarr"
-    words = [sys.executable, "-c", SLOW_RUN, str(path), str(output), str(tmp_path / "sheet.csv")]
-    started = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    written = tmp_path / "out-plain.zarr.partial" / "journal"
-    while started.poll() is None and not (written.exists() and '"written"' in written.read_text()):
-        time.sleep(0.01)
-    started.kill()
+    words = [
+        sys.executable,
+        "-c",
+        STOPPING_RUN,
+        str(path),
+        str(output),
+        str(tmp_path / "sheet.csv"),
+    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) as started:
+        assert started.stdout.readline() == "written\n"
+        started.kill()
 
-    assert started.wait() == -signal.SIGKILL
+    assert started.returncode == -signal.SIGKILL
     assert not output.exists()
     with pytest.raises(DataError, match="unfinished"):
         find(tmp_path / "out-plain.zarr.partial" / "result")
