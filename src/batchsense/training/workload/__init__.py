@@ -19,11 +19,11 @@ from batchsense.training.workload.gradients import (
     scalar_loss,
 )
 from batchsense.training.workload.minibatches import (
+    count_examples,
     example_axis_of,
-    examples_in,
     leaves,
     rebuilt,
-    some_of,
+    take_examples,
 )
 from batchsense.training.workload.randomness import borrowed_randomness
 from batchsense.training.workload.target import load_target
@@ -47,10 +47,10 @@ __all__ = [
     "borrowed_randomness",
     "charlm_workload",
     "check_workload",
+    "count_examples",
     "coupled_modules",
     "digits_workload",
     "example_axis_of",
-    "examples_in",
     "flat_gradient",
     "gram_matrix",
     "leaves",
@@ -58,7 +58,7 @@ __all__ = [
     "loss_gradient",
     "rebuilt",
     "scalar_loss",
-    "some_of",
     "still_optimizer",
+    "take_examples",
     "trainable",
 ]
