@@ -54,10 +54,11 @@ validate: $(STAMP) ## long statistical studies (about an hour)
 bench: $(STAMP) ## every script under benchmarks/; results as JSON in benchmarks/results/
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-schemas: $(STAMP) ## rewrite the committed copies of the published JSON schemas
+schemas: $(STAMP) ## rewrite what is made of the models: JSON schemas, tables of options
 	@mkdir -p docs/schemas
 	@for name in $$($(BIN)/batchsense schema); do \
 	  $(BIN)/batchsense schema $$name > docs/schemas/$$name.json; done
+	@$(BIN)/python docs/option_tables.py
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) docs/_build dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
+from pydantic import model_validator
 from typing_extensions import override
 
 from batchsense.errors import DataError, RequestError, listed
@@ -60,6 +61,12 @@ class FilesRequest(Request):
         str | None,
         Option("Layer of an .h5ad or .zarr to read; else its X.", metavar="NAME", of="layer"),
     ] = None
+
+    @model_validator(mode="after")
+    def _sheet_describes_a_matrix(self) -> Self:
+        if self.sheet is not None and self.matrix is None:
+            raise ValueError("SHEET was given without MATRIX; give both, or none")
+        return self
 
     def table(self, progress: Progress) -> Table:
         """Read the files, or take the built-in digits; the source bears the names that are known.

@@ -33,7 +33,8 @@ class FormField:
         The option behind it.
     widget : str
         How it is shown: ``"column"``, ``"columns"``, ``"contrasts"``, ``"layer"``, ``"radios"``,
-        ``"choice"``, ``"several"``, ``"box"``, ``"switch"``, ``"number"`` or ``"text"``.
+        ``"choice"``, ``"several"``, ``"box"``, ``"switch"``, ``"lines"``, ``"number"`` or
+        ``"text"``.
     value : object
         What it shows at first.
     kinds : bool
@@ -86,6 +87,8 @@ def _widget(one: Described) -> str:
         return "several" if one.repeated else "choice"
     if one.type is bool:
         return "switch" if one.optional else "box"
+    if one.repeated:
+        return "lines"
     return "number" if one.type in (int, float) else "text"
 
 
@@ -157,9 +160,10 @@ def _read(field: FormField, form: FormData) -> Any:
     one, widget = field.described, field.widget
     if widget in ("columns", "several"):
         return tuple(ticked(form, field.name))
+    if widget == "lines":
+        return _lines(form, field.name)
     if widget == "contrasts":
-        lines = str(form.get(f"{field.name}-lines") or "").splitlines()
-        return (*ticked(form, field.name), *(line.strip() for line in lines if line.strip()))
+        return (*ticked(form, field.name), *_lines(form, f"{field.name}-lines"))
     text = text_field(form, field.name)
     if widget == "box":
         return (text is not None) != (one.default is True)
@@ -211,6 +215,12 @@ def text_field(form: FormData, name: str) -> str | None:
     """
     value = form.get(name)
     return (value.strip() or None) if isinstance(value, str) else None
+
+
+def _lines(form: FormData, name: str) -> tuple[str, ...]:
+    """What was typed, one value a line."""
+    given = str(form.get(name) or "").splitlines()
+    return tuple(line.strip() for line in given if line.strip())
 
 
 def ticked(form: FormData, name: str) -> list[str]:

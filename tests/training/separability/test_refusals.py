@@ -141,7 +141,7 @@ CASES = {
     "examples that differ": (lambda: job(examples=Unrepeatable()), "two readings"),
     "no gradient": (lambda: job(lambda m, x: squared(m, x).detach()), "no gradient"),
     "another model": (lambda: job(other_model_loss()), "use that model"),
-    "nothing to train": (lambda: job(model=frozen_model()), "nothing to audit"),
+    "nothing to train": (lambda: job(model=frozen_model()), "nothing to train"),
     "a vector": (lambda: job(lambda m, x: m(x).square().mean(1)), "return a scalar"),
     "a number": (lambda: job(lambda m, x: squared(m, x).item()), "it returned float"),
     "nan": (lambda: job(lambda m, x: squared(m, x) * math.nan), "nan"),

@@ -51,7 +51,9 @@ class AuditRequest(TrainingRequest):
         float, Field(gt=0), Option("Relative bias that is called safe where none is detected.")
     ] = 0.01
     alpha: Annotated[float, Field(gt=0, lt=0.5), Option("Level of the test for a bias.")] = 0.01
-    precision: Annotated[Precision, Option("In what the losses are computed.")] = Precision.float64
+    precision: Annotated[
+        Precision, Option("In what the losses are computed; less than float64 sees less.")
+    ] = Precision.float64
 
     @model_validator(mode="after")
     def _can_be_split(self) -> Self:

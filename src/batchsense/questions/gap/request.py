@@ -62,7 +62,15 @@ class GapRequest(BatchesRequest):
     ] = None
     model: Annotated[
         GapModel | None,
-        Option("Who predicts; else the nearest neighbour for classes, ridge for numbers."),
+        Option(
+            "Who predicts; else the nearest neighbour for classes, ridge for numbers.",
+            choices={
+                "nearest": "the nearest neighbour for classes, the mean of five for numbers",
+                "logistic": "logistic regression, for classes",
+                "ridge": "ridge regression, for numbers; the penalty is chosen inside the fold",
+                "forest": "a random forest of 100 trees",
+            },
+        ),
     ] = None
     correct: Annotated[
         tuple[FoldCorrection, ...],

@@ -81,7 +81,7 @@ class LayoutRequest(Request):
     capacity: Annotated[
         str | None,
         Option(
-            "Wells of every batch, or of each; references need some of them.",
+            "Wells of every batch, or of each with commas between; references need some of them.",
             metavar="N[,N…]",
             label="Places in a batch",
             front=True,
@@ -109,12 +109,16 @@ class LayoutRequest(Request):
     reference_specimens: Annotated[
         int,
         Field(ge=0),
-        Option("Wells in every batch for one reference.", metavar="N", front=True),
+        Option(
+            "Wells in every batch for aliquots of one reference, which get rows of their own.",
+            metavar="N",
+            front=True,
+        ),
     ] = 0
     lock: Annotated[
         str | None,
         Option(
-            "Column with the batch of rows already assigned.",
+            "Column with the batch of rows already assigned; empty where free.",
             metavar="COL",
             of="column",
             label="Assigned already",

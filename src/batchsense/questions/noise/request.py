@@ -37,7 +37,10 @@ class NoiseRequest(TrainingRequest):
     ] = 32
     per_example: Annotated[
         bool | None,
-        Option("Norms of single examples, or the spread of micro-batches; else what suits."),
+        Option(
+            "Norms of single examples, which tell more, or the spread of micro-batches, which "
+            "suits every model; else the first, or the second where they cannot be seen."
+        ),
     ] = None
     steps: Annotated[
         int,

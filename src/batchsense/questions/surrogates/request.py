@@ -68,7 +68,18 @@ class SurrogatesRequest(FilesRequest):
     ] = ()
     categorical: CategoricalColumns = ()
     numeric: NumericColumns = ()
-    method: Annotated[SurrogateMethod, Option("How to estimate them.")] = SurrogateMethod.reweighted
+    method: Annotated[
+        SurrogateMethod,
+        Option(
+            "How to estimate them.",
+            choices={
+                "reweighted": "Leek and Storey 2008: features weighted by how likely they depend "
+                "on the unknown and not on what is kept",
+                "two-step": "Leek and Storey 2007: simpler, and much less safe where the unknown "
+                "batch goes with what is kept",
+            },
+        ),
+    ] = SurrogateMethod.reweighted
     count: Annotated[
         int | None, Field(ge=1), Option("How many; else as many as exceed permuted residuals.")
     ] = None

@@ -59,7 +59,7 @@ class VerifyRequest(TrainingRequest):
     state: Annotated[
         str | None,
         Option(
-            "Where finished runs are kept; by default beside the plan.",
+            "Where finished runs are kept; by default PLAN.verify.json beside the plan.",
             metavar="FILE",
             of="machine",
         ),
