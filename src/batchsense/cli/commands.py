@@ -31,18 +31,7 @@ _FORCE = Annotated[bool, typer.Option("--force", help="Replace existing files.")
 
 
 def command_of(name: str) -> Any:
-    """Make the command of a name.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`SUMMARIES`.
-
-    Returns
-    -------
-    command
-        Of typer, ready to be invoked.
-    """
+    """Make the command of a name."""
     if name in QUESTIONS:
         function = _asking(QUESTIONS[name])
     else:

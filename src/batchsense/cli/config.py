@@ -17,18 +17,6 @@ import typer
 def read(path: str, root: Any) -> dict[str, Any]:
     """Read a configuration file and check every key against the commands.
 
-    Parameters
-    ----------
-    path : str
-        The TOML file.
-    root : command group
-        The command tree of the running program.
-
-    Returns
-    -------
-    dict
-        Values per command, by parameter name.
-
     Raises
     ------
     typer.BadParameter
@@ -65,7 +53,6 @@ def _names(command: Any) -> dict[str, str]:
 
 
 def _unknown(path: str, key: str, known: Any) -> str:
-    """Say which key is unknown and which valid one is nearest."""
     last = key.rsplit(".", 1)[-1].replace("_", "-")
     near = difflib.get_close_matches(last, list(known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"

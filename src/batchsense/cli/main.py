@@ -48,7 +48,6 @@ class _Commands(TyperGroup):
 
 
 def _set_by_environment(name: str, command: Any) -> None:
-    """Give each option an environment variable, named after the command and the option."""
     for parameter in command.params:
         parameter.show_envvar = False
         long = [option[2:] for option in parameter.opts if option.startswith("--")]
@@ -75,7 +74,6 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
-    """Print the version and stop."""
     if wanted:
         print(f"batchsense {__version__}")
         raise typer.Exit(EXIT_OK)
@@ -122,18 +120,7 @@ def batchsense(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The words after ``batchsense``; those of the process by default.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run the command line and give its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(_flags_first(words), standalone_mode=False, prog_name="batchsense")

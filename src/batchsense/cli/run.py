@@ -55,15 +55,6 @@ def exit_code(error: BatchsenseError) -> int:
 def run_question(question: Question, values: Mapping[str, Any], delivery: Delivery) -> None:
     """Ask a question and tell its answer.
 
-    Parameters
-    ----------
-    question : Question
-        The command.
-    values : mapping
-        What was typed, by field.
-    delivery : Delivery
-        How the answer is told.
-
     Raises
     ------
     typer.Exit

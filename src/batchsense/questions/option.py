@@ -168,16 +168,6 @@ class Described:
 def options_of(request: type[BaseModel]) -> tuple[Described, ...]:
     """Read the fields of a request.
 
-    Parameters
-    ----------
-    request : type
-        A request model.
-
-    Returns
-    -------
-    tuple of Described
-        In the order in which they are shown: arguments, what is needed, the rest, the seed.
-
     Raises
     ------
     TypeError

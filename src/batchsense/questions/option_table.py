@@ -12,16 +12,6 @@ BEGIN, END = "<!-- options: made of the request by `make schemas` -->", "<!-- en
 def option_table(request: type[Request]) -> str:
     """The arguments and options of a command as a table in Markdown.
 
-    Parameters
-    ----------
-    request : type
-        The request of the command.
-
-    Returns
-    -------
-    str
-        A row for each field: how it is typed, what it means, its bounds and its default.
-
     Examples
     --------
     >>> from batchsense.questions.plan.request import PlanRequest

@@ -52,11 +52,6 @@ class Request(BaseModel):
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Make a request of named values.
 
-        Parameters
-        ----------
-        values : mapping
-            By field; what is left out has its default.
-
         Raises
         ------
         RequestError
@@ -135,24 +130,7 @@ class Request(BaseModel):
         refusal: Refusal | None = None,
         inputs: Sequence[InputFile] | None = None,
     ) -> Envelope[ResultT]:
-        """Put the answer into the document that ``--json`` prints.
-
-        Parameters
-        ----------
-        result : model or None
-            The answer; None beside a refusal.
-        notes : sequence
-            What the reader must know beside it.
-        refusal : Refusal, optional
-            Why the answer is no.
-        inputs : sequence, optional
-            The files that were read; by default those that the request names.
-
-        Returns
-        -------
-        Envelope
-            The document.
-        """
+        """Put the answer into the document that ``--json`` prints."""
         from batchsense.reports.envelope import Envelope
 
         kind: Any = Any if result is None else type(result)

@@ -9,18 +9,7 @@ from batchsense.reports.envelope import Envelope
 
 
 def json_schema(command: str) -> dict[str, Any]:
-    """The JSON Schema of a command's whole document, envelope included.
-
-    Parameters
-    ----------
-    command : str
-        A key of :data:`~batchsense.questions.registry.QUESTIONS`.
-
-    Returns
-    -------
-    dict
-        A JSON Schema, draft 2020-12.
-    """
+    """The JSON Schema of a command's whole document, envelope included."""
     envelope: Any = Envelope.__class_getitem__(QUESTIONS[command].result)
     schema: dict[str, Any] = envelope.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -199,15 +199,6 @@ class ModelRequest(BatchesRequest):
 def beside(name: str, word: str, ending: str | None = None) -> str:
     """Name a result after what it was made of.
 
-    Parameters
-    ----------
-    name : str
-        The file that was read.
-    word : str
-        What stands behind its name.
-    ending : str, optional
-        The format of the result; by default that of the file.
-
     Examples
     --------
     >>> beside("cells.tsv.gz", "corrected"), beside("s.xlsx#May", "layout", ".csv")

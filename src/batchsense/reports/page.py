@@ -93,22 +93,6 @@ def render(
 ) -> str:
     """Render one self-contained page.
 
-    Parameters
-    ----------
-    template : Path
-        The template of the question; it may extend and import those in ``reports/templates``.
-    envelope : Envelope
-        The answer; the page carries it unchanged as JSON.
-    command_line : str, optional
-        The words that produced the answer, to be repeated by the reader.
-    **context
-        What else the template shows, above all its pictures.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError
@@ -164,15 +148,6 @@ def versions(names: Sequence[str] = _NAMED_VERSIONS) -> dict[str, str]:
 
 def write_report(path: str | Path, html: str, force: bool = False) -> None:
     """Write a page in one piece; what stood there is replaced only with ``force``.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file to write.
-    html : str
-        The page.
-    force : bool
-        Replace an existing file.
 
     Raises
     ------

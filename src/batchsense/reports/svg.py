@@ -38,22 +38,6 @@ _SETTINGS: dict[Any, Any] = {
 def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
     """Write a figure as an ``<svg>`` element to be placed inside a page.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The drawing; never made by pyplot, whose state is global.
-    name : str
-        Prefix of every id; unique within the page, letters, digits and dashes.
-    title : str
-        What is shown, in a few words.
-    description : str
-        The finding, in a sentence: what a reader who cannot see the figure needs.
-
-    Returns
-    -------
-    str
-        The element; the same bytes for the same drawing.
-
     Examples
     --------
     >>> from matplotlib.figure import Figure

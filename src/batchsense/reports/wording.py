@@ -12,18 +12,6 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number with a few significant digits.
 
-    Parameters
-    ----------
-    value : float or None
-        The number; None is written as a dash.
-    digits : int
-        Significant digits of a number that is not whole; more if it has more before the point.
-
-    Returns
-    -------
-    str
-        The number; thousands are separated, very small or large ones have a power of ten.
-
     Examples
     --------
     >>> number(1234567), number(0.012345), number(2.0), number(3.1e-7), number(None)
@@ -104,20 +92,6 @@ def span(low: float | None, high: float | None, digits: int = 3, scale: float = 
 
     Both ends get as many decimals as the width of the interval deserves.
 
-    Parameters
-    ----------
-    low, high : float or None
-        The ends; None where there is none.
-    digits : int
-        Significant digits where an end is missing or the width is zero.
-    scale : float
-        Multiplies the numbers before they are written.
-
-    Returns
-    -------
-    str
-        The interval in words.
-
     Examples
     --------
     >>> span(1.0, 4.0), span(10.0, None), span(None, None)
@@ -139,22 +113,6 @@ def span(low: float | None, high: float | None, digits: int = 3, scale: float = 
 def with_interval(value: Estimate, unit: str = "", digits: int = 3, scale: float = 1.0) -> str:
     """Write an estimate with its interval, all with the decimals that the interval deserves.
 
-    Parameters
-    ----------
-    value : Estimate
-        The estimate.
-    unit : str
-        Written behind the estimate, with its space.
-    digits : int
-        Significant digits where the interval tells no number of decimals.
-    scale : float
-        Multiplies the numbers before they are written.
-
-    Returns
-    -------
-    str
-        The estimate in words.
-
     Examples
     --------
     >>> with_interval(Estimate(estimate=0.25, low=0.2, high=0.31), " %", scale=100)
@@ -171,20 +129,6 @@ def with_interval(value: Estimate, unit: str = "", digits: int = 3, scale: float
 
 def estimate(value: Estimate, digits: int = 3, scale: float = 1.0) -> str:
     """Write an estimate alone, with the decimals that its interval deserves.
-
-    Parameters
-    ----------
-    value : Estimate
-        The estimate; a missing one is written as a dash.
-    digits : int
-        Significant digits where the interval tells no number of decimals.
-    scale : float
-        Multiplies the number before it is written.
-
-    Returns
-    -------
-    str
-        The number; :func:`span` writes the interval to stand beside it.
 
     Examples
     --------
@@ -214,7 +158,6 @@ def _written(value: float, places: int | None, digits: int) -> str:
 
 
 def _round(value: float, digits: int) -> float:
-    """Round to significant digits."""
     return float(f"{value:.{digits}g}")
 
 

@@ -22,26 +22,7 @@ _PATIENCE_S = 1.0
 async def begin(
     request: Request, visitor: Visitor, command: str, work: Work, choice: Any
 ) -> Response:
-    """Start a calculation and lead to its page.
-
-    Parameters
-    ----------
-    request : Request
-        The form that asked for it.
-    visitor : Visitor
-        Whose calculation it is.
-    command : str
-        The command whose answer it is.
-    work : callable
-        Makes the answer.
-    choice : object
-        What was asked for.
-
-    Returns
-    -------
-    Response
-        A redirect, with the visitor's cookie.
-    """
+    """Start a calculation and lead to its page."""
     visitors: Visitors = request.app.state.visitors
     job = Job(work, choice)
     visitor.run(command, job, visitors.worker)
@@ -57,20 +38,7 @@ def last_choice(request: Request, command: str) -> Any:
 
 
 def answer_routes(command: str, back: str) -> list[Route]:
-    """Make the routes of a command's answer.
-
-    Parameters
-    ----------
-    command : str
-        The command.
-    back : str
-        The form in which the visitor can choose anew.
-
-    Returns
-    -------
-    list of Route
-        ``result``, ``cancel``, ``report.html``, ``result.json`` and ``file`` below the command.
-    """
+    """Make the routes of a command's answer."""
 
     async def result(request: Request) -> Response:
         job = _job(request, command)

@@ -35,21 +35,6 @@ def create_app(
 ) -> ASGIApp:
     """Make the web application.
 
-    Parameters
-    ----------
-    limit : int
-        The largest upload, in bytes; a larger one is answered with 413.
-    hosts : sequence of str
-        Names by which the server may be addressed; any other Host header is answered with 400, so
-        that no foreign name that resolves to this machine can reach the pages.
-    visitors : Visitors, optional
-        Where the state of the visitors is kept; by default one that may hold five times ``limit``.
-
-    Returns
-    -------
-    ASGI application
-        To be served on one address of this machine.
-
     Examples
     --------
     >>> from starlette.testclient import TestClient

@@ -31,18 +31,6 @@ _COUNTS = ("matrix.mtx", "matrix.mtx.gz")
 def unpack(path: Path, most: int) -> Path:
     """Unpack an archive beside itself and delete it.
 
-    Parameters
-    ----------
-    path : Path
-        The archive.
-    most : int
-        Bytes that may come out.
-
-    Returns
-    -------
-    Path
-        The Zarr store or the folder with a ``matrix.mtx``, under its own name.
-
     Raises
     ------
     DataError
@@ -178,18 +166,7 @@ def _holds(folder: Path, names: tuple[str, ...]) -> bool:
 
 
 def pack(folder: Path) -> Path:
-    """Pack a folder into a .zip beside it and delete the folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; its name stays the first part of every name.
-
-    Returns
-    -------
-    Path
-        The archive. Equal files give equal bytes: it holds no times.
-    """
+    """Pack a folder into a .zip beside it and delete the folder."""
     target = folder.with_name(f"{folder.name}.zip")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sorted(part for part in folder.rglob("*") if part.is_file()):

@@ -53,13 +53,6 @@ _CODEC_KEYS = ("filters", "compressor", "compressors", "codecs", "index_codecs",
 def check_contents(path: Path, most: int) -> None:
     """Look at a file before anything reads it; what is damaged is left to the reader to refuse.
 
-    Parameters
-    ----------
-    path : Path
-        The file or folder.
-    most : int
-        Bytes that may come out of it.
-
     Raises
     ------
     TooLargeError
@@ -91,7 +84,6 @@ def _check_unfolded(path: Path, most: int) -> None:
 
 
 def _count(packed: BinaryIO | gzip.GzipFile, most: int, name: str) -> None:
-    """Count what comes out."""
     seen = 0
     while block := packed.read(1 << 20):
         seen += len(block)
@@ -202,7 +194,6 @@ def _check_zarr(folder: Path, most: int) -> None:
 
 
 def _walk(document: Any, visit: Callable[[dict[str, Any]], Iterator[Found]]) -> Iterator[Found]:
-    """Visit every object of a document."""
     if isinstance(document, dict):
         yield from visit(document)
         # What users note beside an array may look like anything.
@@ -216,8 +207,6 @@ def _walk(document: Any, visit: Callable[[dict[str, Any]], Iterator[Found]]) -> 
 
 
 def _codecs(document: Any) -> Iterator[str]:
-    """Give the name of every codec of a document."""
-
     def visit(found: dict[str, Any]) -> Iterator[str]:
         for key in _CODEC_KEYS:
             named = found.get(key) or []

@@ -49,20 +49,7 @@ class FormField:
 
 
 def form_fields(request: type[Request], values: Mapping[str, Any]) -> list[FormField]:
-    """The fields of a form, in the order of the options.
-
-    Parameters
-    ----------
-    request : type
-        The request that the form makes.
-    values : mapping
-        What the fields show at first, by field of the request; else the defaults.
-
-    Returns
-    -------
-    list of FormField
-        Those shown at once and those below "More settings" alike.
-    """
+    """The fields of a form, in the order of the options."""
     described = options_of(request)
     asks_kinds = any(one.option.of == "kind" for one in described)
     found: list[FormField] = []
@@ -98,21 +85,6 @@ def _one_or_more(one: Described) -> str:
 
 def read_form(request: type[Request], form: FormData, builtin: bool = False) -> dict[str, Any]:
     """What a form says, by field of the request; bounds are left to the request.
-
-    Parameters
-    ----------
-    request : type
-        The request that the form makes.
-    form : FormData
-        What was sent.
-    builtin : bool
-        Whether it is about the built-in data, of which something is kept unless none is chosen;
-        of files nothing is known, so that no choice says nothing.
-
-    Returns
-    -------
-    dict
-        Values of the fields that the form has.
 
     Raises
     ------

@@ -108,19 +108,6 @@ class Guard:
 def from_own_page(headers: Headers, scheme: str = "http") -> bool:
     """Whether a request that changes something was sent by a page of this very server.
 
-    Parameters
-    ----------
-    headers : Headers
-        Those of the request. A browser says where a form comes from by ``Sec-Fetch-Site`` or
-        ``Origin``, and no page can forge either; without both the answer is no.
-    scheme : str
-        Of the request.
-
-    Returns
-    -------
-    bool
-        The answer.
-
     Examples
     --------
     >>> from_own_page(Headers({"Host": "localhost:8000", "Origin": "http://localhost:8000"}))

@@ -19,15 +19,7 @@ _YOUNG_S = 60.0
 
 
 def new_root() -> tuple[Path, int]:
-    """Make the folder of a server, and delete those whose server is gone.
-
-    Returns
-    -------
-    root : Path
-        The folder, open to this account only.
-    lock : int
-        Descriptor that holds the lock; to be closed when the folder is deleted.
-    """
+    """Make the folder of a server, and delete those whose server is gone."""
     _sweep(Path(tempfile.gettempdir()))
     root = Path(tempfile.mkdtemp(prefix=_PREFIX))
     lock = os.open(root, os.O_RDONLY)

@@ -21,24 +21,7 @@ COMMANDS = {command: command.capitalize() for command in QUESTIONS}
 
 
 def page(template: str, here: str = "", status: int = 200, **context: Any) -> HTMLResponse:
-    """Render a page of the application.
-
-    Parameters
-    ----------
-    template : str
-        Name of a template in ``web/templates``.
-    here : str
-        The entry of the navigation that the page belongs to.
-    status : int
-        HTTP status.
-    **context
-        What the template shows.
-
-    Returns
-    -------
-    HTMLResponse
-        The page.
-    """
+    """Render a page of the application."""
     text = _environment().get_template(template).render(here=here, version=__version__, **context)
     return HTMLResponse(text, status_code=status)
 
@@ -46,19 +29,7 @@ def page(template: str, here: str = "", status: int = 200, **context: Any) -> HT
 def error_page(
     status: int, title: str, message: str, here: str = "", back: str | None = None
 ) -> HTMLResponse:
-    """Say what went wrong and what to do, in words.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    title, message : str
-        The heading and the paragraph below it.
-    here : str
-        The entry of the navigation that the page belongs to.
-    back : str, optional
-        Where the reader can do better.
-    """
+    """Say what went wrong and what to do, in words."""
     return page(
         "error.html.j2", here, status, title=title, message=message, back=back, number=status
     )
@@ -78,17 +49,7 @@ def typed_error_page(
 
 
 def too_large_page(limit: int, path: str, unfolded: str | None = None) -> HTMLResponse:
-    """Say that an upload is too large, what the limit is, and what works instead.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes.
-    path : str
-        Where it was sent to, which tells the command.
-    unfolded : str, optional
-        The file that is small enough, but unfolds to too much.
-    """
+    """Say that an upload is too large, what the limit is, and what works instead."""
     first = path.strip("/").split("/")[0]
     here = first if first in COMMANDS else ""
     what = f"The limit is {readable_bytes(limit)} for all files together."
@@ -121,20 +82,6 @@ def readable_bytes(amount: int) -> str:
 
 def with_bar(report: str, here: str, file: str | None = None) -> str:
     """Put the navigation and the downloads above a report.
-
-    Parameters
-    ----------
-    report : str
-        The page that the report renderer made.
-    here : str
-        The command.
-    file : str, optional
-        Name of the matrix, table or sheet that can be downloaded.
-
-    Returns
-    -------
-    str
-        The page.
 
     Raises
     ------

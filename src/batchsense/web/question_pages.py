@@ -251,7 +251,6 @@ def _upload(call: Call, kind: type[Request]) -> Upload | None:
 
 
 def _no_files(command: str) -> Response:
-    """Say that the files are not here."""
     return error_page(
         404,
         "There are no files here",

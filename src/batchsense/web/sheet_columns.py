@@ -77,18 +77,6 @@ class SheetOutline:
 def sheet_outline(upload: Upload | None, worksheet: str | None = None) -> SheetOutline:
     """Look into a visitor's files, or take the built-in digits.
 
-    Parameters
-    ----------
-    upload : Upload or None
-        The files; None for the digits.
-    worksheet : str, optional
-        The worksheet of a workbook; by default the first visible one.
-
-    Returns
-    -------
-    SheetOutline
-        The columns and choices.
-
     Raises
     ------
     DataError
@@ -146,5 +134,4 @@ def _described(sheet: Mapping[str, tuple[str | None, ...]]) -> list[SheetColumn]
 
 
 def _cut(value: str) -> str:
-    """Cut a long value."""
     return value if len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"

@@ -63,19 +63,6 @@ class Upload:
 def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
     """The files of a form, after a look at their names.
 
-    Parameters
-    ----------
-    form : FormData
-        With the file parts ``matrix``, ``sheet`` or ``plan``.
-    about : str
-        What the question is about: ``"table"`` wants a matrix, perhaps with a sheet, ``"sheet"`` a
-        sheet alone, ``"plan"`` a document.
-
-    Returns
-    -------
-    dict
-        The files by their parts.
-
     Raises
     ------
     DataError
@@ -109,20 +96,6 @@ def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
 def keep_files(parent: Path, files: Mapping[str, UploadFile], limit: int) -> Upload:
     """Write files into a new folder; nothing stays if one of them cannot be kept.
 
-    Parameters
-    ----------
-    parent : Path
-        Where their folder is made.
-    files : mapping
-        The files by their parts.
-    limit : int
-        Bytes that may be sent; ten times as many may come out of what is compressed.
-
-    Returns
-    -------
-    Upload
-        The files.
-
     Raises
     ------
     DataError
@@ -151,7 +124,6 @@ def _kind(part: UploadFile) -> str:
 
 
 def _chosen(form: FormData, field: str) -> UploadFile | None:
-    """Give the file of a field; browsers send an empty nameless one where none was chosen."""
     part = form.get(field)
     return part if isinstance(part, UploadFile) and part.filename else None
 

@@ -9,18 +9,7 @@ from batchsense.reports.wording import percent
 
 
 def audit_picture(result: AuditResult) -> Picture | None:
-    """Draw the bias with its interval; None where the parts average to the whole.
-
-    Parameters
-    ----------
-    result : AuditResult
-        The audit.
-
-    Returns
-    -------
-    Picture or None
-        The bias, in per cent of the full gradient, and the deviation of one minibatch as a bar.
-    """
+    """Draw the bias with its interval; None where the parts average to the whole."""
     bias = result.bias
     if bias.p_value is None or bias.estimate is None or bias.high is None or bias.low is None:
         return None

@@ -18,18 +18,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def audit_report(envelope: Envelope[AuditResult], command_line: str | None = None) -> str:
     """Write the report of an audit.
 
-    Parameters
-    ----------
-    envelope : Envelope of AuditResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

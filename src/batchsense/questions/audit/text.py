@@ -20,20 +20,7 @@ _ANSWERS = {
 
 
 def audit_text(envelope: Envelope[AuditResult], table: Table) -> str:
-    """Write the audit for people.
-
-    Parameters
-    ----------
-    envelope : Envelope of AuditResult
-        The answer, with its notes.
-    table : callable
-        Lays out a header and rows for where the text goes.
-
-    Returns
-    -------
-    str
-        About half a page.
-    """
+    """Write the audit for people."""
     result = envelope.result
     assert result is not None
     parts = [_paragraph(answer(result)), _paragraph(result.conclusion)]
@@ -82,7 +69,6 @@ def off(found: ConsequenceResult) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Wrap a paragraph."""
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 

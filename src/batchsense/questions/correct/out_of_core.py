@@ -82,22 +82,7 @@ def decide(request: CorrectRequest) -> Decision | None:
 def correct_on_disk(
     request: CorrectRequest, decision: Decision, progress: Progress
 ) -> Envelope[CorrectResult]:
-    """Correct out of core; an interrupted user is told how to go on.
-
-    Parameters
-    ----------
-    request : CorrectRequest
-        What is read, written and wanted.
-    decision : Decision
-        Why it is done so.
-    progress : Progress
-        Told of the specimens that are done.
-
-    Returns
-    -------
-    Envelope of CorrectResult
-        The answer; the result is written.
-    """
+    """Correct out of core; an interrupted user is told how to go on."""
     from batchsense.experiments.out_of_core import correct_store
     from batchsense.experiments.out_of_core.description import describe
     from batchsense.experiments.out_of_core.location import find, inside_of

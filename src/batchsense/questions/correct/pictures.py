@@ -14,18 +14,7 @@ if TYPE_CHECKING:
 
 
 def before_and_after(corrected: Corrected) -> list[Picture]:
-    """Draw the specimens, coloured by batch, before and after correction.
-
-    Parameters
-    ----------
-    corrected : Corrected
-        The correction.
-
-    Returns
-    -------
-    list of Picture
-        Two pictures; none where the specimens do not fill a plane.
-    """
+    """Draw the specimens, coloured by batch, before and after correction."""
     factor = label_factor(corrected.table, corrected.batch_labels)
     stages = zip(("before", "after"), corrected.compared(), strict=True)
     planes = [(when, principal_plane(values)) for when, values in stages]

@@ -24,20 +24,6 @@ def correct_report(
 ) -> str:
     """Write the report of a correction.
 
-    Parameters
-    ----------
-    envelope : Envelope of CorrectResult
-        The answer; the page carries it unchanged.
-    corrected : Corrected, optional
-        What the answer was made of: adds pictures of the specimens before and after.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

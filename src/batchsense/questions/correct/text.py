@@ -14,20 +14,7 @@ from batchsense.reports.wording import number, percent
 
 
 def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
-    """Write an account of a correction as text.
-
-    Parameters
-    ----------
-    envelope : Envelope
-        The answer.
-    source : str
-        What was read, for the first line.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write an account of a correction as text."""
     result = envelope.answer()
     of_what = " of log counts per million" if result.method == "combat-seq" else ""
     lines = [

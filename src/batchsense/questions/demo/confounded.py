@@ -28,20 +28,7 @@ METHODS = (
 
 
 def compare_methods(seed: int, progress: Progress = silent) -> ConfoundedResult:
-    """Estimate how an 8 differs from a 3 in confounded draws, in three ways, and meet a refusal.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the draws.
-    progress : Progress
-        Told after each draw.
-
-    Returns
-    -------
-    ConfoundedResult
-        The errors of the three ways against the answer of all rows, and the refusal.
-    """
+    """Estimate how an 8 differs from a 3 in confounded draws, in three ways, and meet a refusal."""
     seeds = np.random.SeedSequence(seed).generate_state(DRAWS)
     scenes = [digit_forms("partial", int(state)) for state in seeds]
     effects = np.empty((DRAWS, len(METHODS), len(scenes[0].truth)))
@@ -73,18 +60,7 @@ def compare_methods(seed: int, progress: Progress = silent) -> ConfoundedResult:
 
 
 def refused(seed: int) -> Refusal:
-    """Ask for the impossible: one form with 3s only, one with 8s only.
-
-    Parameters
-    ----------
-    seed : int
-        Seed that chooses the two forms.
-
-    Returns
-    -------
-    Refusal
-        The terms that cannot be told apart.
-    """
+    """Ask for the impossible: one form with 3s only, one with 8s only."""
     states = np.random.SeedSequence(seed).generate_state(_TRIES)
     scenes = (digit_forms("total", int(state)) for state in states)
     scene = next(scene for scene in scenes if not set(scene.form_labels) & set(scene.digit))

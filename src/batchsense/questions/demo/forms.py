@@ -22,20 +22,7 @@ PERMUTATIONS = 200
 
 
 def compare_folds(seed: int, progress: Progress = silent) -> list[ClassifierResult]:
-    """Test two classifiers on shuffled folds and on forms left out.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the folds and of the resampling.
-    progress : Progress
-        Told of the passes over the folds.
-
-    Returns
-    -------
-    list of ClassifierResult
-        A support vector machine and the nearest neighbour.
-    """
+    """Test two classifiers on shuffled folds and on forms left out."""
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.svm import SVC
 
@@ -78,20 +65,7 @@ def compare_folds(seed: int, progress: Progress = silent) -> list[ClassifierResu
 
 
 def share_variation(seed: int, progress: Progress = silent) -> FormsResult:
-    """Share out the variation of all pixels between digit and form.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the shuffles.
-    progress : Progress
-        Told of the shuffles.
-
-    Returns
-    -------
-    FormsResult
-        Shares, what chance gives, and the shares with forms as a random draw.
-    """
+    """Share out the variation of all pixels between digit and form."""
     digits = load_digits()
     found = two_factor_shares(
         digits.observations,

@@ -63,18 +63,7 @@ class GradientScene:
         self._gram = self._gram_of_deviations()
 
     def variance(self, progress: Progress = silent) -> GradientResult:
-        """Measure the mean squared distance of minibatch gradients from the full one, by size.
-
-        Parameters
-        ----------
-        progress : Progress
-            Told after each size.
-
-        Returns
-        -------
-        GradientResult
-            Variances with intervals and the slope of their logarithms.
-        """
+        """Measure the mean squared distance of minibatch gradients from the full one, by size."""
         measured = []
         seeds = self._measuring.spawn(len(BATCH_SIZES))
         for done, (size, seed) in enumerate(zip(BATCH_SIZES, seeds, strict=True), start=1):
@@ -99,18 +88,7 @@ class GradientScene:
         )
 
     def tolerance(self, progress: Progress = silent) -> ToleranceResult:
-        """Size a minibatch for a tolerance, and try the size on fresh minibatches.
-
-        Parameters
-        ----------
-        progress : Progress
-            Told of the check.
-
-        Returns
-        -------
-        ToleranceResult
-            Promised sizes and what the check found.
-        """
+        """Size a minibatch for a tolerance, and try the size on fresh minibatches."""
         allowed = TOLERANCE * float(np.linalg.norm(self._full))
         promises = self._promises(allowed)
         size = promises[0].batch_size

@@ -27,19 +27,7 @@ _SIDE = 8
 
 
 def demo_pictures(result: DemoResult) -> dict[str, Picture]:
-    """Draw the figures of the demo.
-
-    Parameters
-    ----------
-    result : DemoResult
-        The numbers of the story.
-
-    Returns
-    -------
-    dict of str to Picture
-        ``law``, ``tradeoff``, ``sizes``, ``digits``, ``folds``, ``shares``, ``effects``,
-        ``errors``, ``random``.
-    """
+    """Draw the figures of the demo."""
     of_plan = plan_pictures(result.plan)
     drawn = [
         _law(result.gradient),
@@ -149,7 +137,6 @@ def _errors(found: ConfoundedResult) -> Picture:
 
 
 def _random(forms: FormsResult) -> Picture:
-    """Draw the shares with forms as a random draw."""
     rows = [_row(share.term, share.random_effects_share) for share in forms.shares]
     by_term = {share.term: share.random_effects_share.estimate for share in forms.shares}
     finding = (

@@ -19,18 +19,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def demo_report(envelope: Envelope[DemoResult], command_line: str | None = None) -> str:
     """Write the report of the demo.
 
-    Parameters
-    ----------
-    envelope : Envelope of DemoResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

@@ -25,21 +25,6 @@ def tell(
 ) -> DemoResult:
     """Compute every scene; about half a minute.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of everything random; each scene draws from a stream of its own. Times of steps do
-        not repeat, everything else does.
-    plan_seconds : float
-        About how long the plan measures.
-    progress : Progress
-        Told what is being done.
-
-    Returns
-    -------
-    DemoResult
-        The numbers of the story.
-
     Raises
     ------
     UnresolvedError

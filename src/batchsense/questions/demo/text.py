@@ -34,19 +34,7 @@ INTRODUCTION = (
 
 
 def scenes(result: DemoResult) -> dict[str, Scene]:
-    """Tell every scene.
-
-    Parameters
-    ----------
-    result : DemoResult
-        The numbers.
-
-    Returns
-    -------
-    dict of str to Scene
-        In the order of the story: law, tolerance, plan, forms, shares, confounded, refused,
-        honest.
-    """
+    """Tell every scene."""
     return {
         "law": _law(result),
         "tolerance": _tolerance(result),
@@ -60,20 +48,7 @@ def scenes(result: DemoResult) -> dict[str, Scene]:
 
 
 def demo_text(result: DemoResult, report: str | None = None) -> str:
-    """Write the account for people.
-
-    Parameters
-    ----------
-    result : DemoResult
-        The numbers.
-    report : str, optional
-        Where the report with the figures is.
-
-    Returns
-    -------
-    str
-        Paragraphs; the same in a pipe and on a terminal.
-    """
+    """Write the account for people."""
     parts = [paragraph(INTRODUCTION)]
     for place, scene in enumerate(scenes(result).values(), start=1):
         parts.append("\n".join([f"{place}. {scene.title}", *map(paragraph, scene.paragraphs)]))
@@ -122,7 +97,6 @@ def _tolerance(result: DemoResult) -> Scene:
 
 
 def _plan(result: DemoResult) -> Scene:
-    """The plan."""
     plan = result.plan
     timed = plan.step_time
     decides = {
@@ -244,7 +218,6 @@ def _honest(result: DemoResult) -> Scene:
 
 
 def _share(result: DemoResult, term: str) -> ShareResult:
-    """Find the share of a term."""
     return next(share for share in result.forms.shares if share.term == term)
 
 

@@ -18,18 +18,6 @@ def feature_table(found: FeatureShares, delimiter: str = "\t") -> str:
     for an interaction) and ``p``; ``shared``; ``residual`` with ``low``, ``high`` and ``raw``;
     ``component``; ``reason``. Cells without a number are empty, and the reason says why.
 
-    Parameters
-    ----------
-    found : FeatureShares
-        The shares.
-    delimiter : str
-        Between cells.
-
-    Returns
-    -------
-    str
-        The table with its header.
-
     Examples
     --------
     >>> from batchsense.experiments import plant

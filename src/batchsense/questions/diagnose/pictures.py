@@ -28,18 +28,7 @@ MOST_PLANES = 2
 
 
 def share_picture(result: DiagnoseResult) -> Picture | None:
-    """Draw the share of every term beside what chance gives.
-
-    Parameters
-    ----------
-    result : DiagnoseResult
-        The diagnosis.
-
-    Returns
-    -------
-    Picture or None
-        One row per term; None where no term has a share of its own.
-    """
+    """Draw the share of every term beside what chance gives."""
     terms = [(result.batch.name, result.batch.share)]
     terms += [(kept.name, kept.share) for kept in result.kept]
     if result.interaction is not None:
@@ -64,18 +53,7 @@ def share_picture(result: DiagnoseResult) -> Picture | None:
 
 
 def design_pictures(result: DiagnoseResult) -> list[Picture]:
-    """Draw how many specimens each level of each kept factor has in each batch.
-
-    Parameters
-    ----------
-    result : DiagnoseResult
-        The diagnosis.
-
-    Returns
-    -------
-    list of Picture
-        One per categorical factor, unless there are too many cells.
-    """
+    """Draw how many specimens each level of each kept factor has in each batch."""
     name, levels = result.batch.name, list(result.batch.levels)
     pictures = []
     for index, kept in enumerate(result.kept):
@@ -102,21 +80,7 @@ def design_pictures(result: DiagnoseResult) -> list[Picture]:
 
 
 def plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
-    """Draw the specimens in the plane of their first two principal components.
-
-    Parameters
-    ----------
-    found : Diagnosis
-        The diagnosis: which factors colour the points.
-    table : Table
-        The observations.
-
-    Returns
-    -------
-    list of Picture
-        One with the batches as colours and the first kept factor as shapes; where there are too
-        many of either, one coloured by batch and one for each of the first kept factors.
-    """
+    """Draw the specimens in the plane of their first two principal components."""
     plane = principal_plane(table.values)
     if plane is None:
         return []
@@ -128,20 +92,7 @@ def plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
 
 
 def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
-    """Draw specimens in a plane, coloured by batch, with a shape for each level of what is kept.
-
-    Parameters
-    ----------
-    plane : Plane
-        Coordinates.
-    coloured, kept : Factor
-        The colours and the shapes.
-
-    Returns
-    -------
-    Picture
-        The picture.
-    """
+    """Draw specimens in a plane, coloured by batch, with a shape for each level of what is kept."""
     first, second = plane.explained
     ax = draw_points(
         plane.coordinates[:, 0],
@@ -163,18 +114,7 @@ def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
 
 
 def scores_picture(scores: ScoresResult) -> Picture:
-    """Draw how much of each principal component goes with each factor.
-
-    Parameters
-    ----------
-    scores : ScoresResult
-        The scores.
-
-    Returns
-    -------
-    Picture
-        One row per component.
-    """
+    """Draw how much of each principal component goes with each factor."""
     r2: dict[str, list[float | None]] = {name: [] for name in scores.overall}
     for one in scores.components:
         r2[one.name].append(one.r2_alone)
@@ -208,24 +148,7 @@ def _p(value: float | None) -> str:
 
 
 def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
-    """Draw specimens in a plane, coloured by a factor.
-
-    Parameters
-    ----------
-    plane : Plane
-        Coordinates.
-    factor : Factor
-        What colours the points.
-    name : str
-        Name of the picture.
-    when : str
-        Added to the title, such as "before correction".
-
-    Returns
-    -------
-    Picture
-        The picture.
-    """
+    """Draw specimens in a plane, coloured by a factor."""
     labels = [factor.levels[code] for code in factor.codes]
     first, second = plane.explained
     ax = draw_points(

@@ -12,20 +12,7 @@ MOST_ROWS = 24
 
 
 def placebo_picture(found: PlaceboResult, batch_name: str) -> Picture | None:
-    """Draw the false-positive rate of every pipeline beside the one that it should have.
-
-    Parameters
-    ----------
-    found : PlaceboResult
-        The placebos.
-    batch_name : str
-        The batch column.
-
-    Returns
-    -------
-    Picture or None
-        One row per kept factor and pipeline; None where nothing could be tested.
-    """
+    """Draw the false-positive rate of every pipeline beside the one that it should have."""
     rows = [
         Row(
             f"{one.factor}: {BEFORE.get(one.pipeline, f'{batch_name} in the model')}",

@@ -36,16 +36,6 @@ class Plane:
 def principal_plane(observations: npt.ArrayLike) -> Plane | None:
     """Find the plane of largest variance.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Features with missing values are left out. Nothing is scaled.
-
-    Returns
-    -------
-    Plane or None
-        None where fewer than two directions vary.
-
     Examples
     --------
     >>> plane = principal_plane([[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]])

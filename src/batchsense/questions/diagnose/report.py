@@ -34,22 +34,6 @@ def diagnose_report(
 ) -> str:
     """Write the report of a diagnosis.
 
-    Parameters
-    ----------
-    envelope : Envelope of DiagnoseResult
-        The answer; the page carries it unchanged.
-    found : Diagnosis, optional
-        What the answer was made of.
-    table : Table, optional
-        What was diagnosed. With both, the page shows the specimens in a plane.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

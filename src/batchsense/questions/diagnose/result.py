@@ -173,12 +173,10 @@ class DiagnoseResult(Model):
 
 
 def _undefined(reason: str) -> Estimate:
-    """Give an estimate that is not there."""
     return Estimate(estimate=None, low=None, high=None, reason=reason)
 
 
 def _counts(kept: Factor, batches: Factor) -> dict[str, list[int]] | None:
-    """Count the specimens of each level in each batch."""
     shape = (len(kept.levels), len(batches.levels))
     if kept.values is not None or shape[0] * shape[1] > _MOST_CELLS:
         return None

@@ -25,20 +25,7 @@ _HEADLINES = {
 
 
 def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
-    """Write a diagnosis as text.
-
-    Parameters
-    ----------
-    envelope : Envelope
-        The answer.
-    source : str
-        What was read, for the first line.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write a diagnosis as text."""
     result = envelope.answer()
     batch = result.batch
     sizes = sorted(batch.levels.values())
@@ -87,7 +74,6 @@ def interaction_sentence(envelope: Envelope[DiagnoseResult]) -> list[str]:
 
 
 def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
-    """List every term with its share."""
     terms = [(result.batch.name, result.batch.share)]
     terms.extend((one.name, one.share) for one in result.kept)
     if result.interaction is not None:

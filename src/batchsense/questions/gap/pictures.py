@@ -13,18 +13,7 @@ DRAWN = 40
 
 
 def gap_pictures(result: GapResult) -> list[Picture]:
-    """Draw the errors of all ways with their intervals, then those of each batch.
-
-    Parameters
-    ----------
-    result : GapResult
-        The numbers.
-
-    Returns
-    -------
-    list of Picture
-        ``errors``, and ``folds-none``, ``folds-linear`` …, one for each correction.
-    """
+    """Draw the errors of all ways with their intervals, then those of each batch."""
     return [_errors(result), *(_folds(result, way) for way in result.ways)]
 
 

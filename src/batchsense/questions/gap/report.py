@@ -20,18 +20,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -> str:
     """Write the report of a model on batches left out.
 
-    Parameters
-    ----------
-    envelope : Envelope of GapResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

@@ -22,20 +22,7 @@ WAY_NAMES = {"none": "not corrected", "linear": "linear", "combat": "ComBat"}
 
 
 def gap_text(envelope: Envelope[GapResult], source: str) -> str:
-    """Write a comparison as text.
-
-    Parameters
-    ----------
-    envelope : Envelope
-        The answer.
-    source : str
-        What was read, for the first line.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write a comparison as text."""
     result = envelope.answer()
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features.",

@@ -26,20 +26,7 @@ MOST_GROUPS = 20
 
 
 def factor_pictures(result: LayoutResult, found: Layout | None) -> list[Picture]:
-    """Draw every balanced factor against the batches.
-
-    Parameters
-    ----------
-    result : LayoutResult
-        The layout as published.
-    found : Layout, optional
-        What it was made of; without it numeric factors are not drawn.
-
-    Returns
-    -------
-    list of Picture
-        One per factor.
-    """
+    """Draw every balanced factor against the batches."""
     names = [one.name for one in result.batches]
     pictures = []
     for index, one in enumerate(result.factors):
@@ -68,18 +55,7 @@ def factor_pictures(result: LayoutResult, found: Layout | None) -> list[Picture]
 
 
 def plate_pictures(found: Layout | None) -> list[Picture]:
-    """Draw the plates, coloured by the first balanced factor.
-
-    Parameters
-    ----------
-    found : Layout, optional
-        The layout.
-
-    Returns
-    -------
-    list of Picture
-        The first eight plates; none without plates.
-    """
+    """Draw the plates, coloured by the first balanced factor."""
     if found is None or found.plates is None:
         return []
     plates, kept = found.plates, found.design.kept[0]

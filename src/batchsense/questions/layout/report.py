@@ -24,20 +24,6 @@ def layout_report(
 ) -> str:
     """Write the report of a layout.
 
-    Parameters
-    ----------
-    envelope : Envelope of LayoutResult
-        The answer; the page carries it unchanged.
-    found : Layout, optional
-        What the answer was made of: adds pictures of numbers and plates.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

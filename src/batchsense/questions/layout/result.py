@@ -135,7 +135,6 @@ class LayoutResult(Model):
 
 
 def _factor(found: Layout, worth: FactorWorth, kept: Factor) -> BalancedFactor:
-    """Publish one factor."""
     fields: dict[str, Any] = entangled_fields(worth.entanglement)
     batch_count = len(found.batch_levels)
     counts, spread = None, None

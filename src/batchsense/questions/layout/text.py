@@ -15,18 +15,7 @@ MOST_BATCHES = 12
 
 
 def layout_text(envelope: Envelope[LayoutResult]) -> str:
-    """Write a layout as text.
-
-    Parameters
-    ----------
-    envelope : Envelope
-        The answer.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write a layout as text."""
     result = envelope.answer()
     lines = [
         f"{number(result.specimens)} specimens in {len(result.batches)} batches of "
@@ -83,7 +72,6 @@ def _asked_of_wells(plates: PlatesResult) -> str:
 
 
 def _counted(count: int, noun: str) -> str:
-    """Count things."""
     return f"{number(count)} {noun}{'s' if count > 1 else ''}"
 
 

@@ -14,18 +14,7 @@ SHOWN_LAYERS = 20
 
 
 def noise_pictures(result: GradientNoiseResult) -> dict[str, Picture]:
-    """Draw the figures of a noise measurement.
-
-    Parameters
-    ----------
-    result : GradientNoiseResult
-        The measurement.
-
-    Returns
-    -------
-    dict of str to Picture
-        ``sizes`` (where any number was found) and ``layers`` (of two layers or more).
-    """
+    """Draw the figures of a noise measurement."""
     pictures = {}
     named: dict[str, Estimate | None] = {
         "noise scale, now": result.noise_scale,
@@ -46,7 +35,6 @@ def noise_pictures(result: GradientNoiseResult) -> dict[str, Picture]:
 
 
 def _layers(result: GradientNoiseResult) -> Picture:
-    """Draw each layer's share of the noise."""
     ranked = sorted(result.layers, key=lambda layer: -(layer.noise_share.estimate or 0.0))
     most = ranked[0]
     name = f"Layer {most.name}" if most.name else "The model itself"
@@ -75,7 +63,6 @@ def _critical(result: GradientNoiseResult) -> Estimate | None:
 
 
 def _row(name: str, value: Estimate) -> Row:
-    """Turn an estimate into a row of the figure."""
     return Row(name, value.estimate, value.low, value.high)
 
 

@@ -19,18 +19,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | None = None) -> str:
     """Write the report of a noise measurement.
 
-    Parameters
-    ----------
-    envelope : Envelope of GradientNoiseResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

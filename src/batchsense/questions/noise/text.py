@@ -15,20 +15,7 @@ _WIDTH = 88
 
 
 def noise_text(envelope: Envelope[GradientNoiseResult], table: Table) -> str:
-    """Write the gradient noise for people.
-
-    Parameters
-    ----------
-    envelope : Envelope of GradientNoiseResult
-        The answer, with its notes.
-    table : callable
-        Lays out a header and rows for where the text goes.
-
-    Returns
-    -------
-    str
-        About half a page.
-    """
+    """Write the gradient noise for people."""
     result = envelope.result
     assert result is not None
     parts = [_paragraph(headline(result))]
@@ -117,7 +104,6 @@ def _messages(envelope: Envelope[GradientNoiseResult]) -> list[str]:
 
 
 def _paragraph(text: str) -> str:
-    """Wrap a paragraph."""
     return textwrap.fill(text, _WIDTH)
 
 

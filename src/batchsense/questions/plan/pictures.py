@@ -13,18 +13,7 @@ from batchsense.reports.wording import number, percent, seconds, span
 
 
 def plan_pictures(result: PlanResult) -> dict[str, Picture]:
-    """Draw the figures of a plan.
-
-    Parameters
-    ----------
-    result : PlanResult
-        The plan.
-
-    Returns
-    -------
-    dict of str to Picture
-        ``tradeoff`` (where at least two choices are known), ``sizes``, ``step_time``.
-    """
+    """Draw the figures of a plan."""
     pictures = {"sizes": _sizes(result), "step_time": _step_time(result)}
     choices = [
         Choice(
@@ -102,7 +91,6 @@ def _ends(value: Estimate) -> tuple[float, float] | None:
 
 
 def _row(name: str, value: Estimate) -> Row:
-    """Turn an estimate into a row of the figure."""
     return Row(name, value.estimate, value.low, value.high)
 
 

@@ -18,18 +18,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None) -> str:
     """Write the report of a plan.
 
-    Parameters
-    ----------
-    envelope : Envelope of PlanResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

@@ -251,7 +251,6 @@ def _memory(plan: TrainingPlan) -> MemoryResult:
 
 
 def _rule(rate: LearningRate) -> LearningRateResult:
-    """Turn the learning rate rule into its JSON form."""
     return LearningRateResult(
         rule=rate.rule,
         validity=rate.validity,

@@ -25,20 +25,7 @@ _WHAT_BINDS = {
 
 
 def plan_text(result: PlanResult, table: Table) -> str:
-    """Write the plan for people.
-
-    Parameters
-    ----------
-    result : PlanResult
-        The plan.
-    table : callable
-        Lays out a header and rows for where the text goes.
-
-    Returns
-    -------
-    str
-        About one page.
-    """
+    """Write the plan for people."""
     parts = [
         _headline(result),
         _why(result),
@@ -136,7 +123,6 @@ def _promises(result: PlanResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _learning_rate(result: PlanResult) -> str:
-    """Say which learning rate goes with the advice."""
     rule = result.learning_rate_rule
     if rule is None or result.learning_rate is None:
         return "Learning rate: not given; see below."
@@ -191,7 +177,6 @@ def _between(value: Estimate) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Wrap a paragraph."""
     return textwrap.fill(text, _WIDTH)
 
 

@@ -9,18 +9,7 @@ from batchsense.reports.wording import number
 
 
 def surrogate_pictures(result: SurrogatesResult) -> list[Picture]:
-    """Draw each surrogate over the order of the specimens: an unknown batch often shows as steps.
-
-    Parameters
-    ----------
-    result : SurrogatesResult
-        The surrogates.
-
-    Returns
-    -------
-    list of Picture
-        One for each of the first four.
-    """
+    """Each surrogate over the order of the specimens: an unknown batch often shows as steps."""
     pictures = []
     order = list(range(1, len(result.specimens) + 1))
     for k, one in enumerate(result.surrogates[:4]):

@@ -19,18 +19,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | None = None) -> str:
     """Write the report of surrogate variables.
 
-    Parameters
-    ----------
-    envelope : Envelope of SurrogatesResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

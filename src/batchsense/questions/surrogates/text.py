@@ -10,20 +10,7 @@ from batchsense.reports.wording import number, percent
 
 
 def surrogates_text(envelope: Envelope[SurrogatesResult], source: str) -> str:
-    """Write an account of surrogate variables as text.
-
-    Parameters
-    ----------
-    envelope : Envelope
-        The answer.
-    source : str
-        What was read, for the first line.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write an account of surrogate variables as text."""
     result = envelope.answer()
     lines = [
         f"{source}: {number(len(result.specimens))} specimens, {number(result.features)} features.",

@@ -18,18 +18,7 @@ MOST_DRAWN = 3
 
 
 def effect_pictures(found: ContrastTests) -> list[list[Picture]]:
-    """Draw the first contrasts.
-
-    Parameters
-    ----------
-    found : ContrastTests
-        The tests.
-
-    Returns
-    -------
-    list of list of Picture
-        For each contrast the effects over all features, and their p-values.
-    """
+    """Draw the first contrasts."""
     return [_pair(one, place) for place, one in enumerate(found.effects[:MOST_DRAWN])]
 
 

@@ -24,20 +24,6 @@ def contrast_report(
 ) -> str:
     """Write the report of tests.
 
-    Parameters
-    ----------
-    envelope : Envelope of ContrastTestsResult
-        The answer; the page carries it unchanged.
-    found : ContrastTests, optional
-        What the answer was made of: adds pictures of all features.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

@@ -19,20 +19,7 @@ _SHOWN, _SHOWN_OF_MANY, _MANY = 10, 3, 3
 
 
 def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
-    """Write the tests of a table as text.
-
-    Parameters
-    ----------
-    envelope : Envelope
-        The answer.
-    source : str
-        What was read, for the first line.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write the tests of a table as text."""
     result = envelope.answer()
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
@@ -88,7 +75,6 @@ def factor_sentence(one: FactorResult) -> str:
 
 
 def _called(one: Counted) -> str:
-    """Count what is called."""
     return f"{number(one.called)} of {number(one.tested)} features at q ≤ 0.05"
 
 

@@ -9,18 +9,7 @@ from batchsense.reports.wording import number
 
 
 def sweep_picture(result: VerifyResult) -> Picture | None:
-    """Draw the sweep; nothing where the law has no numbers.
-
-    Parameters
-    ----------
-    result : VerifyResult
-        The verdict.
-
-    Returns
-    -------
-    Picture or None
-        Steps against batch size.
-    """
+    """Draw the sweep; nothing where the law has no numbers."""
     least, critical = result.minimum_steps.estimate, result.critical_batch_size.estimate
     reached = [size for size in result.sizes if size.reached]
     if least is None or critical is None or not reached:

@@ -19,18 +19,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = None) -> str:
     """Write the report of a checked plan.
 
-    Parameters
-    ----------
-    envelope : Envelope of VerifyResult
-        The answer; the page carries it unchanged.
-    command_line : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        HTML.
-
     Raises
     ------
     ValueError

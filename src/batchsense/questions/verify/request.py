@@ -116,7 +116,6 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
 
 
 def _read_plan(path: str) -> PlanResult:
-    """Read the plan out of the document that `plan -o` wrote."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -95,20 +95,7 @@ class VerifyResult(Model):
 
 
 def advice_of(plan: PlanResult, target_loss: float | None = None) -> Advice:
-    """Take from a plan what a sweep can check.
-
-    Parameters
-    ----------
-    plan : PlanResult
-        The plan.
-    target_loss : float, optional
-        Another loss than that which the plan's short run ended at.
-
-    Returns
-    -------
-    Advice
-        For :func:`batchsense.training.verify.verify_plan`.
-    """
+    """Take from a plan what a sweep can check."""
     from batchsense.training.verify import Advice, used_critical_batch_size
 
     critical = plan.critical_batch_size

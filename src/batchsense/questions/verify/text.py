@@ -18,20 +18,7 @@ _OFF = 2.0
 
 
 def verify_text(envelope: Envelope[VerifyResult], table: Table) -> str:
-    """Write the verdict for people.
-
-    Parameters
-    ----------
-    envelope : Envelope of VerifyResult
-        The answer, with its notes.
-    table : callable
-        Lays out a header and rows for where the text goes.
-
-    Returns
-    -------
-    str
-        About half a page.
-    """
+    """Write the verdict for people."""
     result = envelope.result
     assert result is not None
     parts = [
@@ -72,20 +59,7 @@ def verdict_sentence(result: VerifyResult) -> str:
 
 
 def verify_notes(result: VerifyResult, closest_target: bool = True) -> list[Note]:
-    """Say what the reader of a verdict must know.
-
-    Parameters
-    ----------
-    result : VerifyResult
-        The verdict.
-    closest_target : bool
-        Whether the target loss is that of the plan.
-
-    Returns
-    -------
-    list of Note
-        Each with a stable code.
-    """
+    """Say what the reader of a verdict must know."""
     found = []
     if not result.complete:
         found.append(
@@ -158,13 +132,11 @@ def _law(result: VerifyResult) -> str:
 
 
 def _sizes(result: VerifyResult) -> tuple[list[str], list[list[str]]]:
-    """Tabulate the sizes."""
     header = ["batch size", "steps", "learning rate", "step", "time", "relative", "remark"]
     return header, [_row(size, result) for size in result.sizes]
 
 
 def _row(size: SweptSizeResult, result: VerifyResult) -> list[str]:
-    """Write one size as a row."""
     remarks = []
     if size.batch_size == result.batch_size:
         remarks.append("advised")
@@ -187,7 +159,6 @@ def _row(size: SweptSizeResult, result: VerifyResult) -> list[str]:
 
 
 def _paragraph(text: str) -> str:
-    """Wrap a paragraph."""
     return textwrap.fill(text, _WIDTH)
 
 

@@ -22,24 +22,7 @@ def draw_design(
     batch_name: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a table of counts as squares whose area is the count; an empty cell gets a cross.
-
-    Parameters
-    ----------
-    counts : array of shape (conditions, batches)
-        Specimens in each cell.
-    condition_levels, batch_levels : sequence of str
-        Names of the rows and columns.
-    condition_name, batch_name : str
-        What the rows and columns are.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw a table of counts as squares whose area is the count; an empty cell gets a cross."""
     table = np.asarray(counts, dtype=float)
     rows, columns = table.shape
     names = [lettered(name) for name in batch_levels]

@@ -32,30 +32,7 @@ def draw_folds(
     most: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw two errors per batch, joined by a line.
-
-    Parameters
-    ----------
-    errors : array of shape (levels, 2)
-        Such as error rates, as fractions.
-    levels : sequence of str
-        Names of the batches.
-    both : pair of str
-        Names of the two ways.
-    labels : pair of str
-        What the numbers are, with their unit, and what a batch is.
-    scale : float
-        Multiplies the numbers before they are drawn.
-    most : float, optional
-        The largest number of several figures that are to be compared, not scaled; else of these.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; the first batch lies on top.
-    """
+    """Draw two errors per batch, joined by a line."""
     drawn = scale * np.asarray(errors, dtype=float)
     ax = axes(ax, height=1.25 + 0.21 * len(drawn))
     y = np.arange(len(drawn))

@@ -20,22 +20,7 @@ _GAP = 0.12
 def draw_differences(
     images: Sequence[npt.ArrayLike], names: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """Draw differences side by side on one scale: orange more, purple less, white none.
-
-    Parameters
-    ----------
-    images : sequence of arrays of shape (pixels, pixels)
-        The differences; all the same shape.
-    names : sequence of str
-        One name below each image.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; image k begins at x = k (1 + gap) times its width.
-    """
+    """Draw differences side by side on one scale: orange more, purple less, white none."""
     squares = [np.asarray(image, dtype=float) for image in images]
     pixels = len(squares[0])
     step = pixels * (1 + _GAP)
@@ -51,22 +36,7 @@ def draw_differences(
 def draw_digits(
     rows: Sequence[Sequence[npt.ArrayLike]], names: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """Draw handwritten digits as ink on paper, one line per form.
-
-    Parameters
-    ----------
-    rows : sequence of sequences of arrays of shape (pixels, pixels)
-        Grey values from 0 (paper) upwards; each inner sequence is a line.
-    names : sequence of str
-        One name for each line.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw handwritten digits as ink on paper, one line per form."""
     pixels = len(np.asarray(rows[0][0]))
     step = pixels * (1 + _GAP)
     ax = axes(ax, width=6.1, height=0.25 + 0.55 * len(rows))

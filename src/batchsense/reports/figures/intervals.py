@@ -58,30 +58,7 @@ def draw_intervals(
     reference: float | None = None,
     reference_label: str = "",
 ) -> Axes:
-    """Draw estimates with intervals; a grey bar shows what chance alone gives.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        From top to bottom.
-    x_label : str
-        What the numbers are, with their unit.
-    estimate_label, null_label : str
-        What the points and the grey bars are, for the legend.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-    interval_label : str
-        What the lines are, for the legend.
-    reference : float, optional
-        Where the estimates should lie: a dashed line.
-    reference_label : str
-        What it is, for the legend.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; row k lies at y = k, the first one on top.
-    """
+    """Draw estimates with intervals; a grey bar shows what chance alone gives."""
     ax = axes(ax, height=1.35 + 0.42 * len(rows))
     ends = [
         v for r in rows for v in (r.estimate, r.low, r.high, r.null_high, r.raw) if v is not None

@@ -17,20 +17,7 @@ BARS = 20
 
 
 def draw_p_values(p_values: npt.ArrayLike, ax: Axes | None = None) -> Axes:
-    """Draw a histogram of p-values beside the height that pure chance would give.
-
-    Parameters
-    ----------
-    p_values : array of shape (features,)
-        Those that are NaN are left out.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; the bars are its patches.
-    """
+    """Draw a histogram of p-values beside the height that pure chance would give."""
     p = np.asarray(p_values, dtype=float)
     p = p[~np.isnan(p)]
     counts, edges = np.histogram(p, bins=BARS, range=(0.0, 1.0))

@@ -24,32 +24,7 @@ def draw_plate(
     empty_wells: Sequence[int] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one plate: a sign for each specimen's group, R a reference, a cross what stays empty.
-
-    Parameters
-    ----------
-    rows, columns : int
-        Size of the plate.
-    wells : sequence of int
-        Well of each specimen, numbered row by row from 0.
-    groups : sequence of str
-        Its group.
-    levels : sequence of str
-        All groups, so that every plate uses the same signs.
-    group_name : str
-        What the groups are: the title of the legend.
-    reference_wells : sequence of int
-        Wells of the references.
-    empty_wells : sequence of int
-        Wells that nothing may go into; they get a cross.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw one plate: a sign for each specimen's group, R a reference, a cross what stays empty."""
     wide = max(columns, 8)
     ax = axes(ax, width=6.1, height=1.2 + 5.0 * rows / wide)
     row, column = np.divmod(np.asarray(wells, dtype=int), columns)

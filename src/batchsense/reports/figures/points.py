@@ -46,29 +46,6 @@ def draw_points(
 ) -> Axes:
     """Draw points coloured by group; more than 5,000 become a map of their density.
 
-    Parameters
-    ----------
-    x, y : arrays of shape (specimens,)
-        Coordinates.
-    groups : sequence of str, length specimens
-        The group of each point.
-    group_name : str
-        What the groups are: the title of the legend.
-    x_label, y_label : str
-        What the coordinates are.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-    shapes : sequence of str, length specimens, optional
-        A second group of each point, told by the shape; colours then stand for ``groups`` alone,
-        so give at most six of them and seven shapes.
-    shape_name : str
-        What the shapes are.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-
     Notes
     -----
     :func:`reduction` says in words what was left out; put it into the caption.

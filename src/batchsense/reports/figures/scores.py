@@ -23,22 +23,7 @@ if TYPE_CHECKING:
 def draw_scores(
     explained: Sequence[float], r2: Mapping[str, Sequence[float | None]], ax: Axes | None = None
 ) -> Axes:
-    """Draw a row per component: its part of the variance as a bar, R² on each factor as a sign.
-
-    Parameters
-    ----------
-    explained : sequence of float
-        Part of the variance along each component, 0 to 1.
-    r2 : mapping of str to sequence of float or None
-        For each factor R² of every component, in the same order; None draws nothing.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; component k lies at y = k, the first one on top.
-    """
+    """Draw a row per component: its part of the variance as a bar, R² on each factor as a sign."""
     rows = range(len(explained))
     ax = axes(ax, height=1.45 + 0.33 * len(explained))
     ax.barh(rows, explained, height=0.66, color=FAINT, alpha=0.45, label="part of the variance")

@@ -26,24 +26,7 @@ if TYPE_CHECKING:
 def draw_sizes(
     rows: Sequence[Row], advised: int | None, today: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw batch sizes with intervals; lines mark the advised size and today's.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        In examples, from top to bottom; an end that is None is drawn as an arrow.
-    advised : int or None
-        The advised batch size, if there is one.
-    today : int, optional
-        The batch size in use.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; row k lies at y = k, the first one on top.
-    """
+    """Draw batch sizes with intervals; lines mark the advised size and today's."""
     ax = axes(ax, height=1.45 + 0.42 * len(rows))
     ends = [v for r in rows for v in (r.estimate, r.low, r.high) if v is not None and v > 0]
     ends += [mark for mark in (advised, today) if mark is not None]

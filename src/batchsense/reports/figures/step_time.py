@@ -20,24 +20,7 @@ def draw_step_time(
     c1_seconds_per_example: float,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw measured step times and the line ``c0 + c1 · batch size``.
-
-    Parameters
-    ----------
-    batch_sizes : sequence of int
-        Where a step was timed.
-    seconds : sequence of float
-        The measured times.
-    c0_seconds, c1_seconds_per_example : float
-        The fitted line.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes; times are drawn in milliseconds.
-    """
+    """Draw measured step times and the line ``c0 + c1 · batch size``."""
     ax = axes(ax)
     sizes = np.asarray(batch_sizes, dtype=float)
     line = np.array([0.0, sizes.max() * 1.03])

@@ -22,26 +22,7 @@ def draw_strips(
     batch_name: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the values of each batch above its name, spread sideways, and the mean as a bar.
-
-    Parameters
-    ----------
-    values : array of shape (specimens,)
-        The numbers.
-    codes : array of shape (specimens,)
-        The batch of each.
-    batch_levels : sequence of str
-        Names of the batches.
-    value_name, batch_name : str
-        What the axes are.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw the values of each batch above its name, spread sideways, and the mean as a bar."""
     ax = axes(ax)
     heights, places = np.asarray(values, dtype=float), np.asarray(codes)
     for b in range(len(batch_levels)):

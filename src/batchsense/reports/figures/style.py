@@ -58,18 +58,6 @@ def sign(index: int) -> Sign:
 def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axes:
     """Give the axes to draw on, dressed in the house style.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes, optional
-        Axes to draw on; a new figure by default.
-    width, height : float
-        Size of a new figure in inches; a page scales it.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-
     Examples
     --------
     >>> axes().get_figure().get_size_inches().tolist()

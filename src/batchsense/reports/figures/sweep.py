@@ -29,26 +29,7 @@ def draw_sweep(
     advised: int,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw measured steps beside the law S_min (1 + B_crit/B).
-
-    Parameters
-    ----------
-    batch_sizes : sequence of int
-        Sizes that reached the target.
-    orders : sequence of sequences of float
-        Steps at each, with each order of the examples.
-    minimum_steps, critical_batch_size : float
-        The fitted law.
-    advised : int
-        The advised size.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw measured steps beside the law S_min (1 + B_crit/B)."""
     ax = axes(ax)
     sizes = np.asarray(batch_sizes, dtype=float)
     line = np.geomspace(sizes.min() / 1.3, sizes.max() * 1.3, 200)

@@ -47,22 +47,7 @@ class Choice:
 
 
 def draw_tradeoff(choices: Sequence[Choice], advised: int, ax: Axes | None = None) -> Axes:
-    """Draw training time against examples spent, one point per batch size.
-
-    Parameters
-    ----------
-    choices : sequence of Choice
-        Ascending by batch size.
-    advised : int
-        The advised batch size; its point is stressed if it is among the choices.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw training time against examples spent, one point per batch size."""
     ax = axes(ax)
     x = np.array([choice.examples for choice in choices])
     y = np.array([choice.time for choice in choices])

@@ -21,24 +21,7 @@ def draw_variance(
     squared_gradient_norm: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw measured variances with intervals beside the law 1/n.
-
-    Parameters
-    ----------
-    batch_sizes : sequence of int
-        Where the variance was measured.
-    variances, low, high : sequences of float
-        The mean squared distance of a minibatch gradient from the full gradient, with intervals.
-    squared_gradient_norm : float, optional
-        The squared length of the full gradient, drawn as a level.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
+    """Draw measured variances with intervals beside the law 1/n."""
     ax = axes(ax)
     n = np.asarray(batch_sizes, dtype=float)
     value = np.asarray(variances, dtype=float)

@@ -22,20 +22,6 @@ def draw_volcano(
 ) -> Axes:
     """Draw -log10 p over the effect; called features have another colour and shape.
 
-    Parameters
-    ----------
-    effects, p_values : array of shape (features,)
-        Features without p are left out.
-    called : array of bool, shape (features,)
-        Those that are called.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-
     Notes
     -----
     Of more than :data:`MOST_POINTS` features of a kind every nth by p is drawn, the one with the
