@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from batchsense.errors import DataError
 from batchsense.reports import page
 from batchsense.reports.envelope import Envelope, InputFile, Model, Note
-from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID, embeddable, render, write_report
+from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID, embeddable, render
 
 TEMPLATE = Path(page.__file__).with_name("templates") / "page.html.j2"
 
@@ -136,27 +135,6 @@ def test_a_page_with_raw_rows_is_refused() -> None:
 
     with pytest.raises(ValueError, match="bytes"):
         render(TEMPLATE, large)
-
-
-def test_writing_replaces_only_when_told(tmp_path: Path) -> None:
-    """An existing file survives, unless force is given; nothing else is left in the folder."""
-    target = tmp_path / "report.html"
-    write_report(target, "one")
-    with pytest.raises(DataError, match="--force"):
-        write_report(target, "two")
-
-    assert target.read_text() == "one"
-    write_report(target, "three", force=True)
-    assert target.read_text() == "three"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_writing_into_a_missing_folder_is_said(tmp_path: Path) -> None:
-    """A missing folder is named and not created."""
-    with pytest.raises(DataError, match="nowhere"):
-        write_report(tmp_path / "nowhere" / "report.html", "text")
-
-    assert list(tmp_path.iterdir()) == []
 
 
 def contrast(one: str, two: str) -> float:

@@ -104,10 +104,10 @@ def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
         elif path is not None:
             product.write(Path(path))
             say(f"{product.name}: {path}")
-    if delivery.report is not None and answer.page is not None:
+    if delivery.report is not None:
         from batchsense.storage.atomic import write_text
 
-        write_text(Path(delivery.report), answer.page())
+        write_text(Path(delivery.report), answer.html(request.words()))
         say(f"report: {delivery.report}")
     if printed is not None and printed.text is not None:
         write_answer(printed.text())

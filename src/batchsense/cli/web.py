@@ -32,7 +32,7 @@ def web(
         str, typer.Option(metavar="BYTES", help="Largest upload, for example 200MB or 1GB.")
     ] = "200MB",
 ) -> None:
-    """Serve diagnose, correct, test, layout and plan as pages, for a browser on this machine.
+    """Serve every question as a page, for a browser on this machine.
 
     Prints the address and runs until Ctrl-C. Files that are sent stay on this machine and are
     deleted afterwards. The pages work without JavaScript and load nothing from the network.

@@ -51,7 +51,7 @@ class Answer(Generic[ResultT]):
     text : callable
         Takes what lays out tables, gives the answer in words.
     page : callable, optional
-        Gives the self-contained page.
+        Gives the self-contained page; without it the page shows the text.
     products : tuple of Product
         Files that the request asks for.
     no : bool
@@ -63,6 +63,15 @@ class Answer(Generic[ResultT]):
     page: Callable[[], str] | None = None
     products: tuple[Product, ...] = ()
     no: bool = False
+
+    def html(self, command_line: str) -> str:
+        """The self-contained page of the answer, with the words that ask for it again."""
+        if self.page is not None:
+            return self.page()
+        from batchsense.reports.columns import columns
+        from batchsense.reports.page import plain_page
+
+        return plain_page(self.envelope, self.text(columns), command_line)
 
 
 def document_product(envelope: Envelope[ResultT], name: str) -> Product:

@@ -14,12 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchsense.errors import DataError
 from batchsense.reports import wording
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.style import figure_of
 from batchsense.reports.svg import inline_svg
-from batchsense.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -116,6 +114,12 @@ def render(
     return text
 
 
+def plain_page(envelope: Envelope[Any], text: str, command_line: str) -> str:
+    """The page of an answer that has none of its own: what the command prints, and the numbers."""
+    template = Path(__file__).with_name("templates") / "plain.html.j2"
+    return render(template, envelope, command_line, text=text)
+
+
 def embeddable(document: str) -> str:
     r"""Write JSON so that it can stand inside a script element and still mean the same.
 
@@ -144,24 +148,6 @@ def versions(names: Sequence[str] = _NAMED_VERSIONS) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def write_report(path: str | Path, html: str, force: bool = False) -> None:
-    """Write a page in one piece; what stood there is replaced only with ``force``.
-
-    Raises
-    ------
-    DataError
-        If the file exists and ``force`` is not given, or it cannot be written.
-    """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise DataError("the folder does not exist; create it first", where=str(target.parent))
-    if target.exists() and not force:
-        raise DataError(
-            "the file exists; give another name or --force to replace it", where=str(target)
-        )
-    write_text(target, html)
 
 
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|B|kB|MB|GB)(?![\w]))")

@@ -238,7 +238,7 @@ def _work_on(question: Question, request: Request, choice: Choice) -> Work:
             progress(f"packing {name}", 0, 1)
             target = pack(target)
         progress("drawing the report", 0, 1)
-        report = None if answer.page is None else answer.page()
+        report = answer.html(here.words())
         return Answer(answer.envelope.to_json(), report, file=target)
 
     return work

@@ -1,13 +1,15 @@
-"""The page of ``batchsense audit``."""
+"""The page of ``batchsense audit``, and what its figures say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsense.questions.audit.pictures import audit_picture
+from batchsense.questions.audit.result import AuditResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.figures.intervals import Row, draw_intervals
+from batchsense.reports.page import Picture, render
+from batchsense.reports.wording import percent
 
 if TYPE_CHECKING:
     from batchsense.questions.audit.result import AuditResult
@@ -16,12 +18,38 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def audit_report(envelope: Envelope[AuditResult], command_line: str | None = None) -> str:
-    """Write the report of an audit.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of an audit."""
     result = envelope.answer()
     return render(TEMPLATE, envelope, command_line, drawn=audit_picture(result))
+
+
+def audit_picture(result: AuditResult) -> Picture | None:
+    """Draw the bias with its interval; None where the parts average to the whole."""
+    bias = result.bias
+    if bias.p_value is None or bias.estimate is None or bias.high is None or bias.low is None:
+        return None
+    row = Row(
+        "averaged micro-batches",
+        100 * max(bias.estimate, 0.0),
+        100 * bias.low,
+        100 * bias.high,
+        null_high=100 * result.deviation,
+    )
+    said = (
+        f"A bias of {percent(bias.estimate)} of the full gradient was detected"
+        if bias.detected
+        else f"No bias was detected; it is below {percent(bias.high)} of the full gradient"
+    )
+    finding = (
+        f"{said} ({percent(bias.low)} to {percent(bias.high)}, each end at "
+        f"{percent(bias.level)}). The grey bar is how far a single minibatch deviates: what is not "
+        "bias in it is noise, and averages out over steps."
+    )
+    ax = draw_intervals(
+        [row],
+        "per cent of the full gradient",
+        estimate_label="bias",
+        null_label="one minibatch",
+        interval_label=f"interval, each end at {percent(bias.level)}",
+    )
+    return Picture.of(ax, "bias", "Bias and noise of splitting", finding)

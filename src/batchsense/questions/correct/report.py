@@ -1,14 +1,16 @@
-"""The page of ``batchsense correct``."""
+"""The page of ``batchsense correct``, and what its figures say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsense.questions.correct.pictures import before_and_after
+from batchsense.experiments.tables.columns import label_factor
 from batchsense.questions.correct.text import out_of_core_line, reused_line
+from batchsense.questions.diagnose.plane import principal_plane
+from batchsense.questions.diagnose.report import plane_picture
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.page import Picture, render
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
@@ -22,13 +24,7 @@ def correct_report(
     corrected: Corrected | None = None,
     command_line: str | None = None,
 ) -> str:
-    """Write the report of a correction.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a correction."""
     how, earlier = envelope.answer().out_of_core, envelope.answer().reused
     planes = [] if corrected is None else before_and_after(corrected)
     on_disk = None if how is None else out_of_core_line(how)
@@ -40,3 +36,15 @@ def correct_report(
         on_disk=on_disk,
         reused=None if earlier is None else reused_line(earlier),
     )
+
+
+def before_and_after(corrected: Corrected) -> list[Picture]:
+    """Draw the specimens, coloured by batch, before and after correction."""
+    factor = label_factor(corrected.table, corrected.batch_labels)
+    stages = zip(("before", "after"), corrected.compared(), strict=True)
+    planes = [(when, principal_plane(values)) for when, values in stages]
+    return [
+        plane_picture(plane, factor, f"plane-{when}", f"{when} correction")
+        for when, plane in planes
+        if plane is not None
+    ]

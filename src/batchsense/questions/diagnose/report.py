@@ -1,25 +1,32 @@
-"""The page of ``batchsense diagnose``."""
+"""The page of ``batchsense diagnose``, and what its figures say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from batchsense.questions.diagnose import placebo_text
-from batchsense.questions.diagnose.pictures import (
-    design_pictures,
-    plane_pictures,
-    scores_picture,
-    share_picture,
-)
-from batchsense.questions.diagnose.placebo_picture import placebo_picture
+from batchsense.questions.diagnose.placebo_result import PlaceboResult
+from batchsense.questions.diagnose.placebo_text import BEFORE, headline
+from batchsense.questions.diagnose.plane import Plane, principal_plane
+from batchsense.questions.diagnose.result import DiagnoseResult
+from batchsense.questions.diagnose.scores_result import ScoresResult
 from batchsense.questions.diagnose.scores_text import contrast_sentences
 from batchsense.questions.diagnose.text import interaction_sentence
+from batchsense.questions.shares import ShareResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.figures.design import draw_design
+from batchsense.reports.figures.intervals import Row, draw_intervals
+from batchsense.reports.figures.points import crossable, draw_points, reduction
+from batchsense.reports.figures.scores import draw_scores
+from batchsense.reports.page import DataTable, Picture, render
+from batchsense.reports.wording import number, percent, with_interval
 
 if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
+    from batchsense.experiments.tables.columns import Factor
     from batchsense.questions.diagnose.placebo_result import PlaceboResult
     from batchsense.questions.diagnose.result import DiagnoseResult
 
@@ -32,13 +39,7 @@ def diagnose_report(
     table: Table | None = None,
     command_line: str | None = None,
 ) -> str:
-    """Write the report of a diagnosis.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a diagnosis."""
     result = envelope.answer()
     return render(
         TEMPLATE,
@@ -67,3 +68,201 @@ def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
         "rows": rows,
         "remarks": placebo_text.remarks(found, batch_name),
     }
+
+
+#: A design with more cells than this is not drawn.
+MOST_CELLS = 600
+#: Kept factors that colour the plane of principal components.
+MOST_PLANES = 2
+
+
+def share_picture(result: DiagnoseResult) -> Picture | None:
+    """Draw the share of every term beside what chance gives."""
+    terms = [(result.batch.name, result.batch.share)]
+    terms += [(kept.name, kept.share) for kept in result.kept]
+    if result.interaction is not None:
+        terms.append((result.interaction.name, result.interaction.share))
+    drawn = [_row(name, share) for name, share in terms if share.estimate is not None]
+    if not drawn:
+        return None
+    share = result.batch.share
+    if share.estimate is None:
+        finding = f"Nothing of {result.batch.name} is left beside what is to be kept."
+    else:
+        finding = (
+            f"The batches ({result.batch.name}) account for "
+            f"{with_interval(share, ' %', scale=100)} of the variance, chance subtracted. With "
+            f"chance it is {percent(share.raw)}; shuffled labels give {percent(share.null_mean)} "
+            f"on average, and more than {percent(share.null_high)} in one of 20 shuffles."
+        )
+    ax = draw_intervals(
+        drawn, "share of the variance (%)", "chance subtracted", "shuffled labels, 95 %"
+    )
+    return Picture.of(ax, "shares", "Share of the variance", finding)
+
+
+def design_pictures(result: DiagnoseResult) -> list[Picture]:
+    """Draw how many specimens each level of each kept factor has in each batch."""
+    name, levels = result.batch.name, list(result.batch.levels)
+    pictures = []
+    for index, kept in enumerate(result.kept):
+        if kept.counts is None or len(kept.counts) * len(levels) > MOST_CELLS:
+            continue
+        counts = np.array(list(kept.counts.values()))
+        empty = int((counts == 0).sum())
+        finding = (
+            f"Every level of {kept.name} occurs in every {name}, "
+            f"{counts.min()} to {counts.max()} times."
+            if empty == 0
+            else f"{empty} of {counts.size} combinations of {kept.name} and {name} have no "
+            "specimen (crosses)."
+        )
+        ax = draw_design(counts, list(kept.counts), levels, kept.name, name)
+        table = DataTable(
+            f"Specimens of each {kept.name} (rows) in each {name} (columns)",
+            [(kept.name, ""), *((level, "n") for level in levels), ("all", "n")],
+            [[level, *map(str, row), str(sum(row))] for level, row in kept.counts.items()],
+        )
+        title = f"Specimens by {kept.name} and {name}"
+        pictures.append(Picture.of(ax, f"design-{index}", title, finding, table))
+    return pictures
+
+
+def plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
+    """Draw the specimens in the plane of their first two principal components."""
+    plane = principal_plane(table.values)
+    if plane is None:
+        return []
+    kept = [factor for factor in found.design.kept if factor.values is None]
+    factors = [found.design.batches, *kept[:MOST_PLANES]]
+    if kept and crossable(len(found.design.batches.levels), len(kept[0].levels)):
+        return [crossed_picture(plane, found.design.batches, kept[0])]
+    return [plane_picture(plane, factor, f"plane-{k}") for k, factor in enumerate(factors)]
+
+
+def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
+    """Draw specimens in a plane, coloured by batch, with a shape for each level of what is kept."""
+    first, second = plane.explained
+    ax = draw_points(
+        plane.coordinates[:, 0],
+        plane.coordinates[:, 1],
+        [coloured.levels[code] for code in coloured.codes],
+        coloured.name,
+        f"component 1: {percent(first)}",
+        f"component 2: {percent(second)}",
+        shapes=[kept.levels[code] for code in kept.codes],
+        shape_name=kept.name,
+    )
+    finding = (
+        f"Every point is a specimen; near points are alike. Colours are {coloured.name}, shapes "
+        f"{kept.name}. The plane holds {percent(first + second)} of the variance."
+    )
+    few = reduction(len(coloured.codes), 1)
+    title = f"Specimens by {coloured.name} and {kept.name}"
+    return Picture.of(ax, "plane-0", title, f"{finding} {few}".strip(), _centres(plane, coloured))
+
+
+def scores_picture(scores: ScoresResult) -> Picture:
+    """Draw how much of each principal component goes with each factor."""
+    r2: dict[str, list[float | None]] = {name: [] for name in scores.overall}
+    for one in scores.components:
+        r2[one.name].append(one.r2_alone)
+    ax = draw_scores(scores.explained, r2)
+    each = ", ".join(f"{name} {percent(value)}" for name, value in scores.overall.items())
+    finding = (
+        f"Of the variance along these {len(scores.explained)} components, which hold "
+        f"{percent(sum(scores.explained))} of all, each factor alone explains: {each}."
+    )
+    columns = [("Component", "n"), ("Variance", "n")]
+    columns += [(f"{name}: {kind}", "n") for name in r2 for kind in ("R²", "partial", "p (Holm)")]
+    rows = []
+    for place, part in enumerate(scores.explained, start=1):
+        row = [str(place), percent(part)]
+        for one in scores.components:
+            if one.component == place:
+                row += [f"{one.r2_alone:.3f}", _two(one.r2_partial), _p(one.p_holm)]
+        rows.append(row)
+    table = DataTable("R² of each component on each factor", columns, rows, folded=True)
+    return Picture.of(ax, "scores", "What the principal components go with", finding, table)
+
+
+def _two(value: float | None) -> str:
+    """Write a coefficient; a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    """Write a p-value; none so small that only rounding is left of it."""
+    return "below 10⁻¹⁶" if value is not None and value < 1e-16 else number(value, 2)
+
+
+def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
+    """Draw specimens in a plane, coloured by a factor."""
+    labels = [factor.levels[code] for code in factor.codes]
+    first, second = plane.explained
+    ax = draw_points(
+        plane.coordinates[:, 0],
+        plane.coordinates[:, 1],
+        labels,
+        factor.name,
+        f"component 1: {percent(first)}",
+        f"component 2: {percent(second)}",
+    )
+    finding = (
+        f"Every point is a specimen; near points are alike. The plane holds "
+        f"{percent(first + second)} of the variance"
+    )
+    if plane.used < plane.features:
+        finding += f" of the {plane.used} most variable of {plane.features:,} features"
+    finding += ". " + reduction(len(labels), len(factor.levels))
+    title = f"Coloured by {factor.name}" + (f", {when}" if when else "")
+    return Picture.of(ax, name, title, finding.strip(), _centres(plane, factor))
+
+
+def _centres(plane: Plane, factor: Factor) -> DataTable:
+    """Tabulate where the groups lie on average."""
+    rows = []
+    for code, level in enumerate(factor.levels):
+        here = plane.coordinates[factor.codes == code]
+        mean = here.mean(axis=0)
+        rows.append([level, f"{len(here):,}", number(mean[0]), number(mean[1])])
+    columns = [(factor.name, ""), ("specimens", "n"), ("component 1", "n"), ("component 2", "n")]
+    return DataTable("Mean coordinates", columns, rows, folded=True)
+
+
+def _row(name: str, share: ShareResult) -> Row:
+    """Turn a share into a row of the figure, in per cent."""
+    parts = (share.estimate, share.low, share.high, share.null_high, share.raw)
+    return Row(name, *(None if part is None else 100 * part for part in parts))
+
+
+#: More rows than this are not drawn; the table has them all.
+MOST_ROWS = 24
+
+
+def placebo_picture(found: PlaceboResult, batch_name: str) -> Picture | None:
+    """Draw the false-positive rate of every pipeline beside the one that it should have."""
+    rows = [
+        Row(
+            f"{one.factor}: {BEFORE.get(one.pipeline, f'{batch_name} in the model')}",
+            *(
+                None if end is None else 100 * end
+                for end in (one.rate.estimate, one.rate.low, one.rate.high)
+            ),
+        )
+        for one in found.outcomes
+        if one.rate.estimate is not None
+    ]
+    if not rows:
+        return None
+    ax = draw_intervals(
+        rows[:MOST_ROWS],
+        f"noise with p ≤ {found.alpha:g} (%)",
+        "false-positive rate",
+        reference=100 * found.alpha,
+        reference_label="as it should be",
+    )
+    finding = headline(found, batch_name)
+    if len(rows) > MOST_ROWS:
+        finding += f" The first {MOST_ROWS} of {len(rows)} are drawn."
+    return Picture.of(ax, "placebo", "False-positive rates", finding)

@@ -1,4 +1,4 @@
-"""The page of ``batchsense gap``."""
+"""The page of ``batchsense gap``, and what its figures say."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsense.questions.gap import text
-from batchsense.questions.gap.pictures import gap_pictures
+from batchsense.questions.gap.result import GapResult, WayResult
+from batchsense.questions.gap.text import WAY_NAMES, batch_rows, capital, chosen_batches
 from batchsense.questions.layout.text import spread
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.figures.folds import draw_folds
+from batchsense.reports.figures.intervals import Row, draw_intervals
+from batchsense.reports.page import DataTable, Picture, render
 
 if TYPE_CHECKING:
     from batchsense.questions.gap.result import GapResult
@@ -18,13 +21,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -> str:
-    """Write the report of a model on batches left out.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a model on batches left out."""
     if envelope.result is None:
         raise ValueError("there is no result to report")
     result = envelope.result
@@ -43,3 +40,63 @@ def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -
         errors=errors,
         folds=folds,
     )
+
+
+#: At most so many batches are drawn.
+DRAWN = 40
+
+
+def gap_pictures(result: GapResult) -> list[Picture]:
+    """Draw the errors of all ways with their intervals, then those of each batch."""
+    return [_errors(result), *(_folds(result, way) for way in result.ways)]
+
+
+def _errors(result: GapResult) -> Picture:
+    """Draw both errors of every way with their intervals."""
+    scale, unit = _unit(result)
+    rows = []
+    for way in result.ways:
+        for name, value in (("shuffled", way.shuffled), (f"{result.batch} left out", way.left_out)):
+            ends = (value.estimate, value.low, value.high)
+            drawn = [None if end is None else scale * end for end in ends]
+            rows.append(Row(f"{WAY_NAMES[way.correction]}, {name}", *drawn))
+    ax = draw_intervals(rows, f"{result.measure}{unit}", "mean over batches")
+    finding = (
+        f"The {result.measure} on shuffled folds and on a {result.batch} left out. The intervals "
+        "are over batches, for other batches like these; the two errors of a pair are measured on "
+        "the same rows, so their difference is better known than either."
+    )
+    return Picture.of(ax, "errors", f"{capital(result.measure)} in two ways of testing", finding)
+
+
+def _folds(result: GapResult, way: WayResult) -> Picture:
+    """Draw both errors of each batch."""
+    scale, unit = _unit(result)
+    shown = [way.by_batch[k] for k in chosen_batches(result, DRAWN)]
+    ax = draw_folds(
+        [[one.shuffled, one.left_out] for one in shown],
+        [one.batch_label for one in shown],
+        ("shuffled folds", f"{result.batch} left out"),
+        (f"{result.measure}{unit}", result.batch),
+        scale,
+        max(max(b.shuffled, b.left_out) for each in result.ways for b in each.by_batch),
+    )
+    name = WAY_NAMES[way.correction]
+    of = "" if len(shown) == len(way.by_batch) else f" The {DRAWN} with the largest gaps are drawn."
+    finding = (
+        f"Left out, {way.batches_worse} of {len(way.by_batch)} batches are predicted worse, "
+        f"{way.batches_equal} equally well, {way.batches_better} better.{of}"
+    )
+    table = None
+    if way.correction == "none":
+        header, rows = batch_rows(result, len(way.by_batch))
+        heads = [(header[0], ""), *((one, "n") for one in header[1:])]
+        caption = f"{capital(result.measure)} of each {result.batch}, shuffled / left out"
+        table = DataTable(caption, heads, rows, folded=True)
+    title = f"Each {result.batch}, {name}"
+    return Picture.of(ax, f"folds-{way.correction}", title, finding, table)
+
+
+def _unit(result: GapResult) -> tuple[float, str]:
+    """Error rates are drawn in per cent."""
+    return (100.0, " (%)") if result.measure == "error rate" else (1.0, "")

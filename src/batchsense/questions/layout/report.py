@@ -1,17 +1,24 @@
-"""The page of ``batchsense layout``."""
+"""The page of ``batchsense layout``, and what its figures say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from batchsense.questions.layout import text
-from batchsense.questions.layout.pictures import factor_pictures, plate_pictures
+from batchsense.questions.layout.result import BalancedFactor, LayoutResult
+from batchsense.questions.layout.text import batch_rows
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.figures.design import draw_design
+from batchsense.reports.figures.plate import draw_plate
+from batchsense.reports.figures.strips import draw_strips
+from batchsense.reports.page import DataTable, Picture, render
 
 if TYPE_CHECKING:
     from batchsense.experiments import Layout
+    from batchsense.experiments.tables.columns import Factor
     from batchsense.questions.layout.result import LayoutResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -22,13 +29,7 @@ def layout_report(
     found: Layout | None = None,
     command_line: str | None = None,
 ) -> str:
-    """Write the report of a layout.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a layout."""
     result = envelope.answer()
     header, rows = text.worth_rows(result)
     worst = max(one.vif or float("inf") for one in result.factors)
@@ -45,3 +46,88 @@ def layout_report(
         drawn=factor_pictures(result, found),
         plates=plate_pictures(found),
     )
+
+
+#: A factor with more levels × batches than this is not drawn.
+MOST_CELLS = 600
+#: So many plates are drawn.
+MOST_PLATES = 8
+#: Groups beyond this number are not told apart on a plate.
+MOST_GROUPS = 20
+
+
+def factor_pictures(result: LayoutResult, found: Layout | None) -> list[Picture]:
+    """Draw every balanced factor against the batches."""
+    names = [one.name for one in result.batches]
+    pictures = []
+    for index, one in enumerate(result.factors):
+        title = f"{one.name} by {result.column}"
+        if one.counts is not None:
+            if len(one.counts) * len(names) > MOST_CELLS:
+                continue
+            counts = np.array(list(one.counts.values()))
+            ax = draw_design(counts, list(one.counts), names, one.name, result.column)
+            gap = int((counts.max(axis=1) - counts.min(axis=1)).max())
+            finding = (
+                f"Each level of {one.name} occurs equally often in every batch."
+                if gap == 0
+                else f"Between batches the count of a level differs by {gap} at most."
+            )
+        elif found is not None:
+            kept = next(kept for kept in found.design.kept if kept.name == one.name)
+            values = kept.values if kept.values is not None else np.zeros(0)
+            ax = draw_strips(values, found.codes, names, one.name, result.column)
+            means = [cell.mean for cell in one.by_batch or []]
+            finding = f"The means of the batches lie between {min(means):.4g} and {max(means):.4g}."
+        else:
+            continue
+        pictures.append(Picture.of(ax, f"factor-{index}", title, finding, _table(result, one)))
+    return pictures
+
+
+def plate_pictures(found: Layout | None) -> list[Picture]:
+    """Draw the plates, coloured by the first balanced factor."""
+    if found is None or found.plates is None:
+        return []
+    plates, kept = found.plates, found.design.kept[0]
+    labels, levels = _groups(kept)
+    pictures = []
+    for b, name in enumerate(found.batch_levels[:MOST_PLATES]):
+        here = np.flatnonzero(found.codes == b)
+        ax = draw_plate(
+            plates.rows,
+            plates.columns,
+            plates.wells[here].tolist(),
+            [labels[i] for i in here],
+            levels,
+            kept.name,
+            plates.reference_wells[b].tolist(),
+            plates.empty_wells.tolist(),
+        )
+        title = f"{found.column} {name}"
+        finding = f"{len(here)} specimens by {kept.name}"
+        if found.reference_specimens:
+            finding += "; R marks a reference"
+        if len(plates.empty_wells):
+            finding += "; a cross marks a well that stays empty"
+        pictures.append(Picture.of(ax, f"plate-{b}", title, f"{finding}.", None))
+    return pictures
+
+
+def _groups(kept: Factor) -> tuple[list[str], list[str]]:
+    """Give labels to colour by: levels, or thirds of the numbers."""
+    if kept.values is None:
+        if len(kept.levels) <= MOST_GROUPS:
+            return [kept.levels[code] for code in kept.codes], list(kept.levels)
+        return [kept.name] * len(kept.codes), [kept.name]
+    ends = np.quantile(kept.values, [1 / 3, 2 / 3])
+    names = [f"to {ends[0]:.4g}", f"to {ends[1]:.4g}", f"above {ends[1]:.4g}"]
+    return [names[k] for k in np.searchsorted(ends, kept.values)], names
+
+
+def _table(result: LayoutResult, one: BalancedFactor) -> DataTable:
+    """Tabulate a factor by batch."""
+    header, rows = batch_rows(result, one)
+    columns = [(header[0], ""), *((name, "n") for name in header[1:])]
+    caption = f"{one.name} (rows) in each {result.column} (columns)"
+    return DataTable(caption, columns, rows, folded=True)

@@ -1,4 +1,4 @@
-"""The page of ``batchsense noise``."""
+"""The page of ``batchsense noise``, and what its figures say."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsense.questions.noise import text
-from batchsense.questions.noise.pictures import noise_pictures
-from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.questions.noise.result import GradientNoiseResult
+from batchsense.reports.envelope import Envelope, Estimate
+from batchsense.reports.figures.intervals import Row, draw_intervals
+from batchsense.reports.figures.sizes import draw_sizes
+from batchsense.reports.page import Picture, render
+from batchsense.reports.wording import number, percent, with_interval
 
 if TYPE_CHECKING:
     from batchsense.questions.noise.result import GradientNoiseResult
@@ -17,13 +20,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | None = None) -> str:
-    """Write the report of a noise measurement.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a noise measurement."""
     result = envelope.answer()
     header, rows = text.layer_rows(result)
     return render(
@@ -38,3 +35,65 @@ def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | No
         layer_header=header,
         layer_rows=rows,
     )
+
+
+#: Layers that are drawn, those with the most noise; the table has them all.
+SHOWN_LAYERS = 20
+
+
+def noise_pictures(result: GradientNoiseResult) -> dict[str, Picture]:
+    """Draw the figures of a noise measurement."""
+    pictures = {}
+    named: dict[str, Estimate | None] = {
+        "noise scale, now": result.noise_scale,
+        "critical, over the run": _critical(result),
+    }
+    rows = [_row(name, value) for name, value in named.items() if value is not None]
+    if any(row.estimate or row.low for row in rows):
+        finding = f"The noise scale is {with_interval(result.noise_scale, ' examples')}. "
+        finding += (
+            "Well below these sizes twice the examples mean nearly half the steps; well above "
+            "them, hardly any fewer."
+        )
+        ax = draw_sizes(rows, None, result.batch_size_today)
+        pictures["sizes"] = Picture.of(ax, "sizes", "Batch sizes that the noise names", finding)
+    if len(result.layers) > 1:
+        pictures["layers"] = _layers(result)
+    return pictures
+
+
+def _layers(result: GradientNoiseResult) -> Picture:
+    ranked = sorted(result.layers, key=lambda layer: -(layer.noise_share.estimate or 0.0))
+    most = ranked[0]
+    name = f"Layer {most.name}" if most.name else "The model itself"
+    finding = (
+        f"{name} holds {percent(most.noise_share.estimate)} of the noise with "
+        f"{percent(most.parameters / result.parameters)} of the trained numbers."
+    )
+    if len(ranked) > SHOWN_LAYERS:
+        finding += f" Drawn: the {SHOWN_LAYERS} noisiest of {number(len(ranked))} layers."
+    rows = [
+        Row(
+            layer.name or "(model)",
+            _percent(layer.noise_share.estimate),
+            _percent(layer.noise_share.low),
+            _percent(layer.noise_share.high),
+        )
+        for layer in ranked[:SHOWN_LAYERS]
+    ]
+    ax = draw_intervals(rows, "share of the noise (%)")
+    return Picture.of(ax, "layers", "Where the noise comes from", finding)
+
+
+def _critical(result: GradientNoiseResult) -> Estimate | None:
+    """Give the critical batch size if there was a run."""
+    return None if result.run is None else result.critical_batch_size
+
+
+def _row(name: str, value: Estimate) -> Row:
+    return Row(name, value.estimate, value.low, value.high)
+
+
+def _percent(value: float | None) -> float | None:
+    """Turn a share into per cent."""
+    return None if value is None else 100 * value

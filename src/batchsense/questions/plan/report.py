@@ -1,13 +1,18 @@
-"""The page of ``batchsense plan``."""
+"""The page of ``batchsense plan``, and what its figures say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsense.questions.plan.pictures import plan_pictures
-from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.questions.plan.result import PlanResult
+from batchsense.reports.envelope import Envelope, Estimate
+from batchsense.reports.figures.intervals import Row
+from batchsense.reports.figures.sizes import draw_sizes
+from batchsense.reports.figures.step_time import draw_step_time
+from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
+from batchsense.reports.page import Picture, render
+from batchsense.reports.wording import number, percent, seconds, span
 
 if TYPE_CHECKING:
     from batchsense.questions.plan.result import PlanResult
@@ -16,13 +21,94 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None) -> str:
-    """Write the report of a plan.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a plan."""
     result = envelope.answer()
     pictures = plan_pictures(result)
     return render(TEMPLATE, envelope, command_line, pictures=pictures)
+
+
+def plan_pictures(result: PlanResult) -> dict[str, Picture]:
+    """Draw the figures of a plan."""
+    pictures = {"sizes": _sizes(result), "step_time": _step_time(result)}
+    choices = [
+        Choice(
+            row.batch_size,
+            row.relative_time.estimate,
+            row.relative_examples.estimate,
+            _ends(row.relative_time),
+        )
+        for row in result.pareto
+        if row.relative_time.estimate is not None and row.relative_examples.estimate is not None
+    ]
+    if len(choices) > 1:
+        pictures["tradeoff"] = _tradeoff(result, choices)
+    return pictures
+
+
+def _tradeoff(result: PlanResult, choices: list[Choice]) -> Picture:
+    """Draw time against examples."""
+    finding = (
+        "Each point is a batch size. Further left fewer examples are spent, further down training "
+        "is over sooner; no batch size has the best of both."
+    )
+    mine = next((c for c in choices if c.batch_size == result.batch_size), None)
+    if mine is not None:
+        finding += (
+            f" The advised {result.batch_size:,} takes {mine.time:.2f} times the least time "
+            f"and {mine.examples:.2f} times the fewest examples."
+        )
+    return Picture.of(
+        draw_tradeoff(choices, result.batch_size),
+        "tradeoff",
+        "Training time against examples spent",
+        finding,
+    )
+
+
+def _sizes(result: PlanResult) -> Picture:
+    """Draw the sizes that decide."""
+    rows = [
+        _row("critical batch size", result.critical_batch_size),
+        _row("overhead batch size", result.step_time.overhead_batch_size),
+        _row("fastest, not rounded", result.optimum),
+    ]
+    ends = span(result.critical_batch_size.low, result.critical_batch_size.high, 2)
+    finding = (
+        f"The critical batch size lies at {_about(result.critical_batch_size)} examples "
+        f"(95 % interval {ends}). At the overhead batch size the fixed part of a step costs "
+        "as much as its examples. The fastest size lies between the two; limits and rounding then "
+        f"give {result.batch_size:,}."
+    )
+    ax = draw_sizes(rows, result.batch_size, result.batch_size_today)
+    return Picture.of(ax, "sizes", "The batch sizes that decide", finding)
+
+
+def _step_time(result: PlanResult) -> Picture:
+    """Draw measured step times and the line through them."""
+    timed = result.step_time
+    finding = (
+        f"A step takes {seconds(timed.c0_seconds)} however small it is, and "
+        f"{seconds(timed.c1_seconds_per_example)} more for every example. The points are the "
+        f"lower quartiles of {timed.rounds} readings; the line misses them by "
+        f"{percent(timed.misfit)} at most."
+    )
+    ax = draw_step_time(
+        timed.batch_sizes, timed.typical_seconds, timed.c0_seconds, timed.c1_seconds_per_example
+    )
+    return Picture.of(ax, "step-time", "Time of a training step", finding)
+
+
+def _ends(value: Estimate) -> tuple[float, float] | None:
+    """Give an interval that has both ends."""
+    if value.low is None or value.high is None:
+        return None
+    return value.low, value.high
+
+
+def _row(name: str, value: Estimate) -> Row:
+    return Row(name, value.estimate, value.low, value.high)
+
+
+def _about(value: Estimate) -> str:
+    """Write a batch size with two digits."""
+    return "an unknown number of" if value.estimate is None else number(value.estimate, 2)

@@ -1,4 +1,4 @@
-"""The page of ``batchsense surrogates``."""
+"""The page of ``batchsense surrogates``, and what its figures say."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsense.questions.surrogates import text
-from batchsense.questions.surrogates.pictures import surrogate_pictures
+from batchsense.questions.surrogates.result import SurrogatesResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.figures.points import draw_points
+from batchsense.reports.page import DataTable, Picture, render
+from batchsense.reports.wording import number
 
 if TYPE_CHECKING:
     from batchsense.questions.surrogates.result import SurrogatesResult
@@ -17,13 +19,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | None = None) -> str:
-    """Write the report of surrogate variables.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of surrogate variables."""
     result = envelope.answer()
     return render(
         TEMPLATE,
@@ -34,3 +30,32 @@ def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | 
         kept_rows=text.kept_rows(result)[1],
         pictures=surrogate_pictures(result),
     )
+
+
+def surrogate_pictures(result: SurrogatesResult) -> list[Picture]:
+    """Each surrogate over the order of the specimens: an unknown batch often shows as steps."""
+    pictures = []
+    order = list(range(1, len(result.specimens) + 1))
+    for k, one in enumerate(result.surrogates[:4]):
+        ax = draw_points(
+            order,
+            one.values,
+            [one.name] * len(order),
+            "surrogate",
+            "specimens in the order of the matrix",
+            one.name,
+        )
+        rows = [
+            [name, number(value, 4)]
+            for name, value in zip(result.specimens[:60], one.values, strict=False)
+        ]
+        table = DataTable(
+            f"{one.name}, the first {len(rows)} specimens",
+            [("specimen", ""), (one.name, "n")],
+            rows,
+            folded=True,
+        )
+        finding = "Steps or drifts along the order of the matrix hint at when things were done."
+        title = f"{one.name} in the order of the matrix"
+        pictures.append(Picture.of(ax, f"surrogate-{k}", title, finding, table))
+    return pictures

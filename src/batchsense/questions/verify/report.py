@@ -1,14 +1,16 @@
-"""The page of ``batchsense verify``."""
+"""The page of ``batchsense verify``, and what its figures say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsense.questions.verify.pictures import sweep_picture
+from batchsense.questions.verify.result import VerifyResult
 from batchsense.questions.verify.text import verdict_sentence
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.page import render
+from batchsense.reports.figures.sweep import draw_sweep
+from batchsense.reports.page import Picture, render
+from batchsense.reports.wording import number
 
 if TYPE_CHECKING:
     from batchsense.questions.verify.result import VerifyResult
@@ -17,13 +19,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = None) -> str:
-    """Write the report of a checked plan.
-
-    Raises
-    ------
-    ValueError
-        If the envelope holds no result.
-    """
+    """The page of a checked plan."""
     result = envelope.answer()
     return render(
         TEMPLATE,
@@ -32,3 +28,25 @@ def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = N
         sentence=verdict_sentence(result),
         sweep=sweep_picture(result),
     )
+
+
+def sweep_picture(result: VerifyResult) -> Picture | None:
+    """Draw the sweep; nothing where the law has no numbers."""
+    least, critical = result.minimum_steps.estimate, result.critical_batch_size.estimate
+    reached = [size for size in result.sizes if size.reached]
+    if least is None or critical is None or not reached:
+        return None
+    finding = (
+        "Every point is a training run to the same loss, at the best learning rate found for its "
+        "batch size. Far left, twice the examples mean half the steps; far right "
+        f"{number(least, 2)} steps are needed however many examples each has. The bend is the "
+        f"critical batch size, {number(critical, 2)} examples."
+    )
+    ax = draw_sweep(
+        [size.batch_size for size in reached],
+        [size.orders for size in reached],
+        least,
+        critical,
+        result.batch_size,
+    )
+    return Picture.of(ax, "sweep", "Steps to the target loss", finding)
