@@ -48,6 +48,6 @@ def ask(request: NameRequest, progress: Progress = silent) -> Answer[NameResult]
     return Answer(
         envelope,
         lambda _: f"{envelope.answer().steps} steps",  # in text.py where it is longer
-        # With `page=` a figure and a template of its own (report.py, report.html.j2); else the text.
+        # `page=` gives figures and a template of its own: report.py, report.html.j2.
         products=(document_product(envelope, "answer"),),
     )
