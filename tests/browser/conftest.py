@@ -1,8 +1,13 @@
-"""A headless Chromium without network and without JavaScript, as a careful reader would use it."""
+"""A headless Chromium without network and without JavaScript, as a careful reader would use it.
+
+Beside it a second one that may run scripts: axe-core is one, and judges whether everybody can read
+the same pages.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,15 +63,13 @@ class Visit:
 Open = Callable[..., Visit]
 
 
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Start one browser for all pages; it takes two seconds."""
+def start(profile: Path, scripts: bool) -> Any:
+    """Start a browser."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
-    profile = tmp_path_factory.mktemp("profile")
     for argument in (
         "--headless=new",
         "--no-sandbox",
@@ -76,10 +79,17 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         f"--user-data-dir={profile}",
     ):
         options.add_argument(argument)
-    blocked = {"profile.managed_default_content_settings.javascript": 2}
-    options.add_experimental_option("prefs", blocked)
+    if not scripts:
+        blocked = {"profile.managed_default_content_settings.javascript": 2}
+        options.add_experimental_option("prefs", blocked)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+    return webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start one browser for all pages; it takes two seconds."""
+    driver = start(tmp_path_factory.mktemp("profile"), scripts=False)
     try:
         driver.execute_cdp_cmd("Network.enable", {})
         offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
@@ -108,3 +118,46 @@ def visit(chromium: Any) -> Open:
         return Visit(chromium, requests, console)
 
     return open_file
+
+
+@pytest.fixture(scope="session")
+def scripting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start the browser that may run scripts, for axe."""
+    driver = start(tmp_path_factory.mktemp("profile"), scripts=True)
+    driver.set_script_timeout(600)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script that judges pages; AXE_CORE may name a newer one than the installed."""
+    if named := os.environ.get("AXE_CORE"):
+        return Path(named).read_text(encoding="utf-8")
+    package = pytest.importorskip("axe_core_python", reason="axe-core-python not installed")
+    return Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def violations(scripting: Any, axe: str) -> Callable[[], list[str]]:
+    """What axe finds wrong on the page that is open, of any impact, in light and in dark."""
+
+    def judge() -> list[str]:
+        found = []
+        for scheme in ("light", "dark"):
+            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            scripting.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            scripting.execute_script(axe)
+            judged = scripting.execute_async_script(
+                "const done = arguments[0];"
+                "axe.run(document).then(found => done(found.violations), e => done(String(e)));"
+            )
+            assert isinstance(judged, list), judged
+            for one in judged:
+                places = [" ".join(map(str, node["target"])) for node in one["nodes"][:3]]
+                found.append(f"{one['id']} ({one['impact']}, {scheme}): {', '.join(places)}")
+        return found
+
+    return judge

@@ -32,6 +32,27 @@ def test_a_bad_page_is_caught(visit: Open, tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
+def test_what_cannot_be_read_is_caught(
+    scripting: Any, violations: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    """Axe sees an image without words, pale letters and a dark scheme that fails alone."""
+    page = tmp_path / "wrong.html"
+    page.write_text(
+        '<!DOCTYPE html><html lang="en"><head><title>wrong</title><style>'
+        "@media (prefers-color-scheme: dark) { p { color: #ddd } }</style></head>"
+        '<body><main><h1>Wrong</h1><img src="data:,"><p>pale</p></main></body></html>'
+    )
+    scripting.get(page.as_uri())
+    found = violations()
+
+    assert [one.split(":")[0] for one in found] == [
+        "image-alt (critical, light)",
+        "color-contrast (serious, dark)",
+        "image-alt (critical, dark)",
+    ]
+
+
+@pytest.mark.browser
 def test_scripts_do_not_run(visit: Open, tmp_path: Path) -> None:
     """JavaScript is really off."""
     page = tmp_path / "script.html"

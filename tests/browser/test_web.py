@@ -208,3 +208,61 @@ def test_pages_fit_a_narrow_window(server: str, online: Any) -> None:
             assert wide <= window <= 360, path
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def pages_behind(driver: Any, start: str) -> Iterator[str]:
+    """Open the first page and every page that links lead to, each once."""
+    waiting, seen = [start], {start}
+    while waiting:
+        driver.get(address := waiting.pop(0))
+        yield address
+        for link in driver.find_elements("css selector", "a[href]:not([download])"):
+            address = (link.get_property("href") or "").partition("#")[0]
+            if address.startswith(start) and address not in seen:
+                seen.add(address)
+                waiting.append(address)
+
+
+def choose_and_press(driver: Any) -> None:
+    """Take the first choice of every list that needs one, and press the button."""
+    from selenium.webdriver.support.ui import Select
+
+    for found in driver.find_elements("css selector", "select[required]"):
+        if not found.get_property("value"):
+            Select(found).select_by_index(1)
+    if budget := driver.find_elements("css selector", "input[name='budget']"):
+        budget[0].clear()
+        budget[0].send_keys("1")
+    address = driver.current_url
+    driver.find_elements("css selector", "form .actions .button")[-1].click()
+    until(lambda: driver.current_url != address and "alculating" not in driver.title)
+
+
+@pytest.mark.browser
+def test_everybody_can_use_it(
+    server: str, scripting: Any, violations: Callable[[], list[str]], files: list[Path]
+) -> None:
+    """Axe finds nothing on any page, form, answer or error, wide or narrow, light or dark."""
+    driver, found, forms = scripting, {}, []
+    driver.delete_all_cookies()
+    for width in (1000, 400):
+        driver.set_window_size(width, 900)
+        for address in pages_behind(driver, server):
+            found[address, width] = violations()
+            if driver.find_elements("css selector", "form[action$='/run']"):
+                forms.append(address)
+        driver.get(server + "nowhere")
+        found["nowhere", width] = violations()
+    for address in dict.fromkeys(forms):
+        driver.get(address)
+        choose_and_press(driver)
+        found[f"answer of {address}", width] = violations()
+    driver.get(server + "layout")
+    labelled(driver, "Sheet of the specimens").send_keys(str(files[1]))
+    press(driver, "Next: choose the columns")
+    found["columns of a sheet", width] = violations()
+    choose_and_press(driver)
+    found["answer to a sheet", width] = violations()
+
+    assert len(forms) >= 2 * 4
+    assert {where: wrong for where, wrong in found.items() if wrong} == {}
