@@ -189,6 +189,8 @@ class _Container(NamedTuple):
 
 
 def _opened(tree: Any) -> _Container | None:
+    if tree is None or isinstance(tree, Tensor | np.ndarray | str | int | float):
+        return None
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         steps = [f".{field}" for field in tree._fields]
         return _Container(steps, list(tree), lambda parts: type(tree)(*parts))

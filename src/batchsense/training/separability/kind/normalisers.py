@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,14 +13,18 @@ from torch import Tensor
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.training.workload.blame import described
-from batchsense.training.workload.minibatches import named_tensors
+from batchsense.training.workload.minibatches import count_examples, named_tensors
 
 #: Gives the weight of a minibatch: how much it counts in the normaliser.
 Normaliser: TypeAlias = Callable[[Any], float]
 
-#: A label with more values than this is not tried class by class.
+#: A label with more values than this is not tried class by class: every class is one candidate
+#: more for each part, and one unknown more where class weights are discovered.
 MOST_CLASSES = 64
+# torch's own ignore_index, and what padding and background usually carry.
 _USUALLY_IGNORED = (-100, -1, 0)
+# Modules hold functions that hold fields; deeper lie caches and loggers, not class weights.
+_DEEPEST = 4
 
 
 def candidate_normalisers(
@@ -126,6 +130,32 @@ def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], Float
     return counted
 
 
+def example_count(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> Normaliser | None:
+    """The number of examples as a function of a minibatch; None if a minibatch does not tell it.
+
+    Parameters
+    ----------
+    whole : object
+        The collated minibatch of all examples.
+    parts : sequence
+        The collated parts.
+    sizes : sequence of int
+        How many examples the whole and the parts have.
+    """
+    try:
+        told = [count_examples(minibatch) for minibatch in (whole, *parts)]
+    except DataError:
+        return None
+    return (lambda minibatch: float(count_examples(minibatch))) if told == list(sizes) else None
+
+
+def class_weight_sum(name: str, weights: Mapping[int, float]) -> Normaliser:
+    """Sum the weights of the classes that a tensor of the minibatch holds."""
+    return _of_tensor(
+        name, lambda t: float(sum(w * float((t == value).sum()) for value, w in weights.items()))
+    )
+
+
 def tensors_held_by(loss: Any) -> dict[str, Tensor]:
     """Find the vectors that a loss function holds: in its closure, defaults, fields or globals.
 
@@ -139,7 +169,7 @@ def tensors_held_by(loss: Any) -> dict[str, Tensor]:
     seen: set[int] = set()
 
     def visit(name: str, thing: Any, depth: int) -> None:
-        if id(thing) in seen or depth > 4:
+        if id(thing) in seen or depth > _DEEPEST:
             return
         seen.add(id(thing))
         if isinstance(thing, Tensor):
@@ -160,7 +190,6 @@ def tensors_held_by(loss: Any) -> dict[str, Tensor]:
 
 
 def _held(function: Any) -> Iterable[tuple[str, Any]]:
-    """Give what a function can reach by name."""
     inner = getattr(function, "func", None) or getattr(function, "__func__", None)
     if inner is not None:
         yield "func", inner
@@ -235,12 +264,10 @@ def _integer_counts(
 
 
 def _count(test: Callable[..., Tensor]) -> Callable[[Tensor], float]:
-    """Count the entries that pass a test."""
     return lambda tensor: float(test(tensor).sum())
 
 
 def _summed(weight: Tensor) -> Callable[[Tensor], float]:
-    """Sum the class weights that a tensor of classes points to, ignored ones left out."""
 
     def total(tensor: Tensor) -> float:
         classes = tensor.reshape(-1)
@@ -251,7 +278,6 @@ def _summed(weight: Tensor) -> Callable[[Tensor], float]:
 
 
 def _of_tensor(name: str, count: Callable[[Tensor], float]) -> Normaliser:
-    """Turn a count of one tensor into a count of the minibatch that holds it."""
 
     def normaliser(minibatch: Any) -> float:
         return count(dict(named_tensors(minibatch))[name])

@@ -1,22 +1,33 @@
-"""Record what every module, or every operation of one module, takes and gives."""
+"""Observe a run: what every module or operation takes and gives, and how far that moves.
+
+Other examples are replaced between two runs; what an example gives by itself stands still.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
+from batchsense.arrays import Flags, Floats
 from batchsense.training.workload.blame import place_now
-from batchsense.training.workload.minibatches import named_tensors
+from batchsense.training.workload.minibatches import leaves
 
+#: By precision: the movement that always counts as none, and the most that rounding may cause.
+#: Outputs round once where gradients sum: masked attention moved by 9e-17 in float64, and a leak of
+#: 1e-3 in one pair of 64 was found.
+ROUNDING_MOVEMENT = {"float64": (1e-9, 1e-9), "float32": (2e-6, 2e-5), "bfloat16": (0.03, 0.1)}
 #: The scope of code that runs outside every module of the model.
 OUTSIDE = "loss"
+# What users write for what torch calls otherwise; and what asks for no values.
 _SPOKEN = {"__getitem__": "indexing", "__rsub__": "sub", "rsub": "sub", "truediv": "div"}
 _QUERIES = {"__get__", "size", "dim", "numel", "__len__", "is_floating_point", "stride", "type"}
 
@@ -84,7 +95,6 @@ class Recorder(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call the operation and note it if it runs in the wanted scope."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func))
         wanted = self._shapes_only or (self._scope is not None and self._scope == self._here())
@@ -102,12 +112,11 @@ class Recorder(TorchFunctionMode):
         return result
 
     def name_of(self, module: nn.Module) -> str:
-        """Give the path of a module in the model, or its class if it is from outside."""
+        """The path of a module in the model, or its class if it is from outside."""
         path = self._paths.get(id(module))
         return type(module).__name__ if path is None else path or self._class
 
     def _here(self) -> str:
-        """Name the innermost running module."""
         return self._stack[-1] if self._stack else OUTSIDE
 
     def _kept(self, tree: Any) -> list[Tensor]:
@@ -116,10 +125,10 @@ class Recorder(TorchFunctionMode):
             if self._shapes_only:
                 return [
                     torch.empty_like(t, device="meta", requires_grad=t.requires_grad)
-                    for _, t in named_tensors(tree)
+                    for t in leaves(tree)
                     if t.is_floating_point()
                 ]
-            return [t.detach().clone() for _, t in named_tensors(tree)]
+            return [t.detach().clone() for t in leaves(tree)]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Recorder]:
@@ -136,11 +145,9 @@ class Recorder(TorchFunctionMode):
                 handle.remove()
 
     def _entered(self, module: nn.Module, args: Any) -> None:
-        """Note that a module's forward begins."""
         self._stack.append(self.name_of(module))
 
     def _left(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """Note what a module took and gave."""
         name = self._stack.pop() if self._stack else self.name_of(module)
         if self._scope is None and not self._shapes_only:
             self.records.append(
@@ -153,3 +160,92 @@ class Recorder(TorchFunctionMode):
                     self._kept(output),
                 )
             )
+
+
+def substitution_sets(count: int) -> Iterator[Flags]:
+    """List 2⌈log₂ count⌉ sets of examples that tell every ordered pair apart.
+
+    For each bit of the example's number: those that have it, and those that do not. For any two
+    different examples i and j, some set holds j and not i.
+
+    Examples
+    --------
+    >>> [[int(k) for k in chosen.nonzero()[0]] for chosen in substitution_sets(3)]
+    [[1], [0, 2], [2], [0, 1]]
+    """
+    numbers = np.arange(count)
+    for bit in range(max(1, math.ceil(math.log2(count)))):
+        having = (numbers >> bit) & 1 == 1
+        yield having
+        yield ~having
+
+
+def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:
+    """Bring the examples to the front, in every layout in which a tensor can hold them.
+
+    Examples
+    --------
+    >>> {name: tuple(view.shape) for name, view in by_example(torch.zeros(6, 5), 3).items()}
+    {'groups': (3, 2, 5), 'stacked': (3, 2, 5)}
+    """
+    views = {}
+    if tensor.ndim > 0 and tensor.shape[0] == count:
+        views["axis 0"] = tensor
+    elif tensor.ndim > 0 and tensor.shape[0] > 0 and tensor.shape[0] % count == 0:
+        each = tensor.shape[0] // count
+        views["groups"] = tensor.reshape(count, each, *tensor.shape[1:])
+        views["stacked"] = tensor.reshape(each, count, *tensor.shape[1:]).transpose(0, 1)
+    if tensor.ndim > 1 and tensor.shape[1] == count:
+        views["axis 1"] = tensor.transpose(0, 1)
+    return views
+
+
+def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
+    """Measure how far each example's part of an output moved, in every possible layout.
+
+    Where sizes differ (longer padding), the common beginning is compared.
+
+    Parameters
+    ----------
+    before, after : Tensor
+        The same output in two passes.
+    count : int
+        Number of examples.
+
+    Returns
+    -------
+    dict of str to array of shape (examples,)
+        By layout: the largest absolute change of each example over the root mean square of
+        ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does not
+        hold examples.
+
+    Examples
+    --------
+    >>> movement(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.5]), 2)
+    {'axis 0': array([0. , 0.5])}
+    """
+    if before.ndim != after.ndim or before.numel() == 0:
+        return {}
+    others = by_example(after, count)
+    return {
+        layout: _moved(view, others[layout], count)
+        for layout, view in by_example(before, count).items()
+        if layout in others
+    }
+
+
+def _moved(one: Tensor, other: Tensor, count: int) -> Floats:
+    common = tuple(slice(0, min(a, b)) for a, b in zip(one.shape, other.shape, strict=True))
+    one, other = _plain(one[common]), _plain(other[common])
+    finite = one[torch.isfinite(one)]
+    scale = float(finite.square().mean().sqrt()) if len(finite) else 1.0
+    same = (one == other) | (torch.isnan(one) & torch.isnan(other))
+    change = torch.where(same, 0.0, (other - one).abs())
+    change = torch.nan_to_num(change, nan=math.inf, posinf=math.inf).reshape(count, -1)
+    largest = change.amax(dim=1) if change.shape[1] else torch.zeros(count, dtype=change.dtype)
+    return (largest / (scale or 1.0)).cpu().numpy().astype(np.float64)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return real.double()
