@@ -34,20 +34,9 @@ Auditable: TypeAlias = Workload | Loss
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """A screened workload, and what its first partition showed.
+    """A screened workload, its first partition with what that shows, and what limits the answer.
 
-    Attributes
-    ----------
-    screening : Screening
-        The workload's private copy on chosen examples, floors, and the treatment of randomness.
-    parts : Parts
-        The measured partition.
-    split : Split
-        What it shows.
-    taken : tuple of int
-        Indices of the examples in the workload.
-    notes : tuple of str
-        What limits the answer.
+    ``taken`` are the indices of the examples in the workload.
     """
 
     screening: Screening
@@ -188,15 +177,7 @@ def quick_audit(
 def opened(
     workload: Workload, taken: Sequence[int], micro_batch: int, precision: str, seed: int
 ) -> Opened:
-    """Screen a workload on some of its examples and measure one partition.
-
-    Raises
-    ------
-    DataError
-        The workload cannot be audited.
-    UnresolvedError
-        The gradient vanishes at these parameters.
-    """
+    """Screen a workload on some of its examples and measure one partition."""
     screening, notes = _screened(workload, taken, precision, seed)
     probe = screening.probe
     places = partition(probe.count, micro_batch, np.random.default_rng([seed, 10]))
@@ -239,13 +220,7 @@ def terms_of(
 
 
 def chosen_examples(workload: Workload, batch_size: int, micro_batch: int, seed: int) -> list[int]:
-    """Choose examples at random, a multiple of ``micro_batch`` and at least four times as many.
-
-    Raises
-    ------
-    DataError
-        There are too few examples.
-    """
+    """Choose examples at random, a multiple of ``micro_batch`` and at least four times as many."""
     if micro_batch < 1:
         raise DataError(f"a micro-batch has at least one example, not {micro_batch}", "micro_batch")
     available = admitted(workload)
@@ -262,13 +237,7 @@ def chosen_examples(workload: Workload, batch_size: int, micro_batch: int, seed:
 
 
 def as_workload(workload: Auditable, model: nn.Module | None, minibatch: Any) -> Workload:
-    """Check a workload, or make one of a loss function, a model and a collated minibatch.
-
-    Raises
-    ------
-    DataError
-        The arguments are neither the one nor the other.
-    """
+    """Take a workload, or make one of a loss function, a model and a collated minibatch."""
     if isinstance(workload, Workload):
         if model is not None or minibatch is not None:
             raise DataError("a Workload has its own model and examples; leave them out", "audit")

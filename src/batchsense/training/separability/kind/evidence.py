@@ -42,20 +42,14 @@ _SAME_WEIGHT = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What P random partitions showed.
+    """What P random partitions into K parts showed.
 
     Attributes
     ----------
-    screening : Screening
-        What was measured.
-    candidates : mapping of str to callable
-        The normalisers that were tried.
     splits : tuple of Split
         One per partition.
-    gaps : array of shape (partitions, numbers)
-        mean_k g_k − G.
-    sum_gaps : array of shape (partitions, numbers)
-        G − Σ g_k.
+    gaps, sum_gaps : arrays of shape (partitions, numbers)
+        mean_k g_k − G, and G − Σ g_k.
     parts : array of shape (partitions, parts, numbers)
         g_k; empty where that would be too large to keep.
     wholes : array of shape (partitions, numbers)
@@ -108,13 +102,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joined:
-    """Partitions measured at one or several parameter vectors, gradients joined end to end.
-
-    Attributes
-    ----------
-    splits, minibatches, members
-        As in :class:`Evidence`.
-    """
+    """Partitions measured at one or several parameter vectors, gradients joined end to end."""
 
     splits: tuple[Split, ...]
     minibatches: tuple[Any, ...]
@@ -141,26 +129,9 @@ def gather(
     candidates: Mapping[str, Normaliser],
     progress: Progress = silent,
 ) -> Evidence:
-    """Measure G and the g_k of many random partitions.
+    """Measure G and the g_k of many random partitions, and test what a ratio may divide by.
 
-    Parameters
-    ----------
-    screening : Screening
-        The workload, how its random numbers are treated, and the seed of the partitions and of
-        these numbers.
-    micro_batch : int
-        Examples per part.
-    partitions : int
-        How many partitions.
-    candidates : mapping
-        Normalisers to test on each.
-    progress : Progress
-        Told after each partition.
-
-    Returns
-    -------
-    Evidence
-        One row per partition.
+    The screening's seed is that of the partitions and of the loss's random numbers.
     """
     probe, randomness, seed = screening.probe, screening.randomness, screening.seed
     redraw = screening.stochastic or screening.order_matters
@@ -219,16 +190,8 @@ def bias_of(evidence: Evidence, alpha: float) -> Bias:
 def bias_from_gaps(gaps: Floats, evidence: Evidence, alpha: float, draws: int = 1) -> Bias:
     """Test whether the mean of independent gaps is zero.
 
-    Parameters
-    ----------
-    gaps : array of shape (repetitions, numbers)
-        (mean_k g_k − G) / |G|, each averaged over ``draws`` partitions.
-    evidence : Evidence
-        For |G|, the noise of a part, and the seed of the sign flips.
-    alpha : float
-        Level of the test.
-    draws : int
-        How many partitions each row is the mean of.
+    Each row of ``gaps``, an array of shape (repetitions, numbers), is the mean of
+    (mean_k g_k − G) / |G| over ``draws`` partitions.
     """
     found = mean_length(gaps @ gaps.T, level=1 - alpha, seed=evidence.screening.seed)
     length = abs(found.length.estimate) * evidence.size

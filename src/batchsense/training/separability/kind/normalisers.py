@@ -32,26 +32,12 @@ def candidate_normalisers(
     given: Mapping[str, Normaliser] | None = None,
     class_weights: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Normaliser]:
-    """List everything countable in a minibatch, most plausible first.
+    """List everything countable in a minibatch, most plausible first, by a readable name.
 
     Of every tensor: its integer entries other than an ignored value (−100, −1, 0, the largest),
     also without the first or last column as in next-token prediction; its non-zero entries; its
     sum; its rows; all its entries, padding included; the entries equal to one class; and, for
-    integers, the sum of any class-weight tensor found in the loss.
-
-    Parameters
-    ----------
-    minibatch : object
-        A collated minibatch, the largest that will be seen.
-    given : mapping, optional
-        The user's own candidates by name, tried first.
-    class_weights : mapping, optional
-        Vectors that integers of the minibatch may point into.
-
-    Returns
-    -------
-    dict
-        Functions from a minibatch to a number, by a readable name.
+    integers, the sum of any class-weight tensor found in the loss. Before all that, what is given.
 
     Examples
     --------
@@ -91,13 +77,7 @@ def weights_of(
 
 
 def weighed(normaliser: Normaliser, minibatch: Any, name: str = "normaliser") -> float:
-    """Apply a normaliser and check that it gives a finite number.
-
-    Raises
-    ------
-    DataError
-        It fails, or gives something else.
-    """
+    """Apply a normaliser and check that it gives a finite number."""
     try:
         weight = float(normaliser(minibatch))
     except Exception as error:
@@ -110,11 +90,7 @@ def weighed(normaliser: Normaliser, minibatch: Any, name: str = "normaliser") ->
 def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], Floats]]:
     """Count the classes of every integer tensor in each of several minibatches.
 
-    Returns
-    -------
-    dict
-        By tensor name: the class values, and an array of shape (minibatches, classes). A tensor
-        with more than :data:`MOST_CLASSES` values is left out.
+    By tensor name: the values, at most :data:`MOST_CLASSES`, and an array (minibatches, classes).
     """
     rows = [dict(named_tensors(minibatch)) for minibatch in minibatches]
     counted = {}
@@ -133,14 +109,7 @@ def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], Float
 def example_count(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> Normaliser | None:
     """The number of examples as a function of a minibatch; None if a minibatch does not tell it.
 
-    Parameters
-    ----------
-    whole : object
-        The collated minibatch of all examples.
-    parts : sequence
-        The collated parts.
-    sizes : sequence of int
-        How many examples the whole and the parts have.
+    ``sizes`` are the numbers of examples that the whole and its parts really have.
     """
     try:
         told = [count_examples(minibatch) for minibatch in (whole, *parts)]

@@ -146,18 +146,17 @@ def interaction_order(
     coupled = np.flatnonzero(relative > _ZERO)
     order = int(coupled[-1]) + 1 if len(coupled) else 1
     at_least = order == max_order
-    rescue = _rescue(order, at_least)
     naive = None
     if order == 2 and not at_least and minibatch is not None:
         naive = (minibatch - 1) / (count - 1) - 1
-    return InteractionOrder(
-        order,
-        at_least,
-        tuple(float(value) for value in relative),
-        rescue,
-        naive,
-        _message(order, at_least, naive, minibatch, count),
+    wrong = (
+        ""
+        if naive is None
+        else f" ({minibatch} of {count} scaled by N/m are wrong by {naive:+.0%})"
     )
+    rescue, message = _consequence(order, at_least, wrong)
+    found = tuple(float(value) for value in relative)
+    return InteractionOrder(order, at_least, found, rescue, naive, message)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,37 +272,25 @@ def _float64(array: Any) -> Any:
     return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
 
 
-def _rescue(order: int, at_least: bool) -> Rescue:
+def _consequence(order: int, at_least: bool, wrong: str) -> tuple[Rescue, str]:
+    """What may be minibatched, and what follows in words."""
     if order == 1:
-        return "particles"
-    if order == 2 and not at_least:
-        return "pairs"
-    return "none" if at_least else "groups"
-
-
-def _message(
-    order: int, at_least: bool, naive: float | None, minibatch: int | None, count: int
-) -> str:
-    if order == 1:
-        return "Each particle contributes alone: m of N particles, scaled by N/m, are unbiased."
-    if order == 2 and not at_least:
-        wrong = (
-            f" ({minibatch} of {count} scaled by N/m are wrong by {naive:+.0%})"
-            if naive is not None
-            else ""
+        return "particles", (
+            "Each particle contributes alone: m of N particles, scaled by N/m, are unbiased."
         )
-        return (
+    if at_least:
+        return "none", (
+            f"Particles act in groups of {order} or more: no scaling of minibatches of particles "
+            "or pairs makes the energy unbiased. Evaluate it whole (or with neighbour lists)."
+        )
+    if order == 2:
+        return "pairs", (
             f"Particles act in pairs: a minibatch of particles is meaningless{wrong}; pairs are "
             "unbiased after scaling by N(N−1)/(m(m−1)) or, for forces, in random groups of p "
             "after scaling by (N−1)/(p−1): pair_minibatches."
         )
-    if not at_least:
-        return (
-            f"Particles act in groups of up to {order}: minibatches of particles or pairs are "
-            f"biased; the parts of order 1 … {order} scale by C(N,k)/C(m,k) and must be "
-            "separated, which takes minibatches of as many sizes."
-        )
-    return (
-        f"Particles act in groups of {order} or more: no scaling of minibatches of particles or "
-        "pairs makes the energy unbiased. Evaluate it whole (or with neighbour lists)."
+    return "groups", (
+        f"Particles act in groups of up to {order}: minibatches of particles or pairs are "
+        f"biased; the parts of order 1 … {order} scale by C(N,k)/C(m,k) and must be "
+        "separated, which takes minibatches of as many sizes."
     )

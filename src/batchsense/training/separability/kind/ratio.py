@@ -48,19 +48,8 @@ def named_ratio(
 ) -> tuple[Structure, FoundNormaliser | None]:
     """Name what a ratio divides by; a ratio whose weights move with the parameters is none.
 
-    Parameters
-    ----------
-    structure : Structure
-        Of any kind; only a ratio is looked into.
-    evidence : Evidence
-        The partitions, and what was tried on them.
-
-    Returns
-    -------
-    structure : Structure
-        The same, or a composite.
-    normaliser : FoundNormaliser or None
-        A candidate that fits; else weights per class; else weights per example.
+    A candidate that fits; else weights per class; else weights per example. The structure comes
+    back as it is, or as a composite.
     """
     name = structure.normaliser
     if structure.kind != "ratio":
@@ -93,11 +82,8 @@ def named_ratio(
 def ratio_bias(evidence: Evidence, normaliser: FoundNormaliser | None, alpha: float) -> Bias | None:
     """Average the bias of a ratio over 12,000 computed partitions.
 
-    Returns
-    -------
-    Bias or None
-        None where the terms of the examples cannot be recovered: another kind of loss, a
-        denominator that is no sum, random numbers, or too few partitions.
+    None where the terms of the examples cannot be recovered: another kind of loss, a denominator
+    that is no sum, random numbers, or too few partitions.
     """
     screening = evidence.screening
     if normaliser is None or normaliser.weight is None or not normaliser.additive:
@@ -116,28 +102,12 @@ def ratio_bias(evidence: Evidence, normaliser: FoundNormaliser | None, alpha: fl
 
 
 def example_counter(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> FoundNormaliser:
-    """Describe the normaliser of a mean; it has a function if a minibatch tells its size.
-
-    Parameters
-    ----------
-    whole, parts, sizes
-        As for :func:`~batchsense.training.separability.kind.normalisers.example_count`.
-    """
+    """Describe the normaliser of a mean; it has a function if a minibatch tells its size."""
     return FoundNormaliser("examples", example_count(whole, parts, sizes))
 
 
 def weights_per_example(coefficients: Floats, members: Places, loose: float) -> Floats | None:
-    """Explain the coefficients by one weight per example; None if none explain them all.
-
-    Parameters
-    ----------
-    coefficients : array of shape (partitions, parts)
-        What combines the parts.
-    members : array of shape (partitions, parts, micro_batch)
-        Which examples were in which part.
-    loose : float
-        Relative precision of the coefficients.
-    """
+    """Explain coefficients (partitions, parts) by one weight per example; None if none do."""
     return additive_weights(coefficients, _presence(members), loose)
 
 

@@ -94,10 +94,8 @@ def split_of(
 
     Parameters
     ----------
-    whole : array of shape (numbers,)
-        G.
-    parts : array of shape (parts, numbers)
-        g_k.
+    whole, parts : arrays of shape (numbers,) and (parts, numbers)
+        G and the g_k.
     weights : mapping of str to (array of shape (parts,), float)
         For every candidate w of the parts, and W, that of the whole.
     parameters : int

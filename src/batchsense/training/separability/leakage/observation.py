@@ -36,18 +36,9 @@ _QUERIES = {"__get__", "size", "dim", "numel", "__len__", "is_floating_point", "
 class Record:
     """One call of a module or operation.
 
-    Attributes
-    ----------
-    name : str
-        Path of the module in the model (its class for modules from outside), or the operation.
-    scope : str
-        Path of the module in whose forward it ran.
-    kind : str
-        Class of the module, or ``"operation"``.
-    where : str or None
-        ``file:line`` in the user's code.
-    inputs, outputs : list of Tensor
-        Detached copies.
+    ``name`` is the path of the module in the model (its class for modules from outside) or the
+    operation, ``kind`` its class or ``"operation"``; ``scope`` is the module in whose forward it
+    ran, ``where`` the line of the user's code; the tensors are detached copies.
     """
 
     name: str
@@ -59,7 +50,7 @@ class Record:
 
 
 class Recorder(TorchFunctionMode):
-    """Record the calls made inside the block.
+    """Record the calls made inside the block, in the order in which they end.
 
     Parameters
     ----------
@@ -70,11 +61,6 @@ class Recorder(TorchFunctionMode):
         rather than modules.
     shapes_only : bool
         Record every operation of every scope, without its data: tensors become ``meta``.
-
-    Attributes
-    ----------
-    records : list of Record
-        In the order in which the calls ended.
     """
 
     def __init__(
@@ -203,21 +189,9 @@ def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:
 def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
     """Measure how far each example's part of an output moved, in every possible layout.
 
-    Where sizes differ (longer padding), the common beginning is compared.
-
-    Parameters
-    ----------
-    before, after : Tensor
-        The same output in two passes.
-    count : int
-        Number of examples.
-
-    Returns
-    -------
-    dict of str to array of shape (examples,)
-        By layout: the largest absolute change of each example over the root mean square of
-        ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does not
-        hold examples.
+    Where sizes differ (longer padding), the common beginning is compared. The largest absolute
+    change of each example is divided by the root mean square of ``before``; a change from or to NaN
+    or infinity is infinite. Empty if the tensor does not hold examples.
 
     Examples
     --------

@@ -42,19 +42,7 @@ _MOST_SOURCES = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Everything needed to run a function on chosen examples, always in the same circumstances.
-
-    Attributes
-    ----------
-    isolated : IsolatedModel
-        The copy of the model.
-    function : callable
-        ``function(model, minibatch)``.
-    collate : callable
-        Makes a minibatch of a list of examples.
-    seed : int
-        Seed of all random numbers; dropout is switched off.
-    """
+    """What runs a function on chosen examples in the same circumstances, without dropout."""
 
     isolated: IsolatedModel
     function: Function
@@ -62,13 +50,7 @@ class Stage:
     seed: int = 0
 
     def outputs(self, examples: Sequence[Any]) -> list[Tensor]:
-        """All tensors that the function returns in one pass.
-
-        Raises
-        ------
-        DataError
-            It fails.
-        """
+        """All tensors that the function returns in one pass."""
         model = self.isolated.ready("silent")
         with self.isolated.conditions([], True, self.seed, "silent"), blamed_on("outputs"):
             result = self.function(model, self.isolated.collated(self.collate, examples))
@@ -79,12 +61,7 @@ class Stage:
     ) -> tuple[list[Record], bytes]:
         """Run the function once; record modules, or the operations of one scope.
 
-        Returns
-        -------
-        records : list of Record
-            In the order in which the calls ended.
-        state : bytes
-            Where torch's generator ended: elsewhere, if other numbers were drawn.
+        The records, and where torch's generator ended: elsewhere, if other numbers were drawn.
         """
         model = self.isolated.ready("silent")
         with self.isolated.conditions([], True, self.seed, "silent"):
@@ -102,13 +79,7 @@ def stage_for(
     precision: str = "float64",
     seed: int = 0,
 ) -> Stage:
-    """Make a stage for a module, or for a function ``outputs(model, minibatch)``.
-
-    Raises
-    ------
-    DataError
-        ``outputs`` is a function, and there is no model.
-    """
+    """Make a stage for a module, or for a function ``outputs(model, minibatch)``."""
     join = default_collate if collate is None else collate
     if model is not None:
         return Stage(IsolatedModel(model, precision), outputs, join, seed)
@@ -124,16 +95,9 @@ def stage_for(
 class Leak:
     """The first place where examples meet.
 
-    Attributes
-    ----------
-    record : Record or None
-        The module or operation; None if it is code between the recorded ones.
-    scope : str
-        Path of the module (or :data:`OUTSIDE`) whose own code mixes the examples.
-    strength : float
-        Largest movement of an example that was not replaced.
-    chosen : array of shape (examples,)
-        The replaced examples of the pass that showed it most.
+    ``record`` is None if it is code between the recorded modules; ``scope`` is the module (or
+    :data:`OUTSIDE`) whose own code mixes the examples; ``strength`` is the largest movement of one
+    that was not replaced, in the pass that replaced those ``chosen``.
     """
 
     record: Record | None
@@ -186,18 +150,8 @@ def first_leak(
 ) -> Leak | None:
     """Find the first recorded module (or operation of ``scope``) where examples meet.
 
-    Parameters
-    ----------
-    stage : Stage
-        What to run.
-    examples, donors : sequence
-        The examples of the minibatch, and as many strangers that replace them.
-    tolerance : float
-        Movement that counts as none.
-    scope : str, optional
-        Look at the operations of this module's own code.
-    sets : sequence of boolean arrays, optional
-        Which examples to replace in each pass; all pairs are told apart by default.
+    ``donors`` are strangers that replace examples, in the passes of ``sets`` (by default all pairs
+    are told apart); movement up to ``tolerance`` counts as none.
     """
     count = len(examples)
     base, drawn = stage.run(examples, scope)
@@ -245,29 +199,32 @@ def leaking_sources(
             leak = first_leak(stage, examples, donors, tolerance, OUTSIDE)
         if leak is None or any(leak.scope == source.name for source in sources):
             break
-        module = _module_at(stage.isolated, leak.scope)
+        model = stage.isolated.ready("silent")
+        paths = dict(model.named_modules())
+        # A model whose own forward leaks is recorded by its class.
+        module = paths.get(leak.scope, model if leak.scope == type(model).__name__ else None)
+        ours = module is None or not type(module).__module__.startswith("torch.")
         where = leak.record.where if leak.record is not None else None
-        if leak.record is None or not _is_library_class(module):
+        if leak.record is None or ours:
             inner = first_leak(stage, examples, donors, tolerance, leak.scope, [leak.chosen])
             where = inner.record.where if inner is not None and inner.record else where
-        alike = _modules_like(stage.isolated, module)
+        alike = []  # leaves that may behave differently in training
+        if module is not None and not any(True for _ in module.children()):
+            alike = [other for other in model.modules() if type(other) is type(module)]
         sources.append(_source(leak, module, alike, where))
         if module is None or not alike or not any(other.training for other in alike):
             break
-        stage = _in_evaluation(stage, type(module))
+        other = stage.isolated.copied()
+        for part in other.model.modules():
+            if type(part) is type(module):
+                part.eval()
+        evaluated = IsolatedModel(other.model, other.precision)
+        stage = dataclasses.replace(stage, isolated=evaluated)
     return tuple(sources)
 
 
 def located_sources(screening: Screening) -> tuple[tuple[Source, ...], tuple[str, ...]]:
-    """Search where the examples of an audited minibatch meet, and say what could not be searched.
-
-    Returns
-    -------
-    sources : tuple of Source
-        First to last; at least one.
-    notes : tuple of str
-        Limits of the search.
-    """
+    """Search where the examples of an audited minibatch meet; say what could not be searched."""
     found: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     if screening.order_matters:
@@ -340,31 +297,6 @@ def _holds(tensor: Tensor, count: int) -> bool:
     return count in tensor.shape or (
         tensor.ndim > 0 and tensor.shape[0] > count and tensor.shape[0] % count == 0
     )
-
-
-def _module_at(isolated: IsolatedModel, path: str) -> nn.Module | None:
-    model = isolated.ready("silent")
-    if path == type(model).__name__ and path not in dict(model.named_modules()):
-        return model
-    return dict(model.named_modules()).get(path)
-
-
-def _modules_like(isolated: IsolatedModel, module: nn.Module | None) -> list[nn.Module]:
-    if module is None or any(True for _ in module.children()):
-        return []
-    return [m for m in isolated.ready("silent").modules() if type(m) is type(module)]
-
-
-def _in_evaluation(stage: Stage, kind: type[nn.Module]) -> Stage:
-    other = stage.isolated.copied()
-    for module in other.model.modules():
-        if type(module) is kind:
-            module.eval()
-    return dataclasses.replace(stage, isolated=IsolatedModel(other.model, other.precision))
-
-
-def _is_library_class(module: nn.Module | None) -> bool:
-    return module is not None and type(module).__module__.startswith("torch.")
 
 
 def _source(

@@ -34,19 +34,10 @@ Randomness: TypeAlias = Literal["free", "tied", "silent"]
 class IsolatedModel:
     """A copy of a model that can be run many times from the same state; the original is left.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The user's model.
-    precision : str
-        ``"float64"``, ``"float32"`` or ``"bfloat16"``.
-
     Attributes
     ----------
-    model : torch.nn.Module
-        The copy.
-    state : ModelState
-        Its parameters and buffers at the start.
+    model, state
+        The copy, in the wanted precision, with its parameters and buffers at the start.
     stacked : bool
         How noise is tied where a minibatch is a multiple of its examples; see
         :class:`~batchsense.training.separability.probe.modes.TiedNoise`.
@@ -123,18 +114,8 @@ class IsolatedModel:
     ) -> Iterator[None]:
         """Enter the precision, the seed and the treatment of random numbers.
 
-        Parameters
-        ----------
-        members : sequence of int
-            Which examples the minibatch holds, for tied noise.
-        whole : bool
-            Whether these are all examples; parts must cut their noise as the whole did.
-        seed : int
-            Seed of all random numbers.
-        randomness : str
-            Their treatment.
-        elsewhere : int, optional
-            Another seed for all that are not tied.
+        ``members`` are the examples of the minibatch, for tied noise; if they are not the
+        ``whole``, noise is cut as it was there. ``elsewhere`` seeds all that is not tied.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(seeded(seed if elsewhere is None else elsewhere))
@@ -200,13 +181,7 @@ def cast(model: nn.Module, precision: str) -> nn.Module:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """Look up the dtype of a precision.
-
-    Raises
-    ------
-    DataError
-        The name is not one of :data:`PRECISIONS`.
-    """
+    """Look up the dtype of a precision; refuse what is not one of :data:`PRECISIONS`."""
     if precision not in PRECISIONS:
         raise DataError(f"{precision!r} is not one of {', '.join(PRECISIONS)}", where="precision")
     return PRECISIONS[precision]
@@ -214,13 +189,7 @@ def dtype_of(precision: str) -> torch.dtype:
 
 @contextlib.contextmanager
 def blamed_on(where: str, what: str = "it fails") -> Iterator[None]:
-    """Turn an error of the user's code inside the block into a DataError that says where it arose.
-
-    Raises
-    ------
-    DataError
-        The block failed.
-    """
+    """Turn an error of the user's code into a DataError that says where it arose."""
     try:
         yield
     except BatchsenseError:

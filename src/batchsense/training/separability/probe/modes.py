@@ -169,23 +169,19 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Parameters
     ----------
-    seed : int
-        The realisation.
-    examples : sequence of int
-        Which examples the minibatch holds, in its order.
-    layout : list, optional
-        The cuts found in an earlier pass over more examples, which this pass must repeat.
+    seed, examples
+        The realisation, and which examples the minibatch holds, in its order.
+    layout : list of str, optional
+        How an earlier pass over more examples was cut, which this pass must repeat. Afterwards the
+        attribute of the same name says how this pass was.
     stacked : bool
         Whether an axis that is a multiple of B holds several minibatches one after the other, as
         after ``torch.cat`` of two views, rather than a group of rows for each example.
 
     Attributes
     ----------
-    layout : list of str
-        How each random tensor was cut.
     broken : str or None
-        Why the noise could not be tied: its shape did not fit, a random function is unknown, or
-        other random numbers were drawn in the backward pass than in the forward pass.
+        Why the noise could not be tied.
     """
 
     def __init__(

@@ -35,17 +35,7 @@ SKETCH = 16_384
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """One gradient.
-
-    Attributes
-    ----------
-    gradient : array of shape (numbers,)
-        The flat gradient in the order of ``model.parameters()``, or its sketch; float64.
-    loss : float
-        The value of the loss.
-    minibatch : object
-        The collated examples, as they were before the loss saw them.
-    """
+    """One gradient, flat, float64, or its sketch; the loss; the examples as they were before it."""
 
     gradient: Floats
     loss: float
@@ -55,16 +45,7 @@ class Measured:
 class GradientProbe:
     """A private copy of a workload that gives the gradient of any part of its examples.
 
-    Parameters
-    ----------
-    workload : Workload
-        What to measure; it is left as it is.
-    indices : sequence of int
-        Which of its examples; they are read once and kept.
-    precision : str
-        ``"float64"``, ``"float32"`` or ``"bfloat16"``.
-    seed : int
-        Seed of the reading and of the sketch.
+    The chosen examples are read once and kept; ``seed`` is that of the reading and of the sketch.
 
     Attributes
     ----------
@@ -121,20 +102,19 @@ class GradientProbe:
         restore: bool = True,
         elsewhere: int | None = None,
     ) -> Measured:
-        """Measure the gradient of the loss over the examples at these places.
+        """Measure the gradient of the loss over the examples at these places, in their order.
 
         Parameters
         ----------
         members : sequence of int
-            Places among the kept examples, in the order of the minibatch.
+            Places among the kept examples.
         seed : int
             Seed of every random number drawn on the way.
         randomness : str
             ``"free"``: as the user's code draws it; ``"tied"``: each example has its own random
             numbers; ``"silent"``: dropout switched off.
         restore : bool
-            Whether parameters and buffers are put back first; without it, what an earlier call
-            left behind acts on this one.
+            Whether parameters and buffers are put back first.
         elsewhere : int, optional
             Another seed for all random numbers that are not tied.
 
@@ -166,22 +146,7 @@ class GradientProbe:
     def left_by(
         self, step: Callable[[nn.Module, Sequence[Any]], Any], parts: Sequence[Members], seed: int
     ) -> dict[str, Tensor]:
-        """The gradient that a training step leaves in ``.grad``, by name, flat; empty if none.
-
-        Parameters
-        ----------
-        step : callable
-            ``step(model, micro_batches)``.
-        parts : sequence of sequences of int
-            Places of the examples of each micro-batch.
-        seed : int
-            Seed of every random number drawn on the way.
-
-        Raises
-        ------
-        DataError
-            The step fails.
-        """
+        """The gradients that ``step(model, micro_batches)`` leaves, by name; empty if none."""
         model = self.isolated.ready("free")
         micro_batches = [cloned(self.minibatch_of(part)) for part in parts]
         with self.isolated.conditions([], True, seed, "free"), blamed_on("step"):
@@ -237,13 +202,7 @@ class GradientProbe:
 
 
 def frozen_examples(workload: Workload, indices: Members, seed: int) -> list[Any]:
-    """Read the examples twice with the same random numbers and refuse those that differ.
-
-    Raises
-    ------
-    DataError
-        An example cannot be read, or two readings of it differ.
-    """
+    """Read the examples twice with the same random numbers and refuse those that differ."""
     kept = []
     for index in indices:
         readings = []

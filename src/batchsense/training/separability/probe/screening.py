@@ -30,17 +30,7 @@ _VANISHING = 1e-8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """The measured gradients of the parts of a partition.
-
-    Attributes
-    ----------
-    places : list of arrays of int
-        Which examples were in which part.
-    gradients : array of shape (parts, numbers)
-        g_k.
-    minibatches : list
-        The collated parts.
-    """
+    """The parts of a partition: whose places, their gradients g_k as rows, and collated."""
 
     places: list[Places]
     gradients: Floats
@@ -49,14 +39,10 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Screening:
-    """A probe, and what is known of its workload before the first partition.
+    """A probe, the seed of its measurements, and what is known before the first partition.
 
     Attributes
     ----------
-    probe : GradientProbe
-        The workload's private copy.
-    seed : int
-        Seed of all that is drawn in measurements.
     whole : Measured
         The gradient over all examples.
     floor : float
@@ -104,19 +90,8 @@ class Screening:
     ) -> Parts:
         """Measure the gradient of every part; random numbers that are not tied differ between them.
 
-        Parameters
-        ----------
-        places : sequence of arrays of int
-            The parts.
-        seed : int
-            Seed of the loss's random numbers.
-        probe : GradientProbe, optional
-            The probe at other parameters.
-
-        Raises
-        ------
-        DataError
-            A part fails where the whole did not; says which and how large it is.
+        ``probe`` is another one, at other parameters. A part that fails where the whole did not is
+        refused by its number and size.
         """
         probe = self.probe if probe is None else probe
         found = []
@@ -145,13 +120,7 @@ class Screening:
         return _change(other, self.whole) > ROUNDING[self.probe.precision][0]
 
     def refuse_drift(self) -> None:
-        """Refuse a loss whose gradient is no longer what it was at the start.
-
-        Raises
-        ------
-        DataError
-            The same call now gives another gradient.
-        """
+        """Refuse a loss whose gradient is no longer what it was at the start."""
         if self.order_matters:
             return
         again = self.probe.gradient(np.arange(self.probe.count), self.seed, self.randomness)
@@ -188,13 +157,7 @@ def screen(probe: GradientProbe, seed: int) -> Screening:
 
 
 def rescreened(probe: GradientProbe, seed: int) -> Screening:
-    """Find out why two whole gradients differ, without tied noise.
-
-    Raises
-    ------
-    DataError
-        It is no property of the loss: state between calls, or a result that does not reproduce.
-    """
+    """Find out why two gradients differ, without tied noise; refuse what is not the loss's."""
     ceiling, least = ROUNDING[probe.precision]
     everyone = np.arange(probe.count)
     order = np.random.default_rng([seed, 5]).permutation(everyone)
@@ -236,13 +199,7 @@ def partition(count: int, size: int, generator: np.random.Generator) -> list[Pla
 
 
 def refuse_zero(gradient: Floats, of_parts: float) -> None:
-    """Refuse to divide by a whole gradient that vanishes beside those of its parts.
-
-    Raises
-    ------
-    UnresolvedError
-        The gradient is zero.
-    """
+    """Refuse to divide by a whole gradient that vanishes beside those of its parts."""
     size = float(np.linalg.norm(gradient))
     if size <= _VANISHING * of_parts or size == 0.0:
         raise UnresolvedError(

@@ -34,16 +34,8 @@ _NORMS = (
 def verdict_of(kind: Kind, bias: Bias | None, exact: bool, tolerance: float) -> Verdict:
     """Decide: yes if the average is the full gradient, or no bias is seen and little is possible.
 
-    Parameters
-    ----------
-    kind : str
-        Of the loss.
-    bias : Bias or None
-        None where the deviation is zero to rounding.
-    exact : bool
-        Whether the kind follows from equalities.
-    tolerance : float
-        The relative bias that is called safe.
+    ``bias`` is None where the deviation is zero to rounding; ``exact`` tells whether the kind
+    follows from equalities, and ``tolerance`` is the relative bias that is called safe.
     """
     if bias is None:
         return "yes"
@@ -57,14 +49,7 @@ def source_in_loss(
 ) -> Source | None:
     """Name the source of a deviation where the kind tells it; None where it has to be searched.
 
-    Parameters
-    ----------
-    kind : str
-        Of the loss.
-    description : str or None
-        What was found to be special about a composite.
-    normaliser : FoundNormaliser or None
-        What a ratio divides by.
+    ``description`` is what was found to be special about a composite.
     """
     if kind == "sum":
         return Source("loss", "loss", "it adds its terms without dividing by their number")
@@ -113,17 +98,16 @@ def fix_for(
         return "None needed at this tolerance: the parts differ from the whole by noise alone."
     if verdict == "unresolved" and bias is not None:
         needed = bias.partitions * (bias.size.high / tolerance) ** 2
+        undecided = f"Undecided: about {needed:.0f} partitions would bound the bias below"
         if kind == "mean":
             return (
-                f"Undecided: about {needed:.0f} partitions would bound the bias below "
-                f"{tolerance:.2g}. Better, let torch draw the random numbers for the whole "
-                "minibatch at once, one row per example: then they can be tied to the examples "
-                "and one partition decides; or switch them off for the audit."
+                f"{undecided} {tolerance:.2g}. Better, let torch draw the random numbers for the "
+                "whole minibatch at once, one row per example: then they can be tied to the "
+                "examples and one partition decides; or switch them off for the audit."
             )
         return (
-            f"Undecided: about {needed:.0f} partitions would bound the bias below "
-            f"{tolerance:.2g}, or accept a larger bias tolerance. To be exact instead: "
-            f"{_interacting(sources)}."
+            f"{undecided} {tolerance:.2g}, or accept a larger bias tolerance. To be exact "
+            f"instead: {_interacting(sources)}."
         )
     advice = _interacting(sources)
     return f"{advice[0].upper()}{advice[1:]}."
@@ -165,49 +149,35 @@ def _interacting(sources: tuple[Source, ...]) -> str:
 
 def accumulation(deviation: float, scale: float, parts: int, tolerance: float) -> Consequence:
     """Say what averaging equal micro-batches does."""
+    factor = _factor(deviation, scale, "K", parts)
     if deviation < tolerance:
         return Consequence(deviation, scale, None, "The average equals the full gradient.")
-    factor = named_factor(scale, {"K": parts})
-    if factor == "1/K" and abs(deviation - abs(1 - scale)) < _RELIABLE * deviation:
-        return Consequence(
-            deviation,
-            scale,
-            factor,
-            f"The average of {parts} micro-batches is 1/{parts} of the full gradient.",
-        )
-    return Consequence(
-        deviation,
-        scale,
-        None,
-        f"The average of {parts} micro-batches differs by {deviation:.3g}·|G|.",
-    )
+    average = f"The average of {parts} micro-batches"
+    if factor == "1/K":
+        message = f"{average} is 1/{parts} of the full gradient."
+        return Consequence(deviation, scale, factor, message)
+    return Consequence(deviation, scale, None, f"{average} differs by {deviation:.3g}·|G|.")
 
 
 def ddp(screening: Screening, world_size: int, *, exact_mean: bool) -> Consequence:
     """Predict what averaging over processes does."""
     if exact_mean:
-        return Consequence(
-            0.0, 1.0, None, "The average over processes with equal shares is the full gradient."
-        )
+        message = "The average over processes with equal shares is the full gradient."
+        return Consequence(0.0, 1.0, None, message)
     count = screening.probe.count
     size = count // world_size
     if size < 1:
         return Consequence(None, None, None, "Not measured: fewer examples than processes.")
     order = np.random.default_rng([screening.seed, 13]).permutation(count)[: size * world_size]
-    shards = [order[r * size : (r + 1) * size] for r in range(world_size)]
+    shards = list(order.reshape(world_size, size))
     gap, scale = _average_against_whole(screening.reseeded(screening.mixed(14)), order, shards)
     if gap < screening.tolerance:
-        return Consequence(
-            gap, scale, None, f"The average over {world_size} processes is the full gradient."
-        )
-    factor = named_factor(scale, {"N": world_size})
-    if factor is not None and abs(gap - abs(1 - scale)) < _RELIABLE * gap:
-        return Consequence(
-            gap, scale, factor, f"Over {world_size} processes the gradient is {factor} times right."
-        )
-    return Consequence(
-        gap, scale, None, f"Over {world_size} processes the gradient differs by {gap:.3g}·|G|."
-    )
+        message = f"The average over {world_size} processes is the full gradient."
+        return Consequence(gap, scale, None, message)
+    factor = _factor(gap, scale, "N", world_size)
+    how = f"is {factor} times right" if factor else f"differs by {gap:.3g}·|G|"
+    message = f"Over {world_size} processes the gradient {how}."
+    return Consequence(gap, scale, factor, message)
 
 
 def uneven(screening: Screening, micro_batch: int, mean_parts: Parts | None = None) -> Consequence:
@@ -223,27 +193,26 @@ def uneven(screening: Screening, micro_batch: int, mean_parts: Parts | None = No
         last = screening.measured_parts([mean_parts.places[-1][:short]], screening.seed)
         g = np.array([*mean_parts.gradients[:-1], last.gradients[0]])
         sizes = np.array([micro_batch] * (len(g) - 1) + [short], dtype=float)
-        whole = sizes @ g / sizes.sum()
-        gap, scale = _gap_and_scale(g.mean(axis=0), whole)
-        return Consequence(
-            gap,
-            scale,
-            None,
+        gap, scale = _gap_and_scale(g.mean(axis=0), sizes @ g / sizes.sum())
+        message = (
             f"With a last micro-batch of {short} a plain average gives its examples "
             f"{micro_batch / short:.3g} times the weight (deviation {gap:.3g}·|G|): weight each "
-            "micro-batch by its number of examples.",
+            "micro-batch by its number of examples."
         )
+        return Consequence(gap, scale, None, message)
     count, seed = screening.probe.count, screening.seed
     kept = np.random.default_rng([seed, 15]).permutation(count)[: count - short]
     cut = partition(len(kept), micro_batch, np.random.default_rng([seed, 16]))
     places = [kept[part] for part in cut]
     gap, scale = _average_against_whole(screening.reseeded(screening.mixed(17)), kept, places)
-    return Consequence(
-        gap,
-        scale,
-        None,
-        f"With a last micro-batch of {len(places[-1])} the plain average differs by {gap:.3g}·|G|.",
-    )
+    ending = f"With a last micro-batch of {len(places[-1])}"
+    return Consequence(gap, scale, None, f"{ending} the plain average differs by {gap:.3g}·|G|.")
+
+
+def _factor(gap: float, scale: float, name: str, parts: int) -> str | None:
+    """Name the scale by the number of parts, if it explains the whole gap."""
+    factor = named_factor(scale, {name: parts})
+    return factor if abs(gap - abs(1 - scale)) < _RELIABLE * gap else None
 
 
 def _average_against_whole(

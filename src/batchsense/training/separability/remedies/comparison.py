@@ -283,14 +283,9 @@ def named_factor(scale: float, factors: Mapping[str, float], tolerance: float = 
 
 
 def pure_scale(candidate: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
-    """Split a candidate gradient into a multiple of the reference and the rest.
+    """Split a candidate into s·reference and a rest: s and |rest| / |reference|.
 
-    Returns
-    -------
-    scale : float
-        s = ⟨candidate, reference⟩ / |reference|².
-    rest : float
-        |candidate − s·reference| / |reference|: zero if the error is only a factor.
+    s = ⟨candidate, reference⟩ / |reference|²; a rest of zero means that the error is only a factor.
 
     Examples
     --------
