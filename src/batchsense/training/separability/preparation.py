@@ -26,7 +26,7 @@ from batchsense.training.separability.probe.screening import (
     screen,
 )
 from batchsense.training.separability.report import Kind, Source, Verdict
-from batchsense.training.workload.minibatches import count_examples, take_examples
+from batchsense.training.workload import Loss, Workload, admitted, count_examples, take_examples
 
 #: What can be audited: a workload, or a loss function beside a model and a minibatch.
 Auditable: TypeAlias = Workload | Loss
@@ -142,7 +142,7 @@ def quick_audit(
     >>> quick_audit(workload(torch.sum)).kind
     'sum'
     """
-    size = max(1, min(micro_batch, len(workload.examples) // 4))
+    size = max(1, min(micro_batch, admitted(workload) // 4))
     taken = chosen_examples(workload, batch_size, size, seed)
     first = opened(workload, taken, size, "float64", seed)
     deviation = first.split.mean_gap

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.minibatches import count_examples, named_tensors
+from batchsense.training.workload import count_examples, described, named_tensors
 
 #: Gives the weight of a minibatch: how much it counts in the normaliser.
 Normaliser: TypeAlias = Callable[[Any], float]

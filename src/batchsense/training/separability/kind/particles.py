@@ -13,7 +13,7 @@ from torch import Tensor
 
 from batchsense.arrays import Places
 from batchsense.errors import DataError
-from batchsense.training.workload.blame import described
+from batchsense.training.workload import described
 
 #: ``energy(*particles)``: positions of some of the particles, and what else belongs to them.
 Energy: TypeAlias = Callable[..., Any]

@@ -25,7 +25,7 @@ from batchsense.training.separability.leakage.tracing import (
     stage_for,
 )
 from batchsense.training.separability.report import Source
-from batchsense.training.workload.minibatches import cloned, leaves, named_tensors, rebuilt
+from batchsense.training.workload import cloned, leaves, named_tensors, rebuilt
 
 # Passes differ in more than the repetition and the one new order that set the floor; see
 # batchsense.training.separability.probe.screening.

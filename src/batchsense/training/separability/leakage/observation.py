@@ -18,8 +18,7 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from batchsense.arrays import Flags, Floats
-from batchsense.training.workload.blame import place_now
-from batchsense.training.workload.minibatches import leaves
+from batchsense.training.workload import leaves, place_now
 
 #: By precision: the movement that always counts as none, and the most that rounding may cause.
 #: Outputs round once where gradients sum: masked attention moved by 9e-17 in float64, and a leak of

@@ -28,7 +28,7 @@ from batchsense.training.separability.leakage.observation import (
 from batchsense.training.separability.probe.isolated_model import IsolatedModel, blamed_on
 from batchsense.training.separability.probe.screening import Screening
 from batchsense.training.separability.report import Source
-from batchsense.training.workload.minibatches import leaves
+from batchsense.training.workload import leaves
 
 #: Runs the user's function on a model and a minibatch.
 Function = Callable[[nn.Module, Any], Any]

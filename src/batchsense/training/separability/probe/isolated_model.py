@@ -24,8 +24,7 @@ from batchsense.training.separability.probe.modes import (
     seed_torch,
     silence_dropout,
 )
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.minibatches import cloned, identical, rebuilt
+from batchsense.training.workload import cloned, described, identical, rebuilt
 
 #: How random numbers are treated: as they come, tied to the examples, or dropout switched off.
 Randomness: TypeAlias = Literal["free", "tied", "silent"]

@@ -20,8 +20,7 @@ from batchsense.training.separability.probe.isolated_model import (
     blamed_on,
     seeded,
 )
-from batchsense.training.workload.minibatches import cloned, identical
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.training.workload import Workload, admitted, cloned, identical, trainable
 
 #: Places among the examples of a probe.
 Members: TypeAlias = Sequence[int] | NDArray[Any]
@@ -69,8 +68,7 @@ class GradientProbe:
         precision: str = "float64",
         seed: int = 0,
     ) -> None:
-        if not trainable(workload.model):
-            raise DataError("no parameter requires a gradient; nothing to audit", where="model")
+        admitted(workload)
         self.precision = precision
         self.isolated = IsolatedModel(workload.model, precision)
         self.workload = dataclasses.replace(

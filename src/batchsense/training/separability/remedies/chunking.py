@@ -13,12 +13,7 @@ from torch import Tensor, nn
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.separability.leakage.tracing import leaking_sources, stage_for
-from batchsense.training.workload.minibatches import (
-    count_examples,
-    leaves,
-    rebuilt,
-    take_examples,
-)
+from batchsense.training.workload import count_examples, leaves, rebuilt, take_examples
 
 #: ``encoder(micro_batch)``: embeddings, one row per example; a tensor or a tree of tensors.
 Encoder: TypeAlias = Callable[[Any], Any]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from batchsense.errors import DataError
 from batchsense.training.separability.preparation import chosen_examples
 from batchsense.training.separability.probe.probe import GradientProbe, mixed
-from batchsense.training.workload.workload import Workload
+from batchsense.training.workload import Workload
 
 #: ``step(model, micro_batches)``: runs backward on all micro-batches, leaving ``.grad``.
 Step: TypeAlias = Callable[[nn.Module, Sequence[Any]], Any]
