@@ -43,8 +43,7 @@ def judged(name: str, seed: int) -> Any:
     """Measure 24 partitions of one loss and test them."""
     workload = named(name).build(seed)
     first = opened(workload, chosen_examples(workload, 64, 8, seed), 8, "float64", seed)
-    evidence = gather(first.probe, first.screening, 8, 24, {}, seed)
-    return bias_of(evidence, ALPHA, seed)
+    return bias_of(gather(first.screening, 8, 24, {}), ALPHA)
 
 
 def counted(name: str, repetitions: int, first_seed: int) -> dict[str, Any]:

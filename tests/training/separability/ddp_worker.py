@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loss_zoo import named
 
 from batchsense.training.separability import accumulate, audit
-from batchsense.training.separability.probe.isolation import default_dtype
-from batchsense.training.separability.probe.precision import InFloat64
+from batchsense.training.separability.probe.isolated_model import default_dtype
+from batchsense.training.separability.probe.modes import InFloat64
 
 
 def flat(model):

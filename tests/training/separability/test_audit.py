@@ -16,9 +16,8 @@ from batchsense.training.separability import (
     audit,
     quick_audit,
 )
-from batchsense.training.separability.probe.precision import InFloat64
+from batchsense.training.separability.probe.modes import InFloat64, TiedNoise
 from batchsense.training.separability.probe.probe import LONGEST
-from batchsense.training.separability.probe.tied_randomness import TiedNoise
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
 
@@ -54,13 +53,14 @@ def test_the_uneven_end_is_what_it_would_be():
     """Seven micro-batches of 8 and one of 4, plainly averaged: the same number, recomputed."""
     job = named("cross_entropy").build(0)
     from batchsense.training.separability.preparation import chosen_examples, opened
-    from batchsense.training.separability.remedies.consequences import uneven
+    from batchsense.training.separability.remedies.advice import uneven
 
     first = opened(job, chosen_examples(job, 64, 8, 0), 8, "float64", 0)
-    found = uneven(first.probe, first.screening, 8, 0, (first.places, first.parts))
-    places = [*first.places[:-1], first.places[-1][:4]]
-    g = np.array([first.probe.gradient(place).gradient for place in places])
-    whole = first.probe.gradient(np.concatenate(places)).gradient
+    found = uneven(first.screening, 8, first.parts)
+    probe, cut = first.screening.probe, first.parts.places
+    places = [*cut[:-1], cut[-1][:4]]
+    g = np.array([probe.gradient(place).gradient for place in places])
+    whole = probe.gradient(np.concatenate(places)).gradient
 
     wanted = np.linalg.norm(g.mean(axis=0) - whole) / np.linalg.norm(whole)
     assert found.deviation == pytest.approx(wanted, rel=1e-9)

@@ -13,7 +13,7 @@ from loss_zoo import Experts, Reader, Standardised, Tagger, mlp, pad, sentences
 from torch import nn
 
 from batchsense.training.separability import leakage
-from batchsense.training.separability.leakage.output_changes import substitution_sets
+from batchsense.training.separability.leakage.observation import substitution_sets
 
 STUDY = Path(__file__).parents[3] / "benchmarks" / "results" / "audit_leaks.json"
 GENERATOR = torch.Generator().manual_seed(0)

@@ -25,7 +25,7 @@ def judged(name, seed, batch_size=32, partitions=12):
     """Measure and test one small audit."""
     workload = named(name).build(seed)
     first = opened(workload, chosen_examples(workload, batch_size, 8, seed), 8, "float64", seed)
-    return bias_of(gather(first.probe, first.screening, 8, partitions, {}, seed), 0.01, seed)
+    return bias_of(gather(first.screening, 8, partitions, {}), 0.01)
 
 
 @pytest.mark.parametrize("name", CLEAN)
@@ -57,7 +57,7 @@ def test_the_computed_bias_agrees_with_measured_partitions():
     workload = named("class_weights").build(0)
     computed = audit(workload).bias.size
     first = opened(workload, chosen_examples(workload, 64, 8, 0), 8, "float64", 0)
-    measured = bias_of(gather(first.probe, first.screening, 8, 60, {}, 99), 0.01, 0).size
+    measured = bias_of(gather(first.screening.reseeded(99), 8, 60, {}), 0.01).size
 
     assert measured.low < computed.estimate < measured.high
     assert computed.estimate == pytest.approx(measured.estimate, rel=0.15)

@@ -19,8 +19,8 @@ from batchsense.training.separability.kind.normalisers import (
     weights_of,
 )
 from batchsense.training.separability.kind.structure import additive_weights, kind_of, split_of
-from batchsense.training.separability.leakage.output_changes import by_example, movement
-from batchsense.training.separability.remedies.compare import compare_gradients, named_factor
+from batchsense.training.separability.leakage.observation import by_example, movement
+from batchsense.training.separability.remedies.comparison import compare_gradients, named_factor
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -1,15 +1,22 @@
 """May this loss be mini-batched, accumulated, distributed: the audit and its remedies."""
 
-from batchsense.training.separability.assertion import assert_minibatch_safe
-from batchsense.training.separability.auditing import audit
-from batchsense.training.separability.kind.interaction import InteractionOrder, interaction_order
+from batchsense.training.separability.auditing import AuditDesign, assert_minibatch_safe, audit
+from batchsense.training.separability.kind.particles import (
+    InteractionOrder,
+    PairMinibatch,
+    interaction_order,
+    pair_minibatches,
+)
 from batchsense.training.separability.leakage.leakage import LeakageReport, leakage
-from batchsense.training.separability.quick_audit import QuickAudit, quick_audit
+from batchsense.training.separability.preparation import QuickAudit, quick_audit
 from batchsense.training.separability.remedies.accumulation import Accumulation, accumulate
 from batchsense.training.separability.remedies.chunking import ChunkedGradient, chunked_gradient
-from batchsense.training.separability.remedies.compare import GradientComparison, compare_gradients
-from batchsense.training.separability.remedies.consequences import predict_ddp
-from batchsense.training.separability.remedies.pairs import PairMinibatch, pair_minibatches
+from batchsense.training.separability.remedies.comparison import (
+    GradientComparison,
+    audit_step,
+    compare_gradients,
+    predict_ddp,
+)
 from batchsense.training.separability.report import (
     Bias,
     Consequence,
@@ -18,10 +25,10 @@ from batchsense.training.separability.report import (
     SeparabilityReport,
     Source,
 )
-from batchsense.training.separability.step_audit import audit_step
 
 __all__ = [
     "Accumulation",
+    "AuditDesign",
     "Bias",
     "ChunkedGradient",
     "Consequence",

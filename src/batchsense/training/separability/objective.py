@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.notes import Note
 from batchsense.training.separability.auditing import audit
-from batchsense.training.separability.quick_audit import quick_audit
+from batchsense.training.separability.preparation import quick_audit
 from batchsense.training.workload import Workload, admitted
 
 #: A bias above this part of the gradient means that another batch size is another objective; token

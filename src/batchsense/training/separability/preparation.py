@@ -1,57 +1,46 @@
-"""Open a workload for an audit: choose examples, screen it, measure one partition."""
+"""Open a workload for an audit: choose examples, screen it, measure one partition.
+
+One partition decides whether a loss is a mean of independent terms; the quick audit stops there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
-from batchsense.arrays import Places
 from batchsense.errors import DataError
-from batchsense.training.separability.kind.screening import (
+from batchsense.training.separability.kind.structure import Split, kind_of, split_of
+from batchsense.training.separability.probe.probe import GradientProbe
+from batchsense.training.separability.probe.screening import (
+    Parts,
     Screening,
-    measured_parts,
     partition,
     refuse_zero,
     rescreened,
     screen,
 )
-from batchsense.training.separability.kind.structure import Split, split_of
-from batchsense.training.separability.probe.probe import GradientProbe, Measured
-from batchsense.training.workload import Loss, Workload, admitted
-from batchsense.training.workload.minibatches import count_examples, take_examples
+from batchsense.training.separability.report import Kind, Source, Verdict
+from batchsense.training.workload import Loss, Workload, admitted, count_examples, take_examples
+
+#: What can be audited: a workload, or a loss function beside a model and a minibatch.
+Auditable: TypeAlias = Workload | Loss
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """A probe on chosen examples, and what its first partition showed.
+    """A screened workload, its first partition with what that shows, and what limits the answer.
 
-    Attributes
-    ----------
-    probe : GradientProbe
-        The workload's private copy on these examples.
-    screening : Screening
-        Floors and the treatment of random numbers.
-    places : list of arrays of int
-        The parts of the partition.
-    parts : list of Measured
-        Their gradients.
-    split : Split
-        What they show.
-    taken : tuple of int
-        Indices of the examples in the workload.
-    notes : tuple of str
-        What limits the answer.
+    ``taken`` are the indices of the examples in the workload.
     """
 
-    probe: GradientProbe
     screening: Screening
-    places: list[Places]
-    parts: list[Measured]
+    parts: Parts
     split: Split
     taken: tuple[int, ...]
     notes: tuple[str, ...]
@@ -59,55 +48,179 @@ class Opened:
     @property
     def separable(self) -> bool:
         """Whether the average of the parts is the whole, to rounding."""
-        return self.exact and (
+        return self.screening.exact and (
             self.split.mean_gap < self.screening.tolerance and not self.screening.order_matters
         )
 
     @property
-    def exact(self) -> bool:
-        """Whether equalities can be expected, random numbers included."""
-        return self.screening.randomness == "tied" or not self.screening.stochastic
+    def kind(self) -> Kind:
+        """What one partition shows; "interacting" stands for all that needs more of them."""
+        if self.screening.order_matters:
+            return "interacting"
+        return kind_of([self.split], self.screening.tolerance).kind
+
+    @property
+    def cost(self) -> float:
+        """Gradients over all examples that were taken so far, also since then."""
+        return self.screening.probe.examples_used / self.screening.probe.count
+
+
+@dataclass(frozen=True, slots=True)
+class QuickAudit:
+    """Whether the average of micro-batch gradients is the gradient of the whole, on one partition.
+
+    Attributes
+    ----------
+    verdict : str
+        ``"yes"``: it is, to rounding. ``"no"``: it is not; whether that is a bias or only noise, a
+        full :func:`audit` tells. ``"unresolved"``: random numbers hide it.
+    kind : str or None
+        What one partition shows: ``"interacting"`` stands for every kind that needs more of them.
+    deviation : float
+        ‖mean_k g_k − G‖ / ‖G‖.
+    tolerance : float
+        What counted as zero.
+    stochastic : bool
+        Whether the loss draws random numbers.
+    message : str
+        One or two sentences for the user: what was found and what to do.
+    cost : float
+        Gradients over all examples that it took.
+    """
+
+    verdict: Verdict
+    kind: Kind | None
+    deviation: float
+    tolerance: float
+    stochastic: bool
+    message: str
+    cost: float
+
+
+def quick_audit(
+    workload: Workload, *, seed: int = 0, batch_size: int = 64, micro_batch: int = 8
+) -> QuickAudit:
+    """Ask of a workload whether its loss is a mean of independent terms.
+
+    Costs three gradients over ``batch_size`` examples in float64 (up to a dozen for a loss whose
+    random numbers resist). The workload is left as it is, random generators included. Data sets
+    smaller than four micro-batches are cut into smaller ones.
+
+    Parameters
+    ----------
+    workload : Workload
+        The training job.
+    seed : int
+        Seed of the choice of examples and of all random numbers.
+    batch_size, micro_batch : int
+        Examples at once, and per part.
+
+    Returns
+    -------
+    QuickAudit
+        Verdict, deviation and a message.
+
+    Raises
+    ------
+    DataError
+        The workload cannot be audited: fewer than four examples, a loss that fails, has no
+        gradient, keeps state between calls or is not reproducible.
+    UnresolvedError
+        The gradient vanishes at these parameters.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> def workload(reduce):
+    ...     def loss(model, minibatch):
+    ...         return reduce(model(minibatch).square())
+    ...
+    ...     x = torch.randn(64, 3, generator=generator)
+    ...     return Workload(nn.Linear(3, 2), loss, x, torch.optim.SGD)
+    >>> quick_audit(workload(torch.mean)).verdict
+    'yes'
+    >>> quick_audit(workload(torch.sum)).kind
+    'sum'
+    """
+    size = max(1, min(micro_batch, admitted(workload) // 4))
+    taken = chosen_examples(workload, batch_size, size, seed)
+    first = opened(workload, taken, size, "float64", seed)
+    deviation = first.split.mean_gap
+    verdict: Verdict = "no"
+    kind: Kind | None = first.kind
+    if first.separable:
+        verdict, kind = "yes", "mean"
+        message = f"The loss is a mean of independent terms (deviation {deviation:.1e})."
+    elif not first.screening.exact:
+        verdict, kind = "unresolved", None
+        message = (
+            "The loss draws random numbers that hide whether its parts average to the whole; "
+            "'batchsense audit' decides by statistics."
+        )
+    elif kind == "sum":
+        message = (
+            "The loss is a sum over its examples, not a mean: its gradient grows with the batch "
+            "size. Divide it by their number."
+        )
+    else:
+        message = (
+            "The loss is not a mean of independent terms: the average gradient of micro-batches "
+            f"of {size} differs by {deviation:.2g}·|G| from that of the whole. 'batchsense audit' "
+            "tells why, whether it is a bias, and how to repair it."
+        )
+    screening = first.screening
+    return QuickAudit(
+        verdict, kind, deviation, screening.tolerance, screening.stochastic, message, first.cost
+    )
 
 
 def opened(
     workload: Workload, taken: Sequence[int], micro_batch: int, precision: str, seed: int
 ) -> Opened:
-    """Screen a workload on some of its examples and measure one partition.
-
-    Raises
-    ------
-    DataError
-        The workload cannot be audited.
-    UnresolvedError
-        The gradient vanishes at these parameters.
-    """
-    probe, screening, notes = _screened(workload, taken, precision, seed)
+    """Screen a workload on some of its examples and measure one partition."""
+    screening, notes = _screened(workload, taken, precision, seed)
+    probe = screening.probe
     places = partition(probe.count, micro_batch, np.random.default_rng([seed, 10]))
-    parts = measured_parts(probe, places, seed, screening.randomness)
+    parts = screening.measured_parts(places, seed)
     if screening.randomness == "tied" and probe.isolated.broken_tie is not None:
         screening = rescreened(probe, seed)
-        parts = measured_parts(probe, places, seed, screening.randomness)
-    gradients = np.array([part.gradient for part in parts])
-    typical = float(np.sqrt(np.square(gradients).sum(axis=1).mean()))
+        parts = screening.measured_parts(places, seed)
+    typical = float(np.sqrt(np.square(parts.gradients).sum(axis=1).mean()))
     refuse_zero(screening.whole.gradient, typical)
-    split = split_of(screening.whole.gradient, gradients, {}, probe.parameters)
+    split = split_of(screening.whole.gradient, parts.gradients, {}, probe.parameters)
     if probe.sketched:
         notes = (
             *notes,
             f"Gradients of {probe.parameters:,} numbers were compared through a random sketch: "
             "zero stays zero, lengths are good to about 1 %.",
         )
-    return Opened(probe, screening, places, parts, split, tuple(map(int, taken)), notes)
+    return Opened(screening, parts, split, tuple(map(int, taken)), notes)
+
+
+def terms_of(
+    workload: Workload, terms: Mapping[str, Loss], first: Opened, micro_batch: int, precision: str
+) -> tuple[Source, ...]:
+    """Name the terms of a loss that are no means of independent terms, with their kind."""
+    found = []
+    seed = first.screening.seed
+    for number, (name, term) in enumerate(terms.items()):
+        alone = dataclasses.replace(workload, loss=term)
+        screening = screen(
+            GradientProbe(alone, first.taken, precision, seed), first.screening.mixed(31, number)
+        )
+        generator = np.random.default_rng([seed, 32, number])
+        places = partition(screening.probe.count, micro_batch, generator)
+        parts = screening.measured_parts(places, screening.seed)
+        whole = screening.whole.gradient
+        split = split_of(whole, parts.gradients, {}, screening.probe.parameters)
+        kind = kind_of([split], screening.tolerance).kind
+        if kind != "mean":
+            found.append(Source(name, "term", f"{kind}; alone it deviates by {split.mean_gap:.2g}"))
+    return tuple(found)
 
 
 def chosen_examples(workload: Workload, batch_size: int, micro_batch: int, seed: int) -> list[int]:
-    """Choose examples at random, a multiple of ``micro_batch`` and at least four times as many.
-
-    Raises
-    ------
-    DataError
-        There are too few examples.
-    """
+    """Choose examples at random, a multiple of ``micro_batch`` and at least four times as many."""
     if micro_batch < 1:
         raise DataError(f"a micro-batch has at least one example, not {micro_batch}", "micro_batch")
     available = admitted(workload)
@@ -123,14 +236,8 @@ def chosen_examples(workload: Workload, batch_size: int, micro_batch: int, seed:
     return [int(k) for k in order[:count]]
 
 
-def as_workload(workload: Workload | Loss, model: nn.Module | None, minibatch: Any) -> Workload:
-    """Give a workload; make one of a loss function, a model and a collated minibatch.
-
-    Raises
-    ------
-    DataError
-        The arguments are neither the one nor the other.
-    """
+def as_workload(workload: Auditable, model: nn.Module | None, minibatch: Any) -> Workload:
+    """Take a workload, or make one of a loss function, a model and a collated minibatch."""
     if isinstance(workload, Workload):
         if model is not None or minibatch is not None:
             raise DataError("a Workload has its own model and examples; leave them out", "audit")
@@ -153,24 +260,22 @@ def as_workload(workload: Workload | Loss, model: nn.Module | None, minibatch: A
 
 def _screened(
     workload: Workload, taken: Sequence[int], precision: str, seed: int
-) -> tuple[GradientProbe, Screening, tuple[str, ...]]:
+) -> tuple[Screening, tuple[str, ...]]:
     """Screen in the wanted precision, or in float32 where float64 has no kernel."""
     probe = GradientProbe(workload, taken, precision, seed)
     try:
-        return probe, screen(probe, seed), ()
+        return screen(probe, seed), ()
     except DataError as error:
         if precision != "float64" or not _lacks_float64(error):
             raise
-        probe = GradientProbe(workload, taken, "float32", seed)
-        screening = screen(probe, seed)
+        screening = screen(GradientProbe(workload, taken, "float32", seed), seed)
         note = (
             f"Computed in float32, because float64 failed ({error}): deviations below "
             f"{screening.tolerance:.1g}·|G| count as zero."
         )
-        return probe, screening, (note,)
+        return screening, (note,)
 
 
 def _lacks_float64(error: DataError) -> bool:
-    """Whether an error is about the number type."""
     text = str(error).lower()
     return any(word in text for word in ("float64", "double", "dtype", "not implemented for"))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from batchsense.training.separability.kind.structure import Kind
 from batchsense.variation.interval import Interval
 
+#: Mean of independent terms, their sum, a quotient of two sums, a function of such, or none.
+Kind: TypeAlias = Literal["mean", "sum", "ratio", "composite", "interacting"]
 #: May the loss be cut into parts whose gradients are averaged?
 Verdict: TypeAlias = Literal["yes", "no", "unresolved"]
 
@@ -241,6 +242,8 @@ class SeparabilityReport:
         )
 
 
+#: What a sum plus a regulariser is called: its parts add up, the regulariser K times.
+EXAMPLE_FREE_TERM = "a sum, and a term that does not depend on the examples"
 _KINDS: dict[str, str] = {
     "mean": "A mean of independent terms.",
     "sum": "A sum of independent terms: add micro-batch gradients, do not average them.",

@@ -5,6 +5,7 @@ The other chapters come in through here.
 
 from __future__ import annotations
 
+from batchsense.training.workload.blame import described, place_now
 from batchsense.training.workload.built_in import BUILT_IN, charlm_workload, digits_workload
 from batchsense.training.workload.checks import (
     WorkloadCheck,
@@ -19,9 +20,13 @@ from batchsense.training.workload.gradients import (
     scalar_loss,
 )
 from batchsense.training.workload.minibatches import (
+    cloned,
     count_examples,
     example_axis_of,
+    has_list_of_examples,
+    identical,
     leaves,
+    named_tensors,
     rebuilt,
     take_examples,
 )
@@ -47,15 +52,21 @@ __all__ = [
     "borrowed_randomness",
     "charlm_workload",
     "check_workload",
+    "cloned",
     "count_examples",
     "coupled_modules",
+    "described",
     "digits_workload",
     "example_axis_of",
     "flat_gradient",
     "gram_matrix",
+    "has_list_of_examples",
+    "identical",
     "leaves",
     "load_target",
     "loss_gradient",
+    "named_tensors",
+    "place_now",
     "rebuilt",
     "scalar_loss",
     "still_optimizer",

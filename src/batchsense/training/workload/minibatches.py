@@ -73,18 +73,8 @@ def cloned(tree: Any) -> Any:
 def count_examples(minibatch: Any, example_dim: int = 0) -> int:
     """Count the examples of a collated minibatch: the size that its tensors agree on.
 
-    Parameters
-    ----------
-    minibatch : object
-        A tree of tensors.
-    example_dim : {0, 1}
-        The dimension of the tensors that counts examples; the first of those with one dimension.
-
-    Returns
-    -------
-    int
-        The size shared by at least two thirds of the tensors. Tensors in a list that has an entry
-        for each example count as sharing it.
+    At least two thirds of the tensors share it, in ``example_dim`` (0 or 1; the first of those with
+    one dimension). Tensors in a list that has an entry for each example count as sharing it.
 
     Raises
     ------
@@ -189,6 +179,8 @@ class _Container(NamedTuple):
 
 
 def _opened(tree: Any) -> _Container | None:
+    if tree is None or isinstance(tree, Tensor | np.ndarray | str | int | float):
+        return None
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         steps = [f".{field}" for field in tree._fields]
         return _Container(steps, list(tree), lambda parts: type(tree)(*parts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,15 +12,18 @@ from torch import Tensor
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.minibatches import named_tensors
+from batchsense.training.workload import count_examples, described, named_tensors
 
 #: Gives the weight of a minibatch: how much it counts in the normaliser.
 Normaliser: TypeAlias = Callable[[Any], float]
 
-#: A label with more values than this is not tried class by class.
+#: A label with more values than this is not tried class by class: every class is one candidate
+#: more for each part, and one unknown more where class weights are discovered.
 MOST_CLASSES = 64
+# torch's own ignore_index, and what padding and background usually carry.
 _USUALLY_IGNORED = (-100, -1, 0)
+# Modules hold functions that hold fields; deeper lie caches and loggers, not class weights.
+_DEEPEST = 4
 
 
 def candidate_normalisers(
@@ -28,26 +31,12 @@ def candidate_normalisers(
     given: Mapping[str, Normaliser] | None = None,
     class_weights: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Normaliser]:
-    """List everything countable in a minibatch, most plausible first.
+    """List everything countable in a minibatch, most plausible first, by a readable name.
 
     Of every tensor: its integer entries other than an ignored value (−100, −1, 0, the largest),
     also without the first or last column as in next-token prediction; its non-zero entries; its
     sum; its rows; all its entries, padding included; the entries equal to one class; and, for
-    integers, the sum of any class-weight tensor found in the loss.
-
-    Parameters
-    ----------
-    minibatch : object
-        A collated minibatch, the largest that will be seen.
-    given : mapping, optional
-        The user's own candidates by name, tried first.
-    class_weights : mapping, optional
-        Vectors that integers of the minibatch may point into.
-
-    Returns
-    -------
-    dict
-        Functions from a minibatch to a number, by a readable name.
+    integers, the sum of any class-weight tensor found in the loss. Before all that, what is given.
 
     Examples
     --------
@@ -87,13 +76,7 @@ def weights_of(
 
 
 def weighed(normaliser: Normaliser, minibatch: Any, name: str = "normaliser") -> float:
-    """Apply a normaliser and check that it gives a finite number.
-
-    Raises
-    ------
-    DataError
-        It fails, or gives something else.
-    """
+    """Apply a normaliser and check that it gives a finite number."""
     try:
         weight = float(normaliser(minibatch))
     except Exception as error:
@@ -106,11 +89,7 @@ def weighed(normaliser: Normaliser, minibatch: Any, name: str = "normaliser") ->
 def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], Floats]]:
     """Count the classes of every integer tensor in each of several minibatches.
 
-    Returns
-    -------
-    dict
-        By tensor name: the class values, and an array of shape (minibatches, classes). A tensor
-        with more than :data:`MOST_CLASSES` values is left out.
+    By tensor name: the values, at most :data:`MOST_CLASSES`, and an array (minibatches, classes).
     """
     rows = [dict(named_tensors(minibatch)) for minibatch in minibatches]
     counted = {}
@@ -126,6 +105,25 @@ def class_counts(minibatches: Iterable[Any]) -> dict[str, tuple[list[int], Float
     return counted
 
 
+def example_count(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> Normaliser | None:
+    """The number of examples as a function of a minibatch; None if a minibatch does not tell it.
+
+    ``sizes`` are the numbers of examples that the whole and its parts really have.
+    """
+    try:
+        told = [count_examples(minibatch) for minibatch in (whole, *parts)]
+    except DataError:
+        return None
+    return (lambda minibatch: float(count_examples(minibatch))) if told == list(sizes) else None
+
+
+def class_weight_sum(name: str, weights: Mapping[int, float]) -> Normaliser:
+    """Sum the weights of the classes that a tensor of the minibatch holds."""
+    return _of_tensor(
+        name, lambda t: float(sum(w * float((t == value).sum()) for value, w in weights.items()))
+    )
+
+
 def tensors_held_by(loss: Any) -> dict[str, Tensor]:
     """Find the vectors that a loss function holds: in its closure, defaults, fields or globals.
 
@@ -139,7 +137,7 @@ def tensors_held_by(loss: Any) -> dict[str, Tensor]:
     seen: set[int] = set()
 
     def visit(name: str, thing: Any, depth: int) -> None:
-        if id(thing) in seen or depth > 4:
+        if id(thing) in seen or depth > _DEEPEST:
             return
         seen.add(id(thing))
         if isinstance(thing, Tensor):
@@ -160,7 +158,6 @@ def tensors_held_by(loss: Any) -> dict[str, Tensor]:
 
 
 def _held(function: Any) -> Iterable[tuple[str, Any]]:
-    """Give what a function can reach by name."""
     inner = getattr(function, "func", None) or getattr(function, "__func__", None)
     if inner is not None:
         yield "func", inner
@@ -235,12 +232,10 @@ def _integer_counts(
 
 
 def _count(test: Callable[..., Tensor]) -> Callable[[Tensor], float]:
-    """Count the entries that pass a test."""
     return lambda tensor: float(test(tensor).sum())
 
 
 def _summed(weight: Tensor) -> Callable[[Tensor], float]:
-    """Sum the class weights that a tensor of classes points to, ignored ones left out."""
 
     def total(tensor: Tensor) -> float:
         classes = tensor.reshape(-1)
@@ -251,7 +246,6 @@ def _summed(weight: Tensor) -> Callable[[Tensor], float]:
 
 
 def _of_tensor(name: str, count: Callable[[Tensor], float]) -> Normaliser:
-    """Turn a count of one tensor into a count of the minibatch that holds it."""
 
     def normaliser(minibatch: Any) -> float:
         return count(dict(named_tensors(minibatch))[name])

@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchsense.arrays import Floats
+from batchsense.training.separability.report import Kind
 
-#: Mean of independent terms, their sum, a quotient of two sums, a function of such, or none.
-Kind: TypeAlias = Literal["mean", "sum", "ratio", "composite", "interacting"]
+# A guard in a denominator is one number: the offsets that partitions give agree to this.
+_SAME_OFFSET = 1e-3
+# Singular values below this, relative to the largest, are rounding: unit columns in float64 leave
+# about 1e-15, and gradients this nearly parallel determine no coefficients.
+_RANK = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +31,8 @@ class Split:
     ----------
     mean_gap, sum_gap : float
         |G − (1/K) Σ g_k| / |G| and |G − Σ g_k| / |G|.
+    scale : float
+        The multiple of G that is nearest to (1/K) Σ g_k.
     gaps : mapping
         For every candidate normaliser w: |G − Σ (w_k / W) g_k| / |G|.
     offsets : mapping
@@ -42,6 +48,7 @@ class Split:
 
     mean_gap: float
     sum_gap: float
+    scale: float
     gaps: Mapping[str, float]
     offsets: Mapping[str, tuple[float, float]]
     coefficients: Floats
@@ -83,14 +90,12 @@ def split_of(
     weights: Mapping[str, tuple[Floats, float]],
     parameters: int,
 ) -> Split:
-    """Measure one partition.
+    """Compare the gradients of the parts of one partition with that of the whole.
 
     Parameters
     ----------
-    whole : array of shape (numbers,)
-        G.
-    parts : array of shape (parts, numbers)
-        g_k.
+    whole, parts : arrays of shape (numbers,) and (parts, numbers)
+        G and the g_k.
     weights : mapping of str to (array of shape (parts,), float)
         For every candidate w of the parts, and W, that of the whole.
     parameters : int
@@ -108,6 +113,7 @@ def split_of(
     return Split(
         mean_gap=float(np.linalg.norm(whole - parts.mean(axis=0))) / size,
         sum_gap=float(np.linalg.norm(whole - parts.sum(axis=0))) / size,
+        scale=float(parts.mean(axis=0) @ whole) / float(whole @ whole),
         gaps={
             name: float(np.linalg.norm(whole - (w / total) @ parts)) / size
             for name, (w, total) in weights.items()
@@ -201,28 +207,8 @@ def additive_weights(
     return weights if missed < tolerance * float(np.abs(response).mean()) else None
 
 
-def pure_scale(candidate: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
-    """Split a candidate gradient into a multiple of the reference and the rest.
-
-    Returns
-    -------
-    scale : float
-        s = ⟨candidate, reference⟩ / |reference|².
-    rest : float
-        |candidate − s·reference| / |reference|: zero if the error is only a factor.
-
-    Examples
-    --------
-    >>> pure_scale(np.array([6.0, 8.0]), np.array([3.0, 4.0]))
-    (2.0, 0.0)
-    """
-    squared = float(reference @ reference)
-    scale = float(candidate @ reference) / squared
-    return scale, float(np.linalg.norm(candidate - scale * reference)) / math.sqrt(squared)
-
-
 def _offset(whole: Floats, parts: Floats, w: Floats, total: float) -> tuple[float, float]:
-    """Fit e in (W + e) G = Σ (w_k + e) g_k; give it with the gap that is left."""
+    """Fit e in (W + e) G = Σ (w_k + e) g_k; the gap that is left comes second."""
     slope = whole - parts.sum(axis=0)
     squared = float(slope @ slope)
     e = float(slope @ (w @ parts - total * whole)) / squared if squared > 0 else 0.0
@@ -233,12 +219,11 @@ def _offset(whole: Floats, parts: Floats, w: Floats, total: float) -> tuple[floa
 
 
 def _guarded(splits: Sequence[Split], tolerance: float) -> tuple[str, float] | None:
-    """Find a candidate that fits all partitions with one and the same offset."""
     for name in splits[0].offsets:
         found = [split.offsets[name] for split in splits if name in split.offsets]
         if max(gap for _, gap in found) < tolerance:
             offsets = np.array([e for e, _ in found])
-            if np.ptp(offsets) <= 1e-3 * abs(float(offsets.mean())):
+            if np.ptp(offsets) <= _SAME_OFFSET * abs(float(offsets.mean())):
                 return name, float(np.median(offsets))
     return None
 
@@ -251,7 +236,7 @@ def _least_squares(whole: Floats, parts: Floats) -> tuple[Floats, float, bool]:
     if not present.any():
         return coefficients, float(np.linalg.norm(whole)), False
     columns = (parts[present] / sizes[present, None]).T
-    fitted, _, rank, _ = np.linalg.lstsq(columns, whole, rcond=1e-10)
+    fitted, _, rank, _ = np.linalg.lstsq(columns, whole, rcond=_RANK)
     independent = bool(rank == np.count_nonzero(present))
     coefficients[present] = fitted / sizes[present] if independent else np.nan
     return coefficients, float(np.linalg.norm(whole - columns @ fitted)), independent

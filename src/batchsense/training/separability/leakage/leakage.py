@@ -9,22 +9,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import BatchsenseError, DataError, listed
-from batchsense.training.separability.leakage.output_changes import (
+from batchsense.training.separability.leakage.observation import (
     ROUNDING_MOVEMENT,
     by_example,
     movement,
     substitution_sets,
 )
-from batchsense.training.separability.leakage.tracing import Stage, leaking_sources, replaced
-from batchsense.training.separability.probe.isolated_model import IsolatedModel
+from batchsense.training.separability.leakage.tracing import (
+    Stage,
+    leaking_sources,
+    replaced,
+    stage_for,
+)
 from batchsense.training.separability.report import Source
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.minibatches import cloned, named_tensors, rebuilt
+from batchsense.training.workload import cloned, leaves, named_tensors, rebuilt
 
+# Passes differ in more than the repetition and the one new order that set the floor; see
+# batchsense.training.separability.probe.screening.
 _MARGIN = 8.0
 
 
@@ -148,7 +152,7 @@ def leakage(
     kept, strangers = [*examples], [*donors]
     if len(kept) < 2 or not strangers:
         raise DataError("give at least two examples and one donor", where="examples")
-    search = _Search(_stage(outputs, model, collate, precision, seed), kept, strangers)
+    search = _Search(stage_for(outputs, model, collate, precision, seed), kept, strangers)
     search.measure_floor()
     search.substitute()
     search.stress_lengths()
@@ -265,18 +269,8 @@ class _Search:
         return leaking_sources(self._stage, self._examples, donors, self._tolerance)
 
     def _run(self, examples: list[Any]) -> list[Tensor]:
-        """Give all output tensors of one pass."""
         self._passes += 1
-        isolated = self._stage.isolated
-        model = isolated.ready("silent")
-        try:
-            with isolated.conditions([], True, self._stage.seed, "silent"):
-                result = self._stage.function(model, self._stage.minibatch(examples))
-        except BatchsenseError:
-            raise
-        except Exception as error:
-            raise DataError(f"it fails: {described(error)}", where="outputs") from error
-        return [tensor.detach() for _, tensor in named_tensors(result)]
+        return self._stage.outputs(examples)
 
     def _find_layouts(self) -> list[str | None]:
         """Decide in which layout each output holds the examples: that which a new order permutes.
@@ -306,7 +300,6 @@ class _Search:
         return found
 
     def _compare(self, after: list[Tensor]) -> Floats:
-        """Give the largest movement of each example over all outputs."""
         largest = np.zeros(self._count)
         for before, other, layout in zip(self._base, after, self._layouts, strict=True):
             if layout is not None:
@@ -316,24 +309,23 @@ class _Search:
         return largest
 
     def _gradient_passes(self) -> bool | None:
-        """Whether the outputs of some examples have a gradient in the inputs of others."""
         chosen, moved = max(self._moved, key=lambda pair: float(pair[1].max()))
         targets = np.flatnonzero(moved > self._tolerance)
         isolated = self._stage.isolated
         model = isolated.ready("silent")
         with isolated.conditions([], True, self._stage.seed, "silent"):
             minibatch = rebuilt(
-                self._stage.minibatch(self._examples),
+                isolated.collated(self._stage.collate, self._examples),
                 lambda t: t.detach().requires_grad_(t.is_floating_point()),
             )
             inputs = [
                 t
-                for _, t in named_tensors(minibatch)
+                for t in leaves(minibatch)
                 if t.requires_grad and t.ndim > 0 and t.shape[0] == self._count
             ]
             result = self._stage.function(model, minibatch)
             total = torch.zeros((), dtype=isolated.dtype)
-            for (_, tensor), layout in zip(named_tensors(result), self._layouts, strict=True):
+            for tensor, layout in zip(leaves(result), self._layouts, strict=True):
                 if layout is not None and tensor.requires_grad:
                     view = by_example(tensor, self._count)[layout][targets]
                     weights = torch.linspace(1, 2, view.numel()).reshape(view.shape).to(view)
@@ -343,25 +335,6 @@ class _Search:
             slopes = torch.autograd.grad(total, inputs, allow_unused=True)
         rows = torch.as_tensor(np.flatnonzero(chosen))
         return any(g is not None and bool((g[rows] != 0).any()) for g in slopes)
-
-
-def _stage(
-    outputs: nn.Module | Callable[..., Any],
-    model: nn.Module | None,
-    collate: Callable[[list[Any]], Any] | None,
-    precision: str,
-    seed: int,
-) -> Stage:
-    """Make a stage of either form of ``outputs``."""
-    join = default_collate if collate is None else collate
-    if model is not None:
-        return Stage(IsolatedModel(model, precision), outputs, join, seed)
-    if isinstance(outputs, nn.Module):
-        return Stage(IsolatedModel(outputs, precision), lambda m, b: m(b), join, seed)
-    raise DataError(
-        "give a torch module, or a function outputs(model, minibatch) together with model=",
-        where="outputs",
-    )
 
 
 def _lengthened(examples: list[Any], donors: list[Any]) -> list[Any] | None:

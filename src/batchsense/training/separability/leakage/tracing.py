@@ -6,88 +6,98 @@ others must not move. The first thing whose inputs stand still while its outputs
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from batchsense.arrays import Flags
-from batchsense.training.separability.leakage.output_changes import movement, substitution_sets
-from batchsense.training.separability.probe.isolated_model import IsolatedModel
-from batchsense.training.separability.probe.recording import OUTSIDE, Record, Recorder
+from batchsense.errors import BatchsenseError, DataError
+from batchsense.training.separability.leakage.observation import (
+    OUTSIDE,
+    ROUNDING_MOVEMENT,
+    Record,
+    Recorder,
+    movement,
+    substitution_sets,
+)
+from batchsense.training.separability.probe.isolated_model import IsolatedModel, blamed_on
+from batchsense.training.separability.probe.screening import Screening
 from batchsense.training.separability.report import Source
-from batchsense.training.workload.minibatches import cloned, rebuilt
+from batchsense.training.workload import leaves
 
 #: Runs the user's function on a model and a minibatch.
 Function = Callable[[nn.Module, Any], Any]
 
+# Each pass that replaces examples is run a dozen times, so few are enough; 61 is prime, and so
+# seldom a factor of a size of the model.
+_MOST_TRACED = 61
+# Places named: the first is what matters, the others tell that it is not the only one.
+_MOST_SOURCES = 4
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Everything needed to run a function on chosen examples, always in the same circumstances.
-
-    Attributes
-    ----------
-    isolated : IsolatedModel
-        The copy of the model.
-    function : callable
-        ``function(model, minibatch)``.
-    collate : callable
-        Makes a minibatch of a list of examples.
-    seed : int
-        Seed of all random numbers; dropout is switched off.
-    """
+    """What runs a function on chosen examples in the same circumstances, without dropout."""
 
     isolated: IsolatedModel
     function: Function
     collate: Callable[[list[Any]], Any]
     seed: int = 0
 
-    def minibatch(self, examples: Sequence[Any]) -> Any:
-        """Collate copies of examples in the audited precision."""
-        wanted = self.isolated.dtype
-        return rebuilt(
-            self.collate([cloned(example) for example in examples]),
-            lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
-        )
+    def outputs(self, examples: Sequence[Any]) -> list[Tensor]:
+        """All tensors that the function returns in one pass."""
+        model = self.isolated.ready("silent")
+        with self.isolated.conditions([], True, self.seed, "silent"), blamed_on("outputs"):
+            result = self.function(model, self.isolated.collated(self.collate, examples))
+        return [tensor.detach() for tensor in leaves(result)]
 
     def run(
         self, examples: Sequence[Any], scope: str | None = None, shapes_only: bool = False
     ) -> tuple[list[Record], bytes]:
         """Run the function once; record modules, or the operations of one scope.
 
-        Returns
-        -------
-        records : list of Record
-            In the order in which the calls ended.
-        state : bytes
-            Where torch's generator ended: elsewhere, if other numbers were drawn.
+        The records, and where torch's generator ended: elsewhere, if other numbers were drawn.
         """
         model = self.isolated.ready("silent")
         with self.isolated.conditions([], True, self.seed, "silent"):
-            minibatch = self.minibatch(examples)
+            minibatch = self.isolated.collated(self.collate, examples)
             with Recorder(model, scope, shapes_only).watching() as recorder:
                 self.function(model, minibatch)
             state = torch.default_generator.get_state().numpy().tobytes()
         return recorder.records, state
 
 
+def stage_for(
+    outputs: nn.Module | Callable[..., Any],
+    model: nn.Module | None,
+    collate: Callable[[list[Any]], Any] | None,
+    precision: str = "float64",
+    seed: int = 0,
+) -> Stage:
+    """Make a stage for a module, or for a function ``outputs(model, minibatch)``."""
+    join = default_collate if collate is None else collate
+    if model is not None:
+        return Stage(IsolatedModel(model, precision), outputs, join, seed)
+    if isinstance(outputs, nn.Module):
+        return Stage(IsolatedModel(outputs, precision), lambda m, b: m(b), join, seed)
+    raise DataError(
+        "give a torch module, or a function outputs(model, minibatch) together with model=",
+        where="outputs",
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Leak:
     """The first place where examples meet.
 
-    Attributes
-    ----------
-    record : Record or None
-        The module or operation; None if it is code between the recorded ones.
-    scope : str
-        Path of the module (or :data:`OUTSIDE`) whose own code mixes the examples.
-    strength : float
-        Largest movement of an example that was not replaced.
-    chosen : array of shape (examples,)
-        The replaced examples of the pass that showed it most.
+    ``record`` is None if it is code between the recorded modules; ``scope`` is the module (or
+    :data:`OUTSIDE`) whose own code mixes the examples; ``strength`` is the largest movement of one
+    that was not replaced, in the pass that replaced those ``chosen``.
     """
 
     record: Record | None
@@ -138,20 +148,10 @@ def first_leak(
     scope: str | None = None,
     sets: Sequence[Flags] | None = None,
 ) -> Leak | None:
-    """Give the first recorded module (or operation of ``scope``) where examples meet.
+    """Find the first recorded module (or operation of ``scope``) where examples meet.
 
-    Parameters
-    ----------
-    stage : Stage
-        What to run.
-    examples, donors : sequence
-        The examples of the minibatch, and as many strangers that replace them.
-    tolerance : float
-        Movement that counts as none.
-    scope : str, optional
-        Look at the operations of this module's own code.
-    sets : sequence of boolean arrays, optional
-        Which examples to replace in each pass; all pairs are told apart by default.
+    ``donors`` are strangers that replace examples, in the passes of ``sets`` (by default all pairs
+    are told apart); movement up to ``tolerance`` counts as none.
     """
     count = len(examples)
     base, drawn = stage.run(examples, scope)
@@ -185,7 +185,7 @@ def leaking_sources(
     examples: Sequence[Any],
     donors: Sequence[Any],
     tolerance: float,
-    most: int = 4,
+    most: int = _MOST_SOURCES,
 ) -> tuple[Source, ...]:
     """Name the places where examples meet, first to last.
 
@@ -199,17 +199,41 @@ def leaking_sources(
             leak = first_leak(stage, examples, donors, tolerance, OUTSIDE)
         if leak is None or any(leak.scope == source.name for source in sources):
             break
-        module = _module_at(stage.isolated, leak.scope)
+        model = stage.isolated.ready("silent")
+        paths = dict(model.named_modules())
+        # A model whose own forward leaks is recorded by its class.
+        module = paths.get(leak.scope, model if leak.scope == type(model).__name__ else None)
+        ours = module is None or not type(module).__module__.startswith("torch.")
         where = leak.record.where if leak.record is not None else None
-        if leak.record is None or not _is_library_class(module):
+        if leak.record is None or ours:
             inner = first_leak(stage, examples, donors, tolerance, leak.scope, [leak.chosen])
             where = inner.record.where if inner is not None and inner.record else where
-        alike = _modules_like(stage.isolated, module)
+        alike = []  # leaves that may behave differently in training
+        if module is not None and not any(True for _ in module.children()):
+            alike = [other for other in model.modules() if type(other) is type(module)]
         sources.append(_source(leak, module, alike, where))
         if module is None or not alike or not any(other.training for other in alike):
             break
-        stage = _in_evaluation(stage, type(module))
+        other = stage.isolated.copied()
+        for part in other.model.modules():
+            if type(part) is type(module):
+                part.eval()
+        evaluated = IsolatedModel(other.model, other.precision)
+        stage = dataclasses.replace(stage, isolated=evaluated)
     return tuple(sources)
+
+
+def located_sources(screening: Screening) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+    """Search where the examples of an audited minibatch meet; say what could not be searched."""
+    found: tuple[Source, ...] = ()
+    notes: tuple[str, ...] = ()
+    if screening.order_matters:
+        found = (Source("loss", "loss", "the order of the examples changes the gradient"),)
+    try:
+        found += _searched(screening)
+    except BatchsenseError as error:
+        notes = (f"The source was not searched: {error}.",)
+    return found or (Source("loss", "loss", "not located"),), notes
 
 
 def averaging_sources(stage: Stage, examples: Sequence[Any]) -> tuple[str, ...]:
@@ -231,54 +255,53 @@ def replaced(examples: Sequence[Any], donors: Sequence[Any], chosen: Flags) -> l
     return [donors[k % len(donors)] if chosen[k] else example for k, example in enumerate(examples)]
 
 
+def _searched(screening: Screening) -> tuple[Source, ...]:
+    """Search modules, then the loss's own code, then the averages it takes."""
+    probe = screening.probe
+    strangers = probe.strangers(screening.seed)
+    examples = [probe.workload.examples[k] for k in range(probe.count)]
+    if len(strangers) < len(examples) // 2:
+        half = len(examples) // 2
+        examples, strangers = examples[:half], [*strangers, *examples[half:]]
+    examples = examples[: _telling_count(probe.isolated.model, len(examples))]
+
+    def collate(chosen: list[Any]) -> Any:
+        workload = dataclasses.replace(probe.workload, examples=chosen)
+        return workload.minibatch(range(len(chosen)))
+
+    stage = Stage(probe.isolated, probe.workload.loss, collate, screening.seed)
+    sources = leaking_sources(stage, examples, strangers, ROUNDING_MOVEMENT[probe.precision][1])
+    if sources:
+        return sources
+    lines = list(dict.fromkeys(averaging_sources(stage, examples)))
+    where = f": {'; '.join(lines[:_MOST_SOURCES])}" if lines else ""
+    what = "no output of an example depends on the others; the examples meet where they are put"
+    return (Source("loss", "loss", f"{what} together{where}"),)
+
+
+def _telling_count(model: nn.Module, most: int) -> int:
+    sizes = {size for p in model.parameters() if p.requires_grad for size in p.shape}
+    most = min(most, _MOST_TRACED)
+    for count in range(most, max(2, most // 2), -1):
+        if not any(size % count == 0 for size in sizes if size):
+            return count
+    return most
+
+
 def _caller(records: list[Record], place: int) -> int | None:
-    """Find the call within which a recorded call was made: it ends later."""
     scope = records[place].scope
     return next((k for k in range(place + 1, len(records)) if records[k].name == scope), None)
 
 
 def _holds(tensor: Tensor, count: int) -> bool:
-    """Whether a tensor has an axis of examples."""
     return count in tensor.shape or (
         tensor.ndim > 0 and tensor.shape[0] > count and tensor.shape[0] % count == 0
     )
 
 
-def _module_at(isolated: IsolatedModel, path: str) -> nn.Module | None:
-    """Find a module of the model by its recorded name."""
-    model = isolated.ready("silent")
-    if path == type(model).__name__ and path not in dict(model.named_modules()):
-        return model
-    return dict(model.named_modules()).get(path)
-
-
-def _modules_like(isolated: IsolatedModel, module: nn.Module | None) -> list[nn.Module]:
-    """Find the modules of the same class, if it is a leaf that behaves differently in training."""
-    if module is None or any(True for _ in module.children()):
-        return []
-    return [m for m in isolated.ready("silent").modules() if type(m) is type(module)]
-
-
-def _in_evaluation(stage: Stage, kind: type[nn.Module]) -> Stage:
-    """Give a stage whose modules of one class are in evaluation mode."""
-    other = stage.isolated.copied()
-    for module in other.model.modules():
-        if type(module) is kind:
-            module.eval()
-    return Stage(
-        IsolatedModel(other.model, other.precision), stage.function, stage.collate, stage.seed
-    )
-
-
-def _is_library_class(module: nn.Module | None) -> bool:
-    """Whether a module's code is torch's own."""
-    return module is not None and type(module).__module__.startswith("torch.")
-
-
 def _source(
     leak: Leak, module: nn.Module | None, alike: list[nn.Module], where: str | None
 ) -> Source:
-    """Put a leak into words."""
     moved = (
         f"moves outputs of examples by {leak.strength:.2g} times their size when only others are "
         "replaced"

@@ -1,55 +1,45 @@
-"""A private copy of a model, run under a stated precision, seed and treatment of randomness."""
+"""Run a user's model without a trace: own copy, own precision, own random numbers.
+
+Everything that the audit runs goes through here, so that the model, its buffers, its gradients
+and all random number generators are afterwards as they were.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from batchsense.errors import DataError
-from batchsense.training.separability.probe.isolation import (
-    ModelState,
-    cast,
-    default_dtype,
-    dtype_of,
-    seeded,
-    unwrapped,
-)
-from batchsense.training.separability.probe.precision import (
+from batchsense.errors import BatchsenseError, DataError
+from batchsense.training.separability.probe.modes import (
     InFloat64,
+    TiedNoise,
     WithoutDropout,
+    seed_torch,
     silence_dropout,
 )
-from batchsense.training.separability.probe.tied_randomness import TiedNoise
-from batchsense.training.workload.blame import described
+from batchsense.training.workload import cloned, described, identical, rebuilt
 
 #: How random numbers are treated: as they come, tied to the examples, or dropout switched off.
 Randomness: TypeAlias = Literal["free", "tied", "silent"]
 
 
 class IsolatedModel:
-    """A copy of a model that can be run many times from the same state.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The user's model; it is left as it is.
-    precision : str
-        ``"float64"``, ``"float32"`` or ``"bfloat16"``.
+    """A copy of a model that can be run many times from the same state; the original is left.
 
     Attributes
     ----------
-    model : torch.nn.Module
-        The copy.
-    state : ModelState
-        Its parameters and buffers at the start.
+    model, state
+        The copy, in the wanted precision, with its parameters and buffers at the start.
     stacked : bool
         How noise is tied where a minibatch is a multiple of its examples; see
-        :class:`~batchsense.training.separability.probe.tied_randomness.TiedNoise`.
+        :class:`~batchsense.training.separability.probe.modes.TiedNoise`.
     broken_tie : str or None
         Why noise could not be tied to examples, once that was tried in vain.
 
@@ -86,12 +76,12 @@ class IsolatedModel:
         return any(layout in ("groups", "stacked") for layout in self._layout or [])
 
     def copied(self) -> IsolatedModel:
-        """Give another isolated copy of the same model in its state at the start."""
+        """Another isolated copy of the same model in its state at the start."""
         self.state.restore()
         return IsolatedModel(self.model, self.precision)
 
     def ready(self, randomness: Randomness, restore: bool = True) -> nn.Module:
-        """Give the model, or its copy without dropout, in the state at the start."""
+        """The model, or its copy without dropout, in the state at the start."""
         if randomness != "silent":
             if restore:
                 self.state.restore()
@@ -105,6 +95,13 @@ class IsolatedModel:
             self._silent[1].restore()
         return self._silent[0]
 
+    def collated(self, collate: Callable[[list[Any]], Any], examples: Sequence[Any]) -> Any:
+        """Collate copies of examples (a collate may write into them) in the model's precision."""
+        return rebuilt(
+            collate([cloned(example) for example in examples]),
+            lambda t: t.to(self.dtype) if t.is_floating_point() and t.dtype != self.dtype else t,
+        )
+
     @contextlib.contextmanager
     def conditions(
         self,
@@ -116,18 +113,8 @@ class IsolatedModel:
     ) -> Iterator[None]:
         """Enter the precision, the seed and the treatment of random numbers.
 
-        Parameters
-        ----------
-        members : sequence of int
-            Which examples the minibatch holds, for tied noise.
-        whole : bool
-            Whether these are all examples; parts must cut their noise as the whole did.
-        seed : int
-            Seed of all random numbers.
-        randomness : str
-            Their treatment.
-        elsewhere : int, optional
-            Another seed for all that are not tied.
+        ``members`` are the examples of the minibatch, for tied noise; if they are not the
+        ``whole``, noise is cut as it was there. ``elsewhere`` seeds all that is not tied.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(seeded(seed if elsewhere is None else elsewhere))
@@ -151,7 +138,6 @@ class IsolatedModel:
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """Copy a model without its gradients."""
     try:
         copied = copy.deepcopy(model)
     except Exception as error:
@@ -162,3 +148,122 @@ def _copied(model: nn.Module) -> nn.Module:
         ) from error
     copied.zero_grad(set_to_none=True)
     return copied
+
+
+#: The precisions in which a loss can be audited; float64 unless something has no such kernel.
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+_COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Take a model out of its DistributedDataParallel, DataParallel or compiled wrapper."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def cast(model: nn.Module, precision: str) -> nn.Module:
+    """Turn the floating parameters and buffers of a model into another precision, in place."""
+    wanted = dtype_of(precision)
+
+    def change(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(_COMPLEX.get(wanted, tensor.dtype))
+        return tensor.to(wanted) if tensor.is_floating_point() else tensor
+
+    model._apply(change)  # type: ignore[no-untyped-call]
+    return model
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Look up the dtype of a precision; refuse what is not one of :data:`PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise DataError(f"{precision!r} is not one of {', '.join(PRECISIONS)}", where="precision")
+    return PRECISIONS[precision]
+
+
+@contextlib.contextmanager
+def blamed_on(where: str, what: str = "it fails") -> Iterator[None]:
+    """Turn an error of the user's code into a DataError that says where it arose."""
+    try:
+        yield
+    except BatchsenseError:
+        raise
+    except Exception as error:
+        raise DataError(f"{what}: {described(error)}", where) from error
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python's, numpy's and torch's generators inside the block and put them back after."""
+    before = (
+        random.getstate(),
+        np.random.get_state(),  # noqa: NPY002 (the user's code may use the global generator)
+        torch.get_rng_state(),
+        _cuda_states(),
+    )
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        seed_torch(seed)
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
+        if before[3]:
+            torch.cuda.set_rng_state_all(before[3])
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let new floating tensors have this dtype inside the block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class ModelState:
+    """The parameters and *all* buffers of a model, also those that ``state_dict`` leaves out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._training = [(module, module.training) for module in model.modules()]
+        self._parameters = [(p, p.detach().clone()) for p in model.parameters()]
+        self._buffers = [
+            (module, f"{path}.{name}" if path else name, name, tensor, tensor.clone())
+            for path, module in model.named_modules()
+            for name, tensor in module._buffers.items()
+            if tensor is not None
+        ]
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        with torch.no_grad():
+            for parameter, value in self._parameters:
+                parameter.copy_(value)
+            for module, _, name, tensor, value in self._buffers:
+                tensor.copy_(value)
+                module._buffers[name] = tensor
+        for module, training in self._training:
+            module.training = training
+
+    def changed(self) -> list[str]:
+        """Name the buffers that differ from the stored ones."""
+        return [
+            path
+            for module, path, name, _, value in self._buffers
+            if not identical(module._buffers.get(name), value)
+        ]
+
+
+def _cuda_states() -> list[Tensor]:
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state_all() if in_use else []

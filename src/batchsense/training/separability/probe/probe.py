@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,34 +13,28 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batchsense.arrays import Floats
-from batchsense.errors import BatchsenseError, DataError
-from batchsense.training.separability.probe.isolated_model import IsolatedModel, Randomness
-from batchsense.training.separability.probe.isolation import seeded
-from batchsense.training.workload.blame import described
-from batchsense.training.workload.minibatches import cloned, identical, rebuilt
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.errors import DataError
+from batchsense.training.separability.probe.isolated_model import (
+    IsolatedModel,
+    Randomness,
+    blamed_on,
+    seeded,
+)
+from batchsense.training.workload import Workload, admitted, cloned, identical, trainable
 
 #: Places among the examples of a probe.
 Members: TypeAlias = Sequence[int] | NDArray[Any]
 
-#: Gradients longer than this are compared through a random sketch of :data:`SKETCH` numbers.
+#: Gradients longer than this are compared through a random sketch of :data:`SKETCH` numbers. At
+#: 24 partitions of 8 parts, gradients of this length take 200 MB; a sketch keeps lengths to
+#: sqrt(2 / SKETCH), about 1 %.
 LONGEST = 131_072
 SKETCH = 16_384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """One gradient.
-
-    Attributes
-    ----------
-    gradient : array of shape (numbers,)
-        The flat gradient in the order of ``model.parameters()``, or its sketch; float64.
-    loss : float
-        The value of the loss.
-    minibatch : object
-        The collated examples, as they were before the loss saw them.
-    """
+    """One gradient, flat, float64, or its sketch; the loss; the examples as they were before it."""
 
     gradient: Floats
     loss: float
@@ -50,16 +44,7 @@ class Measured:
 class GradientProbe:
     """A private copy of a workload that gives the gradient of any part of its examples.
 
-    Parameters
-    ----------
-    workload : Workload
-        What to measure; it is left as it is.
-    indices : sequence of int
-        Which of its examples; they are read once and kept.
-    precision : str
-        ``"float64"``, ``"float32"`` or ``"bfloat16"``.
-    seed : int
-        Seed of the reading and of the sketch.
+    The chosen examples are read once and kept; ``seed`` is that of the reading and of the sketch.
 
     Attributes
     ----------
@@ -83,8 +68,7 @@ class GradientProbe:
         precision: str = "float64",
         seed: int = 0,
     ) -> None:
-        if not trainable(workload.model):
-            raise DataError("no parameter requires a gradient; nothing to audit", where="model")
+        admitted(workload)
         self.precision = precision
         self.isolated = IsolatedModel(workload.model, precision)
         self.workload = dataclasses.replace(
@@ -92,6 +76,7 @@ class GradientProbe:
             model=self.isolated.model,
             examples=frozen_examples(workload, indices, seed),
         )
+        self._read, self._indices = workload, {int(index) for index in indices}
         self.count = len(indices)
         self.parameters = sum(_length(p) for p in trainable(self.isolated.model))
         self._spent = [0]
@@ -115,20 +100,19 @@ class GradientProbe:
         restore: bool = True,
         elsewhere: int | None = None,
     ) -> Measured:
-        """Give the gradient of the loss over the examples at these places.
+        """Measure the gradient of the loss over the examples at these places, in their order.
 
         Parameters
         ----------
         members : sequence of int
-            Places among the kept examples, in the order of the minibatch.
+            Places among the kept examples.
         seed : int
             Seed of every random number drawn on the way.
         randomness : str
             ``"free"``: as the user's code draws it; ``"tied"``: each example has its own random
             numbers; ``"silent"``: dropout switched off.
         restore : bool
-            Whether parameters and buffers are put back first; without it, what an earlier call
-            left behind acts on this one.
+            Whether parameters and buffers are put back first.
         elsewhere : int, optional
             Another seed for all random numbers that are not tied.
 
@@ -142,26 +126,44 @@ class GradientProbe:
         return Measured(vector.cpu().numpy().astype(np.float64), loss, minibatch)
 
     def by_parameter(self, members: Members, seed: int = 0) -> dict[str, Tensor]:
-        """Give the gradient of every trained parameter by name, flat, in float64."""
+        """The gradient of every trained parameter by name, flat, in float64."""
         flat, _, _ = self._flat(members, seed, "free", True, None)
         named = _named(self.isolated.model)
         parts = torch.split(flat, [_length(parameter) for _, parameter in named])
         return {name: part for (name, _), part in zip(named, parts, strict=True)}
 
-    def minibatch_of(self, members: Sequence[int]) -> Any:
+    def minibatch_of(self, members: Members) -> Any:
         """Collate copies of some examples, in the audited precision."""
-        wanted = self.isolated.dtype
-        kept = [self.workload.examples[k] for k in members]
-        if self.workload.collate is not None:  # a collate may write into what it is given
-            kept = [cloned(example) for example in kept]
-        lone = dataclasses.replace(self.workload, examples=kept)
-        return rebuilt(
-            lone.minibatch(range(len(members))),
-            lambda t: t.to(wanted) if t.is_floating_point() and t.dtype != wanted else t,
+        return self.isolated.collated(
+            lambda kept: dataclasses.replace(self.workload, examples=kept).minibatch(
+                range(len(kept))
+            ),
+            [self.workload.examples[int(k)] for k in members],
         )
 
+    def left_by(
+        self, step: Callable[[nn.Module, Sequence[Any]], Any], parts: Sequence[Members], seed: int
+    ) -> dict[str, Tensor]:
+        """The gradients that ``step(model, micro_batches)`` leaves, by name; empty if none."""
+        model = self.isolated.ready("free")
+        micro_batches = [cloned(self.minibatch_of(part)) for part in parts]
+        with self.isolated.conditions([], True, seed, "free"), blamed_on("step"):
+            step(model, micro_batches)
+        return {
+            name: torch.zeros(0) if p.grad is None else p.grad.reshape(-1)
+            for name, p in _named(model)
+        }
+
+    def strangers(self, seed: int) -> list[Any]:
+        """Read as many examples of the workload that are not kept; fewer if there are no others."""
+        generator = np.random.default_rng([seed, 33])
+        everyone = generator.permutation(len(self._read.examples))
+        others = [int(k) for k in everyone if int(k) not in self._indices]
+        with seeded(seed), blamed_on("examples", "one could not be read"):
+            return [cloned(self._read.examples[k]) for k in others[: self.count]]
+
     def shifted(self, size: float, seed: int) -> GradientProbe:
-        """Give the same probe at parameters moved at random by ``size`` of their own spread."""
+        """The same probe at parameters moved at random by ``size`` of their own spread."""
         other = object.__new__(GradientProbe)
         other.__dict__.update(self.__dict__)
         moved = self.isolated.copied().model
@@ -182,7 +184,6 @@ class GradientProbe:
         restore: bool,
         elsewhere: int | None,
     ) -> tuple[Tensor, float, Any]:
-        """Run the loss backward and join the gradients."""
         places = [int(member) for member in members]
         model = self.isolated.ready(randomness, restore)
         parameters = trainable(model)
@@ -199,26 +200,13 @@ class GradientProbe:
 
 
 def frozen_examples(workload: Workload, indices: Members, seed: int) -> list[Any]:
-    """Read the examples twice with the same random numbers and refuse those that differ.
-
-    Raises
-    ------
-    DataError
-        An example cannot be read, or two readings of it differ.
-    """
+    """Read the examples twice with the same random numbers and refuse those that differ."""
     kept = []
     for index in indices:
         readings = []
         for _ in range(2):
-            with seeded(seed):
-                try:
-                    readings.append(cloned(workload.examples[int(index)]))
-                except BatchsenseError:
-                    raise
-                except Exception as error:
-                    raise DataError(
-                        f"it could not be read: {described(error)}", where=f"examples[{index}]"
-                    ) from error
+            with seeded(seed), blamed_on(f"examples[{index}]", "it could not be read"):
+                readings.append(cloned(workload.examples[int(index)]))
         if not identical(*readings):
             raise DataError(
                 "two readings of it differ although all random generators were seeded alike; a "
@@ -231,14 +219,14 @@ def frozen_examples(workload: Workload, indices: Members, seed: int) -> list[Any
     return kept
 
 
+def mixed(seed: int, *keys: int) -> int:
+    """Make an independent seed from a seed and keys."""
+    return int(np.random.SeedSequence([seed, *keys]).generate_state(1)[0])
+
+
 def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
-    """Call the user's loss and check what it returns."""
-    try:
+    with blamed_on("loss"):
         loss = workload.loss(model, minibatch)
-    except BatchsenseError:
-        raise
-    except Exception as error:
-        raise DataError(f"it fails: {described(error)}", where="loss") from error
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = (
             f"a tensor of shape {tuple(loss.shape)}"
@@ -256,11 +244,8 @@ def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor
 
 
 def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
-    """Differentiate, and refuse a loss that does not reach the model."""
-    try:
+    with blamed_on("loss", "its gradient fails"):
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    except Exception as error:
-        raise DataError(f"its gradient fails: {described(error)}", where="loss") from error
     if all(gradient is None for gradient in gradients):
         raise DataError(
             "it does not depend on the parameters of the model that it is given; use that model, "
@@ -271,7 +256,6 @@ def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tenso
 
 
 def _refuse_what_is_not_finite(loss: float, gradient: Tensor, model: nn.Module) -> None:
-    """Refuse NaN and infinity, naming the parameter."""
     if not np.isfinite(loss):
         raise DataError(f"it is {loss:g}, not a finite number", where="loss")
     if bool(torch.isfinite(gradient).all()):
@@ -285,12 +269,10 @@ def _refuse_what_is_not_finite(loss: float, gradient: Tensor, model: nn.Module) 
 
 
 def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Give the trained parameters with their names, each once."""
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def _length(parameter: Tensor) -> int:
-    """Count the real numbers of a parameter."""
     return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 

@@ -12,8 +12,7 @@ import torch
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.separability.kind.normalisers import Normaliser, weighed
-from batchsense.training.separability.kind.structure import Kind
-from batchsense.training.separability.report import SeparabilityReport
+from batchsense.training.separability.report import Kind, SeparabilityReport
 
 #: Sums a number over all processes.
 AllReduce = Callable[[float], float]
@@ -46,7 +45,7 @@ class Accumulation:
     _additive: bool = True
 
     def scales(self, micro_batches: Sequence[Any], *, whole: Any = None) -> Floats:
-        """Give the scale of each micro-batch: n_k/n, 1, or w_k/W.
+        """The scale of each micro-batch: n_k/n, 1, or w_k/W.
 
         Parameters
         ----------
@@ -77,7 +76,7 @@ class Accumulation:
         *,
         whole: Any = None,
     ) -> Floats:
-        """Give the scales for one process of DistributedDataParallel, which averages gradients.
+        """The scales for one process of DistributedDataParallel, which averages gradients.
 
         The scale is w_k · world_size / W with W summed over the micro-batches of *all* processes;
         it undoes the average. A backend that adds gradients needs ``world_size=1`` here.
@@ -112,7 +111,6 @@ class Accumulation:
     def _weighed(
         self, micro_batches: Sequence[Any], whole: Any, reduced: bool = False
     ) -> tuple[Floats, float]:
-        """Weigh the micro-batches and the whole."""
         if len(micro_batches) == 0:
             raise DataError("there are none", where="micro_batches")
         weights = np.array([weighed(self._weight, part, self.normaliser) for part in micro_batches])
@@ -138,7 +136,7 @@ _NOTHING = "{} is zero for the whole step: nothing to average"
 
 
 def accumulate(report: SeparabilityReport) -> Accumulation:
-    """Give the exact way to accumulate the gradient of an audited loss.
+    """Derive the exact way to accumulate the gradient of an audited loss.
 
     Parameters
     ----------
@@ -157,7 +155,7 @@ def accumulate(report: SeparabilityReport) -> Accumulation:
 
     Examples
     --------
-    >>> from batchsense.training.separability.auditing import audit
+    >>> from batchsense.training.separability import audit
     >>> generator = torch.Generator().manual_seed(0)
     >>> x, y = torch.randn(32, 3, generator=generator), torch.arange(32) % 2
     >>> def loss(model, b):

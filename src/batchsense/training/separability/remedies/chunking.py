@@ -12,20 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.separability.leakage.tracing import Stage, leaking_sources
-from batchsense.training.separability.probe.isolated_model import IsolatedModel
-from batchsense.training.workload.minibatches import (
-    count_examples,
-    named_tensors,
-    rebuilt,
-    take_examples,
-)
+from batchsense.training.separability.leakage.tracing import leaking_sources, stage_for
+from batchsense.training.workload import count_examples, leaves, rebuilt, take_examples
 
 #: ``encoder(micro_batch)``: embeddings, one row per example; a tensor or a tree of tensors.
 Encoder: TypeAlias = Callable[[Any], Any]
 #: ``head(embeddings, minibatch)``: the loss, a scalar, of all embeddings together.
 Head: TypeAlias = Callable[[Any, Any], Tensor]
 
+# Twice as many examples go through the encoder in a dozen small passes; a mixing encoder mixes any.
 _MOST_CHECKED = 32
 
 
@@ -124,8 +119,8 @@ def chunked_gradient(
         states.append(_random_state())
         with torch.no_grad():
             pieces.append(encoder(take_examples(minibatch, cut, count)))
-    embeddings, leaves = _joined(pieces, count)
-    loss, pulled, of_head = _through_head(head, embeddings, leaves, minibatch)
+    embeddings, joined = _joined(pieces, count)
+    loss, pulled, of_head = _through_head(head, embeddings, joined, minibatch)
     after, after_buffers = _random_state(), dict(encoder.named_buffers())
     final = {name: buffer.clone() for name, buffer in after_buffers.items()}
     _put_back(after_buffers, buffers)
@@ -134,7 +129,7 @@ def chunked_gradient(
     for cut, state in zip(cuts, states, strict=True):
         _set_random_state(state)
         with torch.enable_grad():
-            outputs = [t for _, t in named_tensors(encoder(take_examples(minibatch, cut, count)))]
+            outputs = leaves(encoder(take_examples(minibatch, cut, count)))
         wanted = [(o, v[cut]) for o, v in zip(outputs, pulled, strict=True) if v is not None]
         carried = [(o, v) for o, v in wanted if o.requires_grad]
         if carried:
@@ -154,7 +149,7 @@ def chunked_gradient(
 
 
 def _through_head(
-    head: Head, embeddings: Any, leaves: list[Tensor], minibatch: Any
+    head: Head, embeddings: Any, joined: list[Tensor], minibatch: Any
 ) -> tuple[float, list[Tensor | None], dict[str, Tensor]]:
     """Run the head on all embeddings; give the loss, ∂L/∂h and the gradients of its own."""
     own = _trained(head, "head.")
@@ -166,35 +161,31 @@ def _through_head(
         )
     if not bool(torch.isfinite(loss)):
         raise DataError(f"it is {float(loss.detach()):g}, not a finite number", where="head")
-    moving = [leaf for leaf in leaves if leaf.requires_grad]
+    moving = [leaf for leaf in joined if leaf.requires_grad]
     found = torch.autograd.grad(loss.reshape(()), [*moving, *own.values()], allow_unused=True)
     by_leaf = dict(zip(map(id, moving), found[: len(moving)], strict=True))
     of_head = {
         name: torch.zeros_like(parameter) if gradient is None else gradient
         for (name, parameter), gradient in zip(own.items(), found[len(moving) :], strict=True)
     }
-    return float(loss.detach()), [by_leaf.get(id(leaf)) for leaf in leaves], of_head
+    return float(loss.detach()), [by_leaf.get(id(leaf)) for leaf in joined], of_head
 
 
 def _joined(pieces: list[Any], count: int) -> tuple[Any, list[Tensor]]:
-    """Join the embeddings of all micro-batches and let them require gradients."""
-    columns = list(zip(*([t for _, t in named_tensors(piece)] for piece in pieces), strict=True))
+    columns = list(zip(*(leaves(piece) for piece in pieces), strict=True))
     if not columns or any(sum(t.shape[0] if t.ndim else 0 for t in c) != count for c in columns):
         raise DataError("it must return one row per example in every tensor", where="encoder")
-    leaves = [torch.cat(column) for column in columns]
-    for leaf in leaves:
+    joined = [torch.cat(column) for column in columns]
+    for leaf in joined:
         leaf.requires_grad_(leaf.is_floating_point() or leaf.is_complex())
-    waiting: Iterator[Tensor] = iter(leaves)
-    return rebuilt(pieces[0], lambda _: next(waiting)), leaves
+    waiting: Iterator[Tensor] = iter(joined)
+    return rebuilt(pieces[0], lambda _: next(waiting)), joined
 
 
 def _refuse_mixing(encoder: nn.Module, minibatch: Any, count: int, size: int) -> None:
-    """Refuse an encoder in which examples meet, naming the module."""
     size = max(2, min(size, count // 2))
-    stage = Stage(
-        IsolatedModel(encoder, "float64"),
-        lambda model, part: model(part),
-        lambda rows: take_examples(minibatch, [int(row) for row in rows], count),
+    stage = stage_for(
+        encoder, None, lambda rows: take_examples(minibatch, [int(row) for row in rows], count)
     )
     found = leaking_sources(stage, list(range(size)), list(range(size, 2 * size)), 1e-9, most=1)
     if found:
@@ -214,20 +205,17 @@ def _trained(thing: Any, prefix: str) -> dict[str, nn.Parameter]:
 
 
 def _put_back(buffers: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Write values into buffers."""
     with torch.no_grad():
         for name, buffer in buffers.items():
             buffer.copy_(values[name])
 
 
 def _random_state() -> tuple[Any, ...]:
-    """Remember where all random generators are."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002
 
 
 def _set_random_state(state: Iterable[Any]) -> None:
-    """Put all random generators back."""
     python, of_numpy, of_torch, cuda = state
     random.setstate(python)
     np.random.set_state(of_numpy)  # noqa: NPY002

@@ -1,9 +1,9 @@
-"""How many particles an energy couples at once, by inclusion and exclusion."""
+"""Energies of particles: how many they couple at once, and minibatches that are unbiased."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from batchsense.arrays import Places
 from batchsense.errors import DataError
-from batchsense.training.workload.blame import described
+from batchsense.training.workload import described
 
 #: ``energy(*particles)``: positions of some of the particles, and what else belongs to them.
 Energy: TypeAlias = Callable[..., Any]
 #: May minibatches of particles, or of pairs, stand for the whole?
 Rescue: TypeAlias = Literal["particles", "pairs", "groups", "none"]
 
+# Sums of up to 16 energies leave rounding of about 1e-15 of the largest; real terms are far above.
 _ZERO = 1e-10
 
 
@@ -145,22 +146,96 @@ def interaction_order(
     coupled = np.flatnonzero(relative > _ZERO)
     order = int(coupled[-1]) + 1 if len(coupled) else 1
     at_least = order == max_order
-    rescue = _rescue(order, at_least)
     naive = None
     if order == 2 and not at_least and minibatch is not None:
         naive = (minibatch - 1) / (count - 1) - 1
-    return InteractionOrder(
-        order,
-        at_least,
-        tuple(float(value) for value in relative),
-        rescue,
-        naive,
-        _message(order, at_least, naive, minibatch, count),
+    wrong = (
+        ""
+        if naive is None
+        else f" ({minibatch} of {count} scaled by N/m are wrong by {naive:+.0%})"
     )
+    rescue, message = _consequence(order, at_least, wrong)
+    found = tuple(float(value) for value in relative)
+    return InteractionOrder(order, at_least, found, rescue, naive, message)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairMinibatch:
+    """Some particles, and the factors that make their pair sums stand for the whole.
+
+    Attributes
+    ----------
+    indices : array of shape (size,)
+        The particles.
+    energy_scale : float
+        N(N − 1) / (m(m − 1)): the pair energy of these particles times this has the whole energy
+        as its mean.
+    force_scale : float
+        (N − 1) / (m − 1): the pair force *on these particles, from these particles*, times this
+        has the whole force on them as its mean.
+    """
+
+    indices: Places
+    energy_scale: float
+    force_scale: float
+
+
+def pair_minibatches(count: int, size: int, *, seed: int = 0) -> Iterator[PairMinibatch]:
+    r"""Go once through all particles in random groups: the random batch method.
+
+    For an energy of pairs, E = Σ_{i<j} u(i, j), and a random group S of m of the N particles
+
+    .. math:: \frac{N (N - 1)}{m (m - 1)} \; E[E(S)] = E
+
+    because a pair falls into S with probability m(m − 1)/(N(N − 1)).
+
+    Parameters
+    ----------
+    count : int
+        N, the number of particles.
+    size : int
+        m, particles per group, at least 2. If it does not divide ``count``, the rest sits this
+        round out.
+    seed : int
+        Seed of the grouping; use another one for each round.
+
+    Yields
+    ------
+    PairMinibatch
+        Disjoint groups.
+
+    Raises
+    ------
+    DataError
+        A group has fewer than two particles or more than there are.
+
+    References
+    ----------
+    Jin, Li and Liu (2020).
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=100)
+    >>> def energy(x):
+    ...     return ((x[:, None] - x[None]) ** 2).sum() / 2
+    >>> draws = [
+    ...     b.energy_scale * energy(x[b.indices])
+    ...     for s in range(400)
+    ...     for b in pair_minibatches(100, 10, seed=s)
+    ... ]
+    >>> float(round(np.mean(draws) / energy(x), 2))
+    1.0
+    """
+    if not 2 <= size <= count:
+        raise DataError(f"a group of {size} of {count} particles holds no pairs", where="size")
+    order = np.random.default_rng(seed).permutation(count)
+    energy_scale = count * (count - 1) / (size * (size - 1))
+    force_scale = (count - 1) / (size - 1)
+    for start in range(0, count - size + 1, size):
+        yield PairMinibatch(order[start : start + size], energy_scale, force_scale)
 
 
 def _coupling(known: dict[frozenset[int], float], chosen: Sequence[int]) -> float:
-    """Sum the energies of all subsets with alternating signs."""
     total = 0.0
     for size in range(len(chosen) + 1):
         for subset in itertools.combinations(chosen, size):
@@ -192,45 +267,30 @@ def _energy(
 
 
 def _float64(array: Any) -> Any:
-    """Raise floating arrays to float64."""
     if isinstance(array, Tensor):
         return array.double() if array.is_floating_point() else array
     return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
 
 
-def _rescue(order: int, at_least: bool) -> Rescue:
-    """Say what may be minibatched."""
+def _consequence(order: int, at_least: bool, wrong: str) -> tuple[Rescue, str]:
+    """What may be minibatched, and what follows in words."""
     if order == 1:
-        return "particles"
-    if order == 2 and not at_least:
-        return "pairs"
-    return "none" if at_least else "groups"
-
-
-def _message(
-    order: int, at_least: bool, naive: float | None, minibatch: int | None, count: int
-) -> str:
-    """Say what follows for minibatches."""
-    if order == 1:
-        return "Each particle contributes alone: m of N particles, scaled by N/m, are unbiased."
-    if order == 2 and not at_least:
-        wrong = (
-            f" ({minibatch} of {count} scaled by N/m are wrong by {naive:+.0%})"
-            if naive is not None
-            else ""
+        return "particles", (
+            "Each particle contributes alone: m of N particles, scaled by N/m, are unbiased."
         )
-        return (
+    if at_least:
+        return "none", (
+            f"Particles act in groups of {order} or more: no scaling of minibatches of particles "
+            "or pairs makes the energy unbiased. Evaluate it whole (or with neighbour lists)."
+        )
+    if order == 2:
+        return "pairs", (
             f"Particles act in pairs: a minibatch of particles is meaningless{wrong}; pairs are "
             "unbiased after scaling by N(N−1)/(m(m−1)) or, for forces, in random groups of p "
             "after scaling by (N−1)/(p−1): pair_minibatches."
         )
-    if not at_least:
-        return (
-            f"Particles act in groups of up to {order}: minibatches of particles or pairs are "
-            f"biased; the parts of order 1 … {order} scale by C(N,k)/C(m,k) and must be "
-            "separated, which takes minibatches of as many sizes."
-        )
-    return (
-        f"Particles act in groups of {order} or more: no scaling of minibatches of particles or "
-        "pairs makes the energy unbiased. Evaluate it whole (or with neighbour lists)."
+    return "groups", (
+        f"Particles act in groups of up to {order}: minibatches of particles or pairs are "
+        f"biased; the parts of order 1 … {order} scale by C(N,k)/C(m,k) and must be "
+        "separated, which takes minibatches of as many sizes."
     )
