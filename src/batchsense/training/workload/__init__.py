@@ -14,6 +14,7 @@ from batchsense.training.workload.checks import (
 )
 from batchsense.training.workload.gradients import (
     flat_gradient,
+    flattened,
     gram_matrix,
     loss_gradient,
     scalar_loss,
@@ -21,6 +22,7 @@ from batchsense.training.workload.gradients import (
 from batchsense.training.workload.minibatches import (
     count_examples,
     example_axis_of,
+    has_list_of_examples,
     leaves,
     rebuilt,
     take_examples,
@@ -52,7 +54,9 @@ __all__ = [
     "digits_workload",
     "example_axis_of",
     "flat_gradient",
+    "flattened",
     "gram_matrix",
+    "has_list_of_examples",
     "leaves",
     "load_target",
     "loss_gradient",
