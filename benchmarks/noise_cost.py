@@ -22,7 +22,13 @@ from common.record import options, write
 from torch import nn
 
 from batchsense.datasets import ALPHABET
-from batchsense.training import GradientNoiseMeter, Workload, charlm_workload, digits_workload
+from batchsense.training import (
+    GradientNoiseMeter,
+    LossForm,
+    Workload,
+    charlm_workload,
+    digits_workload,
+)
 from batchsense.training.workload.built_in import CharacterModel
 
 PASSES = 4
@@ -80,7 +86,8 @@ def compared(
     job: Workload, mode: Any, passes: int, size: int, every: int, rounds: int
 ) -> dict[str, Any]:
     optimizer, step = stepper(job, passes, size)
-    meter = GradientNoiseMeter(job.model, optimizer, mode=mode, every=every, loss_scale=1 / passes)
+    form = LossForm(loss_scale=1 / passes)
+    meter = GradientNoiseMeter(job.model, optimizer, mode=mode, every=every, form=form)
     with meter:
         for _ in range(4 * every):  # warm up, the meter's own checks included
             step()

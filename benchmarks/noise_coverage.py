@@ -27,9 +27,8 @@ from torch.nn import functional
 
 from batchsense.training import digits_workload
 from batchsense.training.gradient_noise import NoiseMoments, noise_of_two_sizes, noise_report
-from batchsense.training.gradient_noise.jackknife import moments_of_layers, pseudo_values
-from batchsense.training.gradient_noise.layers import Layers
-from batchsense.training.gradient_noise.meter.pooling import report_of_steps
+from batchsense.training.gradient_noise.layers import Layers, moments_of_layers, pseudo_values
+from batchsense.training.gradient_noise.meter.pooling import RunSoFar, report_of_steps
 from batchsense.training.gradient_noise.meter.records import StepNoise
 from batchsense.variation.interval import Interval
 
@@ -76,12 +75,9 @@ def metered(
         rows.append(StepNoise(step, BATCH_SIZE, BATCH_SIZE, float(tau), float(gamma), 0.0, None))
     report = report_of_steps(
         rows,
+        Layers.of(["all"], [1]),
+        RunSoFar(steps, single_examples=parts == BATCH_SIZE, family="sgd"),
         pooled=64,
-        layers=Layers.of(["all"], [1]),
-        single_examples=parts == BATCH_SIZE,
-        steps=steps,
-        unmeasured={},
-        family="sgd",
     )
     return report.noise_scale, report.resolved
 

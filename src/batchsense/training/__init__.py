@@ -13,6 +13,7 @@ except ModuleNotFoundError as _error:
 
 from batchsense.machine_memory import format_bytes, parse_bytes
 from batchsense.notes import Note
+from batchsense.training.example_gradients import LossForm
 from batchsense.training.gradient_noise import (
     GradientNoiseMeter,
     LayerNoise,
@@ -20,6 +21,7 @@ from batchsense.training.gradient_noise import (
     NoiseReport,
     NoiseSurvey,
     PathNoise,
+    ShortRun,
     critical_batch_size_of_path,
     measure_gradient_noise,
     record_short_run,
@@ -75,6 +77,7 @@ __all__ = [
     "LayerNoise",
     "LearningRate",
     "Limits",
+    "LossForm",
     "MemoryEnvelope",
     "MemoryLimit",
     "MeterReport",
@@ -83,6 +86,7 @@ __all__ = [
     "Note",
     "PathNoise",
     "PlanRequirements",
+    "ShortRun",
     "StepTime",
     "ToleranceRung",
     "TradeOff",

@@ -10,15 +10,17 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from batchsense.training.example_gradients import contribution
-from batchsense.training.example_gradients.example_axis import layout_of
-from batchsense.training.example_gradients.rules.constants import Constants
+from batchsense.training.example_gradients import contributions
+from batchsense.training.example_gradients.contributions import (
+    Explicit,
+    Lookups,
+    OuterProducts,
+    RankOne,
+    View,
+    combined_norms,
+)
+from batchsense.training.example_gradients.example_axis import Constants, layout_of
 from batchsense.training.example_gradients.rules.convolution import Geometry, Patches
-from batchsense.training.example_gradients.rules.explicit import Explicit, View
-from batchsense.training.example_gradients.rules.lookups import Lookups
-from batchsense.training.example_gradients.rules.outer_products import OuterProducts
-from batchsense.training.example_gradients.rules.rank_one import RankOne
-from batchsense.training.example_gradients.sharing import combined_norms
 from batchsense.training.workload.minibatches import leaves, take_examples
 
 FORMS = ("outer", "long outer", "grouped", "rows", "one", "lookups", "explicit", "view", "patches")
@@ -73,7 +75,7 @@ def test_norms_are_those_of_the_formed_gradients(form: str, seed: int) -> None:
     expected = formed(use, shape).flatten(1).norm(dim=1)
 
     torch.testing.assert_close(use.norms(), expected, rtol=1e-12, atol=1e-12)
-    assert use.examples == len(expected)
+    assert len(use) == len(expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -111,7 +113,7 @@ def test_parts_change_nothing(form: str, monkeypatch: pytest.MonkeyPatch) -> Non
     use, shape = drawn(form, 1)
     before = use.norms(), combined_norms([use, use], shape)
 
-    monkeypatch.setattr(contribution, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(contributions, "MOST_NUMBERS", 1)
 
     torch.testing.assert_close(use.norms(), before[0], rtol=1e-12, atol=0)
     torch.testing.assert_close(combined_norms([use, use], shape), before[1], rtol=1e-12, atol=0)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from batchsense.errors import DataError
-from batchsense.training.example_gradients import PerExampleNorms
+from batchsense.training.example_gradients import LossForm, PerExampleNorms
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_gradient_accumulation(model: nn.Module, pairs: list[tuple[Tensor, Tenso
     """Micro-batches follow one another, and A is that of the mean over all their examples."""
     expected = np.concatenate([by_loop(model, pair) for pair in pairs])
     model.zero_grad()
-    with PerExampleNorms(model, accumulate=True, loss_scale=1 / 3) as norms:
+    with PerExampleNorms(model, accumulate=True, form=LossForm(loss_scale=1 / 3)) as norms:
         for pair in pairs:
             (mean_loss(model, pair) / 3).backward()
     found = norms.result()
@@ -160,7 +160,7 @@ def test_sum_of_losses(model: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> 
     def sum_loss(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
         return mean_loss(model, pair) * len(pair[0])
 
-    with PerExampleNorms(model, reduction="sum") as norms:
+    with PerExampleNorms(model, form=LossForm(reduction="sum")) as norms:
         sum_loss(model, pairs[0]).backward()
     found = norms.result()
 
@@ -172,7 +172,7 @@ def test_grad_scaler(model: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> No
     """The scale of a GradScaler is divided out, also while it changes."""
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    with PerExampleNorms(model, loss_scale=scaler.get_scale) as norms:
+    with PerExampleNorms(model, form=LossForm(loss_scale=scaler.get_scale)) as norms:
         for pair in pairs:
             expected = by_loop(copy.deepcopy(model), pair)
             optimizer.zero_grad()
@@ -450,7 +450,7 @@ def test_positions_first() -> None:
             gradients = torch.autograd.grad(alone, list(model.parameters()))
             expected.append(sum(g.square().sum().item() for g in gradients))
 
-        with PerExampleNorms(model, example_dim=1) as norms:
+        with PerExampleNorms(model, form=LossForm(example_dim=1)) as norms:
             mean_loss(model, (values, target)).backward()
 
         np.testing.assert_allclose(norms.squared_norms(), expected, rtol=1e-10)
@@ -602,15 +602,16 @@ def test_examples_must_be_countable(model: nn.Module) -> None:
     [{"reduction": "max"}, {"example_dim": 2}],
     ids=lambda settings: next(iter(settings)),
 )
-def test_wrong_settings(model: nn.Module, settings: dict[str, Any]) -> None:
+def test_wrong_settings(settings: dict[str, Any]) -> None:
     """A setting with another value is refused at once."""
     with pytest.raises(DataError, match=next(iter(settings))):
-        PerExampleNorms(model, **settings)
+        LossForm(**settings)
 
 
 def test_wrong_loss_scale(model: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> None:
     """A factor of zero cannot be divided out."""
-    with PerExampleNorms(model, loss_scale=0.0), pytest.raises(DataError, match="loss_scale"):
+    form = LossForm(loss_scale=0.0)
+    with PerExampleNorms(model, form=form), pytest.raises(DataError, match="loss_scale"):
         mean_loss(model, pairs[0]).backward()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from batchsense.training import GradientNoiseMeter, digits_workload
+from batchsense.training import GradientNoiseMeter, LossForm, digits_workload
 
 STEPS, BATCH_SIZE = 64, 32
 
@@ -46,7 +46,8 @@ def measured(rank: int, case: dict) -> dict:
     model = DistributedDataParallel(job.model, gradient_as_bucket_view=case["views"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     passes = case["passes"]
-    meter = GradientNoiseMeter(model, optimizer, mode=case["mode"], every=1, loss_scale=1 / passes)
+    form = LossForm(loss_scale=1 / passes)
+    meter = GradientNoiseMeter(model, optimizer, mode=case["mode"], every=1, form=form)
 
     def mine(step):
         return draw(step, 2 * passes)[rank * passes : (rank + 1) * passes]

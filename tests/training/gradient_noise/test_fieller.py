@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
-from batchsense.training.gradient_noise.fieller import fieller_ratio
+from batchsense.training.gradient_noise.report import fieller_ratio
 
 numbers = st.floats(-5, 5)
 spreads = st.floats(0.05, 3)

@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 from batchsense.training import Workload, digits_workload
 from batchsense.training.gradient_noise import noise_of_two_sizes
 from batchsense.training.gradient_noise.layers import Layers
-from batchsense.training.gradient_noise.meter.pooling import report_of_steps
+from batchsense.training.gradient_noise.meter.pooling import RunSoFar, report_of_steps
 from batchsense.training.gradient_noise.meter.records import StepNoise
 
 EXAMPLES, BATCH_SIZE, STEPS, REPEATS = 600, 32, 16, 1000
@@ -74,12 +74,9 @@ def test_pooled_steps(trained_steps: int, mode: str) -> None:
         rows = [step(products, passes, rng, number) for number in range(STEPS)]
         found = report_of_steps(
             rows,
+            Layers.of(["all"], [2410]),
+            RunSoFar(STEPS, single_examples=mode == "per_example", family="sgd"),
             pooled=64,
-            layers=Layers.of(["all"], [2410]),
-            single_examples=mode == "per_example",
-            steps=STEPS,
-            unmeasured={},
-            family="sgd",
         ).noise_scale
         covered += truth in found
         wrong += found.low > 2 * truth or found.high < truth / 2

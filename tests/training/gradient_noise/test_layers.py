@@ -9,8 +9,12 @@ from batchsense.training.gradient_noise import (
     moments_of_examples,
     moments_of_micro_batches,
 )
-from batchsense.training.gradient_noise.jackknife import moments_of_layers, pseudo_values
-from batchsense.training.gradient_noise.layers import Layers, noise_of_layers
+from batchsense.training.gradient_noise.layers import (
+    Layers,
+    moments_of_layers,
+    noise_of_layers,
+    pseudo_values,
+)
 
 
 def grams_of(vectors: np.ndarray, widths: list[int]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from batchsense.training import GradientNoiseMeter, digits_workload
+from batchsense.training import GradientNoiseMeter, LossForm, digits_workload
 
 WORKER = Path(__file__).parent / "ddp_meter_worker.py"
 CASES: list[dict[str, Any]] = [
@@ -66,7 +66,8 @@ def one_process(mode: str, parts: int) -> GradientNoiseMeter:
     functions = worker_module()
     job = digits_workload()
     optimizer = torch.optim.SGD(job.model.parameters(), lr=0.1)
-    meter = GradientNoiseMeter(job.model, optimizer, mode=mode, every=1, loss_scale=1 / parts)
+    form = LossForm(loss_scale=1 / parts)
+    meter = GradientNoiseMeter(job.model, optimizer, mode=mode, every=1, form=form)
     functions.train(job.model, job, optimizer, meter, lambda step: functions.draw(step, parts))
     return meter
 

@@ -23,7 +23,7 @@ from meter_loops import (
 from torch import Tensor, nn
 
 from batchsense.errors import UnresolvedError
-from batchsense.training import GradientNoiseMeter
+from batchsense.training import GradientNoiseMeter, LossForm
 
 
 def test_scaled_losses_and_skipped_steps() -> None:
@@ -33,7 +33,7 @@ def test_scaled_losses_and_skipped_steps() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14, growth_interval=4)
     seen = copy.deepcopy(model).double()
     with GradientNoiseMeter(
-        model, optimizer, every=1, mode="micro_batch", loss_scale=scaler.get_scale
+        model, optimizer, every=1, mode="micro_batch", form=LossForm(loss_scale=scaler.get_scale)
     ) as meter:
         for step in range(6):
             optimizer.zero_grad()

@@ -215,13 +215,14 @@ def test_what_cannot_be_metered_is_refused() -> None:
         ({"every": 0}, "every=0"),
         ({"pooled": 4}, "pooled=4"),
         ({"mode": "exact"}, "mode is 'exact'"),
-        ({"level": 1.0}, "level"),
         ({"leave_out": ["nothing"]}, "names no parameter"),
     ):
         with pytest.raises(DataError, match=message):
             GradientNoiseMeter(model, sgd, **options)
     with GradientNoiseMeter(model, sgd) as meter, pytest.raises(DataError, match="in use"):
         meter.attach()
+    with pytest.raises(DataError, match="level"):
+        meter.report(level=1.0)
 
 
 def test_without_a_tensor_the_number_of_examples_is_asked_for() -> None:

@@ -17,7 +17,7 @@ from meter_loops import (
 )
 from torch import nn
 
-from batchsense.training import GradientNoiseMeter
+from batchsense.training import GradientNoiseMeter, LossForm
 
 
 def test_single_examples_equal_a_loop() -> None:
@@ -34,8 +34,8 @@ def test_accumulated_single_examples_equal_a_loop() -> None:
     seen: list[nn.Module] = []
     sizes = (8, 5, 3)
     meter = train(
-        net(torch.float64), 4, sizes, lambda size: size / 16, seen=seen, reduction="sum",
-        loss_scale=1 / 16,
+        net(torch.float64), 4, sizes, lambda size: size / 16, seen=seen,
+        form=LossForm(reduction="sum", loss_scale=1 / 16),
     )  # fmt: skip
 
     expected = [
@@ -50,7 +50,7 @@ def test_micro_batches_equal_the_textbook(scale: float) -> None:
     seen: list[nn.Module] = []
     meter = train(
         net(torch.float64), 4, (4, 4, 4, 4), lambda n: scale, seen=seen, mode="micro_batch",
-        loss_scale=scale,
+        form=LossForm(loss_scale=scale),
     )  # fmt: skip
 
     assert_rows(meter, [from_parts(m, parts_of_step(s, (4,) * 4)) for s, m in enumerate(seen)])
@@ -62,7 +62,7 @@ def test_unequal_micro_batches_with_a_summed_loss() -> None:
     sizes = (8, 5, 3)
     meter = train(
         net(torch.float64), 4, sizes, lambda size: size / 16, seen=seen, mode="micro_batch",
-        reduction="sum", loss_scale=1 / 16,
+        form=LossForm(reduction="sum", loss_scale=1 / 16),
     )  # fmt: skip
 
     assert_rows(meter, [from_parts(m, parts_of_step(s, sizes)) for s, m in enumerate(seen)])
@@ -73,8 +73,9 @@ def test_unequal_micro_batches_that_are_averaged_alike_are_unbiased() -> None:
     """Dividing every micro-batch's mean by K weights small ones too much: the size says so."""
     sizes = (12, 2, 2)
     frozen = net(torch.float64)
+    form = LossForm(loss_scale=1 / 3)
     meter = train(
-        frozen, 600, sizes, lambda n: 1 / 3, mode="micro_batch", loss_scale=1 / 3, learning_rate=0.0
+        frozen, 600, sizes, lambda n: 1 / 3, mode="micro_batch", form=form, learning_rate=0.0
     )
     tau, gamma = from_single_examples(frozen, np.arange(240))
     found = np.array([(r.trace_covariance, r.squared_gradient_norm) for r in rows(meter)])
@@ -87,8 +88,8 @@ def test_unequal_micro_batches_that_are_averaged_alike_are_unbiased() -> None:
 def test_a_constant_factor_cancels_in_the_noise_scale() -> None:
     """Forgetting loss_scale changes the unit of noise and signal, not their ratio."""
     told, untold = (
-        train(net(torch.float64), 20, (4, 4), lambda n: 0.5, mode="micro_batch", loss_scale=scale)
-        for scale in (0.5, 1.0)
+        train(net(torch.float64), 20, (4, 4), lambda n: 0.5, mode="micro_batch", form=form)
+        for form in (LossForm(loss_scale=0.5), LossForm())
     )
 
     assert told.report().noise_scale.estimate == pytest.approx(untold.report().noise_scale.estimate)

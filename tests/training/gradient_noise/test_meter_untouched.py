@@ -16,7 +16,7 @@ from meter_loops import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from batchsense.training import GradientNoiseMeter
+from batchsense.training import GradientNoiseMeter, LossForm
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -33,7 +33,8 @@ def test_the_weights_are_the_same_bit_for_bit(mode: str, set_to_none: bool, clip
     for measuring in (True, False):
         model = net()
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-        meter = GradientNoiseMeter(model, optimizer, mode=mode, every=2, loss_scale=0.5)
+        form = LossForm(loss_scale=0.5)
+        meter = GradientNoiseMeter(model, optimizer, mode=mode, every=2, form=form)
         if measuring:
             meter.attach()
         torch.manual_seed(3)

@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training import (
+    ShortRun,
     Workload,
     charlm_workload,
     digits_workload,
@@ -58,7 +59,7 @@ def net() -> nn.Module:
 def test_all_examples_give_the_exact_noise_of_every_layer() -> None:
     """Where every example is drawn, noise and shares equal a loop over all, to rounding."""
     workload = job(net())
-    found = survey_gradient_noise(workload, 300, 30, run_steps=0)
+    found = survey_gradient_noise(workload, 300, 30, run=None)
     single = gradients(workload)
     mean = single.mean(axis=0)
     variances = ((single - mean) ** 2).mean(axis=0)
@@ -77,7 +78,7 @@ def test_all_examples_give_the_exact_noise_of_every_layer() -> None:
 def test_micro_batches_equal_the_plain_measurement() -> None:
     """Without single examples it is ``measure_gradient_noise``, intervals included."""
     workload = digits_workload()
-    found = survey_gradient_noise(workload, 512, per_example=False, run_steps=0, seed=3).noise
+    found = survey_gradient_noise(workload, 512, per_example=False, run=None, seed=3).noise
     plain = measure_gradient_noise(workload, 512, seed=3)
 
     for name in ("noise_scale", "trace_covariance", "squared_gradient_norm"):
@@ -96,7 +97,7 @@ def test_intervals_cover_on_a_real_net(per_example: bool) -> None:
     missed = 0
     for seed in range(60):
         found = survey_gradient_noise(
-            workload, 256, 32, per_example=per_example, run_steps=0, seed=seed
+            workload, 256, 32, per_example=per_example, run=None, seed=seed
         )
         missed += truth not in found.noise.noise_scale
 
@@ -108,7 +109,7 @@ def test_the_model_is_not_changed() -> None:
     workload = job(net())
     before = [p.detach().clone() for p in workload.model.parameters()]
     state = torch.get_rng_state()
-    survey_gradient_noise(workload, 64, 8, run_steps=20)
+    survey_gradient_noise(workload, 64, 8, run=ShortRun(20))
 
     assert all(torch.equal(p, q) for p, q in zip(workload.model.parameters(), before, strict=True))
     assert all(p.grad is None for p in workload.model.parameters())
@@ -119,10 +120,12 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     """Draw, split, dropout and run repeat exactly."""
     torch.manual_seed(0)
     workload = job(nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 1)))
-    one, two = (survey_gradient_noise(workload, 128, 16, run_steps=20, seed=5) for _ in range(2))
+    one, two = (
+        survey_gradient_noise(workload, 128, 16, run=ShortRun(20), seed=5) for _ in range(2)
+    )
 
     assert one == two
-    assert one != survey_gradient_noise(workload, 128, 16, run_steps=20, seed=6)
+    assert one != survey_gradient_noise(workload, 128, 16, run=ShortRun(20), seed=6)
 
 
 class Recurrent(nn.Module):
@@ -143,7 +146,7 @@ class Recurrent(nn.Module):
 def test_a_layer_that_is_not_covered_takes_micro_batches() -> None:
     """Only that layer: the noise of the other one is still exact where all examples are drawn."""
     workload = job(Recurrent())
-    found = survey_gradient_noise(workload, 300, 30, run_steps=0)
+    found = survey_gradient_noise(workload, 300, 30, run=None)
     single = gradients(workload)
     variances = ((single - single.mean(axis=0)) ** 2).mean(axis=0)
     cell, out = found.layers
@@ -159,17 +162,17 @@ def test_a_layer_that_is_not_covered_takes_micro_batches() -> None:
 def test_batch_norm_falls_back_unless_single_examples_are_insisted_on() -> None:
     """The caution names the module and what it does."""
     workload = job(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)))
-    found = survey_gradient_noise(workload, 128, 16, run_steps=0)
+    found = survey_gradient_noise(workload, 128, 16, run=None)
 
     assert not found.single_examples
     assert [c.code for c in found.cautions] == ["coupled_examples", "micro_batches"]
     with pytest.raises(DataError, match="BatchNorm1d"):
-        survey_gradient_noise(workload, 128, 16, per_example=True, run_steps=0)
+        survey_gradient_noise(workload, 128, 16, per_example=True, run=None)
 
 
 def test_adam_and_large_runs_are_cautioned() -> None:
     """The critical batch size of Adam is a rough guide."""
-    found = survey_gradient_noise(charlm_workload(), 32, 8, run_steps=16)
+    found = survey_gradient_noise(charlm_workload(), 32, 8, run=ShortRun(16))
 
     assert "adaptive_optimizer" in [c.code for c in found.cautions]
     assert found.path is not None
@@ -180,10 +183,10 @@ def test_what_cannot_be_surveyed() -> None:
     """Too few steps or examples, and a summed loss, are refused with what to do."""
     workload = job(net())
     with pytest.raises(DataError, match="16 or more"):
-        survey_gradient_noise(workload, run_steps=5)
+        survey_gradient_noise(workload, run=ShortRun(5))
     few = replace(workload, examples=TensorDataset(INPUTS[:5], TARGETS[:5]))
     with pytest.raises(UnresolvedError, match="8 or more examples"):
-        survey_gradient_noise(few, run_steps=0)
+        survey_gradient_noise(few, run=None)
     summed = replace(workload, loss=lambda model, m: square(model, m) * len(m[0]))
     with pytest.raises(DataError, match="mean"):
-        survey_gradient_noise(summed, run_steps=0)
+        survey_gradient_noise(summed, run=None)

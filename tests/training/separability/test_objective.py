@@ -69,7 +69,7 @@ def test_another_objective_is_refused_by_plan_and_noise() -> None:
         plan_training(pairs(contrastive), seconds=1)
     assert "batchsense audit" in str(error.value.needed)
     with pytest.raises(UnresolvedError, match="objective itself changes"):
-        survey_gradient_noise(pairs(contrastive), 64, run_steps=0)
+        survey_gradient_noise(pairs(contrastive), 64, run=None)
 
 
 def test_interaction_without_bias_is_no_reason_to_refuse() -> None:

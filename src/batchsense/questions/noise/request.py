@@ -74,7 +74,7 @@ def ask(request: NoiseRequest, progress: Progress = silent) -> Answer[GradientNo
     from batchsense.questions.noise.report import noise_report
     from batchsense.questions.noise.text import needed, noise_text
     from batchsense.reports.envelope import Note, Refusal
-    from batchsense.training import survey_gradient_noise
+    from batchsense.training import ShortRun, survey_gradient_noise
 
     workload = request.workload(progress)
     survey = survey_gradient_noise(
@@ -82,8 +82,7 @@ def ask(request: NoiseRequest, progress: Progress = silent) -> Answer[GradientNo
         request.examples,
         request.micro_batches,
         per_example=request.per_example,
-        run_steps=request.steps,
-        run_seconds=request.budget,
+        run=ShortRun(request.steps, request.budget) if request.steps else None,
         seed=request.seed,
         progress=progress,
     )

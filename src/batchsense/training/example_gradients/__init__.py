@@ -14,9 +14,11 @@ from batchsense.training.example_gradients.measurement import (
     per_example_squared_norms,
 )
 from batchsense.training.example_gradients.norms import Norms
-from batchsense.training.example_gradients.recorder import PerExampleNorms
+from batchsense.training.example_gradients.recorder import PLAIN_MEAN, LossForm, PerExampleNorms
 
 __all__ = [
+    "PLAIN_MEAN",
+    "LossForm",
     "Norms",
     "PerExampleNorms",
     "minibatch_squared_norms",

@@ -57,14 +57,13 @@ def refuse_coupled(model: nn.Module) -> None:
 
 
 def coupling_error(names: Iterable[str]) -> DataError:
-    """Make the error that says why there is nothing to measure."""
+    """Return the error that says why there is nothing to measure."""
     names = list(names)
     verb = "mixes" if len(names) == 1 else "mix"
     return DataError(f"{verb} the examples of a minibatch, {_REMEDY}", where=listed(names))
 
 
 def _mixes(module: nn.Module) -> bool:
-    """Whether a module computes with statistics of the minibatch."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return module.training or not module.track_running_stats
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
@@ -73,7 +72,6 @@ def _mixes(module: nn.Module) -> bool:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    """Whether a module runs through ``torch.compile``."""
     if getattr(module, "_compiled_call_impl", None) is not None:
         return True
     return type(module).__name__ == "OptimizedModule" and hasattr(module, "_orig_mod")

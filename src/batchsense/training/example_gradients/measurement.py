@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.example_gradients.coupling import refuse_coupled
 from batchsense.training.example_gradients.norms import Norms
-from batchsense.training.example_gradients.recorder import PerExampleNorms
-from batchsense.training.example_gradients.rules.fallback import Fallback, formed_one_by_one
-from batchsense.training.example_gradients.self_check import (
+from batchsense.training.example_gradients.one_by_one import (
+    Fallback,
     chosen_for_check,
     compare,
+    formed_one_by_one,
     measured_alone,
     undisturbed,
 )
-from batchsense.training.workload.checks import admitted
-from batchsense.training.workload.gradients import loss_gradient, scalar_loss
-from batchsense.training.workload.minibatches import count_examples, take_examples
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.training.example_gradients.recorder import PLAIN_MEAN, LossForm, PerExampleNorms
+from batchsense.training.workload import (
+    Loss,
+    Workload,
+    admitted,
+    borrowed_randomness,
+    count_examples,
+    loss_gradient,
+    scalar_loss,
+    take_examples,
+    trainable,
+)
 
 
 def per_example_squared_norms(
@@ -34,8 +40,7 @@ def per_example_squared_norms(
     chosen: Sequence[int] | Any,
     *,
     model: nn.Module | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-    example_dim: int = 0,
+    form: LossForm = PLAIN_MEAN,
     micro_batch_size: int | None = None,
     fallback: Fallback = "auto",
     self_check: bool = True,
@@ -56,10 +61,9 @@ def per_example_squared_norms(
     model : torch.nn.Module, optional
         The model to measure, used as it is; by default a copy of ``workload.model``. Its
         parameters' ``.grad`` is not touched.
-    reduction : {"mean", "sum"}
-        What the loss does over the examples of a minibatch.
-    example_dim : {0, 1}
-        The dimension that counts examples in the minibatch's tensors and in the layers' inputs.
+    form : LossForm
+        Mean or sum over the examples, and the dimension that counts them in the minibatch's tensors
+        and in the layers' inputs; a ``loss_scale`` does not matter here.
     micro_batch_size : int, optional
         Examples at a time, to limit memory; all at once by default.
     fallback : {"auto", "vmap", "single", "none"}
@@ -99,25 +103,14 @@ def per_example_squared_norms(
     admitted(workload)
     model = workload.fresh_model() if model is None else model
     if not _are_indices(chosen):
-        return minibatch_squared_norms(
-            model,
-            workload.loss,
-            chosen,
-            reduction=reduction,
-            example_dim=example_dim,
-            micro_batch_size=micro_batch_size,
-            fallback=fallback,
-            self_check=self_check,
-            progress=progress,
-        )
+        workload, chosen = _apart(model, workload.loss, chosen, form.example_dim)
     indices = [int(index) for index in chosen]
     if not indices:
         raise DataError("no example was chosen; give at least one index")
     if micro_batch_size is not None and micro_batch_size < 1:
         raise DataError(f"micro_batch_size is {micro_batch_size}; it counts examples")
-    refuse_coupled(model)
     left_out: tuple[str, ...] = ()
-    measure = _Measurement(workload, model, reduction, example_dim, fallback)
+    measure = _Measurement(workload, model, form, fallback)
     if self_check:
         left_out = measure.checked(chosen_for_check(indices))
     return measure(indices, micro_batch_size or len(indices), left_out, progress)
@@ -125,11 +118,10 @@ def per_example_squared_norms(
 
 def minibatch_squared_norms(
     model: nn.Module,
-    loss: Callable[[nn.Module, Any], Tensor],
+    loss: Loss,
     minibatch: Any,
     *,
-    reduction: Literal["mean", "sum"] = "mean",
-    example_dim: int = 0,
+    form: LossForm = PLAIN_MEAN,
     micro_batch_size: int | None = None,
     fallback: Fallback = "auto",
     self_check: bool = True,
@@ -144,9 +136,9 @@ def minibatch_squared_norms(
     loss : callable
         ``loss(model, minibatch)`` gives a scalar tensor.
     minibatch : object
-        Nested tensors; those that have the number of examples as size of ``example_dim`` are taken
-        apart, lists of that length too, the rest is passed on as it is.
-    reduction, example_dim, micro_batch_size, fallback, self_check, progress
+        Nested tensors; those that have the number of examples as size of ``form.example_dim`` are
+        taken apart, lists of that length too, the rest is passed on as it is.
+    form, micro_batch_size, fallback, self_check, progress
         As for :func:`per_example_squared_norms`.
 
     Returns
@@ -167,20 +159,12 @@ def minibatch_squared_norms(
     >>> minibatch_squared_norms(model, loss, minibatch).values.round(3)
     array([ 9., 64.])
     """
-    count = count_examples(minibatch, example_dim)
-    workload = Workload(
-        model=model,
-        loss=loss,
-        examples=_Apart(minibatch, count, example_dim),
-        optimizer=torch.optim.SGD,
-        collate=_only,
-    )
+    workload, every = _apart(model, loss, minibatch, form.example_dim)
     return per_example_squared_norms(
         workload,
-        range(count),
+        every,
         model=model,
-        reduction=reduction,
-        example_dim=example_dim,
+        form=form,
         micro_batch_size=micro_batch_size,
         fallback=fallback,
         self_check=self_check,
@@ -189,7 +173,6 @@ def minibatch_squared_norms(
 
 
 def _are_indices(chosen: Any) -> bool:
-    """Whether examples were chosen by index, not given as a minibatch."""
     if isinstance(chosen, (Tensor, Mapping)) or not isinstance(chosen, (Sequence, np.ndarray)):
         return False
     return all(isinstance(index, (int, np.integer)) for index in chosen)
@@ -199,77 +182,52 @@ class _Measurement:
     """One workload, model and way of measuring, applied to the check and then to all examples."""
 
     def __init__(
-        self,
-        workload: Workload,
-        model: nn.Module,
-        reduction: Literal["mean", "sum"],
-        example_dim: int,
-        fallback: Fallback,
+        self, workload: Workload, model: nn.Module, form: LossForm, fallback: Fallback
     ) -> None:
         self._workload = workload
         self._model = model
-        self._reduction: Literal["mean", "sum"] = reduction
-        self._example_dim = example_dim
+        self._form = replace(form, loss_scale=1.0)
         self._fallback: Fallback = fallback
         self._joint_loss = 0.0
         self._half = False
 
     def checked(self, few: Sequence[int]) -> tuple[str, ...]:
-        """Compare a few examples with themselves alone; give the parameters no rule covers."""
+        """Compare a few examples with themselves alone; return the parameters no rule covers."""
         with borrowed_randomness(0), undisturbed(self._model):
             together = self(few, len(few), (), silent)
             alone = measured_alone(self._workload, self._model, few)
-            compare(alone, together, self._joint_loss, self._reduction, self._model, self._half)
+            found = self._joint_loss, together.by_parameter
+            compare(alone, found, self._form.reduction, self._model, self._half)
         return (*together.fallback, *together.refused)
 
     def __call__(
         self, indices: Sequence[int], at_once: int, left_out: Sequence[str], progress: Progress
     ) -> Norms:
         """Measure by rules, then form the rest one by one."""
+        several = at_once < len(indices)
         recorder = PerExampleNorms(
-            self._model,
-            reduction=self._reduction,
-            example_dim=self._example_dim,
-            accumulate=at_once < len(indices),
-            leave_out=left_out,
+            self._model, form=self._form, accumulate=several, leave_out=left_out
         )
         with recorder:
             for start in range(0, len(indices), at_once):
                 part = indices[start : start + at_once]
-                self._backward(recorder, part)
+                minibatch = self._workload.minibatch(part)
+                with recorder.watching(len(part)):
+                    loss = scalar_loss(self._workload, self._model, minibatch)
+                self._joint_loss = loss.item()
+                # Into nobody's ``.grad``.
+                loss_gradient(loss, trainable(self._model))
                 progress("differentiating", start + len(part), len(indices))
         norms = recorder.result()
         self._half = recorder.in_half_precision
         rest = tuple(norms.refused)
         if not rest or self._fallback == "none":
             return norms
-        parts, means = formed_one_by_one(
-            self._workload, self._model, rest, indices, self._fallback, self._example_dim, progress
+        dim = self._form.example_dim
+        formed = formed_one_by_one(
+            self._workload, self._model, rest, indices, self._fallback, dim, progress
         )
-        return _joined(norms, rest, parts, means)
-
-    def _backward(self, recorder: PerExampleNorms, part: Sequence[int]) -> None:
-        """Run one backward pass under the recorder, into nobody's ``.grad``."""
-        minibatch = self._workload.minibatch(part)
-        with recorder.watching(len(part)):
-            loss = scalar_loss(self._workload, self._model, minibatch)
-        self._joint_loss = loss.item()
-        loss_gradient(loss, trainable(self._model))
-
-
-def _joined(norms: Norms, rest: tuple[str, ...], parts: Floats, means: Floats) -> Norms:
-    """Add the parameters that were formed one by one."""
-    ends = np.cumsum(norms.sizes)
-    assert norms.mean_parts is not None
-    return Norms(
-        parameters=norms.parameters + rest,
-        parts=np.concatenate([norms.parts, parts]),
-        mean_parts=np.concatenate([norms.mean_parts, means]),
-        sizes=(int(ends[-1]),),
-        pass_means=(float(norms.mean_parts.sum() + means.sum()),),
-        covered=norms.covered,
-        fallback=rest,
-    )
+        return norms.joined(rest, *formed)
 
 
 class _Apart:
@@ -290,6 +248,16 @@ class _Apart:
         return [take_examples(self._minibatch, indices, self._count, self._example_dim)]
 
 
-def _only(parts: list[Any]) -> Any:
-    """Collate the one minibatch there is."""
-    return parts[0]
+def _apart(
+    model: nn.Module, loss: Loss, minibatch: Any, example_dim: int
+) -> tuple[Workload, range]:
+    """A workload of the examples of one minibatch, and the indices of all of them."""
+    count = count_examples(minibatch, example_dim)
+    workload = Workload(
+        model=model,
+        loss=loss,
+        examples=_Apart(minibatch, count, example_dim),
+        optimizer=torch.optim.SGD,
+        collate=lambda parts: parts[0],
+    )
+    return workload, range(count)

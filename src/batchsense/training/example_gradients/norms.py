@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,15 +108,37 @@ class Norms:
         """Whether no norm overflowed or is undefined; a scaled half-precision step may be."""
         return bool(np.isfinite(self.parts).all() and np.isfinite(self.pass_means).all())
 
+    def sums(self, names: Sequence[str], last: int | None = None) -> Floats:
+        """Return Σ |gᵢ|² of the named parameters, NaN where unknown.
+
+        Over all examples, or the ``last`` ones recorded.
+        """
+        seen = self.parts if last is None else self.parts[:, -last:]
+        found = dict(zip(self.parameters, seen.sum(axis=1).tolist(), strict=True))
+        return np.array([found.get(name, np.nan) for name in names])
+
+    def joined(self, names: tuple[str, ...], parts: Floats, mean_parts: Floats) -> Norms:
+        """Return the norms with those of parameters that were formed one by one, as one pass."""
+        own = self._kept_mean()
+        return Norms(
+            parameters=self.parameters + names,
+            parts=np.concatenate([self.parts, parts]),
+            mean_parts=np.concatenate([own, mean_parts]),
+            sizes=(self.examples,),
+            pass_means=(float(own.sum() + mean_parts.sum()),),
+            covered=self.covered,
+            fallback=names,
+        )
+
     def shares(self) -> dict[str, float]:
-        """Give each parameter's share in Q; they add up to 1 (all 0 if every norm is 0)."""
+        """Return each parameter's share in Q; they add up to 1 (all 0 if every norm is 0)."""
         means = self.parts.mean(axis=1)
         total = means.sum()
         shares = means / total if total else means
         return dict(zip(self.parameters, shares.tolist(), strict=True))
 
     def layer_shares(self) -> dict[str, float]:
-        """Give each layer's share in Q: the parameters of one module together."""
+        """Return each layer's share in Q: the parameters of one module together."""
         layers: dict[str, float] = {}
         for name, share in self.shares().items():
             layer = name.rpartition(".")[0]
@@ -124,7 +146,6 @@ class Norms:
         return layers
 
     def _kept_mean(self) -> Floats:
-        """Give the parts of A, or say how to get them."""
         if self.mean_parts is None:
             raise DataError(
                 f"{len(self.sizes)} passes were recorded, and the mean gradient over all of them "

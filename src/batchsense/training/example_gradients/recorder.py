@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,16 +15,57 @@ from torch import Tensor, nn
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
-from batchsense.training.example_gradients.assembly import assembled
-from batchsense.training.example_gradients.backward_pass import Pass, Probes
+from batchsense.training.example_gradients.backward_pass import Pass, Probes, assembled
 from batchsense.training.example_gradients.coupling import coupling_error, refuse_coupled
 from batchsense.training.example_gradients.norms import Norms
-from batchsense.training.example_gradients.recording import OutputGradient, Recording, Use
-from batchsense.training.example_gradients.rules.all_rules import Watch
-from batchsense.training.workload.minibatches import leaves
+from batchsense.training.example_gradients.recording import (
+    OutputGradient,
+    Recording,
+    Use,
+    Watch,
+)
+from batchsense.training.example_gradients.rules import RULES
+from batchsense.training.workload import leaves
 
-#: Entries of the block after which the model is searched again for added or replaced parameters.
+#: Entries of the block after which the model is searched again for added or replaced parameters,
+#: which is rare; frozen or freed ones are noticed at every entry.
 _LOOK_EVERY = 32
+
+
+@dataclass(frozen=True, slots=True)
+class LossForm:
+    """How a loss is made of its examples' losses, and where the model's tensors count examples.
+
+    Attributes
+    ----------
+    reduction : {"mean", "sum"}
+        Whether the loss is the mean or the sum over the examples of a minibatch.
+    loss_scale : float or callable
+        What that loss is multiplied with before ``backward``: ``scaler.get_scale`` of a
+        ``GradScaler``, or 1/k when k accumulated losses are divided by k.
+    example_dim : {0, 1}
+        The dimension that counts examples; 1 for models that take positions first. Tensors with
+        one dimension before the features have their examples there in either case.
+
+    Raises
+    ------
+    DataError
+        The reduction or the dimension is another.
+    """
+
+    reduction: Literal["mean", "sum"] = "mean"
+    loss_scale: float | Callable[[], float] = 1.0
+    example_dim: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reduction not in ("mean", "sum"):
+            raise DataError(f"reduction is {self.reduction!r}; use 'mean' or 'sum'")
+        if self.example_dim not in (0, 1):
+            raise DataError(f"example_dim is {self.example_dim!r}; use 0 or 1")
+
+
+#: The loss is the mean over the examples, and not scaled.
+PLAIN_MEAN = LossForm()
 
 
 class PerExampleNorms:
@@ -39,14 +81,8 @@ class PerExampleNorms:
     model : torch.nn.Module
         Called as ``model(...)`` with a tensor that holds one entry for each example; otherwise see
         :meth:`watching`.
-    reduction : {"mean", "sum"}
-        Whether the loss is the mean or the sum of the examples' losses.
-    example_dim : {0, 1}
-        The dimension that counts examples; 1 for models that take positions first. Tensors with
-        one dimension before the features have their examples there in either case.
-    loss_scale : float or callable
-        What the loss is multiplied with before ``backward``: ``scaler.get_scale`` of a
-        ``GradScaler``, or 1/k when k accumulated losses are divided by k.
+    form : LossForm
+        What ``backward`` is called on.
     accumulate : bool
         Keep the mean gradient over all passes since the last reading, for A over all of them. It
         costs the memory of one more gradient.
@@ -96,21 +132,13 @@ class PerExampleNorms:
         self,
         model: nn.Module,
         *,
-        reduction: Literal["mean", "sum"] = "mean",
-        example_dim: int = 0,
-        loss_scale: float | Callable[[], float] = 1.0,
+        form: LossForm = PLAIN_MEAN,
         accumulate: bool = False,
         leave_out: Sequence[str] = (),
     ) -> None:
-        if reduction not in ("mean", "sum"):
-            raise DataError(f"reduction is {reduction!r}; use 'mean' or 'sum'")
-        if example_dim not in (0, 1):
-            raise DataError(f"example_dim is {example_dim!r}; use 0 or 1")
         self.model = model
-        self.reduction = reduction
-        self._loss_scale = loss_scale
+        self.form = form
         self._accumulate = accumulate
-        self._example_dim = example_dim
         self._left_out = tuple(leave_out)
         self._probes = Probes()
         self._find_parameters()
@@ -126,7 +154,6 @@ class PerExampleNorms:
         self._sums: dict[int, Tensor] = {}
 
     def _find_parameters(self) -> None:
-        """Look which parameters are trained now."""
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         if not trained:
             raise DataError("the model has no parameter with requires_grad: nothing to measure")
@@ -137,8 +164,8 @@ class PerExampleNorms:
         self._numbers = [parameter.numel() for parameter in self._parameters]
         self._measured = list(range(len(trained))), tuple(self._names), 1.0
         constants = (*self.model.parameters(), *self.model.buffers())
-        self._recording = Recording(self._parameters, self._example_dim, self, constants)
-        self._watch = Watch(self._recording)
+        self._recording = Recording(self._parameters, self.form.example_dim, self, constants)
+        self._watch = Watch(self._recording, RULES)
         self._refused = {
             index: "left out on request" if name in self._left_out else "complex numbers"
             for index, (name, parameter) in enumerate(trained)
@@ -146,7 +173,6 @@ class PerExampleNorms:
         }
 
     def _trained(self) -> list[bool]:
-        """Tell which of the known parameters are trained."""
         return [parameter.requires_grad for parameter in self._all]
 
     def _find_parameters_again(self) -> None:
@@ -191,10 +217,6 @@ class PerExampleNorms:
         Needed where the model is not called as ``model(tensor, ...)``, and where parameters are
         used outside its forward, such as an embedding that serves as output layer in the loss.
 
-        Parameters
-        ----------
-        examples : int
-            n, the examples in this loss.
         """
         self._begin(examples)
         self._depth += 1
@@ -205,7 +227,7 @@ class PerExampleNorms:
             self._depth -= 1
 
     def squared_norms(self) -> Floats:
-        """Give |gᵢ|² over all parameters, of shape (n,), for the passes since the last reading.
+        """Return |gᵢ|² over all parameters, of shape (n,), for the passes since the last reading.
 
         Raises
         ------
@@ -223,7 +245,7 @@ class PerExampleNorms:
         return norms.values
 
     def result(self) -> Norms:
-        """Give the norms with their parts, for the passes since the last reading.
+        """Return the norms with their parts, for the passes since the last reading.
 
         Raises
         ------
@@ -243,7 +265,7 @@ class PerExampleNorms:
             self._passes,
             kept,
             names,
-            reduction=self.reduction,
+            reduction=self.form.reduction,
             sums=self._sums if self._accumulate else None,
             covered=covered,
             refused={self._names[i]: self._refused[i] for i in sorted(self._refused)},
@@ -276,14 +298,13 @@ class PerExampleNorms:
     def _before_forward(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        """Watch the outermost forward of the model."""
         self._depth += 1
         if self._depth > 1:
             return
         tensor = args[0] if args and isinstance(args[0], Tensor) else None
         if tensor is None:
             tensor = next(iter(leaves((args, kwargs))), None)
-        dim = self._example_dim
+        dim = self.form.example_dim
         if tensor is None or tensor.dim() == 0:
             raise DataError(
                 "the model was called without a tensor, so the number of examples is unknown; "
@@ -294,7 +315,6 @@ class PerExampleNorms:
         self._watch.__enter__()  # type: ignore[no-untyped-call]
 
     def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Stop watching when the outermost forward returns or raises."""
         self._depth -= 1
         if self._depth == 0 and self._watching:
             self._watching = False
@@ -311,7 +331,6 @@ class PerExampleNorms:
         self._recording.begin(examples)
 
     def _finish(self, index: int, gradient: Tensor) -> None:
-        """Square what has arrived, now that a parameter's gradient is complete."""
         current = self._pass
         if not current.begun:
             current.scale = self._current_scale()
@@ -322,17 +341,15 @@ class PerExampleNorms:
             self._add(index, gradient, current)
 
     def _current_scale(self) -> float:
-        """Ask for the factor of the loss that is being differentiated."""
-        scale = self._loss_scale
+        scale = self.form.loss_scale
         factor = float(scale() if callable(scale) else scale)
         if not 0 < factor < math.inf:
             raise DataError(f"loss_scale is {factor}; give the positive factor of the loss")
         return factor
 
     def _add(self, index: int, gradient: Tensor, current: Pass) -> None:
-        """Add to the sum of the gradients of all examples so far."""
         examples = current.examples or current.announced
-        weight = (examples if self.reduction == "mean" else 1) / current.scale
+        weight = (examples if self.form.reduction == "mean" else 1) / current.scale
         gradient = gradient.detach()
         gradient = gradient.to_dense() if gradient.is_sparse else gradient
         if index in self._sums:
@@ -341,7 +358,6 @@ class PerExampleNorms:
             self._sums[index] = gradient * weight
 
     def _close(self) -> None:
-        """End the current pass, if there was a backward pass."""
         if not self._pass.begun:
             return
         ended, self._pass = self._pass, Pass()
@@ -360,7 +376,6 @@ class PerExampleNorms:
         self._passes.append(ended)
 
     def _kept(self) -> tuple[list[int], tuple[str, ...], float]:
-        """Give the measured parameters, their names and their share of all trained numbers."""
         if not self._refused:
             return self._measured
         kept = [i for i in range(len(self._names)) if i not in self._refused]

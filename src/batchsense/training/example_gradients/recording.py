@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from batchsense.training.example_gradients.contribution import (
+from batchsense.training.example_gradients.contributions import (
     HALF_PRECISION,
     Contribution,
+    View,
     precise,
 )
-from batchsense.training.example_gradients.example_axis import Layout, layout_of
-from batchsense.training.example_gradients.rules.constants import Constants
-from batchsense.training.example_gradients.rules.explicit import View
+from batchsense.training.example_gradients.example_axis import (
+    Constants,
+    Layout,
+    example_axis,
+    layout_of,
+)
 
 
 class OutputGradient:
     """The gradient of the loss with respect to what came out of an operation.
 
-    Attributes
-    ----------
-    values : Tensor
-        At least in float32, of the shape of the output.
-    examples : int
-        Examples in the forward pass.
-    in_half_precision : bool
-        Whether it came in half precision.
+    Its ``values`` are at least in float32; ``in_half_precision`` says whether they came otherwise.
     """
 
     __slots__ = ("_norms", "examples", "in_half_precision", "values")
@@ -40,7 +38,7 @@ class OutputGradient:
         self._norms: Tensor | None = None
 
     def norms(self) -> Tensor:
-        """Give the norm of each example's gradient, for an output of shape (n, features)."""
+        """Return the norm of each example's gradient, for an output of shape (n, features)."""
         if self._norms is None:
             self._norms = torch.linalg.vector_norm(self.values, dim=1)
         return self._norms
@@ -89,7 +87,7 @@ class Recording:
     ) -> None:
         self.examples = 0
         self.constants = Constants([*parameters, *constants])
-        self.example_dim = example_dim
+        self._example_dim = example_dim
         self.receiver = to
         self.parameters = parameters
         self._index = {id(parameter): i for i, parameter in enumerate(parameters)}
@@ -102,7 +100,7 @@ class Recording:
         self.constants.forget()
 
     def find(self, value: Any) -> int | None:
-        """Give the index of a trained parameter, or of the one that a tensor is a view of."""
+        """Return the index of a trained parameter, or of the one that a tensor is a view of."""
         index = self._index.get(id(value))
         if index is None and isinstance(value, Tensor) and value._base is not None:
             index = self._index.get(id(value._base))
@@ -119,7 +117,11 @@ class Recording:
         """Find the examples in an operation's input."""
         if values in self.constants:
             return None
-        return layout_of(values, features, self.examples, self.example_dim)
+        return layout_of(values, features, self.examples, self._example_dim)
+
+    def axis(self, shape: tuple[int, ...]) -> int | None:
+        """Return the dimension of a spread parameter that counts examples."""
+        return example_axis(shape[:-1] or shape, self.examples, self._example_dim)
 
     def leads(self, values: Tensor) -> bool:
         """Whether dimension 0 counts examples, as convolutions and channel norms have it."""
@@ -146,7 +148,7 @@ class Recording:
             f"used on a tensor of shape {tuple(values.shape)}, which is the same for all examples"
             if values in self.constants
             else f"used on a tensor of shape {tuple(values.shape)}, in which dimension "
-            f"{self.example_dim} does not count the {self.examples} examples",
+            f"{self._example_dim} does not count the {self.examples} examples",
         )
 
     def remember_table(self, found: Tensor, index: int, tokens: Tensor) -> None:
@@ -154,7 +156,7 @@ class Recording:
         self._tables[id(found)] = (found, index, tokens)
 
     def table_of(self, value: Tensor) -> tuple[Tensor, int, Tensor] | None:
-        """Give what was remembered about a tensor, or about the one it is a reshaped view of."""
+        """Return what was remembered about a tensor, or the one it is a reshaped view of."""
         entry = self._tables.get(id(value))
         if entry is None and value._base is not None:
             entry = self._tables.get(id(value._base))
@@ -165,9 +167,70 @@ class Recording:
         return entry
 
 
-class _Arrival:
-    """A tensor hook that passes the gradient on, once, and then lets go of the kept inputs."""
+class Call(NamedTuple):
+    """A torch function and its arguments, before it is called.
 
+    Examples
+    --------
+    >>> call = Call(max, (1, 2), {"bias": 3})
+    >>> call.arguments("input", "weight", "bias")
+    [1, 2, 3]
+    >>> call.arguments("input", "weight", "groups", groups=1)
+    [1, 2, 1]
+    """
+
+    function: Callable[..., Any]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+    def run(self) -> Any:
+        """Call the function."""
+        return self.function(*self.args, **self.kwargs)
+
+    def arguments(self, *names: str, **defaults: Any) -> list[Any]:
+        """Return the arguments by name; None, or its default, for one left out."""
+        if len(self.args) == len(names):
+            return list(self.args)
+        given = {**defaults, **self.kwargs, **dict(zip(names, self.args, strict=False))}
+        return [given.get(name) for name in names]
+
+
+#: Runs a call and records what it does with parameters.
+Rule: TypeAlias = Callable[[Recording, Call], Any]
+
+_NO_KEYWORDS: dict[str, Any] = {}
+
+
+class Watch(TorchFunctionMode):
+    """Sees every torch function that is called inside it and hands the known ones to their rules.
+
+    Functions are watched, not modules, so that a table used again as the output layer, a scale
+    that multiplies or a projection inside attention is seen wherever it is written.
+    """
+
+    def __init__(self, recording: Recording, rules: Mapping[Any, Rule]) -> None:
+        super().__init__()
+        self._recording = recording
+        self._rules = rules
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or _NO_KEYWORDS
+        recording = self._recording
+        if recording.examples < 2:
+            return func(*args, **kwargs)
+        rule = self._rules.get(func)
+        if rule is None:
+            result = func(*args, **kwargs)
+        else:
+            result = rule(recording, Call(func, args, kwargs))
+        if not args or not isinstance(args[0], Tensor) or args[0] in recording.constants:
+            recording.constants.follow(func, args, kwargs, result, recording.examples)
+        return result
+
+
+class _Arrival:
     __slots__ = ("examples", "parameters", "receiver", "uses")
 
     def __init__(self, receiver: Receiver, uses: Sequence[Use], examples: int) -> None:
@@ -177,7 +240,7 @@ class _Arrival:
         self.parameters: list[int] = []
 
     def __call__(self, gradient: Tensor) -> None:
-        """Receive the gradient; a second one would mean that the first was not all of it."""
+        # A second gradient means that the first was not all of it.
         for index in self.parameters:
             self.receiver.refused(index, "one forward pass was differentiated more than once")
         uses, self.uses = self.uses, ()
@@ -196,7 +259,7 @@ class Kept:
         self._version = values._version
 
     def __call__(self) -> Tensor:
-        """Give the values, at least in float32."""
+        """Return the values, at least in float32."""
         if self._values._version != self._version:
             raise ChangedInPlaceError
         return precise(self._values)

@@ -9,8 +9,8 @@ from batchsense.training.gradient_noise.estimators import (
     effective_directions,
     moments_of_examples,
     moments_of_micro_batches,
+    noise_of_two_sizes,
 )
-from batchsense.training.gradient_noise.fieller import Ratio, fieller_ratio
 from batchsense.training.gradient_noise.layers import LayerNoise
 from batchsense.training.gradient_noise.measure import (
     measure_gradient_noise,
@@ -22,16 +22,21 @@ from batchsense.training.gradient_noise.path import (
     PathNoise,
     PathRecords,
     critical_batch_size_of_path,
+    record_short_run,
 )
 from batchsense.training.gradient_noise.report import (
     NoiseReport,
+    Ratio,
+    fieller_ratio,
     is_resolved,
     noise_report,
     pool_moments,
 )
-from batchsense.training.gradient_noise.short_run import record_short_run
-from batchsense.training.gradient_noise.survey import NoiseSurvey, survey_gradient_noise
-from batchsense.training.gradient_noise.two_sizes import noise_of_two_sizes
+from batchsense.training.gradient_noise.survey import (
+    NoiseSurvey,
+    ShortRun,
+    survey_gradient_noise,
+)
 
 __all__ = [
     "GradientNoiseMeter",
@@ -44,6 +49,7 @@ __all__ = [
     "PathNoise",
     "PathRecords",
     "Ratio",
+    "ShortRun",
     "covariance_of_moments",
     "critical_batch_size_of_path",
     "effective_directions",

@@ -45,19 +45,10 @@ def moments_of_examples(
 
     Parameters
     ----------
-    mean_squared_norm : float
-        Q.
-    squared_mean_norm : float
-        A.
-    count : int
-        n, at least 2.
-    population : int, optional
-        N, if the examples were drawn without replacement from as many; n = N is exact.
-
-    Returns
-    -------
-    NoiseMoments
-        τ̂ and γ̂.
+    mean_squared_norm, squared_mean_norm : float
+        Q and A.
+    count, population : int
+        n, at least 2; and N, if the examples were drawn without replacement (n = N is exact).
 
     Raises
     ------
@@ -105,11 +96,6 @@ def moments_of_micro_batches(
     population : int, optional
         N, if no example was drawn twice.
 
-    Returns
-    -------
-    NoiseMoments
-        τ̂ and γ̂.
-
     Raises
     ------
     UnresolvedError
@@ -130,6 +116,71 @@ def moments_of_micro_batches(
     return NoiseMoments(tau, mean - tau * (population - n) / (n * (population - 1)))
 
 
+def noise_of_two_sizes(
+    small_square: npt.ArrayLike,
+    small_size: float,
+    large_square: npt.ArrayLike,
+    large_size: float,
+    population: int | None = None,
+) -> tuple[Floats, Floats]:
+    r"""Estimate τ and γ from mean gradients over few and over many examples.
+
+    A mean gradient over b examples has :math:`E|g_b|^2 = γ + τ/b`. With S the square at size b,
+    averaged, and L that at size B,
+
+    .. math:: \hat τ = \frac{S - L}{1/b - 1/B}, \qquad \hat γ = L - \hat τ/B.
+
+    Sizes need not be whole: a weighted mean :math:`\sum w_k g_k / \sum w_k` of parts of
+    :math:`n_k` examples has :math:`1/B = \sum w_k^2/n_k / (\sum w_k)^2`. Nothing is clamped.
+
+    Parameters
+    ----------
+    small_square, large_square : float or array of one shape
+        S and L, for the whole gradient or for each parameter.
+    small_size, large_size : float
+        b and B, in examples.
+    population : int, optional
+        N, if the examples behind one whole were drawn without replacement from as many: then
+        τ̂ is multiplied by (N−1)/N, and the unreduced τ̂ over N is added to γ̂.
+
+    Returns
+    -------
+    array
+        τ̂, of the shape of the squares.
+    array
+        γ̂, likewise.
+
+    Raises
+    ------
+    UnresolvedError
+        Both sizes are the same: there is one part only.
+
+    References
+    ----------
+    McCandlish et al. (2018), "An empirical model of large-batch training", appendix A.1.
+
+    Examples
+    --------
+    Parts of 4 examples whose gradients have mean square 6, and 16 examples together 3: signal 2
+    and noise 16, because 2 + 16/4 = 6 and 2 + 16/16 = 3.
+
+    >>> tau, gamma = noise_of_two_sizes(6.0, 4, 3.0, 16)
+    >>> float(tau), float(gamma)
+    (16.0, 2.0)
+    """
+    if large_size <= small_size * (1 + 1e-9):
+        raise UnresolvedError(
+            "one part says nothing about differences",
+            "two or more parts, or the norms of single examples",
+        )
+    small, large = (np.asarray(v, dtype=np.float64) for v in (small_square, large_square))
+    tau = (small - large) / (1 / small_size - 1 / large_size)
+    gamma = large - tau / large_size
+    if population is None:
+        return tau, gamma
+    return tau * (population - 1) / population, gamma + tau / population
+
+
 def covariance_of_moments(
     gram: npt.ArrayLike, sizes: npt.ArrayLike, population: int | None = None
 ) -> Floats:
@@ -139,20 +190,8 @@ def covariance_of_moments(
     replacement, the part that the mean gradient contributes shrinks by 1 − n/N; what the random
     split into micro-batches adds to τ̂ does not.
 
-    Parameters
-    ----------
-    gram, sizes, population
-        As for :func:`moments_of_micro_batches`; at least three micro-batches.
-
-    Returns
-    -------
-    array of shape (2, 2)
-        Covariance of (τ̂, γ̂), with K − 1 degrees of freedom.
-
-    Raises
-    ------
-    UnresolvedError
-        Fewer than three micro-batches.
+    Arguments are as there, of at least three micro-batches (else an UnresolvedError). The result
+    has shape (2, 2), for (τ̂, γ̂), and K − 1 degrees of freedom.
 
     References
     ----------
@@ -186,20 +225,8 @@ def effective_directions(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
     tr Σ² is estimated without bias from the products of different micro-batches, and held above
     τ̂²/n, below which no sample of n can put it.
 
-    Parameters
-    ----------
-    gram, sizes
-        As for :func:`moments_of_micro_batches`; equal sizes, at least four micro-batches.
-
-    Returns
-    -------
-    float
-        r, at least 1.
-
-    Raises
-    ------
-    UnresolvedError
-        Fewer than four micro-batches.
+    Arguments are as for :func:`moments_of_micro_batches`, of equal sizes and at least four
+    micro-batches (else an UnresolvedError). The result is at least 1.
 
     References
     ----------
@@ -232,7 +259,6 @@ def effective_directions(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
 
 
 def _checked(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Give both as float64 arrays of matching shape, at least two micro-batches."""
     products = np.asarray(gram, dtype=np.float64)
     counts = np.asarray(sizes, dtype=np.float64)
     if products.shape != (len(counts), len(counts)):
@@ -246,6 +272,5 @@ def _checked(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> tuple[Floats, Floats]
 
 
 def _squared_mean(products: Floats, counts: Floats) -> float:
-    """Give |ḡ|², the mean weighted by size."""
     weights = counts / counts.sum()
     return float(weights @ products @ weights)

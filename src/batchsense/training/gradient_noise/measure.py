@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 from torch import Tensor
 
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
+from batchsense.training.example_gradients import PerExampleNorms, per_example_squared_norms
 from batchsense.training.gradient_noise.estimators import (
     covariance_of_moments,
     moments_of_micro_batches,
@@ -17,13 +23,50 @@ from batchsense.training.workload import (
     admitted,
     borrowed_randomness,
     flat_gradient,
+    flattened,
     gram_matrix,
+    loss_gradient,
+    scalar_loss,
+    trainable,
 )
 
-#: Micro-batches whose mean gradients are held at a time.
+#: Micro-batches whose mean gradients are held at a time. The error of τ̂ falls as 1/√(K − 1),
+#: and each costs the memory of a gradient.
 MICRO_BATCHES = 32
-#: Bytes that these gradients may take; a large model gets fewer, larger micro-batches.
+
+#: Bytes that these gradients may take; a large model gets fewer, larger micro-batches. One GiB fits
+#: most machines that train such a model; no study chose it.
 _GRADIENT_BYTES = 1 << 30
+
+#: Examples from which three are compared with themselves alone, before all others: a wrong axis or
+#: a coupling shows at any of them, and each costs a backward pass.
+_CHECKED_EXAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatchGradients:
+    """What K micro-batches gave, for P parameters and n examples.
+
+    Attributes
+    ----------
+    vectors : list of torch.Tensor of shape (numbers,)
+        The mean gradient of each micro-batch, over all trained parameters.
+    sizes : array of shape (K,)
+        Examples in each.
+    squares : array of shape (P, K) or None
+        Σ |gᵢ|² of each parameter over the examples of each micro-batch, NaN where unknown; None
+        where single examples were not looked at.
+    values : array of shape (n,)
+        |gᵢ|² over the parameters that are known.
+    refused : mapping from name to str
+        Parameters whose single gradients are unknown, and why.
+    """
+
+    vectors: list[Tensor]
+    sizes: Integers
+    squares: Floats | None = None
+    values: Floats = field(default_factory=lambda: np.zeros(0))
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure_gradient_noise(
@@ -102,20 +145,15 @@ def micro_batch_gradients(
     *,
     seed: int = 0,
     progress: Progress = silent,
-) -> tuple[list[Tensor], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Give the mean gradients of disjoint random micro-batches of equal size.
+) -> tuple[list[Tensor], Integers]:
+    """Return the mean gradients of disjoint random micro-batches of equal size.
 
-    Parameters
-    ----------
-    workload, examples, micro_batches, seed, progress
-        As for :func:`measure_gradient_noise`.
+    Arguments are as for :func:`measure_gradient_noise`.
 
     Returns
     -------
-    list of torch.Tensor of shape (parameters,)
-        One mean gradient per micro-batch.
-    array of shape (micro_batches,)
-        Examples in each.
+    list of torch.Tensor of shape (parameters,), array of shape (micro_batches,)
+        Mean gradients, and examples in each.
 
     Raises
     ------
@@ -124,6 +162,69 @@ def micro_batch_gradients(
     DataError
         The workload cannot be evaluated, or fewer than eight micro-batches were asked for.
     """
+    chosen = _drawn(workload, examples, micro_batches, seed, _GRADIENT_BYTES)
+    vectors = []
+    with borrowed_randomness(seed):
+        model = workload.fresh_model()
+        for done, part in enumerate(chosen, start=1):
+            vectors.append(flat_gradient(workload, model, workload.minibatch(part)))
+            progress("measuring gradient noise", done, len(chosen))
+    return vectors, _sizes(chosen)
+
+
+def example_gradients(
+    workload: Workload,
+    examples: int,
+    micro_batches: int = MICRO_BATCHES,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> MicroBatchGradients:
+    """Return what :func:`micro_batch_gradients` does with the norms behind it, in one pass.
+
+    A few examples are first compared with their gradients alone. Parameters and errors are as
+    there; in addition a DataError where the examples are coupled (BatchNorm) or norms differ from
+    those of examples alone.
+
+    Examples
+    --------
+    >>> from batchsense.training import digits_workload
+    >>> found = example_gradients(digits_workload(), examples=64, micro_batches=8)
+    >>> found.squares.shape, found.values.shape, found.refused
+    ((6, 8), (64,), {})
+    """
+    chosen = _drawn(workload, examples, micro_batches, seed)
+    few = chosen.reshape(-1)[:_CHECKED_EXAMPLES]
+    per_example_squared_norms(workload, workload.minibatch(few))
+    vectors, parts = [], []
+    with borrowed_randomness(seed):
+        model = workload.fresh_model()
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        with PerExampleNorms(model) as recorder:
+            for done, part in enumerate(chosen, start=1):
+                minibatch = workload.minibatch(part)
+                with recorder.watching(len(part)):
+                    loss = scalar_loss(workload, model, minibatch)
+                vectors.append(flattened(loss_gradient(loss, list(trained.values()))))
+                parts.append(recorder.result())
+                progress("measuring gradients of single examples", done, len(chosen))
+    return MicroBatchGradients(
+        vectors=vectors,
+        sizes=_sizes(chosen),
+        squares=np.stack([part.sums(list(trained)) for part in parts], axis=1),
+        values=np.concatenate([part.values for part in parts]),
+        refused=parts[-1].refused,
+    )
+
+
+def _drawn(
+    workload: Workload,
+    examples: int,
+    micro_batches: int,
+    seed: int,
+    gradient_bytes: float = math.inf,
+) -> Integers:
+    """Indices of random examples, of shape (groups, size); no example is drawn twice."""
     if micro_batches < LEAST_GROUPS:
         raise DataError(
             f"{micro_batches} micro-batches are too few; ask for {LEAST_GROUPS} or more"
@@ -134,16 +235,15 @@ def micro_batch_gradients(
             f"{population} examples are too few to see how gradients differ",
             f"{LEAST_GROUPS} or more examples",
         )
-    with borrowed_randomness(seed):
-        model = workload.fresh_model()
-        weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        affordable = max(LEAST_GROUPS, _GRADIENT_BYTES // max(1, 4 * weights))
-        drawn = min(examples, population)
-        groups = min(micro_batches, affordable, drawn)
-        size = drawn // groups
-        order = np.random.default_rng(seed).permutation(population)[: groups * size]
-        vectors = []
-        for done, chosen in enumerate(order.reshape(groups, size), start=1):
-            vectors.append(flat_gradient(workload, model, workload.minibatch(chosen)))
-            progress("measuring gradient noise", done, groups)
-    return vectors, np.full(groups, size, dtype=np.int64)
+    weights = sum(parameter.numel() for parameter in trainable(workload.model))
+    affordable = max(LEAST_GROUPS, gradient_bytes // max(1, 4 * weights))
+    drawn = min(examples, population)
+    groups = int(min(micro_batches, affordable, drawn))
+    size = drawn // groups
+    order = np.random.default_rng(seed).permutation(population)
+    return order[: groups * size].reshape(groups, size)
+
+
+def _sizes(chosen: Integers) -> Integers:
+    groups, size = chosen.shape
+    return np.full(groups, size, dtype=np.int64)

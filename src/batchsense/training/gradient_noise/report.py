@@ -1,24 +1,55 @@
-"""What a measurement of gradient noise found, and whether it is enough to act on."""
+"""The noise scale with its interval, which may be unbounded, and whether it is enough to act on."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
 from batchsense.arrays import Floats
-from batchsense.errors import UnresolvedError
+from batchsense.errors import UnresolvedError, listed
+from batchsense.notes import Note
 from batchsense.training.gradient_noise.estimators import NoiseMoments
-from batchsense.training.gradient_noise.fieller import Branch, fieller_ratio
 from batchsense.variation.interval import Interval
 
-#: An interval whose ends differ by more than this factor is not resolved.
-RESOLVED_RATIO = 4.0
-#: Independent groups below which an interval is not trusted.
+#: Independent groups below which an interval is not trusted: with fewer, the covariance itself is
+#: hardly known. Coverage was studied from eight on.
 LEAST_GROUPS = 8
+
+#: An interval whose ends differ by more than this factor is not resolved. A critical batch size
+#: wrong by four makes the fastest training at most 12.5 % longer, one wrong by two 3 %.
+RESOLVED_RATIO = 4.0
+
+#: Largest over mean squared norm of single gradients above which intervals are too optimistic: with
+#: lognormal sizes of examples they covered 88 to 97 % where 95 % is meant.
+HEAVY_TAIL = 20.0
+
+#: How the interval of a non-negative ratio can end:
+#: ``bounded`` on both sides; ``upper`` bound only (low is 0); ``lower`` bound only (high is
+#: infinite); ``none``: the data say nothing; ``negative``: they say that the ratio is below 0,
+#: which chance can do.
+Branch = Literal["bounded", "upper", "lower", "none", "negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio of two means and what the data say about it.
+
+    Attributes
+    ----------
+    interval : Interval
+        The estimate (infinite where the denominator is not positive) and its ends.
+    branch : str
+        Which ends the data set: see :data:`Branch`.
+    """
+
+    interval: Interval
+    branch: Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +67,7 @@ class NoiseReport:
         γ = :math:`|G|^2`; the estimate is unbiased and may be negative.
     branch : str
         Which ends of the noise scale the data set; see
-        :data:`batchsense.training.gradient_noise.fieller.Branch`.
+        :data:`batchsense.training.gradient_noise.report.Branch`.
     examples_used : int
         Gradients that were averaged.
     examples_needed : int
@@ -59,7 +90,7 @@ class NoiseReport:
         return is_resolved(self.noise_scale)
 
     def require_resolved(self) -> Interval:
-        """Give the noise scale, or raise with what is missing.
+        """Return the noise scale, or raise with what is missing.
 
         Raises
         ------
@@ -78,17 +109,6 @@ class NoiseReport:
         """What would resolve the noise scale, in words."""
         amount = "at least" if self.needed_at_least else "about"
         return f"{amount} {self.examples_needed:,} more examples"
-
-
-def is_resolved(interval: Interval, ratio: float = RESOLVED_RATIO) -> bool:
-    """Whether an interval is narrow enough to act on: bounded, its ends within a factor.
-
-    Examples
-    --------
-    >>> is_resolved(Interval(10, 6, 20)), is_resolved(Interval(10, 6, float("inf")))
-    (True, False)
-    """
-    return interval.bounded and interval.ratio <= ratio
 
 
 def noise_report(
@@ -150,19 +170,6 @@ def noise_report(
     )
 
 
-def _examples_needed(
-    gamma: float, error: float, used: int, population: int | None
-) -> tuple[int, bool]:
-    """Estimate how many more examples bring the error of γ̂ down to half of γ̂."""
-    at_least = gamma <= error
-    reference = gamma + error if at_least else gamma
-    more = math.ceil(used * max((error / (0.5 * reference)) ** 2 - 1, 0.0)) if reference > 0 else 0
-    more = max(more, used)
-    if population is not None and population - used < more:
-        return max(population - used, 0), False
-    return more, at_least
-
-
 def pool_moments(
     trace_covariance: npt.ArrayLike, squared_gradient_norm: npt.ArrayLike
 ) -> tuple[NoiseMoments, Floats]:
@@ -177,10 +184,8 @@ def pool_moments(
 
     Returns
     -------
-    NoiseMoments
-        The means.
-    array of shape (2, 2)
-        Covariance of the two means, with groups − 1 degrees of freedom.
+    NoiseMoments, array of shape (2, 2)
+        The means and their covariance, with groups − 1 degrees of freedom.
 
     Raises
     ------
@@ -202,3 +207,133 @@ def pool_moments(
         )
     means = pairs.mean(axis=1)
     return NoiseMoments(float(means[0]), float(means[1])), np.cov(pairs) / groups
+
+
+def fieller_ratio(
+    numerator: float,
+    denominator: float,
+    covariance: npt.ArrayLike,
+    degrees: float,
+    level: float = 0.95,
+) -> Ratio:
+    r"""Return the interval of a non-negative ratio ρ = E[numerator] / E[denominator].
+
+    The interval is the set of ρ for which T − ρΓ is not significantly different from zero,
+
+    .. math:: (T - ρΓ)^2 ≤ t^2 (v_{ττ} - 2ρ v_{τγ} + ρ^2 v_{γγ}),
+
+    cut to ρ ≥ 0. It may be unbounded: that is what the data say, and not an error.
+
+    Parameters
+    ----------
+    numerator, denominator : float
+        The two means, T and Γ, in any unit.
+    covariance : array of shape (2, 2)
+        Covariance of the two means.
+    degrees : float
+        Degrees of freedom of the covariance.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Ratio
+        Interval and branch.
+
+    Raises
+    ------
+    ValueError
+        A number is not finite, or ``degrees`` is below 1.
+
+    References
+    ----------
+    Fieller (1954), "Some problems in interval estimation", J. R. Stat. Soc. B 16.
+
+    Examples
+    --------
+    >>> fieller_ratio(10.0, 2.0, [[0.01, 0.0], [0.0, 0.01]], degrees=30).interval.ratio < 1.3
+    True
+    >>> fieller_ratio(10.0, 0.1, [[0.01, 0.0], [0.0, 0.01]], degrees=30).branch
+    'lower'
+    """
+    v = np.asarray(covariance, dtype=np.float64)
+    if not (np.isfinite(v).all() and math.isfinite(numerator) and math.isfinite(denominator)):
+        raise ValueError("numerator, denominator and covariance must be finite")
+    if degrees < 1:
+        raise ValueError(f"degrees must be at least 1, not {degrees}")
+    t = float(stdtrit(degrees, 0.5 + level / 2))
+    a = float(denominator**2 - t**2 * v[1, 1])
+    b = float(numerator * denominator - t**2 * v[0, 1])
+    c = float(numerator**2 - t**2 * v[0, 0])
+    low, high, branch = _branch(a, b, c, denominator)
+    estimate = numerator / denominator if denominator > 0 else math.inf
+    return Ratio(Interval(estimate, low, high, level), branch)
+
+
+def is_resolved(interval: Interval, ratio: float = RESOLVED_RATIO) -> bool:
+    """Whether an interval is narrow enough to act on: bounded, its ends within a factor.
+
+    Examples
+    --------
+    >>> is_resolved(Interval(10, 6, 20)), is_resolved(Interval(10, 6, float("inf")))
+    (True, False)
+    """
+    return interval.bounded and interval.ratio <= ratio
+
+
+def notes_on_tail(largest_over_mean: float) -> list[Note]:
+    """Say so if a few examples dominate: their largest squared gradient is far above the mean."""
+    if largest_over_mean <= HEAVY_TAIL:
+        return []
+    return [
+        Note(
+            "heavy_tailed",
+            f"The largest squared gradient of one example is {largest_over_mean:.0f} times their "
+            "mean: a few examples dominate, and intervals are too narrow by a little (88 to 97 % "
+            "coverage where 95 % is meant).",
+        )
+    ]
+
+
+def notes_on_coupling(names: Sequence[str]) -> list[Note]:
+    """Say so if modules, of these names, mix the examples of a minibatch."""
+    if not names:
+        return []
+    verb = "mixes" if len(names) == 1 else "mix"
+    return [
+        Note(
+            "coupled_examples",
+            f"{listed(names, 3)} {verb} the examples of a minibatch, so there is no gradient of "
+            "one example and the noise depends on how minibatches are split: low confidence.",
+        )
+    ]
+
+
+def _branch(a: float, b: float, c: float, denominator: float) -> tuple[float, float, Branch]:
+    discriminant = b * b - a * c
+    if a > 0 and denominator < 0:
+        return 0.0, math.inf, "negative"
+    if discriminant < 0 or (a <= 0 and c <= 0):
+        return 0.0, math.inf, "none"
+    # The stable form: subtracting nearly equal numbers would lose the small root.
+    q = b + math.copysign(math.sqrt(discriminant), b)
+    roots = sorted([q / a if a != 0 else math.inf, c / q if q != 0 else 0.0])
+    if a > 0 and roots[1] < 0:
+        return 0.0, math.inf, "negative"
+    if a > 0:
+        return (roots[0], roots[1], "bounded") if roots[0] > 0 else (0.0, roots[1], "upper")
+    positive = [root for root in roots if root > 0]
+    return min(positive), math.inf, "lower"
+
+
+def _examples_needed(
+    gamma: float, error: float, used: int, population: int | None
+) -> tuple[int, bool]:
+    """Estimate how many more examples bring the error of γ̂ down to half of γ̂."""
+    at_least = gamma <= error
+    reference = gamma + error if at_least else gamma
+    more = math.ceil(used * max((error / (0.5 * reference)) ** 2 - 1, 0.0)) if reference > 0 else 0
+    more = max(more, used)
+    if population is not None and population - used < more:
+        return max(population - used, 0), False
+    return more, at_least

@@ -15,6 +15,7 @@ from batchsense.training.workload.checks import (
 )
 from batchsense.training.workload.gradients import (
     flat_gradient,
+    flattened,
     gram_matrix,
     loss_gradient,
     scalar_loss,
@@ -59,6 +60,7 @@ __all__ = [
     "digits_workload",
     "example_axis_of",
     "flat_gradient",
+    "flattened",
     "gram_matrix",
     "has_list_of_examples",
     "identical",

@@ -110,7 +110,17 @@ def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tenso
     DataError
         As :func:`scalar_loss` and :func:`loss_gradient`; or the gradient is complex or not finite.
     """
-    parts = loss_gradient(scalar_loss(workload, model, minibatch), trainable(model))
+    return flattened(loss_gradient(scalar_loss(workload, model, minibatch), trainable(model)))
+
+
+def flattened(parts: Sequence[Tensor]) -> Tensor:
+    """Put the gradients of all parameters into one vector, as :func:`flat_gradient` does.
+
+    Raises
+    ------
+    DataError
+        A number is complex or not finite.
+    """
     if any(part.is_complex() for part in parts):
         raise DataError(
             "the model has complex parameters, whose gradients are no real vectors; keep real and "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchsense.training.example_gradients.arguments import named
-from batchsense.training.example_gradients.contribution import Contribution, parts_of
-from batchsense.training.example_gradients.recording import Kept, OutputGradient, Recording, Use
-from batchsense.training.example_gradients.rules.explicit import Explicit
-from batchsense.training.example_gradients.rules.outer_products import OuterProducts
+from batchsense.training.example_gradients.contributions import (
+    Contribution,
+    Explicit,
+    OuterProducts,
+    parts_of,
+)
+from batchsense.training.example_gradients.recording import (
+    Call,
+    Kept,
+    OutputGradient,
+    Recording,
+    Rule,
+    Use,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,6 @@ class Geometry:
         return seen.reshape(examples, self.groups, per_group, -1).mT
 
     def _columns(self, values: Tensor) -> Tensor:
-        """Cut patches in one or two dimensions by torch's own kernel."""
         if len(self.kernel) == 1:
             return functional.unfold(
                 values.unsqueeze(2),
@@ -78,32 +86,28 @@ class Patches:
     gradient: Tensor
     geometry: Geometry
 
-    @property
-    def examples(self) -> int:
-        """The number of examples, n."""
+    def __len__(self) -> int:
         return len(self.values)
 
     def norms(self) -> Tensor:
-        """Give the norms, of shape (n,), some examples at a time."""
+        """Return the norms, some examples at a time."""
         return torch.cat([self._products(part).norms() for part in self._parts()])
 
     def dense(self, shape: torch.Size, part: slice) -> Tensor:
-        """Form the gradients of the part, of shape (part, rows, columns)."""
+        """Form the gradients of the part."""
         return self._products(part).dense(shape, slice(None))
 
     def projected(self, left: Tensor, right: Tensor) -> Tensor:
-        """Give leftᵀ (Σᵢ gᵢ) right: convolve with the one kernel left·rightᵀ projects to."""
+        """Return leftᵀ (Σᵢ gᵢ) right."""
         onto = [self._products(part).projected(left, right) for part in self._parts()]
         return torch.stack(onto).sum()
 
     def _parts(self) -> list[slice]:
-        """Cut the examples so that the patches of a part fit."""
         places = math.prod(self.gradient.shape[2:])
         columns = self.values.shape[1] * math.prod(self.geometry.kernel)
-        return parts_of(self.examples, places * columns)
+        return parts_of(len(self), places * columns)
 
     def _products(self, part: slice) -> OuterProducts:
-        """Cut the patches of some examples."""
         right = self.geometry.patches(self.values[part])
         gradient = self.gradient[part]
         groups = self.geometry.groups
@@ -111,18 +115,13 @@ class Patches:
         return OuterProducts(left, right)
 
 
-def convolution(
-    recording: Recording,
-    function: Callable[..., Tensor],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Tensor:
+def convolution(recording: Recording, call: Call) -> Tensor:
     """Record ``convNd(input, weight, bias, stride, padding, dilation, groups)``."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    values, weight, bias, stride, padding, dilation, groups = named(
-        names, args, kwargs, stride=1, padding=0, dilation=1, groups=1
+    values, weight, bias, stride, padding, dilation, groups = call.arguments(
+        *names, stride=1, padding=0, dilation=1, groups=1
     )
-    output = function(*args, **kwargs)
+    output: Tensor = call.run()
     w, b = recording.find(weight), recording.find(bias)
     if not output.requires_grad or (w is None and b is None):
         return output
@@ -151,7 +150,6 @@ def convolution(
 
 
 def _over_space(gradient: OutputGradient) -> Contribution:
-    """Sum over space: the gradient of a bias."""
     return Explicit(gradient.values.flatten(2).sum(2))
 
 
@@ -164,7 +162,7 @@ def _each(value: Any, dims: int) -> tuple[int, ...]:
 def _margins(
     padding: Any, kernel: Sequence[int], dilation: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """Give the zeros (before, after) in each dimension; the odd one of 'same' goes after."""
+    """The zeros (before, after) in each dimension; the odd one of 'same' goes after."""
     if padding == "valid":
         return ((0, 0),) * len(kernel)
     if padding == "same":
@@ -173,4 +171,8 @@ def _margins(
     return tuple((width, width) for width in _each(padding, len(kernel)))
 
 
-RULES = {torch.conv1d: convolution, torch.conv2d: convolution, torch.conv3d: convolution}
+RULES: dict[object, Rule] = {
+    torch.conv1d: convolution,
+    torch.conv2d: convolution,
+    torch.conv3d: convolution,
+}

@@ -1,8 +1,10 @@
-"""Linear layers: ``linear``, ``matmul`` and ``addmm`` with a trained matrix, and their biases."""
+"""Linear layers: a trained matrix that multiplies, and its bias; also those inside attention."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,44 +12,42 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchsense.training.example_gradients.arguments import named
-from batchsense.training.example_gradients.contribution import Contribution
+from batchsense.training.example_gradients.contributions import (
+    Contribution,
+    Explicit,
+    OuterProducts,
+    RankOne,
+)
 from batchsense.training.example_gradients.example_axis import Layout
 from batchsense.training.example_gradients.recording import (
     Builder,
+    Call,
     Kept,
     OutputGradient,
     Recording,
+    Rule,
     Use,
     view_of,
 )
-from batchsense.training.example_gradients.rules.explicit import Explicit
-from batchsense.training.example_gradients.rules.outer_products import OuterProducts
-from batchsense.training.example_gradients.rules.rank_one import RankOne
+
+#: Held while ``functional.linear`` is replaced, which all threads see.
+_ONE_AT_A_TIME = threading.RLock()
 
 
-def linear(
-    recording: Recording,
-    function: Callable[..., Tensor],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Tensor:
+def linear(recording: Recording, call: Call) -> Tensor:
     """Record ``linear(input, weight, bias)``."""
-    values, weight, bias = named(("input", "weight", "bias"), args, kwargs)
-    output = function(*args, **kwargs)
+    values, weight, bias = call.arguments("input", "weight", "bias")
+    output: Tensor = call.run()
     record_linear(recording, output, values, weight, bias, None)
     return output
 
 
-def matmul(
-    recording: Recording,
-    function: Callable[..., Tensor],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Tensor:
+def matmul(recording: Recording, call: Call) -> Tensor:
     """Record ``input @ weight`` and ``weight @ input``."""
-    output = function(*args, **kwargs)
-    first, second = _operands(args, kwargs)
+    output: Tensor = call.run()
+    # The second factor is called differently by matmul and mm.
+    both = [*call.args, *(call.kwargs[k] for k in ("input", "other", "mat2") if k in call.kwargs)]
+    first, second = both[:2]
     on_right, on_left = recording.find(second), recording.find(first)
     if output.requires_grad and (on_right is not None or on_left is not None):
         if on_left is None and second.dim() == 2:
@@ -59,22 +59,56 @@ def matmul(
     return output
 
 
-def addmm(
-    recording: Recording,
-    function: Callable[..., Tensor],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Tensor:
+def addmm(recording: Recording, call: Call) -> Tensor:
     """Record ``addmm(bias, input, weight)``."""
-    output = function(*args, **kwargs)
-    bias, values, weight = named(("input", "mat1", "mat2"), args, kwargs)
-    scaled = kwargs.get("beta", 1) != 1 or kwargs.get("alpha", 1) != 1
+    output: Tensor = call.run()
+    bias, values, weight = call.arguments("input", "mat1", "mat2")
+    scaled = call.kwargs.get("beta", 1) != 1 or call.kwargs.get("alpha", 1) != 1
     parameters = [recording.find(value) for value in (bias, values, weight)]
     if parameters[1] is not None or scaled or (bias.dim() != 1 and parameters[0] is not None):
         recording.refuse(parameters, "used by addmm in a form that no rule covers")
     else:
         record_linear(recording, output, values, weight.mT, bias, None)
     return output
+
+
+def attention(recording: Recording, call: Call) -> Any:
+    """Record the projections inside ``multi_head_attention_forward``.
+
+    It puts positions first, (T, n, E), whatever ``batch_first`` says, and projects the outcome as
+    (T·n, E).
+    """
+    query = call.args[0] if call.args else call.kwargs["query"]
+    if query.dim() != 3 or query.shape[1] != recording.examples:
+        parameters = [recording.find(value) for value in (*call.args, *call.kwargs.values())]
+        recording.misplaced(parameters, query)
+        return call.run()
+    with _watched_linear(recording, query.shape[1]):
+        return call.run()
+
+
+@contextmanager
+def _watched_linear(recording: Recording, examples: int) -> Iterator[None]:
+    """Record what this thread does with ``linear`` inside the block, then put it back.
+
+    The function refers to ``linear`` by its global name, so there is no other place to look.
+    """
+    thread = threading.get_ident()
+
+    def watched(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        output = plain(input, weight, bias)
+        if threading.get_ident() == thread:
+            places = input.numel() // (examples * input.shape[-1])
+            record_linear(recording, output, input, weight, bias, Layout((places, examples), 1))
+        return output
+
+    with _ONE_AT_A_TIME:
+        plain = functional.linear
+        functional.linear = watched
+        try:
+            yield
+        finally:
+            functional.linear = plain
 
 
 def record_linear(
@@ -100,7 +134,8 @@ def record_linear(
         recording.refuse((w, b), "a vector used as the matrix of a linear layer")
         return
     if len(layout.leading) == 1 and recording.is_whole((w, b), (weight, bias)):
-        recording.expect(output, _one_place_uses(w, b, values))
+        uses = [] if w is None else [Use(w, partial(_rank_one, Kept(values)))]
+        recording.expect(output, uses if b is None else [*uses, Use(b, _as_bias)])
         return
     uses = []
     if w is not None:
@@ -117,30 +152,17 @@ def record_linear(
     recording.expect(output, uses)
 
 
-def _one_place_uses(w: int | None, b: int | None, values: Tensor) -> list[Use]:
-    """Make the uses of a matrix and a bias on an input of shape (n, columns)."""
-    uses = []
-    if w is not None:
-        uses.append(Use(w, partial(_rank_one, Kept(values))))
-    if b is not None:
-        uses.append(Use(b, _as_bias))
-    return uses
-
-
 def _rank_one(kept: Kept, output: OutputGradient) -> Contribution:
-    """Build the contribution of a matrix."""
     return RankOne(output.values, kept().to(output.values.dtype), output.norms())
 
 
 def _as_bias(output: OutputGradient) -> Contribution:
-    """Build the contribution of a bias."""
     return Explicit(output.values, None, output.norms())
 
 
 def _weight_builder(
     weight: Tensor, parameter: Tensor, kept: Kept, layout: Layout
 ) -> Builder | None:
-    """Make the builder for a matrix, of all its rows, a range of them, or transposed."""
     place = _place_of(weight, parameter)
     if place is None:
         return None
@@ -174,7 +196,6 @@ def _place_of(weight: Tensor, parameter: Tensor) -> tuple[int, bool] | None:
 
 
 def _bias_builder(bias: Tensor, parameter: Tensor, layout: Layout) -> Builder:
-    """Make the builder for a bias or a range of one."""
     view = view_of(bias, parameter)
 
     def build(output: OutputGradient) -> Contribution:
@@ -186,7 +207,6 @@ def _bias_builder(bias: Tensor, parameter: Tensor, layout: Layout) -> Builder:
 def _record_from_left(
     recording: Recording, output: Tensor, weight: Tensor, values: Tensor, index: int
 ) -> None:
-    """Record ``weight @ values`` for values of shape (n, ..., columns, k)."""
     layout = recording.layout(values, 2) if values.dim() > 2 else None
     kept = Kept(values)
     if layout is None or weight is not recording.parameters[index] or weight.dim() != 2:
@@ -201,13 +221,8 @@ def _record_from_left(
     recording.expect(output, [Use(index, build)])
 
 
-def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Give both factors, whatever the second is called."""
-    both = [*args, *(kwargs[name] for name in ("input", "other", "mat2") if name in kwargs)]
-    return both[0], both[1]
-
-
-RULES = {
+RULES: dict[object, Rule] = {
+    functional.multi_head_attention_forward: attention,
     functional.linear: linear,
     torch.matmul: matmul,
     torch.mm: matmul,

@@ -16,9 +16,11 @@ from torch.autograd import Variable
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 
-#: Numbers of each parameter's gradient that are summed up to check what .grad holds.
+#: Numbers of each parameter's gradient that are summed up to check what .grad holds: a pass that is
+#: missing or counted twice changes them all, so a few are enough.
 PROBED = 4
-#: Gradients are squared together, for speed, once they have so many numbers; few stay in memory.
+#: Gradients are squared together, for speed, once they have so many numbers: half a MiB of float32,
+#: one call for many small parameters, and little memory held beside the large ones.
 _HELD_NUMBERS = 1 << 17
 
 ZEROED = "gradients were zeroed without an optimizer step"
@@ -95,18 +97,9 @@ class BackwardWatch:
     The parameter hooks see what a pass adds, before it is accumulated and, with DDP, before it is
     averaged over processes. Nothing is changed; nothing waits for the device until ``collect``.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Whose forward passes tell the number of examples.
-    parameters : sequence of torch.nn.Parameter
-        Which gradients to square.
-    example_dim : int
-        The dimension of the first tensor that counts examples.
-    loss_scale : float or callable
-        What the loss is multiplied with before the backward pass.
-    averaged : bool
-        Whether gradients are averaged over processes at the end of a pass.
+    The forward passes of ``model`` tell the number of examples, by ``example_dim`` of their first
+    tensor; the gradients of ``parameters`` are squared. ``loss_scale`` is what the loss is
+    multiplied with, ``averaged`` says that gradients are averaged over processes after a pass.
     """
 
     def __init__(
@@ -140,12 +133,8 @@ class BackwardWatch:
     def attach(self, parts: bool = True, probing: bool = False) -> None:
         """Begin to watch a step.
 
-        Parameters
-        ----------
-        parts : bool
-            Square what each pass adds, not only the total.
-        probing : bool
-            Note the first numbers of every gradient too.
+        With ``parts`` what each pass adds is squared, not only the total; with ``probing`` the
+        first numbers of every gradient are noted too.
         """
         self._forget()
         self._parts, self._probing = parts, probing
@@ -177,7 +166,7 @@ class BackwardWatch:
             self._watching -= 1
 
     def collect(self) -> StepSquares:
-        """Give what the passes of this step have added up to."""
+        """Return what the passes of this step have added up to."""
         kept: list[_Pass] = []
         zeroed = overflowed = 0
         for one in self._passes:
@@ -216,7 +205,6 @@ class BackwardWatch:
         )
 
     def _forget(self) -> None:
-        """Begin a new step."""
         self._passes: list[_Pass] = []
         self._held: dict[int, Tensor] = {}
         self._held_numbers = 0
@@ -226,13 +214,11 @@ class BackwardWatch:
         self._fingerprint: list[tuple[int, int]] | None = None
 
     def _problem(self, what: str) -> None:
-        """Take note of a reason to leave this step out."""
         self._problems[what] = None
 
     def _before_forward(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        """Note how many examples go into the model."""
         if self._watching or not torch.is_grad_enabled():
             return
         tensor = first_tensor((args, kwargs))
@@ -242,7 +228,6 @@ class BackwardWatch:
         self._note_forward(int(tensor.shape[dim]))
 
     def _note_forward(self, examples: int) -> None:
-        """Remember a forward pass for the backward pass that follows."""
         if self._current is not None:
             # An error ended the last backward pass, and its end was never called.
             self._problem(BROKEN_OFF)
@@ -251,7 +236,6 @@ class BackwardWatch:
         self._forwards.append(examples)
 
     def _arrive(self, index: int, gradient: Tensor) -> None:
-        """Square what a pass adds to one parameter's gradient."""
         current = self._current
         if current is None:
             current = self._begin()
@@ -261,8 +245,7 @@ class BackwardWatch:
         current.seen.add(index)
         if not self._parts:
             return
-        gradient = gradient.detach()
-        self._held[index] = gradient
+        self._held[index] = gradient = gradient.detach()
         self._held_numbers += gradient.numel()
         if self._held_numbers > _HELD_NUMBERS:
             self._square_held(current)
@@ -285,14 +268,10 @@ class BackwardWatch:
         return self._current
 
     def _examples(self) -> int:
-        """Give the examples of the forward passes since the last backward pass."""
-        if len(self._forwards) > 1:
-            self._problem(SEVERAL_FORWARDS)
-            return 0
-        if not self._forwards:
-            self._problem(UNKNOWN)
-            return 0
-        return self._forwards[0]
+        if len(self._forwards) == 1:
+            return self._forwards[0]
+        self._problem(SEVERAL_FORWARDS if self._forwards else UNKNOWN)
+        return 0
 
     def _content(self) -> Tensor | float | None:
         """Square what the gradients hold before a pass; None if nobody touched them since."""
@@ -310,7 +289,6 @@ class BackwardWatch:
         return [(0, 0) if g is None else (id(g), g._version) for g in gradients]
 
     def _square_held(self, current: _Pass) -> None:
-        """Take the norms of the gradients held, and let go of them."""
         with torch.no_grad():
             norms = _norms(list(self._held.values()))
         # A pass may end more than once: re-entrant checkpointing ends it part by part.
@@ -319,7 +297,7 @@ class BackwardWatch:
         self._held_numbers = 0
 
     def _end(self) -> None:
-        """Square what a pass added; called by autograd when the pass is over."""
+        # Called by autograd when the pass is over.
         current = self._current
         if current is None:
             return
@@ -361,7 +339,6 @@ class BackwardWatch:
         return squares
 
     def _probes(self, values: Mapping[int, Tensor]) -> Floats:
-        """Give the first numbers of each parameter, of shape (P, 4), filled up with zeros."""
         table = np.zeros((len(self._parameters), PROBED))
         for index, value in values.items():
             table[index, : len(value)] = value.cpu().numpy()
@@ -383,7 +360,6 @@ def first_tensor(values: Any) -> Tensor | None:
 
 
 def _norms(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Give the norm of each gradient, dense or sparse."""
     if not gradients:
         return []
     whole = [g if g.layout == torch.strided else g.coalesce().values() for g in gradients]
@@ -393,5 +369,4 @@ def _norms(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _first_numbers(gradient: Tensor) -> Tensor:
-    """Copy the first numbers of a gradient."""
     return gradient.reshape(-1)[:PROBED].float().clone()

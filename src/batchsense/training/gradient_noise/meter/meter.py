@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from batchsense.errors import DataError
 from batchsense.notes import Note
-from batchsense.training.example_gradients import refuse_coupled
-from batchsense.training.gradient_noise.cautions import coupled
-from batchsense.training.gradient_noise.meter.backward_watch import ZEROED
-from batchsense.training.gradient_noise.meter.metered import check_meterable
-from batchsense.training.gradient_noise.meter.observer import StepObserver
-from batchsense.training.gradient_noise.meter.pooling import MeterReport, report_of_steps
+from batchsense.training.example_gradients import PLAIN_MEAN, LossForm, refuse_coupled
+from batchsense.training.gradient_noise.meter.observer import (
+    UNREMARKABLE,
+    StepObserver,
+    check_meterable,
+    unwrapped,
+)
+from batchsense.training.gradient_noise.meter.pooling import MeterReport, RunSoFar, report_of_steps
 from batchsense.training.gradient_noise.meter.records import StepBook
-from batchsense.training.gradient_noise.meter.step_noise import NOT_FINITE
-from batchsense.training.gradient_noise.report import LEAST_GROUPS
+from batchsense.training.gradient_noise.report import LEAST_GROUPS, notes_on_coupling
 from batchsense.training.learning_rate import optimizer_family
-from batchsense.training.workload.checks import coupled_modules
+from batchsense.training.workload import coupled_modules
 
 Mode = Literal["auto", "per_example", "micro_batch"]
 
@@ -58,16 +58,10 @@ class GradientNoiseMeter:
         Measure one step out of so many.
     pooled : int
         Over how many of the last measured steps the noise scale is pooled.
-    level : float
-        Confidence level.
-    reduction : {"mean", "sum"}
-        Whether the loss is the mean or the sum over the examples of a pass.
-    loss_scale : float or callable
-        What that loss is multiplied with before ``backward``: ``scaler.get_scale`` of a
-        ``GradScaler``, or 1/k when k accumulated losses are divided by k. A constant cancels in the
-        noise scale and only sets the unit of τ and γ.
-    example_dim : {0, 1}
-        Dimension of the model's first tensor that counts examples.
+    form : LossForm
+        Whether the loss is the mean or the sum over the examples of a pass, what it is multiplied
+        with before ``backward``, and which dimension of the model's first tensor counts examples. A
+        constant factor cancels in the noise scale and only sets the unit of τ and γ.
     population : int, optional
         Examples in the data set, if each step draws its own without replacement and nothing is
         augmented: removes a small bias, −τ/N, from γ.
@@ -116,10 +110,7 @@ class GradientNoiseMeter:
         mode: Mode = "auto",
         every: int = 20,
         pooled: int = 64,
-        level: float = 0.95,
-        reduction: Literal["mean", "sum"] = "mean",
-        loss_scale: float | Callable[[], float] = 1.0,
-        example_dim: int = 0,
+        form: LossForm = PLAIN_MEAN,
         population: int | None = None,
         leave_out: Sequence[str] = (),
     ) -> None:
@@ -128,23 +119,18 @@ class GradientNoiseMeter:
             raise DataError(f"mode is {mode!r}; use 'auto', 'per_example' or 'micro_batch'")
         if every < 1 or pooled < LEAST_GROUPS:
             raise DataError(f"every={every} must be 1 or more and pooled={pooled} 8 or more")
-        if not 0 < level < 1:
-            raise DataError(f"the level must lie between 0 and 1, not {level}")
-        inner = model.module if isinstance(model, DistributedDataParallel) else model
-        single, why_not = _single_examples(inner, mode)
+        single, why_not = _single_examples(unwrapped(model), mode)
         self._observer = StepObserver(
             model,
             optimizer,
             single_examples=single,
-            reduction=reduction,
-            loss_scale=loss_scale,
-            example_dim=example_dim,
+            form=form,
             population=population,
             leave_out=leave_out,
         )
         self._optimizer = optimizer
-        self._every, self._pooled, self._level = every, pooled, level
-        self._cautions = [] if why_not is None else [why_not]
+        self._every, self._pooled = every, pooled
+        self._notes = [] if why_not is None else [why_not]
         self._book = StepBook(pooled)
         self._unmeasured: Counter[str] = Counter()
         self._warned: set[str] = set()
@@ -200,16 +186,17 @@ class GradientNoiseMeter:
         Only needed where the model's first tensor does not tell: where it is called several times
         for one loss, through other methods than ``model(...)``, or without tensors.
 
-        Parameters
-        ----------
-        examples : int
-            Examples in this loss.
         """
         with self._observer.watching(examples):
             yield
 
-    def report(self) -> MeterReport:
+    def report(self, level: float = 0.95) -> MeterReport:
         """Report what is known so far; may be called at any time.
+
+        Parameters
+        ----------
+        level : float
+            Confidence level.
 
         Returns
         -------
@@ -220,29 +207,32 @@ class GradientNoiseMeter:
         ------
         UnresolvedError
             No step was measured; says why.
+        DataError
+            The level does not lie between 0 and 1.
         """
+        if not 0 < level < 1:
+            raise DataError(f"the level must lie between 0 and 1, not {level}")
         observer = self._observer
         mixing = () if observer.single_examples else coupled_modules(observer.inner)
         rows = self._book.rows
         return report_of_steps(
             rows,
+            observer.metered.layers,
+            RunSoFar(
+                steps=self._steps,
+                single_examples=observer.single_examples,
+                family=optimizer_family(self._optimizer),
+                unmeasured=self._unmeasured,
+                notes=(*self._notes, *notes_on_coupling(mixing), *observer.metered.notes()),
+            ),
             pooled=max(1, min(self._pooled, sum(row.step >= self._since for row in rows))),
-            layers=observer.metered.layers,
-            single_examples=observer.single_examples,
-            steps=self._steps,
-            unmeasured=self._unmeasured,
-            family=optimizer_family(self._optimizer),
-            cautions=[*self._cautions, *coupled(mixing), *observer.metered.cautions()],
-            level=self._level,
+            level=level,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Give everything that was measured, for a checkpoint.
+        """Return everything that was measured, for a checkpoint.
 
-        Returns
-        -------
-        dict
-            Tensors, numbers and strings; ``torch.load(..., weights_only=True)`` reads it.
+        It holds tensors, numbers and strings; ``torch.load(..., weights_only=True)`` reads it.
         """
         return {
             "version": STATE_VERSION,
@@ -255,12 +245,7 @@ class GradientNoiseMeter:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint; what was measured so far is replaced.
-
-        Parameters
-        ----------
-        state : mapping
-            From :meth:`state_dict`.
+        """Go on from a :meth:`state_dict`; what was measured so far is replaced.
 
         Raises
         ------
@@ -299,7 +284,6 @@ class GradientNoiseMeter:
         self._unmeasured.update(state["unmeasured"])
 
     def _arm_if_due(self) -> None:
-        """Put the hooks in place if the coming step is to be measured."""
         if self._steps % self._every:
             return
         try:
@@ -309,7 +293,6 @@ class GradientNoiseMeter:
             self._leave_out({str(error): 1})
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """End a step: read it if it was observed, and get ready for the next."""
         if self._observer.armed:
             row, reasons = self._observer.read(self._steps)
             if row is not None:
@@ -321,14 +304,13 @@ class GradientNoiseMeter:
     def _leave_out(self, reasons: Mapping[str, int]) -> None:
         """Count steps that were not measured; warn of the first, unless it is a mere overflow."""
         self._unmeasured.update(reasons)
-        for reason in set(reasons) - {NOT_FINITE, ZEROED} - self._warned:
+        for reason in set(reasons) - UNREMARKABLE - self._warned:
             self._warned.add(reason)
             warnings.warn(
                 f"step {self._steps} was not measured: {reason}", RuntimeWarning, stacklevel=2
             )
 
     def _read(self, state: Mapping[str, Any]) -> StepBook:
-        """Check a checkpoint and restore its rows."""
         if state.get("version") != STATE_VERSION:
             raise DataError(
                 f"the state is of version {state.get('version')!r}, not {STATE_VERSION}; it was "
@@ -342,7 +324,6 @@ class GradientNoiseMeter:
 
 
 def _single_examples(model: nn.Module, mode: Mode) -> tuple[bool, Note | None]:
-    """Decide whether single examples are seen, and say why not."""
     if mode == "micro_batch":
         return False, None
     try:

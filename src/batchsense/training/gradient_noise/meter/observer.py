@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,18 +12,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from batchsense.arrays import Floats
-from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.example_gradients import PerExampleNorms
-from batchsense.training.example_gradients.squares import example_squares
+from batchsense.errors import DataError, UnresolvedError, listed
+from batchsense.notes import Note
+from batchsense.training.example_gradients import LossForm, PerExampleNorms
+from batchsense.training.gradient_noise.layers import Layers
 from batchsense.training.gradient_noise.meter.backward_watch import (
     ZEROED,
     BackwardWatch,
     StepSquares,
-)
-from batchsense.training.gradient_noise.meter.metered import (
-    Metered,
-    metered_parameters,
-    trained_parameters,
 )
 from batchsense.training.gradient_noise.meter.records import StepNoise
 from batchsense.training.gradient_noise.meter.step_noise import (
@@ -33,27 +29,47 @@ from batchsense.training.gradient_noise.meter.step_noise import (
     sums_of_step,
 )
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
-
-#: The first measured steps, at which gradients are compared with the sum of their parts.
+#: The first measured steps, at which gradients are compared with the sum of their parts: what makes
+#: them differ (averaging, clipping in a hook) is there from the first step on.
 _CHECKED_STEPS = 3
+OTHER_PASSES = "the norms of single examples belong to other backward passes"
+#: Reasons that are counted without a warning: mixed precision and skipped steps are ordinary.
+UNREMARKABLE = frozenset({NOT_FINITE, ZEROED})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metered:
+    """The parameters that an optimizer trains, in the order of the model.
+
+    ``names`` and ``parameters`` are the P measured ones, which ``layers`` groups; ``trained`` are
+    the identities of everything that the optimizer trains, also of those ``left_out`` by the user.
+    """
+
+    names: tuple[str, ...]
+    parameters: tuple[nn.Parameter, ...]
+    layers: Layers
+    trained: frozenset[int]
+    left_out: tuple[str, ...]
+    left_out_share: float
+
+    def notes(self) -> list[Note]:
+        """Say which parameters the user left out."""
+        if not self.left_out:
+            return []
+        return [
+            Note(
+                "parameters_left_out",
+                f"Not measured, on request: {listed(self.left_out, 3)}, "
+                f"{self.left_out_share:.1%} of the trained numbers.",
+            )
+        ]
 
 
 class StepObserver:
     """Hooks that are there during a measured step only, and what they find.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        What the loop calls.
-    optimizer : torch.optim.Optimizer
-        Whose parameters are measured.
-    single_examples : bool
-        Whether to see the gradients of single examples.
-    reduction, loss_scale, example_dim, population, leave_out
-        As for :class:`~batchsense.training.gradient_noise.GradientNoiseMeter`.
+    Parameters are those of :class:`~batchsense.training.gradient_noise.GradientNoiseMeter`;
+    ``single_examples`` says whether to see the gradients of single ones.
 
     Raises
     ------
@@ -67,19 +83,16 @@ class StepObserver:
         optimizer: torch.optim.Optimizer,
         *,
         single_examples: bool,
-        reduction: Literal["mean", "sum"],
-        loss_scale: float | Callable[[], float],
-        example_dim: int,
+        form: LossForm,
         population: int | None,
         leave_out: Sequence[str],
     ) -> None:
         self._model = model
-        self.inner = model.module if isinstance(model, DistributedDataParallel) else model
+        self.inner = unwrapped(model)
         self._alone = self.inner is model
         self._optimizer = optimizer
         self.single_examples = single_examples
-        self._reduction, self._loss_scale = reduction, loss_scale
-        self._example_dim, self._population = example_dim, population
+        self._form, self._population = form, population
         self._leave_out = tuple(leave_out)
         self._to_check = _CHECKED_STEPS
         # Where all single examples are seen, what the passes add need not be squared too.
@@ -93,30 +106,20 @@ class StepObserver:
         return self._watch.attached
 
     def arm(self) -> bool:
-        """Put the hooks in place before a step.
-
-        Returns
-        -------
-        bool
-            Whether the optimizer trains other parameters than before.
+        """Put the hooks in place before a step; whether other parameters are trained than before.
 
         Raises
         ------
         DataError
             Single examples cannot be seen any more.
         """
-        ids = {id(parameter) for parameter in trained_parameters(self._optimizer)}
+        ids = {id(parameter) for parameter in _trained(self._optimizer)}
         changed = ids != self.metered.trained
         if changed:
             self._recorder = None
             self.metered, self._watch = self._chosen()
         if self.single_examples:
-            self._recorder = self._recorder or PerExampleNorms(
-                self.inner,
-                reduction=self._reduction,
-                example_dim=self._example_dim,
-                loss_scale=self._loss_scale,
-            )
+            self._recorder = self._recorder or PerExampleNorms(self.inner, form=self._form)
             self._recorder.__enter__()
         self._watch.attach(self._needs_parts or self._to_check > 0, self._to_check > 0)
         return changed
@@ -141,17 +144,8 @@ class StepObserver:
     def read(self, step: int) -> tuple[StepNoise | None, dict[str, int]]:
         """Read the hooks after a step and remove them.
 
-        Parameters
-        ----------
-        step : int
-            Which step it was.
-
-        Returns
-        -------
-        StepNoise or None
-            Noise and signal; None if the step cannot be used.
-        dict
-            Why this step, or attempts at it that were given up, were not measured, and how often.
+        Returns noise and signal, None if the step cannot be used; and why this step, or attempts at
+        it that were given up, were not measured, with how often.
         """
         self._watch.detach()
         self._to_check = max(0, self._to_check - 1)
@@ -166,19 +160,17 @@ class StepObserver:
         return row, {reason: count for reason, count in reasons.items() if count}
 
     def _chosen(self) -> tuple[Metered, BackwardWatch]:
-        """Find what the optimizer trains, and make what watches it."""
         metered = metered_parameters(self.inner, self._optimizer, self._leave_out)
         watch = BackwardWatch(
             self._model,
             metered.parameters,
-            example_dim=self._example_dim,
-            loss_scale=self._loss_scale,
+            example_dim=self._form.example_dim,
+            loss_scale=self._form.loss_scale,
             averaged=not self._alone,
         )
         return metered, watch
 
     def _noise(self, step: int, found: StepSquares) -> StepNoise:
-        """Turn what was seen into noise and signal, together with all other processes."""
         problem: DataError | None = None
         squares, tail = None, 0.0
         try:
@@ -186,10 +178,11 @@ class StepObserver:
         except DataError as error:
             problem = error
         # Every process sends its sums, also one that cannot measure: the others wait for them.
-        sums = sums_of_step(found, self._reduction, squares, problem is not None)
+        sums = sums_of_step(found, self._form.reduction, squares, problem is not None)
         if isinstance(self._model, DistributedDataParallel):
-            group: ProcessGroup = self._model.process_group
-            sums = summed_over_processes(sums, group, self.metered.parameters[0].device)
+            sums = summed_over_processes(
+                sums, self._model.process_group, self.metered.parameters[0].device
+            )
             tail = 0.0  # the largest of all processes would need a message of its own
         if problem is not None:
             raise problem
@@ -209,7 +202,6 @@ class StepObserver:
         )
 
     def _example_squares(self, found: StepSquares) -> tuple[Floats | None, float]:
-        """Give Σ |gᵢ|² of each parameter and the largest over the mean |gᵢ|², if they are seen."""
         if found.problems:
             raise DataError(found.problems[0])
         if not (found.scales > 0).all():
@@ -222,4 +214,103 @@ class StepObserver:
             self._recorder.__exit__(None, None, None)
             self._recorder = None
             self._needs_parts = True
-        return example_squares(norms, found.sizes.tolist(), self.metered.names, self._alone)
+        sizes = found.sizes.tolist()
+        if norms.sizes[-len(sizes) :] != tuple(sizes):
+            raise DataError(OTHER_PASSES)
+        values = norms.parts[:, -sum(sizes) :].sum(axis=0)
+        if not np.isfinite(values).all():
+            raise DataError(NOT_FINITE)
+        names = self.metered.names
+        squares = norms.sums(names, last=sum(sizes))
+        missing = [name for name, square in zip(names, squares, strict=True) if np.isnan(square)]
+        if missing and self._alone and len(sizes) < 2:
+            # A single pass cannot make up for parameters whose single gradients are unknown.
+            reasons = [f"{name} ({norms.refused.get(name, 'not seen')})" for name in missing]
+            raise DataError(
+                f"no gradient of single examples of {listed(reasons, 3)}; accumulate gradients "
+                "over two or more passes, or name these parameters in leave_out"
+            )
+        mean = float(values.mean())
+        return squares, float(values.max()) / mean if mean > 0 else 0.0
+
+
+def metered_parameters(
+    model: nn.Module, optimizer: torch.optim.Optimizer, leave_out: Sequence[str] = ()
+) -> Metered:
+    """Find what an optimizer trains and name it as the model does.
+
+    Raises
+    ------
+    DataError
+        The optimizer trains nothing of the model, or ``leave_out`` is wrong or leaves nothing.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    >>> metered_parameters(model, torch.optim.SGD(model[1].parameters(), lr=0.1)).names
+    ('1.weight', '1.bias')
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    wrong = sorted(set(leave_out) - set(names.values()))
+    if wrong:
+        raise DataError(f"leave_out names no parameter of the model: {listed(wrong)}")
+    found = _trained(optimizer)
+    if not any(id(p) in names for p in found):
+        raise DataError(
+            "the optimizer holds no trained parameter of the model; give the model whose "
+            "parameters it was made from, and its innermost torch.optim.Optimizer"
+        )
+    named = [(names.get(id(p), f"optimizer.{place}"), p) for place, p in enumerate(found)]
+    order = {name: place for place, name in enumerate(names.values())}
+    named.sort(key=lambda pair: order.get(pair[0], len(order)))
+    kept = [(name, p) for name, p in named if name not in leave_out]
+    if not kept:
+        raise DataError("leave_out leaves no parameter to measure")
+    numbers = sum(p.numel() for _, p in kept)
+    return Metered(
+        names=tuple(name for name, _ in kept),
+        parameters=tuple(p for _, p in kept),
+        layers=Layers.of([name for name, _ in kept], [p.numel() for _, p in kept]),
+        trained=frozenset(id(p) for _, p in named),
+        left_out=tuple(leave_out),
+        left_out_share=1 - numbers / sum(p.numel() for _, p in named),
+    )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside a ``DistributedDataParallel`` one, or itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+def check_meterable(model: object, optimizer: object) -> None:
+    """Refuse what a meter cannot follow.
+
+    Raises
+    ------
+    DataError
+        No torch model or optimizer, LBFGS, or parameters sharded over processes.
+
+    Examples
+    --------
+    >>> check_meterable(nn.Linear(1, 1), "SGD")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: the optimizer is a str, not a torch.optim.Optimizer
+    """
+    if not isinstance(model, nn.Module):
+        raise DataError(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise DataError(
+            f"the optimizer is a {type(optimizer).__name__}, not a torch.optim.Optimizer"
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise DataError("LBFGS takes many gradients a step; its noise cannot be metered")
+    sharded = any(type(p).__name__ == "DTensor" for p in model.parameters())
+    if sharded or any("FullySharded" in type(module).__name__ for module in model.modules()):
+        raise DataError(
+            "the parameters are sharded over processes (FSDP), where no process sees a whole "
+            "gradient; meter an unsharded run"
+        )

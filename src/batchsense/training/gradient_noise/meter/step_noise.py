@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import torch
+from torch import distributed
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.training.gradient_noise.estimators import noise_of_two_sizes
 from batchsense.training.gradient_noise.meter.backward_watch import PROBED, StepSquares
-from batchsense.training.gradient_noise.two_sizes import noise_of_two_sizes
-
-if TYPE_CHECKING:
-    from torch import device
-    from torch.distributed import ProcessGroup
-
 
 ONE_PART = "each step had one backward pass in one process, which says nothing about differences"
 ONE_PART_NEEDED = 'mode="per_example", or gradients accumulated over two or more passes'
@@ -26,7 +23,8 @@ NOT_THE_SUM = (
     "are averaged over processes, give the meter the DistributedDataParallel module"
 )
 OTHER_PROCESS = "another process could not measure the step"
-#: Largest distance of a gradient from the sum of its parts; lossy communication may cost this much.
+#: Largest distance of a gradient from the sum of its parts, relative to the parts: communication in
+#: half precision may cost this much; a missing pass costs more unless there are fifty.
 _SUM_TOLERANCE = 2e-2
 
 
@@ -91,21 +89,8 @@ def sums_of_step(
 ) -> StepSums:
     """Add up the passes of one process.
 
-    Parameters
-    ----------
-    found : StepSquares
-        The passes.
-    reduction : {"mean", "sum"}
-        Whether a loss is the mean or the sum over its examples.
-    example_squares : array of shape (P,), optional
-        Σ |gᵢ|² for each parameter.
-    problem : bool
-        Whether the step cannot be used.
-
-    Returns
-    -------
-    StepSums
-        Zeros beside the problem where there is one, so that sums over processes stay finite.
+    ``example_squares`` are Σ |gᵢ|² of each parameter, if they are seen. Where the step has a
+    problem everything else is zero, so that sums over processes stay finite.
     """
     parameters = len(found.total)
     empty = np.zeros((parameters, PROBED))
@@ -131,11 +116,10 @@ def sums_of_step(
     )
 
 
-def summed_over_processes(sums: StepSums, group: ProcessGroup, on: device) -> StepSums:
+def summed_over_processes(
+    sums: StepSums, group: distributed.ProcessGroup, on: torch.device
+) -> StepSums:
     """Add up the sums of all processes: the one communication of a measured step."""
-    import torch
-    from torch import distributed
-
     vector = torch.from_numpy(sums.vector()).to(on)
     distributed.all_reduce(vector, group=group)
     return StepSums.of_vector(vector.cpu().numpy())
@@ -148,30 +132,19 @@ def noise_of_step(
     single_examples: bool,
     population: int | None,
 ) -> tuple[Floats, Floats, float]:
-    r"""Give τ̂ and γ̂ of each parameter at one step.
+    r"""Return τ̂ and γ̂ of each parameter at one step.
 
     The gradients that the optimizer sees are :math:`\sum w_k g_k / R` after averaging over R
     processes; divided by :math:`\sum w_k / R` they are a mean gradient whose noise is that of
     :math:`(\sum w_k)^2 / \sum w_k^2/n_k` examples. Where single examples were seen their squares
     are the small end of :func:`noise_of_two_sizes`, elsewhere those of the passes.
 
-    Parameters
-    ----------
-    sums : StepSums
-        Over all processes.
-    found : StepSquares
-        Of this process; what is averaged is the same everywhere.
-    single_examples : bool
-        Whether norms of single examples were asked for.
-    population : int, optional
-        See :func:`noise_of_two_sizes`.
+    ``sums`` are over all processes, ``found`` of this one: what is averaged is the same everywhere.
 
     Returns
     -------
-    array of shape (P,)
-        τ̂.
-    array of shape (P,)
-        γ̂.
+    arrays of shape (P,)
+        τ̂ and γ̂.
     float
         Effective number of examples behind the total.
 

@@ -1,63 +1,93 @@
-"""Parameters that are added to, or multiplied with, every example: scales, positions, tokens.
+"""Parameters that every example gets a copy of: rows looked up, scales, positions, tokens.
 
-Such a parameter is spread over the examples by broadcasting, where its gradients are summed before
-anyone sees them. The rule spreads it by an explicit ``expand`` instead, which computes the same,
-and catches the gradient of what was spread.
+Broadcasting sums the gradients of the copies before anyone sees them. The rule spreads such a
+parameter by an explicit ``expand`` instead, which computes the same, and catches the gradient of
+what was spread. Rows looked up for each example come apart by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from batchsense.training.example_gradients.contribution import Contribution
-from batchsense.training.example_gradients.example_axis import example_axis
+from batchsense.training.example_gradients.contributions import Contribution, Explicit, Lookups
 from batchsense.training.example_gradients.recording import (
     Builder,
+    Call,
+    Kept,
     OutputGradient,
     Recording,
+    Rule,
     Use,
     view_of,
 )
-from batchsense.training.example_gradients.rules.explicit import Explicit
-from batchsense.training.example_gradients.rules.lookups import Lookups
 
 
-def elementwise(
-    recording: Recording,
-    function: Callable[..., Tensor],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Tensor:
+def embedding(recording: Recording, call: Call) -> Tensor:
+    """Record ``embedding(input, weight, padding_idx, ...)``.
+
+    Rows looked up once for all examples, such as those of positions, are recorded when they are
+    added to or multiplied with something that has examples.
+    """
+    output: Tensor = call.run()
+    names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq")
+    tokens, weight, padding, _, _, by_frequency = call.arguments(*names)
+    index = recording.find(weight)
+    if index is None or not output.requires_grad:
+        return output
+    if by_frequency:
+        recording.receiver.coupled("an embedding with scale_grad_by_freq")
+    if weight is not recording.parameters[index]:
+        recording.refuse((index,), "looked up through a view")
+        return output
+    layout = recording.layout(tokens, 0)
+    if layout is None:
+        if padding is None:
+            recording.remember_table(output, index, tokens)
+        else:
+            recording.misplaced((index,), tokens)
+        return output
+    padding = None if padding is None else padding % len(weight)
+    kept = Kept(tokens)
+
+    def build(output: OutputGradient) -> Contribution:
+        looked_up = layout.by_example(kept(), 0)
+        right = layout.by_example(output.values)
+        if padding is not None:
+            right = right.masked_fill((looked_up == padding).unsqueeze(2), 0)
+        return Lookups(looked_up, right)
+
+    recording.expect(output, [Use(index, build)])
+    return output
+
+
+def elementwise(recording: Recording, call: Call) -> Any:
     """Record an operation that treats its arguments element by element after broadcasting."""
-    sources = [_source(recording, value) for value in args]
-    if not any(sources) or not torch.is_grad_enabled() or _all_constant(recording, args):
-        return function(*args, **kwargs)
-    shapes = [value.shape for value in args if isinstance(value, Tensor)]
+    sources = [_source(recording, value) for value in call.args]
+    if not any(sources) or not torch.is_grad_enabled() or _all_constant(recording, call.args):
+        return call.run()
+    shapes = [value.shape for value in call.args if isinstance(value, Tensor)]
     shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     spread = [
         value if source is None else _spread(recording, value, source, value.expand(shape))
-        for value, source in zip(args, sources, strict=True)
+        for value, source in zip(call.args, sources, strict=True)
     ]
-    return function(*spread, **kwargs)
+    return call.function(*spread, **call.kwargs)
 
 
-def spreading(
-    recording: Recording,
-    function: Callable[..., Tensor],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Tensor:
+def spreading(recording: Recording, call: Call) -> Tensor:
     """Record an ``expand`` or ``repeat`` that gives every example its own copy."""
-    output = function(*args, **kwargs)
-    source = _source(recording, args[0]) if output.requires_grad else None
+    output: Tensor = call.run()
+    value = call.args[0]
+    source = _source(recording, value) if output.requires_grad else None
     if source is not None:
-        grown = sum(a != b for a, b in zip(_aligned(args[0], output), output.shape, strict=True))
+        grown = sum(a != b for a, b in zip(_aligned(value, output), output.shape, strict=True))
         if grown <= 1 or output._base is not None:
-            _spread(recording, args[0], source, output)
+            _spread(recording, value, source, output)
     return output
 
 
@@ -79,7 +109,7 @@ def _source(recording: Recording, value: Any) -> _Source | None:
 def _spread(recording: Recording, value: Tensor, source: _Source, spread: Tensor) -> Tensor:
     """Catch the gradient of ``spread``, or give ``value`` back if no example gets a copy."""
     shape = tuple(spread.shape)
-    axis = example_axis(shape[:-1] or shape, recording.examples, recording.example_dim)
+    axis = recording.axis(shape)
     before = _aligned(value, spread)
     if axis is None or before[axis] != 1:
         return value
@@ -116,17 +146,17 @@ def _spread(recording: Recording, value: Tensor, source: _Source, spread: Tensor
 
 
 def _all_constant(recording: Recording, values: Sequence[Any]) -> bool:
-    """Whether no argument holds examples."""
     return all(value in recording.constants for value in values if isinstance(value, Tensor))
 
 
 def _aligned(value: Tensor, spread: Tensor) -> tuple[int, ...]:
-    """Give the shape of a value with ones in front, as broadcasting sees it."""
     return (1,) * (spread.dim() - value.dim()) + tuple(value.shape)
 
 
 _ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide")
-RULES: dict[Any, Callable[..., Tensor]] = {
+
+RULES: dict[object, Rule] = {
+    functional.embedding: embedding,
     torch.where: elementwise,
     torch.Tensor.expand: spreading,
     torch.Tensor.expand_as: spreading,
