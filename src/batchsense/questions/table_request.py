@@ -119,7 +119,7 @@ class BatchesRequest(FilesRequest):
     batch_labels: Annotated[
         str | None,
         Option(
-            "Column of SHEET with the batch of a specimen.",
+            "Column of SHEET with the batch of a specimen: month, plate, lane, site.",
             name="batch",
             metavar="COL",
             of="column",
@@ -157,7 +157,7 @@ class BatchesRequest(FilesRequest):
 KeptColumns = Annotated[
     tuple[str, ...] | None,
     Option(
-        "Column that must be kept; may be repeated.",
+        "Column of what you want to see in the data: treatment, age; may be repeated.",
         metavar="COL",
         of="column",
         label="Columns to keep",
