@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -38,7 +39,29 @@ def command_of(name: str) -> Any:
         function = getattr(importlib.import_module(f"batchsense.cli.{name}"), name)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command(name)(function)
-    return typer.main.get_command(alone)
+    command: Any = typer.main.get_command(alone)
+    command.make_parser = functools.partial(_strict_parser, command.make_parser)
+    return command
+
+
+def _strict_parser(make_parser: Callable[..., Any], context: Any) -> Any:
+    """A parser that refuses an option of one value given twice, instead of dropping the first."""
+    parser = make_parser(context)
+    parse = parser.parse_args
+
+    def parse_args(args: list[str]) -> Any:
+        values, rest, order = parse(args)
+        for one in dict.fromkeys(order):
+            takes_one = one.param_type_name == "option" and not (one.multiple or one.count)
+            switch = one.is_flag and not one.secondary_opts if takes_one else False
+            if takes_one and not switch and order.count(one) > 1:
+                raise typer.BadParameter(
+                    f"{one.opts[-1]} was given {order.count(one)} times, and takes one value"
+                )
+        return values, rest, order
+
+    parser.parse_args = parse_args
+    return parser
 
 
 def _asking(question: Question) -> Callable[..., None]:

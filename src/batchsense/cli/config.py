@@ -26,6 +26,8 @@ def read(path: str, root: Any) -> dict[str, Any]:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{path} is not text in UTF-8; save it so") from None
     except tomllib.TOMLDecodeError as error:
         raise typer.BadParameter(f"{path} is not valid TOML: {error}") from None
     commands = root.list_commands(None)

@@ -19,7 +19,7 @@ from batchsense import __version__
 from batchsense.cli import config
 from batchsense.cli.commands import SUMMARIES, command_of
 from batchsense.cli.console import verbosity
-from batchsense.cli.run import EXIT_BUG, EXIT_OK, EXIT_USAGE, exit_code
+from batchsense.cli.run import EXIT_BUG, EXIT_DATA, EXIT_OK, EXIT_USAGE, exit_code
 from batchsense.errors import BatchsenseError, RequestError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
@@ -131,6 +131,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"batchsense: {error}", exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except OSError as error:
+        return _fail(f"batchsense: {_fault_of_the_system(error)}", EXIT_DATA)
+    except MemoryError:
+        return _fail(
+            "batchsense: there is not enough memory; take fewer features or specimens, or a "
+            "machine with more memory",
+            EXIT_DATA,
+        )
     except SystemExit as stop:  # a closed pipe, or a --help shown by typer itself
         return stop.code if isinstance(stop.code, int) else EXIT_BUG
     except Exception as error:
@@ -150,6 +158,12 @@ def _flags_first(words: list[str]) -> list[str]:
     end = words.index("--") if "--" in words else len(words)
     flags = [word for word in words[:end] if word in _FLAGS_ANYWHERE]
     return flags + [w for w in words[:end] if w not in _FLAGS_ANYWHERE] + words[end:]
+
+
+def _fault_of_the_system(error: OSError) -> str:
+    """What the operating system refused, in one line: no bug of ours, nor of the data."""
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {what}" if error.filename else f"the system refused: {what}"
 
 
 def _is_usage(error: Exception) -> bool:

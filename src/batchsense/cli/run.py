@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,10 @@ from batchsense.errors import (
     BatchsenseError,
     ConfoundedError,
     DataError,
+    RequestError,
     UnresolvedError,
 )
+from batchsense.storage.inputs import check_input
 from batchsense.storage.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -67,10 +71,18 @@ def run_question(question: Question, values: Mapping[str, Any], delivery: Delive
     if delivery.report is not None:
         outputs["--report"] = delivery.report
     _check_stdout(outputs, delivery)
+    for path in request.read_paths():
+        check_input(path)
     check_outputs(outputs, request.read_paths(), delivery.force)
     try:
-        with progress_on_stderr() as progress:
+        # What the user's own code prints would stand before the answer.
+        with progress_on_stderr() as progress, contextlib.redirect_stdout(sys.stderr):
             answer = question.ask(request, progress)
+    except SystemExit as stop:
+        raise DataError(
+            f"the code of the training job ended the program (SystemExit: {stop.code}); let it "
+            "raise an error instead"
+        ) from None
     except KeyboardInterrupt as stop:
         if str(stop):
             say(f"batchsense: {stop}", level=-1)
@@ -87,6 +99,8 @@ def run_question(question: Question, values: Mapping[str, Any], delivery: Delive
 
 def _check_stdout(outputs: Mapping[str, str], delivery: Delivery) -> None:
     """Refuse to mix what ``-o -`` prints with the JSON document, or to print a page."""
+    if sys.stdout is None or sys.stdout.closed:
+        raise RequestError("stdout is closed: there is nowhere for the answer to go")
     if delivery.report == "-":
         raise typer.BadParameter("--report - is not offered; name a file for the page")
     if delivery.as_json and "-" in outputs.values():

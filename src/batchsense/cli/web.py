@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import re
 import socket
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +57,7 @@ def web(
     listening = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listening.getsockname()[1]}/"
-    if host not in LOCAL_HOSTS:
+    if not _address(listening.getsockname()).is_loopback:
         say(f"{host} can be reached by others: they need no password to use these pages.")
     app = create_app(limit=most, hosts=(*LOCAL_HOSTS, host, name))
     settings = uvicorn.Config(
@@ -81,13 +82,15 @@ def web(
 
 def _listen(host: str, port: int) -> socket.socket:
     """Take the address; say plainly why it cannot be had."""
-    if host in ("", "0.0.0.0", "::"):
-        raise typer.BadParameter("--host: name one address; every address at once is not offered")
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise typer.BadParameter(f"--host: no address {host!r}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a name"
+        raise typer.BadParameter(f"--host: no address {host!r}: {reason}") from None
+    # What the address is tells, not how it is spelt: "0", "0x0" and "::0" are every address too.
+    if not host or _address(where).is_unspecified:
+        raise typer.BadParameter("--host: name one address; every address at once is not offered")
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
@@ -103,6 +106,13 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {error.strerror}{hint}"
         ) from None
     return listening
+
+
+def _address(where: tuple[Any, ...]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address of a socket; one of version 4 that is written in version 6 is unwrapped."""
+    address = ipaddress.ip_address(str(where[0]).partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
 
 
 def _bytes(text: str) -> int:

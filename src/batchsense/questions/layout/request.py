@@ -18,6 +18,9 @@ from batchsense.questions.option import Option
 from batchsense.questions.request import Request
 from batchsense.questions.table_request import CategoricalColumns, NumericColumns, beside
 
+#: No plate has more wells; the densest in use has 3,456. More would only fill the memory.
+_MOST_WELLS = 100_000
+
 
 class LayoutRequest(Request):
     """Assign specimens to batches or plates so that nothing wanted goes with the batches.
@@ -186,7 +189,10 @@ class LayoutRequest(Request):
         """Rows and columns of a plate."""
         from batchsense.experiments.layout.wells import parse_plate
 
-        return None if self.plate is None else parse_plate(self.plate)
+        size = None if self.plate is None else parse_plate(self.plate)
+        if size is not None and size[0] * size[1] > _MOST_WELLS:
+            raise DataError(f"{self.plate} has more than {_MOST_WELLS:,} wells", where="--plate")
+        return size
 
     def capacities(self) -> list[int] | None:
         """The wells of every batch, or of each."""

@@ -1,0 +1,161 @@
+"""Nothing of a command line is dropped, and no fault of the system is called a bug."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchsense.cli.main import run
+from batchsense.questions.option import options_of
+from batchsense.questions.registry import QUESTIONS
+from batchsense.storage.inputs import check_input
+
+SINGLE = [
+    pytest.param(command, one.flag, id=f"{command}-{one.flag}")
+    for command, question in QUESTIONS.items()
+    for one in options_of(question.request)
+    if not one.repeated and not one.option.argument and one.type is not bool
+]
+
+
+@pytest.mark.parametrize(("command", "flag"), SINGLE)
+def test_an_option_of_one_value_is_not_given_twice(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every single-valued option of every command: no value is dropped."""
+    assert run([command, f"--{flag}", "2", f"--{flag}=3"]) == 2
+    assert "was given 2 times, and takes one value" in capsys.readouterr().err
+
+
+def test_switches_that_contradict_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """--placebo --no-placebo asks for two things; --force --force for one."""
+    assert run(["diagnose", "--placebo", "--no-placebo"]) == 2
+    assert "was given 2 times" in capsys.readouterr().err
+    assert run(["layout", "nowhere.csv", "--force", "--force", "--batches", "2"]) == 2
+    assert "was given" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp", "s3", "file", "memory", "gs", "HTTP"])
+@pytest.mark.parametrize("place", ["MATRIX", "SHEET"])
+def test_addresses_are_not_opened(
+    scheme: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the scheme: exit code 3 before anything is read."""
+    address = f"{scheme}://127.0.0.1:9/m.parquet"
+    (tmp_path / "m.csv").write_text("id,a\ns1,1\ns2,2\n")
+    words = [address, "s.csv"] if place == "MATRIX" else [str(tmp_path / "m.csv"), address]
+
+    assert run(["diagnose", *words, "--batch", "month"]) == 3
+    assert "only files are read" in capsys.readouterr().err
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be read twice does not hang; names with a colon or a worksheet are files."""
+    pipe = tmp_path / "f.csv"
+    os.mkfifo(pipe)
+    for path, word in ((pipe, "a pipe"), ("/dev/null", "no ordinary file")):
+        assert run(["diagnose", str(path), "s.csv", "--batch", "month"]) == 3
+        assert word in capsys.readouterr().err
+    for name in ("c:/m.csv", "a:b.csv", "plates.xlsx#May", "missing.csv"):
+        check_input(tmp_path / name)
+        check_input(name)
+
+
+JOB = """
+import dataclasses, os, sys
+from batchsense.training import digits_workload
+{top}
+def workload():
+    {inside}
+    job = digits_workload()
+    def loss(model, minibatch):
+        {in_loss}
+        return job.loss(model, minibatch)
+    return dataclasses.replace(job, loss=loss)
+"""
+PLACES = ("top", "inside", "in_loss")
+
+
+def job(folder: Path, **code: str) -> str:
+    """A training job whose code does something at a place."""
+    path = folder / "job.py"
+    path.write_text(JOB.format(**{place: code.get(place, "pass") for place in PLACES}))
+    return f"{path}:workload"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_the_job_prints_does_not_stand_before_the_json(place: str, tmp_path: Path) -> None:
+    """Prints at import, in the function and in the loss go to stderr."""
+    import json
+
+    words = ["noise", job(tmp_path, **{place: "print('loading')"}), "--steps", "0", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "batchsense", *words, "--examples", "32", "--micro-batches", "8"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert json.loads(done.stdout)["command"] == "noise"
+    assert "loading" in done.stderr
+
+
+@pytest.mark.parametrize(("place", "code"), list(itertools.product(PLACES, ["0", "1", "'done'", ""])))
+def test_a_job_that_exits_is_no_answer(
+    place: str, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sys.exit anywhere in the user's code, with any code, is exit code 3 with a reason."""
+    assert run(["audit", job(tmp_path, **{place: f"sys.exit({code})"})]) == 3
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(36, "File name too long", "a.csv"), "a.csv: File name too long"),
+        (PermissionError(13, "Permission denied", "x"), "x: Permission denied"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_the_system_is_not_a_bug_of_ours(
+    error: BaseException,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A full disk, a missing right, too little memory: one line, exit code 3."""
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("batchsense.cli.run.run_question", broken)
+    assert run(["noise"]) == 3
+    assert says in capsys.readouterr().err
+
+
+def test_stdout_that_is_full_or_closed_is_said(tmp_path: Path) -> None:
+    """Exit code 3 or 2 and one line; no result is half made."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "batchsense", "schema", "plan"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, "No space left" in done.stderr) == (3, True)
+    (tmp_path / "s.csv").write_text("id,arm\n" + "".join(f"s{k},{'ab'[k % 2]}\n" for k in range(8)))
+    words = "layout s.csv --batches 2 --balance arm -o l.csv >&-"
+    done = subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} -m batchsense {words}"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "stdout is closed" in done.stderr) == (2, True)
+    assert not (tmp_path / "l.csv").exists()
