@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,10 +32,23 @@ class WorkClock:
         self.seconds += seconds
 
 
-@pytest.fixture(scope="module")
-def work_clock() -> Iterator[WorkClock]:
-    """Replace the clock of steps and budgets while the tests of a file run."""
+@contextmanager
+def _replaced() -> Iterator[WorkClock]:
     clock = WorkClock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("batchsense.clock.now", clock)
+        yield clock
+
+
+@pytest.fixture
+def work_clock() -> Iterator[WorkClock]:
+    """Replace the clock of steps and budgets for one test."""
+    with _replaced() as clock:
+        yield clock
+
+
+@pytest.fixture(scope="module")
+def module_clock() -> Iterator[WorkClock]:
+    """Replace it for all tests of a file, and for what they share."""
+    with _replaced() as clock:
         yield clock

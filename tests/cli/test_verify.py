@@ -10,7 +10,7 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.questions.schemas import json_schema
 
-pytestmark = pytest.mark.usefixtures("work_clock")
+pytestmark = pytest.mark.usefixtures("module_clock")
 
 HEAD = """
 import torch
@@ -37,13 +37,13 @@ def line():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, work_clock: object) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, module_clock: object) -> Path:
     """Give a folder with a small job and its plan."""
     here = tmp_path_factory.mktemp("verify")
     text = f"{HEAD}\ndef job():\n    return Workload(line(), square, data, sgd, batch_size=16)\n"
     (here / "train.py").write_text(text + "\ndef other():\n    return Workload("
                                    "nn.Linear(8, 1, bias=False), square, data, sgd)\n")  # fmt: skip
-    assert run(["plan", target(here), "--budget", "2", "-o", str(here / "plan.json"), "-q"]) == 0
+    assert run(["plan", target(here), "--budget", "8", "-o", str(here / "plan.json"), "-q"]) == 0
     return here
 
 
