@@ -29,7 +29,7 @@ from batchsense.training import (
     charlm_workload,
     digits_workload,
 )
-from batchsense.training.workload.built_in import CharacterModel
+from batchsense.training.workload.target import CharacterModel
 
 PASSES = 4
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchsense.training.example_gradients import PerExampleNorms, minibatch_squared_norms
-from batchsense.training.workload.built_in import CharacterModel
+from batchsense.training.workload.target import CharacterModel
 
 #: Shortest block, in seconds, so that the clock's grain does not matter.
 BLOCK_SECONDS = 0.02

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from batchsense.datasets import ALPHABET, load_digits, python_source
 from batchsense.training import Workload
-from batchsense.training.workload.built_in import CharacterModel
+from batchsense.training.workload.target import CharacterModel
 
 #: The batch size that every learning rate here belongs to.
 BATCH_SIZE = 16

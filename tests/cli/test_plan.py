@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.questions.schemas import json_schema
+from batchsense.training.workload import target
 
 pytestmark = pytest.mark.usefixtures("work_clock")
 
@@ -39,6 +41,19 @@ def job(tmp_path: Path, expression: str) -> str:
 GOOD = "Workload(nn.Linear(3, 1), square, data, sgd)"
 
 
+@pytest.fixture
+def timed_digits(work_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step of the digits take 1 ms and 50 µs an example on a clock that load cannot move."""
+    loss = target._cross_entropy
+
+    def timed(model: Any, minibatch: Any) -> Any:
+        work_clock.spend(1e-3 + 5e-5 * len(minibatch[0]))
+        return loss(model, minibatch)
+
+    monkeypatch.setattr(target, "_cross_entropy", timed)
+
+
+@pytest.mark.usefixtures("timed_digits")
 def test_json_has_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None:
     """One valid document on stdout, at any verbosity, with the keys that programs rely on."""
     code = run(["plan", "digits", "--budget", "2", "--json", "-vv"])
@@ -53,8 +68,8 @@ def test_json_has_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None
     critical = result["critical_batch_size"]
     assert 0 < critical["low"] < critical["estimate"] < critical["high"]
     assert critical["resolved"] == (critical["high"] <= 4 * critical["low"])
-    assert result["step_time"]["c0_seconds"] > 0
-    assert result["step_time"]["c1_seconds_per_example"] > 0
+    assert result["step_time"]["c0_seconds"] == pytest.approx(1e-3, rel=0.05)
+    assert result["step_time"]["c1_seconds_per_example"] == pytest.approx(5e-5, rel=0.05)
     assert result["memory"]["peak_bytes"] > 4 * 26122
     assert result["memory"]["max_batch_size"] > result["batch_size"]
     assert result["learning_rate"] > 0
@@ -106,10 +121,10 @@ def test_an_unknown_size_of_today_gives_no_learning_rate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Null with a reason; with --today it is a number by a named rule."""
-    target = job(tmp_path, GOOD)
-    run(["plan", target, "--budget", "1", "--json"])
+    named = job(tmp_path, GOOD)
+    run(["plan", named, "--budget", "1", "--json"])
     unknown = json.loads(capsys.readouterr().out)["result"]
-    run(["plan", target, "--budget", "1", "--json", "--today", "20"])
+    run(["plan", named, "--budget", "1", "--json", "--today", "20"])
     known = json.loads(capsys.readouterr().out)["result"]
 
     assert unknown["learning_rate"] is None
@@ -150,9 +165,9 @@ def test_faulty_targets_end_with_3_and_one_paragraph(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], expression: str, words: list[str]
 ) -> None:
     """No traceback, nothing on stdout, no file written; the text says what and where."""
-    target = job(tmp_path, expression)
+    named = job(tmp_path, expression)
     output = tmp_path / "plan.json"
-    code = run(["plan", target, "--budget", "1", "-o", str(output), "-q"])
+    code = run(["plan", named, "--budget", "1", "-o", str(output), "-q"])
     said = capsys.readouterr()
 
     assert code == 3

@@ -10,12 +10,13 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.questions.schemas import json_schema
 
-pytestmark = pytest.mark.usefixtures("work_clock")
+pytestmark = pytest.mark.usefixtures("module_clock")
 
 HEAD = """
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
+from batchsense import clock
 from batchsense.training import Workload
 
 generator = torch.Generator().manual_seed(0)
@@ -23,6 +24,7 @@ inputs = torch.randn(2000, 8, generator=generator)
 data = TensorDataset(inputs, inputs.sum(1) + 2 * torch.randn(2000, generator=generator))
 
 def square(model, minibatch):
+    clock.now.spend(1e-3 + 5e-5 * len(minibatch[0]))  # the clock goes on by work, not by load
     return (model(minibatch[0])[:, 0] - minibatch[1]).square().mean()
 
 def sgd(parameters):
@@ -35,13 +37,13 @@ def line():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, module_clock: object) -> Path:
     """Give a folder with a small job and its plan."""
     here = tmp_path_factory.mktemp("verify")
     text = f"{HEAD}\ndef job():\n    return Workload(line(), square, data, sgd, batch_size=16)\n"
     (here / "train.py").write_text(text + "\ndef other():\n    return Workload("
                                    "nn.Linear(8, 1, bias=False), square, data, sgd)\n")  # fmt: skip
-    assert run(["plan", target(here), "--budget", "2", "-o", str(here / "plan.json"), "-q"]) == 0
+    assert run(["plan", target(here), "--budget", "8", "-o", str(here / "plan.json"), "-q"]) == 0
     return here
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from batchsense import clock
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
+from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.training.workload import (
     Workload,
@@ -25,7 +26,8 @@ from batchsense.training.workload import (
 )
 from batchsense.variation.interval import Interval
 
-#: Largest relative distance of a measured size from the line at which the line is still used.
+#: Largest relative distance of a measured size from the line at which the line is still used: less
+#: than the 20 % by which rounding to handy sizes may move the advice.
 GOOD_FIT = 0.15
 #: Sizes timed by default: 2, 8, 32, … One example takes special paths in many kernels; factors of
 #: four reach far in few sizes; beyond the last, a step's fixed cost is long lost in its noise.
@@ -41,6 +43,9 @@ _RESAMPLES = 1000
 #: Other programs only ever add time, so the low side is the true one; the minimum itself would
 #: hang on one lucky reading.
 _QUANTILE = 0.25
+#: Part of a step that reading the examples may take unmentioned: below it, a loader that overlaps
+#: it all moves the best size by at most a tenth (the optimum goes with the root of step times).
+_LOADING_SHARE = 0.2
 #: Rounds that the sizes chosen must allow within the time.
 _WANTED_ROUNDS = 10
 
@@ -108,6 +113,41 @@ class StepTime:
         slope = max((self.typical[-1] - self.typical[-2]) / span, self.per_example.estimate)
         beyond = self.typical[-1] + slope * (sizes - self.batch_sizes[-1])
         return np.asarray(np.where(sizes > self.batch_sizes[-1], beyond, inside))
+
+    def doubts(self, batch_size: int) -> tuple[Note, ...]:
+        """Say why the step time may be off at a batch size."""
+        possible = (
+            (
+                not self.is_line,
+                "step_time_no_line",
+                f"Step times miss the line c0 + c1·B by up to {self.misfit:.0%}; the advice was "
+                "searched between the measured times instead, and its interval is rougher.",
+            ),
+            (
+                self.fixed.estimate == 0,
+                "no_fixed_cost",
+                "No fixed cost per step could be seen, so small minibatches look free; the fit is "
+                "held at zero.",
+            ),
+            (
+                self.per_example.estimate == 0,
+                "no_cost_per_example",
+                "Steps took no longer for more examples at the sizes timed; the true limit lies "
+                "above them.",
+            ),
+            (
+                batch_size > 2 * self.batch_sizes[-1],
+                "beyond_timed_sizes",
+                f"The advice lies beyond the largest size timed ({self.batch_sizes[-1]:.0f}).",
+            ),
+            (
+                self.fetch_share > _LOADING_SHARE,
+                "loading_counts",
+                f"Reading and collating examples takes {self.fetch_share:.0%} of a step; with "
+                "loader workers that part can overlap and the best batch size changes.",
+            ),
+        )
+        return tuple(Note(code, text) for holds, code, text in possible if holds)
 
 
 def measure_step_time(

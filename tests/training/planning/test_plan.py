@@ -6,14 +6,22 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from batchsense import clock
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training import (
     PlanRequirements,
     TrainingPlan,
     Workload,
-    load_target,
     plan_training,
 )
+
+pytestmark = pytest.mark.usefixtures("work_clock")
+
+
+def timed_square(model: nn.Module, minibatch: list[torch.Tensor]) -> torch.Tensor:
+    """Give the mean squared error; a step takes 1 ms and 50 µs an example of work."""
+    clock.now.spend(1e-3 + 5e-5 * len(minibatch[0]))  # type: ignore[attr-defined]
+    return (model(minibatch[0])[:, 0] - minibatch[1]).square().mean()
 
 
 def noisy_line(noise: float, rows: int = 4000, **more: object) -> Workload:
@@ -26,7 +34,7 @@ def noisy_line(noise: float, rows: int = 4000, **more: object) -> Workload:
         model = nn.Linear(4, 1)
     parts = {
         "model": model,
-        "loss": lambda m, b: (m(b[0])[:, 0] - b[1]).square().mean(),
+        "loss": timed_square,
         "examples": TensorDataset(inputs, outputs),
         "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.01),
         "batch_size": 16,
@@ -55,9 +63,8 @@ def test_the_plan_repeats_what_can_repeat() -> None:
     job = noisy_line(2.0)
     first, again = (plan_training(job, seconds=3, seed=5) for _ in range(2))
 
-    if first.path.steps == again.path.steps:  # fewer where the machine is busy
-        assert first.path.critical_batch_size == again.path.critical_batch_size
-        assert first.noise == again.noise
+    assert first.path == again.path
+    assert first.noise == again.noise
 
 
 def test_limits_of_the_user_are_kept() -> None:
@@ -123,7 +130,7 @@ def test_impossible_wishes_are_refused() -> None:
 def test_progress_is_told_in_order() -> None:
     """Memory, step times, the run and the noise, each up to its end."""
     told: list[tuple[str, int, int]] = []
-    plan_training(load_target("digits"), seconds=2, progress=lambda *news: told.append(news))
+    plan_training(noisy_line(1.0), seconds=1, progress=lambda *news: told.append(news))
     tasks = list(dict.fromkeys(task for task, _, _ in told))
 
     assert tasks == [
@@ -153,13 +160,12 @@ def test_an_interrupt_passes_through() -> None:
 
 
 def test_the_optimum_follows_from_the_measurements() -> None:
-    """√(B_crit c0/c1) of the numbers that the plan itself reports."""
+    """√(B_crit c0/c1) of what the plan reports; a step is found to cost as much as 20 examples."""
     plan = plan_training(noisy_line(2.0), seconds=1.5)
-    timed = plan.step_time
+    overhead = plan.step_time.overhead_batch_size.estimate
 
-    if timed.is_line and plan.path.resolved:
-        expected = np.sqrt(
-            plan.path.critical_batch_size.estimate * timed.overhead_batch_size.estimate
-        )
-        assert expected == pytest.approx(plan.advice.optimum.estimate)
+    assert overhead == pytest.approx(20, rel=0.02)
+    assert plan.advice.optimum.estimate == pytest.approx(
+        np.sqrt(plan.advice.used_critical_batch_size * overhead)
+    )
     assert plan.advice.optimum.low <= plan.advice.optimum.estimate <= plan.advice.optimum.high

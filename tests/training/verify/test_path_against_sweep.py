@@ -49,7 +49,7 @@ def ratio(target: float) -> float:
     sizes = swept_sizes(claims.batch_size, claims.largest)
     store = SweepStore("test")
     store.keep_step_seconds(dict.fromkeys(sizes, 1e-3))
-    found = sweep(workload, claims, sizes, store, budget=600, repeats=1)
+    found = sweep(workload, claims, sizes, store, budget=1e9, repeats=1)
     return critical.estimate / judge(claims, found).law.critical_batch_size.estimate
 
 

@@ -20,7 +20,7 @@ from batchsense.training.verify import (
     train_to_loss,
     verify_plan,
 )
-from batchsense.training.workload.built_in import DIGITS_LEARNING_RATE
+from batchsense.training.workload.target import DIGITS_LEARNING_RATE
 from batchsense.variation import Interval
 
 SIZES = (12, 34, 96, 272, 768)

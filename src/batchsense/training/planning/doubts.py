@@ -7,11 +7,6 @@ from collections.abc import Iterable, Sequence
 from batchsense.errors import listed
 from batchsense.notes import Note
 from batchsense.training.gradient_noise import PathNoise
-from batchsense.training.step_time import StepTime
-
-#: Part of a step that reading the examples may take unmentioned: below it, a loader that overlaps
-#: it all moves the best size by at most a tenth (the optimum goes with the root of step times).
-_LOADING_SHARE = 0.2
 
 
 def doubts_of_noise(
@@ -89,41 +84,6 @@ def doubts_of_coupling(modules: Sequence[str], cautions: Iterable[Note]) -> tupl
             f"{listed(modules, 3)} mixes the examples of a minibatch, so there is no gradient of "
             "one example and noise depends on how minibatches are split: low confidence.",
         )
-    )
-
-
-def doubts_of_step_time(timed: StepTime, advised: int) -> tuple[Note, ...]:
-    """Say why the step time may be off at the advised size."""
-    return _those(
-        (
-            not timed.is_line,
-            "step_time_no_line",
-            f"Step times miss the line c0 + c1·B by up to {timed.misfit:.0%}; the advice was "
-            "searched between the measured times instead, and its interval is rougher.",
-        ),
-        (
-            timed.fixed.estimate == 0,
-            "no_fixed_cost",
-            "No fixed cost per step could be seen, so small minibatches look free; the fit is held "
-            "at zero.",
-        ),
-        (
-            timed.per_example.estimate == 0,
-            "no_cost_per_example",
-            "Steps took no longer for more examples at the sizes timed; the true limit lies above "
-            "them.",
-        ),
-        (
-            advised > 2 * timed.batch_sizes[-1],
-            "beyond_timed_sizes",
-            f"The advice lies beyond the largest size timed ({timed.batch_sizes[-1]:.0f}).",
-        ),
-        (
-            timed.fetch_share > _LOADING_SHARE,
-            "loading_counts",
-            f"Reading and collating examples takes {timed.fetch_share:.0%} of a step; with loader "
-            "workers that part can overlap and the best batch size changes.",
-        ),
     )
 
 

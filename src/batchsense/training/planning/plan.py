@@ -36,7 +36,6 @@ from batchsense.training.planning.doubts import (
     doubts_of_noise,
     doubts_of_precision,
     doubts_of_rate,
-    doubts_of_step_time,
 )
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
@@ -259,7 +258,7 @@ def plan_training(
         doubts=(
             *doubts_of_coupling(check.coupled_modules, cautions),
             *doubts_of_noise(path, family, wanted_steps, check.examples),
-            *doubts_of_step_time(timed, advice.batch_size),
+            *timed.doubts(advice.batch_size),
             *doubts_of_memory(
                 refusal, envelope is not None and envelope.variable_examples, device.type
             ),

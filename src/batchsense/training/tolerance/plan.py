@@ -13,10 +13,8 @@ from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
-from batchsense.training.tolerance.promises import calibrated_need
 from batchsense.training.workload import Workload, borrowed_randomness
 from batchsense.variation.miss_rate import draws_to_certify, miss_rate
-from batchsense.variation.sample_size import without_replacement
 
 #: Misses that a certificate still allows: with none allowed, good sizes would often fail.
 ALLOWED_MISSES = 2
@@ -103,7 +101,7 @@ def plan_tolerance(
     Examples
     --------
     >>> from batchsense.training import load_target
-    >>> rungs = plan_tolerance(load_target("digits"), relative_tolerance=1.0)
+    >>> rungs = plan_tolerance(load_target("digits"), 1.0, seconds=1e6)
     >>> sizes = {rung.guarantee: rung.batch_size for rung in rungs}
     >>> sizes["mean_square"] < sizes["calibrated"] < sizes["verified"] < sizes["chebyshev"]
     True
@@ -234,11 +232,13 @@ def _verified(
     if tries.epsilon is None:
         lost = tolerance_ladder(noise, relative=1.0)[1]
         return ToleranceRung("verified", None, lost.assumes, needed=lost.needed)
-    needs = [
-        calibrated_need(noise.trace_bound, tries.epsilon, delta / part, *noise.shape)
+    rungs = [
+        tolerance_ladder(
+            noise, epsilon=tries.epsilon, confidence=1 - delta / part, population=population
+        )[1]
         for part in _CAUTION
     ]
-    sizes = [without_replacement(need, population) for need in needs]
+    sizes = [rung.require() for rung in rungs]
     draws = draws_to_certify(delta, ALLOWED_MISSES, 1 - (1 - noise.level) / 2)
     if sizes[0] < population:
         each = tries.seconds_each(sizes[0]) if seconds > 0 else math.inf
@@ -252,10 +252,10 @@ def _verified(
             )
         tries.enlarge_mean(_REFERENCE_TIMES * sizes[0])
     found = certify_tolerance(tries.misses, sizes, delta, level=noise.level, progress=progress)
-    return _rung_of(found, tries.pilot, needs)
+    return _rung_of(found, tries.pilot, rungs)
 
 
-def _rung_of(found: Certificate, pilot: GradientPilot, needs: list[float]) -> ToleranceRung:
+def _rung_of(found: Certificate, pilot: GradientPilot, tried: list[ToleranceRung]) -> ToleranceRung:
     told = f"{found.misses} of {found.draws} fresh minibatches missed"
     if found.batch_size is None:
         return ToleranceRung(
@@ -267,7 +267,7 @@ def _rung_of(found: Certificate, pilot: GradientPilot, needs: list[float]) -> To
             f"; judged against the mean of {pilot.mean_examples:,} examples, so with a tolerance "
             f"{_INFLATION - 1:.0%} wider"
         )
-    return ToleranceRung("verified", found.batch_size, assumes, needs[found.attempts - 1])
+    return ToleranceRung("verified", found.batch_size, assumes, tried[found.attempts - 1].unlimited)
 
 
 def require_calibrated(rungs: tuple[ToleranceRung, ...]) -> int:

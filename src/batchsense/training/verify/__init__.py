@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from batchsense.training.planning.batch_size import used_critical_batch_size
 from batchsense.training.verify.advice import Advice, swept_sizes
-from batchsense.training.verify.check import StateFile, Verification, verify_plan
 from batchsense.training.verify.sweeping import (
     Sweep,
     SweepStore,
@@ -20,7 +19,15 @@ from batchsense.training.verify.training_run import (
     steps_to_loss,
     train_to_loss,
 )
-from batchsense.training.verify.verdict import StepsLaw, Verdict, fit_steps_law, judge
+from batchsense.training.verify.verdict import (
+    StateFile,
+    StepsLaw,
+    Verdict,
+    Verification,
+    fit_steps_law,
+    judge,
+    verify_plan,
+)
 
 __all__ = [
     "Advice",

@@ -5,8 +5,7 @@ The other chapters come in through here.
 
 from __future__ import annotations
 
-from batchsense.training.workload.blame import described, place_now
-from batchsense.training.workload.built_in import BUILT_IN, charlm_workload, digits_workload
+from batchsense.blame import described, place_now
 from batchsense.training.workload.checks import (
     WorkloadCheck,
     admitted,
@@ -31,13 +30,18 @@ from batchsense.training.workload.minibatches import (
     rebuilt,
     take_examples,
 )
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.target import load_target
+from batchsense.training.workload.target import (
+    BUILT_IN,
+    charlm_workload,
+    digits_workload,
+    load_target,
+)
 from batchsense.training.workload.workload import (
     Examples,
     Loss,
     OptimizerFactory,
     Workload,
+    borrowed_randomness,
     still_optimizer,
     trainable,
 )

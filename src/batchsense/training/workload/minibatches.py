@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from batchsense.blame import described
 from batchsense.errors import DataError
-from batchsense.training.workload.blame import described
 
 
 def named_tensors(tree: Any, name: str = "minibatch") -> Iterator[tuple[str, Tensor]]:
