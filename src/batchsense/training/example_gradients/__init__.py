@@ -14,13 +14,19 @@ from batchsense.training.example_gradients.measurement import (
     per_example_squared_norms,
 )
 from batchsense.training.example_gradients.norms import Norms
-from batchsense.training.example_gradients.recorder import PLAIN_MEAN, LossForm, PerExampleNorms
+from batchsense.training.example_gradients.recorder import (
+    PLAIN_MEAN,
+    LossForm,
+    PerExampleNorms,
+    examples_of_call,
+)
 
 __all__ = [
     "PLAIN_MEAN",
     "LossForm",
     "Norms",
     "PerExampleNorms",
+    "examples_of_call",
     "minibatch_squared_norms",
     "per_example_squared_norms",
     "refuse_coupled",

@@ -27,13 +27,11 @@ from batchsense.training.example_gradients.recording import (
 #: By how much the recorded uses may miss a parameter's gradient, relative to its size: well above
 #: rounding, far below a use that was not seen. Set by hand; no study chose the values.
 _MISSING = 5e-3
-
 _MISSING_IN_HALF_PRECISION = 5e-2
 
 #: The same relative to the gradient of all parameters, below which nothing is looked for: some
 #: gradients are zero but for rounding, and nothing is missing from them.
 _ROUNDING = 1e-5
-
 _ROUNDING_IN_HALF_PRECISION = 1e-2
 
 #: Passes after which a parameter that was found complete is looked at again: each look costs two
@@ -181,7 +179,6 @@ class Probes:
         return (total - found).abs()
 
     def _of(self, side: int, size: int, device: torch.device) -> Tensor:
-        """Signs, the same each time for one side and size."""
         signs = self._signs.get((side, size, device))
         if signs is None:
             generator = torch.Generator().manual_seed(2 * size + side)
@@ -207,8 +204,12 @@ def assembled(
     ``sums`` the sums of the gradients of all examples by index, if they were kept.
     """
     several = len(passes) > 1
-    parts = [_parts(one, kept, reduction) for one in passes]
-    means = [_mean_parts(one, kept, reduction) for one in passes]
+    parts, means = [], []
+    for one in passes:
+        own = (one.examples if reduction == "mean" else 1.0) / one.scale
+        of_mean = (1.0 if reduction == "mean" else 1.0 / one.examples) / one.scale
+        parts.append(_scaled_squares(_to_numpy(one.norms, kept, one.examples), own))
+        means.append(_scaled_squares(_to_numpy(one.total_norms, kept), of_mean))
     sizes = tuple([one.examples for one in passes])
     mean: Floats | None = None if several else means[0]
     if several and sums is not None:
@@ -225,18 +226,8 @@ def assembled(
     )
 
 
-def _parts(one: Pass, kept: Sequence[int], reduction: str) -> Floats:
-    """Squared norms of shape (parameters, n) of a pass; 0 where the loss ignores one."""
-    norms = _to_numpy(one.norms, kept, one.examples)
-    norms *= (one.examples if reduction == "mean" else 1.0) / one.scale
-    norms *= norms
-    return norms
-
-
-def _mean_parts(one: Pass, kept: Sequence[int], reduction: str) -> Floats:
-    """Squared norms of the parameters' mean gradients in a pass."""
-    norms = _to_numpy(one.total_norms, kept)
-    norms *= (1.0 if reduction == "mean" else 1.0 / one.examples) / one.scale
+def _scaled_squares(norms: Floats, factor: float) -> Floats:
+    norms *= factor
     norms *= norms
     return norms
 

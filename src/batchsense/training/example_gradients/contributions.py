@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -54,16 +54,9 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Explicit:
-    """The gradients themselves.
+    """The gradients themselves, of shape (n, *shape), of a parameter or the ``view`` that was used.
 
-    Attributes
-    ----------
-    gradients : Tensor of shape (n, *shape)
-        One gradient for each example, of the parameter or of the part of it that ``view`` shows.
-    view : View or None
-        The part of the parameter that was used; None for all of it.
-    known_norms : Tensor of shape (n,) or None
-        Norms of the gradients, where they are known already.
+    ``known_norms``, of shape (n,), are their norms where these are known already.
     """
 
     gradients: Tensor
@@ -103,14 +96,9 @@ class OuterProducts:
     Its squared norm is Σ_ts (l_t·l_s)(r_t·r_s), which costs T²(rows + columns) multiplications for
     T places, or that of the matrix itself, which costs T·rows·columns. The cheaper one is taken.
 
-    Attributes
-    ----------
-    left : Tensor of shape (n, groups, places, rows)
-        For a linear layer the gradients with respect to its output.
-    right : Tensor of shape (n, groups, places, columns)
-        For a linear layer its input.
-    first_row : int
-        Where the rows begin in the parameter, if only some of its rows were used.
+    For a linear layer ``left``, of shape (n, groups, places, rows), is the gradient with respect to
+    its output, and ``right``, of shape (n, groups, places, columns), its input. The rows begin at
+    ``first_row`` of the parameter, if only some of them were used.
     """
 
     left: Tensor
@@ -168,14 +156,8 @@ class OuterProducts:
 class RankOne:
     r"""The gradient of example i is :math:`l_i r_i^\top`, of norm :math:`|l_i| |r_i|`.
 
-    Attributes
-    ----------
-    left : Tensor of shape (n, rows)
-        The gradients with respect to the output.
-    right : Tensor of shape (n, columns)
-        The input.
-    left_norms : Tensor of shape (n,)
-        Norms of ``left``, which are also those of the bias.
+    For a linear layer where an example has one place ``left``, of shape (n, rows), is the gradient
+    with respect to the output, with ``left_norms`` that the bias shares, and ``right`` the input.
     """
 
     left: Tensor
@@ -208,12 +190,8 @@ class RankOne:
 class Lookups:
     r"""Row v of the gradient of example i is :math:`\sum_{t: x_{it} = v} r_{it}`.
 
-    Attributes
-    ----------
-    tokens : integer Tensor of shape (n, places)
-        Which row was looked up, x.
-    right : Tensor of shape (n, places, columns)
-        The gradients with respect to what was found; zero where a row collects no gradient.
+    ``tokens``, x of shape (n, places), are the rows looked up, and ``right``, r of shape (n,
+    places, columns), the gradients with respect to what was found; zero where a row collects none.
     """
 
     tokens: Tensor
@@ -267,7 +245,8 @@ def combined_norms(uses: Sequence[Contribution], shape: torch.Size) -> Tensor:
     if len(uses) == 1:
         return uses[0].norms()
     uses = [use.as_outer_products() if isinstance(use, RankOne) else use for use in uses]
-    if _all_outer(uses) and _disjoint(uses):
+    outer = [use for use in uses if isinstance(use, OuterProducts)]
+    if len(outer) == len(uses) and _disjoint(outer):
         return norms_of_rows(torch.stack([use.norms() for use in uses], dim=1))
     if _by_inner_products(uses, shape):
         alone = torch.stack([use.norms().square() for use in uses]).sum(0)
@@ -281,10 +260,6 @@ def combined_norms(uses: Sequence[Contribution], shape: torch.Size) -> Tensor:
             total = total + use.dense(shape, part)
         summed.append(norms_of_rows(total))
     return torch.cat(summed)
-
-
-def _all_outer(uses: Sequence[Contribution]) -> TypeGuard[Sequence[OuterProducts]]:
-    return all(isinstance(use, OuterProducts) for use in uses)
 
 
 def _disjoint(uses: Sequence[OuterProducts]) -> bool:

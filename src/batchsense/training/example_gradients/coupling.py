@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from batchsense.errors import DataError, listed
+from batchsense.training.workload import coupled_modules
 
 _REMEDY = (
     "so the loss of one example depends on the others and no per-example gradient exists; run "
@@ -36,9 +37,9 @@ def refuse_coupled(model: nn.Module) -> None:
     Traceback (most recent call last):
     batchsense.errors.DataError: 1 (BatchNorm1d): mixes the examples of a minibatch, so the loss ...
     """
-    coupled = []
+    coupled = list(coupled_modules(model))
     for name, module in model.named_modules():
-        if _mixes(module):
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.scale_grad_by_freq:
             coupled.append(f"{name or 'model'} ({type(module).__name__})")
         elif isinstance(module, nn.DataParallel):
             raise DataError(
@@ -61,14 +62,6 @@ def coupling_error(names: Iterable[str]) -> DataError:
     names = list(names)
     verb = "mixes" if len(names) == 1 else "mix"
     return DataError(f"{verb} the examples of a minibatch, {_REMEDY}", where=listed(names))
-
-
-def _mixes(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return module.training or not module.track_running_stats
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-        return module.scale_grad_by_freq
-    return False
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -33,12 +33,8 @@ _SPREADING = frozenset(
 class Layout(NamedTuple):
     """The dimensions before the features: which one counts examples.
 
-    Attributes
-    ----------
-    leading : tuple of int
-        Sizes of all dimensions but the features', after flattened ones are told apart.
-    axis : int
-        The one that counts examples.
+    ``leading`` are the sizes of all dimensions but the features', after flattened ones are told
+    apart; ``axis`` is the one that counts examples.
     """
 
     leading: tuple[int, ...]
@@ -136,7 +132,7 @@ class Constants:
             return
         tensors = list(_tensors((*args, *kwargs.values())))
         constant = bool(tensors) and all(value in self for value in tensors)
-        if constant and not (function in _SPREADING and _holds(result, examples)):
+        if constant and not (function in _SPREADING and examples in result.shape[:2]):
             self._keep(result)
         elif isinstance(result, Tensor):
             self._passing.pop(id(result), None)
@@ -152,7 +148,3 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (list, tuple)):
             yield from _tensors(value)
-
-
-def _holds(result: Any, examples: int) -> bool:
-    return isinstance(result, Tensor) and examples in result.shape[:2]

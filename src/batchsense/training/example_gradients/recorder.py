@@ -19,9 +19,7 @@ from batchsense.training.example_gradients.backward_pass import Pass, Probes, as
 from batchsense.training.example_gradients.coupling import coupling_error, refuse_coupled
 from batchsense.training.example_gradients.norms import Norms
 from batchsense.training.example_gradients.recording import (
-    OutputGradient,
     Recording,
-    Use,
     Watch,
 )
 from batchsense.training.example_gradients.rules import RULES
@@ -146,7 +144,6 @@ class PerExampleNorms:
         self._depth = 0
         self._watching = False
         self._entered = 0
-        self._coupled: set[str] = set()
         self._checked_mode: bool | None = None
         self._read = False
         self._pass = Pass()
@@ -164,19 +161,24 @@ class PerExampleNorms:
         self._numbers = [parameter.numel() for parameter in self._parameters]
         self._measured = list(range(len(trained))), tuple(self._names), 1.0
         constants = (*self.model.parameters(), *self.model.buffers())
-        self._recording = Recording(self._parameters, self.form.example_dim, self, constants)
+        self._recording = Recording(
+            self._parameters,
+            self.form.example_dim,
+            lambda uses, output: self._pass.take(uses, output),
+            constants,
+        )
         self._watch = Watch(self._recording, RULES)
-        self._refused = {
-            index: "left out on request" if name in self._left_out else "complex numbers"
-            for index, (name, parameter) in enumerate(trained)
-            if name in self._left_out or parameter.is_complex()
-        }
+        self._refused = self._recording.refused
+        for index, (name, parameter) in enumerate(trained):
+            if name in self._left_out:
+                self._refused[index] = "left out on request"
+            elif parameter.is_complex():
+                self._refused[index] = "complex numbers"
 
     def _trained(self) -> list[bool]:
         return [parameter.requires_grad for parameter in self._all]
 
     def _find_parameters_again(self) -> None:
-        """Begin anew if parameters were frozen, freed, added or replaced."""
         known = [id(parameter) for parameter in self._parameters]
         if known != [id(p) for p in self.model.parameters() if p.requires_grad]:
             self._find_parameters()
@@ -216,7 +218,6 @@ class PerExampleNorms:
 
         Needed where the model is not called as ``model(tensor, ...)``, and where parameters are
         used outside its forward, such as an embedding that serves as output layer in the loss.
-
         """
         self._begin(examples)
         self._depth += 1
@@ -252,8 +253,8 @@ class PerExampleNorms:
         DataError
             No backward pass was recorded, or the examples are coupled.
         """
-        if self._coupled:
-            raise coupling_error(sorted(self._coupled))
+        if self._recording.coupled:
+            raise coupling_error(sorted(self._recording.coupled))
         self._close()
         if not self._passes:
             raise DataError(
@@ -283,34 +284,19 @@ class PerExampleNorms:
         """Whether any recorded gradient came in half precision, so that norms are as coarse."""
         return any(one.in_half_precision for one in self._passes)
 
-    def arrived(self, uses: Sequence[Use], output: OutputGradient) -> None:
-        """Take the uses whose output's gradient is there; called by the hooks."""
-        self._pass.take(uses, output)
-
-    def refused(self, parameter: int, reason: str) -> None:
-        """Leave a parameter out from now on; called by the rules."""
-        self._refused.setdefault(parameter, reason)
-
-    def coupled(self, what: str) -> None:
-        """Take note of an operation that mixes the examples; called by the rules."""
-        self._coupled.add(what)
-
     def _before_forward(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         self._depth += 1
         if self._depth > 1:
             return
-        tensor = args[0] if args and isinstance(args[0], Tensor) else None
-        if tensor is None:
-            tensor = next(iter(leaves((args, kwargs))), None)
-        dim = self.form.example_dim
-        if tensor is None or tensor.dim() == 0:
+        examples = examples_of_call(args, kwargs, self.form.example_dim)
+        if examples is None:
             raise DataError(
                 "the model was called without a tensor, so the number of examples is unknown; "
                 "compute the loss inside `with norms.watching(examples=n):`"
             )
-        self._begin(tensor.shape[dim if tensor.dim() > dim else 0])
+        self._begin(examples)
         self._watching = True
         self._watch.__enter__()  # type: ignore[no-untyped-call]
 
@@ -381,3 +367,15 @@ class PerExampleNorms:
         kept = [i for i in range(len(self._names)) if i not in self._refused]
         covered = sum([self._numbers[i] for i in kept]) / sum(self._numbers)
         return kept, tuple([self._names[i] for i in kept]), covered
+
+
+def examples_of_call(
+    args: Sequence[Any], kwargs: Mapping[str, Any], example_dim: int
+) -> int | None:
+    """Count the examples that a model is called with, by its first tensor; None without one."""
+    first = args[0] if args and isinstance(args[0], Tensor) else None
+    if first is None:
+        first = next(iter(leaves((args, kwargs))), None)
+    if first is None or first.dim() == 0:
+        return None
+    return first.shape[example_dim if first.dim() > example_dim else 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -55,19 +55,6 @@ class Use(NamedTuple):
     build: Builder
 
 
-class Receiver(Protocol):
-    """Who is told when gradients arrive."""
-
-    def arrived(self, uses: Sequence[Use], output: OutputGradient) -> None:
-        """Take the uses whose output's gradient is there."""
-
-    def refused(self, parameter: int, reason: str) -> None:
-        """Take note that a parameter's use cannot be understood."""
-
-    def coupled(self, what: str) -> None:
-        """Take note of an operation that mixes the examples."""
-
-
 class Recording:
     """Finds parameters among the arguments of operations, and examples in their shapes.
 
@@ -76,19 +63,27 @@ class Recording:
     examples : int
         Examples in the forward pass under way. Below 2 nothing is recorded: there is no pass, or
         the minibatch's gradient is the example's.
+    refused : dict from parameter index to str
+        Parameters whose uses cannot be understood, and why.
+    coupled : set of str
+        Operations that mix the examples.
+    arrived : callable
+        Given the uses of an output when its gradient is there.
     """
 
     def __init__(
         self,
         parameters: Sequence[nn.Parameter],
         example_dim: int,
-        to: Receiver,
-        constants: Iterable[Tensor] = (),
+        arrived: Callable[[Sequence[Use], OutputGradient], None],
+        constants: Iterable[Tensor],
     ) -> None:
         self.examples = 0
+        self.refused: dict[int, str] = {}
+        self.coupled: set[str] = set()
+        self.arrived = arrived
         self.constants = Constants([*parameters, *constants])
         self._example_dim = example_dim
-        self.receiver = to
         self.parameters = parameters
         self._index = {id(parameter): i for i, parameter in enumerate(parameters)}
         self._tables: dict[int, tuple[Tensor, int, Tensor]] = {}
@@ -108,10 +103,8 @@ class Recording:
 
     def is_whole(self, indices: Sequence[int | None], values: Sequence[Tensor | None]) -> bool:
         """Whether the values are parameters themselves, not views of them."""
-        for index, value in zip(indices, values, strict=True):
-            if index is not None and value is not self.parameters[index]:
-                return False
-        return True
+        pairs = zip(indices, values, strict=True)
+        return all(index is None or value is self.parameters[index] for index, value in pairs)
 
     def layout(self, values: Tensor, features: int) -> Layout | None:
         """Find the examples in an operation's input."""
@@ -132,14 +125,14 @@ class Recording:
 
         The hook belongs to the graph, so what it holds is freed with the graph.
         """
-        hook = _Arrival(self.receiver, uses, self.examples)
+        hook = _Arrival(self, uses)
         output.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def refuse(self, indices: Sequence[int | None], reason: str) -> None:
         """Take note that parameters are used in a way that no rule covers."""
         for index in indices:
             if index is not None:
-                self.receiver.refused(index, reason)
+                self.refused.setdefault(index, reason)
 
     def misplaced(self, indices: Sequence[int | None], values: Tensor) -> None:
         """Refuse because the examples are not where they should be in ``values``."""
@@ -158,13 +151,11 @@ class Recording:
     def table_of(self, value: Tensor) -> tuple[Tensor, int, Tensor] | None:
         """Return what was remembered about a tensor, or the one it is a reshaped view of."""
         entry = self._tables.get(id(value))
-        if entry is None and value._base is not None:
-            entry = self._tables.get(id(value._base))
-            if entry is not None and not (
-                value.numel() == entry[0].numel() and value.is_contiguous()
-            ):
-                return None
-        return entry
+        if entry is not None or value._base is None:
+            return entry
+        entry = self._tables.get(id(value._base))
+        whole = entry is not None and value.numel() == entry[0].numel() and value.is_contiguous()
+        return entry if whole else None
 
 
 class Call(NamedTuple):
@@ -231,22 +222,22 @@ class Watch(TorchFunctionMode):
 
 
 class _Arrival:
-    __slots__ = ("examples", "parameters", "receiver", "uses")
+    __slots__ = ("examples", "parameters", "recording", "uses")
 
-    def __init__(self, receiver: Receiver, uses: Sequence[Use], examples: int) -> None:
-        self.receiver = receiver
+    def __init__(self, recording: Recording, uses: Sequence[Use]) -> None:
+        self.recording = recording
         self.uses = uses
-        self.examples = examples
+        self.examples = recording.examples
         self.parameters: list[int] = []
 
     def __call__(self, gradient: Tensor) -> None:
         # A second gradient means that the first was not all of it.
-        for index in self.parameters:
-            self.receiver.refused(index, "one forward pass was differentiated more than once")
+        reason = "one forward pass was differentiated more than once"
+        self.recording.refuse(self.parameters, reason)
         uses, self.uses = self.uses, ()
         gradient = gradient.detach() if gradient.requires_grad else gradient
         self.parameters = [use.parameter for use in uses]
-        self.receiver.arrived(uses, OutputGradient(gradient, self.examples))
+        self.recording.arrived(uses, OutputGradient(gradient, self.examples))
 
 
 class Kept:

@@ -239,7 +239,6 @@ def _tau(means: Floats, total: Floats, groups: int, spread: Floats, singles: Flo
 
 
 def _spread(products: Floats, counts: Floats) -> Floats:
-    """n_k |g_k|² for each layer and micro-batch."""
     return np.asarray(np.einsum("lkk,k->lk", products, counts))
 
 

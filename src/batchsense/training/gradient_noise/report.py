@@ -18,7 +18,7 @@ from batchsense.training.gradient_noise.estimators import NoiseMoments
 from batchsense.variation.interval import Interval
 
 #: Independent groups below which an interval is not trusted: with fewer, the covariance itself is
-#: hardly known. Coverage was studied from eight on.
+#: hardly known. Eight is a rule of thumb, not a result.
 LEAST_GROUPS = 8
 
 #: An interval whose ends differ by more than this factor is not resolved. A critical batch size
@@ -129,21 +129,13 @@ def noise_report(
     ----------
     moments : NoiseMoments
         τ̂ and γ̂.
-    covariance : array of shape (2, 2)
-        Their covariance.
-    degrees : float
-        Degrees of freedom of the covariance.
-    examples_used : int
-        Examples behind the estimates.
-    population : int, optional
-        Examples there are, if none was drawn twice: no more can be asked for.
+    covariance, degrees : array of shape (2, 2), float
+        Their covariance, and its degrees of freedom.
+    examples_used, population : int
+        Examples behind the estimates; and those there are, if none was drawn twice: no more can be
+        asked for.
     level : float
         Confidence level of the three intervals.
-
-    Returns
-    -------
-    NoiseReport
-        With intervals.
 
     Examples
     --------
@@ -173,7 +165,7 @@ def noise_report(
 def pool_moments(
     trace_covariance: npt.ArrayLike, squared_gradient_norm: npt.ArrayLike
 ) -> tuple[NoiseMoments, Floats]:
-    """Average independent estimates and give the covariance of their means.
+    """Average independent estimates, with the covariance of their means.
 
     A ratio of means, never a mean of ratios: one γ̂ may be near zero or negative.
 
@@ -228,17 +220,10 @@ def fieller_ratio(
     ----------
     numerator, denominator : float
         The two means, T and Γ, in any unit.
-    covariance : array of shape (2, 2)
-        Covariance of the two means.
-    degrees : float
-        Degrees of freedom of the covariance.
+    covariance, degrees : array of shape (2, 2), float
+        Covariance of the two means, and its degrees of freedom.
     level : float
         Confidence level.
-
-    Returns
-    -------
-    Ratio
-        Interval and branch.
 
     Raises
     ------

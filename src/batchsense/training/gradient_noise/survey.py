@@ -168,7 +168,8 @@ def survey_gradient_noise(
     check = check_workload(workload, seed)
     cautions = check_objective(workload, seed)
     cautions = notes_on_coupling(check.coupled_modules) or cautions
-    layers = _layers_of(workload)
+    named = {n: p.numel() for n, p in workload.model.named_parameters() if p.requires_grad}
+    layers = Layers.of(list(named), list(named.values()))
     found, more = _measured(workload, examples, micro_batches, per_example, seed, progress)
     cautions += more
     noise, by_layer = _noise(found, layers, check.examples, level)
@@ -196,12 +197,11 @@ def _measured(
     progress: Progress,
 ) -> tuple[MicroBatchGradients, list[Note]]:
     # Single examples first, unless that is not wanted.
+    drawn = {"examples": examples, "micro_batches": micro_batches, "seed": seed}
     refusal = []
     if per_example is not False:
         try:
-            found = example_gradients(
-                workload, examples, micro_batches, seed=seed, progress=progress
-            )
+            found = example_gradients(workload, **drawn, progress=progress)
             tail = float(found.values.max() / max(found.values.mean(), 1e-300))
             return found, [*notes_on_tail(tail), *_notes_on_refused(found.refused)]
         except DataError as error:
@@ -213,15 +213,8 @@ def _measured(
                     f"Measured by micro-batches, because single examples cannot be seen: {error}.",
                 )
             ]
-    vectors, sizes = micro_batch_gradients(
-        workload, examples, micro_batches, seed=seed, progress=progress
-    )
+    vectors, sizes = micro_batch_gradients(workload, **drawn, progress=progress)
     return MicroBatchGradients(vectors, sizes), refusal
-
-
-def _layers_of(workload: Workload) -> Layers:
-    named = [(name, p.numel()) for name, p in workload.model.named_parameters() if p.requires_grad]
-    return Layers.of([name for name, _ in named], [count for _, count in named])
 
 
 def _noise(

@@ -72,14 +72,8 @@ class Geometry:
 class Patches:
     """The gradient of a kernel: outer products of output gradients and patches, cut when needed.
 
-    Attributes
-    ----------
-    values : Tensor of shape (n, channels, *space)
-        The input.
-    gradient : Tensor of shape (n, kernels, *places)
-        With respect to the output.
-    geometry : Geometry
-        How they belong together.
+    ``values``, of shape (n, channels, *space), are the input, and ``gradient``, of shape (n,
+    kernels, *places), is that with respect to the output.
     """
 
     values: Tensor
@@ -154,7 +148,6 @@ def _over_space(gradient: OutputGradient) -> Contribution:
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
-    """Repeat one setting for all spatial dimensions."""
     settings = (value,) if isinstance(value, int) else tuple(value)
     return settings * dims if len(settings) == 1 else settings
 

@@ -181,7 +181,7 @@ def _weight_builder(
 
 
 def _place_of(weight: Tensor, parameter: Tensor) -> tuple[int, bool] | None:
-    """Give the first row of a parameter that a view shows, and whether it shows it transposed."""
+    """The first row of a parameter that a view shows, and whether it shows it transposed."""
     if weight is parameter:
         return 0, False
     if parameter.dim() != 2 or not parameter.is_contiguous() or weight.dim() != 2:

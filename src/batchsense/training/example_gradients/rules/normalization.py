@@ -79,7 +79,7 @@ def batch_norm(recording: Recording, call: Call) -> Tensor:
     output: Tensor = call.run()
     if training:
         if output.requires_grad:
-            recording.receiver.coupled("batch_norm with the statistics of the minibatch")
+            recording.coupled.add("batch_norm with the statistics of the minibatch")
         return output
 
     def normalise(wide: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ what was spread. Rows looked up for each example come apart by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,7 +39,7 @@ def embedding(recording: Recording, call: Call) -> Tensor:
     if index is None or not output.requires_grad:
         return output
     if by_frequency:
-        recording.receiver.coupled("an embedding with scale_grad_by_freq")
+        recording.coupled.add("an embedding with scale_grad_by_freq")
     if weight is not recording.parameters[index]:
         recording.refuse((index,), "looked up through a view")
         return output
@@ -68,9 +67,11 @@ def embedding(recording: Recording, call: Call) -> Tensor:
 def elementwise(recording: Recording, call: Call) -> Any:
     """Record an operation that treats its arguments element by element after broadcasting."""
     sources = [_source(recording, value) for value in call.args]
-    if not any(sources) or not torch.is_grad_enabled() or _all_constant(recording, call.args):
+    tensors = [value for value in call.args if isinstance(value, Tensor)]
+    constant = all(value in recording.constants for value in tensors)
+    if not any(sources) or not torch.is_grad_enabled() or constant:
         return call.run()
-    shapes = [value.shape for value in call.args if isinstance(value, Tensor)]
+    shapes = [value.shape for value in tensors]
     shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     spread = [
         value if source is None else _spread(recording, value, source, value.expand(shape))
@@ -96,7 +97,6 @@ _Source = tuple[int, Tensor | None]
 
 
 def _source(recording: Recording, value: Any) -> _Source | None:
-    """Tell which parameter a value is, or is a view of, or holds looked-up rows of."""
     if not isinstance(value, Tensor) or not value.requires_grad:
         return None
     index = recording.find(value)
@@ -107,7 +107,7 @@ def _source(recording: Recording, value: Any) -> _Source | None:
 
 
 def _spread(recording: Recording, value: Tensor, source: _Source, spread: Tensor) -> Tensor:
-    """Catch the gradient of ``spread``, or give ``value`` back if no example gets a copy."""
+    """Catch the gradient of ``spread``, or return ``value`` if no example gets a copy."""
     shape = tuple(spread.shape)
     axis = recording.axis(shape)
     before = _aligned(value, spread)
@@ -143,10 +143,6 @@ def _spread(recording: Recording, value: Tensor, source: _Source, spread: Tensor
 
     recording.expect(spread, [Use(index, build)])
     return spread
-
-
-def _all_constant(recording: Recording, values: Sequence[Any]) -> bool:
-    return all(value in recording.constants for value in values if isinstance(value, Tensor))
 
 
 def _aligned(value: Tensor, spread: Tensor) -> tuple[int, ...]:

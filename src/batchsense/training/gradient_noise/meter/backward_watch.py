@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from torch.autograd import Variable
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
+from batchsense.training.example_gradients import LossForm, examples_of_call
 
 #: Numbers of each parameter's gradient that are summed up to check what .grad holds: a pass that is
 #: missing or counted twice changes them all, so a few are enough.
@@ -97,9 +98,8 @@ class BackwardWatch:
     The parameter hooks see what a pass adds, before it is accumulated and, with DDP, before it is
     averaged over processes. Nothing is changed; nothing waits for the device until ``collect``.
 
-    The forward passes of ``model`` tell the number of examples, by ``example_dim`` of their first
-    tensor; the gradients of ``parameters`` are squared. ``loss_scale`` is what the loss is
-    multiplied with, ``averaged`` says that gradients are averaged over processes after a pass.
+    The forward passes of ``model`` tell the number of examples, and the gradients of ``parameters``
+    are squared; ``averaged`` says that they are averaged over processes at the end of a pass.
     """
 
     def __init__(
@@ -107,14 +107,12 @@ class BackwardWatch:
         model: nn.Module,
         parameters: Sequence[nn.Parameter],
         *,
-        example_dim: int,
-        loss_scale: float | Callable[[], float],
+        form: LossForm,
         averaged: bool,
     ) -> None:
         self._model = model
         self._parameters = list(parameters)
-        self._example_dim = example_dim
-        self._loss_scale = loss_scale
+        self._form = form
         self._averaged = averaged
         self._device = self._parameters[0].device
         # Of several devices or precisions; gradients in half precision are widened anyway.
@@ -221,11 +219,10 @@ class BackwardWatch:
     ) -> None:
         if self._watching or not torch.is_grad_enabled():
             return
-        tensor = first_tensor((args, kwargs))
-        if tensor is None or tensor.dim() == 0:
+        examples = examples_of_call(args, kwargs, self._form.example_dim)
+        if examples is None:
             raise DataError(UNKNOWN)
-        dim = self._example_dim if tensor.dim() > self._example_dim else 0
-        self._note_forward(int(tensor.shape[dim]))
+        self._note_forward(examples)
 
     def _note_forward(self, examples: int) -> None:
         if self._current is not None:
@@ -257,7 +254,7 @@ class BackwardWatch:
         if not self._forwards and self._passes:
             self._current = self._passes.pop()
         else:
-            scale = self._loss_scale
+            scale = self._form.loss_scale
             self._current = _Pass(
                 examples=self._examples(),
                 scale=float(scale() if callable(scale) else scale),
@@ -284,7 +281,7 @@ class BackwardWatch:
         return torch.stack(norms).square().sum()
 
     def _marks(self) -> list[tuple[int, int]]:
-        """Tell one state of the gradients from another, without reading them."""
+        # Tells one state of the gradients from another without reading them.
         gradients = (p.grad for p in self._parameters)
         return [(0, 0) if g is None else (id(g), g._version) for g in gradients]
 
@@ -310,7 +307,6 @@ class BackwardWatch:
             self._end_after_averaging()
 
     def _end_after_averaging(self) -> None:
-        """Square what the gradients hold now, if this may be the last pass of the step."""
         current, self._current = self._current, None
         if current is None:
             return
@@ -327,13 +323,13 @@ class BackwardWatch:
                 current.probed_total = {i: _first_numbers(g) for i, g in dense.items()}
 
     def _squares(self, norms: Sequence[Mapping[int, Tensor]]) -> Floats:
-        """Bring norms from the device in one piece; squares of shape (mappings, P)."""
         squares = np.zeros((len(norms), len(self._parameters)))
         rows = [row for row, values in enumerate(norms) for _ in values]
         if rows:
             scalars = [value for values in norms for value in values.values()]
             if self._mixed:
                 scalars = [value.to(self._device).double() for value in scalars]
+            # All in one piece: each transfer waits for the device.
             found = torch.stack(scalars).cpu().numpy().astype(np.float64)
             squares[rows, [index for values in norms for index in values]] = found * found
         return squares
@@ -343,20 +339,6 @@ class BackwardWatch:
         for index, value in values.items():
             table[index, : len(value)] = value.cpu().numpy()
         return table
-
-
-def first_tensor(values: Any) -> Tensor | None:
-    """Find the first tensor among arguments, also inside lists, tuples and mappings."""
-    if isinstance(values, Tensor):
-        return values
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    if isinstance(values, (list, tuple)):
-        for value in values:
-            found = first_tensor(value)
-            if found is not None:
-                return found
-    return None
 
 
 def _norms(gradients: Sequence[Tensor]) -> list[Tensor]:

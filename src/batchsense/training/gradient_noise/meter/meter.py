@@ -302,7 +302,6 @@ class GradientNoiseMeter:
         self._arm_if_due()
 
     def _leave_out(self, reasons: Mapping[str, int]) -> None:
-        """Count steps that were not measured; warn of the first, unless it is a mere overflow."""
         self._unmeasured.update(reasons)
         for reason in set(reasons) - UNREMARKABLE - self._warned:
             self._warned.add(reason)

@@ -32,7 +32,6 @@ from batchsense.training.gradient_noise.meter.step_noise import (
 #: The first measured steps, at which gradients are compared with the sum of their parts: what makes
 #: them differ (averaging, clipping in a hook) is there from the first step on.
 _CHECKED_STEPS = 3
-OTHER_PASSES = "the norms of single examples belong to other backward passes"
 #: Reasons that are counted without a warning: mixed precision and skipped steps are ordinary.
 UNREMARKABLE = frozenset({NOT_FINITE, ZEROED})
 
@@ -164,8 +163,7 @@ class StepObserver:
         watch = BackwardWatch(
             self._model,
             metered.parameters,
-            example_dim=self._form.example_dim,
-            loss_scale=self._form.loss_scale,
+            form=self._form,
             averaged=not self._alone,
         )
         return metered, watch
@@ -216,7 +214,7 @@ class StepObserver:
             self._needs_parts = True
         sizes = found.sizes.tolist()
         if norms.sizes[-len(sizes) :] != tuple(sizes):
-            raise DataError(OTHER_PASSES)
+            raise DataError("the norms of single examples belong to other backward passes")
         values = norms.parts[:, -sum(sizes) :].sum(axis=0)
         if not np.isfinite(values).all():
             raise DataError(NOT_FINITE)

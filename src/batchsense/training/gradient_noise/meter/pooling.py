@@ -235,7 +235,6 @@ def _excess_kurtosis(values: Floats) -> float:
 def _without_interval(
     tau: Floats, gamma: Floats, used: int, groups: int, level: float
 ) -> NoiseReport:
-    """Report means whose error cannot be told yet."""
     t, g = float(tau.mean()), float(gamma.mean())
     return NoiseReport(
         noise_scale=Interval(t / g if g > 0 else math.inf, 0.0, math.inf, level),

@@ -15,14 +15,7 @@ from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.gradient_noise.estimators import noise_of_two_sizes
 from batchsense.training.gradient_noise.meter.backward_watch import PROBED, StepSquares
 
-ONE_PART = "each step had one backward pass in one process, which says nothing about differences"
-ONE_PART_NEEDED = 'mode="per_example", or gradients accumulated over two or more passes'
 NOT_FINITE = "a gradient was not finite"
-NOT_THE_SUM = (
-    "the gradients that the optimizer saw are not the sum of those of the backward passes; if they "
-    "are averaged over processes, give the meter the DistributedDataParallel module"
-)
-OTHER_PROCESS = "another process could not measure the step"
 #: Largest distance of a gradient from the sum of its parts, relative to the parts: communication in
 #: half precision may cost this much; a missing pass costs more unless there are fifty.
 _SUM_TOLERANCE = 2e-2
@@ -156,7 +149,7 @@ def noise_of_step(
         Another process failed, a number is not finite, or the parts do not make the total.
     """
     if sums.problems:
-        raise DataError(OTHER_PROCESS)
+        raise DataError("another process could not measure the step")
     _check_sum(sums, found)
     total = found.total * (sums.processes / sums.weight) ** 2
     size = sums.weight**2 / sums.weight_square
@@ -172,7 +165,11 @@ def noise_of_step(
     rest = ~seen if single_examples else np.ones_like(seen)
     if rest.any():
         if sums.parts < 2:
-            raise UnresolvedError(ONE_PART, ONE_PART_NEEDED)
+            raise UnresolvedError(
+                "each step had one backward pass in one process, which says nothing about "
+                "differences",
+                'mode="per_example", or gradients accumulated over two or more passes',
+            )
         small = sums.part_squares[rest] / sums.examples
         if not np.isfinite(small).all():
             raise DataError(NOT_FINITE)
@@ -182,7 +179,6 @@ def noise_of_step(
 
 
 def _check_sum(sums: StepSums, found: StepSquares) -> None:
-    """Compare the first numbers of each gradient with the sum of its parts."""
     if not len(found.probes):
         return
     expected = sums.probes / sums.processes
@@ -191,4 +187,7 @@ def _check_sum(sums: StepSums, found: StepSquares) -> None:
     scale = np.broadcast_to(scale.max(axis=1, keepdims=True), scale.shape)
     missing = np.abs(found.probed_total - expected) / scale
     if np.isfinite(expected).all() and float(missing.max(initial=0.0)) > _SUM_TOLERANCE:
-        raise DataError(NOT_THE_SUM)
+        raise DataError(
+            "the gradients that the optimizer saw are not the sum of those of the backward passes; "
+            "if they are averaged over processes, give the meter the DistributedDataParallel module"
+        )
