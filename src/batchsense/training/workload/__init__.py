@@ -31,7 +31,12 @@ from batchsense.training.workload.minibatches import (
     rebuilt,
     take_examples,
 )
-from batchsense.training.workload.randomness import borrowed_randomness
+from batchsense.training.workload.randomness import (
+    borrowed_randomness,
+    random_state,
+    seed_torch,
+    set_random_state,
+)
 from batchsense.training.workload.target import load_target
 from batchsense.training.workload.workload import (
     Examples,
@@ -69,8 +74,11 @@ __all__ = [
     "loss_gradient",
     "named_tensors",
     "place_now",
+    "random_state",
     "rebuilt",
     "scalar_loss",
+    "seed_torch",
+    "set_random_state",
     "still_optimizer",
     "take_examples",
     "trainable",

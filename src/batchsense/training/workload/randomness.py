@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,16 +35,43 @@ def borrowed_randomness(seed: int) -> Iterator[None]:
     >>> bool(first == second), bool((torch.get_rng_state() == before).all())
     (True, True)
     """
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - user code draws from this generator
-    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if used else []
-    with torch.random.fork_rng(devices=list(devices)):
+    before = random_state()
+    try:
         random.seed(seed)
         np.random.seed(seed % _MAX_SEED)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+        seed_torch(seed)
+        yield
+    finally:
+        set_random_state(before)
+
+
+def random_state() -> tuple[Any, ...]:
+    """Where Python's, numpy's and torch's generators are, also those of the GPUs in use."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return (
+        random.getstate(),
+        np.random.get_state(),  # noqa: NPY002 - user code draws from this generator
+        torch.get_rng_state(),
+        torch.cuda.get_rng_state_all() if in_use else [],
+    )
+
+
+def set_random_state(state: tuple[Any, ...]) -> None:
+    """Put all generators where :func:`random_state` found them."""
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002
+    torch.set_rng_state(state[2])
+    if state[3]:
+        torch.cuda.set_rng_state_all(state[3])
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generators of the CPU and of the devices in use.
+
+    ``torch.manual_seed`` does the same, but formats a traceback for every device not in use.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
