@@ -55,7 +55,7 @@ class IsolatedModel:
             )
         self.precision = precision
         self.dtype = dtype_of(precision)
-        self.model = cast(_copied(unwrapped(model)), precision)
+        self.model = cast(_copied(unwrapped(model)), self.dtype)
         self.state = ModelState(self.model)
         self.stacked = False
         self.broken_tie: str | None = None
@@ -163,9 +163,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def cast(model: nn.Module, precision: str) -> nn.Module:
+def cast(model: nn.Module, wanted: torch.dtype) -> nn.Module:
     """Turn the floating parameters and buffers of a model into another precision, in place."""
-    wanted = dtype_of(precision)
 
     def change(tensor: Tensor) -> Tensor:
         if tensor.is_complex():

@@ -207,7 +207,7 @@ def _refuse_mixing(encoder: nn.Module, minibatch: Any, count: int, size: int) ->
 
 
 def _trained(thing: Any, prefix: str) -> dict[str, nn.Parameter]:
-    """Give the trained parameters of a module by name; none for a function."""
+    """The trained parameters of a module by name; none for a function."""
     if not isinstance(thing, nn.Module):
         return {}
     return {prefix + name: p for name, p in thing.named_parameters() if p.requires_grad}

@@ -26,7 +26,6 @@ Step: TypeAlias = Callable[[nn.Module, Sequence[Any]], Any]
 #: Gradients by parameter name, or all of them in the same order.
 Gradients: TypeAlias = Mapping[str, Tensor] | Sequence[Tensor] | Tensor
 
-
 # An error is called a factor if the factor explains all of it but for this share.
 _UNEXPLAINED = 0.01
 
