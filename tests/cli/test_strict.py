@@ -1,6 +1,5 @@
 """Nothing of a command line is dropped, and no fault of the system is called a bug."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -103,7 +102,9 @@ def test_what_the_job_prints_does_not_stand_before_the_json(place: str, tmp_path
     assert "loading" in done.stderr
 
 
-@pytest.mark.parametrize(("place", "code"), list(itertools.product(PLACES, ["0", "1", "'done'", ""])))
+@pytest.mark.parametrize(
+    ("place", "code"), list(itertools.product(PLACES, ["0", "1", "'done'", ""]))
+)
 def test_a_job_that_exits_is_no_answer(
     place: str, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,7 +35,7 @@ ADVICE = Advice(8, Interval(8.0, 4.0, 16.0), 8.0, 0.5, 8, 16, 8, 64)
 ENTRANCES: dict[str, Callable[[Workload], Any]] = {
     "check_workload": check_workload,
     "plan_training": lambda job: plan_training(job, seconds=1),
-    "survey_gradient_noise": lambda job: survey_gradient_noise(job, run_steps=0),
+    "survey_gradient_noise": lambda job: survey_gradient_noise(job, run=None),
     "verify_plan": lambda job: verify_plan(job, ADVICE, budget=1),
     "audit": audit,
     "quick_audit": quick_audit,

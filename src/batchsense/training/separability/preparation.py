@@ -28,6 +28,8 @@ from batchsense.training.separability.probe.screening import (
 from batchsense.training.separability.report import Kind, Source, Verdict
 from batchsense.training.workload import Loss, Workload, admitted, count_examples, take_examples
 
+# What torch says where it cannot compute in float64.
+_NO_SUCH_KERNEL = ("float64", "double", "dtype", "not implemented for")
 #: What can be audited: a workload, or a loss function beside a model and a minibatch.
 Auditable: TypeAlias = Workload | Loss
 
@@ -266,7 +268,8 @@ def _screened(
     try:
         return screen(probe, seed), ()
     except DataError as error:
-        if precision != "float64" or not _lacks_float64(error):
+        told = str(error).lower()
+        if precision != "float64" or not any(word in told for word in _NO_SUCH_KERNEL):
             raise
         screening = screen(GradientProbe(workload, taken, "float32", seed), seed)
         note = (
@@ -274,8 +277,3 @@ def _screened(
             f"{screening.tolerance:.1g}·|G| count as zero."
         )
         return screening, (note,)
-
-
-def _lacks_float64(error: DataError) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in ("float64", "double", "dtype", "not implemented for"))

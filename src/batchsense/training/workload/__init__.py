@@ -30,6 +30,12 @@ from batchsense.training.workload.minibatches import (
     rebuilt,
     take_examples,
 )
+from batchsense.training.workload.randomness import (
+    borrowed_randomness,
+    random_state,
+    seed_torch,
+    set_random_state,
+)
 from batchsense.training.workload.target import (
     BUILT_IN,
     charlm_workload,
@@ -41,7 +47,6 @@ from batchsense.training.workload.workload import (
     Loss,
     OptimizerFactory,
     Workload,
-    borrowed_randomness,
     still_optimizer,
     trainable,
 )
@@ -73,8 +78,11 @@ __all__ = [
     "loss_gradient",
     "named_tensors",
     "place_now",
+    "random_state",
     "rebuilt",
     "scalar_loss",
+    "seed_torch",
+    "set_random_state",
     "still_optimizer",
     "take_examples",
     "trainable",

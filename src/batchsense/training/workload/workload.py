@@ -6,10 +6,8 @@ its gradients are the same after a measurement as before.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -20,9 +18,6 @@ from torch.utils.data import TensorDataset, default_collate
 
 from batchsense.blame import described
 from batchsense.errors import BatchsenseError, DataError
-
-#: numpy's old generator takes seeds of 32 bits.
-_MAX_SEED = 2**32
 
 
 class Examples(Protocol):
@@ -220,40 +215,3 @@ def still_optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimiz
         elif rate is not None:
             group["lr"] = 0.0
     return optimizer
-
-
-@contextlib.contextmanager
-def borrowed_randomness(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's global generators inside the block, restore them after.
-
-    The user's model and data set may draw from any of them (dropout, augmentation), so a result is
-    repeatable only if all three are seeded, and harmless only if all three are restored.
-
-    Parameters
-    ----------
-    seed : int
-        Seed, at least 0.
-
-    Examples
-    --------
-    >>> before = torch.get_rng_state()
-    >>> with borrowed_randomness(1):
-    ...     first = torch.rand(1)
-    >>> with borrowed_randomness(1):
-    ...     second = torch.rand(1)
-    >>> bool(first == second), bool((torch.get_rng_state() == before).all())
-    (True, True)
-    """
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - user code draws from this generator
-    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if used else []
-    with torch.random.fork_rng(devices=list(devices)):
-        random.seed(seed)
-        np.random.seed(seed % _MAX_SEED)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002

@@ -91,7 +91,7 @@ class Evidence:
         """|G|, with the noise of a stochastic G taken off."""
         if np.ptp(self.wholes, axis=0).any():
             gram = mean_length(self.wholes @ self.wholes.T, flips=1).length
-            return max(gram.estimate, gram.low, 1e-300)
+            return max(gram.estimate, gram.low, 1e-300)  # noise alone: never divide by zero
         return float(np.linalg.norm(self.wholes[0]))
 
     @property

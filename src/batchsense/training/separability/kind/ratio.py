@@ -28,13 +28,19 @@ from batchsense.training.separability.kind.normalisers import (
     example_count,
     weighed,
 )
-from batchsense.training.separability.kind.structure import Structure, additive_weights
+from batchsense.training.separability.kind.structure import (
+    LEAST_SINGULAR_VALUE,
+    Structure,
+    additive_weights,
+)
 from batchsense.training.separability.report import Bias, FoundNormaliser
 
 # Class weights written out in a name, which is to fit into a line.
 _SHOWN = 6
 # Equations beyond the unknowns: with none to spare, some weights fit any coefficients.
 _SPARE = 4
+# Counts and sums of float64 weights add up to about 1e-15; a padded size misses by a row or more.
+_SAME_SUM = 1e-9
 # A law of the number of examples has two candidates; either misses the other by far more.
 _SAME_LAW = 1e-6
 # The test of a bias takes rows that are independent; 24 is the number of partitions that an audit
@@ -147,7 +153,7 @@ def _is_additive(normaliser: Normaliser, evidence: Evidence) -> bool:
     weights = np.array([weighed(normaliser, part) for part in evidence.minibatches])
     totals = weights.reshape(len(evidence.splits), -1).sum(axis=1)
     whole = weighed(normaliser, evidence.screening.whole.minibatch)
-    return bool(np.allclose(totals, whole, rtol=1e-9))
+    return bool(np.allclose(totals, whole, rtol=_SAME_SUM))
 
 
 def _per_class(joined: Joined, loose: float) -> FoundNormaliser | None:
@@ -191,7 +197,7 @@ def _terms(evidence: Evidence, weights: Floats, loose: float) -> tuple[Floats, F
     known = np.column_stack(
         [evidence.parts.reshape(partitions * K, -1) * divisor[:, None], weights]
     )
-    solved, _, rank, _ = np.linalg.lstsq(design, known, rcond=1e-10)
+    solved, _, rank, _ = np.linalg.lstsq(design, known, rcond=LEAST_SINGULAR_VALUE)
     missed = float(np.abs(design @ solved - known).max())
     if rank < K * m or missed > loose * float(np.abs(known).max()):
         return None

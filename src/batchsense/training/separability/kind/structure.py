@@ -18,9 +18,9 @@ from batchsense.training.separability.report import Kind
 
 # A guard in a denominator is one number: the offsets that partitions give agree to this.
 _SAME_OFFSET = 1e-3
-# Singular values below this, relative to the largest, are rounding: unit columns in float64 leave
-# about 1e-15, and gradients this nearly parallel determine no coefficients.
-_RANK = 1e-10
+#: Singular values below this, relative to the largest, are rounding: unit columns in float64 leave
+#: about 1e-15, and gradients this nearly parallel determine no coefficients.
+LEAST_SINGULAR_VALUE = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,7 +236,7 @@ def _least_squares(whole: Floats, parts: Floats) -> tuple[Floats, float, bool]:
     if not present.any():
         return coefficients, float(np.linalg.norm(whole)), False
     columns = (parts[present] / sizes[present, None]).T
-    fitted, _, rank, _ = np.linalg.lstsq(columns, whole, rcond=_RANK)
+    fitted, _, rank, _ = np.linalg.lstsq(columns, whole, rcond=LEAST_SINGULAR_VALUE)
     independent = bool(rank == np.count_nonzero(present))
     coefficients[present] = fitted / sizes[present] if independent else np.nan
     return coefficients, float(np.linalg.norm(whole - columns @ fitted)), independent

@@ -239,9 +239,7 @@ class _Search:
         """Put the findings together."""
         strength = max(float(moved.max()) for _, moved in self._moved)
         leaks = max(strength, self._stress or 0.0) > self._tolerance
-        sources: tuple[Source, ...] = ()
-        if leaks:
-            sources = self._places(strength)
+        sources = self._places(strength) if leaks else ()
         order = np.argwhere(self._influence > 0)
         pairs = sorted(
             ((int(j), int(i), float(self._influence[j, i])) for j, i in order),
@@ -273,13 +271,7 @@ class _Search:
         return self._stage.outputs(examples)
 
     def _find_layouts(self) -> list[str | None]:
-        """Decide in which layout each output holds the examples: that which a new order permutes.
-
-        Raises
-        ------
-        DataError
-            No output holds them.
-        """
+        """Decide in which layout each output holds the examples: that which an order permutes."""
         order = np.roll(np.arange(self._count), 1)
         rolled = self._run([self._examples[k] for k in order])
         found: list[str | None] = []

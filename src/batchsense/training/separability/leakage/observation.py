@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
-from torch.overrides import TorchFunctionMode
 
 from batchsense.arrays import Flags, Floats
+from batchsense.training.separability.probe.modes import AroundCalls
 from batchsense.training.workload import leaves, place_now
 
 #: By precision: the movement that always counts as none, and the most that rounding may cause.
@@ -48,7 +48,7 @@ class Record:
     outputs: list[Tensor]
 
 
-class Recorder(TorchFunctionMode):
+class Recorder(AroundCalls):
     """Record the calls made inside the block, in the order in which they end.
 
     Parameters
@@ -73,14 +73,10 @@ class Recorder(TorchFunctionMode):
         self._shapes_only = shapes_only
         self._stack: list[str] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
+        """Call the function and keep what it takes and gives, if it runs in the scope."""
         name = getattr(func, "__name__", str(func))
         wanted = self._shapes_only or (self._scope is not None and self._scope == self._here())
         if not wanted or name in _QUERIES:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +19,9 @@ from batchsense.training.separability.probe.modes import (
     InFloat64,
     TiedNoise,
     WithoutDropout,
-    seed_torch,
     silence_dropout,
 )
-from batchsense.training.workload import cloned, described, identical, rebuilt
+from batchsense.training.workload import borrowed_randomness, cloned, described, identical, rebuilt
 
 #: How random numbers are treated: as they come, tied to the examples, or dropout switched off.
 Randomness: TypeAlias = Literal["free", "tied", "silent"]
@@ -58,7 +55,7 @@ class IsolatedModel:
             )
         self.precision = precision
         self.dtype = dtype_of(precision)
-        self.model = cast(_copied(unwrapped(model)), precision)
+        self.model = cast(_copied(unwrapped(model)), self.dtype)
         self.state = ModelState(self.model)
         self.stacked = False
         self.broken_tie: str | None = None
@@ -117,7 +114,7 @@ class IsolatedModel:
         ``whole``, noise is cut as it was there. ``elsewhere`` seeds all that is not tied.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(seeded(seed if elsewhere is None else elsewhere))
+            stack.enter_context(borrowed_randomness(seed if elsewhere is None else elsewhere))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(default_dtype(self.dtype))
             if self.precision == "float64":
@@ -166,9 +163,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def cast(model: nn.Module, precision: str) -> nn.Module:
+def cast(model: nn.Module, wanted: torch.dtype) -> nn.Module:
     """Turn the floating parameters and buffers of a model into another precision, in place."""
-    wanted = dtype_of(precision)
 
     def change(tensor: Tensor) -> Tensor:
         if tensor.is_complex():
@@ -195,28 +191,6 @@ def blamed_on(where: str, what: str = "it fails") -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(f"{what}: {described(error)}", where) from error
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's generators inside the block and put them back after."""
-    before = (
-        random.getstate(),
-        np.random.get_state(),  # noqa: NPY002 (the user's code may use the global generator)
-        torch.get_rng_state(),
-        _cuda_states(),
-    )
-    try:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        seed_torch(seed)
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
-        torch.set_rng_state(before[2])
-        if before[3]:
-            torch.cuda.set_rng_state_all(before[3])
 
 
 @contextlib.contextmanager
@@ -262,8 +236,3 @@ class ModelState:
             for module, path, name, _, value in self._buffers
             if not identical(module._buffers.get(name), value)
         ]
-
-
-def _cuda_states() -> list[Tensor]:
-    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return torch.cuda.get_rng_state_all() if in_use else []

@@ -21,6 +21,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from batchsense.training.workload import seed_torch
+
 _LOWER = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = {Tensor.float, Tensor.half, Tensor.bfloat16}
 _DROPOUTS = {
@@ -37,7 +39,26 @@ _DROPOUTS = {
 _RANDOM_SLOPES = {functional.rrelu, torch.rrelu}
 
 
-class InFloat64(TorchFunctionMode):
+class AroundCalls(TorchFunctionMode):
+    """Stand around every call of a torch function inside the block."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return self.called(func, args, dict(kwargs or {}))
+
+    def called(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call the function."""
+        return func(*args, **kwargs)
+
+
+class InFloat64(AroundCalls):
     """Raise the tensors and dtypes given to torch functions to float64.
 
     Examples
@@ -48,14 +69,10 @@ class InFloat64(TorchFunctionMode):
     torch.float64
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
+        """Call the function on raised arguments."""
         if func in _CASTS:
             return args[0].double()
         if _writes_in_place(func, kwargs):
@@ -66,7 +83,7 @@ class InFloat64(TorchFunctionMode):
         )
 
 
-class WithoutDropout(TorchFunctionMode):
+class WithoutDropout(AroundCalls):
     """Let the functional forms of dropout pass their input through, and fix random slopes.
 
     Examples
@@ -76,14 +93,10 @@ class WithoutDropout(TorchFunctionMode):
     tensor([1., 1., 1.])
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+    def called(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        """Call the function without what draws."""
         if func in _RANDOM_SLOPES:
             given = kwargs["input"] if "input" in kwargs else args[0]
             return functional.leaky_relu(given, 11 / 48)  # the mean of its usual range
@@ -125,18 +138,6 @@ def _raised(argument: Any) -> Any:
     if type(argument) in (list, tuple) and any(isinstance(a, Tensor) for a in argument):
         return type(argument)(_raised(part) for part in argument)
     return argument
-
-
-def seed_torch(seed: int) -> None:
-    """Seed torch's generators of the CPU and of the devices in use.
-
-    ``torch.manual_seed`` does the same, but formats a traceback for every device not in use.
-    """
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(seed)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(seed)
 
 
 # Random functions of torch, by what tells the shape of what they draw.

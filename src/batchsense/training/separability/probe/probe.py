@@ -18,9 +18,15 @@ from batchsense.training.separability.probe.isolated_model import (
     IsolatedModel,
     Randomness,
     blamed_on,
-    seeded,
 )
-from batchsense.training.workload import Workload, admitted, cloned, identical, trainable
+from batchsense.training.workload import (
+    Workload,
+    admitted,
+    borrowed_randomness,
+    cloned,
+    identical,
+    trainable,
+)
 
 #: Places among the examples of a probe.
 Members: TypeAlias = Sequence[int] | NDArray[Any]
@@ -127,10 +133,8 @@ class GradientProbe:
 
     def by_parameter(self, members: Members, seed: int = 0) -> dict[str, Tensor]:
         """The gradient of every trained parameter by name, flat, in float64."""
-        flat, _, _ = self._flat(members, seed, "free", True, None)
-        named = _named(self.isolated.model)
-        parts = torch.split(flat, [_length(parameter) for _, parameter in named])
-        return {name: part for (name, _), part in zip(named, parts, strict=True)}
+        flat, _, _ = self._flat(members, seed)
+        return _by_name(flat, self.isolated.model)
 
     def minibatch_of(self, members: Members) -> Any:
         """Collate copies of some examples, in the audited precision."""
@@ -159,7 +163,7 @@ class GradientProbe:
         generator = np.random.default_rng([seed, 33])
         everyone = generator.permutation(len(self._read.examples))
         others = [int(k) for k in everyone if int(k) not in self._indices]
-        with seeded(seed), blamed_on("examples", "one could not be read"):
+        with borrowed_randomness(seed), blamed_on("examples", "one could not be read"):
             return [cloned(self._read.examples[k]) for k in others[: self.count]]
 
     def shifted(self, size: float, seed: int) -> GradientProbe:
@@ -180,9 +184,9 @@ class GradientProbe:
         self,
         members: Members,
         seed: int,
-        randomness: Randomness,
-        restore: bool,
-        elsewhere: int | None,
+        randomness: Randomness = "free",
+        restore: bool = True,
+        elsewhere: int | None = None,
     ) -> tuple[Tensor, float, Any]:
         places = [int(member) for member in members]
         model = self.isolated.ready(randomness, restore)
@@ -205,7 +209,7 @@ def frozen_examples(workload: Workload, indices: Members, seed: int) -> list[Any
     for index in indices:
         readings = []
         for _ in range(2):
-            with seeded(seed), blamed_on(f"examples[{index}]", "it could not be read"):
+            with borrowed_randomness(seed), blamed_on(f"examples[{index}]", "it could not be read"):
                 readings.append(cloned(workload.examples[int(index)]))
         if not identical(*readings):
             raise DataError(
@@ -228,12 +232,10 @@ def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor
     with blamed_on("loss"):
         loss = workload.loss(model, minibatch)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = (
-            f"a tensor of shape {tuple(loss.shape)}"
-            if isinstance(loss, Tensor)
-            else type(loss).__name__
+        shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else None
+        raise DataError(
+            f"it returned {shape or type(loss).__name__}; return a scalar tensor", where="loss"
         )
-        raise DataError(f"it returned {shape}; return a scalar tensor", where="loss")
     if not loss.requires_grad:
         raise DataError(
             "it has no gradient with respect to the model that it is given; use that model, "
@@ -260,16 +262,19 @@ def _refuse_what_is_not_finite(loss: float, gradient: Tensor, model: nn.Module) 
         raise DataError(f"it is {loss:g}, not a finite number", where="loss")
     if bool(torch.isfinite(gradient).all()):
         return
-    named = _named(model)
-    parts = torch.split(gradient, [_length(parameter) for _, parameter in named])
-    name = next(
-        name for (name, _), p in zip(named, parts, strict=True) if not torch.isfinite(p).all()
-    )
+    parts = _by_name(gradient, model)
+    name = next(name for name, part in parts.items() if not torch.isfinite(part).all())
     raise DataError(f"its gradient with respect to {name} is not finite", where="loss")
 
 
 def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _by_name(gradient: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    named = _named(model)
+    parts = torch.split(gradient, [_length(parameter) for _, parameter in named])
+    return dict(zip((name for name, _ in named), parts, strict=True))
 
 
 def _length(parameter: Tensor) -> int:

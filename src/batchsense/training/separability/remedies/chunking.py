@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.separability.leakage.tracing import leaking_sources, stage_for
-from batchsense.training.workload import count_examples, leaves, rebuilt, take_examples
+from batchsense.training.workload import (
+    count_examples,
+    leaves,
+    random_state,
+    rebuilt,
+    set_random_state,
+    take_examples,
+)
 
 #: ``encoder(micro_batch)``: embeddings, one row per example; a tensor or a tree of tensors.
 Encoder: TypeAlias = Callable[[Any], Any]
@@ -22,6 +27,8 @@ Head: TypeAlias = Callable[[Any, Any], Tensor]
 
 # Twice as many examples go through the encoder in a dozen small passes; a mixing encoder mixes any.
 _MOST_CHECKED = 32
+# In float64, as in the leakage test: what moves less is rounding.
+_NO_MOVEMENT = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,18 +123,18 @@ def chunked_gradient(
     states, pieces = [], []
     buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
     for cut in cuts:
-        states.append(_random_state())
+        states.append(random_state())
         with torch.no_grad():
             pieces.append(encoder(take_examples(minibatch, cut, count)))
     embeddings, joined = _joined(pieces, count)
     loss, pulled, of_head = _through_head(head, embeddings, joined, minibatch)
-    after, after_buffers = _random_state(), dict(encoder.named_buffers())
+    after, after_buffers = random_state(), dict(encoder.named_buffers())
     final = {name: buffer.clone() for name, buffer in after_buffers.items()}
     _put_back(after_buffers, buffers)
     named = _trained(encoder, "encoder.")
     total = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
     for cut, state in zip(cuts, states, strict=True):
-        _set_random_state(state)
+        set_random_state(state)
         with torch.enable_grad():
             outputs = leaves(encoder(take_examples(minibatch, cut, count)))
         wanted = [(o, v[cut]) for o, v in zip(outputs, pulled, strict=True) if v is not None]
@@ -143,7 +150,7 @@ def chunked_gradient(
                 if part is not None:
                     total[name] += part
     _put_back(dict(encoder.named_buffers()), final)
-    _set_random_state(after)
+    set_random_state(after)
     parameters = {**named, **_trained(head, "head.")}
     return ChunkedGradient(loss, {**total, **of_head}, parameters)
 
@@ -187,7 +194,9 @@ def _refuse_mixing(encoder: nn.Module, minibatch: Any, count: int, size: int) ->
     stage = stage_for(
         encoder, None, lambda rows: take_examples(minibatch, [int(row) for row in rows], count)
     )
-    found = leaking_sources(stage, list(range(size)), list(range(size, 2 * size)), 1e-9, most=1)
+    found = leaking_sources(
+        stage, list(range(size)), list(range(size, 2 * size)), _NO_MOVEMENT, most=1
+    )
     if found:
         raise UnresolvedError(
             f"the encoder mixes the examples of a micro-batch in {found[0].name}: "
@@ -198,7 +207,7 @@ def _refuse_mixing(encoder: nn.Module, minibatch: Any, count: int, size: int) ->
 
 
 def _trained(thing: Any, prefix: str) -> dict[str, nn.Parameter]:
-    """Give the trained parameters of a module by name; none for a function."""
+    """The trained parameters of a module by name; none for a function."""
     if not isinstance(thing, nn.Module):
         return {}
     return {prefix + name: p for name, p in thing.named_parameters() if p.requires_grad}
@@ -208,17 +217,3 @@ def _put_back(buffers: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> No
     with torch.no_grad():
         for name, buffer in buffers.items():
             buffer.copy_(values[name])
-
-
-def _random_state() -> tuple[Any, ...]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002
-
-
-def _set_random_state(state: Iterable[Any]) -> None:
-    python, of_numpy, of_torch, cuda = state
-    random.setstate(python)
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    torch.set_rng_state(of_torch)
-    if cuda:
-        torch.cuda.set_rng_state_all(cuda)

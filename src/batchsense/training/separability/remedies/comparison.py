@@ -26,6 +26,9 @@ Step: TypeAlias = Callable[[nn.Module, Sequence[Any]], Any]
 #: Gradients by parameter name, or all of them in the same order.
 Gradients: TypeAlias = Mapping[str, Tensor] | Sequence[Tensor] | Tensor
 
+# An error is called a factor if the factor explains all of it but for this share.
+_UNEXPLAINED = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class GradientComparison:
@@ -58,7 +61,7 @@ class GradientComparison:
     @property
     def only_a_factor(self) -> bool:
         """Whether the whole difference is one factor."""
-        return not self.equal and self.rest <= 0.01 * self.deviation
+        return not self.equal and self.rest <= _UNEXPLAINED * self.deviation
 
 
 def compare_gradients(
@@ -260,7 +263,9 @@ def audit_step(
 
 
 def named_factor(scale: float, factors: Mapping[str, float], tolerance: float = 1e-3) -> str | None:
-    """Name a number as a product or quotient of known factors.
+    """Name a number as a product or quotient of known factors, to a thousandth.
+
+    Known factors are whole numbers, a thousandth apart only beyond a thousand processes or parts.
 
     Examples
     --------
@@ -270,7 +275,8 @@ def named_factor(scale: float, factors: Mapping[str, float], tolerance: float = 
     'K/world'
     """
     real = {name: value for name, value in factors.items() if value != 1}
-    for powers in sorted(_powers(len(real)), key=lambda p: (sum(map(abs, p)), [-k for k in p])):
+    choices = itertools.product((1, 0, -1), repeat=len(real))
+    for powers in sorted(choices, key=lambda p: (sum(map(abs, p)), [-k for k in p])):
         value = math.prod(v**p for v, p in zip(real.values(), powers, strict=True))
         if any(powers) and abs(scale / value - 1) < tolerance:
             over = [name for name, p in zip(real, powers, strict=True) if p > 0]
@@ -295,13 +301,6 @@ def pure_scale(candidate: NDArray[Any], reference: NDArray[Any]) -> tuple[float,
     squared = float(reference @ reference)
     scale = float(candidate @ reference) / squared
     return scale, float(np.linalg.norm(candidate - scale * reference)) / math.sqrt(squared)
-
-
-def _powers(count: int) -> list[tuple[int, ...]]:
-    found: list[tuple[int, ...]] = [()]
-    for _ in range(count):
-        found = [(*powers, k) for powers in found for k in (1, 0, -1)]
-    return found
 
 
 def _by_name(gradients: Gradients) -> dict[str, NDArray[Any]]:
