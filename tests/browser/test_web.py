@@ -149,12 +149,12 @@ def test_a_layout_is_planned_by_labels_alone(server: str, online: Any, files: li
     address_is(driver, server + "layout/columns")
     labelled(driver, "Number of batches").send_keys("3")
     labelled(driver, "drug").click()
-    press(driver, "Lay out")
+    press(driver, "Layout")
     until(lambda: driver.title == "A layout in 3 batches")
 
     assert driver.find_element("link text", "Download s-layout.csv")
     driver.find_element("link text", "Change the choice").click()
-    until(lambda: driver.title.startswith("Lay out s.csv"))
+    until(lambda: driver.title.startswith("Layout s.csv"))
     assert labelled(driver, "Number of batches").get_property("value") == "3"
     assert labelled(driver, "drug").is_selected()
 
@@ -223,10 +223,15 @@ def pages_behind(driver: Any, start: str) -> Iterator[str]:
                 waiting.append(address)
 
 
+#: Questions that the built-in data answer within seconds.
+QUICK = ("diagnose", "correct", "test", "plan", "audit")
+
+
 def choose_and_press(driver: Any) -> None:
-    """Take the first choice of every list that needs one, and press the button."""
+    """Take the first choice of every list that needs one, a short budget, and press the button."""
     from selenium.webdriver.support.ui import Select
 
+    driver.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
     for found in driver.find_elements("css selector", "select[required]"):
         if not found.get_property("value"):
             Select(found).select_by_index(1)
@@ -253,7 +258,8 @@ def test_everybody_can_use_it(
                 forms.append(address)
         driver.get(server + "nowhere")
         found["nowhere", width] = violations()
-    for address in dict.fromkeys(forms):
+    asked = [one for one in dict.fromkeys(forms) if one.removeprefix(server).startswith(QUICK)]
+    for address in asked:
         driver.get(address)
         choose_and_press(driver)
         found[f"answer of {address}", width] = violations()
@@ -264,5 +270,5 @@ def test_everybody_can_use_it(
     choose_and_press(driver)
     found["answer to a sheet", width] = violations()
 
-    assert len(forms) >= 2 * 4
+    assert len(asked) == len(QUICK)
     assert {where: wrong for where, wrong in found.items() if wrong} == {}
