@@ -1,4 +1,4 @@
-"""The declared kinds of columns of a sheet."""
+"""Which columns of a sheet hold categories and which hold numbers, where that is declared."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ColumnKinds:
-    """Columns of the sheet whose kind the user declares; the entries tell the kind of the others.
+    """Columns whose kind is declared; the kind of all others is read off their entries.
 
     Attributes
     ----------
     categorical : sequence of str
-        Columns that are categories, even where every entry is a number.
+        Columns of numbers that are categories.
     numeric : sequence of str
-        Columns that are numbers.
+        Columns of few whole numbers that count.
+
+    Examples
+    --------
+    >>> ColumnKinds(categorical=["dose"])
+    ColumnKinds(categorical=['dose'], numeric=())
     """
 
     categorical: Sequence[str] = ()
