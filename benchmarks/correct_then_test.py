@@ -16,7 +16,7 @@ import numpy as np
 from common import record
 
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table, placebo, testing
-from batchsense.experiments.statistics.false_positives import centred_rate
+from batchsense.experiments.testing.false_positives import centred_rate
 
 FEATURES = 20_000
 BLADDER = Path(__file__).resolve().parents[1] / "tests" / "references" / "bladder" / "input.npz"

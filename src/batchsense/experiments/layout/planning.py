@@ -167,7 +167,6 @@ def plan_layout(
 
 
 def _check(table: Table, batch_count: int, balance: Sequence[str], references: int) -> None:
-    """Refuse numbers that cannot be meant."""
     where = table.source.sheet
     if not balance:
         raise DataError("name at least one column to balance", where=where)
@@ -208,7 +207,6 @@ def _check_names(
 def _empty_wells(
     table: Table, plate: tuple[int, int] | None, empty: str | None, lock_wells: str | None
 ) -> Integers:
-    """Read the wells that stay empty; without a plate there are none to speak of."""
     if plate is None and (empty is not None or lock_wells is not None):
         raise DataError(
             "wells were named and no plate; give its size, such as 8x12 (--plate)",
@@ -227,7 +225,6 @@ def _limits(
     plate: tuple[int, int] | None,
     empty: int,
 ) -> list[int] | None:
-    """Count the places for specimens in each batch."""
     where = table.source.sheet
     wells = None if plate is None else plate[0] * plate[1] - empty
     if capacities is None:
@@ -257,7 +254,6 @@ def _limits(
 def _allocated(
     rules: Rules, basis: Floats, table: Table, seed: int, progress: Progress
 ) -> Allocation:
-    """Search; word a proof of impossibility with the names of the sheet."""
     try:
         return allocate(basis, rules.units, rules.constraints, seed=seed, progress=progress)
     except InfeasibleError:
@@ -282,7 +278,6 @@ def _design(
 
 
 def _refuse_confounded(entangled: tuple[Entanglement, ...], column: str) -> None:
-    """Refuse a layout in which a factor cannot be told from the batches."""
     lost = [one for one in entangled if not one.confounding.estimable]
     if lost:
         relations = list(dict.fromkeys(r for one in lost for r in one.confounding.aliased))
@@ -295,7 +290,6 @@ def _refuse_confounded(entangled: tuple[Entanglement, ...], column: str) -> None
 
 
 def _position_r2(design: Design, kept: Factor, plates: Plates | None) -> float | None:
-    """R² of a factor with batches and positions together, the other factors in the model."""
     if plates is None:
         return None
     others = [one.design()[0] for one in design.kept if one.name != kept.name]
@@ -313,7 +307,6 @@ def _remarks(
     together: str | None,
     column: str,
 ) -> list[Note]:
-    """Remark on what stayed uneven, and on what the numbers leave out."""
     notes = []
     held = np.bincount(codes, minlength=len(rules.batch_levels))
     if not held.all():

@@ -135,7 +135,6 @@ def place(
 
 
 def _sums(basis: Floats, level: Integers, count: int) -> tuple[Floats, Floats]:
-    """Sum the basis by level, and count the specimens of each level (at least 1)."""
     sums = np.zeros((count, basis.shape[1]))
     np.add.at(sums, level, basis)
     return sums, np.maximum(np.bincount(level, minlength=count), 1).astype(float)
@@ -144,7 +143,6 @@ def _sums(basis: Floats, level: Integers, count: int) -> tuple[Floats, Floats]:
 def _score(
     basis: Floats, placed: Integers, factors: tuple[Integers, ...], levels: list[int]
 ) -> float:
-    """Sum the scores of all position factors."""
     total = 0.0
     for factor, count in zip(factors, levels, strict=True):
         sums, held = _sums(basis, factor[placed], count)
@@ -160,7 +158,6 @@ def _best_partner(
     factors: tuple[Integers, ...],
     tables: list[tuple[Floats, Floats]],
 ) -> bool:
-    """Swap a specimen with the one of its plate that lowers the score most, if any does."""
     shifts = basis[others] - basis[specimen]
     lengths = (shifts**2).sum(axis=1)
     change = np.zeros(len(others))

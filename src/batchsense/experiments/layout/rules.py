@@ -186,7 +186,6 @@ def _units(table: Table, together: str | None) -> tuple[Integers, tuple[str, ...
 
 
 def _locks(table: Table, lock: str | None, batch_count: int) -> tuple[tuple[str, ...], Column]:
-    """Name the batches: the locked ones by their names, numbers for the others."""
     rows = len(table.specimens)
     entries = (None,) * rows if lock is None else column(table.sheet, lock, table.source.sheet)
     numbers = [str(k + 1) for k in range(batch_count)]
@@ -234,7 +233,6 @@ def _labels(
     apart: Sequence[str],
     together: str | None,
 ) -> tuple[Flags, tuple[str, ...]]:
-    """Give the labels that two units or more carry, and which unit carries them."""
     parts, names = [], []
     for name in apart:
         carried: dict[str, set[int]] = {}

@@ -72,7 +72,6 @@ def sheet_table(
 def _ids(
     columns: Mapping[str, Column], id_column: str | None, where: str
 ) -> tuple[tuple[str, ...], str]:
-    """Take the ids from their column, or number the rows."""
     name = id_column or next(iter(columns))
     entries = column(columns, name, where)
     ids = tuple(entry for entry in entries if entry is not None)

@@ -123,7 +123,6 @@ def parse_wells(text: str, size: tuple[int, int]) -> Integers:
 
 
 def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int:
-    """Read one well of a plate."""
     rows, columns = size
     found = _WELL.fullmatch(text.strip().upper())
     if found is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.statistics.power import LEVEL, POWER, detectable_effect
+from batchsense.experiments.layout.worth import LEVEL, POWER, detectable_effect
 from batchsense.experiments.tables.columns import Factor
 from batchsense.variation.linear import factor
 

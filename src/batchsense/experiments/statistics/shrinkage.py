@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.statistics.robust_prior import TAILS, robust_prior
-from batchsense.experiments.statistics.variance_prior import VariancePrior, floored, moment_prior
+from batchsense.experiments.testing.robust_prior import TAILS, robust_prior
+from batchsense.experiments.testing.variance_prior import VariancePrior, floored, moment_prior
 
 #: With fewer variances nothing can be said about how they spread.
 FEWEST = 2
@@ -132,7 +132,6 @@ def _prior(
     robust: bool,
     tails: tuple[float, float],
 ) -> VariancePrior:
-    """Fit the prior where variances are known; give the other features what is usual."""
     along = None if covariate is None else covariate[known]
     if not robust:
         everywhere = np.zeros(len(variances)) if covariate is None else covariate
@@ -151,7 +150,6 @@ def _prior(
 
 
 def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
-    """Check the variances and spread the degrees of freedom over them."""
     values = np.asarray(variances, dtype=np.float64)
     freedom = np.asarray(df, dtype=np.float64)
     if values.ndim != 1 or freedom.shape not in [(), values.shape]:
@@ -168,7 +166,6 @@ def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _checked_covariate(covariate: ArrayLike, variances: Floats) -> Floats:
-    """Check that there is one finite number for each variance."""
     along = np.asarray(covariate, dtype=np.float64)
     if along.shape != variances.shape or not np.isfinite(along).all():
         raise DataError("the covariate must hold one finite number for each feature")

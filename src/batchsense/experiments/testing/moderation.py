@@ -8,9 +8,9 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
-from batchsense.experiments.statistics.shrinkage import shrink_variances
 from batchsense.experiments.statistics.tail_areas import f_p_value, t_p_value, t_quantile
 from batchsense.experiments.testing.fitting import ContrastFits
+from batchsense.experiments.testing.moderation import shrink_variances
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -198,14 +198,12 @@ def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
 
 
 def _explains_nothing(without: Floats, together: Floats, values: Floats) -> bool:
-    """Whether further columns explain nothing of any feature."""
     before = factor(without).fit(values).residual_sum_of_squares
     after = factor(together).fit(values).residual_sum_of_squares
     return bool((before - after <= _NOTHING * before).all())
 
 
 def _rates(effects: Sequence[EffectTest], factors: Sequence[FactorTest]) -> str:
-    """List what a plain test of corrected noise would call."""
     rates = {f"{one.factor} (F)": one.plain.false_positive_rate for one in factors}
     rates.update({str(one.contrast): one.plain.false_positive_rate for one in effects})
     return listed((f"{name} {100 * rate:.1f} %" for name, rate in rates.items()), 4)

@@ -22,11 +22,7 @@ from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing import remarks
-from batchsense.experiments.testing.comparisons import (
-    Model,
-    comparisons,
-    plain_tests,
-)
+from batchsense.experiments.testing.comparisons import Model, comparisons, plain_tests
 from batchsense.experiments.testing.contrasts import parse_contrast
 from batchsense.experiments.testing.fitting import fit_contrasts
 from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
@@ -233,7 +229,6 @@ test.__test__ = False  # type: ignore[attr-defined]
 def _batch_column(
     corrected: Corrected | None, table: Table, batch_labels: str | None, ignore_batches: bool
 ) -> str:
-    """Give the batch column: that of the correction, or the one named."""
     if corrected is None:
         if ignore_batches:
             raise DataError(
@@ -256,7 +251,6 @@ def _batch_column(
 
 
 def _kept(corrected: Corrected | None, keep: Sequence[str] | None) -> list[str]:
-    """Give the further columns of the model."""
     if keep is not None:
         return list(keep)
     return [] if corrected is None else [one.name for one in corrected.kept]
@@ -268,7 +262,6 @@ def _kinds(
     categorical: Iterable[str],
     numeric: Iterable[str],
 ) -> tuple[list[str], list[str]]:
-    """Give the declared kinds; a correction has declared those of what it kept."""
     categories, numbers = list(categorical), list(numeric)
     for one in corrected.kept if corrected is not None else ():
         if one.name in terms and one.name not in (*categories, *numbers):
@@ -279,7 +272,6 @@ def _kinds(
 def _chosen_values(
     corrected: Corrected | None, table: Table, values: Values | None
 ) -> tuple[Values, Floats]:
-    """Choose between original and corrected observations."""
     if corrected is None:
         if values == "corrected":
             raise DataError("there are no corrected values: give what a correction returned")
@@ -289,7 +281,6 @@ def _chosen_values(
 
 
 def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
-    """Give the terms that a correction removed; refuse if it does not know them any more."""
     if corrected is None:
         return None
     terms = np.asarray(corrected.batch_terms, dtype=np.float64)
@@ -302,7 +293,6 @@ def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
 
 
 def _means(values: Floats) -> tuple[Floats, Flags]:
-    """Give the mean of what was observed of each feature, and whether it varies at all."""
     observed = ~np.isnan(values)
     counts = observed.sum(axis=0)
     sums = values.sum(axis=0, where=observed)

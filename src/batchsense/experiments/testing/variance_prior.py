@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from batchsense.arrays import Floats
-from batchsense.experiments.statistics.natural_spline import natural_spline_basis
+from batchsense.experiments.testing.variance_prior import natural_spline_basis
 from batchsense.variation.linear import factor
 
 #: A variance below this part of the median counts as this part: its logarithm would rule the fit.
@@ -72,10 +72,7 @@ def floored(variances: Floats, share: float = FLOOR) -> Floats:
 
 
 def moment_prior(
-    variances: Floats,
-    df: Floats,
-    covariate: Floats | None = None,
-    at: Floats | None = None,
+    variances: Floats, df: Floats, covariate: Floats | None = None, at: Floats | None = None
 ) -> VariancePrior:
     """Estimate d0 and s0² from the first two moments of the log variances.
 
@@ -116,7 +113,6 @@ def moment_prior(
 
 
 def _trend_basis(covariate: Floats | None, at: Floats | None, count: int) -> tuple[Floats, Floats]:
-    """Columns of the trend, to fit and to evaluate: more features bear a more flexible one."""
     if covariate is not None:
         columns = next((c for least, c in _TREND_COLUMNS if count >= least), 1)
         columns = min(columns, len(np.unique(covariate)))

@@ -84,7 +84,6 @@ def lowess(
 
 
 def _pass(x: Floats, y: Floats, robust: Floats, width: int, step: float) -> Floats:
-    """Fit at points about ``step`` apart and join the fits by straight lines."""
     count = len(x)
     curve = np.empty(count)
     fitted = []

@@ -1,0 +1,27 @@
+"""Which columns of a sheet hold categories and which hold numbers, where that is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnKinds:
+    """Columns whose kind is declared; the kind of all others is read off their entries.
+
+    Attributes
+    ----------
+    categorical : sequence of str
+        Columns of numbers that are categories.
+    numeric : sequence of str
+        Columns of few whole numbers that count.
+
+    Examples
+    --------
+    >>> ColumnKinds(categorical=["dose"])
+    ColumnKinds(categorical=['dose'], numeric=())
+    """
+
+    categorical: Sequence[str] = ()
+    numeric: Sequence[str] = ()
