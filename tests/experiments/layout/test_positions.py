@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.experiments.layout.allocation import balance_basis
-from batchsense.experiments.layout.positions import place, well_factors, well_order
+from batchsense.experiments.layout.plates import place
+from batchsense.experiments.layout.wells import well_factors, well_order
 from batchsense.experiments.layout.worth import detectable_effect
 from batchsense.experiments.statistics.confounding import analyse
 
