@@ -16,7 +16,7 @@ import numpy as np
 from common import record
 
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table, placebo, testing
-from batchsense.experiments.statistics.false_positives import centred_rate
+from batchsense.experiments.testing.false_positives import centred_rate
 
 FEATURES = 20_000
 BLADDER = Path(__file__).resolve().parents[1] / "tests" / "references" / "bladder" / "input.npz"
@@ -47,11 +47,19 @@ def user_pipelines(batch: str, wanted: str) -> dict[str, Any]:
 
     def centred(table: Table) -> Any:
         corrected = LinearCorrection().fit(table, batch).transform(table)
-        return first(testing.test(corrected, wanted, shrink=False, ignore_batches=True))
+        return first(
+            testing.test(
+                corrected,
+                wanted,
+                options=testing.ContrastOptions(shrink=False, ignore_batches=True),
+            )
+        )
 
     def combat_then_batch(table: Table) -> Any:
         corrected = CombatCorrection(keep=(wanted,)).fit(table, batch).transform(table)
-        return first(testing.test(corrected, wanted, values="corrected"))
+        return first(
+            testing.test(corrected, wanted, options=testing.ContrastOptions(values="corrected"))
+        )
 
     def default_after_linear(table: Table) -> Any:
         corrected = LinearCorrection(keep=(wanted,)).fit(table, batch).transform(table)

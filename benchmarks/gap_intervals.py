@@ -16,7 +16,7 @@ import time
 import numpy as np
 from common.record import options, write
 
-from batchsense.experiments.statistics.over_groups import mean_over_groups, ratio_over_groups
+from batchsense.experiments.validation.over_groups import mean_over_groups, ratio_over_groups
 
 COUNTS = (2, 3, 5, 8, 14, 30)
 REPEATS, DRAWS = 2000, 600

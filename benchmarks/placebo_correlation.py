@@ -9,6 +9,7 @@ range that holds 95 % of the draws, and how many features are called at q <= 0.0
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def p_values(table: Table, plain: Floats) -> dict[str, Floats]:
     def of(found: testing.ContrastTests) -> Floats:
         return np.asarray(found.factors[0].p_value)
 
-    before = {"shrink": False, "ignore_batches": True}
+    before = testing.ContrastOptions(shrink=False, ignore_batches=True)
+    rescaled = replace(before, values="corrected")
+    ordinary = testing.ContrastOptions(shrink=False)
     linear = LinearCorrection(keep=("cancer",)).fit(table, "batch").transform(table)
     combat = CombatCorrection(keep=("cancer",)).fit(table, "batch").transform(table)
     centred = table.values - table.values.mean(axis=0)
@@ -44,9 +47,9 @@ def p_values(table: Table, plain: Floats) -> dict[str, Floats]:
     statistic = (explained / (levels - 1)) / (left / (n - levels))
     return {
         "uncorrected": f_p_value(statistic, levels - 1, n - levels),
-        "linear": of(testing.test(linear, "cancer", **before)),
-        "combat": of(testing.test(combat, "cancer", values="corrected", **before)),
-        "model": of(testing.test(table, "cancer", "batch", shrink=False)),
+        "linear": of(testing.test(linear, "cancer", options=before)),
+        "combat": of(testing.test(combat, "cancer", options=rescaled)),
+        "model": of(testing.test(table, "cancer", "batch", options=ordinary)),
     }
 
 

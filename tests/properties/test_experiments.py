@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from batchsense.experiments import (
+    ColumnKinds,
     CombatCorrection,
     LinearCorrection,
     Table,
@@ -107,7 +108,13 @@ def overall(given: Experiment) -> np.ndarray:
 
 def compared(given: Experiment, **options: bool) -> np.ndarray:
     """Give what tests say whatever the levels are called: the slope of age, p of the drug."""
-    found = testing.test(given.table(), KEEP, "month", **KINDS, **options)
+    found = testing.test(
+        given.table(),
+        KEEP,
+        "month",
+        options=testing.ContrastOptions(**options),
+        kinds=ColumnKinds(**KINDS),
+    )
     age = next(one for one in found.effects if one.contrast.factor == "age")
     joint = found.factors[0].p_value if found.factors else found.effects[0].p_value
     return np.array([age.t, age.p_value, age.q_value, joint])

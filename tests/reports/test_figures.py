@@ -5,18 +5,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from batchsense.reports.figures.design import draw_design
-from batchsense.reports.figures.folds import draw_folds
+from batchsense.reports.figures.batches import draw_design, draw_folds, draw_strips
 from batchsense.reports.figures.images import draw_differences, draw_digits
-from batchsense.reports.figures.intervals import Row, draw_intervals
-from batchsense.reports.figures.plate import draw_plate
+from batchsense.reports.figures.intervals import Row, draw_intervals, draw_sizes
+from batchsense.reports.figures.laws import draw_step_time, draw_variance
+from batchsense.reports.figures.plate import PlateGrid, draw_plate
 from batchsense.reports.figures.points import MOST_GROUPS, MOST_POINTS, draw_points, reduction
-from batchsense.reports.figures.sizes import draw_sizes
-from batchsense.reports.figures.step_time import draw_step_time
-from batchsense.reports.figures.strips import draw_strips
 from batchsense.reports.figures.style import figure_of
 from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
-from batchsense.reports.figures.variance import draw_variance
 from batchsense.reports.svg import inline_svg
 
 CHOICES = [
@@ -46,7 +42,7 @@ def letters(ax: Axes) -> list[str]:
         lambda ax: draw_design([[1, 0]], ["a"], ["x", "y"], "drug", "month", ax=ax),
         lambda ax: draw_points([1, 2], [3, 4], ["a", "b"], "drug", ax=ax),
         lambda ax: draw_variance([1, 2], [2, 1], [1, 0.5], [3, 1.5], ax=ax),
-        lambda ax: draw_plate(2, 3, [0, 4], ["a", "b"], ["a", "b"], "drug", [1], ax=ax),
+        lambda ax: draw_plate(PlateGrid(2, 3, [1]), [0, 4], ["a", "b"], ["a", "b"], "drug", ax),
         lambda ax: draw_strips([1.0, 2.0], [0, 1], ["x", "y"], "age", "month", ax=ax),
         lambda ax: draw_folds([[0.1, 0.2]], ["0"], ax=ax),
         lambda ax: draw_sizes([Row("one", 10.0, 5.0, 20.0)], 16, ax=ax),
@@ -93,9 +89,10 @@ def test_sizes_mark_the_advice_and_reach_as_far_as_the_data_allow() -> None:
 
     assert drawn["advised: 96"][:, 0].tolist() == [96, 96]
     assert drawn["today: 32"][:, 0].tolist() == [32, 32]
-    assert drawn["95 % interval"].tolist() == [[50, 0], [200, 0]]
     assert drawn["estimate"].tolist() == [[100, 0]]
-    assert drawn["_interval"].tolist() == [[30, 1], [ax.get_xlim()[1], 1]]
+    segments = [np.asarray(line.get_xydata()).tolist() for line in ax.get_lines()]
+    assert [[50, 0], [200, 0]] in segments
+    assert [[30, 1], [ax.get_xlim()[1], 1]] in segments
     assert [line.get_marker() for line in ax.get_lines()].count(">") == 1
 
 
@@ -229,7 +226,7 @@ def test_wells_are_drawn_where_they_are() -> None:
 
     A well that is to stay empty has a cross.
     """
-    ax = draw_plate(2, 3, [0, 4], ["a", "b"], ["a", "b"], "drug", [1], [2, 5])
+    ax = draw_plate(PlateGrid(2, 3, [1], [2, 5]), [0, 4], ["a", "b"], ["a", "b"], "drug")
     drawn = {str(part.get_label()): np.asarray(part.get_offsets()) for part in ax.collections}
 
     assert drawn["a"].tolist() == [[0, 0]]

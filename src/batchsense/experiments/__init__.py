@@ -28,7 +28,16 @@ from batchsense.experiments.correction import (
     load_correction,
 )
 from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
-from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layout
+from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.layout import (
+    FactorWorth,
+    Layout,
+    LayoutRules,
+    PlateRules,
+    Plates,
+    SheetColumns,
+    plan_layout,
+)
 from batchsense.experiments.out_of_core import (
     Cluster,
     CorrectedStore,
@@ -42,6 +51,7 @@ from batchsense.experiments.simulate import Planted, plant
 from batchsense.experiments.surrogates import Likeness, Surrogates, find_surrogates
 from batchsense.experiments.tables import Table, from_anndata, into_anndata, read, write
 from batchsense.experiments.testing import (
+    ContrastOptions,
     ContrastTests,
     Difference,
     EffectTest,
@@ -67,8 +77,10 @@ __all__ = [
     "BatchCorrector",
     "BatchGap",
     "Cluster",
+    "ColumnKinds",
     "CombatCorrection",
     "CombatSeqCorrection",
+    "ContrastOptions",
     "ContrastTests",
     "Corrected",
     "CorrectedGap",
@@ -88,6 +100,7 @@ __all__ = [
     "Gathered",
     "KeptDiagnosis",
     "Layout",
+    "LayoutRules",
     "LearnedBatch",
     "Likeness",
     "LinearCorrection",
@@ -98,9 +111,11 @@ __all__ = [
     "Placebos",
     "PlainTest",
     "Planted",
+    "PlateRules",
     "Plates",
     "Refused",
     "Share",
+    "SheetColumns",
     "Surrogates",
     "Table",
     "ThisProcess",

@@ -173,7 +173,6 @@ def _with_code(text: str) -> str:
 
 @functools.cache
 def _environment(room: Path) -> Environment:
-    """Make the template engine of a question: escaping on, an unknown name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

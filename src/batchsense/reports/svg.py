@@ -76,7 +76,6 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _write(figure: Figure) -> str:
-    """Let matplotlib write the figure with settings that make it repeatable."""
     import matplotlib
 
     stream = io.StringIO()
@@ -97,7 +96,6 @@ def _drop_foreign(root: ElementTree.Element) -> None:
 
 
 def _rename_ids(root: ElementTree.Element, name: str) -> None:
-    """Number the ids that something refers to, drop the others."""
     referred: dict[str, str] = {}
 
     def renamed(old: str) -> str:
@@ -117,7 +115,6 @@ def _rename_ids(root: ElementTree.Element, name: str) -> None:
 
 
 def _tidy(element: ElementTree.Element) -> None:
-    """Take off the namespace, take ink and letters from the page, drop idle white space."""
     element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
     if style := element.get("style"):
         style = _FAMILIES.sub("system-ui, sans-serif", style)
@@ -145,5 +142,4 @@ def _share_style(group: ElementTree.Element) -> None:
 
 
 def _rounded(match: re.Match[str]) -> str:
-    """Keep two decimals: a hundredth of a point cannot be seen."""
     return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")

@@ -153,7 +153,6 @@ def _places(low: float, high: float) -> int | None:
 
 
 def _written(value: float, places: int | None, digits: int) -> str:
-    """Write a number with so many decimals, or with significant digits."""
     return number(value, digits) if places is None else _minus(f"{value:,.{places}f}")
 
 
@@ -162,5 +161,4 @@ def _round(value: float, digits: int) -> float:
 
 
 def _minus(text: str) -> str:
-    """Use the minus sign of print."""
     return text.replace("-", "−")

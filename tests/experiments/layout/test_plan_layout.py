@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError, InfeasibleError
-from batchsense.experiments import Table, diagnose, plan_layout
+from batchsense.experiments import (
+    LayoutRules,
+    PlateRules,
+    SheetColumns,
+    Table,
+    diagnose,
+    plan_layout,
+)
 from batchsense.experiments.layout.random_layouts import random_layouts
 from batchsense.experiments.layout.rules import read_rules
 from batchsense.experiments.layout.sheet import sheet_table
@@ -53,12 +60,8 @@ def test_subjects_locks_capacities_and_references_together():
         sheet,
         4,
         BALANCE,
-        capacities=[32, 26, 26, 22],
-        together="subject",
-        apart=["twin"],
-        reference_specimens=2,
-        lock="done",
-        column="run",
+        LayoutRules([32, 26, 26, 22], "subject", ["twin"], "done", reference_specimens=2),
+        columns=SheetColumns(new_column="run"),
     )
     out = layout.sheet()
 
@@ -77,7 +80,7 @@ def test_subjects_locks_capacities_and_references_together():
 
 def test_apart_rows_never_meet():
     """Replicates of a subject go to different batches."""
-    layout = plan_layout(trial(), 4, BALANCE, apart=["subject"], capacities=24)
+    layout = plan_layout(trial(), 4, BALANCE, LayoutRules(apart=["subject"], capacities=24))
     codes = layout.codes
 
     assert (codes[0::2] != codes[1::2]).all()
@@ -92,10 +95,9 @@ def test_never_worse_than_random_layouts_under_constraints(seed):
     sheet["done"] = [str(1 + i % 4) if i % 11 == 0 else None for i in range(48)]
     sheet["done"] = [None if i % 2 else entry for i, entry in enumerate(sheet["done"])]
     sheet["litter"] = [f"l{i // 8}" if i % 2 == 0 else None for i in range(48)]
-    rules = read_rules(sheet_table(sheet), 4, [14] * 4, "subject", ["litter"], "done")
-    layout = plan_layout(
-        sheet, 4, BALANCE, capacities=14, together="subject", apart=["litter"], lock="done"
-    )
+    asked = LayoutRules(14, together="subject", apart=["litter"], lock="done")
+    rules = read_rules(sheet_table(sheet), 4, asked, [14] * 4)
+    layout = plan_layout(sheet, 4, BALANCE, asked)
 
     basis = _basis(layout)
     vectors = np.zeros((len(rules.constraints.sizes), basis.shape[1]))
@@ -114,7 +116,9 @@ def _basis(layout):
 
 def test_plates_have_wells_of_their_own():
     """Each specimen and reference has its own well, and positions are balanced."""
-    layout = plan_layout(trial(), 2, ["treatment"], plate=(5, 10), reference_specimens=2)
+    layout = plan_layout(
+        trial(), 2, ["treatment"], LayoutRules(reference_specimens=2), PlateRules((5, 10))
+    )
     out = layout.sheet()
 
     for name in layout.batch_levels:
@@ -179,7 +183,7 @@ def test_a_data_frame_serves_as_a_sheet():
 def test_impossible_by_counting(change, options, message, needed):
     """The error names the constraint, the rows and by how much it fails."""
     with pytest.raises(InfeasibleError) as caught:
-        plan_layout(trial() | change, 4, ["sex"], **options)
+        plan_layout(trial() | change, 4, ["sex"], LayoutRules(**options))
 
     assert message in caught.value.message
     assert needed in caught.value.needed
@@ -192,7 +196,7 @@ def test_impossible_by_exact_search():
         "subject": [f"p{i // 4}" for i in range(12)],
     }
     with pytest.raises(InfeasibleError, match="exact search") as caught:
-        plan_layout(sheet, 2, ["arm"], capacities=[6, 6], together="subject")
+        plan_layout(sheet, 2, ["arm"], LayoutRules([6, 6], together="subject"))
 
     assert "2 more places" in caught.value.needed
 
@@ -202,7 +206,7 @@ def test_locks_that_confound_are_refused():
     sheet = {"arm": ["a", "a", "b", "b"], "done": ["1", "1", "2", "2"]}
 
     with pytest.raises(ConfoundedError) as caught:
-        plan_layout(sheet, 2, ["arm"], lock="done")
+        plan_layout(sheet, 2, ["arm"], LayoutRules(lock="done"))
 
     assert caught.value.aliased == ("arm[b] = batch[2]",)
 
@@ -214,10 +218,10 @@ def test_locks_that_confound_are_refused():
         ({"balance": ["dose"]}, "no column 'dose'"),
         ({"batch_count": 1}, "two batches or more"),
         ({"batch_count": 97}, "some would be empty"),
-        ({"column": "sex"}, "columns 'sex' already"),
-        ({"capacities": 2, "reference_specimens": 2}, "no room beside 2 references"),
-        ({"capacities": [30, 30]}, "2 capacities for 4 batches"),
-        ({"capacities": 60, "plate": (5, 10)}, "60 on plates of 50 wells"),
+        ({"columns": SheetColumns(new_column="sex")}, "columns 'sex' already"),
+        ({"rules": LayoutRules(2, reference_specimens=2)}, "no room beside 2 references"),
+        ({"rules": LayoutRules([30, 30])}, "2 capacities for 4 batches"),
+        ({"rules": LayoutRules(60), "plates": PlateRules((5, 10))}, "60 on plates of 50 wells"),
         ({"balance": ["sex", "sex"]}, "twice"),
     ],
 )
@@ -240,7 +244,7 @@ def test_remarks():
     """Dependent rows and what could not be balanced are said."""
     sheet = trial(24)
     sheet["arm"] = ["rare"] + ["common"] * 23
-    layout = plan_layout(sheet, 4, ["arm"], together="subject")
+    layout = plan_layout(sheet, 4, ["arm"], LayoutRules(together="subject"))
     codes = [note.code for note in layout.notes]
 
     assert "dependent_rows" in codes
@@ -250,10 +254,10 @@ def test_remarks():
 def test_odd_wishes():
     """Room without end is room enough; a nameless column is refused; look-alikes are noted."""
     sheet = trial(12)
-    vast = plan_layout(sheet, 3, ["sex"], capacities=[10**20, 4, 4])
+    vast = plan_layout(sheet, 3, ["sex"], LayoutRules([10**20, 4, 4]))
     assert sorted(vast.codes.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
     with pytest.raises(DataError, match="needs a name"):
-        plan_layout(sheet, 3, ["sex"], column=" ")
+        plan_layout(sheet, 3, ["sex"], columns=SheetColumns(new_column=" "))
     sheet["sex"] = ["f", "F", "m"] * 4
     notes = plan_layout(sheet, 3, ["sex"]).notes
     assert ("F", "f") in [note.where for note in notes if note.code == "look_alike_labels"]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from batchsense.experiments.layout.allocation import balance_basis
-from batchsense.experiments.layout.positions import place, well_factors, well_order
+from batchsense.experiments.layout.plates import place
+from batchsense.experiments.layout.wells import well_factors, well_order
+from batchsense.experiments.layout.worth import detectable_effect
 from batchsense.experiments.statistics.confounding import analyse
-from batchsense.experiments.statistics.power import detectable_effect
 
 
 def test_positions_are_balanced_over_rows_columns_and_edge():

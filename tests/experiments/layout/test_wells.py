@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError, InfeasibleError
-from batchsense.experiments import plan_layout
+from batchsense.experiments import LayoutRules, PlateRules, plan_layout
 from batchsense.experiments.layout.wells import parse_wells, well_name
 
 
@@ -47,7 +47,11 @@ def trial(count=40):
 def test_empty_wells_stay_empty():
     """Neither specimens nor references stand there; the rest is balanced as before."""
     layout = plan_layout(
-        trial(), 2, ["arm", "site"], plate=(6, 8), empty_wells="edge,C3", reference_specimens=1
+        trial(),
+        2,
+        ["arm", "site"],
+        LayoutRules(reference_specimens=1),
+        PlateRules((6, 8), empty_wells="edge,C3"),
     )
     plates = layout.plates
     assert plates is not None
@@ -63,19 +67,20 @@ def test_empty_wells_stay_empty():
 
 def test_empty_wells_are_no_places():
     """Too many of them: by how much is said."""
+    inside = PlateRules((6, 6), empty_wells="edge")
     with pytest.raises(
         InfeasibleError, match="40 specimens do not fit 2 batches with 32"
     ) as caught:
-        plan_layout(trial(), 2, ["arm"], plate=(6, 6), empty_wells="edge")
+        plan_layout(trial(), 2, ["arm"], plates=inside)
     assert caught.value.needed == "8 more places"
     with pytest.raises(DataError, match="24 on plates of 16 wells that are not to stay empty"):
-        plan_layout(trial(), 2, ["arm"], plate=(6, 6), empty_wells="edge", capacities=24)
+        plan_layout(trial(), 2, ["arm"], LayoutRules(capacities=24), inside)
 
 
 def test_specimens_keep_the_wells_that_they_have():
     """A second plan after the first: what is done stays in batch and well, the rest is balanced."""
     sheet = trial()
-    first = plan_layout(sheet, 2, ["arm", "site"], plate=(5, 5), seed=1)
+    first = plan_layout(sheet, 2, ["arm", "site"], plates=PlateRules((5, 5)), seed=1)
     out = first.sheet()
     done = np.arange(40) % 3 > 0
     for name in ("batch", "well"):
@@ -84,10 +89,8 @@ def test_specimens_keep_the_wells_that_they_have():
         sheet,
         2,
         ["arm", "site"],
-        plate=(5, 5),
-        lock="old batch",
-        lock_wells="old well",
-        reference_specimens=2,
+        LayoutRules(lock="old batch", reference_specimens=2),
+        PlateRules((5, 5), lock_wells="old well"),
         seed=2,
     )
     assert first.plates is not None
@@ -109,12 +112,12 @@ def test_specimens_keep_the_wells_that_they_have():
 def test_the_gaps_of_an_earlier_layout_are_filled():
     """Its own columns may be locked: they stay in their place, complete again."""
     sheet = {"id": [f"s{i}" for i in range(40)], **trial()}
-    first = plan_layout(sheet, 2, ["arm"], plate=(5, 5)).sheet()
+    first = plan_layout(sheet, 2, ["arm"], plates=PlateRules((5, 5))).sheet()
     gaps = {name: list(entries) for name, entries in first.items()}
     for k in (0, 7, 20):
         gaps["batch"][k] = gaps["well"][k] = None
-    options = {"plate": (5, 5), "lock": "batch", "lock_wells": "well"}
-    second = plan_layout(gaps, 2, ["arm"], **options).sheet()
+    locked = LayoutRules(lock="batch")
+    second = plan_layout(gaps, 2, ["arm"], locked, PlateRules((5, 5), lock_wells="well")).sheet()
 
     assert list(second) == list(first)
     for name in ("batch", "well", "plate_row", "plate_column"):
@@ -122,36 +125,36 @@ def test_the_gaps_of_an_earlier_layout_are_filled():
         kept = [k for k in range(40) if k not in (0, 7, 20)]
         assert [second[name][k] for k in kept] == [first[name][k] for k in kept]
     with pytest.raises(DataError, match="'well', 'plate_row', 'plate_column'"):
-        plan_layout(gaps, 2, ["arm"], plate=(5, 5), lock="batch")
+        plan_layout(gaps, 2, ["arm"], locked, PlateRules((5, 5)))
     with pytest.raises(DataError, match="columns 'batch' already"):
         plan_layout(gaps, 2, ["arm"])
 
 
 @pytest.mark.parametrize(
-    ("batches", "wells", "options", "says"),
+    ("batches", "wells", "empty", "says"),
     [
-        (["1", None], ["Z9", None], {}, "row 'row 2', column 'w'.* has no well Z9"),
-        ([None, None], ["A1", None], {}, "row 'row 2' has the well A1 and no batch"),
-        (["1", "1"], ["A1", "A1"], {}, "rows 'row 2', 'row 3' are in the same well A1"),
-        (["1", None], ["A1", None], {"empty_wells": "edge"}, "A1, which is to stay empty"),
-        (["1", None], ["A1", None], {"plate": None}, "no plate; give its size"),
-        ([None, None], [None, None], {"plate": None, "empty_wells": "A1"}, "no plate"),
+        (["1", None], ["Z9", None], None, "row 'row 2', column 'w'.* has no well Z9"),
+        ([None, None], ["A1", None], None, "row 'row 2' has the well A1 and no batch"),
+        (["1", "1"], ["A1", "A1"], None, "rows 'row 2', 'row 3' are in the same well A1"),
+        (["1", None], ["A1", None], "edge", "A1, which is to stay empty"),
     ],
 )
-def test_wells_that_cannot_be_kept_are_named(batches, wells, options, says):
+def test_wells_that_cannot_be_kept_are_named(batches, wells, empty, says):
     """Contradictions name the row and the well."""
     sheet = trial(12)
     sheet |= {"b": [*batches, *[None] * 10], "w": [*wells, *[None] * 10]}
-    given = {"plate": (6, 6), "lock": "b", "lock_wells": "w"} | options
+    plates = PlateRules((6, 6), empty, lock_wells="w")
 
     with pytest.raises(DataError, match=says):
-        plan_layout(sheet, 2, ["site"], **given)
+        plan_layout(sheet, 2, ["site"], LayoutRules(lock="b"), plates)
 
 
 def test_the_same_well_of_different_plates_is_no_contradiction():
     """Each batch has a plate of its own."""
     sheet = trial(12)
     sheet |= {"b": ["1", "2", *[None] * 10], "w": ["B2", "B2", *[None] * 10]}
-    layout = plan_layout(sheet, 2, ["site"], plate=(4, 6), lock="b", lock_wells="w")
+    layout = plan_layout(
+        sheet, 2, ["site"], LayoutRules(lock="b"), PlateRules((4, 6), lock_wells="w")
+    )
 
     assert layout.sheet()["well"][:2] == ("B2", "B2")

@@ -9,13 +9,13 @@ import pytest
 
 from batchsense.errors import DataError
 from batchsense.experiments import plant
-from batchsense.experiments.statistics.local_fdr import local_fdr, null_share
 from batchsense.experiments.surrogates.estimation import (
     f_test,
     reweighted_surrogates,
     surrogate_count,
     two_step_surrogates,
 )
+from batchsense.experiments.surrogates.local_fdr import local_fdr, null_share
 
 REFERENCES = Path(__file__).resolve().parents[2] / "references"
 #: Share of treated in every other month, as tests/references/surrogates/pack.py has it.

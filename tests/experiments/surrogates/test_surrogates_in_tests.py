@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError
-from batchsense.experiments import Table, find_surrogates, plant, test
+from batchsense.experiments import ContrastOptions, Table, find_surrogates, plant, test
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def found(planted):
 def test_equals_a_dense_fit_and_keeps_the_level(planted, found):
     """T equals that of plain least squares; 5 % of what the drug leaves alone is called."""
     table = Table.from_arrays(planted.table.values, found.sheet())
-    effect = test(table, "drug", surrogates=found.names, shrink=False).effects[0]
+    effect = test(
+        table, "drug", options=ContrastOptions(shrink=False), surrogates=found.names
+    ).effects[0]
     treated = (np.array(planted.table.sheet["drug"]) == "yes").astype(float)
     design = np.column_stack([np.ones(42), treated, found.values])
     beta, squares = np.linalg.lstsq(design, table.values, rcond=None)[:2]

@@ -28,7 +28,12 @@ def relative(found, expected):
 def test_moderated_t(bladder, values, trend, robust):
     """Both coefficients of cancer: effects and t to 1e-8 relative, p to 1e-6 relative."""
     expected = EXCERPT[f"{values}_{str(trend).upper()}_{str(robust).upper()}"]
-    found = testing.test(bladder[values], "cancer", "batch", trend=trend, robust=robust)
+    found = testing.test(
+        bladder[values],
+        "cancer",
+        "batch",
+        options=testing.ContrastOptions(trend=trend, robust=robust),
+    )
 
     assert [str(one.contrast) for one in found.effects] == [
         "cancer: Cancer - Biopsy",
@@ -52,7 +57,10 @@ def test_moderated_f_and_a_difference_of_levels(bladder, trend, robust):
     name = f"complete_{str(trend).upper()}_{str(robust).upper()}_F"
     f, p, effect, t, t_p, q = EXCERPT[name].T
     found = testing.test(
-        bladder["complete"], ["cancer", "cancer:Normal-Cancer"], "batch", trend=trend, robust=robust
+        bladder["complete"],
+        ["cancer", "cancer:Normal-Cancer"],
+        "batch",
+        options=testing.ContrastOptions(trend=trend, robust=robust),
     )
     difference = found.effects[2]
 
@@ -68,7 +76,9 @@ def test_moderated_f_and_a_difference_of_levels(bladder, trend, robust):
 
 def test_intervals_hold_what_they_promise(bladder):
     """The interval is the set of effects that a test at its level would not reject."""
-    found = testing.test(bladder["complete"], "cancer", "batch", level=0.9)
+    found = testing.test(
+        bladder["complete"], "cancer", "batch", options=testing.ContrastOptions(level=0.9)
+    )
     effect = found.effects[0]
     excludes_zero = (effect.low > 0) | (effect.high < 0)
 
@@ -78,7 +88,9 @@ def test_intervals_hold_what_they_promise(bladder):
 
 def test_ordinary_f_against_sva(bladder):
     """F of cancer on real probes: p as sva's f.pvalue gives them, to 1e-8."""
-    found = testing.test(bladder["complete"], "cancer", "batch", shrink=False)
+    found = testing.test(
+        bladder["complete"], "cancer", "batch", options=testing.ContrastOptions(shrink=False)
+    )
 
     assert np.max(np.abs(found.factors[0].p_value[::EVERY] - F_TESTS["bladder"])) < F_P_VALUE
 
@@ -88,7 +100,7 @@ def test_ordinary_f_on_counts_against_sva():
     given = np.load(REFERENCES / "counts" / "counts.npz")
     sheet = {"lot": given["simulated_batch"].tolist(), "group": given["simulated_group"].tolist()}
     table = Table.from_arrays(np.log2(given["simulated_counts"] + 1.0), sheet)
-    found = testing.test(table, "group", "lot", shrink=False)
+    found = testing.test(table, "group", "lot", options=testing.ContrastOptions(shrink=False))
     p = found.effects[0].p_value
 
     assert np.array_equal(np.isnan(p), np.isnan(F_TESTS["counts"]))

@@ -44,7 +44,9 @@ def noise(sheet, batch, features=NULL_FEATURES, seed=0):
 def test_false_positive_rate_on_corrected_data(treated_share, shrink):
     """75/25, 90/10, 95/5: the default test of corrected noise calls 4.5 to 5.5 % at 0.05."""
     table = noise(two_months(treated_share), "month")
-    found = testing.test(correct(table, "month", ["drug"]), "drug", shrink=shrink)
+    found = testing.test(
+        correct(table, "month", ["drug"]), "drug", options=testing.ContrastOptions(shrink=shrink)
+    )
 
     assert found.values == "corrected"
     assert VALID[0] <= np.mean(found.effects[0].p_value <= 0.05) <= VALID[1]
@@ -70,7 +72,7 @@ def test_false_positive_rate_after_combat(design, bladder_sheet):
     table = noise(sheet, batch, seed=4)
     corrected = CombatCorrection(keep=(wanted,)).fit(table, batch).transform(table)
     default = testing.test(corrected, wanted)
-    demanded = testing.test(corrected, wanted, values="corrected")
+    demanded = testing.test(corrected, wanted, options=testing.ContrastOptions(values="corrected"))
     rates = [
         np.mean((found.factors[0] if on_bladder else found.effects[0]).p_value <= 0.05)
         for found in (default, demanded)
@@ -86,8 +88,12 @@ def test_plain_test_inflates_exactly_as_announced(treated_share):
     """Without the batch t is larger by the published factor, and the rate is the published one."""
     table = noise(two_months(treated_share), "month", seed=2)
     corrected = correct(table, "month", ["drug"])
-    honest = testing.test(corrected, "drug", shrink=False).effects[0]
-    plain = testing.test(corrected, "drug", shrink=False, ignore_batches=True)
+    honest = testing.test(corrected, "drug", options=testing.ContrastOptions(shrink=False)).effects[
+        0
+    ]
+    plain = testing.test(
+        corrected, "drug", options=testing.ContrastOptions(shrink=False, ignore_batches=True)
+    )
     rate = np.mean(plain.effects[0].p_value <= 0.05)
 
     assert np.allclose(plain.effects[0].t, honest.t * honest.plain.inflation, rtol=1e-8)
@@ -111,7 +117,9 @@ def test_announced_rate_of_a_plain_f_test(bladder_sheet):
     """Cancer of three levels: the rate of the plain F test is 28.7 %, announced and simulated."""
     table = noise(bladder_sheet, "batch", seed=3)
     corrected = correct(table, "batch", ["cancer"])
-    plain = testing.test(corrected, "cancer", shrink=False, ignore_batches=True).factors[0]
+    plain = testing.test(
+        corrected, "cancer", options=testing.ContrastOptions(shrink=False, ignore_batches=True)
+    ).factors[0]
 
     assert plain.plain.false_positive_rate == pytest.approx(0.287, abs=0.001)
     assert np.mean(plain.p_value <= 0.05) == pytest.approx(0.287, abs=0.01)
@@ -121,8 +129,14 @@ def test_announced_rate_of_a_plain_f_test(bladder_sheet):
 def test_equals_batch_in_the_model(bladder, values):
     """Real data, with and without missing values: t and F before and after agree to 1e-10."""
     table = bladder[values]
-    before = testing.test(table, "cancer", "batch", trend=True, shrink=False)
-    after = testing.test(correct(table, "batch", ["cancer"]), "cancer", trend=True, shrink=False)
+    before = testing.test(
+        table, "cancer", "batch", options=testing.ContrastOptions(trend=True, shrink=False)
+    )
+    after = testing.test(
+        correct(table, "batch", ["cancer"]),
+        "cancer",
+        options=testing.ContrastOptions(trend=True, shrink=False),
+    )
 
     for first, second in zip(before.effects, after.effects, strict=True):
         assert np.max(np.abs(first.t - second.t)) < 1e-10
@@ -162,7 +176,7 @@ def test_generalised_least_squares_gives_the_same(bladder):
     left = corrected.values - wanted @ effects
     variance = np.einsum("ij,ik,kj->j", left, inverse, left) / (57 - corrected.rank_lost - 3)
     t = effects / np.sqrt(np.outer(np.diag(covariance), variance))
-    found = testing.test(corrected, "cancer", shrink=False)
+    found = testing.test(corrected, "cancer", options=testing.ContrastOptions(shrink=False))
 
     assert np.allclose(removal @ table.values, corrected.values)
     for k, one in enumerate(found.effects):
@@ -175,7 +189,7 @@ def test_other_corrections_are_tested_on_the_original_values():
     linear = correct(table, "month", ["drug"])
     rescaled = dataclasses.replace(linear, method="combat", values=linear.values * 1.1)
     default = testing.test(rescaled, "drug")
-    demanded = testing.test(rescaled, "drug", values="corrected")
+    demanded = testing.test(rescaled, "drug", options=testing.ContrastOptions(values="corrected"))
     original = testing.test(table, "drug", "month")
 
     assert (default.values, demanded.values) == ("original", "corrected")

@@ -7,7 +7,7 @@ import pytest
 from designs import all_columns, estimable
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
-from batchsense.experiments import Table, testing
+from batchsense.experiments import ColumnKinds, Table, testing
 
 FEATURES = 4
 
@@ -92,7 +92,13 @@ def test_random_designs_equal_a_dense_reference(designs, missing):
         table = Table.from_arrays(values, sheet)
         design, names = all_columns(sheet, sheet)
         try:
-            found = testing.test(table, wanted, "lot", numeric=numeric, shrink=False)
+            found = testing.test(
+                table,
+                wanted,
+                "lot",
+                options=testing.ContrastOptions(shrink=False),
+                kinds=ColumnKinds(numeric=numeric),
+            )
         except ConfoundedError:
             continue
         for one in found.effects:
@@ -121,13 +127,19 @@ def test_aliased_designs_are_refused_exactly(designs):
         table = Table.from_arrays(rng.normal(size=(len(sheet["lot"]), FEATURES)), sheet)
         design, names = all_columns(sheet, sheet)
         with pytest.raises(ConfoundedError) as refusal:
-            testing.test(table, "bad", "lot", [w for w in wanted if w != "bad"], numeric=numeric)
+            testing.test(
+                table,
+                "bad",
+                "lot",
+                [w for w in wanted if w != "bad"],
+                kinds=ColumnKinds(numeric=numeric),
+            )
         assert refusal.value.aliased
         for relation in refusal.value.aliased:
             assert relation.startswith("bad")
             assert "lot[" in relation
         try:
-            found = testing.test(table, wanted, "lot", numeric=numeric)
+            found = testing.test(table, wanted, "lot", kinds=ColumnKinds(numeric=numeric))
         except ConfoundedError:
             continue
         assert all(estimable(design, contrast_vector(e.contrast, names)) for e in found.effects)
@@ -190,7 +202,7 @@ def test_levels_with_hyphens():
     rng = np.random.default_rng(1)
     sheet = {"lot": ["1"] * 12 + ["2"] * 12, "drug": ["IL-2", "IL", "2-no", "no"] * 6}
     table = Table.from_arrays(rng.normal(size=(24, 3)), sheet)
-    found = testing.test(table, "drug:IL-2-IL", "lot", categorical=["drug"])
+    found = testing.test(table, "drug:IL-2-IL", "lot", kinds=ColumnKinds(categorical=["drug"]))
 
     assert str(found.effects[0].contrast) == "drug: IL-2 - IL"
     with pytest.raises(DataError, match="can be read in 2 ways"):
@@ -202,7 +214,9 @@ def test_a_table_needs_its_batch_column():
     with pytest.raises(DataError, match="name the batch column"):
         testing.test(partly_linked(), "drug")
     with pytest.raises(DataError, match="corrected values only"):
-        testing.test(partly_linked(), "drug", "lot", ignore_batches=True)
+        testing.test(
+            partly_linked(), "drug", "lot", options=testing.ContrastOptions(ignore_batches=True)
+        )
 
 
 def test_no_degrees_of_freedom_left():
@@ -224,9 +238,19 @@ def test_features_that_cannot_be_tested_are_listed():
     values[:, 1] = np.nan
     values[np.array(sheet["drug"]) == "b", 2] = np.nan
     values[:, 3] = np.where(np.array(sheet["drug"]) == "b", 2.0, 1.0)
-    clean = testing.test(Table.from_arrays(values[:, 4:], sheet), "drug", "lot", shrink=False)
+    clean = testing.test(
+        Table.from_arrays(values[:, 4:], sheet),
+        "drug",
+        "lot",
+        options=testing.ContrastOptions(shrink=False),
+    )
     for shrink in (True, False):
-        found = testing.test(Table.from_arrays(values, sheet), "drug", "lot", shrink=shrink)
+        found = testing.test(
+            Table.from_arrays(values, sheet),
+            "drug",
+            "lot",
+            options=testing.ContrastOptions(shrink=shrink),
+        )
         p = found.effects[0].p_value
 
         assert np.isnan(p[[0, 1, 2]]).all()

@@ -12,7 +12,7 @@ from batchsense.questions.gap.report import gap_report
 from batchsense.questions.gap.result import GapResult
 from batchsense.questions.gap.text import batch_rows, change_sentences, verdict_sentence
 from batchsense.reports.envelope import Envelope, Estimate
-from batchsense.reports.figures.folds import draw_folds
+from batchsense.reports.figures.batches import draw_folds
 from batchsense.reports.page import LARGEST_PAGE
 
 

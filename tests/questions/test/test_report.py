@@ -10,8 +10,7 @@ from batchsense.experiments import ContrastTests, Table, testing
 from batchsense.questions.test.report import contrast_report
 from batchsense.questions.test.result import ContrastTestsResult
 from batchsense.reports.envelope import Envelope, Note
-from batchsense.reports.figures.p_values import BARS, draw_p_values
-from batchsense.reports.figures.volcano import MOST_POINTS, draw_volcano
+from batchsense.reports.figures.features import BARS, MOST_POINTS, draw_p_values, draw_volcano
 from batchsense.reports.page import LARGEST_PAGE
 
 

@@ -7,7 +7,7 @@ from batchsense.questions.verify.report import verify_report
 from batchsense.questions.verify.result import SweptSizeResult, VerifyResult
 from batchsense.questions.verify.text import verdict_sentence, verify_notes, verify_text
 from batchsense.reports.envelope import Envelope, Estimate, ResolvedEstimate
-from batchsense.reports.figures.sweep import draw_sweep
+from batchsense.reports.figures.laws import draw_sweep
 
 
 def number(value: float | None, low: float | None, high: float | None) -> Estimate:

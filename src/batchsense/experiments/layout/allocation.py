@@ -181,6 +181,5 @@ def _searched(constraints: Constraints) -> Integers:
 
 
 def _unevenness(constraints: Constraints, codes: Integers) -> float:
-    """Sum of squared differences from even sizes, rounded so that equals are equal."""
     held = np.bincount(codes, weights=constraints.sizes, minlength=constraints.batch_count)
     return round(float(((held - constraints.targets()) ** 2).sum()), 6)

@@ -108,7 +108,6 @@ _INFEASIBLE = 2  # scipy.optimize.milp's status
 
 
 def _given_way(constraints: Constraints, kind: Relaxed, solution: Floats) -> float:
-    """Measure by how much a solution breaks the relaxed kind."""
     units, batch_count = len(constraints.sizes), constraints.batch_count
     chosen = solution[: units * batch_count].reshape(units, batch_count).argmax(axis=1)
     codes = chosen.astype(np.int64)

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from batchsense.arrays import Floats, Integers
+from batchsense.arrays import Integers
 from batchsense.errors import ConfoundedError, DataError, InfeasibleError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
-from batchsense.experiments.layout.allocation import Allocation, allocate, balance_basis
+from batchsense.experiments.layout.allocation import allocate, balance_basis
 from batchsense.experiments.layout.plates import Plates, fill_plates
 from batchsense.experiments.layout.result import Layout
-from batchsense.experiments.layout.rules import Rules, read_rules, refuse_impossible
-from batchsense.experiments.layout.sheet import sheet_table
-from batchsense.experiments.layout.wells import parse_wells, taken_wells
+from batchsense.experiments.layout.rules import (
+    LayoutRules,
+    NamedConstraints,
+    places_in_batches,
+    read_rules,
+    refuse_impossible,
+)
+from batchsense.experiments.layout.sheet import SheetColumns, sheet_table
+from batchsense.experiments.layout.wells import PlateRules, parse_wells, read_wells
 from batchsense.experiments.layout.worth import FactorWorth, detectable_effects
 from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.columns import Factor, kept_factors
@@ -25,7 +31,8 @@ from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 
-#: R² of a balanced factor with the batches above which a note is due: VIF 1.05.
+#: R² of a balanced factor with the batches above which a note is due: its VIF is then 1.05, as if
+#: one specimen of 20 had been left out.
 NOTEWORTHY_R2 = 0.05
 
 
@@ -33,19 +40,9 @@ def plan_layout(
     sheet: Table | Mapping[str, Iterable[object]] | str | Path,
     batch_count: int,
     balance: Sequence[str],
-    *,
-    capacities: int | Sequence[int] | None = None,
-    together: str | None = None,
-    apart: Sequence[str] = (),
-    reference_specimens: int = 0,
-    lock: str | None = None,
-    plate: tuple[int, int] | None = None,
-    empty_wells: str | None = None,
-    lock_wells: str | None = None,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
-    column: str = "batch",
-    id_column: str | None = None,
+    rules: LayoutRules = LayoutRules(),
+    plates: PlateRules | None = None,
+    columns: SheetColumns = SheetColumns(),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Layout:
@@ -63,33 +60,13 @@ def plan_layout(
         How many batches.
     balance : sequence of str
         Columns to be balanced, categorical or numeric; one at least.
-    capacities : int or sequence of int, optional
-        Wells of every batch, or of each; references take some of them. No limit by default, or
-        those of the plate. Batches are filled as evenly as the constraints allow.
-    together : str, optional
-        Rows with the same entry in this column (a subject) go to the same batch.
-    apart : sequence of str
-        Rows with the same entry in one of these columns go to different batches.
-    reference_specimens : int
-        Wells reserved in every batch for aliquots of one reference.
-    lock : str, optional
-        Column with the batch of rows that are assigned already; empty where free. It may be
-        ``column`` itself, whose gaps are then filled.
-    plate : pair of int, optional
-        Rows and columns of a plate; each batch is one. Specimens are then also balanced over plate
-        rows, plate columns and edge.
-    empty_wells : str, optional
-        Wells that stay empty on every plate: ``"edge"``, single wells, blocks by two corners, with
-        commas between, such as ``"edge, C3-D4"``.
-    lock_wells : str, optional
-        Column with the wells of rows that are assigned already by ``lock``; empty where free. It
-        may be ``"well"`` itself, as an earlier layout wrote it.
-    categorical, numeric : iterable of str
-        Columns of ``balance`` whose kind is declared.
-    column : str
-        Name of the new column.
-    id_column : str, optional
-        Column with the ids, for messages and references.
+    rules : LayoutRules
+        Capacities, rows together or apart, rows assigned already, references.
+    plates : PlateRules, optional
+        Each batch is a plate. Specimens are then also balanced over plate rows, plate columns and
+        edge.
+    columns : SheetColumns
+        Declared kinds, the name of the new column, and the column with the ids.
     seed : int
         Seed of everything random.
     progress : Progress
@@ -120,148 +97,85 @@ def plan_layout(
     >>> layout.sizes, [round(f.entanglement.confounding.vif, 2) for f in layout.factors]
     ((6, 6), [1.0, 1.0])
     """
-    table = sheet_table(sheet, id_column)
-    _check(table, batch_count, balance, reference_specimens)
-    _check_names(table, column, plate is not None, reference_specimens > 0, lock, lock_wells)
-    empty = _empty_wells(table, plate, empty_wells, lock_wells)
-    kept, notes = kept_factors(table, balance, column, categorical, numeric)
-    limits = _limits(table, batch_count, capacities, reference_specimens, plate, len(empty))
-    rules = read_rules(table, batch_count, limits, together, apart, lock)
-    locked = rules.constraints.locked[rules.units]
-    taken = None if plate is None else taken_wells(table, lock_wells, locked, plate, empty)
-    columns = np.hstack(
-        [one.indicators() if one.values is None else one.design()[0] for one in kept]
+    table = sheet_table(sheet, columns.id_column)
+    where, column = table.source.sheet, columns.new_column
+    _check(table, batch_count, balance, rules.reference_specimens)
+    _check_names(table, column, rules, plates)
+    empty = np.zeros(0, dtype=np.int64)
+    if plates is not None and plates.empty_wells is not None:
+        empty = parse_wells(plates.empty_wells, plates.size)
+    kept, notes = kept_factors(table, balance, column, columns.categorical, columns.numeric)
+    wells = None if plates is None else plates.size[0] * plates.size[1]
+    places = places_in_batches(rules, batch_count, where, wells, len(empty))
+    named = read_rules(table, batch_count, rules, places)
+    locked = named.constraints.locked[named.units]
+    standing = None if plates is None else read_wells(table, plates, empty, locked)
+    basis = balance_basis(
+        np.hstack([one.indicators() if one.values is None else one.design()[0] for one in kept])
     )
-    basis = balance_basis(columns)
-    found = _allocated(rules, basis, table, seed, progress)
-    codes = found.codes[rules.units]
-    design = _design(table, column, rules.batch_levels, codes, kept)
+    try:
+        found = allocate(basis, named.units, named.constraints, seed=seed, progress=progress)
+    except InfeasibleError:
+        # The proof knows numbers; the reader knows names.
+        raise refuse_impossible(named, where) from None
+    codes = found.codes[named.units]
+    design = _design(table, column, named.batch_levels, codes, kept)
     entangled = entanglements(design)
     _refuse_confounded(entangled, column)
-    plates = None
-    if plate is not None and taken is not None:
-        references = reference_specimens
-        plates = fill_plates(
-            basis, codes, batch_count, plate, references, empty, taken, seed, progress
-        )
+    filled = None
+    references = rules.reference_specimens
+    if standing is not None:
+        filled = fill_plates(basis, codes, batch_count, standing, references, seed, progress)
     return Layout(
         table=table,
         design=design,
         column=column,
-        batch_levels=rules.batch_levels,
+        batch_levels=named.batch_levels,
         codes=codes,
-        capacities=None if limits is None else tuple(limits),
-        reference_specimens=reference_specimens,
+        capacities=None if places is None else tuple(places),
+        reference_specimens=references,
         score=found.score,
         random_scores=found.random_scores,
         factors=tuple(
             FactorWorth(
-                one, _position_r2(design, kept_one, plates), *detectable_effects(design, kept_one)
+                one, _position_r2(design, wanted, filled), *detectable_effects(design, wanted)
             )
-            for one, kept_one in zip(entangled, kept, strict=True)
+            for one, wanted in zip(entangled, kept, strict=True)
         ),
-        plates=plates,
+        plates=filled,
         seed=seed,
-        notes=(*table.notes, *notes, *_remarks(rules, codes, entangled, together, column)),
+        notes=(*table.notes, *notes, *_remarks(named, codes, entangled, rules.together, column)),
     )
 
 
 def _check(table: Table, batch_count: int, balance: Sequence[str], references: int) -> None:
-    """Refuse numbers that cannot be meant."""
-    where = table.source.sheet
+    specimens, wrong = len(table.specimens), ""
     if not balance:
-        raise DataError("name at least one column to balance", where=where)
-    if batch_count < 2:
-        raise DataError(f"a layout needs two batches or more, not {batch_count}", where=where)
-    if batch_count > len(table.specimens):
-        raise DataError(
-            f"{batch_count} batches for {len(table.specimens)} specimens: some would be empty",
-            where=where,
-        )
-    if references < 0:
-        raise DataError("the number of reference specimens cannot be negative", where=where)
+        wrong = "name at least one column to balance"
+    elif batch_count < 2:
+        wrong = f"a layout needs two batches or more, not {batch_count}"
+    elif batch_count > specimens:
+        wrong = f"{batch_count} batches for {specimens} specimens: some would be empty"
+    elif references < 0:
+        wrong = "the number of reference specimens cannot be negative"
+    if wrong:
+        raise DataError(wrong, where=table.source.sheet)
 
 
-def _check_names(
-    table: Table,
-    name: str,
-    plates: bool,
-    references: bool,
-    lock: str | None,
-    lock_wells: str | None,
-) -> None:
+def _check_names(table: Table, name: str, rules: LayoutRules, plates: PlateRules | None) -> None:
     """Refuse new columns that the sheet has already, unless their gaps are what is to be filled."""
     if not name.strip():
         raise DataError("the new batch column needs a name (--column)", where=table.source.sheet)
-    added = [name]
-    added += ["well", "plate_row", "plate_column"] if plates else []
-    added += ["reference"] if references else []
-    filled = {lock, *(("well", "plate_row", "plate_column") if lock_wells == "well" else ())}
+    in_plates = ("well", "plate_row", "plate_column")
+    added = [name, *(in_plates if plates else ())]
+    added += ["reference"] if rules.reference_specimens > 0 else []
+    filled = {rules.lock, *(in_plates if plates and plates.lock_wells == "well" else ())}
     if taken := [one for one in added if one in table.sheet and one not in filled]:
         raise DataError(
             f"the sheet has columns {listed(map(repr, taken))} already; give the new batch column "
             "another name (--column), or rename these",
             where=table.source.sheet,
         )
-
-
-def _empty_wells(
-    table: Table, plate: tuple[int, int] | None, empty: str | None, lock_wells: str | None
-) -> Integers:
-    """Read the wells that stay empty; without a plate there are none to speak of."""
-    if plate is None and (empty is not None or lock_wells is not None):
-        raise DataError(
-            "wells were named and no plate; give its size, such as 8x12 (--plate)",
-            where=table.source.sheet,
-        )
-    if plate is None or empty is None:
-        return np.array([], dtype=np.int64)
-    return parse_wells(empty, plate)
-
-
-def _limits(
-    table: Table,
-    batch_count: int,
-    capacities: int | Sequence[int] | None,
-    references: int,
-    plate: tuple[int, int] | None,
-    empty: int,
-) -> list[int] | None:
-    """Count the places for specimens in each batch."""
-    where = table.source.sheet
-    wells = None if plate is None else plate[0] * plate[1] - empty
-    if capacities is None:
-        if wells is None:
-            return None
-        limits = [wells] * batch_count
-    elif isinstance(capacities, int):
-        limits = [capacities] * batch_count
-    else:
-        limits = [int(capacity) for capacity in capacities]
-        limits = limits * batch_count if len(limits) == 1 else limits
-    if wells is not None and max(limits) > wells:
-        left = " that are not to stay empty" if empty else ""
-        raise DataError(
-            f"a capacity of {max(limits)} on plates of {wells} wells{left}", where=where
-        )
-    limits = [limit - references for limit in limits]
-    if min(limits) < 1:
-        raise DataError(
-            f"a batch of {min(limits) + references} places has no room beside {references} "
-            "references",
-            where=where,
-        )
-    return limits
-
-
-def _allocated(
-    rules: Rules, basis: Floats, table: Table, seed: int, progress: Progress
-) -> Allocation:
-    """Search; word a proof of impossibility with the names of the sheet."""
-    try:
-        return allocate(basis, rules.units, rules.constraints, seed=seed, progress=progress)
-    except InfeasibleError:
-        raise refuse_impossible(rules, table.source.sheet) from None
 
 
 def _design(
@@ -271,9 +185,7 @@ def _design(
     used = np.unique(codes)
     batches = Factor(name, tuple(levels[b] for b in used), np.searchsorted(used, codes))
     design = Design(batches, kept)
-    wanted, names = design.wanted()
-    relations = factor(wanted, names).relations
-    if relations:
+    if relations := factor(*design.wanted()).relations:
         raise DataError(
             f"columns to balance say the same: {listed(relations)}; name one of them",
             where=table.source.sheet,
@@ -282,7 +194,6 @@ def _design(
 
 
 def _refuse_confounded(entangled: tuple[Entanglement, ...], column: str) -> None:
-    """Refuse a layout in which a factor cannot be told from the batches."""
     lost = [one for one in entangled if not one.confounding.estimable]
     if lost:
         relations = list(dict.fromkeys(r for one in lost for r in one.confounding.aliased))
@@ -295,7 +206,6 @@ def _refuse_confounded(entangled: tuple[Entanglement, ...], column: str) -> None
 
 
 def _position_r2(design: Design, kept: Factor, plates: Plates | None) -> float | None:
-    """R² of a factor with batches and positions together, the other factors in the model."""
     if plates is None:
         return None
     others = [one.design()[0] for one in design.kept if one.name != kept.name]
@@ -307,17 +217,16 @@ def _position_r2(design: Design, kept: Factor, plates: Plates | None) -> float |
 
 
 def _remarks(
-    rules: Rules,
+    named: NamedConstraints,
     codes: Integers,
     entangled: tuple[Entanglement, ...],
     together: str | None,
     column: str,
 ) -> list[Note]:
-    """Remark on what stayed uneven, and on what the numbers leave out."""
     notes = []
-    held = np.bincount(codes, minlength=len(rules.batch_levels))
+    held = np.bincount(codes, minlength=len(named.batch_levels))
     if not held.all():
-        empty = [rules.batch_levels[b] for b in np.flatnonzero(held == 0)]
+        empty = [named.batch_levels[b] for b in np.flatnonzero(held == 0)]
         message = f"Batches without a specimen: {listed(empty)}."
         notes.append(Note("empty_batches", message, tuple(empty)))
     for one in entangled:

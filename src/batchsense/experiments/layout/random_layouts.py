@@ -51,7 +51,6 @@ def random_layouts(constraints: Constraints, count: int, rng: np.random.Generato
 
 
 def _draw(constraints: Constraints, count: int, rng: np.random.Generator) -> Integers:
-    """Draw layouts side by side, one unit of each at a time."""
     order = _orders(constraints, count, rng)
     codes = np.full((count, len(constraints.sizes)), FREE, dtype=np.int64)
     held = np.zeros((count, constraints.batch_count))
@@ -91,7 +90,6 @@ def _draw(constraints: Constraints, count: int, rng: np.random.Generator) -> Int
 
 
 def _orders(constraints: Constraints, count: int, rng: np.random.Generator) -> Integers:
-    """Order the units: locked, hard and large ones first, equals at random."""
     carriers = constraints.apart.sum(axis=0)
     crowding = np.where(constraints.apart, carriers, 0).max(axis=1, initial=0)
     units = len(constraints.sizes)

@@ -68,7 +68,7 @@ class Layout:
         return tuple(np.bincount(self.codes, minlength=len(self.batch_levels)).tolist())
 
     def sheet(self) -> dict[str, Column]:
-        """Give the sheet with the new columns, and one more row for each reference.
+        """The sheet with the new columns, and one more row for each reference.
 
         Returns
         -------
@@ -77,28 +77,22 @@ class Layout:
             ``plate_column``; with references also ``reference`` (yes or no), whose rows come last.
             Columns of an earlier layout whose gaps were filled stay in their place.
         """
-        added: dict[str, list[str]] = {
-            self.column: [self.batch_levels[code] for code in self.codes]
-        }
         references = [
             (b, k) for b in range(len(self.batch_levels)) for k in range(self.reference_specimens)
         ]
-        added[self.column] += [self.batch_levels[b] for b, _ in references]
+        batches = [*self.codes, *(b for b, _ in references)]
+        added = {self.column: [self.batch_levels[b] for b in batches]}
         if self.plates is not None:
-            wells = [
-                *self.plates.wells,
-                *(self.plates.reference_wells[b][k] for b, k in references),
-            ]
-            across = self.plates.columns
+            standing = [self.plates.reference_wells[b][k] for b, k in references]
+            wells, across = [*self.plates.wells, *standing], self.plates.columns
             added["well"] = [self.plates.name(well) for well in wells]
             added["plate_row"] = [str(well // across + 1) for well in wells]
             added["plate_column"] = [str(well % across + 1) for well in wells]
         if references:
             added["reference"] = ["no"] * len(self.codes) + ["yes"] * len(references)
-        columns: dict[str, Column] = {}
         names = [f"reference {self.batch_levels[b]}-{k + 1}" for b, k in references]
+        columns: dict[str, Column] = {}
         for name, entries in self.table.sheet.items():
             is_id = name == self.table.source.id_column
             columns[name] = (*entries, *(names if is_id else [None] * len(references)))
-        columns.update((name, tuple(entries)) for name, entries in added.items())
-        return columns
+        return columns | {name: tuple(entries) for name, entries in added.items()}

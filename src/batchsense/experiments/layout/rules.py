@@ -9,17 +9,44 @@ import numpy as np
 
 from batchsense.arrays import Flags, Integers
 from batchsense.errors import DataError, InfeasibleError, listed
-from batchsense.experiments.layout.constraints import FREE, Constraints, shortfalls
+from batchsense.experiments.layout.constraints import FREE, Constraints, Shortfall, shortfalls
 from batchsense.experiments.layout.feasibility import remedies
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.table import Column, Table
 
-#: Wells of a batch beyond which there is always room.
+#: Wells of a batch beyond which there is always room; more might not fit a whole number of numpy.
 MOST_WELLS = 10**9
 
 
+@dataclass(frozen=True, slots=True)
+class LayoutRules:
+    """What a layout must obey.
+
+    Attributes
+    ----------
+    capacities : int or sequence of int, optional
+        Wells of every batch, or of each; references take some of them. No limit by default, or
+        those of the plate. Batches are filled as evenly as the rules allow.
+    together : str, optional
+        Rows with the same entry in this column (a subject) go to the same batch.
+    apart : sequence of str
+        Rows with the same entry in one of these columns go to different batches.
+    lock : str, optional
+        Column with the batch of rows that are assigned already; empty where free. It may be the new
+        column itself, whose gaps are then filled.
+    reference_specimens : int
+        Wells reserved in every batch for aliquots of one reference.
+    """
+
+    capacities: int | Sequence[int] | None = None
+    together: str | None = None
+    apart: Sequence[str] = ()
+    lock: str | None = None
+    reference_specimens: int = 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Rules:
+class NamedConstraints:
     """The constraints of a layout, with their names.
 
     Attributes
@@ -34,8 +61,6 @@ class Rules:
         Labels that must not meet, such as ``litter 4``.
     batch_levels : tuple of str
         Names of the batches.
-    unlimited : bool
-        Whether no capacity was given.
     """
 
     constraints: Constraints
@@ -43,17 +68,60 @@ class Rules:
     unit_names: tuple[str, ...]
     label_names: tuple[str, ...]
     batch_levels: tuple[str, ...]
-    unlimited: bool
+
+
+def places_in_batches(
+    rules: LayoutRules, batch_count: int, where: str, wells: int | None = None, empty: int = 0
+) -> list[int] | None:
+    """Count the places for specimens in each batch, references not counted; None without limit.
+
+    Parameters
+    ----------
+    rules : LayoutRules
+        Capacities and references.
+    batch_count : int
+        How many batches.
+    where : str
+        What messages call the sheet.
+    wells, empty : int
+        Wells of a plate, and how many of them stay empty; no wells without plates.
+
+    Raises
+    ------
+    DataError
+        More places than wells, no place beside the references, or another number of capacities than
+        of batches.
+
+    Examples
+    --------
+    >>> places_in_batches(LayoutRules([24, 20], reference_specimens=2), 2, "the sheet")
+    [22, 18]
+    """
+    references = rules.reference_specimens
+    wells = None if wells is None else wells - empty
+    asked = wells if rules.capacities is None else rules.capacities
+    if asked is None:
+        return None
+    limits = [asked] if isinstance(asked, int) else [int(capacity) for capacity in asked]
+    limits = limits * batch_count if len(limits) == 1 else limits
+    if wells is not None and max(limits) > wells:
+        left = " that are not to stay empty" if empty else ""
+        raise DataError(
+            f"a capacity of {max(limits)} on plates of {wells} wells{left}", where=where
+        )
+    if min(limits) - references < 1:
+        raise DataError(
+            f"a batch of {min(limits)} places has no room beside {references} references",
+            where=where,
+        )
+    if len(limits) != batch_count:
+        raise DataError(f"{len(limits)} capacities for {batch_count} batches", where=where)
+    return [limit - references for limit in limits]
 
 
 def read_rules(
-    table: Table,
-    batch_count: int,
-    capacities: Sequence[int] | None = None,
-    together: str | None = None,
-    apart: Sequence[str] = (),
-    lock: str | None = None,
-) -> Rules:
+    table: Table, batch_count: int, rules: LayoutRules, places: Sequence[int] | None = None
+) -> NamedConstraints:
     """Read the rules from the columns of the sheet, and refuse those that contradict each other.
 
     Parameters
@@ -62,18 +130,14 @@ def read_rules(
         The sheet.
     batch_count : int
         How many batches.
-    capacities : sequence of int, optional
+    rules : LayoutRules
+        What is asked.
+    places : sequence of int, optional
         Specimens that fit each batch; no limit by default.
-    together : str, optional
-        Rows with the same entry in this column go to the same batch.
-    apart : sequence of str
-        Rows with the same entry in one of these columns go to different batches.
-    lock : str, optional
-        Column with the batch of the rows that are assigned already; empty where free.
 
     Returns
     -------
-    Rules
+    NamedConstraints
         Checked by everything that can be counted.
 
     Raises
@@ -83,25 +147,19 @@ def read_rules(
     InfeasibleError
         The rules cannot be kept, with the rule, the rows and by how much.
     """
-    where = table.source.sheet
-    units, unit_names = _units(table, together)
-    levels, row_locks = _locks(table, lock, batch_count)
-    locked = _unit_locks(table, units, unit_names, row_locks, levels, lock)
-    labels, label_names = _labels(table, units, unit_names, apart, together)
-    if capacities is None:
-        limits = np.full(batch_count, len(table.specimens))
-    else:
-        if len(capacities) != batch_count:
-            raise DataError(f"{len(capacities)} capacities for {batch_count} batches", where=where)
-        # More room than there are rows is no more room, and might not fit a whole number.
-        limits = np.array([min(int(one), MOST_WELLS) for one in capacities], dtype=np.int64)
+    units, unit_names = _units(table, rules.together)
+    levels, row_locks = _locks(table, rules.lock, batch_count)
+    locked = _unit_locks(table, units, unit_names, row_locks, levels, rules.lock)
+    labels, label_names = _labels(table, units, unit_names, rules)
+    limits = [len(table.specimens)] * batch_count if places is None else places
+    limits = np.array([min(one, MOST_WELLS) for one in limits], dtype=np.int64)
     constraints = Constraints.of(np.bincount(units), limits, locked, labels)
-    rules = Rules(constraints, units, unit_names, label_names, levels, capacities is None)
-    refuse_shortfalls(rules, where)
-    return rules
+    found = NamedConstraints(constraints, units, unit_names, label_names, levels)
+    refuse_shortfalls(found, table.source.sheet)
+    return found
 
 
-def refuse_shortfalls(rules: Rules, where: str) -> None:
+def refuse_shortfalls(named: NamedConstraints, where: str) -> None:
     """Say what cannot be kept, by counting.
 
     Raises
@@ -109,60 +167,61 @@ def refuse_shortfalls(rules: Rules, where: str) -> None:
     InfeasibleError
         With one sentence and one remedy for each thing that is missing.
     """
-    messages, needed = [], []
-    constraints = rules.constraints
-    for lack in shortfalls(constraints):
-        if lack.kind == "wells":
-            messages.append(
-                f"{constraints.sizes.sum()} specimens do not fit {constraints.batch_count} batches "
-                f"with {constraints.capacities.sum()} places"
-            )
-            needed.append(f"{lack.amount} more places")
-        elif lack.kind == "unit":
-            messages.append(
-                f"{rules.unit_names[lack.index]} has {constraints.sizes[lack.index]} rows that "
-                f"stay together, the largest batch {constraints.capacities.max()} places"
-            )
-            needed.append(f"a batch with {lack.amount} more places")
-        elif lack.kind == "locked_wells":
-            name = rules.batch_levels[lack.index]
-            messages.append(
-                f"{constraints.held()[lack.index]} rows are locked to batch {name}, which has "
-                f"{constraints.capacities[lack.index]} places"
-            )
-            needed.append(f"{lack.amount} more places in batch {name}")
-        elif lack.kind == "apart":
-            count = int(constraints.apart[:, lack.index].sum())
-            messages.append(
-                f"{rules.label_names[lack.index]} is on {count} rows (or groups of rows) that must "
-                f"be apart, and there are {constraints.batch_count} batches"
-            )
-            needed.append(f"{lack.amount} more batches")
-        else:
-            messages.append(
-                f"{rules.label_names[lack.index]} must be apart, but rows with it are locked to "
-                "the same batch"
-            )
-            needed.append(f"{lack.amount} of these rows not locked")
-    if messages:
+    lacks = [_in_words(named, lack) for lack in shortfalls(named.constraints)]
+    if lacks:
+        messages, needed = zip(*lacks, strict=True)
         raise InfeasibleError(
             f"{where}: no layout can keep all constraints: {listed(messages, 5)}",
             needed=listed(needed, 5),
         )
 
 
-def refuse_impossible(rules: Rules, where: str) -> InfeasibleError:
-    """Make the error for constraints that an exact search proved impossible together."""
-    ways = remedies(rules.constraints)
+def _in_words(named: NamedConstraints, lack: Shortfall) -> tuple[str, str]:
+    """Say what cannot be kept, and what would help."""
+    held, amount, index = named.constraints, lack.amount, lack.index
+    if lack.kind == "wells":
+        message = (
+            f"{held.sizes.sum()} specimens do not fit {held.batch_count} batches with "
+            f"{held.capacities.sum()} places"
+        )
+        return message, f"{amount} more places"
+    if lack.kind == "unit":
+        message = (
+            f"{named.unit_names[index]} has {held.sizes[index]} rows that stay together, the "
+            f"largest batch {held.capacities.max()} places"
+        )
+        return message, f"a batch with {amount} more places"
+    if lack.kind == "locked_wells":
+        name = named.batch_levels[index]
+        message = (
+            f"{held.held()[index]} rows are locked to batch {name}, which has "
+            f"{held.capacities[index]} places"
+        )
+        return message, f"{amount} more places in batch {name}"
+    if lack.kind == "apart":
+        message = (
+            f"{named.label_names[index]} is on {int(held.apart[:, index].sum())} rows (or groups "
+            f"of rows) that must be apart, and there are {held.batch_count} batches"
+        )
+        return message, f"{amount} more batches"
+    message = (
+        f"{named.label_names[index]} must be apart, but rows with it are locked to the same batch"
+    )
+    return message, f"{amount} of these rows not locked"
+
+
+def refuse_impossible(named: NamedConstraints, where: str) -> InfeasibleError:
+    """The error for constraints that an exact search proved impossible together."""
+    ways = remedies(named.constraints)
     words = {
         "capacity": "{} more places (spread over the batches as needed)",
         "apart": "{} rows that may meet one with the same label",
         "lock": "{} locked rows (or groups) that may move",
     }
     asked = ["capacities"]
-    asked += ["rows kept together"] if (rules.constraints.sizes > 1).any() else []
-    asked += ["rows kept apart"] if rules.constraints.apart.any() else []
-    asked += ["locked rows"] if (rules.constraints.locked != FREE).any() else []
+    asked += ["rows kept together"] if (named.constraints.sizes > 1).any() else []
+    asked += ["rows kept apart"] if named.constraints.apart.any() else []
+    asked += ["locked rows"] if (named.constraints.locked != FREE).any() else []
     needed = " or ".join(words[kind].format(amount) for kind, amount in ways.items())
     return InfeasibleError(
         f"{where}: no layout can keep all constraints together ({listed(asked)}); an exact search "
@@ -186,7 +245,6 @@ def _units(table: Table, together: str | None) -> tuple[Integers, tuple[str, ...
 
 
 def _locks(table: Table, lock: str | None, batch_count: int) -> tuple[tuple[str, ...], Column]:
-    """Name the batches: the locked ones by their names, numbers for the others."""
     rows = len(table.specimens)
     entries = (None,) * rows if lock is None else column(table.sheet, lock, table.source.sheet)
     numbers = [str(k + 1) for k in range(batch_count)]
@@ -228,15 +286,10 @@ def _unit_locks(
 
 
 def _labels(
-    table: Table,
-    units: Integers,
-    unit_names: tuple[str, ...],
-    apart: Sequence[str],
-    together: str | None,
+    table: Table, units: Integers, unit_names: tuple[str, ...], rules: LayoutRules
 ) -> tuple[Flags, tuple[str, ...]]:
-    """Give the labels that two units or more carry, and which unit carries them."""
     parts, names = [], []
-    for name in apart:
+    for name in rules.apart:
         carried: dict[str, set[int]] = {}
         rows: dict[tuple[str, int], str] = {}
         for specimen, unit, entry in zip(
@@ -249,7 +302,7 @@ def _labels(
                 raise InfeasibleError(
                     f"{table.source.sheet}: rows {first!r} and {specimen!r} have the same {name} "
                     f"{entry!r} and must be apart, but {unit_names[unit]} keeps them together",
-                    needed=f"rows apart by {name} that are not together by {together}",
+                    needed=f"rows apart by {name} that are not together by {rules.together}",
                 )
             carried.setdefault(entry, set()).add(int(unit))
         for entry, own in carried.items():

@@ -6,11 +6,13 @@ import csv
 import gzip
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from batchsense.errors import DataError, listed
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 from batchsense.experiments.tables.reading import read_sheet
@@ -19,10 +21,29 @@ from batchsense.experiments.tables.text import label_text
 from batchsense.storage.atomic import writing
 
 
+@dataclass(frozen=True, slots=True)
+class SheetColumns(ColumnKinds):
+    """Which columns of the sheet play which part, beside those that are balanced.
+
+    Attributes
+    ----------
+    categorical, numeric : sequence of str
+        Balanced columns whose kind is declared.
+    new_column : str
+        Name of the column that the layout adds.
+    id_column : str, optional
+        The column with the ids; by default the first one if its entries are distinct, else rows are
+        named by their number.
+    """
+
+    new_column: str = "batch"
+    id_column: str | None = None
+
+
 def sheet_table(
     sheet: Table | Mapping[str, Iterable[object]] | str | Path, id_column: str | None = None
 ) -> Table:
-    """Give a sheet as a table that has no observations yet.
+    """A sheet as a table that has no observations yet.
 
     Parameters
     ----------
@@ -72,7 +93,6 @@ def sheet_table(
 def _ids(
     columns: Mapping[str, Column], id_column: str | None, where: str
 ) -> tuple[tuple[str, ...], str]:
-    """Take the ids from their column, or number the rows."""
     name = id_column or next(iter(columns))
     entries = column(columns, name, where)
     ids = tuple(entry for entry in entries if entry is not None)

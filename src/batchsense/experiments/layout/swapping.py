@@ -119,7 +119,6 @@ def kicked(
 
 
 def _state(vectors: Floats, constraints: Constraints, codes: Integers) -> Layouts:
-    """Sum up a layout."""
     indicators = (np.arange(constraints.batch_count)[:, None] == codes).astype(float)
     return Layouts(
         vectors=vectors,
@@ -134,7 +133,6 @@ def _state(vectors: Floats, constraints: Constraints, codes: Integers) -> Layout
 
 
 def _descend(state: Layouts, rng: np.random.Generator, evening: bool) -> None:
-    """Do the best swap of every pair of batches until a whole round finds none."""
     if evening and np.abs(state.held - state.targets).max() < 1.0:
         return
     pairs = np.array(list(combinations(range(state.constraints.batch_count), 2)))
@@ -188,7 +186,6 @@ def _swap(state: Layouts, p: int, q: int, rng: np.random.Generator, evening: boo
 def _change(
     state: Layouts, vectors: list[Floats], m_p: Floats, m_q: Floats, p: int, q: int
 ) -> Floats:
-    """Give the change of the score for every swap."""
     first, second = vectors
     s_p, s_q = state.sums[p], state.sums[q]
     lengths = (second**2).sum(axis=1)[None, :] + (first**2).sum(axis=1)[:, None]
@@ -202,7 +199,6 @@ def _change(
 
 
 def _may_meet(state: Layouts, sides: list[Integers], p: int, q: int) -> Flags:
-    """Tell which swaps bring no two units with one label together."""
     apart = state.constraints.apart
     if apart.shape[1] == 0:
         return np.ones((len(sides[0]) + 1, len(sides[1]) + 1), dtype=bool)
@@ -216,5 +212,4 @@ def _may_meet(state: Layouts, sides: list[Integers], p: int, q: int) -> Flags:
 
 
 def _portion(units: Integers, rng: np.random.Generator) -> Integers:
-    """Take all units of a batch, or a random portion of many."""
     return units if len(units) <= PORTION else rng.choice(units, PORTION, replace=False)

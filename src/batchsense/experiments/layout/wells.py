@@ -1,14 +1,14 @@
-"""Wells as they are written: sizes of plates, wells that stay empty, wells that are taken."""
+"""Wells: how they are written and numbered, which stay empty, which are taken already."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
 from batchsense.arrays import Integers
 from batchsense.errors import DataError, listed
-from batchsense.experiments.layout.positions import well_factors
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.table import Table
 
@@ -19,16 +19,68 @@ _WELL = re.compile(r"([A-Z]{1,2})0*([1-9][0-9]?)")
 FREE_WELL = -1
 
 
-def row_name(row: int) -> str:
-    """Give the letters of a plate row.
+@dataclass(frozen=True, slots=True)
+class PlateRules:
+    """Plates, one for each batch.
+
+    Attributes
+    ----------
+    size : pair of int
+        Rows and columns, such as ``(8, 12)``.
+    empty_wells : str, optional
+        Wells that stay empty on every plate: ``"edge"``, single wells, blocks by two corners, with
+        commas between, such as ``"edge, C3-D4"``.
+    lock_wells : str, optional
+        Column with the wells of rows whose batch is locked; empty where free. It may be ``"well"``
+        itself, as an earlier layout wrote it.
+    """
+
+    size: tuple[int, int]
+    empty_wells: str | None = None
+    lock_wells: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlateWells:
+    """The wells of plates of one size, numbered row by row from 0.
+
+    Attributes
+    ----------
+    size : pair of int
+        Rows and columns.
+    empty : array
+        Wells that stay empty on every plate.
+    taken : array of shape (specimens,)
+        The well of each specimen that is placed already, -1 where it is free.
+    """
+
+    size: tuple[int, int]
+    empty: Integers
+    taken: Integers
+
+
+def well_order(rows: int, columns: int) -> Integers:
+    """The wells in the order in which a plate is filled: column by column.
 
     Examples
     --------
-    >>> row_name(0), row_name(25), row_name(26)
-    ('A', 'Z', 'AA')
+    >>> well_order(2, 3).tolist()
+    [0, 3, 1, 4, 2, 5]
     """
-    first, second = divmod(row, 26)
-    return (_LETTERS[first - 1] if first else "") + _LETTERS[second]
+    return np.arange(rows * columns).reshape(rows, columns).T.ravel()
+
+
+def well_factors(rows: int, columns: int) -> tuple[Integers, ...]:
+    """The row, the column and the edge (1) or inside (0) of every well.
+
+    Examples
+    --------
+    >>> well_factors(3, 3)[2].reshape(3, 3).tolist()
+    [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    """
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    edge = (row == 0) | (row == rows - 1) | (column == 0) | (column == columns - 1)
+    return row, column, edge.astype(np.int64)
 
 
 def well_name(well: int, columns: int) -> str:
@@ -36,11 +88,12 @@ def well_name(well: int, columns: int) -> str:
 
     Examples
     --------
-    >>> well_name(0, 12), well_name(13, 12)
-    ('A1', 'B2')
+    >>> well_name(0, 12), well_name(13, 12), well_name(26 * 48, 48)
+    ('A1', 'B2', 'AA1')
     """
     row, place = divmod(int(well), columns)
-    return f"{row_name(row)}{place + 1}"
+    first, second = divmod(row, 26)
+    return f"{_LETTERS[first - 1] if first else ''}{_LETTERS[second]}{place + 1}"
 
 
 def parse_plate(text: str) -> tuple[int, int]:
@@ -123,7 +176,6 @@ def parse_wells(text: str, size: tuple[int, int]) -> Integers:
 
 
 def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int:
-    """Read one well of a plate."""
     rows, columns = size
     found = _WELL.fullmatch(text.strip().upper())
     if found is None:
@@ -144,28 +196,19 @@ def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int
     return (row - 1) * columns + place
 
 
-def taken_wells(
-    table: Table, name: str | None, locked: Integers, size: tuple[int, int], empty: Integers
-) -> Integers:
+def read_wells(table: Table, plates: PlateRules, empty: Integers, locked: Integers) -> PlateWells:
     """Read the wells of the rows that are placed already.
 
     Parameters
     ----------
     table : Table
         The sheet.
-    name : str or None
-        The column with the wells; empty where free.
-    locked : array of shape (specimens,)
-        The batch of each row that is assigned already, negative where free.
-    size : pair of int
-        Rows and columns of a plate.
+    plates : PlateRules
+        Size, and the column with the wells.
     empty : array
         Wells that stay empty.
-
-    Returns
-    -------
-    array of shape (specimens,)
-        The well of each row, -1 where it is free.
+    locked : array of shape (specimens,)
+        The batch of each row that is assigned already, negative where free.
 
     Raises
     ------
@@ -173,16 +216,17 @@ def taken_wells(
         An entry is no well of the plate or one that stays empty, a row has a well and no batch, or
         two rows have the same well of a batch.
     """
-    found = np.full(len(table.specimens), FREE_WELL)
-    if name is None:
+    taken = np.full(len(table.specimens), FREE_WELL)
+    found = PlateWells(plates.size, empty, taken)
+    if plates.lock_wells is None:
         return found
-    where = table.source.sheet
+    name, where = plates.lock_wells, table.source.sheet
     seen: dict[tuple[int, int], str] = {}
     for k, entry in enumerate(column(table.sheet, name, where)):
         if entry is None:
             continue
         specimen = table.specimens[k]
-        well = _well(entry, size, f"{where}: row {specimen!r}, column {name!r}")
+        well = _well(entry, plates.size, f"{where}: row {specimen!r}, column {name!r}")
         if locked[k] < 0:
             raise DataError(
                 f"row {specimen!r} has the well {entry} and no batch; a well is kept only with the "
@@ -200,5 +244,5 @@ def taken_wells(
                 "same batch",
                 where=where,
             )
-        found[k] = well
+        taken[k] = well
     return found

@@ -212,7 +212,6 @@ def analyse(
 
 
 def _basis(columns: Floats, given: Floats) -> Floats:
-    """Orthonormal basis of the columns residualised on ``given`` (which holds the constant)."""
     _, centred = centre_columns(columns)
     scaled = centred / column_norms(centred)
     residuals = factor(given).residuals(scaled)
@@ -221,7 +220,6 @@ def _basis(columns: Floats, given: Floats) -> Floats:
 
 
 def _squared_cosines(first: Floats, second: Floats) -> Floats:
-    """Squared canonical correlations of two orthonormal bases; 1 within round-off is 1."""
     squares = np.linalg.svd(first.T @ second, compute_uv=False) ** 2
     return np.where(squares > 1.0 - LOST, 1.0, squares)
 
@@ -271,7 +269,6 @@ def _independent(design: Floats, columns: Places) -> tuple[Places, list[Floats]]
 
 
 def _embedded(null: Floats, columns: Places, total: int) -> list[Floats]:
-    """Null vectors of some columns as vectors over all columns."""
     vectors = np.zeros((len(null), total))
     vectors[:, columns] = null
     return list(vectors)

@@ -149,7 +149,6 @@ def noncentral_f(
 
 
 def _log_gamma_tail(shape: Floats, values: Floats) -> Floats:
-    """Log of the upper incomplete gamma function for values far above the shape."""
     fraction = np.zeros_like(values)
     for k in range(60, 0, -1):
         fraction = k * (shape - k) / (values + 2.0 * k + 1.0 - shape + fraction)

@@ -9,8 +9,8 @@ from scipy import special
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.experiments.statistics.local_fdr import local_fdr
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
+from batchsense.experiments.surrogates.local_fdr import local_fdr
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 

@@ -1,6 +1,6 @@
 """Tests that stay valid: batch in the model, before and after correction."""
 
-from batchsense.experiments.testing.contrasts import Difference
+from batchsense.experiments.testing.contrasts import ContrastOptions, Difference
 from batchsense.experiments.testing.projection import removal_matrix
 from batchsense.experiments.testing.results import (
     ContrastTests,
@@ -12,6 +12,7 @@ from batchsense.experiments.testing.results import (
 from batchsense.experiments.testing.testing import test
 
 __all__ = [
+    "ContrastOptions",
     "ContrastTests",
     "Difference",
     "EffectTest",

@@ -11,13 +11,9 @@ from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
-from batchsense.experiments.statistics.false_positives import (
-    plain_inflation,
-    plain_rate,
-    plain_rate_f,
-)
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.testing.contrasts import Asked, Difference, pair_of_levels
+from batchsense.experiments.testing.false_positives import plain_inflation, plain_rate, plain_rate_f
 from batchsense.experiments.testing.results import PlainTest, Refused
 from batchsense.variation.linear import DesignFactor, factor
 
@@ -171,12 +167,10 @@ def _level_by_level(model: Model, wanted: Factor) -> tuple[list[Difference], lis
 
 
 def _refusal(difference: Difference, entangled: Entanglement) -> Refused:
-    """Say why a contrast cannot be answered."""
     return Refused(difference, entangled.confounding.aliased, entangled.explanation)
 
 
 def _confounded(design: Design, refused: list[Refused]) -> ConfoundedError:
-    """Make the refusal of a test in which nothing is left."""
     relations = list(dict.fromkeys(relation for one in refused for relation in one.aliased))
     names = listed([one.contrast for one in refused])
     parts = [f"{names} cannot be told from {design.batches.name}: {listed(relations)}."]

@@ -1,9 +1,10 @@
-"""What is to be compared, as the user writes it: ``drug``, ``drug:yes-no``, ``age``."""
+"""What is asked: contrasts as the user writes them (``drug``, ``drug:yes-no``, ``age``), and how."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,43 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.columns import Factor, column
 from batchsense.experiments.tables.table import Table
+
+Values = Literal["original", "corrected"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastOptions:
+    """How contrasts are tested.
+
+    Attributes
+    ----------
+    shrink : bool
+        Draw the variances together; False gives the ordinary t and F.
+    trend : bool
+        Let the common variance depend on the mean of a feature.
+    robust : bool
+        Keep a few wild features from setting the common variance.
+    level : float
+        Confidence level of the intervals.
+    values : {"original", "corrected"}, optional
+        Which values of a corrected table to test. By default the corrected ones of linear removal,
+        and the original ones of other corrections.
+    ignore_batches : bool
+        Leave the batches out of the model, as a test that knows nothing of the correction would.
+        Only for a corrected table, and always with a note on how many false positives follow.
+    corrected_by : str, optional
+        For a table whose values were corrected elsewhere: ``"linear"``, another method, or
+        ``"unknown"``. The batches stay in the model; a note says how far that is exact, and what a
+        test without them would call.
+    """
+
+    shrink: bool = True
+    trend: bool = False
+    robust: bool = False
+    level: float = 0.95
+    values: Values | None = None
+    ignore_batches: bool = False
+    corrected_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +67,6 @@ class Asked:
     levels: str = ""
 
     def __str__(self) -> str:
-        """Write it as it was asked."""
         return f"{self.factor}:{self.levels}" if self.levels else self.factor
 
 
@@ -48,11 +85,10 @@ class Difference:
     lower: str = ""
 
     def __str__(self) -> str:
-        """Name the contrast."""
         return f"{self.factor}: {self.upper} - {self.lower}" if self.upper else self.factor
 
     def weights(self, names: Iterable[str]) -> Floats:
-        """Give its weights on named coefficients; a level that has none is the base level."""
+        """Its weights on named coefficients; a level that has none is the base level."""
         terms = list(names)
         found = np.zeros(len(terms))
         if not self.upper:

@@ -110,7 +110,6 @@ def _complete(
     weights: Floats,
     groups: tuple[tuple[int, ...], ...],
 ) -> None:
-    """Answer for the features without missing values, all at once."""
     fitted = design.fit(values if len(features) == values.shape[1] else values[:, features])
     found.estimates[:, features] = weights @ fitted.effects
     found.unscaled[:, features] = (weights**2).sum(axis=1)[:, None]
@@ -129,7 +128,6 @@ def _stack(
     weights: Floats,
     groups: tuple[tuple[int, ...], ...],
 ) -> Flags:
-    """Answer for features whose observed specimens still tell everything; mark the others."""
     observed = ~np.isnan(values)
     counts = observed.sum(axis=0)
     filled = np.where(observed, values, 0.0)
@@ -169,7 +167,6 @@ def _one(
     contrasts: Floats,
     groups: tuple[tuple[int, ...], ...],
 ) -> None:
-    """Answer for one feature whose observed specimens may not tell every contrast."""
     rows = np.flatnonzero(~np.isnan(values))
     if len(rows) < 2:
         return

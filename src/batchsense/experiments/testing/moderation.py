@@ -1,47 +1,68 @@
-"""From fits to tests: shrunken variances, t, F, p, q and intervals."""
+"""From fits to tests: variances drawn towards what all features share, then t, F, p and q."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from batchsense.arrays import Flags, Floats
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
-from batchsense.experiments.statistics.shrinkage import shrink_variances
 from batchsense.experiments.statistics.tail_areas import f_p_value, t_p_value, t_quantile
 from batchsense.experiments.testing.fitting import ContrastFits
+from batchsense.experiments.testing.robust_prior import TAILS, robust_prior
+from batchsense.experiments.testing.variance_prior import VariancePrior, floored, moment_prior
+
+#: With fewer variances nothing can be said about how they spread.
+FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scale:
-    """The variance that each feature is judged by.
+class FeatureVariances:
+    """The variances that features are judged by, and how many degrees of freedom they are worth.
 
     Attributes
     ----------
-    variance, df : array of shape (features,)
-        NaN and 0 where a feature cannot be judged.
-    prior_df, prior_variance : array of shape (features,)
-        What other features lend; 0 and NaN without shrinkage.
+    variance : array of shape (features,)
+        (d0·s0² + d·s²)/(d0 + d), in squared units of the observations; s² without shrinkage, NaN
+        where a feature cannot be judged.
+    df : array of shape (features,)
+        d + d0, at most what all features have together; 0 where a feature cannot be judged.
+    prior_variance : array of shape (features,)
+        s0²; differs between features only along a trend. NaN without shrinkage.
+    prior_df : array of shape (features,)
+        d0; differs between features only in robust estimation. May be infinite; 0 without
+        shrinkage.
     """
 
-    variance: Floats
-    df: Floats
-    prior_df: Floats
+    variance: Floats = field(repr=False)
+    df: Floats = field(repr=False)
     prior_variance: Floats
+    prior_df: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
-    """The numbers of one contrast, each of shape (features,)."""
+    """The numbers of one contrast, each of shape (features,).
 
-    effect: Floats
-    low: Floats
-    high: Floats
-    standard_error: Floats
-    t: Floats
-    p_value: Floats
-    q_value: Floats
+    Attributes
+    ----------
+    effect, low, high : array of shape (features,)
+        The estimate with its interval, in units of the observations (per unit of a numeric
+        factor).
+    standard_error, t, p_value, q_value : array of shape (features,)
+        Of the moderated t; q by Benjamini and Hochberg over the features of this contrast.
+    """
+
+    effect: Floats = field(repr=False)
+    low: Floats = field(repr=False)
+    high: Floats = field(repr=False)
+    standard_error: Floats = field(repr=False)
+    t: Floats = field(repr=False)
+    p_value: Floats = field(repr=False)
+    q_value: Floats = field(repr=False)
 
 
 def scale_of(
@@ -50,7 +71,7 @@ def scale_of(
     shrink: bool = True,
     trend: Floats | None = None,
     robust: bool = False,
-) -> Scale:
+) -> FeatureVariances:
     """Give each feature its variance: its own, or drawn towards that of all.
 
     Parameters
@@ -78,21 +99,18 @@ def scale_of(
     variance[own] = fits.residual_squares[own] / fits.df[own]
     if not shrink:
         known = own & (variance > 0)
-        return Scale(
-            np.where(known, variance, np.nan), np.where(known, fits.df, 0), prior_df, prior_variance
-        )
-    found = shrink_variances(
-        np.where(own, variance, 0.0)[usable],
-        fits.df[usable],
-        None if trend is None else trend[usable],
-        robust,
-    )
+        variance, df = np.where(known, variance, np.nan), np.where(known, fits.df, 0.0)
+        return FeatureVariances(variance, df, prior_variance, prior_df)
+    along = None if trend is None else trend[usable]
+    found = shrink_variances(np.where(own, variance, 0.0)[usable], fits.df[usable], along, robust)
     variance[usable], df[usable] = found.variance, found.df
     prior_df[usable], prior_variance[usable] = found.prior_df, found.prior_variance
-    return Scale(variance, df, prior_df, prior_variance)
+    return FeatureVariances(variance, df, prior_variance, prior_df)
 
 
-def t_statistics(fits: ContrastFits, contrast: int, scale: Scale, level: float) -> Statistics:
+def t_statistics(
+    fits: ContrastFits, contrast: int, scale: FeatureVariances, level: float
+) -> Statistics:
     """Test one contrast on every feature; NaN where it cannot be tested."""
     effect = np.where(np.isnan(scale.variance), np.nan, fits.estimates[contrast])
     # Two roots: in odd units the product may leave the range that its root is in.
@@ -106,10 +124,138 @@ def t_statistics(fits: ContrastFits, contrast: int, scale: Scale, level: float) 
 
 
 def f_statistics(
-    fits: ContrastFits, group: int, size: int, scale: Scale
+    fits: ContrastFits, group: int, size: int, scale: FeatureVariances
 ) -> tuple[Floats, Floats, Floats]:
     """Test a group of contrasts on every feature: F, p and q."""
     f = fits.joint[group] / scale.variance
-    df = np.where(scale.df > 0, scale.df, np.nan)
-    p = f_p_value(f, float(size), df)
+    p = f_p_value(f, float(size), np.where(scale.df > 0, scale.df, np.nan))
     return f, p, benjamini_hochberg(p)
+
+
+def shrink_variances(
+    variances: ArrayLike,
+    df: ArrayLike,
+    covariate: ArrayLike | None = None,
+    robust: bool = False,
+    tails: tuple[float, float] = TAILS,
+) -> FeatureVariances:
+    r"""Estimate the common distribution of the variances and draw each towards it.
+
+    If :math:`s^2 \sim \sigma^2\chi^2_d/d` and :math:`1/\sigma^2 \sim \chi^2_{d_0}/(d_0 s_0^2)`, the
+    posterior mean of the precision gives
+
+    .. math:: \tilde s^2 = \frac{d_0 s_0^2 + d s^2}{d_0 + d},
+
+    and a t statistic with it has d + d0 degrees of freedom. The prior comes from the variances
+    themselves. A feature without degrees of freedom gets the prior.
+
+    Parameters
+    ----------
+    variances : array of shape (features,)
+        Residual variances, 0 or more; ignored where ``df`` is 0.
+    df : array of shape (features,) or number
+        Their degrees of freedom, 0 or more.
+    covariate : array of shape (features,), optional
+        What the prior variance may depend on, such as the mean of a feature.
+    robust : bool
+        Keep a few wild features from setting the prior, and lend them less.
+    tails : two floats
+        Parts of the log variances that robust estimation winsorises below and above.
+
+    Returns
+    -------
+    FeatureVariances
+        The variances with their prior.
+
+    Raises
+    ------
+    DataError
+        A variance or a number of degrees of freedom is negative or not finite, or shapes differ.
+    UnresolvedError
+        Fewer than 2 features have degrees of freedom, or all variances are zero.
+
+    References
+    ----------
+    Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3; Phipson et al. 2016, Ann. Appl.
+    Statist. 10, 946 (robust).
+
+    Examples
+    --------
+    Ten features with the same true variance lend each other all they have:
+
+    >>> found = shrink_variances([0.7, 0.9, 1.0, 1.1, 1.2, 0.8, 1.3, 0.95, 1.05, 1.0], 8)
+    >>> print(found.prior_df[0], found.df[0], found.variance[:2].round(3))
+    inf 80.0 [1. 1.]
+
+    Variances that really differ are drawn together, each as far as its own data are weak:
+
+    >>> found = shrink_variances([0.1, 0.3, 1.0, 3.0, 10.0], [4, 4, 4, 4, 40])
+    >>> found.variance.round(2).tolist(), round(float(found.prior_df[0]), 2)
+    ([0.22, 0.37, 0.88, 2.33, 9.66], 1.51)
+    """
+    values, freedom = _checked(variances, df)
+    along = None if covariate is None else np.asarray(covariate, dtype=np.float64)
+    if along is not None and (along.shape != values.shape or not np.isfinite(along).all()):
+        raise DataError("the covariate must hold one finite number for each feature")
+    known = freedom > 0
+    if known.sum() < FEWEST:
+        raise UnresolvedError(
+            f"{int(known.sum())} features have degrees of freedom for a variance; the spread of "
+            "the variances cannot be seen",
+            needed=f"at least {FEWEST} such features, or a test without shrinkage",
+        )
+    if not values[known].any():
+        raise UnresolvedError(
+            "every residual variance is zero, so no test is possible", needed="unrounded values"
+        )
+    prior = _prior(values, freedom, known, along, robust, tails)
+    own = np.where(known, values * freedom, 0.0)
+    with np.errstate(invalid="ignore"):
+        mixed = (prior.df * prior.variance + own) / (prior.df + freedom)
+    return FeatureVariances(
+        variance=np.where(np.isinf(prior.df), prior.variance, mixed),
+        df=np.minimum(freedom + prior.df, freedom.sum()),
+        prior_variance=prior.variance,
+        prior_df=prior.df,
+    )
+
+
+def _prior(
+    variances: Floats,
+    df: Floats,
+    known: Flags,
+    covariate: Floats | None,
+    robust: bool,
+    tails: tuple[float, float],
+) -> VariancePrior:
+    along = None if covariate is None else covariate[known]
+    if not robust:
+        everywhere = np.zeros(len(variances)) if covariate is None else covariate
+        return moment_prior(floored(variances[known]), df[known], along, everywhere)
+    found = robust_prior(variances[known], df[known], along, tails)
+    if known.all():
+        return found
+    lent = np.full(len(variances), found.df.max())
+    lent[known] = found.df
+    level = np.full(len(variances), found.variance[0])
+    if covariate is not None and along is not None:
+        order = np.argsort(along, kind="stable")
+        level = np.exp(np.interp(covariate, along[order], np.log(found.variance[order])))
+    level[known] = found.variance
+    return VariancePrior(lent, level)
+
+
+def _checked(variances: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
+    values = np.asarray(variances, dtype=np.float64)
+    freedom = np.asarray(df, dtype=np.float64)
+    if values.ndim != 1 or freedom.shape not in [(), values.shape]:
+        raise DataError(
+            f"variances of shape {values.shape} and degrees of freedom of shape {freedom.shape}; "
+            "give one of each for a feature"
+        )
+    freedom = np.broadcast_to(freedom, values.shape)
+    values = np.where(freedom > 0, values, 0.0)
+    for name, array in (("variances", values), ("degrees of freedom", freedom)):
+        if not np.isfinite(array).all() or (array < 0).any():
+            raise DataError(f"{name} must be finite and not negative")
+    return values, freedom

@@ -13,7 +13,7 @@ from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.fitting import ContrastFits
-from batchsense.experiments.testing.moderation import Scale
+from batchsense.experiments.testing.moderation import FeatureVariances
 from batchsense.experiments.testing.results import EffectTest, FactorTest
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
@@ -69,10 +69,8 @@ def on_surrogates(surrogates: Sequence[str]) -> Note:
     return Note("estimated_covariates", message, tuple(surrogates))
 
 
-def on_correction(corrected: Corrected, which: str, ignore_batches: bool) -> list[Note]:
+def on_correction(corrected: Corrected, which: str) -> list[Note]:
     """Say which values of a corrected table were tested, and why that is valid."""
-    if ignore_batches:
-        return []
     batch = corrected.batch_labels
     if corrected.method in LINEAR:
         message = (
@@ -158,7 +156,7 @@ def on_plain_test(
 
 
 def untested(
-    features: Sequence[str], varies: Flags, fits: ContrastFits, scale: Scale
+    features: Sequence[str], varies: Flags, fits: ContrastFits, scale: FeatureVariances
 ) -> dict[str, tuple[str, ...]]:
     """Sort the features without an answer by the reason."""
     missing = np.isnan(fits.estimates).any(axis=0)
@@ -198,14 +196,12 @@ def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
 
 
 def _explains_nothing(without: Floats, together: Floats, values: Floats) -> bool:
-    """Whether further columns explain nothing of any feature."""
     before = factor(without).fit(values).residual_sum_of_squares
     after = factor(together).fit(values).residual_sum_of_squares
     return bool((before - after <= _NOTHING * before).all())
 
 
 def _rates(effects: Sequence[EffectTest], factors: Sequence[FactorTest]) -> str:
-    """List what a plain test of corrected noise would call."""
     rates = {f"{one.factor} (F)": one.plain.false_positive_rate for one in factors}
     rates.update({str(one.contrast): one.plain.false_positive_rate for one in effects})
     return listed((f"{name} {100 * rate:.1f} %" for name, rate in rates.items()), 4)

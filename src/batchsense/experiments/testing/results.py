@@ -9,6 +9,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.experiments.testing.contrasts import Difference
+from batchsense.experiments.testing.moderation import Statistics
 from batchsense.notes import Note
 
 if TYPE_CHECKING:
@@ -17,19 +18,8 @@ if TYPE_CHECKING:
 
 #: The columns of the table of all tests.
 COLUMNS = (
-    "contrast",
-    "feature",
-    "mean",
-    "effect",
-    "low",
-    "high",
-    "standard_error",
-    "statistic",
-    "kind",
-    "df",
-    "p",
-    "q",
-    "remark",
+    *("contrast", "feature", "mean", "effect", "low", "high", "standard_error"),
+    *("statistic", "kind", "df", "p", "q", "remark"),
 )
 
 
@@ -51,8 +41,8 @@ class PlainTest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EffectTest:
-    """One contrast, tested on every feature.
+class EffectTest(Statistics):
+    """One contrast, tested on every feature: effects with intervals, t, p and q.
 
     Attributes
     ----------
@@ -71,13 +61,6 @@ class EffectTest:
 
     contrast: Difference
     vif: float
-    effect: Floats = field(repr=False)
-    low: Floats = field(repr=False)
-    high: Floats = field(repr=False)
-    standard_error: Floats = field(repr=False)
-    t: Floats = field(repr=False)
-    p_value: Floats = field(repr=False)
-    q_value: Floats = field(repr=False)
     plain: PlainTest
 
     @property
@@ -193,7 +176,7 @@ class ContrastTests:
     notes: tuple[Note, ...]
 
     def frame(self) -> pd.DataFrame:
-        """Give all tests as one table: a row for each contrast and feature, factors first.
+        """All tests as one table: a row for each contrast and feature, factors first.
 
         Returns
         -------
@@ -205,23 +188,17 @@ class ContrastTests:
         import pandas as pd
 
         remarks = {name: reason for reason, names in self.untested.items() for name in names}
-        shared = {
-            "feature": self.features,
-            "mean": self.mean,
-            "df": np.where(self.df > 0, self.df, np.nan),
-        }
+        reasons = [remarks.get(name, "") for name in self.features]
+        df = np.where(self.df > 0, self.df, np.nan)
         frames = []
-        tests: list[FactorTest | EffectTest] = [*self.factors, *self.effects]
-        for one in tests:
-            own: dict[str, object] = {"contrast": one.name, "p": one.p_value, "q": one.q_value}
+        for one in (*self.factors, *self.effects):
+            own: dict[str, object] = {"feature": self.features, "mean": self.mean, "df": df}
+            own.update(contrast=one.name, p=one.p_value, q=one.q_value)
+            own["remark"] = np.where(np.isnan(one.p_value), reasons, "")
             if isinstance(one, FactorTest):
                 own.update(statistic=one.f, kind="F")
             else:
-                names = ("effect", "low", "high", "standard_error")
-                own.update({name: getattr(one, name) for name in names})
-                own.update(statistic=one.t, kind="t")
-            frame = pd.DataFrame({**shared, **own})
-            missing = [remarks.get(name, "") for name in self.features]
-            frame["remark"] = np.where(frame["p"].isna(), missing, "")
-            frames.append(frame)
+                own.update(effect=one.effect, low=one.low, high=one.high)
+                own.update(standard_error=one.standard_error, statistic=one.t, kind="t")
+            frames.append(pd.DataFrame(own))
         return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))

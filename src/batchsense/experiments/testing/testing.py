@@ -11,8 +11,7 @@ and a correction that is not linear is passed over for the original values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,21 +19,22 @@ from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing import remarks
-from batchsense.experiments.testing.comparisons import (
-    Model,
-    comparisons,
-    plain_tests,
+from batchsense.experiments.testing.comparisons import Comparisons, Model, comparisons, plain_tests
+from batchsense.experiments.testing.contrasts import ContrastOptions, Values, parse_contrast
+from batchsense.experiments.testing.fitting import ContrastFits, fit_contrasts
+from batchsense.experiments.testing.moderation import (
+    FeatureVariances,
+    Statistics,
+    f_statistics,
+    scale_of,
+    t_statistics,
 )
-from batchsense.experiments.testing.contrasts import parse_contrast
-from batchsense.experiments.testing.fitting import fit_contrasts
-from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.progress import Progress, silent
-
-Values = Literal["original", "corrected"]
 
 
 def test(
@@ -42,17 +42,9 @@ def test(
     contrasts: str | Sequence[str],
     batch_labels: str | None = None,
     keep: Sequence[str] | None = None,
-    *,
+    options: ContrastOptions = ContrastOptions(),
+    kinds: ColumnKinds = ColumnKinds(),
     surrogates: Sequence[str] = (),
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
-    shrink: bool = True,
-    trend: bool = False,
-    robust: bool = False,
-    level: float = 0.95,
-    values: Values | None = None,
-    ignore_batches: bool = False,
-    corrected_by: str | None = None,
     progress: Progress = silent,
 ) -> ContrastTests:
     r"""Test contrasts on every feature, with the batches in the model.
@@ -78,29 +70,15 @@ def test(
         The column with the batch labels; needed for a table without surrogates.
     keep : sequence of str, optional
         Further columns in the model. None for a corrected table means what was kept there.
+    options : ContrastOptions
+        How variances are drawn together, the level of the intervals, and which values of a
+        corrected table are tested.
+    kinds : ColumnKinds
+        Columns whose kind is declared.
     surrogates : sequence of str
         Numeric columns in the place of batches that nobody wrote down, from
         :func:`~batchsense.experiments.find_surrogates`. Beside a batch column, name them in
         ``keep``.
-    categorical, numeric : iterable of str
-        Columns whose kind is declared.
-    shrink : bool
-        Draw the variances together; False gives the ordinary t and F.
-    trend : bool
-        Let the common variance depend on the mean of a feature.
-    robust : bool
-        Keep a few wild features from setting the common variance.
-    level : float
-        Confidence level of the intervals.
-    values : {"original", "corrected"}, optional
-        Which values of a corrected table to test; see ``observations`` for the default.
-    ignore_batches : bool
-        Leave the batches out of the model, as a test that knows nothing of the correction would.
-        Only for a corrected table, and always with a note on how many false positives follow.
-    corrected_by : str, optional
-        For a table whose values were corrected elsewhere: ``"linear"``, another method, or
-        ``"unknown"``. The batches stay in the model; a note says how far that is exact, and what a
-        test without them would call.
     progress : Progress
         Told of the features with missing values.
 
@@ -139,14 +117,11 @@ def test(
     True
     """
     corrected = observations if isinstance(observations, Corrected) else None
-    table = corrected.table if corrected is not None else observations
-    assert isinstance(table, Table)
-    asked = [
-        parse_contrast(text, table)
-        for text in ([contrasts] if isinstance(contrasts, str) else contrasts)
-    ]
-    if not 0.0 < level < 1.0:
-        raise DataError(f"the confidence level must lie between 0 and 1, not {level:g}")
+    table = observations.table if isinstance(observations, Corrected) else observations
+    texts = [contrasts] if isinstance(contrasts, str) else contrasts
+    asked = [parse_contrast(text, table) for text in texts]
+    if not 0.0 < options.level < 1.0:
+        raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
     if not asked:
         raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
     if surrogates and (batch_labels is not None or corrected is not None):
@@ -155,59 +130,54 @@ def test(
             "among what is kept",
             where=table.source.sheet,
         )
-    batch_column = (
-        None if surrogates else _batch_column(corrected, table, batch_labels, ignore_batches)
+    batch_column = None
+    if not surrogates:
+        batch_column = _batch_column(corrected, table, batch_labels, options.ignore_batches)
+    if keep is None:
+        keep = [one.name for one in corrected.kept] if corrected is not None else ()
+    terms = list(dict.fromkeys([*(one.factor for one in asked), *keep]))
+    declared = _with_kinds_of_correction(corrected, terms, kinds)
+    design = read_design(
+        table, batch_column, terms, declared.categorical, declared.numeric, surrogates
     )
-    terms = list(dict.fromkeys([*(one.factor for one in asked), *_kept(corrected, keep)]))
-    kinds = _kinds(corrected, terms, categorical, numeric)
-    design = read_design(table, batch_column, terms, *kinds, surrogates)
-    which, chosen = _chosen_values(corrected, table, values)
+    which, chosen = _chosen_values(corrected, table, options.values)
     model = Model.of(design, _batch_terms(corrected, design))
     compared = comparisons(design, model, asked)
+    fitted = model
+    if options.ignore_batches:
+        fitted = Model.of(design, np.zeros((design.specimens, 0)))
+    mean, varies = _means(chosen)
+    fits, scale = _fitted(chosen, fitted, compared, options, (mean, varies), progress)
+    effects = tuple(
+        EffectTest(
+            **_fields(t_statistics(fits, place, scale, options.level)),
+            contrast=difference,
+            vif=model.vif(difference),
+            plain=plain_tests(model, [difference]),
+        )
+        for place, difference in enumerate(compared.differences)
+    )
+    factors = []
+    for place, group in enumerate(compared.groups):
+        numbers = f_statistics(fits, place, len(group.members), scale)
+        plain = plain_tests(model, [compared.differences[member] for member in group.members])
+        tested = FactorTest(group.factor, len(group.members), group.complete, *numbers, plain)
+        factors.append(tested)
+    untested = remarks.untested(table.features, varies, fits, scale)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if surrogates:
         notes.append(remarks.on_surrogates(surrogates))
-    if corrected is not None:
-        notes.extend(remarks.on_correction(corrected, which, ignore_batches))
-    fitted = Model.of(design, np.zeros((design.specimens, 0))) if ignore_batches else model
-    if fitted.full.df_residual < 1:
-        raise UnresolvedError(
-            f"{design.specimens} specimens for {fitted.full.rank} independent terms leave no "
-            "degrees of freedom for the residual variance",
-            needed=f"at least {1 - fitted.full.df_residual} more specimens, or fewer terms",
-        )
-    weights = np.array([one.weights(fitted.names) for one in compared.differences])
-    groups = tuple(group.members for group in compared.groups)
-    with one_thread_if_small(chosen.size):
-        fits = fit_contrasts(chosen, fitted.full, fitted.columns, weights, groups, progress)
-    mean, varies = _means(chosen)
-    scale = scale_of(fits, varies, shrink, mean if trend else None, robust)
-    effects = []
-    for place, difference in enumerate(compared.differences):
-        numbers = t_statistics(fits, place, scale, level)
-        effects.append(
-            EffectTest(
-                difference,
-                model.vif(difference),
-                **{name: getattr(numbers, name) for name in numbers.__slots__},
-                plain=plain_tests(model, [difference]),
-            )
-        )
-    factors = []
-    for place, group in enumerate(compared.groups):
-        f, p, q = f_statistics(fits, place, len(group.members), scale)
-        members = [compared.differences[member] for member in group.members]
-        plain = plain_tests(model, members)
-        factors.append(FactorTest(group.factor, len(members), group.complete, f, p, q, plain))
-    untested = remarks.untested(table.features, varies, fits, scale)
-    if ignore_batches:
+    if options.ignore_batches:
         notes.extend(remarks.on_plain_test(effects, factors, design.batches.name))
-    elif corrected is None:
+    elif corrected is not None:
+        notes.extend(remarks.on_correction(corrected, which))
+    else:
         trace = remarks.trace_of_batches(chosen, design, model)
-        which = "original" if corrected_by is None else "corrected"
-        notes.extend(remarks.on_values(design.batches.name, corrected_by, trace, effects, factors))
+        by = options.corrected_by
+        which = "original" if by is None else "corrected"
+        notes.extend(remarks.on_values(design.batches.name, by, trace, effects, factors))
     return ContrastTests(
-        effects=tuple(effects),
+        effects=effects,
         factors=tuple(factors),
         refused=compared.refused,
         features=table.features,
@@ -218,10 +188,10 @@ def test(
         untested=untested,
         values=which,
         batch_labels=design.batches.name,
-        batch_in_model=not ignore_batches,
+        batch_in_model=not options.ignore_batches,
         terms=tuple(terms),
         specimens=design.specimens,
-        level=level,
+        level=options.level,
         notes=(*notes, *remarks.on_untested(untested)),
     )
 
@@ -233,7 +203,6 @@ test.__test__ = False  # type: ignore[attr-defined]
 def _batch_column(
     corrected: Corrected | None, table: Table, batch_labels: str | None, ignore_batches: bool
 ) -> str:
-    """Give the batch column: that of the correction, or the one named."""
     if corrected is None:
         if ignore_batches:
             raise DataError(
@@ -255,31 +224,48 @@ def _batch_column(
     return corrected.batch_labels
 
 
-def _kept(corrected: Corrected | None, keep: Sequence[str] | None) -> list[str]:
-    """Give the further columns of the model."""
-    if keep is not None:
-        return list(keep)
-    return [] if corrected is None else [one.name for one in corrected.kept]
-
-
-def _kinds(
-    corrected: Corrected | None,
-    terms: Sequence[str],
-    categorical: Iterable[str],
-    numeric: Iterable[str],
-) -> tuple[list[str], list[str]]:
-    """Give the declared kinds; a correction has declared those of what it kept."""
-    categories, numbers = list(categorical), list(numeric)
+def _with_kinds_of_correction(
+    corrected: Corrected | None, terms: Sequence[str], kinds: ColumnKinds
+) -> ColumnKinds:
+    """Add the kinds that a correction has declared for what it kept."""
+    categories, numbers = list(kinds.categorical), list(kinds.numeric)
     for one in corrected.kept if corrected is not None else ():
         if one.name in terms and one.name not in (*categories, *numbers):
             (categories if one.kind == "categorical" else numbers).append(one.name)
-    return categories, numbers
+    return ColumnKinds(categories, numbers)
+
+
+def _fitted(
+    values: Floats,
+    model: Model,
+    compared: Comparisons,
+    options: ContrastOptions,
+    seen: tuple[Floats, Flags],
+    progress: Progress,
+) -> tuple[ContrastFits, FeatureVariances]:
+    full = model.full
+    if full.df_residual < 1:
+        raise UnresolvedError(
+            f"{len(values)} specimens for {full.rank} independent terms leave no degrees of "
+            "freedom for the residual variance",
+            needed=f"at least {1 - full.df_residual} more specimens, or fewer terms",
+        )
+    weights = np.array([one.weights(model.names) for one in compared.differences])
+    groups = tuple(group.members for group in compared.groups)
+    with one_thread_if_small(values.size):
+        fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
+    mean, varies = seen
+    trend = mean if options.trend else None
+    return fits, scale_of(fits, varies, options.shrink, trend, options.robust)
+
+
+def _fields(numbers: Statistics) -> dict[str, Floats]:
+    return {name: getattr(numbers, name) for name in numbers.__slots__}
 
 
 def _chosen_values(
     corrected: Corrected | None, table: Table, values: Values | None
 ) -> tuple[Values, Floats]:
-    """Choose between original and corrected observations."""
     if corrected is None:
         if values == "corrected":
             raise DataError("there are no corrected values: give what a correction returned")
@@ -289,7 +275,6 @@ def _chosen_values(
 
 
 def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
-    """Give the terms that a correction removed; refuse if it does not know them any more."""
     if corrected is None:
         return None
     terms = np.asarray(corrected.batch_terms, dtype=np.float64)
@@ -302,7 +287,6 @@ def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
 
 
 def _means(values: Floats) -> tuple[Floats, Flags]:
-    """Give the mean of what was observed of each feature, and whether it varies at all."""
     observed = ~np.isnan(values)
     counts = observed.sum(axis=0)
     sums = values.sum(axis=0, where=observed)

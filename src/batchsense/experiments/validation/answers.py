@@ -221,7 +221,6 @@ def batch_notes(answers: Answers) -> tuple[Note, ...]:
 
 
 def _entries(given: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
-    """Read one entry for each row; refuse missing ones by their number, counted from 0."""
     entries = np.asarray(given)
     if entries.ndim == 2 and entries.shape[1] == 1:
         entries = entries[:, 0]

@@ -12,12 +12,12 @@ import numpy as np
 
 from batchsense.errors import DataError
 from batchsense.experiments.statistics.confounding import cramers_v
-from batchsense.experiments.statistics.over_groups import mean_over_groups
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers
 from batchsense.experiments.validation.gap import BatchGap, gap_of
 from batchsense.experiments.validation.models import guessing, make_model
+from batchsense.experiments.validation.over_groups import mean_over_groups
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
@@ -238,7 +238,6 @@ def _predicted(
     categorical: Iterable[str],
     numeric: Iterable[str],
 ) -> tuple[Factor, tuple[Note, ...]]:
-    """Read the column to be predicted, by the rules of kept columns, in words of its own."""
     labels = column(table.sheet, predict, table.source.sheet)
     if len(set(labels)) == 1:
         raise DataError(
@@ -250,12 +249,10 @@ def _predicted(
 
 
 def _change(gap: BatchGap, plain: BatchGap) -> Interval:
-    """Compare the errors on batches left out, batch by batch."""
     return mean_over_groups(gap.by_batch[:, 1] - plain.by_batch[:, 1], gap.difference.level)
 
 
 def _told(progress: Progress, correction: str) -> Progress:
-    """Say which correction stands before the model that is being tested."""
     if correction == "none":
         return progress
     return lambda task, done, total: progress(f"{task}, {correction}", done, total)
@@ -264,7 +261,6 @@ def _told(progress: Progress, correction: str) -> Progress:
 def _remarks(
     ways: Sequence[CorrectedGap], filled: int, predict: str, batch_labels: str
 ) -> list[Note]:
-    """Say what was done inside the folds."""
     notes = []
     if len(ways) > 1:
         notes.append(
@@ -287,7 +283,6 @@ def _remarks(
 
 
 def _unexpected(said: Sequence[warnings.WarningMessage]) -> list[Note]:
-    """Turn what the models warned of into notes, each once with how often it was said."""
     first_lines = [str(one.message).strip().split("\n")[0] for one in said]
     return [
         Note("model_warned", f"The model warned {first_lines.count(line)} times: {line}")

@@ -11,11 +11,6 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
-from batchsense.experiments.statistics.over_groups import (
-    mean_over_groups,
-    ratio_over_groups,
-    standard_error,
-)
 from batchsense.experiments.validation.answers import (
     Answers,
     batch_notes,
@@ -29,6 +24,11 @@ from batchsense.experiments.validation.out_of_fold import (
     fit_folds,
     indexable_rows,
     row_count,
+)
+from batchsense.experiments.validation.over_groups import (
+    mean_over_groups,
+    ratio_over_groups,
+    standard_error,
 )
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
@@ -210,7 +210,6 @@ def gap_of(
     def errors(
         folds: Sequence[Integers], names: Sequence[str], task: str, before: int, total: int
     ) -> Floats:
-        """Fit a model for each fold and measure the rows of each batch."""
         models = []
         for model in fit_folds(estimator, X, answers, folds, names):
             models.append(model)
@@ -229,7 +228,6 @@ def gap_of(
 
 
 def _refuse_refusing(estimator: Any) -> None:
-    """Refuse, before any work, a corrector inside that would refuse every batch left out."""
     from batchsense.experiments.correction.estimator import BatchCorrector
 
     parts = {"": estimator}
@@ -248,7 +246,6 @@ def _refuse_refusing(estimator: Any) -> None:
 def _summary(
     measure: Measure, by_batch: Floats, answers: Answers, level: float, notes: tuple[Note, ...]
 ) -> BatchGap:
-    """Put intervals over batches around the errors."""
     shuffled, held_out = by_batch.T
     differences = held_out - shuffled
     lowest = -np.inf if measure.greater_is_better else 0.0
@@ -269,6 +266,5 @@ def _summary(
 
 
 def _within(interval: Interval, lowest: float, highest: float) -> Interval:
-    """Cut an interval off where the quantity ends."""
     low, high = max(interval.low, lowest), min(interval.high, highest)
     return Interval(interval.estimate, low, high, interval.level)

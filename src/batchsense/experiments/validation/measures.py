@@ -66,7 +66,6 @@ class Measure:
         return np.array([self._score(found, code) for code in range(len(answers.sizes))])
 
     def _score(self, found: OutOfFold, code: int) -> float:
-        """Ask the scorer about the rows of one batch."""
         from sklearn.exceptions import UndefinedMetricWarning
 
         assert self.scorer is not None

@@ -116,7 +116,6 @@ def guessing(kind: Kind) -> Any:
 
 
 def _check(name: str, kind: Kind, correction: str) -> None:
-    """Refuse what does not exist or does not fit."""
     if name not in MODELS:
         raise DataError(f"no model {name!r}; there are {listed(MODELS)}")
     if correction not in CORRECTIONS:
@@ -128,7 +127,6 @@ def _check(name: str, kind: Kind, correction: str) -> None:
 
 
 def _estimator(name: str, kind: Kind, seed: int) -> Any:
-    """Make the last step."""
     import numpy as np
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from sklearn.linear_model import LogisticRegression, RidgeCV

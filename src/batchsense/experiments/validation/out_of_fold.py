@@ -166,7 +166,6 @@ class RowsOutOfFold:
             raise AttributeError(f"the model has no {name}")
 
         def respond(X: Any) -> npt.NDArray[Any]:
-            """Give what is known of the chosen rows; scorers have no others to ask about."""
             return self._whole.respond(name)[self._chosen]
 
         respond.__name__ = name  # scorers of scikit-learn read it
@@ -248,7 +247,6 @@ def _routed(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _blamed(place: str) -> Iterator[None]:
-    """Say which model and which fold refused the rows."""
     try:
         yield
     except (ValueError, TypeError, DataError) as error:

@@ -18,10 +18,10 @@ from batchsense.questions.demo.result import (
 from batchsense.questions.demo.text import INTRODUCTION, scenes
 from batchsense.questions.plan.report import plan_pictures
 from batchsense.reports.envelope import Envelope, Estimate
-from batchsense.reports.figures.folds import draw_folds
+from batchsense.reports.figures.batches import draw_folds
 from batchsense.reports.figures.images import draw_differences, draw_digits
 from batchsense.reports.figures.intervals import Row, draw_intervals
-from batchsense.reports.figures.variance import draw_variance
+from batchsense.reports.figures.laws import draw_variance
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, with_interval
 

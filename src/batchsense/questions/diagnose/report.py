@@ -17,7 +17,7 @@ from batchsense.questions.diagnose.scores_text import contrast_sentences
 from batchsense.questions.diagnose.text import interaction_sentence
 from batchsense.questions.shares import ShareResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.design import draw_design
+from batchsense.reports.figures.batches import draw_design
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.figures.points import crossable, draw_points, reduction
 from batchsense.reports.figures.scores import draw_scores
@@ -148,8 +148,7 @@ def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
         plane.coordinates[:, 1],
         [coloured.levels[code] for code in coloured.codes],
         coloured.name,
-        f"component 1: {percent(first)}",
-        f"component 2: {percent(second)}",
+        (f"component 1: {percent(first)}", f"component 2: {percent(second)}"),
         shapes=[kept.levels[code] for code in kept.codes],
         shape_name=kept.name,
     )
@@ -205,8 +204,7 @@ def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Pi
         plane.coordinates[:, 1],
         labels,
         factor.name,
-        f"component 1: {percent(first)}",
-        f"component 2: {percent(second)}",
+        (f"component 1: {percent(first)}", f"component 2: {percent(second)}"),
     )
     finding = (
         f"Every point is a specimen; near points are alike. The plane holds "

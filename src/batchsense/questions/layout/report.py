@@ -11,9 +11,8 @@ from batchsense.questions.layout import text
 from batchsense.questions.layout.result import BalancedFactor, LayoutResult
 from batchsense.questions.layout.text import batch_rows
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.design import draw_design
-from batchsense.reports.figures.plate import draw_plate
-from batchsense.reports.figures.strips import draw_strips
+from batchsense.reports.figures.batches import draw_design, draw_strips
+from batchsense.reports.figures.plate import PlateGrid, draw_plate
 from batchsense.reports.page import DataTable, Picture, render
 
 if TYPE_CHECKING:
@@ -95,14 +94,16 @@ def plate_pictures(found: Layout | None) -> list[Picture]:
     for b, name in enumerate(found.batch_levels[:MOST_PLATES]):
         here = np.flatnonzero(found.codes == b)
         ax = draw_plate(
-            plates.rows,
-            plates.columns,
+            PlateGrid(
+                plates.rows,
+                plates.columns,
+                plates.reference_wells[b].tolist(),
+                plates.empty_wells.tolist(),
+            ),
             plates.wells[here].tolist(),
             [labels[i] for i in here],
             levels,
             kept.name,
-            plates.reference_wells[b].tolist(),
-            plates.empty_wells.tolist(),
         )
         title = f"{found.column} {name}"
         finding = f"{len(here)} specimens by {kept.name}"

@@ -220,7 +220,7 @@ def ask(request: LayoutRequest, progress: Progress = silent) -> Answer[LayoutRes
     UnresolvedError
         None was found that does, and none was proved impossible.
     """
-    from batchsense.experiments import plan_layout
+    from batchsense.experiments import LayoutRules, PlateRules, SheetColumns, plan_layout
     from batchsense.experiments.layout.sheet import (
         check_sheet_format,
         sheet_table,
@@ -236,21 +236,20 @@ def ask(request: LayoutRequest, progress: Progress = silent) -> Answer[LayoutRes
     table = sheet_table(request.sheet, request.id_column)
     name = request.name_of(request.sheet)
     table = replace(table, source=replace(table.source, matrix=name, sheet=name))
+    size = request.plate_size()
     found = plan_layout(
         table,
         request.batch_count,
         request.balanced_columns(table.sheet),
-        capacities=request.capacities(),
-        together=request.together,
-        apart=request.apart,
-        reference_specimens=request.reference_specimens,
-        lock=request.lock,
-        plate=request.plate_size(),
-        empty_wells=request.empty_wells,
-        lock_wells=request.lock_wells,
-        categorical=request.categorical,
-        numeric=request.numeric,
-        column=request.column,
+        LayoutRules(
+            capacities=request.capacities(),
+            together=request.together,
+            apart=request.apart,
+            lock=request.lock,
+            reference_specimens=request.reference_specimens,
+        ),
+        None if size is None else PlateRules(size, request.empty_wells, request.lock_wells),
+        SheetColumns(request.categorical, request.numeric, request.column),
         seed=request.seed,
         progress=progress,
     )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from batchsense.questions.noise import text
 from batchsense.questions.noise.result import GradientNoiseResult
 from batchsense.reports.envelope import Envelope, Estimate
-from batchsense.reports.figures.intervals import Row, draw_intervals
-from batchsense.reports.figures.sizes import draw_sizes
+from batchsense.reports.figures.intervals import Row, draw_intervals, draw_sizes
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, with_interval
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from batchsense.questions.plan.result import PlanResult
 from batchsense.reports.envelope import Envelope, Estimate
-from batchsense.reports.figures.intervals import Row
-from batchsense.reports.figures.sizes import draw_sizes
-from batchsense.reports.figures.step_time import draw_step_time
+from batchsense.reports.figures.intervals import Row, draw_sizes
+from batchsense.reports.figures.laws import draw_step_time
 from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, seconds, span

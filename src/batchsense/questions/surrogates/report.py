@@ -42,8 +42,7 @@ def surrogate_pictures(result: SurrogatesResult) -> list[Picture]:
             one.values,
             [one.name] * len(order),
             "surrogate",
-            "specimens in the order of the matrix",
-            one.name,
+            ("specimens in the order of the matrix", one.name),
         )
         rows = [
             [name, number(value, 4)]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from batchsense.questions.test import text
 from batchsense.questions.test.result import Q_LIMIT
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.p_values import draw_p_values
-from batchsense.reports.figures.volcano import MOST_POINTS, draw_volcano
+from batchsense.reports.figures.features import MOST_POINTS, draw_p_values, draw_volcano
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 

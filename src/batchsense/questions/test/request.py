@@ -115,7 +115,7 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
     ConfoundedError
         Nothing that was asked for can be told from the batches.
     """
-    from batchsense.experiments import test
+    from batchsense.experiments import ColumnKinds, ContrastOptions, test
     from batchsense.experiments.testing.recorded import recorded_test
     from batchsense.questions.test.report import contrast_report
     from batchsense.questions.test.text import contrast_text
@@ -134,15 +134,16 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
         request.contrasts(),
         batch_column,
         kept or (),
-        surrogates=request.surrogate,
-        categorical=request.categorical,
-        numeric=request.numeric,
-        shrink=not request.ordinary,
-        trend=request.trend,
-        robust=request.robust,
-        level=request.level,
-        corrected_by=recorded.corrected_by,
-        progress=progress,
+        ContrastOptions(
+            shrink=not request.ordinary,
+            trend=request.trend,
+            robust=request.robust,
+            level=request.level,
+            corrected_by=recorded.corrected_by,
+        ),
+        ColumnKinds(request.categorical, request.numeric),
+        request.surrogate,
+        progress,
     )
     output = None if request.output is None else request.name_of(request.output)
     envelope = request.envelope(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchsense.questions.verify.result import VerifyResult
 from batchsense.questions.verify.text import verdict_sentence
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.sweep import draw_sweep
+from batchsense.reports.figures.laws import draw_sweep
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 

@@ -14,6 +14,7 @@ from batchsense.reports.figures.style import INK, LETTERS, axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Between two images, as part of their width: enough to see them as two.
 _GAP = 0.12
 
 
@@ -51,14 +52,8 @@ def draw_digits(
 
 
 def _draw(
-    ax: Axes,
-    square: Floats,
-    left: float,
-    top: float,
-    colours: str,
-    ends: tuple[float, float],
+    ax: Axes, square: Floats, left: float, top: float, colours: str, ends: tuple[float, float]
 ) -> None:
-    """Put one image at a place, each pixel one unit wide."""
     pixels = len(square)
     ax.imshow(
         square,
@@ -71,12 +66,10 @@ def _draw(
 
 
 def _write(ax: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:
-    """Write beside an image."""
     ax.text(x, y, text, ha=ha, va=va, color=INK, fontsize=LETTERS)
 
 
 def _finish(ax: Axes, right: float, bottom: float) -> None:
-    """Show all images and nothing else."""
     ax.set_xlim(-0.2, right + 0.2)
     ax.set_ylim(bottom, -0.2)
     ax.set_aspect("equal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-#: With more points than this the figure shows how many lie where.
-MOST_POINTS = 5000
-#: Groups beyond this number would not be told apart.
-MOST_GROUPS = 20
+Names = npt.NDArray[np.str_]
 
+#: With more points than this the figure shows how many lie where: they would cover each other, and
+#: 5,000 take some 170 kB of a page that may have 1.5 MB.
+MOST_POINTS = 5000
+#: Groups beyond this number would not be told apart; the legend would be longer than the figure.
+MOST_GROUPS = 20
+#: Inches; narrow, because two planes stand side by side on a page.
 _WIDTH = 3.9
 
 
@@ -38,11 +41,10 @@ def draw_points(
     y: npt.ArrayLike,
     groups: Sequence[str],
     group_name: str,
-    x_label: str = "first principal component",
-    y_label: str = "second principal component",
-    ax: Axes | None = None,
+    labels: tuple[str, str] = ("first principal component", "second principal component"),
     shapes: Sequence[str] | None = None,
     shape_name: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw points coloured by group; more than 5,000 become a map of their density.
 
@@ -51,12 +53,23 @@ def draw_points(
     :func:`reduction` says in words what was left out; put it into the caption.
     """
     across, up = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    labels = np.asarray(groups, dtype=object).astype(str)
-    names = sorted(set(labels.tolist()), key=_natural)
-    if shapes is not None and len(across) <= MOST_POINTS:
-        return _draw_crossed(
-            across, up, (labels, group_name), (shapes, shape_name), x_label, y_label, ax
-        )
+    group_of = np.asarray(groups, dtype=object).astype(str)
+    names = sorted(set(group_of.tolist()), key=_natural)
+    crossed = shapes is not None and len(across) <= MOST_POINTS
+    if crossed:
+        shape_of = np.asarray(shapes, dtype=object).astype(str)
+        ax = _draw_crossed(across, up, (group_of, group_name), (shape_of, shape_name), ax)
+    else:
+        ax = _draw_groups(across, up, group_of, names, group_name, ax)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    label(ax, *labels)
+    return ax
+
+
+def _draw_groups(
+    across: Floats, up: Floats, group_of: Names, names: list[str], group_name: str, ax: Axes | None
+) -> Axes:
     told_apart = len(across) <= MOST_POINTS and len(names) <= MOST_GROUPS
     # An entry of the legend takes a good half inch and its letters.
     columns = max(1, int((_WIDTH - 0.2) / (0.55 + 0.09 * min(max(map(len, names)), 28))))
@@ -64,28 +77,16 @@ def draw_points(
     ax = axes(ax, width=_WIDTH, height=_WIDTH - 0.3 + 0.23 * lines)
     size = 18 if len(across) <= 500 else 9
     if len(across) > MOST_POINTS:
-        ax.hexbin(
-            across, up, gridsize=35, cmap=_density_colours(), mincnt=1, bins="log", linewidths=0.1
-        )
+        looks: dict[str, Any] = {"gridsize": 35, "mincnt": 1, "bins": "log", "linewidths": 0.1}
+        ax.hexbin(across, up, cmap=_density_colours(), **looks)
     elif not told_apart:
         ax.scatter(across, up, s=size, alpha=0.6, marker="o", color=BLUE, linewidths=0)
     else:
         for k, name in enumerate(names):
-            here = labels == name
-            ax.scatter(
-                across[here],
-                up[here],
-                s=size,
-                alpha=0.75,
-                marker=sign(k).marker,
-                color=sign(k).colour,
-                linewidths=0,
-                label=lettered(name),
-            )
+            here = group_of == name
+            looks = {"alpha": 0.75, "linewidths": 0, "label": lettered(name), **sign(k)}
+            ax.scatter(across[here], up[here], s=size, **looks)
         legend(ax, columns=columns, below=22, title=group_name, marks=6 / size**0.5)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    label(ax, x_label, y_label)
     return ax
 
 
@@ -103,42 +104,27 @@ def crossable(groups: int, shapes: int) -> bool:
 def _draw_crossed(
     across: Floats,
     up: Floats,
-    groups: tuple[npt.NDArray[np.str_], str],
-    shapes: tuple[Sequence[str], str],
-    x_label: str,
-    y_label: str,
+    groups: tuple[Names, str],
+    shapes: tuple[Names, str],
     ax: Axes | None,
 ) -> Axes:
-    """Draw colours for one factor and shapes for another, each with its legend."""
-    colour_of, shape_of = groups[0], np.asarray(shapes[0], dtype=object).astype(str)
-    colours = sorted(set(colour_of.tolist()), key=_natural)
-    forms = sorted(set(shape_of.tolist()), key=_natural)
+    colours = sorted(set(groups[0].tolist()), key=_natural)
+    forms = sorted(set(shapes[0].tolist()), key=_natural)
     lines = 2 + -(-len(colours) // 3) + -(-len(forms) // 3)
     ax = axes(ax, width=6.1, height=3.9 + 0.23 * lines)
     size = 30 if len(across) <= 500 else 14
     for i, colour in enumerate(colours):
         for j, form in enumerate(forms):
-            here = (colour_of == colour) & (shape_of == form)
+            here = (groups[0] == colour) & (shapes[0] == form)
             if here.any():
-                ax.scatter(
-                    across[here],
-                    up[here],
-                    s=size,
-                    alpha=0.75,
-                    marker=MARKERS[j],
-                    color=COLOURS[i],
-                    linewidths=0,
-                )
-    names = [lettered(f"{groups[1]} {one}") for one in colours]
-    names += [lettered(f"{shapes[1]} {one}") for one in forms]
-    looks = [(MARKERS[0], COLOURS[i]) for i in range(len(colours))]
-    looks += [(MARKERS[j], INK) for j in range(len(forms))]
-    for name, (marker, colour) in zip(names, looks, strict=True):
-        ax.scatter([], [], s=size, marker=marker, color=colour, linewidths=0, label=name)
+                looks: dict[str, Any] = {"marker": MARKERS[j], "color": COLOURS[i]}
+                ax.scatter(across[here], up[here], s=size, alpha=0.75, linewidths=0, **looks)
+    entries = [(f"{groups[1]} {one}", MARKERS[0], COLOURS[i]) for i, one in enumerate(colours)]
+    entries += [(f"{shapes[1]} {one}", MARKERS[j], INK) for j, one in enumerate(forms)]
+    for name, mark, colour in entries:
+        looks = {"marker": mark, "color": colour, "label": lettered(name)}
+        ax.scatter([], [], s=size, linewidths=0, **looks)
     legend(ax, columns=3, below=22, marks=6 / size**0.5)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    label(ax, x_label, y_label)
     return ax
 
 
@@ -160,7 +146,6 @@ def reduction(points: int, groups: int) -> str:
 
 
 def _density_colours() -> Colormap:
-    """Give blues that begin dark enough to be seen on white."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -168,7 +153,6 @@ def _density_colours() -> Colormap:
 
 
 def _natural(name: str) -> tuple[int, float, str]:
-    """Sort numbers by value, before words."""
     try:
         return (0, float(name), name)
     except ValueError:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchsense.reports.figures.style import (
     BELOW,
     FAINT,
-    INK,
     axes,
     label,
     legend,
     lettered,
+    rows_from_top,
     sign,
 )
 
@@ -29,21 +29,11 @@ def draw_scores(
     ax.barh(rows, explained, height=0.66, color=FAINT, alpha=0.45, label="part of the variance")
     for k, (name, values) in enumerate(r2.items()):
         drawn = [(value, row) for row, value in zip(rows, values, strict=True) if value is not None]
-        ax.plot(
-            [value for value, _ in drawn],
-            [row for _, row in drawn],
-            linestyle="none",
-            marker=sign(k).marker,
-            color=sign(k).colour,
-            markersize=7,
-            alpha=0.9,
-            label=f"R² on {lettered(name)}",
-        )
+        looks: dict[str, Any] = {"linestyle": "none", "markersize": 7, "alpha": 0.9, **sign(k)}
+        shares, places = [value for value, _ in drawn], [row for _, row in drawn]
+        ax.plot(shares, places, label=f"R² on {lettered(name)}", **looks)
     ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(len(explained) - 0.4, -0.6)
-    ax.set_yticks(rows, [str(row + 1) for row in rows])
-    for text in ax.get_yticklabels():
-        text.set_color(INK)
+    rows_from_top(ax, [str(row + 1) for row in rows], margin=0.1)
     ax.grid(False, axis="y")
     label(ax, "share", "component")
     legend(ax, columns=2, below=BELOW)

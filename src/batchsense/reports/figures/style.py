@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,36 +27,32 @@ COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 #: Marker shapes: with six colours and seven shapes 42 groups differ in at least one.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-#: Size of letters in points.
+#: Dashes of lines that mark a level.
+DASHES = (0, (4, 3))
+#: Size of letters in points, in figures of 6.1 inches; chosen by eye beside the text of a page.
 LETTERS = 11.5
-#: Points between axes with tick labels and a name, and the legend below them.
+#: Points between axes with tick labels and a name, and the legend below them: ticks and two lines
+#: of letters with their gaps.
 BELOW = 38.0
+#: Plain ticks of a logarithmic axis of less than a factor of 5, where 1, 2, 5 would be too few.
 _FINE_STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """A colour and a marker shape that stand for one group."""
-
-    colour: str
-    marker: str
-
-
-def sign(index: int) -> Sign:
-    """Give the sign of the group with this number.
+def sign(index: int) -> dict[str, Any]:
+    """Colour and marker shape of the group with this number, as matplotlib wants them.
 
     Examples
     --------
     >>> sign(0)
-    Sign(colour='#0072B2', marker='o')
-    >>> len({sign(k) for k in range(42)})
+    {'color': '#0072B2', 'marker': 'o'}
+    >>> len({tuple(sign(k).values()) for k in range(42)})
     42
     """
-    return Sign(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axes:
-    """Give the axes to draw on, dressed in the house style.
+    """The axes to draw on, dressed in the house style.
 
     Examples
     --------
@@ -79,7 +75,7 @@ def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axe
 
 
 def figure_of(ax: Axes) -> Figure:
-    """Give the figure that holds the axes, whatever stands between."""
+    """The figure that holds the axes, whatever stands between."""
     from matplotlib.figure import Figure
 
     figure = ax.figure
@@ -89,7 +85,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def lettered(name: str, most: int = 28) -> str:
-    """Make a name from the user's data fit to be drawn as it is.
+    """A name from the user's data, fit to be drawn as it is.
 
     Dollar signs would start a formula and a leading underscore would hide the name from a legend.
     A name with more letters than ``most`` is cut; the table of the figure has it whole.
@@ -110,17 +106,23 @@ def label(ax: Axes, x: str = "", y: str = "") -> None:
     ax.set_ylabel(lettered(y, 60), color=INK, fontsize=LETTERS)
 
 
+def rows_from_top(ax: Axes, names: Sequence[str], most: int = 28, margin: float = 0.0) -> None:
+    """Give every row of a figure its name, the first one on top."""
+    ax.set_yticks(range(len(names)), [lettered(name, most) for name in names])
+    ax.set_ylim(len(names) - 0.5 + margin, -0.5 - margin)
+
+
 def legend(
-    ax: Axes,
-    columns: int = 1,
-    below: float | None = None,
-    title: str = "",
-    marks: float = 1.0,
+    ax: Axes, columns: int = 1, below: float | None = None, title: str = "", marks: float = 1.0
 ) -> None:
     """Add the legend: inside where there is room, or so many points below the axes, in columns.
 
-    ``marks`` enlarges the marks, where those of the figure are too small to be told apart.
+    A name that several marks share stands there once. ``marks`` enlarges the marks, where those of
+    the figure are too small to be told apart.
     """
+    drawn, names = ax.get_legend_handles_labels()
+    once = dict(zip(reversed(names), reversed(drawn), strict=True))
+    known = {name: once[name] for name in names}
     if below is not None:
         from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
@@ -135,7 +137,9 @@ def legend(
         }
     else:
         place = {"loc": "best"}
-    drawn = ax.legend(
+    added = ax.legend(
+        list(known.values()),
+        list(known),
         ncols=columns,
         fontsize=LETTERS,
         labelcolor=INK,
@@ -148,7 +152,7 @@ def legend(
         **place,
     )
     if title:
-        drawn.get_title().set(color=INK, fontsize=LETTERS)
+        added.get_title().set(color=INK, fontsize=LETTERS)
 
 
 def plain_log(ax: Axes, x: bool = False, y: bool = False) -> None:

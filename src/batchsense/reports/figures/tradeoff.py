@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,24 +54,12 @@ def draw_tradeoff(choices: Sequence[Choice], advised: int, ax: Axes | None = Non
     ax.plot(x, y, "-o", color=BLUE, markersize=4.5, linewidth=1.3, label="batch size", zorder=2)
     whiskers = [(c.examples, *c.time_ends) for c in choices if c.time_ends is not None]
     if whiskers:
-        ax.vlines(
-            *zip(*whiskers, strict=True),
-            color=FAINT,
-            linewidth=1.4,
-            zorder=1,
-            label="95 % interval",
-        )
-    for choice in choices:
-        if choice.batch_size == advised:
-            ax.plot(
-                [choice.examples],
-                [choice.time],
-                "D",
-                color=VERMILLION,
-                markersize=9,
-                label=f"advised: {advised:,}",
-                zorder=3,
-            )
+        looks: dict[str, Any] = {"color": FAINT, "linewidth": 1.4, "zorder": 1}
+        ax.vlines(*zip(*whiskers, strict=True), label="95 % interval", **looks)
+    for c in choices:
+        if c.batch_size == advised:
+            looks = {"color": VERMILLION, "markersize": 9, "zorder": 3}
+            ax.plot([c.examples], [c.time], "D", label=f"advised: {advised:,}", **looks)
     ax.margins(x=0.09, y=0.1)
     plain_log(ax, x=True, y=True)
     _name_points(ax, choices, advised)
@@ -81,7 +69,6 @@ def draw_tradeoff(choices: Sequence[Choice], advised: int, ax: Axes | None = Non
 
 
 def _name_points(ax: Axes, choices: Sequence[Choice], advised: int) -> None:
-    """Write the batch size beside points, as far as the names do not touch each other."""
     figure = figure_of(ax)
     figure.draw_without_rendering()
     places = ax.transData.transform([(c.examples, c.time) for c in choices]) * 72 / figure.dpi

@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Flags, Floats, Integers
-from batchsense.experiments.statistics.count_quantiles import map_counts
-from batchsense.experiments.statistics.dispersion import common_dispersion, feature_dispersions
-from batchsense.experiments.statistics.negative_binomial import fit_log_linear
+from batchsense.experiments.correction.combat_seq.count_quantiles import map_counts
+from batchsense.experiments.correction.combat_seq.dispersion import (
+    common_dispersion,
+    feature_dispersions,
+)
+from batchsense.experiments.correction.combat_seq.negative_binomial import fit_log_linear
 from batchsense.progress import Progress, silent
 
 #: Counts added on average to every cell before batch effects are read off, as in R, so that they

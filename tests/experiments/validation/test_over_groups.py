@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from batchsense.errors import DataError
-from batchsense.experiments.statistics.over_groups import (
+from batchsense.experiments.validation.over_groups import (
     mean_over_groups,
     ratio_over_groups,
     standard_error,

@@ -160,7 +160,6 @@ def log_likelihood(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -
 
 
 def _like(offsets: ArrayLike, y: Floats) -> Floats:
-    """Give offsets the shape of the counts."""
     o = np.asarray(offsets, dtype=np.float64)
     return np.broadcast_to(o[:, None] if o.ndim == 1 else o, y.shape)
 
@@ -168,7 +167,6 @@ def _like(offsets: ArrayLike, y: Floats) -> Floats:
 def _fit_block(
     y: Floats, o: Floats, phi: Floats, X: Floats, start: Floats | None
 ) -> tuple[Floats, Floats]:
-    """Fit some features; every array has them in rows."""
     beta: Floats
     if start is None:
         first = np.linalg.lstsq(X, (np.log(y + 0.5) - o).T, rcond=None)[0]

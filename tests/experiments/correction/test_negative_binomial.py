@@ -9,18 +9,21 @@ import pytest
 from scipy import optimize, stats
 
 from batchsense.errors import DataError
-from batchsense.experiments.statistics.count_quantiles import (
+from batchsense.experiments.correction.combat_seq.count_quantiles import (
     map_counts,
     probability_below,
     quantile,
 )
-from batchsense.experiments.statistics.dispersion import (
+from batchsense.experiments.correction.combat_seq.dispersion import (
     adjusted_profile_likelihood,
     common_dispersion,
     feature_dispersions,
     spline_maxima,
 )
-from batchsense.experiments.statistics.negative_binomial import fit_log_linear, log_likelihood
+from batchsense.experiments.correction.combat_seq.negative_binomial import (
+    fit_log_linear,
+    log_likelihood,
+)
 
 REFERENCE = Path(__file__).parents[2] / "references" / "counts" / "counts.npz"
 
@@ -84,7 +87,7 @@ def test_blocks_and_starts_do_not_matter(monkeypatch):
     counts, design, offsets, beta = draw(np.random.default_rng(3))
     whole = fit_log_linear(counts, design, offsets, 0.3).coefficients
     started = fit_log_linear(counts, design, offsets, 0.3, beta + 1.0).coefficients
-    monkeypatch.setattr("batchsense.experiments.statistics.negative_binomial._BLOCK", 1)
+    monkeypatch.setattr("batchsense.experiments.correction.combat_seq.negative_binomial._BLOCK", 1)
 
     np.testing.assert_allclose(whole, started, atol=1e-8)
     np.testing.assert_allclose(

@@ -87,7 +87,6 @@ def local_fdr(p_values: ArrayLike) -> Floats:
 
 
 def _checked(p_values: ArrayLike) -> Floats:
-    """Refuse what is no p-value."""
     p = np.asarray(p_values, dtype=np.float64)
     if p.size == 0 or not ((p >= 0) & (p <= 1)).all():
         raise DataError("p-values must be between 0 and 1, and there must be some")
@@ -95,7 +94,6 @@ def _checked(p_values: ArrayLike) -> Floats:
 
 
 def _kernel_density(x: Floats) -> Floats:
-    """Estimate the density at the points themselves, through a fine grid."""
     quartiles = np.quantile(x, [0.25, 0.75])
     spread = min(float(x.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34)
     # Points that differ by rounding only have no spread to take a width from.

@@ -13,9 +13,9 @@ import numpy as np
 from scipy import special
 
 from batchsense.arrays import Floats
-from batchsense.experiments.statistics.lowess import lowess
 from batchsense.experiments.statistics.tail_areas import f_p_value, f_quantile, log_f_tail
-from batchsense.experiments.statistics.variance_prior import (
+from batchsense.experiments.testing.lowess import lowess
+from batchsense.experiments.testing.variance_prior import (
     FLOOR,
     VariancePrior,
     floored,
@@ -135,14 +135,12 @@ def _solve(observed: float, df: float, least: float, tails: tuple[float, float])
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Find the sign change, as exactly as double precision allows."""
     from scipy.optimize import brentq
 
     return float(brentq(function, low, high, xtol=1e-15, rtol=8.9e-16, maxiter=200))
 
 
 def _lowered(ratios: Floats, df: float, lent: float) -> Floats:
-    """Give each feature its d0: lower, the less its variance ratio agrees with F."""
     count = len(ratios)
     tail = f_p_value(ratios, df, lent)
     ranks = _average_ranks(ratios)
@@ -198,13 +196,11 @@ def _with_equal_df(variances: Floats, df: Floats, prior: VariancePrior) -> tuple
 
 
 def _trimmed_mean(values: Floats, part: float) -> float:
-    """Mean without the ``part`` smallest and the ``part`` largest values."""
     cut = int(len(values) * part)
     return float(np.sort(values)[cut : len(values) - cut].mean())
 
 
 def _average_ranks(values: Floats) -> Floats:
-    """Ranks from 1; ties share their mean rank."""
     distinct, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(distinct) == len(values):
         return np.asarray(places + 1.0)

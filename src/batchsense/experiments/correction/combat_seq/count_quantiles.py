@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from batchsense.arrays import Floats, Places
-from batchsense.experiments.statistics.negative_binomial import SMALLEST_DISPERSION
+from batchsense.experiments.correction.combat_seq.negative_binomial import SMALLEST_DISPERSION
 
 #: Counts this far in the upper tail stay as they are: their quantile is not known well enough.
 UPPER_TAIL = 1e-4
@@ -128,7 +128,6 @@ def map_counts(
 
 
 def _search(p: Floats, mu: Floats, phi: Floats) -> Floats:
-    """Find quantiles by Newton steps inside a bracket."""
     wanted = p * (1 - _ROUNDING)
     spread = mu * (1 + phi * mu)
     # A gamma distribution of the same mean and variance is near enough to begin with.

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from batchsense.arrays import Flags, Floats
-from batchsense.experiments.statistics.negative_binomial import fit_log_linear, log_likelihood
+from batchsense.experiments.correction.combat_seq.negative_binomial import (
+    fit_log_linear,
+    log_likelihood,
+)
 from batchsense.progress import Progress, silent
 
 #: The common dispersion is sought up to here.
@@ -58,7 +61,7 @@ def adjusted_profile_likelihood(
     Raises
     ------
     DataError
-        As :func:`~batchsense.experiments.statistics.negative_binomial.fit_log_linear`.
+        As :func:`~batchsense.experiments.correction.combat_seq.negative_binomial.fit_log_linear`.
 
     References
     ----------
@@ -123,7 +126,6 @@ def common_dispersion(counts: ArrayLike, design: ArrayLike, offsets: ArrayLike) 
     start: Floats | None = None
 
     def loss(root: float) -> float:
-        """Give the negative sum at a fourth root of the dispersion."""
         nonlocal start
         likelihood, start = adjusted_profile_likelihood(y, design, o, root**4, start)
         return -float(likelihood.sum())
@@ -227,7 +229,6 @@ def spline_maxima(places: Floats, values: Floats) -> Floats:
 
 
 def _second_derivatives(places: Floats, values: Floats, slopes: Floats, h: Floats) -> Floats:
-    """Solve for the second derivatives of the splines at the points."""
     n = len(places)
     system = np.zeros((n, n))
     right = np.zeros(values.shape)
@@ -252,7 +253,6 @@ def _stationary(b: Floats, low: Floats, c: Floats) -> tuple[Floats, Floats]:
 
 
 def _of_features(offsets: ArrayLike, used: Flags) -> Floats:
-    """Give the offsets of some features."""
     o = np.asarray(offsets, dtype=np.float64)
     return o if o.ndim == 1 else np.asarray(o[:, used])
 

