@@ -102,9 +102,8 @@ def test_what_the_job_prints_does_not_stand_before_the_json(place: str, tmp_path
     assert "loading" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("place", "code"), list(itertools.product(PLACES, ["0", "1", "'done'", ""]))
-)
+@pytest.mark.parametrize("code", ["0", "1", "'done'", ""])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_job_that_exits_is_no_answer(
     place: str, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
