@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,38 @@ def test_no_bare_batch_or_sample_in_public_names(path: Path) -> None:
 def test_files_stay_small(path: Path) -> None:
     """One idea a file: under 400 lines."""
     assert len(path.read_text().splitlines()) <= 400
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions and methods of a file."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT / "src")))
+def test_functions_stay_small(path: Path) -> None:
+    """At most 80 lines without the docstring, and eight parameters, but in compiled kernels."""
+    long, wide = {}, {}
+    for one in functions(path):
+        first = one.body[0]
+        words = 0
+        if ast.get_docstring(one, clean=False) is not None:
+            words = (first.end_lineno or first.lineno) - first.lineno + 1
+        if (lines := (one.end_lineno or one.lineno) - one.lineno + 1 - words) > 80:
+            long[one.name] = lines
+        given = [*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]
+        count = len([name for name in given if name.arg not in ("self", "cls")])
+        if count > 8 and "kernels" not in path.name:
+            wide[one.name] = count
+
+    assert (long, wide) == ({}, {})
+
+
+def test_folders_stay_small() -> None:
+    """At most 16 files in a folder."""
+    count = Counter(str(path.parent.relative_to(ROOT / "src")) for path in SOURCES)
+
+    assert {name: files for name, files in count.items() if files > 16} == {}
 
 
 def test_nothing_is_left_open() -> None:

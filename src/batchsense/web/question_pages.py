@@ -90,107 +90,134 @@ class Choice:
 
 def question_routes() -> list[Route]:
     """The routes of all questions."""
-    return [route for question in QUESTIONS.values() for route in _routes(question)]
+    return [route for question in QUESTIONS.values() for route in _Pages(question).routes()]
 
 
-def _routes(question: Question) -> list[Route]:
-    command, kind = question.command, question.request
-    from_files = kind.about in _FROM_FILES
-    form_path = f"/{command}/columns" if from_files else f"/{command}"
+class _Pages:
+    """The pages of one question."""
 
-    async def files(call: Call) -> Response:
+    def __init__(self, question: Question) -> None:
+        self.question, self.command, self.kind = question, question.command, question.request
+        self.from_files = self.kind.about in _FROM_FILES
+        self.form_path = f"/{self.command}/columns" if self.from_files else f"/{self.command}"
+
+    def routes(self) -> list[Route]:
+        """The addresses: files if there are any, the form, the calculation, its answer."""
+        command = self.command
+        first = [
+            Route(f"/{command}", self.files),
+            Route(f"/{command}/files", self.send, methods=["POST"]),
+        ]
+        return [
+            *(first if self.from_files else []),
+            Route(self.form_path, self.form),
+            Route(f"/{command}/run", self.run, methods=["POST"]),
+            *answer_routes(command, f"/{command}/again"),
+            Route(f"/{command}/again", self.again),
+        ]
+
+    async def files(self, call: Call) -> Response:
+        """Ask for files."""
         return page(
             "files.html.j2",
-            command,
-            question=question,
-            about=kind.about,
-            upload=_upload(call, kind),
+            self.command,
+            question=self.question,
+            about=self.kind.about,
+            upload=self._upload(call),
             limit=call.app.state.limit,
             kinds={"matrix": MATRIX_KINDS, "sheet": SHEET_KINDS, "plan": DOCUMENT_KINDS},
-            builtin=bool(kind.built_in()),
+            builtin=bool(self.kind.built_in()),
         )
 
-    async def send(call: Call) -> Response:
+    async def send(self, call: Call) -> Response:
+        """Take files in, and lead to the form."""
         visitors: Visitors = call.app.state.visitors
         async with call.form(max_files=2, max_fields=4) as form:
             visitor = visitors.welcome(call)
             try:
-                chosen = chosen_files(form, kind.about)
+                chosen = chosen_files(form, self.kind.about)
                 upload = await run_in_threadpool(
                     keep_files, visitor.folder, chosen, call.app.state.limit
                 )
             except BatchsenseError as error:
-                answer: Response = typed_error_page(error, command, f"/{command}")
+                answer: Response = typed_error_page(error, self.command, f"/{self.command}")
                 return visitors.remember(visitor, answer)
         if visitor not in visitors:  # forgotten while the files came in
             shutil.rmtree(visitor.folder, ignore_errors=True)
-            return _no_files(command)
-        visitor.take(kind.about, upload)
+            return self._no_files()
+        visitor.take(self.kind.about, upload)
         visitors.trim(visitor)
-        return visitors.remember(visitor, RedirectResponse(form_path, 303))
+        return visitors.remember(visitor, RedirectResponse(self.form_path, 303))
 
-    async def form_page(call: Call) -> Response:
-        builtin = _wants_builtin(kind, call.query_params.get("data"))
-        upload = None if builtin or not from_files else _upload(call, kind)
-        if from_files and upload is None and not builtin:
-            return _no_files(command)
-        last = last_choice(call, command)
+    async def form(self, call: Call) -> Response:
+        """Show the form, as it was filled in last."""
+        builtin = self._wants_builtin(call.query_params.get("data"))
+        upload = None if builtin or not self.from_files else self._upload(call)
+        if self.from_files and upload is None and not builtin:
+            return self._no_files()
+        last = last_choice(call, self.command)
         if last is None or last.upload != upload:
-            last = Choice(upload, values=kind.built_in() if builtin else {})
+            last = Choice(upload, values=self.kind.built_in() if builtin else {})
         worksheet = call.query_params.get("worksheet") or last.worksheet
         found = SheetOutline([])
-        if kind.about in ("table", "sheet"):
+        if self.kind.about in ("table", "sheet"):
             try:
                 found = await run_in_threadpool(sheet_outline, upload, worksheet)
             except BatchsenseError as error:
-                return typed_error_page(error, command, f"/{command}")
+                return typed_error_page(error, self.command, f"/{self.command}")
         return page(
             "form.html.j2",
-            command,
-            question=question,
-            about=kind.about,
+            self.command,
+            question=self.question,
+            about=self.kind.about,
             upload=upload,
             found=found,
-            fields=form_fields(kind, last.values),
+            fields=form_fields(self.kind, last.values),
             chosen=last.values,
         )
 
-    async def run(call: Call) -> Response:
-        visitors: Visitors = call.app.state.visitors
+    async def run(self, call: Call) -> Response:
+        """Read the form into a request, and start the calculation."""
         async with call.form(max_files=0, max_fields=_MOST_FIELDS) as form:
-            builtin = _wants_builtin(kind, form.get("data"))
-            upload = None if builtin or not from_files else _upload(call, kind)
-            if from_files and upload is None and not builtin:
-                return _no_files(command)
-            back = form_path + (f"?data={_DIGITS}" if builtin and from_files else "")
+            builtin = self._wants_builtin(form.get("data"))
+            upload = None if builtin or not self.from_files else self._upload(call)
+            if self.from_files and upload is None and not builtin:
+                return self._no_files()
+            back = self.form_path + (f"?data={_DIGITS}" if builtin and self.from_files else "")
             try:
-                choice = _choice(kind, form, upload)
-                checked = _request(kind, choice)
+                choice = _choice(self.kind, form, upload)
+                checked = _request(self.kind, choice)
             except RequestError as error:
-                told = RequestError(in_words_of_the_form(kind, error.message))
-                return typed_error_page(told, command, back)
+                told = RequestError(in_words_of_the_form(self.kind, error.message))
+                return typed_error_page(told, self.command, back)
             except BatchsenseError as error:
-                return typed_error_page(error, command, back)
-        visitor = visitors.welcome(call)
-        return await begin(call, visitor, command, _work_on(question, checked, choice), choice)
+                return typed_error_page(error, self.command, back)
+        visitor = call.app.state.visitors.welcome(call)
+        work = _work_on(self.question, checked, choice)
+        return await begin(call, visitor, self.command, work, choice)
 
-    async def again(call: Call) -> Response:
-        last = last_choice(call, command)
-        builtin = from_files and last is not None and last.upload is None
-        return RedirectResponse(form_path + (f"?data={_DIGITS}" if builtin else ""))
+    async def again(self, call: Call) -> Response:
+        """Lead back to the form."""
+        last = last_choice(call, self.command)
+        builtin = self.from_files and last is not None and last.upload is None
+        return RedirectResponse(self.form_path + (f"?data={_DIGITS}" if builtin else ""))
 
-    first = [Route(f"/{command}", files), Route(f"/{command}/files", send, methods=["POST"])]
-    return [
-        *(first if from_files else []),
-        Route(form_path, form_page),
-        Route(f"/{command}/run", run, methods=["POST"]),
-        *answer_routes(command, f"/{command}/again"),
-        Route(f"/{command}/again", again),
-    ]
+    def _wants_builtin(self, data: object) -> bool:
+        return bool(self.kind.built_in()) and data == _DIGITS
 
+    def _upload(self, call: Call) -> Upload | None:
+        visitor = call.app.state.visitors.find(call)
+        return None if visitor is None else visitor.uploads.get(self.kind.about)
 
-def _wants_builtin(kind: type[Request], data: object) -> bool:
-    return bool(kind.built_in()) and data == _DIGITS
+    def _no_files(self) -> Response:
+        return error_page(
+            404,
+            "There are no files here",
+            "Either none were sent yet, or they were deleted: that happens an hour after your last "
+            "visit, and when batchsense web ends. Send them again.",
+            self.command,
+            f"/{self.command}",
+        )
 
 
 def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choice:
@@ -242,20 +269,3 @@ def _work_on(question: Question, request: Request, choice: Choice) -> Work:
         return Answer(answer.envelope.to_json(), report, file=target)
 
     return work
-
-
-def _upload(call: Call, kind: type[Request]) -> Upload | None:
-    """The visitor's files."""
-    visitor = call.app.state.visitors.find(call)
-    return None if visitor is None else visitor.uploads.get(kind.about)
-
-
-def _no_files(command: str) -> Response:
-    return error_page(
-        404,
-        "There are no files here",
-        "Either none were sent yet, or they were deleted: that happens an hour after your last "
-        "visit, and when batchsense web ends. Send them again.",
-        command,
-        f"/{command}",
-    )
