@@ -236,7 +236,7 @@ def _drawn(
             f"{LEAST_GROUPS} or more examples",
         )
     weights = sum(parameter.numel() for parameter in trainable(workload.model))
-    affordable = max(LEAST_GROUPS, gradient_bytes // max(1, 4 * weights))
+    affordable = max(LEAST_GROUPS, gradient_bytes / max(1, 4 * weights))
     drawn = min(examples, population)
     groups = int(min(micro_batches, affordable, drawn))
     size = drawn // groups
