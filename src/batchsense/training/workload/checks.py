@@ -23,8 +23,8 @@ from batchsense.training.workload.workload import Workload, trainable
 #: Enough for two halves of four, so that a sum differs from a mean by a factor of two; few enough
 #: to cost nothing even where an example is a whole image.
 _PROBE_EXAMPLES = 8
-#: Relative difference taken for rounding: far above float32's 1e-7, or bfloat16's accumulated in a
-#: mean, and far below the factor of two between sum and mean.
+#: Relative difference taken for rounding: far above float32's 1e-7, and far below the factor of two
+#: between sum and mean.
 _SAME_MEAN = 1e-3
 
 _AS_A_LIST = "give a list of its first thousands: examples=list(itertools.islice(stream, 5000))"
