@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from batchsense.blame import described
 from batchsense.errors import DataError, listed
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.training.workload.workload import Workload, borrowed_randomness, trainable
 
 #: Enough for two halves of four, so that a sum differs from a mean by a factor of two; few enough
 #: to cost nothing even where an example is a whole image.
