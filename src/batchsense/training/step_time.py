@@ -32,7 +32,7 @@ GOOD_FIT = 0.15
 #: Sizes timed by default: 2, 8, 32, … One example takes special paths in many kernels; factors of
 #: four reach far in few sizes; beyond the last, a step's fixed cost is long lost in its noise.
 _SMALLEST, _SPACING, _MOST_EXAMPLES = 2, 4, 8192
-#: Five rounds are the least of which a quartile means something; after sixty it hardly moves.
+#: Five rounds are the least of which a quartile means something; sixty only end long budgets.
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 60
 #: A reading is the quickest step of about this long, so that some steps of it are undisturbed.
 _READING_SECONDS = 0.01
@@ -94,16 +94,6 @@ class StepTime:
 
         Beyond the largest reading a misfitting curve goes on with the steeper of its last slope
         and the line's.
-
-        Parameters
-        ----------
-        batch_size : array
-            In examples.
-
-        Returns
-        -------
-        array of the same shape
-            Seconds per step.
         """
         sizes = np.asarray(batch_size, dtype=np.float64)
         if self.is_line:

@@ -24,11 +24,6 @@ def available_bytes(device: torch.device) -> int | None:
 
     On the CPU the smaller of the system's available memory and what the control group has left.
 
-    Parameters
-    ----------
-    device : torch.device
-        ``cpu`` or ``cuda``.
-
     Examples
     --------
     >>> available_bytes(torch.device("meta")) is None
@@ -74,17 +69,8 @@ class AllocationTrace:
 def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[Any]:
     """Return what is alive after each allocation: the sum of amounts not freed before it.
 
-    Parameters
-    ----------
-    amounts : array of shape (allocations,)
-        Bytes, or any coefficient of them.
-    freed_before : array of shape (allocations,)
-        As in :class:`AllocationTrace`.
-
-    Returns
-    -------
-    array of shape (allocations,)
-        Live totals.
+    Amounts are bytes or any coefficient of them; all arrays have shape (allocations,), and
+    ``freed_before`` is that of :class:`AllocationTrace`.
 
     Examples
     --------
@@ -103,21 +89,7 @@ def trace_training_step(
     """Run two training steps and record the allocations on the model's device.
 
     Two steps, because only the second has the optimizer's state beside the activations. Weights do
-    not move (learning rate zero).
-
-    Parameters
-    ----------
-    workload : Workload
-        The training job.
-    model : torch.nn.Module
-        A copy of its model, made before: its own bytes are not part of the trace.
-    indices : sequence of int
-        The examples of the minibatch.
-
-    Returns
-    -------
-    AllocationTrace
-        Sizes, lifetimes and operations.
+    not move (learning rate zero). ``model`` is a copy made before, so its own bytes are not traced.
 
     Raises
     ------
@@ -148,13 +120,7 @@ def trace_training_step(
 
 
 def two_training_steps(workload: Workload, model: nn.Module, indices: Sequence[int]) -> None:
-    """Train twice as a plain loop does, keeping alive what it keeps alive; weights do not move.
-
-    Parameters
-    ----------
-    workload, model, indices
-        As for :func:`trace_training_step`.
-    """
+    """Train twice as a plain loop does, keeping alive what it keeps alive; weights do not move."""
     optimizer = still_optimizer(workload, model)
     for _ in range(2):
         minibatch = workload.minibatch(indices)

@@ -8,8 +8,8 @@ from batchsense.training.separability.auditing import audit
 from batchsense.training.separability.preparation import quick_audit
 from batchsense.training.workload import Workload, admitted
 
-#: A bias above this part of the gradient means that another batch size is another objective; token
-#: means and BatchNorm, whose noise scales are still of use, stay well below.
+#: A bias above this part of the gradient means that another batch size is another objective. A
+#: choice: below it noise scales, which are rarely known to a fifth, are still of use.
 ANOTHER_OBJECTIVE = 0.2
 
 

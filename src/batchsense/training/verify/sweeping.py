@@ -31,7 +31,7 @@ REPEATS = 5
 #: The first run of a size gives up after this many times the predicted steps: a plan that is wrong
 #: by more is refuted anyhow.
 _GIVE_UP = 8.0
-#: Of the budget, and at most six seconds: step times are good to 2 % by then.
+#: For step times, of the budget and at most; the rest is for the runs, which tell more.
 _STEP_TIME_SHARE, _STEP_TIME_SECONDS = 0.1, 6.0
 _KIND = "batchsense verify state"
 _FORMAT = f"{_KIND} 1"

@@ -30,7 +30,7 @@ from batchsense.variation.interval import Interval
 LEAST_ERROR = 0.03
 #: Critical batch sizes tried, up to this factor beyond both ends of the sizes: 0.6 % apart.
 _GRID, _BEYOND = 4001, 1e4
-#: Relative error of a measured step time.
+#: Relative error of a measured step time: assumed, no study stands behind it.
 _TIME_ERROR = 0.02
 #: ``confirmed``: certainly within what is allowed; ``refuted``: certainly not; else between.
 Outcome = Literal["confirmed", "not_refuted", "refuted"]
@@ -305,19 +305,12 @@ def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.
 
     Parameters
     ----------
-    advice : Advice
-        What was claimed.
-    found : Sweep
-        What was found.
+    advice, found : Advice, Sweep
+        What was claimed, and what was found.
     allowed : float
         The advice is refuted when the regret is certainly larger.
     level : float
         Confidence level.
-
-    Returns
-    -------
-    Verdict
-        The answer.
 
     Raises
     ------

@@ -30,12 +30,6 @@ from batchsense.training.workload.minibatches import (
     rebuilt,
     take_examples,
 )
-from batchsense.training.workload.randomness import (
-    borrowed_randomness,
-    random_state,
-    seed_torch,
-    set_random_state,
-)
 from batchsense.training.workload.target import (
     BUILT_IN,
     charlm_workload,
@@ -47,6 +41,10 @@ from batchsense.training.workload.workload import (
     Loss,
     OptimizerFactory,
     Workload,
+    borrowed_randomness,
+    random_state,
+    seed_torch,
+    set_random_state,
     still_optimizer,
     trainable,
 )

@@ -17,14 +17,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from batchsense.blame import described
 from batchsense.errors import DataError, listed
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
-from batchsense.training.workload.randomness import borrowed_randomness
-from batchsense.training.workload.workload import Workload, trainable
+from batchsense.training.workload.workload import Workload, borrowed_randomness, trainable
 
 #: Enough for two halves of four, so that a sum differs from a mean by a factor of two; few enough
 #: to cost nothing even where an example is a whole image.
 _PROBE_EXAMPLES = 8
-#: Relative difference taken for rounding: far above float32's 1e-7, or bfloat16's accumulated in a
-#: mean, and far below the factor of two between sum and mean.
+#: Relative difference taken for rounding: far above float32's 1e-7, and far below the factor of two
+#: between sum and mean.
 _SAME_MEAN = 1e-3
 
 _AS_A_LIST = "give a list of its first thousands: examples=list(itertools.islice(stream, 5000))"

@@ -19,21 +19,7 @@ _BLOCK = 1 << 18
 
 
 def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
-    """Evaluate the loss and check that it can be trained on.
-
-    Parameters
-    ----------
-    workload : Workload
-        Whose loss.
-    model : torch.nn.Module
-        The model or a copy of it.
-    minibatch : object
-        From :meth:`Workload.minibatch`.
-
-    Returns
-    -------
-    torch.Tensor
-        A finite scalar.
+    """Evaluate the loss of a minibatch, a finite scalar, and check that it can be trained on.
 
     Raises
     ------
@@ -95,15 +81,7 @@ def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tens
 def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
     """Return the gradient of a minibatch's mean loss as one vector over all trained parameters.
 
-    Parameters
-    ----------
-    workload, model, minibatch
-        As for :func:`scalar_loss`.
-
-    Returns
-    -------
-    torch.Tensor of shape (parameters,)
-        On the CPU, in float32, or float64 where a parameter is.
+    On the CPU, in float32, or float64 where a parameter is.
 
     Raises
     ------
@@ -136,15 +114,7 @@ def flattened(parts: Sequence[Tensor]) -> Tensor:
 def gram_matrix(vectors: Sequence[Tensor]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return all inner products of a few long vectors, accumulated in float64.
 
-    Parameters
-    ----------
-    vectors : sequence of torch.Tensor of shape (parameters,)
-        For example the mean gradients of micro-batches.
-
-    Returns
-    -------
-    array of shape (vectors, vectors)
-        Their inner products.
+    ``vectors`` have shape (parameters,) each; the result has shape (vectors, vectors).
 
     Examples
     --------
