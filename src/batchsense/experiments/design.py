@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.columns import (
     Factor,
     NumericBatches,
@@ -105,8 +106,7 @@ def read_design(
     table: Table,
     batch_labels: str | None,
     keep: Sequence[str] = (),
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
     surrogates: Sequence[str] = (),
 ) -> Design:
     """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
@@ -119,7 +119,7 @@ def read_design(
         The column of the sheet with the batch labels; always categories. None with surrogates.
     keep : sequence of str
         The columns of what must be kept.
-    categorical, numeric : iterable of str
+    kinds : ColumnKinds
         Columns of ``keep`` whose kind is declared; see
         :func:`~batchsense.experiments.tables.columns.kept_factors` for the rule otherwise.
     surrogates : sequence of str
@@ -151,11 +151,11 @@ def read_design(
                 f"{listed(map(repr, twice))} cannot be both a surrogate and kept",
                 where=table.source.sheet,
             )
-        kept, notes = kept_factors(table, keep, "", categorical, numeric)
+        kept, notes = kept_factors(table, keep, "", kinds)
         design = Design(numeric_batches(table, surrogates), kept, notes)
     else:
         batches = batch_factor(table, batch_labels)
-        kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
+        kept, notes = kept_factors(table, keep, batch_labels, kinds)
         design = Design(batches, kept, (*notes, *_small_batches(batches), *look_alikes([batches])))
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations

@@ -113,9 +113,9 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
 
     Examples
     --------
-    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments import PlantedEffects, plant
     >>> from batchsense.experiments.design import read_design
-    >>> planted = plant(specimens=40, features=3, months=2, month_sd=3.0)
+    >>> planted = plant(specimens=40, features=3, months=2, effects=PlantedEffects(month_sd=3.0))
     >>> found = shares_by_feature(planted.table, read_design(planted.table, "month", ["drug"]))
     >>> [term.name for term in found.terms], found.terms[0].raw.shape
     (['month', 'drug', 'month × drug'], (3,))

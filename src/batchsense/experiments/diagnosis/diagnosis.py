@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from batchsense.experiments.diagnosis.shares import (
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.diagnosis.verdict import Verdict, judge
 from batchsense.experiments.entanglement import Entanglement, entanglements
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
@@ -123,8 +124,7 @@ def diagnose(
     batch_labels: str,
     keep: Sequence[str] = (),
     *,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
     standardise: bool = False,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
@@ -145,7 +145,7 @@ def diagnose(
         The column of the sheet with the batch labels.
     keep : sequence of str
         The columns of what must be kept.
-    categorical, numeric : iterable of str
+    kinds : ColumnKinds
         Columns of ``keep`` whose kind is declared.
     standardise : bool
         Give every feature the same weight instead of its variance.
@@ -182,7 +182,7 @@ def diagnose(
     """
     if permutations < FEWEST_PERMUTATIONS:
         raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
-    design = read_design(table, batch_labels, keep, categorical, numeric)
+    design = read_design(table, batch_labels, keep, kinds)
     observations, notes = usable_features(table, standardise)
     with one_thread_if_small(observations.size):
         found = entanglements(design)

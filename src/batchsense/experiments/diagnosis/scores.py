@@ -128,9 +128,11 @@ def score(
 
     Examples
     --------
-    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments import PlantedEffects, plant
     >>> from batchsense.experiments.design import read_design
-    >>> table = plant(specimens=24, features=50, drug_sd=0.0, month_sd=2.0).table
+    >>> table = plant(
+    ...     specimens=24, features=50, effects=PlantedEffects(drug_sd=0.0, month_sd=2.0)
+    ... ).table
     >>> found = score(table.values, read_design(table, "month", ["drug"]), np.random.default_rng(0))
     >>> found.clusters_by, found.components[0].alone > 0.9
     ('batch', True)

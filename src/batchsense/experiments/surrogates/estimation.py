@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -21,6 +22,25 @@ PERMUTATIONS = 50
 FEATURE_FDR = 0.05
 #: The weights settle within few rounds.
 ROUNDS = 5
+
+
+Method = Literal["reweighted", "two-step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimation:
+    """How surrogates are estimated.
+
+    Attributes
+    ----------
+    method : {"reweighted", "two-step"}
+        See :func:`reweighted_surrogates` and :func:`two_step_surrogates`.
+    count : int or None
+        How many; None for as many as exceed permuted residuals.
+    """
+
+    method: Method = "reweighted"
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,6 +253,9 @@ def two_step_surrogates(
         weights[chosen] = 1.0
     empty = np.empty((len(observations), 0))
     return SurrogateVariables(np.column_stack(columns) if columns else empty, weights)
+
+
+ESTIMATORS = {"reweighted": reweighted_surrogates, "two-step": two_step_surrogates}
 
 
 def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.experiments.diagnosis.usable import usable_features
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.confounding import Confounding, analyse
 from batchsense.experiments.surrogates.estimation import (
+    ESTIMATORS,
     PERMUTATIONS,
+    Estimation,
+    Method,
     SurrogateCount,
-    reweighted_surrogates,
     surrogate_count,
-    two_step_surrogates,
 )
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
 from batchsense.experiments.surrogates.remarks import surrogate_remarks
@@ -27,8 +28,6 @@ from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
-
-Method = Literal["reweighted", "two-step"]
 
 #: With fewer features the density of p-values, and so the weights, are not known.
 FEWEST_FEATURES = 100
@@ -94,10 +93,8 @@ def find_surrogates(
     keep: Sequence[str],
     *,
     known: Sequence[str] = (),
-    method: Method = "reweighted",
-    count: int | None = None,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    estimation: Estimation = Estimation(),
+    kinds: ColumnKinds = ColumnKinds(),
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     progress: Progress = silent,
@@ -114,12 +111,9 @@ def find_surrogates(
     known : sequence of str
         Columns that matter but are not of interest, such as a known batch: surrogates are what
         varies beside them.
-    method : {"reweighted", "two-step"}
-        See :func:`~batchsense.experiments.surrogates.estimation.reweighted_surrogates` and
-        :func:`~batchsense.experiments.surrogates.estimation.two_step_surrogates`.
-    count : int, optional
-        How many; by default as many as exceed permuted residuals.
-    categorical, numeric : iterable of str
+    estimation : Estimation
+        By which method, and how many.
+    kinds : ColumnKinds
         Columns of ``keep`` or ``known`` whose kind is declared.
     permutations : int
         Permutations that judge the count, 20 at least.
@@ -144,8 +138,10 @@ def find_surrogates(
 
     Examples
     --------
-    >>> from batchsense.experiments import plant
-    >>> table = plant(specimens=30, features=300, months=2, drug_share=0.1).table
+    >>> from batchsense.experiments import PlantedEffects, plant
+    >>> table = plant(
+    ...     specimens=30, features=300, months=2, effects=PlantedEffects(drug_share=0.1)
+    ... ).table
     >>> found = find_surrogates(table, ["drug"])
     >>> found.names, found.likenesses[0][0].column
     (('sv1',), 'month')
@@ -166,7 +162,7 @@ def find_surrogates(
             f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
             where=table.source.sheet,
         )
-    factors, more = kept_factors(table, [*keep, *known], "", categorical, numeric)
+    factors, more = kept_factors(table, [*keep, *known], "", kinds)
     constant = np.ones((len(observations), 1))
     wanted = _columns(factors[: len(keep)], len(observations))
     base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])
@@ -190,12 +186,11 @@ def find_surrogates(
     with one_thread_if_small(observations.size):
         rng = np.random.default_rng(seed)
         counted = surrogate_count(observations, full, rng, permutations, progress)
-        asked = min(counted.count, room) if count is None else count
+        asked = min(counted.count, room) if estimation.count is None else estimation.count
         values = np.empty((len(observations), 0))
         weights = np.zeros(features)
         if asked:
-            estimate = reweighted_surrogates if method == "reweighted" else two_step_surrogates
-            found = estimate(observations, wanted, base, asked)
+            found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
             values, weights = found.values, found.weights
     names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
     _check_names(table, names)
@@ -205,7 +200,7 @@ def find_surrogates(
         table=table,
         values=values,
         names=names,
-        method=method,
+        method=estimation.method,
         counted=counted,
         residual_shares=_residual_shares(observations, full, values),
         likenesses=tuple(likenesses(table, column) for column in values.T),

@@ -11,6 +11,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.magnitude import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number, look, nearly_numbers
@@ -115,7 +116,7 @@ def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
     >>> numeric_batches(table, ["sv1"]).name
     'sv1'
     """
-    factors, _ = kept_factors(table, names, "", numeric=names)
+    factors, _ = kept_factors(table, names, "", ColumnKinds(numeric=names))
     numbers = [one.design()[0] for one in factors]
     codes = np.zeros(len(table.specimens), dtype=np.int64)
     return NumericBatches(" + ".join(names), tuple(names), codes, None, np.hstack(numbers))
@@ -206,15 +207,14 @@ def kept_factors(
     table: Table,
     keep: Sequence[str],
     batch_name: str,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
 ) -> tuple[tuple[Factor, ...], tuple[Note, ...]]:
     """Read the factors that must be kept.
 
     Text is read as categories, numbers as numbers. Whole numbers are ambiguous: at most six
     distinct ones are read as categories, more of them as numbers, with a note unless they are two
-    or most are different. ``categorical`` and ``numeric`` declare the kind, as does a categorical
-    column of a Parquet or AnnData file.
+    or most are different. ``kinds`` declares the kind, as does a categorical column of a Parquet
+    or AnnData file.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def kept_factors(
         The columns.
     batch_name : str
         The batch column, which cannot be kept.
-    categorical, numeric : iterable of str
+    kinds : ColumnKinds
         Columns of ``keep`` whose kind is declared.
 
     Returns
@@ -241,12 +241,12 @@ def kept_factors(
         each specimen, a column that is given twice or is the batch, or a contradicting kind.
     """
     where = table.source.sheet
-    kinds: dict[str, Kind] = {name: "categorical" for name in categorical}
-    for name in numeric:
-        if name in kinds:
+    declared: dict[str, Kind] = {name: "categorical" for name in kinds.categorical}
+    for name in kinds.numeric:
+        if name in declared:
             raise DataError(f"column {name!r} is declared categorical and numeric", where=where)
-        kinds[name] = "numeric"
-    if undeclared := [name for name in kinds if name not in keep]:
+        declared[name] = "numeric"
+    if undeclared := [name for name in declared if name not in keep]:
         raise DataError(
             f"a kind is declared for {listed(map(repr, undeclared))}, which is not kept; add "
             f"--keep {undeclared[0]}",
@@ -259,7 +259,7 @@ def kept_factors(
             raise DataError(f"column {name!r} cannot be both the batch and kept", where=where)
         if name in [factor.name for factor in factors]:
             raise DataError(f"column {name!r} is to be kept twice", where=where)
-        factor, note = _kept(table, name, kinds.get(name))
+        factor, note = _kept(table, name, declared.get(name))
         factors.append(factor)
         notes.extend(note)
     return tuple(factors), (*notes, *look_alikes(factors))
