@@ -145,7 +145,6 @@ _MIXED = (
 
 
 def _checked_fraction(confounding: str, fraction: float | None) -> float:
-    """Give p, or say what it may be."""
     if fraction is None:
         if confounding not in FRACTIONS:
             known = ", ".join([*FRACTIONS, "total"])
@@ -157,20 +156,17 @@ def _checked_fraction(confounding: str, fraction: float | None) -> float:
 
 
 def _rows_of(digits: Digits, form: int, digit: int) -> Integers:
-    """Find the rows of a digit on a form."""
     found = (digits.form_labels == form) & (digits.digit == digit)
     return np.flatnonzero(found).astype(np.int64)
 
 
 def _two_forms(digits: Digits, rng: np.random.Generator) -> Integers:
-    """Take all 3s of one random form and all 8s of another."""
     forms = rng.choice(int(digits.form_labels.max()) + 1, size=2, replace=False)
     parts = [_rows_of(digits, int(f), d) for f, d in zip(forms, COMPARED, strict=True)]
     return np.sort(np.concatenate(parts))
 
 
 def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> Integers:
-    """Take ten rows of each form, with a fraction p of 3s in a random half of the forms."""
     forms = rng.permutation(int(digits.form_labels.max()) + 1)
     parts = []
     for place, form in enumerate(forms):
@@ -184,7 +180,6 @@ def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> Integers
 
 
 def _true_effect(digits: Digits) -> Floats:
-    """Fit digit and forms to all rows of the two digits."""
     chosen = np.isin(digits.digit, COMPARED)
     forms = np.unique(digits.form_labels)
     is_form = (digits.form_labels[chosen, None] == forms).astype(np.float64)

@@ -168,7 +168,6 @@ def read_design(
 
 
 def _small_batches(batches: Factor) -> list[Note]:
-    """Remark on batches of a single specimen."""
     single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
     if not single:
         return []

@@ -235,7 +235,6 @@ def _corrected(
     keep: Sequence[str],
     kinds: ColumnKinds,
 ) -> Floats:
-    """Correct the noise as the pipeline says."""
     if pipeline not in ("linear", "combat"):
         return table.values
     method = LinearCorrection if pipeline == "linear" else CombatCorrection
@@ -246,7 +245,6 @@ def _corrected(
 
 
 def _p_values(values: Floats, design: Design, model: Model, contrast: str, table: Table) -> Floats:
-    """Test as an ordinary user does: t for one contrast, F for several."""
     compared = comparisons(design, model, [parse_contrast(contrast, table)])
     weights = np.array([one.weights(model.names) for one in compared.differences])
     groups = tuple(group.members for group in compared.groups)
@@ -265,7 +263,6 @@ def _p_values(values: Floats, design: Design, model: Model, contrast: str, table
 
 
 def _p_values_of(pipeline: Pipeline, table: Table) -> Floats:
-    """Run the user's function; check what it gives."""
     p = np.asarray(pipeline(table), dtype=np.float64)
     if p.shape != (len(table.features),) or not ((p >= 0) & (p <= 1)).all():
         raise DataError(

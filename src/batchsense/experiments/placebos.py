@@ -152,12 +152,10 @@ def placebos(
 
 
 def _affordable(specimens: int, factors: int) -> int:
-    """Give the number of features that takes about a second."""
     return min(MOST_FEATURES, max(FEWEST_FEATURES, MOST_VALUES // (specimens * max(factors, 1))))
 
 
 def _shift(component: BatchComponent | None) -> tuple[float | None, str]:
-    """Give the standard deviation of the shifts, and where it comes from."""
     if component is None:
         return None, (
             "nothing of the batches is left beside what is kept, so the data do not tell how far "
@@ -184,7 +182,6 @@ def _outcome(
     noise: PureNoise | None,
     alpha: float,
 ) -> FactorPlacebo:
-    """Run one pipeline for one factor; where the design cannot answer, say so."""
     design, name = found.design, kept.entanglement.name
     factor = next(one for one in design.kept if one.name == name)
     test: Literal["t", "F"] = "F" if len(factor.levels) > 2 else "t"

@@ -127,7 +127,6 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
     values /= scale
 
     def spread(numbers: Floats) -> Floats:
-        """Put the numbers of usable features back among all."""
         everywhere = np.full(len(usable), np.nan)
         everywhere[usable] = numbers
         return everywhere
@@ -191,7 +190,6 @@ class _Split:
 
 
 def _split(values: Floats, term: Floats, others: Floats) -> _Split:
-    """Fit a term beside others to all features at once."""
     given = factor(others).basis
     remaining = values - given @ (given.T @ values)
     columns = term - given @ (given.T @ term)
@@ -204,7 +202,6 @@ def _split(values: Floats, term: Floats, others: Floats) -> _Split:
 
 
 def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:
-    """Give the share of each feature with its noncentral F interval; NaN without columns."""
     r, d = split.columns, split.df
     if r == 0:
         nothing = np.full(len(split.added), np.nan)
@@ -241,7 +238,6 @@ def _noncentralities(probability: float, statistic: Floats, r: int, d: int) -> F
 
 
 def _p_values(split: _Split) -> Floats:
-    """Give the p-value of the F test; 0 where nothing is left, NaN without columns."""
     if split.columns == 0:
         return np.full(len(split.added), np.nan)
     with np.errstate(divide="ignore"):
@@ -258,7 +254,6 @@ def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
 
 
 def _usable(values: Floats) -> tuple[Flags, tuple[str, ...]]:
-    """Tell which features are complete and vary, and why the others have no shares."""
     missing = np.asarray(np.isnan(values).any(axis=0))
     constant = np.zeros(len(missing), dtype=bool)
     constant[~missing] = np.ptp(values[:, ~missing], axis=0) == 0

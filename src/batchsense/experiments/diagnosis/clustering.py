@@ -144,21 +144,16 @@ class _Judged:
         self.alone = float(((alone.T @ self.centred) ** 2).sum()) / self.total
 
     def distance(self, order: Places) -> float:
-        """Give the share of the squared distances that the label adds to the other factors.
-
-        The other factors are the same for every permutation within them, so the columns of the
-        label given the others are those of the data, moved.
-        """
+        # The other factors are the same for every permutation within them, so the columns of the
+        # label given the others are those of the data, moved.
         return float(((self.basis[order].T @ self.centred) ** 2).sum()) / self.total
 
     def neighbours(self, order: Places) -> float:
-        """Give the part of the nearest neighbours with the own label."""
         codes = self.label.codes[order]
         looked_up, found = self.near
         return float((codes[found] == codes[looked_up, None]).mean())
 
     def silhouette(self, order: Places) -> float | None:
-        """Give the mean silhouette of the compared specimens."""
         codes = self.label.codes[order][self.chosen]
         present, codes = np.unique(codes, return_inverse=True)
         counts = np.bincount(codes)
@@ -175,7 +170,6 @@ class _Judged:
         return float(np.where(counts[codes] > 1, values, 0.0).mean())
 
     def clustering(self, rng: np.random.Generator, permutations: int) -> Clustering:
-        """Compute the statistics, and judge them where labels can move."""
         still = np.arange(len(self.centred))
         observed = [self.distance(still), self.neighbours(still), self.silhouette(still)]
         ways = _arrangements(self.label.codes, self.strata)
@@ -217,7 +211,6 @@ class _Judged:
 
 
 def _strata(others: Sequence[Factor], specimens: int) -> Integers:
-    """Number the combinations of the other factors."""
     codes = np.zeros(specimens, dtype=np.int64)
     for one in others:
         _, codes = np.unique(codes * len(one.levels) + one.codes, return_inverse=True)
@@ -225,14 +218,12 @@ def _strata(others: Sequence[Factor], specimens: int) -> Integers:
 
 
 def _within(strata: Integers, rng: np.random.Generator) -> Places:
-    """Draw an order that moves specimens within their stratum only."""
     order = np.empty(len(strata), dtype=np.intp)
     order[np.argsort(strata, kind="stable")] = np.lexsort((rng.random(len(strata)), strata))
     return order
 
 
 def _arrangements(codes: Integers, strata: Integers) -> float:
-    """Count the different ways to permute labels within strata; infinite beyond 1e15."""
     logarithm = 0.0
     for stratum in range(int(strata.max()) + 1):
         counts = np.bincount(codes[strata == stratum])
@@ -242,14 +233,12 @@ def _arrangements(codes: Integers, strata: Integers) -> float:
 
 
 def _drawn(specimens: int, most: int, rng: np.random.Generator) -> Places:
-    """Take all specimens, or draw some of many."""
     if specimens <= most:
         return np.arange(specimens)
     return np.sort(rng.choice(specimens, most, replace=False))
 
 
 def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
-    """Find the nearest neighbours of some points among all, themselves not among them."""
     from scipy.spatial import cKDTree
 
     count = min(NEIGHBOURS, len(points) - 1)
@@ -260,7 +249,6 @@ def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
 
 
 def _distances(points: Floats) -> Floats:
-    """Euclidean distances between all pairs."""
     squares = (points**2).sum(axis=1)
     between = squares[:, None] + squares - 2 * points @ points.T
     np.fill_diagonal(between, 0.0)

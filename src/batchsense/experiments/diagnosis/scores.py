@@ -156,7 +156,6 @@ def score(
 
 
 def _principal(observations: Floats) -> tuple[Floats, Floats] | None:
-    """Give the coordinates along the first components, and the part of the variance of each."""
     centred = observations - observations.mean(axis=0)
     specimens, features = centred.shape
     wide = specimens <= features
@@ -178,7 +177,6 @@ def _principal(observations: Floats) -> tuple[Floats, Floats] | None:
 
 
 def _components(coordinates: Floats, factors: Sequence[Factor]) -> tuple[ComponentScore, ...]:
-    """Regress every component on every factor, alone and given the others."""
     constant = np.ones((len(coordinates), 1))
     columns = [one.design()[0] for one in factors]
     full = factor(np.hstack([constant, *columns]))
@@ -219,7 +217,7 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _judged(found: Sequence[Clustering]) -> tuple[ClustersBy, str]:
-    """Say what specimens cluster by; the permutation test of the distances decides."""
+    # The permutation test of the distances decides.
     first, *kept = found
     if first.p_distance is None:
         return "cannot_tell", (

@@ -7,11 +7,108 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats
-from batchsense.experiments.diagnosis.permutation import Null, permutation_null
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
+
+#: Report progress every so many permutations.
+_REPORT_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """The raw share of a term when it does nothing.
+
+    Attributes
+    ----------
+    mean, high : float
+        Mean and 95 % quantile of the raw share over the permutations.
+    p_value : float
+        (1 + permutations at least as extreme) / (1 + permutations).
+    permutations : int
+        How many were drawn.
+    """
+
+    mean: float
+    high: float
+    p_value: float
+    permutations: int
+
+
+def permutation_null(
+    left_by_others: Floats,
+    term_basis: Floats,
+    others_basis: Floats,
+    total: float,
+    rng: np.random.Generator,
+    permutations: int,
+    progress: Progress = silent,
+) -> Null:
+    """Permute what the other terms leave of the observations, and fit the term again.
+
+    The rows of the residuals of the other terms are exchangeable if the term does nothing. A
+    permutation is as extreme as the data if its F statistic is at least as large; F, unlike the
+    share, does not depend on what the other terms happen to take from a permutation.
+
+    Parameters
+    ----------
+    left_by_others : array of shape (specimens, features)
+        Residuals of the other terms.
+    term_basis : array of shape (specimens, r)
+        Orthonormal basis of the term, the other terms taken out.
+    others_basis : array of shape (specimens, p)
+        Orthonormal basis of the other terms.
+    total : float
+        Total sum of squares, the denominator of the share.
+    rng : numpy.random.Generator
+        Draws the permutations.
+    permutations : int
+        How many, at least 1.
+    progress : Progress
+        Told after every 20 permutations.
+
+    Returns
+    -------
+    Null
+        Distribution of the raw share, and the p-value.
+
+    References
+    ----------
+    Freedman and Lane (1983), "A nonstochastic interpretation of reported significance levels".
+    """
+    specimens, features = left_by_others.shape
+    gram = left_by_others @ left_by_others.T if specimens <= features else None
+
+    def squares(basis: Floats) -> float:
+        if gram is not None:
+            return float(np.einsum("ij,ij->", basis, gram @ basis))
+        return float(((basis.T @ left_by_others) ** 2).sum())
+
+    everything = float((left_by_others**2).sum())
+
+    def ratio(term: float, others: float) -> float:
+        # Constant factors do not change the order.
+        rest = everything - others - term
+        return term / rest if rest > 1e-12 * everything else np.inf
+
+    observed = ratio(squares(term_basis), 0.0)
+    raw = np.empty(permutations)
+    hits = 0
+    for done in range(permutations):
+        order = rng.permutation(specimens)
+        term = squares(term_basis[order])
+        raw[done] = term / total
+        # Equal statistics of equal arrangements must count as hits despite round-off.
+        hits += ratio(term, squares(others_basis[order])) >= observed * (1 - 1e-9)
+        if (done + 1) % _REPORT_EVERY == 0:
+            progress("permuting labels", done + 1, permutations)
+    return Null(
+        mean=float(raw.mean()),
+        high=float(np.quantile(raw, 0.95)),
+        p_value=(1 + hits) / (1 + permutations),
+        permutations=permutations,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +260,6 @@ def share_alone(observations: Floats, term: Floats) -> float:
 def _fitted(
     observations: Floats, term: Floats, others: Floats
 ) -> tuple[_Split | None, Floats, Floats, Floats]:
-    """Fit a term beside others; None where nothing of it, or no degree of freedom, is left."""
     remaining = _basis(others)
     term_left = _basis(_without(term, remaining), np.linalg.norm(term, axis=0).max())
     centred = observations - observations.mean(axis=0)
@@ -183,7 +279,7 @@ def _fitted(
 
 
 def _basis(columns: Floats, scale: float | None = None) -> Floats:
-    """Give an orthonormal basis; columns that are round-off beside ``scale`` count as zero."""
+    # Columns that are round-off beside ``scale`` count as zero.
     if scale is not None:
         sizes = np.linalg.norm(columns, axis=0)
         columns = columns[:, sizes > 1e-9 * scale]
@@ -193,12 +289,10 @@ def _basis(columns: Floats, scale: float | None = None) -> Floats:
 
 
 def _without(values: Floats, basis: Floats) -> Floats:
-    """Take out what the basis spans."""
     return np.asarray(values - basis @ (basis.T @ values))
 
 
 def _interval(split: _Split, level: float) -> Interval:
-    """Estimate with the noncentral F interval."""
     r, d = len(split.added), split.df_residual
     between, within = float((split.added**2).sum()), float((split.left**2).sum())
     noise = within / d

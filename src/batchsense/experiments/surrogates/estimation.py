@@ -285,7 +285,6 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
 
 
 def _check_count(observations: Floats, full: Floats, count: int) -> None:
-    """Refuse more surrogates than leave a residual degree of freedom beside the model."""
     most = len(observations) - factor(full).rank - 1
     if not 1 <= count <= most:
         raise DataError(
@@ -294,12 +293,10 @@ def _check_count(observations: Floats, full: Floats, count: int) -> None:
 
 
 def _residuals(observations: Floats, basis: Floats) -> Floats:
-    """Take out what a basis spans."""
     return np.asarray(observations - basis @ (basis.T @ observations))
 
 
 def _shares(left: Floats, directions: int) -> Floats:
-    """Shares of the leading directions in the sum of squares."""
     squares = np.linalg.eigvalsh(left @ left.T)[::-1][:directions].clip(min=0.0)
     return np.asarray(squares / max(squares.sum(), np.finfo(float).tiny))
 

@@ -21,7 +21,6 @@ from batchsense.experiments.surrogates.estimation import (
     surrogate_count,
 )
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
-from batchsense.experiments.surrogates.remarks import surrogate_remarks
 from batchsense.experiments.tables.columns import Factor, kept_factors
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
@@ -212,14 +211,12 @@ def find_surrogates(
 
 
 def _columns(factors: Sequence[Factor], rows: int) -> Floats:
-    """Put the columns of several factors side by side."""
     return np.hstack([np.empty((rows, 0)), *(one.design()[0] for one in factors)])
 
 
 def _refuse_aliased(
     fitted: DesignFactor, keep: Sequence[str], known: Sequence[str], table: Table
 ) -> None:
-    """Refuse kept columns that say the same, or that cannot be told from the known ones."""
     if not fitted.relations:
         return
     relations = [str(relation) for relation in fitted.relations]
@@ -236,7 +233,6 @@ def _refuse_aliased(
 
 
 def _check_names(table: Table, names: tuple[str, ...]) -> None:
-    """Refuse to overwrite columns of an earlier run."""
     if taken := [name for name in names if name in table.sheet]:
         raise DataError(
             f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
@@ -247,7 +243,6 @@ def _check_names(table: Table, names: tuple[str, ...]) -> None:
 def _against_kept(
     kept: Sequence[Factor], known: Sequence[Factor], values: Floats, names: tuple[str, ...]
 ) -> tuple[tuple[str, Confounding], ...]:
-    """Analyse each kept factor against all surrogates; refuse one that is lost in them."""
     if not names:
         return ()
     found = []
@@ -272,7 +267,6 @@ def _against_kept(
 
 
 def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tuple[float, ...]:
-    """Share of the residual sum of squares that each surrogate explains alone."""
     fitted = factor(full)
     left = fitted.residuals(observations)
     total = float((left**2).sum())
@@ -282,3 +276,79 @@ def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tupl
         along = float(((column @ left) ** 2).sum())
         shares.append(along / (length * total) if length > 1e-12 and total > 0 else 0.0)
     return tuple(shares)
+
+
+#: R² of a kept factor with the surrogates above which they may have swallowed it.
+SWALLOWED_R2 = 0.3
+
+
+def surrogate_remarks(
+    kept: tuple[tuple[str, Confounding], ...],
+    counted: SurrogateCount,
+    values: Floats,
+    keep: Sequence[str],
+    asked: int,
+    affected: float,
+) -> list[Note]:
+    """Say what surrogates cannot promise, and where this run is in danger.
+
+    Parameters
+    ----------
+    kept : tuple of (str, Confounding)
+        Kept factors against the surrogates.
+    counted : SurrogateCount
+        What exceeds chance.
+    values : array of shape (specimens, surrogates)
+        What was found.
+    keep : sequence of str
+        What was to be kept.
+    asked : int
+        How many surrogates were to be found.
+    affected : float
+        Sum of the weights of the features.
+
+    Returns
+    -------
+    list of Note
+        Remarks.
+    """
+    notes = []
+    for name, confounding in kept:
+        if confounding.r2 > SWALLOWED_R2:
+            message = (
+                f"R² of {name} with the surrogates is {confounding.r2:.2f}: either an unknown "
+                f"batch goes with {name}, or the surrogates have swallowed a part of its effect. "
+                "The data cannot say which."
+            )
+            notes.append(Note("surrogates_near_kept", message, (name,)))
+    if not keep:
+        message = (
+            "Nothing was to be kept: the surrogates hold whatever varies most, wanted differences "
+            "included."
+        )
+        notes.append(Note("nothing_kept", message))
+    if values.shape[1] < asked:
+        message = (
+            f"{asked - values.shape[1]} directions have no features of their own and gave no "
+            "surrogate."
+        )
+        notes.append(Note("fewer_surrogates", message))
+    if values.shape[1] > counted.count:
+        message = (
+            f"Only {counted.count} directions exceed permuted residuals; the others are noise that "
+            "costs degrees of freedom."
+        )
+        notes.append(Note("more_than_seen", message))
+    if values.shape[1] and affected < 1.0:
+        message = (
+            "No feature goes with the surrogates without going with what is kept as well, so "
+            "nothing bears them out: do not use them before you know what they are."
+        )
+        notes.append(Note("no_affected_features", message))
+    if values.shape[1]:
+        message = (
+            "Surrogates are estimated from the same data. Tests with them as covariates take them "
+            "as known, so p-values are somewhat too small, the more so the fewer the specimens."
+        )
+        notes.append(Note("estimated_covariates", message))
+    return notes

@@ -79,7 +79,6 @@ def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
 
 
 def _likeness(name: str, values: Floats, columns: Floats) -> Likeness:
-    """Regress a surrogate on one column of the sheet."""
     constant = np.ones((len(values), 1))
     fitted = factor(np.hstack([constant, columns]))
     left = float((fitted.residuals(values[:, None]) ** 2).sum())

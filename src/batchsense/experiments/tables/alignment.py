@@ -111,7 +111,6 @@ def align(
 
 
 def _matching_axes(axes: Mapping[Axis, Sequence[str]], entries: Column) -> list[Axis]:
-    """List the axes whose ids all occur among the entries."""
     known = {entry for entry in entries if entry is not None}
     return [
         axis for axis, ids in axes.items() if ids and all(name.strip() in known for name in ids)
@@ -121,7 +120,6 @@ def _matching_axes(axes: Mapping[Axis, Sequence[str]], entries: Column) -> list[
 def _other_columns(
     axes: Mapping[Axis, Sequence[str]], sheet: Mapping[str, Column]
 ) -> dict[str, list[Axis]]:
-    """Find further columns of distinct entries that match an axis."""
     found = {}
     for name, entries in list(sheet.items())[1:]:
         if None not in entries and not repeated([str(entry) for entry in entries]):
@@ -138,7 +136,6 @@ def _aligned(
     sheet: Mapping[str, Column],
     where: tuple[str, str],
 ) -> Alignment:
-    """Match each specimen with its one row of the sheet."""
     if len(matching) == 2:
         raise DataError(
             f"the ids in column {name!r} of {where[1]} match the rows and the columns of the "

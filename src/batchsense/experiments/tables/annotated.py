@@ -116,7 +116,6 @@ def outline(path: str | Path) -> tuple[dict[str, Column], tuple[str, ...]]:
 
 
 def _obs(frame: DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
-    """Give the annotation as a sheet, its index first."""
     return sheet_of(frame.reset_index(names=free_name("id", map(str, frame.columns))), where)
 
 
@@ -158,7 +157,6 @@ def unpack(
 
 
 def _check_layer(layer: str, known: list[str], where: str) -> None:
-    """Refuse a layer that is not there, and say which are."""
     if layer not in known:
         there = f"there are {listed(map(repr, known))}" if known else "it has none"
         raise DataError(f"the file has no layer {layer!r}; {there}", where=where)
@@ -207,7 +205,7 @@ def write(
 
 @contextmanager
 def _opened(path: str | Path, mode: Literal["r", "r+"]) -> Iterator[Any]:
-    """Open the file or store itself, without its AnnData shape."""
+    # The file or store itself, without its AnnData shape: X is not read.
     root = _open(Path(path), mode)
     try:
         yield root
@@ -217,7 +215,6 @@ def _opened(path: str | Path, mode: Literal["r", "r+"]) -> Iterator[Any]:
 
 
 def _open(target: Path, mode: Literal["r", "r+"]) -> Any:
-    """Open by h5py or zarr; say plainly why that cannot be done."""
     where = str(target)
     if not target.exists():
         raise DataError("cannot be read: no such file", where=where)
@@ -272,7 +269,6 @@ def refuse_lost_chunks(values: Any, where: str) -> None:
 
 
 def _read(path: str | Path) -> AnnData:
-    """Read the file; say plainly why it cannot be read."""
     try:
         from anndata import read_h5ad, read_zarr
     except ImportError:

@@ -12,7 +12,7 @@ import numpy as np
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
-from batchsense.experiments.tables.magnitude import refuse_magnitude
+from batchsense.experiments.tables.matrix import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number, look, nearly_numbers
 from batchsense.notes import Note
@@ -283,7 +283,6 @@ def look_alikes(factors: Iterable[Factor]) -> list[Note]:
 
 
 def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note]]:
-    """Read one kept factor by its declared kind or by the rule."""
     if kind is None and name in table.categorical:
         kind = "categorical"
     labels = _complete(table, name)
@@ -334,7 +333,6 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
 
 
 def _complete(table: Table, name: str) -> tuple[str, ...]:
-    """Give the labels of a column; refuse missing ones by specimen."""
     labels = column(table.sheet, name, table.source.sheet)
     missing = [table.specimens[i] for i, label in enumerate(labels) if label is None]
     if missing:
@@ -347,7 +345,6 @@ def _complete(table: Table, name: str) -> tuple[str, ...]:
 
 
 def _categorical(name: str, labels: Sequence[str]) -> Factor:
-    """Sort the levels (numbers by size) and code the labels."""
     levels = sorted_levels(labels)
     index = {level: code for code, level in enumerate(levels)}
     codes = np.array([index[label] for label in labels], dtype=np.int64)

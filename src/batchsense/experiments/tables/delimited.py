@@ -138,7 +138,6 @@ def named_columns(header: list[str], where: str) -> list[str]:
 
 @contextlib.contextmanager
 def _lines(path: str | Path) -> Iterator[Iterator[list[str]]]:
-    """Open a delimited file and turn every way in which it can be broken into a DataError."""
     target = Path(path)
     where = str(path)
     delimiter = DELIMITERS[suffix_of(path)]
@@ -156,7 +155,7 @@ def _lines(path: str | Path) -> Iterator[Iterator[list[str]]]:
 
 
 def _text(target: Path) -> io.TextIOBase:
-    """Open as text, through gzip where the name says so; a byte-order mark is skipped."""
+    # A byte-order mark is skipped.
     if target.suffix.lower() == ".gz":
         return io.TextIOWrapper(gzip.open(target, "rb"), encoding="utf-8-sig", newline="")
     return target.open(encoding="utf-8-sig", newline="")
@@ -182,7 +181,7 @@ def _header(lines: Iterator[list[str]], path: str | Path, alone: bool = False) -
 
 
 def _numbers(cells: list[str], columns: list[str], where: str) -> Floats:
-    """Read the numbers of a line; the quick way serves lines without missing values."""
+    # The quick way serves lines without missing values.
     texts = cells[1:]
     if "_" not in "".join(texts):
         try:
@@ -199,12 +198,10 @@ def _numbers(cells: list[str], columns: list[str], where: str) -> Floats:
 
 
 def _whole(cells: list[str]) -> bool:
-    """Tell whether a line is written in digits only, as counts are."""
     return all(text.isdigit() for text in cells[1:])
 
 
 def _ragged(where: str, line: int, found: int, wanted: int) -> DataError:
-    """Make the error for a line of another length than the header."""
     return DataError(
         f"line {line} has {found} cells where the header makes {wanted} expected; "
         "a delimiter may be missing or stand inside a name without quotes",

@@ -103,7 +103,6 @@ def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozen
 
 
 def _read(path: str | Path) -> pd.DataFrame:
-    """Read the file; say plainly why it cannot be read."""
     import pandas as pd
 
     try:
@@ -117,7 +116,6 @@ def _read(path: str | Path) -> pd.DataFrame:
 
 
 def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
-    """Move an index that carries ids into the first column."""
     import pandas as pd
 
     if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
@@ -128,7 +126,6 @@ def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numeric(column: pd.Series, name: str, row_ids: tuple[str, ...], where: str) -> Floats:
-    """Give a column as float64; text and truth values are refused by row and column."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
@@ -142,7 +139,6 @@ def _numeric(column: pd.Series, name: str, row_ids: tuple[str, ...], where: str)
 
 
 def _plain(value: object) -> object:
-    """Turn pandas' own missing values into None."""
     import pandas as pd
 
     return None if value is pd.NA or value is pd.NaT else value

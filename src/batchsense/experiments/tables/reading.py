@@ -99,7 +99,6 @@ _Sheet = tuple[dict[str, Column], frozenset[str]]
 def _read_matrix(
     path: str | Path, densify: bool, layer: str | None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
-    """Read by the suffix; an AnnData file brings a sheet of its own."""
     suffix = suffix_of(path)
     if layer is not None and suffix not in annotated.SUFFIXES:
         raise DataError("only .h5ad and .zarr files have layers", where=str(path))
@@ -138,7 +137,6 @@ def read_sheet(path: str | Path) -> _Sheet:
 
 
 def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tuple[Note, ...]]:
-    """Read by the suffix, with what reading brought to light."""
     suffix = suffix_of(workbook.split(path)[0])
     if suffix in DELIMITERS:
         return delimited.read_sheet(path), frozenset(), ()
@@ -151,7 +149,6 @@ def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]
 
 
 def _unknown(path: str | Path, kind: str) -> DataError:
-    """Make the error for a kind of file that is not read, with a way out where there is one."""
     suffix = suffix_of(path)
     if suffix in (".rds", ".rda", ".rdata"):
         return DataError(f"R's own format is not read. {EXPORT}", where=str(path))

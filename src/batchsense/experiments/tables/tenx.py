@@ -114,7 +114,6 @@ def folder_of(path: str | Path) -> Path:
 
 
 def _file(folder: Path, names: tuple[str, ...]) -> Path:
-    """Find one of the files, plain or gzipped."""
     tried = [name + end for name in names for end in (".gz", "")]
     for name in tried:
         if (folder / name).is_file():
@@ -123,7 +122,6 @@ def _file(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _ids(path: Path, kind: str) -> tuple[str, ...]:
-    """Read the first column."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8", newline="") as stream:

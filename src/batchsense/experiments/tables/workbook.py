@@ -100,7 +100,6 @@ def worksheets(file: Path) -> tuple[str, ...]:
 
 
 def _visible(book: Any, where: str) -> tuple[str, ...]:
-    """Give the names of the visible worksheets."""
     names = tuple(one.title for one in book.worksheets if one.sheet_state == "visible")
     if not names:
         raise DataError("the workbook has no visible worksheet", where=where)
@@ -108,7 +107,6 @@ def _visible(book: Any, where: str) -> tuple[str, ...]:
 
 
 def _open(file: Path, values: bool, names_only: bool = False) -> Any:
-    """Open the workbook, with stored values or with formulas; or without any cell."""
     try:
         from openpyxl import load_workbook
     except ImportError:
@@ -131,7 +129,6 @@ def _open(file: Path, values: bool, names_only: bool = False) -> Any:
 
 
 def _chosen(wanted: str | None, visible: tuple[str, ...], known: list[str], where: str) -> str:
-    """Give the named worksheet, or the first one."""
     if wanted is None:
         return visible[0]
     if wanted in known:
@@ -145,7 +142,6 @@ def _chosen(wanted: str | None, visible: tuple[str, ...], known: list[str], wher
 
 
 def _refuse_merged(worksheet: Any, where: str) -> None:
-    """Refuse merged cells: only the first of them holds the label."""
     merged = sorted(str(cells) for cells in worksheet.merged_cells.ranges)
     if merged:
         raise DataError(
@@ -156,7 +152,6 @@ def _refuse_merged(worksheet: Any, where: str) -> None:
 
 
 def _entries(shown: Any, formulas: Any, where: str) -> list[list[str]]:
-    """Give the filled part of a worksheet as text, without empty rows and columns."""
     rows: list[list[str]] = []
     for values, originals in zip(shown.iter_rows(), formulas.iter_rows(), strict=True):
         cells = list(zip(values, originals, strict=True))
@@ -168,7 +163,6 @@ def _entries(shown: Any, formulas: Any, where: str) -> list[list[str]]:
 
 
 def _text(cell: Any, original: Any, where: str) -> str:
-    """Give a cell as text, empty where the label is missing."""
     value = cell.value
     if original.data_type == "f" and value is None:
         raise DataError(

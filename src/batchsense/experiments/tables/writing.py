@@ -66,7 +66,6 @@ def check_format(source: str, output: str | Path) -> None:
 
 
 def _refuse_inside(source: str, output: Path, kind: str) -> None:
-    """Refuse a result that would replace or change the folder that is read."""
     root = Path(source)
     if kind == ".mtx" and not root.is_dir():
         root = root.parent
@@ -166,7 +165,7 @@ def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None
 
 @contextlib.contextmanager
 def _text(path: Path, zipped: bool) -> Iterator[TextIO]:
-    """Open for text, through gzip if wanted (without a time stamp: equal input, equal bytes)."""
+    # Through gzip without a time stamp: equal input, equal bytes.
     if not zipped:
         with path.open("w", encoding="utf-8", newline="") as stream:
             yield stream
