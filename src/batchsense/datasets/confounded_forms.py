@@ -55,17 +55,7 @@ class DigitForms:
     note: str
 
     def relative_error(self, effect: npt.ArrayLike) -> float:
-        """Give the squared error of an estimated effect, relative to the squared truth.
-
-        Parameters
-        ----------
-        effect : array of shape (64,)
-            Estimated mean image of 8 minus mean image of 3.
-
-        Returns
-        -------
-        float
-            0 for the truth; 1 for an effect of zero.
+        """The squared error of an estimated effect, relative to the squared truth: 1 for no effect.
 
         Examples
         --------
@@ -95,11 +85,6 @@ def digit_forms(
         Seed of the draw.
     fraction : float, optional
         p, from 0.5 to 1; replaces ``confounding``.
-
-    Returns
-    -------
-    DigitForms
-        The drawn rows and the answer of the full data.
 
     Raises
     ------

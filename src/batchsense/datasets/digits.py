@@ -42,26 +42,7 @@ class FormAlignment:
 
 
 def form_starts(target: npt.ArrayLike, length: int = FORM_LENGTH, forms: int = 14) -> Integers:
-    """Derive the first row of each form from the order of the digits.
-
-    Parameters
-    ----------
-    target : array of shape (rows,)
-        The digit of each row, in the order of the file.
-    length : int
-        Digits on one form.
-    forms : int
-        How many forms there are.
-
-    Returns
-    -------
-    array of shape (forms,)
-        First row of each form.
-
-    Raises
-    ------
-    DataError
-        As :func:`align_forms`.
+    """Derive the first row of each form from the order of the digits; see :func:`align_forms`.
 
     Examples
     --------
@@ -89,11 +70,6 @@ def align_forms(target: npt.ArrayLike, length: int = FORM_LENGTH, forms: int = 1
         Digits on one form (L).
     forms : int
         How many forms there are.
-
-    Returns
-    -------
-    FormAlignment
-        The starts, the number of edits and the printed digits.
 
     Raises
     ------
@@ -127,20 +103,9 @@ def align_forms(target: npt.ArrayLike, length: int = FORM_LENGTH, forms: int = 1
 
 
 def form_of_rows(rows: int, starts: Sequence[int] = FORM_STARTS) -> tuple[Integers, Integers]:
-    """Give each row its form and its place on it.
+    """The form of each row and the row's place within its form, both from 0.
 
-    Parameters
-    ----------
-    rows : int
-        Number of rows in the file.
-    starts : sequence of int
-        First row of each form, ascending, the first one 0.
-
-    Returns
-    -------
-    form_labels, position : arrays of shape (rows,)
-        The form, and the row's place within the rows of its form, both from 0. The place equals the
-        printed position on forms without a missing row.
+    ``starts`` ascends from 0. The place equals the printed position on forms without a missing row.
 
     Examples
     --------
@@ -208,12 +173,7 @@ class Digits:
 
 @cache
 def load_digits() -> Digits:
-    """Load the digits and their forms; no download, the same object every time.
-
-    Returns
-    -------
-    Digits
-        Read-only arrays; copy before changing.
+    """Load the digits and their forms, read-only; no download, the same object every time.
 
     References
     ----------

@@ -57,11 +57,6 @@ class PythonSource:
 def python_source() -> PythonSource:
     """Read the standard library's source text, about 2.5 million characters; no download.
 
-    Returns
-    -------
-    PythonSource
-        The text and its symbols; the same object every time.
-
     Raises
     ------
     DataError

@@ -50,14 +50,10 @@ class Design:
         return len(self.batches.codes)
 
     def wanted(self, leaving_out: str | None = None) -> tuple[Floats, tuple[str, ...]]:
-        """Give the constant and the kept factors, one of them possibly left out.
+        """The constant and the kept factors, possibly without one, with the names of the columns.
 
-        Returns
-        -------
-        columns : array of shape (specimens, terms)
-            Of full rank when the kept factors are not entangled among themselves.
-        names : tuple of str
-            Names of the columns.
+        The columns, of shape (specimens, terms), are of full rank when the kept factors are not
+        entangled among themselves.
         """
         parts = [np.ones((self.specimens, 1))]
         names: list[str] = ["Intercept"]
@@ -69,23 +65,19 @@ class Design:
         return np.hstack(parts), tuple(names)
 
     def batch_terms(self) -> Floats:
-        """Give the batches coded to sum to zero, shape (specimens, batches - 1), or surrogates."""
+        """The batches coded to sum to zero, shape (specimens, batches - 1), or the surrogates."""
         indicators = self.batches.indicators()
         if isinstance(self.batches, NumericBatches):
             return np.asarray(indicators - indicators.mean(axis=0))
         return np.asarray(indicators[:, :-1] - indicators[:, -1:])
 
     def interaction(self) -> tuple[str, Floats] | None:
-        """Give the columns by which the batches may act differently on what is kept, and a name.
+        """The name and columns by which the batches may act differently on what is kept.
 
-        Returns
-        -------
-        name : str
-            ``month × drug``; ``month × (drug, age)`` for several factors.
-        columns : array of shape (specimens, products)
-            Every batch times every term of a kept factor. With the constant, the batches and the
-            kept factors they span the cells of batch and factor, and a slope for each batch.
-        None if nothing is kept, or there are more than 400 products.
+        The name is ``month × drug``, or ``month × (drug, age)`` for several factors. The columns
+        are every batch times every term of a kept factor. With the constant, the batches and the
+        kept factors they span the cells of batch and factor, and a slope for each batch. None if
+        nothing is kept, or there are more than 400 products.
         """
         if not self.kept:
             return None
@@ -124,11 +116,6 @@ def read_design(
         :func:`~batchsense.experiments.tables.columns.kept_factors` for the rule otherwise.
     surrogates : sequence of str
         Numeric columns that stand where the batches would, if nobody wrote these down.
-
-    Returns
-    -------
-    Design
-        The factors.
 
     Raises
     ------

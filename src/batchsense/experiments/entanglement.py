@@ -74,17 +74,7 @@ class Entanglement:
 
 
 def entanglements(design: Design) -> tuple[Entanglement, ...]:
-    """Analyse every kept factor of a design against its batches.
-
-    Parameters
-    ----------
-    design : Design
-        The factors.
-
-    Returns
-    -------
-    tuple of Entanglement
-        In the order of the kept factors.
+    """Analyse every kept factor of a design, in order, against its batches.
 
     Examples
     --------
@@ -201,23 +191,13 @@ class LevelContrast:
 
 
 def level_contrasts(design: Design, kept: Factor) -> tuple[LevelContrast, ...]:
-    """Go through all pairs of levels of a kept factor.
+    """Go through all pairs of levels of one kept factor of a design.
 
     A contrast is estimable iff it lies in the row space of the design (constant, other kept
     factors, batches, this factor). Leaving out the specimens of each third level in turn tells
     whether the link runs through that level alone.
 
-    Parameters
-    ----------
-    design : Design
-        The factors.
-    kept : Factor
-        One of the kept ones.
-
-    Returns
-    -------
-    tuple of LevelContrast
-        Empty for a numeric factor, and for more than 12 levels.
+    Empty for a numeric factor, and for more than 12 levels.
 
     References
     ----------

@@ -155,11 +155,6 @@ def placebo(
     kinds : ColumnKinds
         Columns whose kind is declared.
 
-    Returns
-    -------
-    Placebo
-        The count and the rate.
-
     Raises
     ------
     DataError
@@ -215,7 +210,7 @@ def placebo(
 
 
 def proportion(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """Give a share with its exact interval (Clopper and Pearson 1934).
+    """A share with its exact interval (Clopper and Pearson 1934).
 
     Examples
     --------

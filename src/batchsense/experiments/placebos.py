@@ -111,11 +111,6 @@ def placebos(
     progress : Progress
         Told of the pipelines.
 
-    Returns
-    -------
-    Placebos
-        Counts and rates; a reason where a pipeline cannot be run.
-
     Raises
     ------
     DataError

@@ -75,11 +75,6 @@ def plant(
     seed : int
         Seed of everything random.
 
-    Returns
-    -------
-    Planted
-        The table and its truth.
-
     Examples
     --------
     >>> planted = plant(specimens=4, features=2, months=2, treated_share=1.0)

@@ -10,6 +10,7 @@ from scipy import special
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.design import Design
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
@@ -92,19 +93,7 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
     The numbers are those of
     :func:`~batchsense.experiments.diagnosis.shares.share_of_variance` for each feature alone.
 
-    Parameters
-    ----------
-    table : Table
-        The observations. Features with missing values, and constant ones, get a reason.
-    design : Design
-        The factors.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    FeatureShares
-        One entry per feature of the table.
+    Features with missing values, and constant ones, get a reason.
 
     Raises
     ------
@@ -191,14 +180,10 @@ class _Split:
 
 def _split(values: Floats, term: Floats, others: Floats) -> _Split:
     given = factor(others).basis
-    remaining = values - given @ (given.T @ values)
-    columns = term - given @ (given.T @ term)
-    columns = columns[:, np.linalg.norm(columns, axis=0) > 1e-9 * np.linalg.norm(term)]
-    basis = factor(columns).basis if columns.shape[1] else np.empty((len(values), 0))
+    remaining, basis = without(values, given), basis_beside(term, given)
     added = ((basis.T @ remaining) ** 2).sum(axis=0)
-    left = ((remaining - basis @ (basis.T @ remaining)) ** 2).sum(axis=0)
-    df = len(values) - given.shape[1] - basis.shape[1]
-    return _Split(added, left, basis.shape[1], df)
+    left = (without(remaining, basis) ** 2).sum(axis=0)
+    return _Split(added, left, basis.shape[1], len(values) - given.shape[1] - basis.shape[1])
 
 
 def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:

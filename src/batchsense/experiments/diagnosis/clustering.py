@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.experiments.design import Design
+from batchsense.experiments.projections import basis_beside
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
@@ -70,31 +71,15 @@ def clusterings(
     permutations: int = 200,
     progress: Progress = silent,
 ) -> tuple[Clustering, ...]:
-    """Measure how specimens lie by batch and by each categorical kept factor.
+    """Measure how specimens lie by batch, then by each categorical kept factor.
 
     Labels are permuted among the specimens that agree in all other categorical factors, so a batch
     that happens to hold more of a treatment is not taken for a cluster of its own. Numeric kept
     factors are taken out of the coordinates beforehand. Where the labels cannot move (all specimens
     of a level in one batch), or in fewer than 20 ways, nothing can be told and the reason says so.
 
-    Parameters
-    ----------
-    coordinates : array of shape (specimens, axes)
-        Distances between these points are judged, for example principal components.
-    design : Design
-        The factors.
-    rng : numpy.random.Generator
-        Draws the permutations, and specimens where there are many: 400 for silhouettes, 2,000 whose
-        neighbours are looked up.
-    permutations : int
-        How many.
-    progress : Progress
-        Told of the labels.
-
-    Returns
-    -------
-    tuple of Clustering
-        The batches first.
+    Coordinates have shape (specimens, axes); distances between these points are judged. Of many
+    specimens the generator draws 400 for silhouettes and 2,000 whose neighbours are looked up.
 
     References
     ----------
@@ -135,9 +120,7 @@ class _Judged:
         constant = np.ones((len(points), 1))
         given = factor(np.hstack([constant, *(one.design()[0] for one in others)])).basis
         columns = label.design()[0]
-        left = columns - given @ (given.T @ columns)
-        left = left[:, np.linalg.norm(left, axis=0) > 1e-9 * np.linalg.norm(columns, axis=0)]
-        self.basis = factor(left).basis if left.size else np.empty((len(points), 0))
+        self.basis = basis_beside(columns, given)
         self.centred = points - points.mean(axis=0)
         self.total = float((self.centred**2).sum())
         alone = factor(np.hstack([constant, columns])).basis[:, 1:]

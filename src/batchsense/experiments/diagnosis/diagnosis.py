@@ -159,11 +159,6 @@ def diagnose(
     progress : Progress
         Told of the terms and their permutations.
 
-    Returns
-    -------
-    Diagnosis
-        Shares, confounding numbers and the verdict.
-
     Raises
     ------
     DataError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -104,23 +104,8 @@ def score(
     labels *within* the levels of what is kept, and the reverse: see
     :func:`~batchsense.experiments.diagnosis.clustering.clusterings`.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers.
-    design : Design
-        The factors.
-    rng : numpy.random.Generator
-        Draws the permutations, and the specimens for silhouettes where there are many.
-    permutations : int
-        How many.
-    progress : Progress
-        Told of the permutations.
-
-    Returns
-    -------
-    Scores or None
-        None where the observations vary along fewer than two directions.
+    Observations are finite, of shape (specimens, features). None where they vary along fewer than
+    two directions.
 
     References
     ----------
@@ -197,10 +182,7 @@ def _components(coordinates: Floats, factors: Sequence[Factor]) -> tuple[Compone
             p = None if f is None else float(special.fdtrc(*df, f))
             raw.append(ComponentScore(j + 1, one.name, r2, partial, f, p, df, None))
     corrected = _holm([one.p_value for one in raw])
-    scored = [
-        ComponentScore(s.component, s.name, s.alone, s.partial, s.f, s.p_value, s.df, h)
-        for s, h in zip(raw, corrected, strict=True)
-    ]
+    scored = [replace(one, holm=holm) for one, holm in zip(raw, corrected, strict=True)]
     return tuple(sorted(scored, key=lambda s: s.component))
 
 

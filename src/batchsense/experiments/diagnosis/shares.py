@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
@@ -51,27 +52,8 @@ def permutation_null(
     permutation is as extreme as the data if its F statistic is at least as large; F, unlike the
     share, does not depend on what the other terms happen to take from a permutation.
 
-    Parameters
-    ----------
-    left_by_others : array of shape (specimens, features)
-        Residuals of the other terms.
-    term_basis : array of shape (specimens, r)
-        Orthonormal basis of the term, the other terms taken out.
-    others_basis : array of shape (specimens, p)
-        Orthonormal basis of the other terms.
-    total : float
-        Total sum of squares, the denominator of the share.
-    rng : numpy.random.Generator
-        Draws the permutations.
-    permutations : int
-        How many, at least 1.
-    progress : Progress
-        Told after every 20 permutations.
-
-    Returns
-    -------
-    Null
-        Distribution of the raw share, and the p-value.
+    All bases are orthonormal, of shape (specimens, columns), the term's without what the other
+    terms span; ``total`` is the sum of squares that the share is taken of.
 
     References
     ----------
@@ -169,6 +151,8 @@ def share_of_variance(
     nominal 95 % with 12 to 200 specimens, normal or t(5) errors, independent or strongly
     correlated features; with log-normal errors it may fall to 75 %: transform such data first.
 
+    None if the other terms leave nothing of the term, or no residual degree of freedom.
+
     Parameters
     ----------
     observations : array of shape (specimens, features)
@@ -185,11 +169,6 @@ def share_of_variance(
         Confidence level.
     progress : Progress
         Told of the permutations.
-
-    Returns
-    -------
-    Share or None
-        None if the other terms leave nothing of the term, or no residual degree of freedom.
 
     References
     ----------
@@ -221,19 +200,8 @@ def share_of_variance(
 def explained_share(observations: Floats, model: Floats, level: float = 0.95) -> Interval | None:
     """Estimate the share of variance that a whole model explains, chance subtracted.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers.
-    model : array of shape (specimens, columns)
-        All terms; redundant columns do no harm.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    Interval or None
-        None if the model explains nothing or everything by its number of columns.
+    ``model`` has shape (specimens, columns); redundant columns do no harm. None if it explains
+    nothing or everything by its number of columns.
 
     Examples
     --------
@@ -245,14 +213,14 @@ def explained_share(observations: Floats, model: Floats, level: float = 0.95) ->
 
 
 def share_alone(observations: Floats, term: Floats) -> float:
-    """Give the share of the sum of squares that a term explains without any other.
+    """The share of the sum of squares that a term explains without any other.
 
     Examples
     --------
     >>> share_alone(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[0.0], [0], [1], [1]]))
     0.8
     """
-    basis = _basis(np.hstack([np.ones((len(term), 1)), term]))
+    basis = factor(np.hstack([np.ones((len(term), 1)), term])).basis
     centred = observations - observations.mean(axis=0)
     return float(((basis.T @ centred) ** 2).sum() / (centred**2).sum())
 
@@ -260,12 +228,12 @@ def share_alone(observations: Floats, term: Floats) -> float:
 def _fitted(
     observations: Floats, term: Floats, others: Floats
 ) -> tuple[_Split | None, Floats, Floats, Floats]:
-    remaining = _basis(others)
-    term_left = _basis(_without(term, remaining), np.linalg.norm(term, axis=0).max())
+    remaining = factor(others).basis
+    term_left = basis_beside(term, remaining)
     centred = observations - observations.mean(axis=0)
     size = float(np.linalg.norm(centred))
     centred /= size or 1.0  # shares have no unit, and fourth powers would soon leave the range
-    left_by_others = _without(centred, remaining)
+    left_by_others = without(centred, remaining)
     added = term_left.T @ left_by_others
     split = _Split(
         added=added,
@@ -276,20 +244,6 @@ def _fitted(
     if term_left.shape[1] == 0 or split.df_residual < 1 or split.total == 0:
         return None, term_left, remaining, left_by_others
     return split, term_left, remaining, left_by_others
-
-
-def _basis(columns: Floats, scale: float | None = None) -> Floats:
-    # Columns that are round-off beside ``scale`` count as zero.
-    if scale is not None:
-        sizes = np.linalg.norm(columns, axis=0)
-        columns = columns[:, sizes > 1e-9 * scale]
-        if columns.shape[1] == 0:
-            return np.empty((len(columns), 0))
-    return factor(columns).basis
-
-
-def _without(values: Floats, basis: Floats) -> Floats:
-    return np.asarray(values - basis @ (basis.T @ values))
 
 
 def _interval(split: _Split, level: float) -> Interval:

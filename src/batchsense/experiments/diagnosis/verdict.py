@@ -31,27 +31,11 @@ BALANCED_R2 = 0.1
 def judge(
     batch_share: Share | None, found: Sequence[Entanglement], batch_name: str
 ) -> tuple[Verdict, str]:
-    """Give the verdict with its reason.
+    """The verdict, and a sentence with the numbers that decided it.
 
     ``not_estimable``: some kept factor cannot be told from the batches. ``partly_lost``: R² of
     some kept factor with the batches is at least 0.5. ``adjust``: the batches explain more than
     chance (p < 0.05), or R² is at least 0.1. ``fine``: neither.
-
-    Parameters
-    ----------
-    batch_share : Share or None
-        The share of the batches given the kept factors, where it is defined.
-    found : sequence of Entanglement
-        The kept factors.
-    batch_name : str
-        The batch column.
-
-    Returns
-    -------
-    verdict : str
-        One of the four words.
-    reason : str
-        A sentence with the numbers that decided.
     """
     lost = [one for one in found if not one.confounding.estimable]
     if lost:
@@ -82,20 +66,7 @@ def judge(
 
 
 def remarks(design: Design, batch_share: Share | None, interaction: Share | None) -> list[Note]:
-    """Gather the notes on what was not, or could not be, looked at, and on interactions.
-
-    Parameters
-    ----------
-    design : Design
-        The factors.
-    batch_share, interaction : Share or None
-        What batches, and batches times kept factors, add.
-
-    Returns
-    -------
-    list of Note
-        ``nothing_kept``, ``interaction_dominates`` and ``interaction_left_out``, as they apply.
-    """
+    """Notes on what was not, or could not be, looked at, and on interactions."""
     return [
         *_nothing_kept(design),
         *_interacting(interaction, batch_share, design.batches.name),
@@ -125,18 +96,7 @@ def _interacting(interaction: Share | None, batch: Share | None, name: str) -> l
 
 
 def linked_through(contrasts: Mapping[str, Sequence[LevelContrast]]) -> list[Note]:
-    """Remark on differences that rest on the specimens of a single other level.
-
-    Parameters
-    ----------
-    contrasts : mapping of str to sequence of LevelContrast
-        The contrasts of each kept factor.
-
-    Returns
-    -------
-    list of Note
-        One ``linked_through`` for each level that others rest on.
-    """
+    """Notes on differences that rest on the specimens of a single other level."""
     notes = []
     for name, found in contrasts.items():
         resting: dict[str, list[str]] = {}

@@ -78,7 +78,7 @@ class Surrogates:
     notes: tuple[Note, ...]
 
     def sheet(self) -> dict[str, Column]:
-        """Give the sheet, in the order of the matrix, with the surrogates as new columns."""
+        """The sheet, in the order of the matrix, with the surrogates as new columns."""
         columns = dict(self.table.sheet)
         if self.table.source.id_column not in columns:
             columns = {self.table.source.id_column: self.table.specimens, **columns}
@@ -98,7 +98,7 @@ def find_surrogates(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Surrogates:
-    """Estimate what varies and is in no column of the sheet.
+    """Estimate what varies and is in no column of the sheet; nothing if it does not exceed chance.
 
     Parameters
     ----------
@@ -120,11 +120,6 @@ def find_surrogates(
         Seed of the permutations.
     progress : Progress
         Told of the permutations.
-
-    Returns
-    -------
-    Surrogates
-        With no column if no direction exceeds chance.
 
     Raises
     ------
@@ -290,28 +285,7 @@ def surrogate_remarks(
     asked: int,
     affected: float,
 ) -> list[Note]:
-    """Say what surrogates cannot promise, and where this run is in danger.
-
-    Parameters
-    ----------
-    kept : tuple of (str, Confounding)
-        Kept factors against the surrogates.
-    counted : SurrogateCount
-        What exceeds chance.
-    values : array of shape (specimens, surrogates)
-        What was found.
-    keep : sequence of str
-        What was to be kept.
-    asked : int
-        How many surrogates were to be found.
-    affected : float
-        Sum of the weights of the features.
-
-    Returns
-    -------
-    list of Note
-        Remarks.
-    """
+    """Say what surrogates cannot promise, and where this run is in danger."""
     notes = []
     for name, confounding in kept:
         if confounding.r2 > SWALLOWED_R2:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.tables.annotated import COMPLETE, LAYER, unpack
+from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.annotated import COMPLETE, LAYER, load, unpack
 from batchsense.experiments.tables.matrix import stored
 from batchsense.experiments.tables.table import Source, Table, check
 
@@ -31,11 +31,6 @@ def from_anndata(data: AnnData, layer: str | None = None, densify: bool = False)
         The layer to take; ``X`` by default.
     densify : bool
         Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
-
-    Returns
-    -------
-    Table
-        In the order of the object.
 
     Raises
     ------
@@ -120,17 +115,9 @@ class RecordedCorrection:
 
 
 def recorded_correction(table: Table) -> RecordedCorrection | None:
-    """Look into the AnnData file of a table for an earlier correction.
+    """Look into the AnnData file that a table was read from for an earlier correction.
 
-    Parameters
-    ----------
-    table : Table
-        A table that was read from a file.
-
-    Returns
-    -------
-    RecordedCorrection or None
-        None where the table is not from an AnnData file, or the file records none.
+    None where it is from another file, or the file records none.
 
     Examples
     --------
@@ -140,7 +127,7 @@ def recorded_correction(table: Table) -> RecordedCorrection | None:
     path = Path(table.source.matrix)
     if path.suffix.lower() not in (".h5ad", ".zarr") or not path.exists():
         return None
-    data = _read(path)
+    data = load(path, backed="r")
     found = data.uns.get(LAYER)
     if not isinstance(found, Mapping):
         return None
@@ -166,14 +153,3 @@ def _x_holds(table: Table, layer: Any) -> Holds:
 def _listed(entry: Any) -> Iterable[Any]:
     """Give the entries of a list, which AnnData may have turned into an array or a single text."""
     return [entry] if isinstance(entry, str) else list(entry)
-
-
-def _read(path: Path) -> Any:
-    try:
-        from anndata import read_h5ad, read_zarr
-    except ImportError:
-        raise MissingExtraError("AnnData files", "experiments") from None
-    try:
-        return read_h5ad(path, backed="r") if path.suffix == ".h5ad" else read_zarr(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"not an AnnData file: {error}", where=str(path)) from None

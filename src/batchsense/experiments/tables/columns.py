@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.matrix import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
-from batchsense.experiments.tables.text import is_number, look, nearly_numbers
+from batchsense.experiments.tables.text import did_you_mean, is_number, look, nearly_numbers
 from batchsense.notes import Note
 
 Kind = Literal["categorical", "numeric"]
@@ -58,14 +57,9 @@ class Factor:
         return np.eye(len(self.levels))[self.codes]
 
     def design(self) -> tuple[Floats, tuple[str, ...]]:
-        """Give the columns for a model with intercept: levels but the first, or the numbers.
+        """The columns, (specimens, terms), of a model with intercept, and their names.
 
-        Returns
-        -------
-        columns : array of shape (specimens, terms)
-            The terms.
-        names : tuple of str
-            ``drug[yes]`` for a level, the name of the factor for numbers.
+        Levels but the first, such as ``drug[yes]``, or the numbers.
         """
         if self.values is not None:
             return self.values[:, None], (self.name,)
@@ -91,19 +85,7 @@ class NumericBatches(Factor):
 
 
 def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
-    """Read numeric columns in the place of a batch column.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    names : sequence of str
-        The columns, such as ``sv1`` and ``sv2``.
-
-    Returns
-    -------
-    NumericBatches
-        Named by all of them together.
+    """Read numeric columns, such as ``sv1`` and ``sv2``, in the place of a batch column.
 
     Raises
     ------
@@ -123,7 +105,7 @@ def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
 
 
 def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> Column:
-    """Give a column of the sheet, or say which name is nearest.
+    """The column of this name, or an error that says which name is nearest.
 
     Raises
     ------
@@ -138,26 +120,12 @@ def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> 
     """
     if name in sheet:
         return sheet[name]
-    lower = {known.lower(): known for known in sheet}
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
-    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
+    hint = did_you_mean(name, sheet)
     raise DataError(f"no column {name!r}; {hint}Columns: {listed(sheet, 20)}", where=where)
 
 
 def batch_factor(table: Table, name: str) -> Factor:
     """Read the batch labels: always categories, even where they are numbers.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    name : str
-        The column.
-
-    Returns
-    -------
-    Factor
-        Categorical.
 
     Raises
     ------
@@ -183,18 +151,6 @@ def batch_factor(table: Table, name: str) -> Factor:
 def label_factor(table: Table, name: str) -> Factor:
     """Read labels as categories, however many there are: for specimens to be corrected later.
 
-    Parameters
-    ----------
-    table : Table
-        The table.
-    name : str
-        The column.
-
-    Returns
-    -------
-    Factor
-        Categorical; possibly of a single level, or with one for each specimen.
-
     Raises
     ------
     DataError
@@ -209,30 +165,12 @@ def kept_factors(
     batch_name: str,
     kinds: ColumnKinds = ColumnKinds(),
 ) -> tuple[tuple[Factor, ...], tuple[Note, ...]]:
-    """Read the factors that must be kept.
+    """Read the factors that must be kept, with notes on what the rule below decided.
 
     Text is read as categories, numbers as numbers. Whole numbers are ambiguous: at most six
     distinct ones are read as categories, more of them as numbers, with a note unless they are two
     or most are different. ``kinds`` declares the kind, as does a categorical column of a Parquet
     or AnnData file.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    keep : sequence of str
-        The columns.
-    batch_name : str
-        The batch column, which cannot be kept.
-    kinds : ColumnKinds
-        Columns of ``keep`` whose kind is declared.
-
-    Returns
-    -------
-    factors : tuple of Factor
-        In the order of ``keep``.
-    notes : tuple of Note
-        Kinds that were decided by the rule, and labels that look alike.
 
     Raises
     ------

@@ -37,16 +37,6 @@ def read_matrix(path: str | Path) -> RawMatrix:
 
     A header that is one cell shorter than the lines below it (as R writes it) is understood.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    RawMatrix
-        In the layout of the file.
-
     Raises
     ------
     DataError
@@ -88,15 +78,7 @@ def read_matrix(path: str | Path) -> RawMatrix:
 def read_sheet(path: str | Path) -> dict[str, Column]:
     """Read a sheet: names of the columns in the first row, one line per specimen.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    dict
-        The columns in order; None where a label is missing.
+    None where a label is missing.
 
     Raises
     ------
@@ -117,10 +99,13 @@ def read_sheet(path: str | Path) -> dict[str, Column]:
             entries.append(cells)
     if not entries:
         raise DataError("the sheet is empty; give one row per specimen", where=where)
-    header = named_columns(header, where)
-    return {
-        name: tuple(label_text(row[place]) for row in entries) for place, name in enumerate(header)
-    }
+    return sheet_of(header, entries, where)
+
+
+def sheet_of(header: list[str], rows: list[list[str]], where: str) -> dict[str, Column]:
+    """Turn rows of text into the columns of a sheet; None where a label is missing."""
+    columns = zip(named_columns(header, where), zip(*rows, strict=True), strict=True)
+    return {name: tuple(map(label_text, entries)) for name, entries in columns}
 
 
 def named_columns(header: list[str], where: str) -> list[str]:

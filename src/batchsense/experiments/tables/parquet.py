@@ -27,17 +27,7 @@ _DECLARED = {"category", "bool", "boolean"}
 
 
 def read_matrix(path: str | Path) -> RawMatrix:
-    """Read a matrix from Parquet.
-
-    Parameters
-    ----------
-    path : path
-        The file; row ids in its index, or in its first column if the index only counts.
-
-    Returns
-    -------
-    RawMatrix
-        In the layout of the file.
+    """Read a matrix; row ids in its index, or in its first column if the index only counts.
 
     Raises
     ------
@@ -63,19 +53,9 @@ def read_matrix(path: str | Path) -> RawMatrix:
 
 
 def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
-    """Read a sheet from Parquet.
+    """Read a sheet, and which of its columns are of categorical or boolean type.
 
-    Parameters
-    ----------
-    path : path
-        The file; a named or non-counting index becomes the first column.
-
-    Returns
-    -------
-    sheet : dict
-        The columns in order; None where a label is missing.
-    categorical : frozenset of str
-        Columns of categorical or boolean type.
+    A named or non-counting index becomes the first column; None where a label is missing.
 
     Raises
     ------
@@ -145,14 +125,7 @@ def _plain(value: object) -> object:
 
 
 def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
-    """Write a matrix as Parquet, ids in the first column.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    matrix : RawMatrix
-        What to write, in its ``dtype``.
+    """Write a matrix in its ``dtype``, ids in the first column.
 
     Raises
     ------

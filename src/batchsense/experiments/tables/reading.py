@@ -48,11 +48,6 @@ def read(
     layer : str, optional
         The layer of an AnnData file to read; its ``X`` by default.
 
-    Returns
-    -------
-    Table
-        Specimens × features, in the order of the matrix file.
-
     Raises
     ------
     DataError
@@ -102,31 +97,24 @@ def _read_matrix(
     suffix = suffix_of(path)
     if layer is not None and suffix not in annotated.SUFFIXES:
         raise DataError("only .h5ad and .zarr files have layers", where=str(path))
-    if suffix in DELIMITERS:
-        return delimited.read_matrix(path), {}, frozenset()
-    if suffix == ".parquet":
-        return parquet.read_matrix(path), {}, frozenset()
     if suffix in annotated.SUFFIXES:
         return annotated.read(path, densify, layer)
-    if suffix == ".mtx":
-        return tenx.read(path, densify), {}, frozenset()
-    raise _unknown(path, "file")
+    if suffix in DELIMITERS:
+        matrix = delimited.read_matrix(path)
+    elif suffix == ".parquet":
+        matrix = parquet.read_matrix(path)
+    elif suffix == ".mtx":
+        matrix = tenx.read(path, densify)
+    else:
+        raise _unknown(path, "file")
+    return matrix, {}, frozenset()
 
 
 def read_sheet(path: str | Path) -> _Sheet:
     """Read a sheet of specimens by the suffix of its file.
 
-    Parameters
-    ----------
-    path : path
-        As the sheet of :func:`read`.
-
-    Returns
-    -------
-    sheet : dict
-        The columns in order; None where a label is missing.
-    categorical : frozenset of str
-        Columns that the file itself declares to be categories.
+    None stands where a label is missing; columns that the file itself declares to be categories
+    are named.
 
     Raises
     ------
@@ -174,19 +162,7 @@ _LARGEST_LOG = 50
 
 
 def count_remarks(values: npt.NDArray[Any], which: str = "All values") -> list[Note]:
-    """Notice counts, which an additive model does not suit.
-
-    Parameters
-    ----------
-    values : array
-        Observations.
-    which : str
-        What to call them.
-
-    Returns
-    -------
-    list of Note
-        One, or none.
+    """Remark on counts, which an additive model does not suit.
 
     Examples
     --------

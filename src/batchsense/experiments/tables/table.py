@@ -108,11 +108,6 @@ class Table:
         categorical : iterable of str
             Columns of the sheet that are categories even if their labels are numbers.
 
-        Returns
-        -------
-        Table
-            The table.
-
         Raises
         ------
         DataError

@@ -24,17 +24,7 @@ def read(path: str | Path, densify: bool = False) -> RawMatrix:
 
     Each may be gzipped. Features are named by the first column of their file.
 
-    Parameters
-    ----------
-    path : path
-        The folder, or the matrix in it.
-    densify : bool
-        Whether the matrix may be unfolded whatever its size.
-
-    Returns
-    -------
-    RawMatrix
-        Features × barcodes, as the file has it.
+    The matrix is features × barcodes; the path may be that of the folder or of the matrix in it.
 
     Raises
     ------
@@ -67,16 +57,7 @@ def write(
 ) -> None:
     """Write a folder with the result; barcodes and features are those of the original.
 
-    Parameters
-    ----------
-    path : path
-        The new folder.
-    original : path
-        The folder that was read.
-    matrix : RawMatrix
-        The result, features × barcodes.
-    provenance : mapping
-        What was done, for ``batchsense.json``.
+    ``provenance`` goes to ``batchsense.json``.
     """
     from scipy.io import mmwrite
     from scipy.sparse import coo_array
@@ -100,7 +81,7 @@ def write(
 
 
 def folder_of(path: str | Path) -> Path:
-    """Give the folder, where the matrix in it is named as well as where it is itself.
+    """The folder itself, or that of a matrix named in it.
 
     Raises
     ------

@@ -23,13 +23,6 @@ from batchsense.storage.atomic import writing
 def check_format(source: str, output: str | Path) -> None:
     """Refuse, before any work, an output whose format does not suit the input.
 
-    Parameters
-    ----------
-    source : str
-        Path of the input matrix (or a description of it).
-    output : path
-        Where the result shall go.
-
     Raises
     ------
     DataError
@@ -130,7 +123,7 @@ def write(
 
 
 def layout(table: Table, values: Floats) -> RawMatrix:
-    """Give values the layout of the table's file."""
+    """The values in the layout of the table's file."""
     if values.shape != table.values.shape:
         raise ValueError(f"values of shape {values.shape} for a table of {table.values.shape}")
     source = table.source
