@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from common import record
 
-from batchsense.experiments import CombatCorrection, LinearCorrection, Table, placebo, testing
+from batchsense.experiments import (
+    CombatCorrection,
+    LinearCorrection,
+    PureNoise,
+    Table,
+    placebo,
+    testing,
+)
 from batchsense.experiments.testing.false_positives import centred_rate
 
 FEATURES = 20_000
@@ -98,8 +105,9 @@ def main() -> None:
         pipelines: dict[str, Any] = {n: n for n in ("uncorrected", "linear", "combat", "model")}
         pipelines.update(user_pipelines(batch, wanted))
         rows = {}
+        noise = PureNoise(FEATURES, seed=arguments.seed)
         for label, pipeline in pipelines.items():
-            found = placebo(table, pipeline, wanted, batch, features=FEATURES, seed=arguments.seed)
+            found = placebo(table, pipeline, wanted, batch, noise=noise)
             rows[label] = {
                 "rate": found.rate.estimate,
                 "low": found.rate.low,

@@ -69,11 +69,13 @@ def few_draws() -> Any:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path]]:
     """Let every command write its report once; give the document of each and the page."""
-    from batchsense.experiments import plant
+    from batchsense.experiments import PlantedEffects, plant
 
     folder = tmp_path_factory.mktemp("reports")
     (folder / "job.py").write_text(JOB)
-    table = plant(24, 300, 3, treated_share=0.67, drug_share=0.1, seed=1).table
+    table = plant(
+        24, 300, 3, treated_share=0.67, effects=PlantedEffects(drug_share=0.1), seed=1
+    ).table
     pd.DataFrame(table.values, table.specimens, table.features).to_csv(folder / "m.csv")
     pd.DataFrame(table.sheet, pd.Index(table.specimens, name="id")).to_csv(folder / "s.csv")
     written = {}

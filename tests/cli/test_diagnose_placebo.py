@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.experiments import Table, placebo
+from batchsense.experiments import PureNoise, Table, placebo
 from batchsense.questions.schemas import json_schema
 
 GIVEN = np.load(Path(__file__).resolve().parents[1] / "references" / "bladder" / "input.npz")
@@ -72,8 +72,7 @@ def test_the_bladder_data(bladder, tmp_path, capsys):
         "cancer",
         "batch",
         ["age"],
-        shift_sd=found["shift_sd"],
-        seed=combat["seed"],
+        noise=PureNoise(shift_sd=found["shift_sd"], seed=combat["seed"]),
     )
     assert (again.called, again.rate.estimate) == (combat["called"], combat["rate"]["estimate"])
     written = f"{100 * combat['rate']['estimate']:.1f} %"

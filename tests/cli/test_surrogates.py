@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.experiments import plant
+from batchsense.experiments import PlantedEffects, plant
 from batchsense.questions.schemas import json_schema
 
 
 @pytest.fixture
 def files(tmp_path):
     """Features × specimens with a sheet in another order."""
-    table = plant(24, 300, 2, treated_share=0.7, drug_share=0.1).table
+    table = plant(24, 300, 2, treated_share=0.7, effects=PlantedEffects(drug_share=0.1)).table
     frame = pd.DataFrame(table.values, index=table.specimens, columns=table.features)
     frame.T.to_csv(tmp_path / "m.csv")
     sheet = pd.DataFrame({"specimen": table.specimens, **table.sheet})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.datasets import FORM_STARTS, align_forms, form_starts, load_digits
-from batchsense.datasets.forms import form_of_rows
+from batchsense.datasets.digits import form_of_rows
 from batchsense.errors import DataError
 
 TEMPLATE_HEAD = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 3 + [0, 9, 5, 5, 6, 5, 0, 9, 8, 9]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments import Table, diagnose
+from batchsense.experiments import ColumnKinds, Table, diagnose
 from batchsense.experiments.design import read_design
 from batchsense.experiments.entanglement import entanglements
 
@@ -20,8 +20,8 @@ def analysed(batch_labels, wanted, numeric=False):
     """Analyse one kept column against one batch column."""
     sheet = {"lot": [str(b) for b in batch_labels], "wanted": list(wanted)}
     table = Table.from_arrays(np.zeros((len(wanted), 1)), sheet)
-    kinds = {"numeric": ["wanted"]} if numeric else {"categorical": ["wanted"]}
-    return entanglements(read_design(table, "lot", ["wanted"], **kinds))[0].confounding
+    kinds = ColumnKinds(numeric=["wanted"]) if numeric else ColumnKinds(["wanted"])
+    return entanglements(read_design(table, "lot", ["wanted"], kinds))[0].confounding
 
 
 def assert_numbers(found, r2, n, pillai=None):

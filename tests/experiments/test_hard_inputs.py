@@ -26,6 +26,7 @@ from batchsense.experiments import (
     CombatSeqCorrection,
     LinearCorrection,
     Note,
+    PureNoise,
     Table,
     batch_gap,
     diagnose,
@@ -174,7 +175,7 @@ def comparison(given: Experiment, _: object) -> Outcome:
 
 def noise(given: Experiment, _: object) -> Outcome:
     """Push a placebo through ComBat."""
-    found = placebo(given.table(), "combat", "drug", "month", features=50)
+    found = placebo(given.table(), "combat", "drug", "month", noise=PureNoise(50))
     return Outcome(np.zeros((0, len(given.features))), np.array(numbers(found)))
 
 

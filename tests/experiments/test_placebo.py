@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError
-from batchsense.experiments import Table, placebo, testing
+from batchsense.experiments import PureNoise, Table, placebo, testing
 
 GIVEN = np.load(Path(__file__).resolve().parents[1] / "references" / "bladder" / "input.npz")
 SHEET = {"batch": GIVEN["batch"].tolist(), "cancer": GIVEN["cancer"].tolist()}
@@ -26,7 +26,7 @@ BLADDER = Table.from_arrays(np.zeros((57, 1)), SHEET)
 )
 def test_rates_on_the_bladder_labels(pipeline, rate, within):
     """The labels of the bladder study, shifts of one noise SD: the rates of the known pipelines."""
-    found = placebo(BLADDER, pipeline, "cancer", "batch", seed=2)
+    found = placebo(BLADDER, pipeline, "cancer", "batch", noise=PureNoise(seed=2))
 
     assert found.rate.estimate == pytest.approx(rate, abs=within)
     assert found.rate.low < found.rate.estimate < found.rate.high
@@ -44,7 +44,7 @@ def test_a_pipeline_of_the_user():
         seen.append(table)
         return testing.test(table, "cancer", "batch").factors[0].p_value
 
-    found = placebo(BLADDER, mine, "cancer", "batch", features=2000, seed=3)
+    found = placebo(BLADDER, mine, "cancer", "batch", noise=PureNoise(2000, seed=3))
 
     assert found.pipeline == "mine"
     assert seen[0].sheet["cancer"] == BLADDER.sheet["cancer"]
@@ -55,7 +55,10 @@ def test_a_pipeline_of_the_user():
 
 def test_the_noise_is_seeded():
     """The same seed gives the same count, another seed another."""
-    rates = [placebo(BLADDER, "linear", "cancer", "batch", seed=s).rate for s in (0, 0, 1)]
+    rates = [
+        placebo(BLADDER, "linear", "cancer", "batch", noise=PureNoise(seed=s)).rate
+        for s in (0, 0, 1)
+    ]
 
     assert rates[0] == rates[1]
     assert rates[0] != rates[2]
@@ -63,7 +66,7 @@ def test_the_noise_is_seeded():
 
 def test_a_single_contrast():
     """One level minus another is tested by t; the model rate stays at its level."""
-    found = placebo(BLADDER, "model", "cancer:Normal-Biopsy", "batch", seed=4)
+    found = placebo(BLADDER, "model", "cancer:Normal-Biopsy", "batch", noise=PureNoise(seed=4))
 
     assert found.contrast == "cancer:Normal-Biopsy"
     assert 0.04 < found.rate.estimate < 0.06

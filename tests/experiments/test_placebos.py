@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments import Table, diagnose, placebo, placebos
+from batchsense.experiments import PureNoise, Table, diagnose, placebo, placebos
 from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FROM
 from batchsense.experiments.placebos import LARGEST_SHIFT, MOST_FEATURES
 
@@ -69,9 +69,7 @@ def test_an_outcome_can_be_repeated():
             one.pipeline,
             one.factor,
             "batch",
-            features=found.features,
-            shift_sd=found.shift_sd,
-            seed=one.found.seed,
+            noise=PureNoise(found.features, found.shift_sd, one.found.seed),
         )
         assert one.found == again
 

@@ -89,14 +89,14 @@ def corrected(given: Experiment) -> list[np.ndarray]:
 def diagnosed(given: Experiment) -> np.ndarray:
     """Give the shares by feature, one row for each number."""
     table = given.table()
-    found = shares_by_feature(table, read_design(table, "month", KEEP, **KINDS))
+    found = shares_by_feature(table, read_design(table, "month", KEEP, ColumnKinds(**KINDS)))
     terms = [number for one in found.terms for number in (one.share, one.low, one.high, one.raw)]
     return np.array([*terms, found.shared, found.residual])
 
 
 def overall(given: Experiment) -> np.ndarray:
     """Give the numbers of a whole diagnosis that no permutation enters."""
-    found = diagnose(given.table(), "month", KEEP, permutations=20, **KINDS)
+    found = diagnose(given.table(), "month", KEEP, permutations=20, kinds=ColumnKinds(**KINDS))
     shares = [found.batch_share, found.joint_share, *(one.share for one in found.kept)]
     numbers = [n for one in shares for n in (one.raw, one.share.estimate, one.share.high)]
     for one in found.kept:

@@ -1,8 +1,14 @@
 """The built-in real data: digits and their forms, and Python's own source text."""
 
 from batchsense.datasets.confounded_forms import DigitForms, digit_forms
-from batchsense.datasets.digits import Digits, load_digits
-from batchsense.datasets.forms import FORM_STARTS, FormAlignment, align_forms, form_starts
+from batchsense.datasets.digits import (
+    FORM_STARTS,
+    Digits,
+    FormAlignment,
+    align_forms,
+    form_starts,
+    load_digits,
+)
 from batchsense.datasets.python_source import ALPHABET, PythonSource, python_source
 
 __all__ = [

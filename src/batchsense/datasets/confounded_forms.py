@@ -55,17 +55,7 @@ class DigitForms:
     note: str
 
     def relative_error(self, effect: npt.ArrayLike) -> float:
-        """Give the squared error of an estimated effect, relative to the squared truth.
-
-        Parameters
-        ----------
-        effect : array of shape (64,)
-            Estimated mean image of 8 minus mean image of 3.
-
-        Returns
-        -------
-        float
-            0 for the truth; 1 for an effect of zero.
+        """The squared error of an estimated effect, relative to the squared truth: 1 for no effect.
 
         Examples
         --------
@@ -95,11 +85,6 @@ def digit_forms(
         Seed of the draw.
     fraction : float, optional
         p, from 0.5 to 1; replaces ``confounding``.
-
-    Returns
-    -------
-    DigitForms
-        The drawn rows and the answer of the full data.
 
     Raises
     ------
@@ -145,7 +130,6 @@ _MIXED = (
 
 
 def _checked_fraction(confounding: str, fraction: float | None) -> float:
-    """Give p, or say what it may be."""
     if fraction is None:
         if confounding not in FRACTIONS:
             known = ", ".join([*FRACTIONS, "total"])
@@ -157,20 +141,17 @@ def _checked_fraction(confounding: str, fraction: float | None) -> float:
 
 
 def _rows_of(digits: Digits, form: int, digit: int) -> Integers:
-    """Find the rows of a digit on a form."""
     found = (digits.form_labels == form) & (digits.digit == digit)
     return np.flatnonzero(found).astype(np.int64)
 
 
 def _two_forms(digits: Digits, rng: np.random.Generator) -> Integers:
-    """Take all 3s of one random form and all 8s of another."""
     forms = rng.choice(int(digits.form_labels.max()) + 1, size=2, replace=False)
     parts = [_rows_of(digits, int(f), d) for f, d in zip(forms, COMPARED, strict=True)]
     return np.sort(np.concatenate(parts))
 
 
 def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> Integers:
-    """Take ten rows of each form, with a fraction p of 3s in a random half of the forms."""
     forms = rng.permutation(int(digits.form_labels.max()) + 1)
     parts = []
     for place, form in enumerate(forms):
@@ -184,7 +165,6 @@ def _mixed_forms(digits: Digits, p: float, rng: np.random.Generator) -> Integers
 
 
 def _true_effect(digits: Digits) -> Floats:
-    """Fit digit and forms to all rows of the two digits."""
     chosen = np.isin(digits.digit, COMPARED)
     forms = np.unique(digits.form_labels)
     is_form = (digits.form_labels[chosen, None] == forms).astype(np.float64)

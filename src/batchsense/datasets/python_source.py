@@ -57,11 +57,6 @@ class PythonSource:
 def python_source() -> PythonSource:
     """Read the standard library's source text, about 2.5 million characters; no download.
 
-    Returns
-    -------
-    PythonSource
-        The text and its symbols; the same object every time.
-
     Raises
     ------
     DataError
@@ -77,7 +72,6 @@ def python_source() -> PythonSource:
 
 
 def _read(folder: Path) -> PythonSource:
-    """Read the modules of a standard library folder."""
     files = {name: _file_of(folder, name) for name in MODULES}
     found = {name: file for name, file in files.items() if file is not None}
     text = "".join(file.read_text(encoding="utf-8") for file in found.values())
@@ -95,7 +89,7 @@ def _read(folder: Path) -> PythonSource:
 
 
 def _file_of(folder: Path, module: str) -> Path | None:
-    """Find a module's file; some modules are a package in newer versions."""
+    # Some modules are a package in newer versions.
     for file in (folder / f"{module}.py", folder / module / "__init__.py"):
         if file.is_file():
             return file
@@ -103,7 +97,6 @@ def _file_of(folder: Path, module: str) -> Path | None:
 
 
 def _symbols(text: str) -> Integers:
-    """Number the characters by their place in the alphabet."""
     number = np.full(0x110000, len(ALPHABET), dtype=np.int64)
     number[[ord(character) for character in ALPHABET]] = np.arange(len(ALPHABET))
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)

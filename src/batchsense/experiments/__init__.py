@@ -45,10 +45,10 @@ from batchsense.experiments.out_of_core import (
     connected,
     correct_store,
 )
-from batchsense.experiments.placebo import Placebo, placebo
+from batchsense.experiments.placebo import Placebo, PureNoise, placebo
 from batchsense.experiments.placebos import FactorPlacebo, Placebos, placebos
-from batchsense.experiments.simulate import Planted, plant
-from batchsense.experiments.surrogates import Likeness, Surrogates, find_surrogates
+from batchsense.experiments.simulate import Planted, PlantedEffects, plant
+from batchsense.experiments.surrogates import Estimation, Likeness, Surrogates, find_surrogates
 from batchsense.experiments.tables import Table, from_anndata, into_anndata, read, write
 from batchsense.experiments.testing import (
     ContrastOptions,
@@ -89,6 +89,7 @@ __all__ = [
     "Diagnosis",
     "Difference",
     "EffectTest",
+    "Estimation",
     "FactorPlacebo",
     "FactorTest",
     "FactorWorth",
@@ -111,8 +112,10 @@ __all__ = [
     "Placebos",
     "PlainTest",
     "Planted",
+    "PlantedEffects",
     "PlateRules",
     "Plates",
+    "PureNoise",
     "Refused",
     "Share",
     "SheetColumns",

@@ -15,12 +15,7 @@ _CATEGORICAL = (BATCH_COLUMN, KEPT_COLUMN)
 
 
 def digits_table() -> Table:
-    """Give all 1,797 digits with digit, form and position on the form.
-
-    Returns
-    -------
-    Table
-        Columns of the sheet: ``id``, ``digit``, ``form``, ``position``.
+    """All 1,797 digits, with the columns ``id``, ``digit``, ``form`` and ``position``.
 
     Examples
     --------
@@ -39,17 +34,7 @@ def digits_table() -> Table:
 
 
 def scene_table(scene: DigitForms) -> Table:
-    """Give a draw of 3s and 8s as a table.
-
-    Parameters
-    ----------
-    scene : DigitForms
-        From :func:`~batchsense.datasets.digit_forms`.
-
-    Returns
-    -------
-    Table
-        Columns of the sheet: ``id``, ``digit``, ``form``.
+    """A draw of 3s and 8s as a table with the columns ``id``, ``digit`` and ``form``.
 
     Examples
     --------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.columns import (
     Factor,
     NumericBatches,
@@ -49,14 +50,10 @@ class Design:
         return len(self.batches.codes)
 
     def wanted(self, leaving_out: str | None = None) -> tuple[Floats, tuple[str, ...]]:
-        """Give the constant and the kept factors, one of them possibly left out.
+        """The constant and the kept factors, possibly without one, with the names of the columns.
 
-        Returns
-        -------
-        columns : array of shape (specimens, terms)
-            Of full rank when the kept factors are not entangled among themselves.
-        names : tuple of str
-            Names of the columns.
+        The columns, of shape (specimens, terms), are of full rank when the kept factors are not
+        entangled among themselves.
         """
         parts = [np.ones((self.specimens, 1))]
         names: list[str] = ["Intercept"]
@@ -68,23 +65,19 @@ class Design:
         return np.hstack(parts), tuple(names)
 
     def batch_terms(self) -> Floats:
-        """Give the batches coded to sum to zero, shape (specimens, batches - 1), or surrogates."""
+        """The batches coded to sum to zero, shape (specimens, batches - 1), or the surrogates."""
         indicators = self.batches.indicators()
         if isinstance(self.batches, NumericBatches):
             return np.asarray(indicators - indicators.mean(axis=0))
         return np.asarray(indicators[:, :-1] - indicators[:, -1:])
 
     def interaction(self) -> tuple[str, Floats] | None:
-        """Give the columns by which the batches may act differently on what is kept, and a name.
+        """The name and columns by which the batches may act differently on what is kept.
 
-        Returns
-        -------
-        name : str
-            ``month × drug``; ``month × (drug, age)`` for several factors.
-        columns : array of shape (specimens, products)
-            Every batch times every term of a kept factor. With the constant, the batches and the
-            kept factors they span the cells of batch and factor, and a slope for each batch.
-        None if nothing is kept, or there are more than 400 products.
+        The name is ``month × drug``, or ``month × (drug, age)`` for several factors. The columns
+        are every batch times every term of a kept factor. With the constant, the batches and the
+        kept factors they span the cells of batch and factor, and a slope for each batch. None if
+        nothing is kept, or there are more than 400 products.
         """
         if not self.kept:
             return None
@@ -105,8 +98,7 @@ def read_design(
     table: Table,
     batch_labels: str | None,
     keep: Sequence[str] = (),
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
     surrogates: Sequence[str] = (),
 ) -> Design:
     """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
@@ -119,16 +111,11 @@ def read_design(
         The column of the sheet with the batch labels; always categories. None with surrogates.
     keep : sequence of str
         The columns of what must be kept.
-    categorical, numeric : iterable of str
+    kinds : ColumnKinds
         Columns of ``keep`` whose kind is declared; see
         :func:`~batchsense.experiments.tables.columns.kept_factors` for the rule otherwise.
     surrogates : sequence of str
         Numeric columns that stand where the batches would, if nobody wrote these down.
-
-    Returns
-    -------
-    Design
-        The factors.
 
     Raises
     ------
@@ -151,11 +138,11 @@ def read_design(
                 f"{listed(map(repr, twice))} cannot be both a surrogate and kept",
                 where=table.source.sheet,
             )
-        kept, notes = kept_factors(table, keep, "", categorical, numeric)
+        kept, notes = kept_factors(table, keep, "", kinds)
         design = Design(numeric_batches(table, surrogates), kept, notes)
     else:
         batches = batch_factor(table, batch_labels)
-        kept, notes = kept_factors(table, keep, batch_labels, categorical, numeric)
+        kept, notes = kept_factors(table, keep, batch_labels, kinds)
         design = Design(batches, kept, (*notes, *_small_batches(batches), *look_alikes([batches])))
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations
@@ -168,7 +155,6 @@ def read_design(
 
 
 def _small_batches(batches: Factor) -> list[Note]:
-    """Remark on batches of a single specimen."""
     single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
     if not single:
         return []

@@ -1,12 +1,13 @@
-"""How each kept factor is entangled with the batches, in numbers, names and words."""
+"""How each kept factor is entangled with the batches, and which of its differences remain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
-from batchsense.arrays import Floats
+from batchsense.arrays import Flags, Floats
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.statistics.confounding import (
@@ -17,6 +18,7 @@ from batchsense.experiments.statistics.confounding import (
     cramers_v,
 )
 from batchsense.experiments.tables.columns import Factor, NumericBatches
+from batchsense.variation.linear import factor
 
 _SHOWN_LEVELS = 6
 
@@ -72,17 +74,7 @@ class Entanglement:
 
 
 def entanglements(design: Design) -> tuple[Entanglement, ...]:
-    """Analyse every kept factor of a design against its batches.
-
-    Parameters
-    ----------
-    design : Design
-        The factors.
-
-    Returns
-    -------
-    tuple of Entanglement
-        In the order of the kept factors.
+    """Analyse every kept factor of a design, in order, against its batches.
 
     Examples
     --------
@@ -130,7 +122,6 @@ def refuse_confounded(design: Design, found: tuple[Entanglement, ...]) -> None:
 
 
 def _one(design: Design, kept: Factor, batch_names: tuple[str, ...]) -> Entanglement:
-    """Analyse one kept factor, the others in the model."""
     columns, names = _all_columns(kept)
     others = [_all_columns(other) for other in design.kept if other.name != kept.name]
     confounding = analyse(
@@ -160,7 +151,116 @@ def _one(design: Design, kept: Factor, batch_names: tuple[str, ...]) -> Entangle
 
 
 def _all_columns(kept: Factor) -> tuple[Floats, tuple[str, ...]]:
-    """Give all indicators of a factor (so that relations can be named most simply), or numbers."""
+    # All indicators of a factor, so that relations can be named most simply.
     if kept.values is not None:
         return kept.design()
     return kept.indicators(), tuple(f"{kept.name}[{level}]" for level in kept.levels)
+
+
+#: The pairs of levels of a factor with more levels than this are not gone through.
+MOST_LEVELS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LevelContrast:
+    """The difference between two levels of a kept factor.
+
+    Attributes
+    ----------
+    first, second : str
+        The levels; the difference is second minus first.
+    estimable : bool
+        Whether the design can tell it, with the batches and the other kept factors in the model.
+    r2 : float
+        Share of the information about it that goes with the batches: 1 - (variance without them) /
+        (variance with them); 1 where it is not estimable.
+    only_through : tuple of str
+        Levels without whose specimens it would not be estimable, such as the controls that alone
+        link two batches.
+    """
+
+    first: str
+    second: str
+    estimable: bool
+    r2: float
+    only_through: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Write the difference."""
+        return f"{self.second} - {self.first}"
+
+
+def level_contrasts(design: Design, kept: Factor) -> tuple[LevelContrast, ...]:
+    """Go through all pairs of levels of one kept factor of a design.
+
+    A contrast is estimable iff it lies in the row space of the design (constant, other kept
+    factors, batches, this factor). Leaving out the specimens of each third level in turn tells
+    whether the link runs through that level alone.
+
+    Empty for a numeric factor, and for more than 12 levels.
+
+    References
+    ----------
+    Searle (1971), Linear Models, section 5.4; Weeks and Williams (1964), Technometrics 6, 319.
+
+    Examples
+    --------
+    Drug A was given in May and B in July; only the controls were run in both.
+
+    >>> from batchsense.experiments.design import read_design
+    >>> from batchsense.experiments.tables import Table
+    >>> sheet = {"month": ["May"] * 4 + ["July"] * 4, "drug": [*"AAcc", *"BBcc"]}
+    >>> design = read_design(Table.from_arrays(np.eye(8), sheet), "month", ["drug"])
+    >>> for one in level_contrasts(design, design.kept[0]):
+    ...     print(one, one.estimable, round(one.r2, 3), *one.only_through)
+    B - A True 0.5 c
+    c - A True 0.25
+    c - B True 0.25
+    """
+    levels = kept.levels
+    if kept.values is not None or len(levels) > MOST_LEVELS:
+        return ()
+    everyone = np.ones(design.specimens, dtype=bool)
+    whole = _Told(design, kept, everyone)
+    without = [_Told(design, kept, kept.codes != code) for code in range(len(levels))]
+    found = []
+    for one, two in combinations(range(len(levels)), 2):
+        estimable = whole.tells(one, two)
+        through = [
+            levels[code]
+            for code in range(len(levels))
+            if estimable and code not in (one, two) and not without[code].tells(one, two)
+        ]
+        r2 = whole.r2(one, two) if estimable else 1.0
+        found.append(LevelContrast(levels[one], levels[two], estimable, r2, tuple(through)))
+    return tuple(found)
+
+
+class _Told:
+    """The design of some specimens, factored once with the batches and once without."""
+
+    def __init__(self, design: Design, kept: Factor, rows: Flags) -> None:
+        others = [other.design()[0] for other in design.kept if other.name != kept.name]
+        base = np.hstack([np.ones((design.specimens, 1)), *others])
+        levels = kept.indicators()
+        self.alone = np.hstack([base, levels])[rows]
+        self.first = base.shape[1] + len(design.batches.levels)
+        full = np.hstack([base, design.batches.indicators(), levels])[rows]
+        self.full, self.columns = factor(full), full.shape[1]
+
+    def tells(self, one: int, two: int) -> bool:
+        return self.full.estimable(self._vector(one, two, self.first, self.columns))
+
+    def r2(self, one: int, two: int) -> float:
+        columns = self.alone.shape[1]
+        start = columns - (self.columns - self.first)
+        plain = factor(self.alone).contrast_variance(self._vector(one, two, start, columns))
+        full = self.full.contrast_variance(self._vector(one, two, self.first, self.columns))
+        r2 = 1.0 - plain / full
+        return r2 if r2 > 1e-12 else 0.0
+
+    @staticmethod
+    def _vector(one: int, two: int, start: int, columns: int) -> Floats:
+        vector = np.zeros(columns)
+        vector[[start + one, start + two]] = -1.0, 1.0
+        return vector

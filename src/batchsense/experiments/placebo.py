@@ -6,7 +6,7 @@ a theory and without touching the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction import CombatCorrection, Correction, LinearCorrection
 from batchsense.experiments.design import Design, read_design
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Model, comparisons
@@ -38,6 +39,42 @@ PIPELINES: dict[BuiltIn, str] = {
     "combat": "ComBat, then a test without the batch",
     "model": "test with the batch in the model",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PureNoise:
+    """Features of noise: N(0, 1), and a shift N(0, s²) for each batch.
+
+    Attributes
+    ----------
+    features : int
+        How many.
+    shift_sd : float
+        Standard deviation s of the batch shifts, in units of the noise.
+    seed : int
+        Seed of the noise.
+
+    Raises
+    ------
+    DataError
+        Fewer than one feature, or a negative ``shift_sd``.
+    """
+
+    features: int = 5000
+    shift_sd: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn."""
+        if self.features < 1 or self.shift_sd < 0:
+            raise DataError("a placebo needs at least one feature and a shift that is not negative")
+
+    def draw(self, design: Design) -> Floats:
+        """Draw the noise on the batches of a design, shape (specimens, features)."""
+        shifts, errors = map(np.random.default_rng, np.random.SeedSequence(self.seed).spawn(2))
+        values = errors.normal(size=(design.specimens, self.features))
+        effects = self.shift_sd * shifts.normal(size=(len(design.batches.levels), self.features))
+        return np.asarray(values + effects[design.batches.codes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +126,13 @@ def placebo(
     batch_labels: str,
     keep: Sequence[str] = (),
     *,
-    features: int = 5000,
-    shift_sd: float = 1.0,
+    noise: PureNoise = PureNoise(),
     alpha: float = 0.05,
-    seed: int = 0,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
 ) -> Placebo:
     """Push features of pure noise through a pipeline and count what it calls.
 
-    A feature is N(0, 1) noise plus a shift N(0, s²) for each batch, with s given by ``shift_sd``.
-    Nothing in it goes with the contrast, except by way of the batches.
+    Nothing in the noise goes with the contrast, except by way of the batches.
 
     Parameters
     ----------
@@ -115,21 +148,12 @@ def placebo(
         The batch column.
     keep : sequence of str
         Further columns that are kept and in the model.
-    features : int
-        How many features of noise.
-    shift_sd : float
-        Standard deviation of the batch shifts, in units of the noise.
+    noise : PureNoise
+        How many features, how far their batches lie apart, and the seed.
     alpha : float
         The level.
-    seed : int
-        Seed of the noise.
-    categorical, numeric : iterable of str
+    kinds : ColumnKinds
         Columns whose kind is declared.
-
-    Returns
-    -------
-    Placebo
-        The count and the rate.
 
     Raises
     ------
@@ -149,20 +173,18 @@ def placebo(
     >>> sheet = {"month": [*"MMMMMMMMJJJJJJJJ"], "drug": [*"nnnnnnyynnyyyyyy"]}
     >>> table = Table.from_arrays(np.zeros((16, 1)), sheet)
     >>> for name in ("uncorrected", "linear", "model"):
-    ...     print(name, round(placebo(table, name, "drug", "month", seed=1).rate.estimate, 2))
+    ...     found = placebo(table, name, "drug", "month", noise=PureNoise(seed=1))
+    ...     print(name, round(found.rate.estimate, 2))
     uncorrected 0.13
     linear 0.1
     model 0.05
     """
     if not callable(pipeline) and pipeline not in PIPELINES:
         raise DataError(f"no pipeline {pipeline!r}; known: {', '.join(PIPELINES)}, or a function")
-    if features < 1 or shift_sd < 0:
-        raise DataError("a placebo needs at least one feature and a shift that is not negative")
-    kinds = [*categorical], [*numeric]
     asked = parse_contrast(contrast, table)
     terms = list(dict.fromkeys([asked.factor, *keep]))
-    design = read_design(table, batch_labels, terms, *kinds)
-    values = noise(design, features, shift_sd, seed)
+    design = read_design(table, batch_labels, terms, kinds)
+    values = noise.draw(design)
     made = Table.from_arrays(
         values, table.sheet, table.specimens, name="noise on " + table.source.sheet
     )
@@ -170,7 +192,7 @@ def placebo(
         if callable(pipeline):
             p = _p_values_of(pipeline, made)
         else:
-            tested = _corrected(pipeline, made, batch_labels, terms, *kinds)
+            tested = _corrected(pipeline, made, batch_labels, terms, kinds)
             model = Model.of(design, None if pipeline == "model" else np.zeros((len(values), 0)))
             p = _p_values(tested, design, model, contrast, made)
     name = getattr(pipeline, "__name__", "your pipeline") if callable(pipeline) else pipeline
@@ -178,25 +200,17 @@ def placebo(
     return Placebo(
         pipeline=name,
         contrast=str(asked),
-        features=features,
+        features=noise.features,
         called=int((benjamini_hochberg(p) <= alpha).sum()),
-        rate=proportion(hits, features),
+        rate=proportion(hits, noise.features),
         alpha=alpha,
-        shift_sd=shift_sd,
-        seed=seed,
+        shift_sd=noise.shift_sd,
+        seed=noise.seed,
     )
 
 
-def noise(design: Design, features: int, shift_sd: float, seed: int) -> Floats:
-    """Draw noise with batch shifts, shape (specimens, features)."""
-    shifts, errors = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    values = errors.normal(size=(design.specimens, features))
-    effects = shift_sd * shifts.normal(size=(len(design.batches.levels), features))
-    return np.asarray(values + effects[design.batches.codes])
-
-
 def proportion(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """Give a share with its exact interval (Clopper and Pearson 1934).
+    """A share with its exact interval (Clopper and Pearson 1934).
 
     Examples
     --------
@@ -214,21 +228,18 @@ def _corrected(
     table: Table,
     batch_labels: str,
     keep: Sequence[str],
-    categorical: Sequence[str],
-    numeric: Sequence[str],
+    kinds: ColumnKinds,
 ) -> Floats:
-    """Correct the noise as the pipeline says."""
     if pipeline not in ("linear", "combat"):
         return table.values
     method = LinearCorrection if pipeline == "linear" else CombatCorrection
     correction: Correction = method(
-        keep=tuple(keep), categorical=tuple(categorical), numeric=tuple(numeric)
+        keep=tuple(keep), categorical=tuple(kinds.categorical), numeric=tuple(kinds.numeric)
     )
     return correction.fit(table, batch_labels).transform(table).values
 
 
 def _p_values(values: Floats, design: Design, model: Model, contrast: str, table: Table) -> Floats:
-    """Test as an ordinary user does: t for one contrast, F for several."""
     compared = comparisons(design, model, [parse_contrast(contrast, table)])
     weights = np.array([one.weights(model.names) for one in compared.differences])
     groups = tuple(group.members for group in compared.groups)
@@ -247,7 +258,6 @@ def _p_values(values: Floats, design: Design, model: Model, contrast: str, table
 
 
 def _p_values_of(pipeline: Pipeline, table: Table) -> Floats:
-    """Run the user's function; check what it gives."""
     p = np.asarray(pipeline(table), dtype=np.float64)
     if p.shape != (len(table.features),) or not ((p >= 0) & (p <= 1)).all():
         raise DataError(

@@ -11,7 +11,8 @@ import numpy as np
 from batchsense.errors import ConfoundedError, UnresolvedError, listed
 from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FROM
 from batchsense.experiments.diagnosis import BatchComponent, Diagnosis, KeptDiagnosis
-from batchsense.experiments.placebo import PIPELINES, BuiltIn, Placebo, placebo
+from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.placebo import PIPELINES, BuiltIn, Placebo, PureNoise, placebo
 from batchsense.experiments.tables.table import Table
 from batchsense.progress import Progress, silent
 
@@ -110,11 +111,6 @@ def placebos(
     progress : Progress
         Told of the pipelines.
 
-    Returns
-    -------
-    Placebos
-        Counts and rates; a reason where a pipeline cannot be run.
-
     Raises
     ------
     DataError
@@ -143,18 +139,18 @@ def placebos(
     for place, one in enumerate(kept):
         for step, pipeline in enumerate(PIPELINES):
             key = np.random.SeedSequence(seed, spawn_key=(place, step)).generate_state(1)[0]
-            outcomes.append(_outcome(table, found, one, pipeline, asked, shift_sd, alpha, int(key)))
+            noise = PureNoise(asked, shift_sd or 0.0, int(key))
+            told = shift_sd is not None or pipeline != "uncorrected"
+            outcomes.append(_outcome(table, found, one, pipeline, noise if told else None, alpha))
             progress("running placebos", len(outcomes), len(kept) * len(PIPELINES))
     return Placebos(tuple(outcomes), asked, shift_sd, shift_reason, alpha)
 
 
 def _affordable(specimens: int, factors: int) -> int:
-    """Give the number of features that takes about a second."""
     return min(MOST_FEATURES, max(FEWEST_FEATURES, MOST_VALUES // (specimens * max(factors, 1))))
 
 
 def _shift(component: BatchComponent | None) -> tuple[float | None, str]:
-    """Give the standard deviation of the shifts, and where it comes from."""
     if component is None:
         return None, (
             "nothing of the batches is left beside what is kept, so the data do not tell how far "
@@ -178,16 +174,13 @@ def _outcome(
     found: Diagnosis,
     kept: KeptDiagnosis,
     pipeline: BuiltIn,
-    features: int,
-    shift_sd: float | None,
+    noise: PureNoise | None,
     alpha: float,
-    seed: int,
 ) -> FactorPlacebo:
-    """Run one pipeline for one factor; where the design cannot answer, say so."""
     design, name = found.design, kept.entanglement.name
     factor = next(one for one in design.kept if one.name == name)
     test: Literal["t", "F"] = "F" if len(factor.levels) > 2 else "t"
-    if shift_sd is None and pipeline == "uncorrected":
+    if noise is None:
         reason = f"cannot be told: nor can how far the batches of {design.batches.name} lie apart"
         return FactorPlacebo(name, pipeline, test, None, reason)
     try:
@@ -197,12 +190,12 @@ def _outcome(
             name,
             design.batches.name,
             [one.name for one in design.kept],
-            features=features,
-            shift_sd=shift_sd or 0.0,
+            noise=noise,
             alpha=alpha,
-            seed=seed,
-            categorical=[one.name for one in design.kept if one.values is None],
-            numeric=[one.name for one in design.kept if one.values is not None],
+            kinds=ColumnKinds(
+                [one.name for one in design.kept if one.values is None],
+                [one.name for one in design.kept if one.values is not None],
+            ),
         )
     except ConfoundedError as error:
         verb = "tested" if pipeline == "model" else "corrected"

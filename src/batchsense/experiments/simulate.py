@@ -29,16 +29,31 @@ class Planted:
     month_effects: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class PlantedEffects:
+    """What a treatment and the months add, over the features.
+
+    Attributes
+    ----------
+    drug_sd, month_sd : float
+        Standard deviation of the effects over the features, in units of the observations.
+    drug_share, month_share : float
+        Share of the features, chosen at random, that the drug and the months act on.
+    """
+
+    drug_sd: float = 1.0
+    month_sd: float = 1.0
+    drug_share: float = 1.0
+    month_share: float = 1.0
+
+
 def plant(
     specimens: int = 60,
     features: int = 100,
     months: int = 3,
     treated_share: float = 0.5,
-    drug_sd: float = 1.0,
-    month_sd: float = 1.0,
+    effects: PlantedEffects = PlantedEffects(),
     noise_sd: float = 1.0,
-    drug_share: float = 1.0,
-    month_share: float = 1.0,
     seed: int = 0,
 ) -> Planted:
     """Simulate an experiment run in several months, some specimens treated.
@@ -53,17 +68,12 @@ def plant(
         Sizes; the specimens are spread evenly over the months.
     treated_share : float
         Between 0 and 1.
-    drug_sd, month_sd, noise_sd : float
-        Standard deviation of the effects over the features, and of the noise.
-    drug_share, month_share : float
-        Share of the features, chosen at random, that the drug and the months act on.
+    effects : PlantedEffects
+        How large the effects of drug and months are, and on how many features.
+    noise_sd : float
+        Standard deviation of the noise.
     seed : int
         Seed of everything random.
-
-    Returns
-    -------
-    Planted
-        The table and its truth.
 
     Examples
     --------
@@ -72,18 +82,18 @@ def plant(
     [('m0', 'yes'), ('m0', 'yes'), ('m1', 'no'), ('m1', 'no')]
     """
     spawned = np.random.SeedSequence(seed).spawn(3)
-    effects, noise, chosen = (np.random.default_rng(s) for s in spawned)
+    drawn, noise, chosen = map(np.random.default_rng, spawned)
     month = np.arange(specimens) * months // specimens
     treated = np.zeros(specimens)
     for one in range(months):
         rows = np.flatnonzero(month == one)
         share = treated_share if one % 2 == 0 else 1 - treated_share
         treated[rows[: round(share * len(rows))]] = 1
-    drug_effect = drug_sd * effects.normal(size=features)
-    month_effects = month_sd * effects.normal(size=(months, features))
+    drug_effect = effects.drug_sd * drawn.normal(size=features)
+    month_effects = effects.month_sd * drawn.normal(size=(months, features))
     month_effects -= month_effects.mean(axis=0)
-    drug_effect *= chosen.permutation(features) < round(drug_share * features)
-    month_effects *= chosen.permutation(features) < round(month_share * features)
+    drug_effect *= chosen.permutation(features) < round(effects.drug_share * features)
+    month_effects *= chosen.permutation(features) < round(effects.month_share * features)
     observations = np.outer(treated, drug_effect) + month_effects[month]
     observations += noise_sd * noise.normal(size=observations.shape)
     sheet = {

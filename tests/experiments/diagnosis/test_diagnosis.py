@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batchsense.datasets import digit_forms
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments import Table, diagnose, digits_table, plant, scene_table
+from batchsense.experiments import PlantedEffects, Table, diagnose, digits_table, plant, scene_table
 
 
 def codes(found):
@@ -71,7 +71,9 @@ def test_balanced_noise_is_fine():
     """Without any batch effect a balanced table is fine in about 95 of 100 cases."""
     fine = 0
     for seed in range(40):
-        planted = plant(specimens=24, features=20, months=2, month_sd=0.0, seed=seed)
+        planted = plant(
+            specimens=24, features=20, months=2, effects=PlantedEffects(month_sd=0.0), seed=seed
+        )
         found = diagnose(planted.table, "month", ["drug"], permutations=60, seed=seed)
         fine += found.verdict == "fine"
 
@@ -80,7 +82,14 @@ def test_balanced_noise_is_fine():
 
 def test_unseen_but_entangled_batches_need_adjusting():
     """No batch effect is seen, but R² is .25: adjust, for an unseen effect would leak."""
-    planted = plant(specimens=40, features=20, months=2, treated_share=0.75, month_sd=0, seed=1)
+    planted = plant(
+        specimens=40,
+        features=20,
+        months=2,
+        treated_share=0.75,
+        effects=PlantedEffects(month_sd=0),
+        seed=1,
+    )
     found = diagnose(planted.table, "month", ["drug"], permutations=60)
 
     assert found.batch_share.null.p_value > 0.05

@@ -20,7 +20,7 @@ from designs import (
     rank,
 )
 
-from batchsense.experiments import Table, diagnose
+from batchsense.experiments import ColumnKinds, Table, diagnose
 
 DENSE = 1e-8
 DESIGNS = [25, pytest.param(200, marks=pytest.mark.slow)]
@@ -28,10 +28,10 @@ DESIGNS = [25, pytest.param(200, marks=pytest.mark.slow)]
 
 def kinds(sheet, names):
     """Declare what is a category and what a number, so that no rule decides."""
-    return {
-        "categorical": [name for name in names if is_text(sheet[name])],
-        "numeric": [name for name in names if not is_text(sheet[name])],
-    }
+    return ColumnKinds(
+        [name for name in names if is_text(sheet[name])],
+        [name for name in names if not is_text(sheet[name])],
+    )
 
 
 def squares(values, *parts):
@@ -142,7 +142,7 @@ def test_every_number_agrees_with_dense_sums(designs):
     for seed in range(designs):
         sheet, names, values = full_rank_design(seed)
         table = Table.from_arrays(values, sheet)
-        found = diagnose(table, "b", names, permutations=20, **kinds(sheet, names))
+        found = diagnose(table, "b", names, permutations=20, kinds=kinds(sheet, names))
         dense = Dense(sheet, names, values)
         B, X = dense.batches, dense.wanted
 
@@ -195,7 +195,7 @@ def test_contrasts_agree_with_the_pseudo_inverse(designs, aliased):
             sheet, names, values = full_rank_design(seed)
         dense = Dense(sheet, names, values)
         table = Table.from_arrays(values, sheet)
-        found = diagnose(table, "b", names, permutations=20, **kinds(sheet, names))
+        found = diagnose(table, "b", names, permutations=20, kinds=kinds(sheet, names))
         for one, name in zip(found.kept, names, strict=True):
             levels = np.unique(sheet[name]).tolist() if is_text(sheet[name]) else []
             pairs = list(itertools.combinations(levels, 2))
@@ -238,7 +238,7 @@ def test_aliased_designs_name_exactly_what_is_lost(designs):
     for seed in range(designs):
         sheet, names, values = aliased_design(1000 + seed, seed % WAYS)
         table = Table.from_arrays(values, sheet)
-        found = diagnose(table, "b", names, permutations=20, **kinds(sheet, names))
+        found = diagnose(table, "b", names, permutations=20, kinds=kinds(sheet, names))
         batches = indicators(sheet["b"])
 
         assert found.verdict == "not_estimable", seed

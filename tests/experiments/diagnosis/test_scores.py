@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import silhouette_score
 
-from batchsense.experiments import Table, plant
+from batchsense.experiments import PlantedEffects, Table, plant
 from batchsense.experiments.design import read_design
 from batchsense.experiments.diagnosis import clusterings, score
 
@@ -91,7 +91,12 @@ def test_clusters_are_found_where_they_are():
     """Batch effects cluster by batch, drug effects by drug, both by both, none by none."""
     cases = {"batch": (0.0, 2.0), "kept": (2.0, 0.0), "both": (2.0, 2.0), "neither": (0.0, 0.0)}
     for expected, (drug_sd, month_sd) in cases.items():
-        table = plant(specimens=36, features=40, drug_sd=drug_sd, month_sd=month_sd, seed=9).table
+        table = plant(
+            specimens=36,
+            features=40,
+            effects=PlantedEffects(drug_sd=drug_sd, month_sd=month_sd),
+            seed=9,
+        ).table
         found = score(
             table.values, read_design(table, "month", ["drug"]), np.random.default_rng(0), 60
         )

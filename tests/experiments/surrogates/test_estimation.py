@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError
-from batchsense.experiments import plant
+from batchsense.experiments import PlantedEffects, plant
 from batchsense.experiments.surrogates.estimation import (
     f_test,
     reweighted_surrogates,
@@ -29,8 +29,7 @@ def experiment(share, repetition):
         features=2000,
         months=3,
         treated_share=share,
-        drug_share=0.1,
-        month_share=0.5,
+        effects=PlantedEffects(drug_share=0.1, month_share=0.5),
         seed=1000 * SHARES.index(share) + repetition,
     )
     treated = (np.array(planted.table.sheet["drug"]) == "yes").astype(float)[:, None]

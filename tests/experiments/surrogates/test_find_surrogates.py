@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
-from batchsense.experiments import Table, find_surrogates, plant
+from batchsense.experiments import Estimation, PlantedEffects, Table, find_surrogates, plant
 from batchsense.experiments.surrogates.finding import _against_kept
 from batchsense.experiments.tables import kept_factors
 
@@ -15,7 +15,11 @@ from batchsense.experiments.tables import kept_factors
 def planted():
     """36 specimens in three months; a quarter of the features differ by drug, half by month."""
     return plant(
-        specimens=36, features=600, months=3, treated_share=0.75, drug_share=0.25, month_share=0.5
+        specimens=36,
+        features=600,
+        months=3,
+        treated_share=0.75,
+        effects=PlantedEffects(drug_share=0.25, month_share=0.5),
     )
 
 
@@ -50,7 +54,7 @@ def test_a_known_month_leaves_nothing(planted):
 
 def test_the_sheet_has_exact_numbers(planted):
     """The written columns read back as the same numbers, in the order of the matrix."""
-    found = find_surrogates(planted.table, ["drug"], method="two-step")
+    found = find_surrogates(planted.table, ["drug"], estimation=Estimation("two-step"))
     sheet = found.sheet()
 
     assert [float(entry) for entry in sheet["sv1"]] == found.values[:, 0].tolist()
@@ -60,7 +64,7 @@ def test_the_sheet_has_exact_numbers(planted):
 
 def test_more_than_seen_is_said(planted):
     """Surrogates that no permutation supports are called noise."""
-    found = find_surrogates(planted.table, ["drug"], count=4)
+    found = find_surrogates(planted.table, ["drug"], estimation=Estimation(count=4))
 
     assert len(found.names) == 4
     assert "more_than_seen" in [note.code for note in found.notes]
@@ -68,7 +72,9 @@ def test_more_than_seen_is_said(planted):
 
 def test_a_hidden_batch_that_goes_with_the_drug_is_said():
     """R² of the drug with the surrogates is reported and remarked on."""
-    table = plant(36, 600, 3, treated_share=0.92, drug_share=0.1, month_share=0.5).table
+    table = plant(
+        36, 600, 3, treated_share=0.92, effects=PlantedEffects(drug_share=0.1, month_share=0.5)
+    ).table
     found = find_surrogates(table, ["drug"])
 
     assert found.kept[0][1].r2 > 0.4

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError
-from batchsense.experiments import ContrastOptions, Table, find_surrogates, plant, test
+from batchsense.experiments import (
+    ContrastOptions,
+    PlantedEffects,
+    Table,
+    find_surrogates,
+    plant,
+    test,
+)
 
 
 @pytest.fixture(scope="module")
 def planted():
     """42 specimens, R² of drug with the hidden month .71."""
-    return plant(42, 1500, 3, treated_share=0.9, drug_share=0.1, month_share=0.5)
+    effects = PlantedEffects(drug_share=0.1, month_share=0.5)
+    return plant(42, 1500, 3, treated_share=0.9, effects=effects)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError
-from batchsense.experiments import Table
+from batchsense.experiments import ColumnKinds, Table
 from batchsense.experiments.design import read_design
 from batchsense.experiments.tables import batch_factor, kept_factors
 
@@ -19,7 +19,7 @@ def table(categorical=(), **columns):
 
 
 def kinds(given, keep, **declared):
-    factors, notes = kept_factors(given, [keep], "none", **declared)
+    factors, notes = kept_factors(given, [keep], "none", ColumnKinds(**declared))
     return factors[0].kind, [note.code for note in notes]
 
 
@@ -162,4 +162,4 @@ def test_factors_that_cannot_be_used(keep, declared, says):
         hole=[None, "x"] * 6,
     )
     with pytest.raises(DataError, match=says):
-        kept_factors(given, keep, "plate", **declared)
+        kept_factors(given, keep, "plate", ColumnKinds(**declared))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchsense.experiments import plant
+from batchsense.experiments import PlantedEffects, plant
 
 #: Share of treated specimens in every other month: R² of treatment with month 0, .17 and .71.
 SHARES = (0.5, 0.75, 0.9)
@@ -21,8 +21,7 @@ def experiment(share, repetition):
         features=2000,
         months=3,
         treated_share=share,
-        drug_share=0.1,
-        month_share=0.5,
+        effects=PlantedEffects(drug_share=0.1, month_share=0.5),
         seed=1000 * SHARES.index(share) + repetition,
     )
 

@@ -15,6 +15,7 @@ from batchsense.experiments.correction.terms import Term, match_terms, terms_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
@@ -185,7 +186,9 @@ def extended_note(levels: Sequence[str], batch_labels: str) -> Note:
 
 def _read(table: Table, batch_labels: str, kept: Kept) -> tuple[Design, tuple[Entanglement, ...]]:
     """Read the design of a sheet, and refuse it if it cannot answer."""
-    design = read_design(table, batch_labels, kept.keep, kept.categorical, kept.numeric)
+    design = read_design(
+        table, batch_labels, kept.keep, ColumnKinds(kept.categorical, kept.numeric)
+    )
     found = entanglements(design)
     if not kept.despite_confounding:
         refuse_confounded(design, found)

@@ -8,9 +8,8 @@ from batchsense.experiments.diagnosis.by_feature import (
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
 from batchsense.experiments.diagnosis.diagnosis import Diagnosis, KeptDiagnosis, diagnose
-from batchsense.experiments.diagnosis.permutation import Null
 from batchsense.experiments.diagnosis.scores import ComponentScore, Scores, score
-from batchsense.experiments.diagnosis.shares import Share, share_of_variance
+from batchsense.experiments.diagnosis.shares import Null, Share, share_of_variance
 from batchsense.experiments.diagnosis.verdict import Verdict, judge
 
 __all__ = [

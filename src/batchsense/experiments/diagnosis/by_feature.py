@@ -10,6 +10,7 @@ from scipy import special
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.design import Design
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
@@ -92,19 +93,7 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
     The numbers are those of
     :func:`~batchsense.experiments.diagnosis.shares.share_of_variance` for each feature alone.
 
-    Parameters
-    ----------
-    table : Table
-        The observations. Features with missing values, and constant ones, get a reason.
-    design : Design
-        The factors.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    FeatureShares
-        One entry per feature of the table.
+    Features with missing values, and constant ones, get a reason.
 
     Raises
     ------
@@ -113,9 +102,9 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
 
     Examples
     --------
-    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments import PlantedEffects, plant
     >>> from batchsense.experiments.design import read_design
-    >>> planted = plant(specimens=40, features=3, months=2, month_sd=3.0)
+    >>> planted = plant(specimens=40, features=3, months=2, effects=PlantedEffects(month_sd=3.0))
     >>> found = shares_by_feature(planted.table, read_design(planted.table, "month", ["drug"]))
     >>> [term.name for term in found.terms], found.terms[0].raw.shape
     (['month', 'drug', 'month × drug'], (3,))
@@ -127,7 +116,6 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
     values /= scale
 
     def spread(numbers: Floats) -> Floats:
-        """Put the numbers of usable features back among all."""
         everywhere = np.full(len(usable), np.nan)
         everywhere[usable] = numbers
         return everywhere
@@ -191,20 +179,14 @@ class _Split:
 
 
 def _split(values: Floats, term: Floats, others: Floats) -> _Split:
-    """Fit a term beside others to all features at once."""
     given = factor(others).basis
-    remaining = values - given @ (given.T @ values)
-    columns = term - given @ (given.T @ term)
-    columns = columns[:, np.linalg.norm(columns, axis=0) > 1e-9 * np.linalg.norm(term)]
-    basis = factor(columns).basis if columns.shape[1] else np.empty((len(values), 0))
+    remaining, basis = without(values, given), basis_beside(term, given)
     added = ((basis.T @ remaining) ** 2).sum(axis=0)
-    left = ((remaining - basis @ (basis.T @ remaining)) ** 2).sum(axis=0)
-    df = len(values) - given.shape[1] - basis.shape[1]
-    return _Split(added, left, basis.shape[1], df)
+    left = (without(remaining, basis) ** 2).sum(axis=0)
+    return _Split(added, left, basis.shape[1], len(values) - given.shape[1] - basis.shape[1])
 
 
 def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:
-    """Give the share of each feature with its noncentral F interval; NaN without columns."""
     r, d = split.columns, split.df
     if r == 0:
         nothing = np.full(len(split.added), np.nan)
@@ -241,7 +223,6 @@ def _noncentralities(probability: float, statistic: Floats, r: int, d: int) -> F
 
 
 def _p_values(split: _Split) -> Floats:
-    """Give the p-value of the F test; 0 where nothing is left, NaN without columns."""
     if split.columns == 0:
         return np.full(len(split.added), np.nan)
     with np.errstate(divide="ignore"):
@@ -258,7 +239,6 @@ def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
 
 
 def _usable(values: Floats) -> tuple[Flags, tuple[str, ...]]:
-    """Tell which features are complete and vary, and why the others have no shares."""
     missing = np.asarray(np.isnan(values).any(axis=0))
     constant = np.zeros(len(missing), dtype=bool)
     constant[~missing] = np.ptp(values[:, ~missing], axis=0) == 0

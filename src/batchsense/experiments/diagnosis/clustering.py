@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.experiments.design import Design
+from batchsense.experiments.projections import basis_beside
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
@@ -70,31 +71,15 @@ def clusterings(
     permutations: int = 200,
     progress: Progress = silent,
 ) -> tuple[Clustering, ...]:
-    """Measure how specimens lie by batch and by each categorical kept factor.
+    """Measure how specimens lie by batch, then by each categorical kept factor.
 
     Labels are permuted among the specimens that agree in all other categorical factors, so a batch
     that happens to hold more of a treatment is not taken for a cluster of its own. Numeric kept
     factors are taken out of the coordinates beforehand. Where the labels cannot move (all specimens
     of a level in one batch), or in fewer than 20 ways, nothing can be told and the reason says so.
 
-    Parameters
-    ----------
-    coordinates : array of shape (specimens, axes)
-        Distances between these points are judged, for example principal components.
-    design : Design
-        The factors.
-    rng : numpy.random.Generator
-        Draws the permutations, and specimens where there are many: 400 for silhouettes, 2,000 whose
-        neighbours are looked up.
-    permutations : int
-        How many.
-    progress : Progress
-        Told of the labels.
-
-    Returns
-    -------
-    tuple of Clustering
-        The batches first.
+    Coordinates have shape (specimens, axes); distances between these points are judged. Of many
+    specimens the generator draws 400 for silhouettes and 2,000 whose neighbours are looked up.
 
     References
     ----------
@@ -135,30 +120,23 @@ class _Judged:
         constant = np.ones((len(points), 1))
         given = factor(np.hstack([constant, *(one.design()[0] for one in others)])).basis
         columns = label.design()[0]
-        left = columns - given @ (given.T @ columns)
-        left = left[:, np.linalg.norm(left, axis=0) > 1e-9 * np.linalg.norm(columns, axis=0)]
-        self.basis = factor(left).basis if left.size else np.empty((len(points), 0))
+        self.basis = basis_beside(columns, given)
         self.centred = points - points.mean(axis=0)
         self.total = float((self.centred**2).sum())
         alone = factor(np.hstack([constant, columns])).basis[:, 1:]
         self.alone = float(((alone.T @ self.centred) ** 2).sum()) / self.total
 
     def distance(self, order: Places) -> float:
-        """Give the share of the squared distances that the label adds to the other factors.
-
-        The other factors are the same for every permutation within them, so the columns of the
-        label given the others are those of the data, moved.
-        """
+        # The other factors are the same for every permutation within them, so the columns of the
+        # label given the others are those of the data, moved.
         return float(((self.basis[order].T @ self.centred) ** 2).sum()) / self.total
 
     def neighbours(self, order: Places) -> float:
-        """Give the part of the nearest neighbours with the own label."""
         codes = self.label.codes[order]
         looked_up, found = self.near
         return float((codes[found] == codes[looked_up, None]).mean())
 
     def silhouette(self, order: Places) -> float | None:
-        """Give the mean silhouette of the compared specimens."""
         codes = self.label.codes[order][self.chosen]
         present, codes = np.unique(codes, return_inverse=True)
         counts = np.bincount(codes)
@@ -175,7 +153,6 @@ class _Judged:
         return float(np.where(counts[codes] > 1, values, 0.0).mean())
 
     def clustering(self, rng: np.random.Generator, permutations: int) -> Clustering:
-        """Compute the statistics, and judge them where labels can move."""
         still = np.arange(len(self.centred))
         observed = [self.distance(still), self.neighbours(still), self.silhouette(still)]
         ways = _arrangements(self.label.codes, self.strata)
@@ -217,7 +194,6 @@ class _Judged:
 
 
 def _strata(others: Sequence[Factor], specimens: int) -> Integers:
-    """Number the combinations of the other factors."""
     codes = np.zeros(specimens, dtype=np.int64)
     for one in others:
         _, codes = np.unique(codes * len(one.levels) + one.codes, return_inverse=True)
@@ -225,14 +201,12 @@ def _strata(others: Sequence[Factor], specimens: int) -> Integers:
 
 
 def _within(strata: Integers, rng: np.random.Generator) -> Places:
-    """Draw an order that moves specimens within their stratum only."""
     order = np.empty(len(strata), dtype=np.intp)
     order[np.argsort(strata, kind="stable")] = np.lexsort((rng.random(len(strata)), strata))
     return order
 
 
 def _arrangements(codes: Integers, strata: Integers) -> float:
-    """Count the different ways to permute labels within strata; infinite beyond 1e15."""
     logarithm = 0.0
     for stratum in range(int(strata.max()) + 1):
         counts = np.bincount(codes[strata == stratum])
@@ -242,14 +216,12 @@ def _arrangements(codes: Integers, strata: Integers) -> float:
 
 
 def _drawn(specimens: int, most: int, rng: np.random.Generator) -> Places:
-    """Take all specimens, or draw some of many."""
     if specimens <= most:
         return np.arange(specimens)
     return np.sort(rng.choice(specimens, most, replace=False))
 
 
 def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
-    """Find the nearest neighbours of some points among all, themselves not among them."""
     from scipy.spatial import cKDTree
 
     count = min(NEIGHBOURS, len(points) - 1)
@@ -260,7 +232,6 @@ def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
 
 
 def _distances(points: Floats) -> Floats:
-    """Euclidean distances between all pairs."""
     squares = (points**2).sum(axis=1)
     between = squares[:, None] + squares - 2 * points @ points.T
     np.fill_diagonal(between, 0.0)

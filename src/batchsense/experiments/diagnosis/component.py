@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats, Places
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
 
@@ -72,6 +73,8 @@ def batch_component(
     truth of the resampled world round (the basic bootstrap). In simulation with 12 to 60 specimens
     it covered 99 % at nominal 95 % with 30 features or more, and 88 % with a single one.
 
+    None if nothing of the batches is left, or no residual degree of freedom.
+
     Parameters
     ----------
     observations : array of shape (specimens, features)
@@ -86,11 +89,6 @@ def batch_component(
         Bootstrap draws.
     level : float
         Confidence level.
-
-    Returns
-    -------
-    BatchComponent or None
-        None if nothing of the batches is left, or no residual degree of freedom.
 
     References
     ----------
@@ -109,15 +107,12 @@ def batch_component(
     (True, 2)
     """
     kept = factor(wanted).basis
-    left = indicators - kept @ (kept.T @ indicators)
-    left[:, np.linalg.norm(left, axis=0) <= 1e-9 * np.linalg.norm(indicators, axis=0)] = 0.0
-    basis = factor(left).basis if left.any() else np.empty((len(left), 0))
+    basis = basis_beside(indicators, kept)
     r, d = basis.shape[1], len(observations) - kept.shape[1] - basis.shape[1]
     if r == 0 or d < 1:
         return None
-    trace = float((left**2).sum())
-    centred = observations - observations.mean(axis=0)
-    centred -= kept @ (kept.T @ centred)
+    trace = float((without(indicators, kept) ** 2).sum())
+    centred = without(observations - observations.mean(axis=0), kept)
     along = basis.T @ centred
     residuals = centred - basis @ along
     within = (residuals**2).sum(axis=0) / d

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
-from batchsense.experiments.contrasts import LevelContrast, level_contrasts
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
-from batchsense.experiments.diagnosis.remarks import linked_through, remarks
 from batchsense.experiments.diagnosis.scores import Scores, score
 from batchsense.experiments.diagnosis.shares import (
     Share,
@@ -21,8 +19,14 @@ from batchsense.experiments.diagnosis.shares import (
     share_of_variance,
 )
 from batchsense.experiments.diagnosis.usable import usable_features
-from batchsense.experiments.diagnosis.verdict import Verdict, judge
-from batchsense.experiments.entanglement import Entanglement, entanglements
+from batchsense.experiments.diagnosis.verdict import Verdict, judge, linked_through, remarks
+from batchsense.experiments.entanglement import (
+    Entanglement,
+    LevelContrast,
+    entanglements,
+    level_contrasts,
+)
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
@@ -123,8 +127,7 @@ def diagnose(
     batch_labels: str,
     keep: Sequence[str] = (),
     *,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
     standardise: bool = False,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
@@ -145,7 +148,7 @@ def diagnose(
         The column of the sheet with the batch labels.
     keep : sequence of str
         The columns of what must be kept.
-    categorical, numeric : iterable of str
+    kinds : ColumnKinds
         Columns of ``keep`` whose kind is declared.
     standardise : bool
         Give every feature the same weight instead of its variance.
@@ -155,11 +158,6 @@ def diagnose(
         Seed of the permutations.
     progress : Progress
         Told of the terms and their permutations.
-
-    Returns
-    -------
-    Diagnosis
-        Shares, confounding numbers and the verdict.
 
     Raises
     ------
@@ -182,7 +180,7 @@ def diagnose(
     """
     if permutations < FEWEST_PERMUTATIONS:
         raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
-    design = read_design(table, batch_labels, keep, categorical, numeric)
+    design = read_design(table, batch_labels, keep, kinds)
     observations, notes = usable_features(table, standardise)
     with one_thread_if_small(observations.size):
         found = entanglements(design)
@@ -193,7 +191,6 @@ def diagnose(
 def _judged(
     batch_labels: str, found: tuple[Entanglement, ...], terms: _Terms, notes: tuple[Note, ...]
 ) -> Diagnosis:
-    """Estimate all shares, and judge."""
     design, observations = terms.design, terms.observations
     joint = terms.share("all terms", np.hstack([terms.wanted, terms.batches]), terms.constant)
     batch_share = terms.share(batch_labels, terms.batches, terms.wanted)
@@ -263,12 +260,9 @@ class _Terms:
         self._seeds = np.random.SeedSequence(seed).spawn(len(design.kept) + 5)
 
     def generator(self) -> np.random.Generator:
-        """Start the next stream of random numbers."""
         return np.random.default_rng(self._seeds.pop(0))
 
     def share(self, name: str, term: Floats, others: Floats) -> Share | None:
-        """Estimate what a term adds to the others."""
-
         def listener(task: str, done: int, total: int) -> None:
             self.progress(f"{task} of {name}", done, total)
 
@@ -282,13 +276,11 @@ class _Terms:
         )
 
     def kept(self, name: str) -> tuple[Floats, Floats]:
-        """Give a kept factor and all other terms."""
         factor = next(kept for kept in self.design.kept if kept.name == name)
         others = self.design.wanted(leaving_out=name)[0]
         return factor.design()[0], np.hstack([others, self.batches])
 
     def interaction(self) -> Share | None:
-        """Estimate what the batches do differently to what is kept."""
         crossed = self.design.interaction()
         if crossed is None:
             self.generator()
@@ -296,7 +288,6 @@ class _Terms:
         return self.share(*crossed, np.hstack([self.wanted, self.batches]))
 
     def residual(self, interacting: bool) -> Interval | None:
-        """Estimate what no term explains."""
         crossed = self.design.interaction() if interacting else None
         parts = [self.wanted, self.batches, *([] if crossed is None else [crossed[1]])]
         explained = explained_share(self.observations, np.hstack(parts))

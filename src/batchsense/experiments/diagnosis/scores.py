@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -104,23 +104,8 @@ def score(
     labels *within* the levels of what is kept, and the reverse: see
     :func:`~batchsense.experiments.diagnosis.clustering.clusterings`.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers.
-    design : Design
-        The factors.
-    rng : numpy.random.Generator
-        Draws the permutations, and the specimens for silhouettes where there are many.
-    permutations : int
-        How many.
-    progress : Progress
-        Told of the permutations.
-
-    Returns
-    -------
-    Scores or None
-        None where the observations vary along fewer than two directions.
+    Observations are finite, of shape (specimens, features). None where they vary along fewer than
+    two directions.
 
     References
     ----------
@@ -128,9 +113,11 @@ def score(
 
     Examples
     --------
-    >>> from batchsense.experiments import plant
+    >>> from batchsense.experiments import PlantedEffects, plant
     >>> from batchsense.experiments.design import read_design
-    >>> table = plant(specimens=24, features=50, drug_sd=0.0, month_sd=2.0).table
+    >>> table = plant(
+    ...     specimens=24, features=50, effects=PlantedEffects(drug_sd=0.0, month_sd=2.0)
+    ... ).table
     >>> found = score(table.values, read_design(table, "month", ["drug"]), np.random.default_rng(0))
     >>> found.clusters_by, found.components[0].alone > 0.9
     ('batch', True)
@@ -154,7 +141,6 @@ def score(
 
 
 def _principal(observations: Floats) -> tuple[Floats, Floats] | None:
-    """Give the coordinates along the first components, and the part of the variance of each."""
     centred = observations - observations.mean(axis=0)
     specimens, features = centred.shape
     wide = specimens <= features
@@ -176,7 +162,6 @@ def _principal(observations: Floats) -> tuple[Floats, Floats] | None:
 
 
 def _components(coordinates: Floats, factors: Sequence[Factor]) -> tuple[ComponentScore, ...]:
-    """Regress every component on every factor, alone and given the others."""
     constant = np.ones((len(coordinates), 1))
     columns = [one.design()[0] for one in factors]
     full = factor(np.hstack([constant, *columns]))
@@ -197,10 +182,7 @@ def _components(coordinates: Floats, factors: Sequence[Factor]) -> tuple[Compone
             p = None if f is None else float(special.fdtrc(*df, f))
             raw.append(ComponentScore(j + 1, one.name, r2, partial, f, p, df, None))
     corrected = _holm([one.p_value for one in raw])
-    scored = [
-        ComponentScore(s.component, s.name, s.alone, s.partial, s.f, s.p_value, s.df, h)
-        for s, h in zip(raw, corrected, strict=True)
-    ]
+    scored = [replace(one, holm=holm) for one, holm in zip(raw, corrected, strict=True)]
     return tuple(sorted(scored, key=lambda s: s.component))
 
 
@@ -217,7 +199,7 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _judged(found: Sequence[Clustering]) -> tuple[ClustersBy, str]:
-    """Say what specimens cluster by; the permutation test of the distances decides."""
+    # The permutation test of the distances decides.
     first, *kept = found
     if first.p_distance is None:
         return "cannot_tell", (

@@ -7,11 +7,90 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats
-from batchsense.experiments.diagnosis.permutation import Null, permutation_null
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
+
+#: Report progress every so many permutations.
+_REPORT_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """The raw share of a term when it does nothing.
+
+    Attributes
+    ----------
+    mean, high : float
+        Mean and 95 % quantile of the raw share over the permutations.
+    p_value : float
+        (1 + permutations at least as extreme) / (1 + permutations).
+    permutations : int
+        How many were drawn.
+    """
+
+    mean: float
+    high: float
+    p_value: float
+    permutations: int
+
+
+def permutation_null(
+    left_by_others: Floats,
+    term_basis: Floats,
+    others_basis: Floats,
+    total: float,
+    rng: np.random.Generator,
+    permutations: int,
+    progress: Progress = silent,
+) -> Null:
+    """Permute what the other terms leave of the observations, and fit the term again.
+
+    The rows of the residuals of the other terms are exchangeable if the term does nothing. A
+    permutation is as extreme as the data if its F statistic is at least as large; F, unlike the
+    share, does not depend on what the other terms happen to take from a permutation.
+
+    All bases are orthonormal, of shape (specimens, columns), the term's without what the other
+    terms span; ``total`` is the sum of squares that the share is taken of.
+
+    References
+    ----------
+    Freedman and Lane (1983), "A nonstochastic interpretation of reported significance levels".
+    """
+    specimens, features = left_by_others.shape
+    gram = left_by_others @ left_by_others.T if specimens <= features else None
+
+    def squares(basis: Floats) -> float:
+        if gram is not None:
+            return float(np.einsum("ij,ij->", basis, gram @ basis))
+        return float(((basis.T @ left_by_others) ** 2).sum())
+
+    everything = float((left_by_others**2).sum())
+
+    def ratio(term: float, others: float) -> float:
+        # Constant factors do not change the order.
+        rest = everything - others - term
+        return term / rest if rest > 1e-12 * everything else np.inf
+
+    observed = ratio(squares(term_basis), 0.0)
+    raw = np.empty(permutations)
+    hits = 0
+    for done in range(permutations):
+        order = rng.permutation(specimens)
+        term = squares(term_basis[order])
+        raw[done] = term / total
+        # Equal statistics of equal arrangements must count as hits despite round-off.
+        hits += ratio(term, squares(others_basis[order])) >= observed * (1 - 1e-9)
+        if (done + 1) % _REPORT_EVERY == 0:
+            progress("permuting labels", done + 1, permutations)
+    return Null(
+        mean=float(raw.mean()),
+        high=float(np.quantile(raw, 0.95)),
+        p_value=(1 + hits) / (1 + permutations),
+        permutations=permutations,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +151,8 @@ def share_of_variance(
     nominal 95 % with 12 to 200 specimens, normal or t(5) errors, independent or strongly
     correlated features; with log-normal errors it may fall to 75 %: transform such data first.
 
+    None if the other terms leave nothing of the term, or no residual degree of freedom.
+
     Parameters
     ----------
     observations : array of shape (specimens, features)
@@ -88,11 +169,6 @@ def share_of_variance(
         Confidence level.
     progress : Progress
         Told of the permutations.
-
-    Returns
-    -------
-    Share or None
-        None if the other terms leave nothing of the term, or no residual degree of freedom.
 
     References
     ----------
@@ -124,19 +200,8 @@ def share_of_variance(
 def explained_share(observations: Floats, model: Floats, level: float = 0.95) -> Interval | None:
     """Estimate the share of variance that a whole model explains, chance subtracted.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers.
-    model : array of shape (specimens, columns)
-        All terms; redundant columns do no harm.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    Interval or None
-        None if the model explains nothing or everything by its number of columns.
+    ``model`` has shape (specimens, columns); redundant columns do no harm. None if it explains
+    nothing or everything by its number of columns.
 
     Examples
     --------
@@ -148,14 +213,14 @@ def explained_share(observations: Floats, model: Floats, level: float = 0.95) ->
 
 
 def share_alone(observations: Floats, term: Floats) -> float:
-    """Give the share of the sum of squares that a term explains without any other.
+    """The share of the sum of squares that a term explains without any other.
 
     Examples
     --------
     >>> share_alone(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[0.0], [0], [1], [1]]))
     0.8
     """
-    basis = _basis(np.hstack([np.ones((len(term), 1)), term]))
+    basis = factor(np.hstack([np.ones((len(term), 1)), term])).basis
     centred = observations - observations.mean(axis=0)
     return float(((basis.T @ centred) ** 2).sum() / (centred**2).sum())
 
@@ -163,13 +228,12 @@ def share_alone(observations: Floats, term: Floats) -> float:
 def _fitted(
     observations: Floats, term: Floats, others: Floats
 ) -> tuple[_Split | None, Floats, Floats, Floats]:
-    """Fit a term beside others; None where nothing of it, or no degree of freedom, is left."""
-    remaining = _basis(others)
-    term_left = _basis(_without(term, remaining), np.linalg.norm(term, axis=0).max())
+    remaining = factor(others).basis
+    term_left = basis_beside(term, remaining)
     centred = observations - observations.mean(axis=0)
     size = float(np.linalg.norm(centred))
     centred /= size or 1.0  # shares have no unit, and fourth powers would soon leave the range
-    left_by_others = _without(centred, remaining)
+    left_by_others = without(centred, remaining)
     added = term_left.T @ left_by_others
     split = _Split(
         added=added,
@@ -182,23 +246,7 @@ def _fitted(
     return split, term_left, remaining, left_by_others
 
 
-def _basis(columns: Floats, scale: float | None = None) -> Floats:
-    """Give an orthonormal basis; columns that are round-off beside ``scale`` count as zero."""
-    if scale is not None:
-        sizes = np.linalg.norm(columns, axis=0)
-        columns = columns[:, sizes > 1e-9 * scale]
-        if columns.shape[1] == 0:
-            return np.empty((len(columns), 0))
-    return factor(columns).basis
-
-
-def _without(values: Floats, basis: Floats) -> Floats:
-    """Take out what the basis spans."""
-    return np.asarray(values - basis @ (basis.T @ values))
-
-
 def _interval(split: _Split, level: float) -> Interval:
-    """Estimate with the noncentral F interval."""
     r, d = len(split.added), split.df_residual
     between, within = float((split.added**2).sum()), float((split.left**2).sum())
     noise = within / d

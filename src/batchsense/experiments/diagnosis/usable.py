@@ -16,19 +16,7 @@ DOMINANT = 0.5
 def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]]:
     """Take the complete features; remark on those left out, constant or dominant.
 
-    Parameters
-    ----------
-    table : Table
-        The observations.
-    standardise : bool
-        Give every feature mean 0 and variance 1.
-
-    Returns
-    -------
-    observations : array of shape (specimens, complete features)
-        Without missing values.
-    notes : list of Note
-        ``incomplete_features``, ``constant_features`` and ``dominant_feature``, as they apply.
+    The observations have no missing values, and mean 0 and variance 1 if standardised.
 
     Raises
     ------

@@ -6,12 +6,14 @@ judge are always reported beside the word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from batchsense.errors import listed
+from batchsense.experiments.design import MOST_PRODUCTS, Design
 from batchsense.experiments.diagnosis.shares import Share
-from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.entanglement import Entanglement, LevelContrast
+from batchsense.notes import Note
 
 Verdict = Literal["fine", "adjust", "partly_lost", "not_estimable"]
 
@@ -29,27 +31,11 @@ BALANCED_R2 = 0.1
 def judge(
     batch_share: Share | None, found: Sequence[Entanglement], batch_name: str
 ) -> tuple[Verdict, str]:
-    """Give the verdict with its reason.
+    """The verdict, and a sentence with the numbers that decided it.
 
     ``not_estimable``: some kept factor cannot be told from the batches. ``partly_lost``: R² of
     some kept factor with the batches is at least 0.5. ``adjust``: the batches explain more than
     chance (p < 0.05), or R² is at least 0.1. ``fine``: neither.
-
-    Parameters
-    ----------
-    batch_share : Share or None
-        The share of the batches given the kept factors, where it is defined.
-    found : sequence of Entanglement
-        The kept factors.
-    batch_name : str
-        The batch column.
-
-    Returns
-    -------
-    verdict : str
-        One of the four words.
-    reason : str
-        A sentence with the numbers that decided.
     """
     lost = [one for one in found if not one.confounding.estimable]
     if lost:
@@ -77,3 +63,60 @@ def judge(
             f"{batch_name} in the model."
         )
     return "fine", f"{batch_name} explains no more than permuted labels do, and is balanced."
+
+
+def remarks(design: Design, batch_share: Share | None, interaction: Share | None) -> list[Note]:
+    """Notes on what was not, or could not be, looked at, and on interactions."""
+    return [
+        *_nothing_kept(design),
+        *_interacting(interaction, batch_share, design.batches.name),
+        *_left_out(design),
+    ]
+
+
+def _nothing_kept(design: Design) -> list[Note]:
+    if design.kept:
+        return []
+    message = (
+        "No factor was named to be kept, so nothing can be said about what is entangled with "
+        f"{design.batches.name}; name the wanted columns with --keep."
+    )
+    return [Note("nothing_kept", message)]
+
+
+def _interacting(interaction: Share | None, batch: Share | None, name: str) -> list[Note]:
+    if interaction is None or batch is None or interaction.share.low <= batch.share.estimate:
+        return []
+    message = (
+        f"What {name} does differs between the levels of what is kept: this interaction has "
+        f"{100 * interaction.share.estimate:.1f} % of the variance, the additive part "
+        f"{100 * batch.share.estimate:.1f} %. An additive correction removes the smaller part only."
+    )
+    return [Note("interaction_dominates", message)]
+
+
+def linked_through(contrasts: Mapping[str, Sequence[LevelContrast]]) -> list[Note]:
+    """Notes on differences that rest on the specimens of a single other level."""
+    notes = []
+    for name, found in contrasts.items():
+        resting: dict[str, list[str]] = {}
+        for contrast in found:
+            for level in contrast.only_through:
+                resting.setdefault(level, []).append(str(contrast))
+        for level, linked in resting.items():
+            message = (
+                f"{name}: {listed(linked)} can be told only through {level}. "
+                f"Without the specimens of {level} no batch would link these levels."
+            )
+            notes.append(Note("linked_through", message, (level, *linked)))
+    return notes
+
+
+def _left_out(design: Design) -> list[Note]:
+    if not design.kept or design.interaction() is not None:
+        return []
+    message = (
+        f"The interaction of {design.batches.name} with what is kept has more than {MOST_PRODUCTS} "
+        "columns and was not looked at."
+    )
+    return [Note("interaction_left_out", message)]

@@ -104,7 +104,7 @@ def plan_layout(
     empty = np.zeros(0, dtype=np.int64)
     if plates is not None and plates.empty_wells is not None:
         empty = parse_wells(plates.empty_wells, plates.size)
-    kept, notes = kept_factors(table, balance, column, columns.categorical, columns.numeric)
+    kept, notes = kept_factors(table, balance, column, columns)
     wells = None if plates is None else plates.size[0] * plates.size[1]
     places = places_in_batches(rules, batch_count, where, wells, len(empty))
     named = read_rules(table, batch_count, rules, places)

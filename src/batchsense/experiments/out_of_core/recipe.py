@@ -15,6 +15,7 @@ from batchsense.experiments.correction.terms import Term, columns_of, terms_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import entanglements, refuse_confounded
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.out_of_core.affine import Affine
 from batchsense.experiments.tables.table import Table
 
@@ -107,7 +108,10 @@ def recipe(correction: Streamed, table: Table, batch_labels: str) -> Recipe:
         A kept factor cannot be told from the batches.
     """
     design = read_design(
-        table, batch_labels, correction.keep, correction.categorical, correction.numeric
+        table,
+        batch_labels,
+        correction.keep,
+        ColumnKinds(correction.categorical, correction.numeric),
     )
     if not correction.despite_confounding:
         refuse_confounded(design, entanglements(design))

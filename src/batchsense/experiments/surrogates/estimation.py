@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
+from batchsense.experiments.projections import without
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.surrogates.local_fdr import local_fdr
 from batchsense.progress import Progress, silent
@@ -21,6 +23,25 @@ PERMUTATIONS = 50
 FEATURE_FDR = 0.05
 #: The weights settle within few rounds.
 ROUNDS = 5
+
+
+Method = Literal["reweighted", "two-step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimation:
+    """How surrogates are estimated.
+
+    Attributes
+    ----------
+    method : {"reweighted", "two-step"}
+        See :func:`reweighted_surrogates` and :func:`two_step_surrogates`.
+    count : int or None
+        How many; None for as many as exceed permuted residuals.
+    """
+
+    method: Method = "reweighted"
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,23 +95,8 @@ def surrogate_count(
     The share of direction k, d_k²/Σd² from the singular values of the residuals, is compared with
     that of residuals whose entries are permuted independently in every feature and fitted again.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers.
-    design : array of shape (specimens, columns)
-        Constant, wanted factors and whatever else is known.
-    rng : numpy.random.Generator
-        Draws the permutations.
-    permutations : int
-        How many.
-    progress : Progress
-        Told of the permutations.
-
-    Returns
-    -------
-    SurrogateCount
-        Count and p-values.
+    Observations are finite, of shape (specimens, features); the design holds the constant, the
+    wanted factors and whatever else is known.
 
     Raises
     ------
@@ -111,14 +117,14 @@ def surrogate_count(
     1
     """
     basis = factor(design).basis
-    left = _residuals(observations, basis)
+    left = without(observations, basis)
     directions = len(left) - basis.shape[1]
     if directions < 1:
         raise DataError("the known factors leave no residual degree of freedom")
     shares = _shares(left, directions)
     hits = np.zeros(directions)
     for done in range(permutations):
-        shuffled = _residuals(rng.permuted(left, axis=0), basis)
+        shuffled = without(rng.permuted(left, axis=0), basis)
         hits += _shares(shuffled, directions) >= shares
         progress("permuting residuals", done + 1, permutations)
     p_values = np.maximum.accumulate((1 + hits) / (1 + permutations))
@@ -148,11 +154,6 @@ def reweighted_surrogates(
     rounds : int
         Repetitions.
 
-    Returns
-    -------
-    SurrogateVariables
-        Directions and the weights of the last round.
-
     References
     ----------
     Leek and Storey (2008), PNAS 105, 18718.
@@ -169,7 +170,7 @@ def reweighted_surrogates(
     """
     full = np.hstack([known, wanted])
     _check_count(observations, full, count)
-    values = _leading(_residuals(observations, factor(full).basis), count)
+    values = _leading(without(observations, factor(full).basis), count)
     centred = observations - observations.mean(axis=0)
     weights = np.ones(observations.shape[1])
     for _ in range(rounds):
@@ -194,15 +195,7 @@ def two_step_surrogates(
     many of which only a little; the stricter choice came much nearer to the truth where batch and
     wanted factor are entangled. A direction on which no two features depend gives no surrogate.
 
-    Parameters
-    ----------
-    observations, wanted, known, count
-        As for :func:`reweighted_surrogates`.
-
-    Returns
-    -------
-    SurrogateVariables
-        At most ``count`` directions; weights are 1 for features that were used by any.
+    Weights are 1 for features that were used by any.
 
     References
     ----------
@@ -223,7 +216,7 @@ def two_step_surrogates(
     constant = np.ones((len(observations), 1))
     weights = np.zeros(observations.shape[1])
     columns = []
-    for direction in _leading(_residuals(observations, factor(full).basis), count).T:
+    for direction in _leading(without(observations, factor(full).basis), count).T:
         p_values = f_test(observations, np.column_stack([constant, direction]), constant)
         chosen = np.flatnonzero(benjamini_hochberg(p_values) <= FEATURE_FDR)
         if len(chosen) < 2:
@@ -233,6 +226,9 @@ def two_step_surrogates(
         weights[chosen] = 1.0
     empty = np.empty((len(observations), 0))
     return SurrogateVariables(np.column_stack(columns) if columns else empty, weights)
+
+
+ESTIMATORS = {"reweighted": reweighted_surrogates, "two-step": two_step_surrogates}
 
 
 def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
@@ -249,7 +245,7 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
     squares, ranks = [], []
     for design in (larger, smaller):
         basis = factor(design).basis
-        squares.append((_residuals(observations, basis) ** 2).sum(axis=0))
+        squares.append((without(observations, basis) ** 2).sum(axis=0))
         ranks.append(basis.shape[1])
     between, within = ranks[0] - ranks[1], len(observations) - ranks[0]
     if between < 1 or within < 1:
@@ -262,7 +258,6 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
 
 
 def _check_count(observations: Floats, full: Floats, count: int) -> None:
-    """Refuse more surrogates than leave a residual degree of freedom beside the model."""
     most = len(observations) - factor(full).rank - 1
     if not 1 <= count <= most:
         raise DataError(
@@ -270,13 +265,7 @@ def _check_count(observations: Floats, full: Floats, count: int) -> None:
         )
 
 
-def _residuals(observations: Floats, basis: Floats) -> Floats:
-    """Take out what a basis spans."""
-    return np.asarray(observations - basis @ (basis.T @ observations))
-
-
 def _shares(left: Floats, directions: int) -> Floats:
-    """Shares of the leading directions in the sum of squares."""
     squares = np.linalg.eigvalsh(left @ left.T)[::-1][:directions].clip(min=0.0)
     return np.asarray(squares / max(squares.sum(), np.finfo(float).tiny))
 

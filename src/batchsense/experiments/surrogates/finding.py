@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.experiments.diagnosis.usable import usable_features
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.confounding import Confounding, analyse
 from batchsense.experiments.surrogates.estimation import (
+    ESTIMATORS,
     PERMUTATIONS,
+    Estimation,
+    Method,
     SurrogateCount,
-    reweighted_surrogates,
     surrogate_count,
-    two_step_surrogates,
 )
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
-from batchsense.experiments.surrogates.remarks import surrogate_remarks
 from batchsense.experiments.tables.columns import Factor, kept_factors
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
-
-Method = Literal["reweighted", "two-step"]
 
 #: With fewer features the density of p-values, and so the weights, are not known.
 FEWEST_FEATURES = 100
@@ -80,7 +78,7 @@ class Surrogates:
     notes: tuple[Note, ...]
 
     def sheet(self) -> dict[str, Column]:
-        """Give the sheet, in the order of the matrix, with the surrogates as new columns."""
+        """The sheet, in the order of the matrix, with the surrogates as new columns."""
         columns = dict(self.table.sheet)
         if self.table.source.id_column not in columns:
             columns = {self.table.source.id_column: self.table.specimens, **columns}
@@ -94,15 +92,13 @@ def find_surrogates(
     keep: Sequence[str],
     *,
     known: Sequence[str] = (),
-    method: Method = "reweighted",
-    count: int | None = None,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    estimation: Estimation = Estimation(),
+    kinds: ColumnKinds = ColumnKinds(),
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Surrogates:
-    """Estimate what varies and is in no column of the sheet.
+    """Estimate what varies and is in no column of the sheet; nothing if it does not exceed chance.
 
     Parameters
     ----------
@@ -114,12 +110,9 @@ def find_surrogates(
     known : sequence of str
         Columns that matter but are not of interest, such as a known batch: surrogates are what
         varies beside them.
-    method : {"reweighted", "two-step"}
-        See :func:`~batchsense.experiments.surrogates.estimation.reweighted_surrogates` and
-        :func:`~batchsense.experiments.surrogates.estimation.two_step_surrogates`.
-    count : int, optional
-        How many; by default as many as exceed permuted residuals.
-    categorical, numeric : iterable of str
+    estimation : Estimation
+        By which method, and how many.
+    kinds : ColumnKinds
         Columns of ``keep`` or ``known`` whose kind is declared.
     permutations : int
         Permutations that judge the count, 20 at least.
@@ -127,11 +120,6 @@ def find_surrogates(
         Seed of the permutations.
     progress : Progress
         Told of the permutations.
-
-    Returns
-    -------
-    Surrogates
-        With no column if no direction exceeds chance.
 
     Raises
     ------
@@ -144,8 +132,10 @@ def find_surrogates(
 
     Examples
     --------
-    >>> from batchsense.experiments import plant
-    >>> table = plant(specimens=30, features=300, months=2, drug_share=0.1).table
+    >>> from batchsense.experiments import PlantedEffects, plant
+    >>> table = plant(
+    ...     specimens=30, features=300, months=2, effects=PlantedEffects(drug_share=0.1)
+    ... ).table
     >>> found = find_surrogates(table, ["drug"])
     >>> found.names, found.likenesses[0][0].column
     (('sv1',), 'month')
@@ -166,7 +156,7 @@ def find_surrogates(
             f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
             where=table.source.sheet,
         )
-    factors, more = kept_factors(table, [*keep, *known], "", categorical, numeric)
+    factors, more = kept_factors(table, [*keep, *known], "", kinds)
     constant = np.ones((len(observations), 1))
     wanted = _columns(factors[: len(keep)], len(observations))
     base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])
@@ -190,12 +180,11 @@ def find_surrogates(
     with one_thread_if_small(observations.size):
         rng = np.random.default_rng(seed)
         counted = surrogate_count(observations, full, rng, permutations, progress)
-        asked = min(counted.count, room) if count is None else count
+        asked = min(counted.count, room) if estimation.count is None else estimation.count
         values = np.empty((len(observations), 0))
         weights = np.zeros(features)
         if asked:
-            estimate = reweighted_surrogates if method == "reweighted" else two_step_surrogates
-            found = estimate(observations, wanted, base, asked)
+            found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
             values, weights = found.values, found.weights
     names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
     _check_names(table, names)
@@ -205,7 +194,7 @@ def find_surrogates(
         table=table,
         values=values,
         names=names,
-        method=method,
+        method=estimation.method,
         counted=counted,
         residual_shares=_residual_shares(observations, full, values),
         likenesses=tuple(likenesses(table, column) for column in values.T),
@@ -217,14 +206,12 @@ def find_surrogates(
 
 
 def _columns(factors: Sequence[Factor], rows: int) -> Floats:
-    """Put the columns of several factors side by side."""
     return np.hstack([np.empty((rows, 0)), *(one.design()[0] for one in factors)])
 
 
 def _refuse_aliased(
     fitted: DesignFactor, keep: Sequence[str], known: Sequence[str], table: Table
 ) -> None:
-    """Refuse kept columns that say the same, or that cannot be told from the known ones."""
     if not fitted.relations:
         return
     relations = [str(relation) for relation in fitted.relations]
@@ -241,7 +228,6 @@ def _refuse_aliased(
 
 
 def _check_names(table: Table, names: tuple[str, ...]) -> None:
-    """Refuse to overwrite columns of an earlier run."""
     if taken := [name for name in names if name in table.sheet]:
         raise DataError(
             f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
@@ -252,7 +238,6 @@ def _check_names(table: Table, names: tuple[str, ...]) -> None:
 def _against_kept(
     kept: Sequence[Factor], known: Sequence[Factor], values: Floats, names: tuple[str, ...]
 ) -> tuple[tuple[str, Confounding], ...]:
-    """Analyse each kept factor against all surrogates; refuse one that is lost in them."""
     if not names:
         return ()
     found = []
@@ -277,7 +262,6 @@ def _against_kept(
 
 
 def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tuple[float, ...]:
-    """Share of the residual sum of squares that each surrogate explains alone."""
     fitted = factor(full)
     left = fitted.residuals(observations)
     total = float((left**2).sum())
@@ -287,3 +271,58 @@ def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tupl
         along = float(((column @ left) ** 2).sum())
         shares.append(along / (length * total) if length > 1e-12 and total > 0 else 0.0)
     return tuple(shares)
+
+
+#: R² of a kept factor with the surrogates above which they may have swallowed it.
+SWALLOWED_R2 = 0.3
+
+
+def surrogate_remarks(
+    kept: tuple[tuple[str, Confounding], ...],
+    counted: SurrogateCount,
+    values: Floats,
+    keep: Sequence[str],
+    asked: int,
+    affected: float,
+) -> list[Note]:
+    """Say what surrogates cannot promise, and where this run is in danger."""
+    notes = []
+    for name, confounding in kept:
+        if confounding.r2 > SWALLOWED_R2:
+            message = (
+                f"R² of {name} with the surrogates is {confounding.r2:.2f}: either an unknown "
+                f"batch goes with {name}, or the surrogates have swallowed a part of its effect. "
+                "The data cannot say which."
+            )
+            notes.append(Note("surrogates_near_kept", message, (name,)))
+    if not keep:
+        message = (
+            "Nothing was to be kept: the surrogates hold whatever varies most, wanted differences "
+            "included."
+        )
+        notes.append(Note("nothing_kept", message))
+    if values.shape[1] < asked:
+        message = (
+            f"{asked - values.shape[1]} directions have no features of their own and gave no "
+            "surrogate."
+        )
+        notes.append(Note("fewer_surrogates", message))
+    if values.shape[1] > counted.count:
+        message = (
+            f"Only {counted.count} directions exceed permuted residuals; the others are noise that "
+            "costs degrees of freedom."
+        )
+        notes.append(Note("more_than_seen", message))
+    if values.shape[1] and affected < 1.0:
+        message = (
+            "No feature goes with the surrogates without going with what is kept as well, so "
+            "nothing bears them out: do not use them before you know what they are."
+        )
+        notes.append(Note("no_affected_features", message))
+    if values.shape[1]:
+        message = (
+            "Surrogates are estimated from the same data. Tests with them as covariates take them "
+            "as known, so p-values are somewhat too small, the more so the fewer the specimens."
+        )
+        notes.append(Note("estimated_covariates", message))
+    return notes

@@ -36,19 +36,9 @@ class Likeness:
 
 
 def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
-    """Find the columns of the sheet that explain a surrogate best.
+    """The columns of the sheet, at most three, that explain a surrogate best, the best first.
 
-    Parameters
-    ----------
-    table : Table
-        The sheet.
-    values : array of shape (specimens,)
-        The surrogate.
-
-    Returns
-    -------
-    tuple of Likeness
-        At most three, the best first; text with too many levels and the ids are not looked at.
+    Text with too many levels and the ids are not looked at.
 
     Examples
     --------
@@ -79,7 +69,6 @@ def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
 
 
 def _likeness(name: str, values: Floats, columns: Floats) -> Likeness:
-    """Regress a surrogate on one column of the sheet."""
     constant = np.ones((len(values), 1))
     fitted = factor(np.hstack([constant, columns]))
     left = float((fitted.residuals(values[:, None]) ** 2).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from batchsense.errors import DataError, listed
@@ -60,11 +60,6 @@ def align(
     where : pair of str
         Names of matrix and sheet, for messages.
 
-    Returns
-    -------
-    Alignment
-        Axis, id column and the row of the sheet for each specimen.
-
     Raises
     ------
     DataError
@@ -86,9 +81,9 @@ def align(
                 where=where[0],
             )
     first = next(iter(sheet))
-    for name in [id_column or first]:
-        if matching := _matching_axes(axes, sheet[name]):
-            return _aligned(name, matching, axes, sheet, where)
+    name = id_column or first
+    if matching := _matching_axes(axes, sheet[name]):
+        return _aligned(name, matching, axes, sheet, where)
     others = {} if id_column else _other_columns(axes, sheet)
     if len(others) == 1:
         name, matching = next(iter(others.items()))
@@ -99,7 +94,7 @@ def align(
             f"first column {first!r}; --id {name} says so explicitly.",
             (name,),
         )
-        return Alignment(found.axis, name, found.sheet_rows, (note, *found.notes))
+        return replace(found, notes=(note, *found.notes))
     if others:
         names = listed(map(repr, others))
         raise DataError(
@@ -111,7 +106,6 @@ def align(
 
 
 def _matching_axes(axes: Mapping[Axis, Sequence[str]], entries: Column) -> list[Axis]:
-    """List the axes whose ids all occur among the entries."""
     known = {entry for entry in entries if entry is not None}
     return [
         axis for axis, ids in axes.items() if ids and all(name.strip() in known for name in ids)
@@ -121,14 +115,13 @@ def _matching_axes(axes: Mapping[Axis, Sequence[str]], entries: Column) -> list[
 def _other_columns(
     axes: Mapping[Axis, Sequence[str]], sheet: Mapping[str, Column]
 ) -> dict[str, list[Axis]]:
-    """Find further columns of distinct entries that match an axis."""
-    found = {}
-    for name, entries in list(sheet.items())[1:]:
-        if None not in entries and not repeated([str(entry) for entry in entries]):
-            matching = _matching_axes(axes, entries)
-            if matching:
-                found[name] = matching
-    return found
+    return {
+        name: matching
+        for name, entries in list(sheet.items())[1:]
+        if None not in entries
+        and not repeated([str(entry) for entry in entries])
+        and (matching := _matching_axes(axes, entries))
+    }
 
 
 def _aligned(
@@ -138,7 +131,6 @@ def _aligned(
     sheet: Mapping[str, Column],
     where: tuple[str, str],
 ) -> Alignment:
-    """Match each specimen with its one row of the sheet."""
     if len(matching) == 2:
         raise DataError(
             f"the ids in column {name!r} of {where[1]} match the rows and the columns of the "

@@ -1,11 +1,16 @@
-"""AnnData objects in memory: a table out of one, and a correction into one."""
+"""AnnData in memory: tables, corrections, and what a file records of an earlier one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.tables.annotated import COMPLETE, LAYER, unpack
+from batchsense.experiments.tables.annotated import COMPLETE, LAYER, load, unpack
 from batchsense.experiments.tables.matrix import stored
 from batchsense.experiments.tables.table import Source, Table, check
 
@@ -26,11 +31,6 @@ def from_anndata(data: AnnData, layer: str | None = None, densify: bool = False)
         The layer to take; ``X`` by default.
     densify : bool
         Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
-
-    Returns
-    -------
-    Table
-        In the order of the object.
 
     Raises
     ------
@@ -86,3 +86,70 @@ def into_anndata(corrected: Corrected, data: AnnData) -> None:
     record = {key: value for key, value in corrected.record().items() if value not in ([], None)}
     data.layers[LAYER] = stored(corrected.values, table.source.dtype)
     data.uns[LAYER] = {**record, COMPLETE: True}
+
+
+Holds = Literal["original", "corrected", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCorrection:
+    """An earlier correction, as ``uns["batchsense"]`` of an AnnData file records it.
+
+    Attributes
+    ----------
+    method : str
+        Name of the correction.
+    batch_labels : str
+        The batch column; empty if the record does not say.
+    keep : tuple of str
+        What was kept.
+    x_holds : str
+        ``"original"`` where the corrected values lie in a layer beside X, ``"corrected"`` where X
+        equals that layer, ``"unknown"`` where the layer is gone.
+    """
+
+    method: str
+    batch_labels: str
+    keep: tuple[str, ...]
+    x_holds: Holds
+
+
+def recorded_correction(table: Table) -> RecordedCorrection | None:
+    """Look into the AnnData file that a table was read from for an earlier correction.
+
+    None where it is from another file, or the file records none.
+
+    Examples
+    --------
+    >>> recorded_correction(Table.from_arrays([[1.0], [2.0]], {"month": [1, 2]})) is None
+    True
+    """
+    path = Path(table.source.matrix)
+    if path.suffix.lower() not in (".h5ad", ".zarr") or not path.exists():
+        return None
+    data = load(path, backed="r")
+    found = data.uns.get(LAYER)
+    if not isinstance(found, Mapping):
+        return None
+    return RecordedCorrection(
+        method=str(found.get("method", "unknown")),
+        batch_labels=str(found.get("batch", "")),
+        keep=tuple(str(name) for name in _listed(found.get("keep", ()))),
+        x_holds=_x_holds(table, data.layers.get(LAYER)),
+    )
+
+
+def _x_holds(table: Table, layer: Any) -> Holds:
+    if layer is None:
+        return "unknown"
+    values = np.asarray(layer.toarray() if hasattr(layer, "toarray") else layer, dtype=np.float64)
+    precision = 1e-6 if table.source.dtype == "float32" else 1e-12
+    same = values.shape == table.values.shape and np.allclose(
+        values, table.values, rtol=precision, atol=precision, equal_nan=True
+    )
+    return "corrected" if same else "original"
+
+
+def _listed(entry: Any) -> Iterable[Any]:
+    """Give the entries of a list, which AnnData may have turned into an array or a single text."""
+    return [entry] if isinstance(entry, str) else list(entry)

@@ -39,25 +39,9 @@ _FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 def read(
     path: str | Path, densify: bool = False, layer: str | None = None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
-    """Read ``X`` or a layer, and the annotation of the observations.
+    """Read ``X`` or a layer, the sheet in ``obs``, and which of its columns are categorical.
 
-    Parameters
-    ----------
-    path : path
-        The file or store.
-    densify : bool
-        Whether a sparse matrix may be unfolded whatever its size.
-    layer : str, optional
-        The layer to read; ``X`` by default.
-
-    Returns
-    -------
-    matrix : RawMatrix
-        The matrix, observations in rows.
-    sheet : dict
-        The columns of ``obs``, the index first, as ``id``.
-    categorical : frozenset of str
-        Columns of ``obs`` of categorical or boolean type.
+    Observations lie in rows; the index of ``obs`` is the first column of the sheet, ``id``.
 
     Raises
     ------
@@ -73,77 +57,31 @@ def read(
         if layer is not None:
             _check_layer(layer, list(root["layers"]) if "layers" in root else [], where)
         _refuse_unfinished(root, where, "X" if layer is None else f"layers/{layer}")
-    return unpack(_read(path), where, densify, layer)
+    return unpack(load(path), where, densify, layer)
 
 
 def outline(path: str | Path) -> tuple[dict[str, Column], tuple[str, ...]]:
-    """Read the annotation of the observations and the names of the layers, but no number.
-
-    Parameters
-    ----------
-    path : path
-        The file or store.
-
-    Returns
-    -------
-    sheet : dict
-        As :func:`read` gives it.
-    layers : tuple of str
-        The names of the layers.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read.
-    MissingExtraError
-        anndata is not installed.
-    """
+    """Read the sheet, as :func:`read` does, and the names of the layers, but no number."""
     from pandas import DataFrame
 
-    with _opened(path, "r") as root:
-        try:
-            from anndata.io import read_elem
+    with _opened(path, "r") as root, _told_plainly(path):
+        from anndata.io import read_elem
 
-            frame = read_elem(root["obs"])
-            layers = tuple(root["layers"]) if "layers" in root else ()
-        except ImportError:
-            raise MissingExtraError("AnnData files", "experiments") from None
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise DataError(f"not an AnnData file: {error}", where=str(path)) from None
+        frame = read_elem(root["obs"])
+        layers = tuple(root["layers"]) if "layers" in root else ()
     if not isinstance(frame, DataFrame):  # as files were written long ago
-        frame = _read(path).obs
+        frame = load(path).obs
     return _obs(frame, str(path))[0], layers
 
 
 def _obs(frame: DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
-    """Give the annotation as a sheet, its index first."""
     return sheet_of(frame.reset_index(names=free_name("id", map(str, frame.columns))), where)
 
 
 def unpack(
     data: AnnData, where: str, densify: bool = False, layer: str | None = None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
-    """Take an AnnData object apart.
-
-    Parameters
-    ----------
-    data : AnnData
-        The object.
-    where : str
-        What to call it in messages.
-    densify, layer
-        As for :func:`read`.
-
-    Returns
-    -------
-    matrix, sheet, categorical
-        As for :func:`read`.
-
-    Raises
-    ------
-    DataError
-        As for :func:`read`.
-    """
+    """Take an AnnData object apart as :func:`read` does a file; ``where`` names it in messages."""
     if layer is not None:
         _check_layer(layer, list(data.layers), where)
     found = data.X if layer is None else data.layers[layer]
@@ -158,7 +96,6 @@ def unpack(
 
 
 def _check_layer(layer: str, known: list[str], where: str) -> None:
-    """Refuse a layer that is not there, and say which are."""
     if layer not in known:
         there = f"there are {listed(map(repr, known))}" if known else "it has none"
         raise DataError(f"the file has no layer {layer!r}; {there}", where=where)
@@ -169,17 +106,9 @@ def write(
 ) -> None:
     """Copy an AnnData file or store, with a result in ``layers["batchsense"]``.
 
-    Parameters
-    ----------
-    path : path
-        The new file or folder.
-    original : path
-        The file that was read; its ``X`` and everything else are copied as they are.
-    matrix : RawMatrix
-        The result, in the layout of ``X``.
-    provenance : mapping
-        What was done, for ``uns["batchsense"]``: text, numbers and lists of text by plain names
-        (AnnData stores no lists of mappings, and no names with a slash).
+    ``X`` and everything else are copied as they are. The provenance, for ``uns["batchsense"]``, is
+    text, numbers and lists of text by plain names: AnnData stores no lists of mappings, and no
+    names with a slash.
     """
     from anndata.io import write_elem
 
@@ -207,8 +136,19 @@ def write(
 
 @contextmanager
 def _opened(path: str | Path, mode: Literal["r", "r+"]) -> Iterator[Any]:
-    """Open the file or store itself, without its AnnData shape."""
-    root = _open(Path(path), mode)
+    # The file or store itself, without its AnnData shape: X is not read.
+    target = Path(path)
+    if not target.exists():
+        raise DataError("cannot be read: no such file", where=str(path))
+    with _told_plainly(path):
+        if target.is_dir():
+            import zarr
+
+            root: Any = zarr.open_group(target, mode=mode, use_consolidated=False)
+        else:
+            import h5py
+
+            root = h5py.File(target, mode)
     try:
         yield root
     finally:
@@ -216,23 +156,17 @@ def _opened(path: str | Path, mode: Literal["r", "r+"]) -> Iterator[Any]:
             root.close()
 
 
-def _open(target: Path, mode: Literal["r", "r+"]) -> Any:
-    """Open by h5py or zarr; say plainly why that cannot be done."""
-    where = str(target)
-    if not target.exists():
-        raise DataError("cannot be read: no such file", where=where)
+@contextmanager
+def _told_plainly(path: str | Path) -> Iterator[None]:
     try:
-        if target.is_dir():
-            import zarr
-
-            return zarr.open_group(target, mode=mode, use_consolidated=False)
-        import h5py
-
-        return h5py.File(target, mode)
+        yield
     except ImportError:
         raise MissingExtraError("AnnData files", "experiments") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"not an AnnData file ({error})", where=where) from None
+    except OSError as error:
+        raise DataError(f"not an AnnData file ({error})", where=str(path)) from None
+    # What h5py, zarr and anndata raise at files of another kind, by what they stumble over first.
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataError(f"not an AnnData file: {error}", where=str(path)) from None
 
 
 def _refuse_unfinished(root: Any, where: str, inside: str) -> None:
@@ -249,20 +183,7 @@ def _refuse_unfinished(root: Any, where: str, inside: str) -> None:
 
 
 def refuse_lost_chunks(values: Any, where: str) -> None:
-    """Refuse the stored values of a sparse Zarr matrix if some are not there.
-
-    Parameters
-    ----------
-    values : zarr.Array
-        The stored values; they are not zero, so that each chunk has a file.
-    where : str
-        The store, for the message.
-
-    Raises
-    ------
-    DataError
-        Chunks are missing.
-    """
+    """Refuse a sparse Zarr matrix if some of its values, which are never zero, have no file."""
     if values.nchunks_initialized < values.nchunks:
         raise DataError(
             f"{values.nchunks - values.nchunks_initialized} of {values.nchunks} chunks of X are "
@@ -271,20 +192,14 @@ def refuse_lost_chunks(values: Any, where: str) -> None:
         )
 
 
-def _read(path: str | Path) -> AnnData:
-    """Read the file; say plainly why it cannot be read."""
-    try:
+def load(path: str | Path, backed: Literal["r"] | None = None) -> AnnData:
+    """Load the object of a file or store; with ``backed`` the ``X`` of a file stays on disk."""
+    with _told_plainly(path), warnings.catch_warnings():
         from anndata import read_h5ad, read_zarr
-    except ImportError:
-        raise MissingExtraError("AnnData files", "experiments") from None
-    try:
-        with warnings.catch_warnings():  # ids that occur twice are refused later, by name
-            warnings.filterwarnings("ignore", ".*names are not unique")
-            return read_zarr(path) if Path(path).is_dir() else read_h5ad(path)
-    except OSError as error:
-        raise DataError(f"not an AnnData file ({error})", where=str(path)) from None
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"not an AnnData file: {error}", where=str(path)) from None
+
+        # Ids that occur twice are refused later, by name.
+        warnings.filterwarnings("ignore", ".*names are not unique")
+        return read_zarr(path) if Path(path).is_dir() else read_h5ad(path, backed)
 
 
 def _consolidate(store: Path) -> None:

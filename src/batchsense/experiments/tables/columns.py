@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +10,10 @@ import numpy as np
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
-from batchsense.experiments.tables.magnitude import refuse_magnitude
+from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.tables.matrix import refuse_magnitude
 from batchsense.experiments.tables.table import Column, Table
-from batchsense.experiments.tables.text import is_number, look, nearly_numbers
+from batchsense.experiments.tables.text import did_you_mean, is_number, look, nearly_numbers
 from batchsense.notes import Note
 
 Kind = Literal["categorical", "numeric"]
@@ -57,14 +57,9 @@ class Factor:
         return np.eye(len(self.levels))[self.codes]
 
     def design(self) -> tuple[Floats, tuple[str, ...]]:
-        """Give the columns for a model with intercept: levels but the first, or the numbers.
+        """The columns, (specimens, terms), of a model with intercept, and their names.
 
-        Returns
-        -------
-        columns : array of shape (specimens, terms)
-            The terms.
-        names : tuple of str
-            ``drug[yes]`` for a level, the name of the factor for numbers.
+        Levels but the first, such as ``drug[yes]``, or the numbers.
         """
         if self.values is not None:
             return self.values[:, None], (self.name,)
@@ -90,19 +85,7 @@ class NumericBatches(Factor):
 
 
 def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
-    """Read numeric columns in the place of a batch column.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    names : sequence of str
-        The columns, such as ``sv1`` and ``sv2``.
-
-    Returns
-    -------
-    NumericBatches
-        Named by all of them together.
+    """Read numeric columns, such as ``sv1`` and ``sv2``, in the place of a batch column.
 
     Raises
     ------
@@ -115,14 +98,14 @@ def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
     >>> numeric_batches(table, ["sv1"]).name
     'sv1'
     """
-    factors, _ = kept_factors(table, names, "", numeric=names)
+    factors, _ = kept_factors(table, names, "", ColumnKinds(numeric=names))
     numbers = [one.design()[0] for one in factors]
     codes = np.zeros(len(table.specimens), dtype=np.int64)
     return NumericBatches(" + ".join(names), tuple(names), codes, None, np.hstack(numbers))
 
 
 def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> Column:
-    """Give a column of the sheet, or say which name is nearest.
+    """The column of this name, or an error that says which name is nearest.
 
     Raises
     ------
@@ -137,26 +120,12 @@ def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> 
     """
     if name in sheet:
         return sheet[name]
-    lower = {known.lower(): known for known in sheet}
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
-    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
+    hint = did_you_mean(name, sheet)
     raise DataError(f"no column {name!r}; {hint}Columns: {listed(sheet, 20)}", where=where)
 
 
 def batch_factor(table: Table, name: str) -> Factor:
     """Read the batch labels: always categories, even where they are numbers.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    name : str
-        The column.
-
-    Returns
-    -------
-    Factor
-        Categorical.
 
     Raises
     ------
@@ -182,18 +151,6 @@ def batch_factor(table: Table, name: str) -> Factor:
 def label_factor(table: Table, name: str) -> Factor:
     """Read labels as categories, however many there are: for specimens to be corrected later.
 
-    Parameters
-    ----------
-    table : Table
-        The table.
-    name : str
-        The column.
-
-    Returns
-    -------
-    Factor
-        Categorical; possibly of a single level, or with one for each specimen.
-
     Raises
     ------
     DataError
@@ -206,33 +163,14 @@ def kept_factors(
     table: Table,
     keep: Sequence[str],
     batch_name: str,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
+    kinds: ColumnKinds = ColumnKinds(),
 ) -> tuple[tuple[Factor, ...], tuple[Note, ...]]:
-    """Read the factors that must be kept.
+    """Read the factors that must be kept, with notes on what the rule below decided.
 
     Text is read as categories, numbers as numbers. Whole numbers are ambiguous: at most six
     distinct ones are read as categories, more of them as numbers, with a note unless they are two
-    or most are different. ``categorical`` and ``numeric`` declare the kind, as does a categorical
-    column of a Parquet or AnnData file.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    keep : sequence of str
-        The columns.
-    batch_name : str
-        The batch column, which cannot be kept.
-    categorical, numeric : iterable of str
-        Columns of ``keep`` whose kind is declared.
-
-    Returns
-    -------
-    factors : tuple of Factor
-        In the order of ``keep``.
-    notes : tuple of Note
-        Kinds that were decided by the rule, and labels that look alike.
+    or most are different. ``kinds`` declares the kind, as does a categorical column of a Parquet
+    or AnnData file.
 
     Raises
     ------
@@ -241,12 +179,12 @@ def kept_factors(
         each specimen, a column that is given twice or is the batch, or a contradicting kind.
     """
     where = table.source.sheet
-    kinds: dict[str, Kind] = {name: "categorical" for name in categorical}
-    for name in numeric:
-        if name in kinds:
+    declared: dict[str, Kind] = {name: "categorical" for name in kinds.categorical}
+    for name in kinds.numeric:
+        if name in declared:
             raise DataError(f"column {name!r} is declared categorical and numeric", where=where)
-        kinds[name] = "numeric"
-    if undeclared := [name for name in kinds if name not in keep]:
+        declared[name] = "numeric"
+    if undeclared := [name for name in declared if name not in keep]:
         raise DataError(
             f"a kind is declared for {listed(map(repr, undeclared))}, which is not kept; add "
             f"--keep {undeclared[0]}",
@@ -259,7 +197,7 @@ def kept_factors(
             raise DataError(f"column {name!r} cannot be both the batch and kept", where=where)
         if name in [factor.name for factor in factors]:
             raise DataError(f"column {name!r} is to be kept twice", where=where)
-        factor, note = _kept(table, name, kinds.get(name))
+        factor, note = _kept(table, name, declared.get(name))
         factors.append(factor)
         notes.extend(note)
     return tuple(factors), (*notes, *look_alikes(factors))
@@ -283,7 +221,6 @@ def look_alikes(factors: Iterable[Factor]) -> list[Note]:
 
 
 def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note]]:
-    """Read one kept factor by its declared kind or by the rule."""
     if kind is None and name in table.categorical:
         kind = "categorical"
     labels = _complete(table, name)
@@ -334,7 +271,6 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
 
 
 def _complete(table: Table, name: str) -> tuple[str, ...]:
-    """Give the labels of a column; refuse missing ones by specimen."""
     labels = column(table.sheet, name, table.source.sheet)
     missing = [table.specimens[i] for i, label in enumerate(labels) if label is None]
     if missing:
@@ -347,7 +283,6 @@ def _complete(table: Table, name: str) -> tuple[str, ...]:
 
 
 def _categorical(name: str, labels: Sequence[str]) -> Factor:
-    """Sort the levels (numbers by size) and code the labels."""
     levels = sorted_levels(labels)
     index = {level: code for code, level in enumerate(levels)}
     codes = np.array([index[label] for label in labels], dtype=np.int64)

@@ -37,16 +37,6 @@ def read_matrix(path: str | Path) -> RawMatrix:
 
     A header that is one cell shorter than the lines below it (as R writes it) is understood.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    RawMatrix
-        In the layout of the file.
-
     Raises
     ------
     DataError
@@ -88,15 +78,7 @@ def read_matrix(path: str | Path) -> RawMatrix:
 def read_sheet(path: str | Path) -> dict[str, Column]:
     """Read a sheet: names of the columns in the first row, one line per specimen.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    dict
-        The columns in order; None where a label is missing.
+    None where a label is missing.
 
     Raises
     ------
@@ -117,10 +99,13 @@ def read_sheet(path: str | Path) -> dict[str, Column]:
             entries.append(cells)
     if not entries:
         raise DataError("the sheet is empty; give one row per specimen", where=where)
-    header = named_columns(header, where)
-    return {
-        name: tuple(label_text(row[place]) for row in entries) for place, name in enumerate(header)
-    }
+    return sheet_of(header, entries, where)
+
+
+def sheet_of(header: list[str], rows: list[list[str]], where: str) -> dict[str, Column]:
+    """Turn rows of text into the columns of a sheet; None where a label is missing."""
+    columns = zip(named_columns(header, where), zip(*rows, strict=True), strict=True)
+    return {name: tuple(map(label_text, entries)) for name, entries in columns}
 
 
 def named_columns(header: list[str], where: str) -> list[str]:
@@ -138,7 +123,6 @@ def named_columns(header: list[str], where: str) -> list[str]:
 
 @contextlib.contextmanager
 def _lines(path: str | Path) -> Iterator[Iterator[list[str]]]:
-    """Open a delimited file and turn every way in which it can be broken into a DataError."""
     target = Path(path)
     where = str(path)
     delimiter = DELIMITERS[suffix_of(path)]
@@ -156,7 +140,7 @@ def _lines(path: str | Path) -> Iterator[Iterator[list[str]]]:
 
 
 def _text(target: Path) -> io.TextIOBase:
-    """Open as text, through gzip where the name says so; a byte-order mark is skipped."""
+    # A byte-order mark is skipped.
     if target.suffix.lower() == ".gz":
         return io.TextIOWrapper(gzip.open(target, "rb"), encoding="utf-8-sig", newline="")
     return target.open(encoding="utf-8-sig", newline="")
@@ -182,7 +166,7 @@ def _header(lines: Iterator[list[str]], path: str | Path, alone: bool = False) -
 
 
 def _numbers(cells: list[str], columns: list[str], where: str) -> Floats:
-    """Read the numbers of a line; the quick way serves lines without missing values."""
+    # The quick way serves lines without missing values.
     texts = cells[1:]
     if "_" not in "".join(texts):
         try:
@@ -199,12 +183,10 @@ def _numbers(cells: list[str], columns: list[str], where: str) -> Floats:
 
 
 def _whole(cells: list[str]) -> bool:
-    """Tell whether a line is written in digits only, as counts are."""
     return all(text.isdigit() for text in cells[1:])
 
 
 def _ragged(where: str, line: int, found: int, wanted: int) -> DataError:
-    """Make the error for a line of another length than the header."""
     return DataError(
         f"line {line} has {found} cells where the header makes {wanted} expected; "
         "a delimiter may be missing or stand inside a name without quotes",

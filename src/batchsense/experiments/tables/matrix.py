@@ -49,7 +49,7 @@ class RawMatrix:
 
 
 def suffix_of(path: str | Path) -> str:
-    """Give the suffix that tells the format, without ``.gz``; ``.mtx`` for a folder of that kind.
+    """The suffix that tells the format, without ``.gz``; ``.mtx`` for a folder of that kind.
 
     Examples
     --------
@@ -68,23 +68,10 @@ def suffix_of(path: str | Path) -> str:
 
 
 def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
-    """Give numbers as a dense array in double precision, and the type that they had.
+    """Numbers as a dense array in double precision, and the name of the type that they had.
 
-    Parameters
-    ----------
-    values : array or sparse matrix
-        Numbers of any type.
-    where : str
-        Name of the matrix, for messages.
-    densify : bool
-        Whether a sparse matrix may be unfolded whatever its size.
-
-    Returns
-    -------
-    values : array
-        float64.
-    dtype : str
-        Name of the original type; ``"float64"`` where that cannot hold results.
+    A sparse matrix is unfolded up to 4 GB, or whatever its size with ``densify``. The name is
+    ``"float64"`` where the original type cannot hold results.
 
     Raises
     ------
@@ -122,7 +109,7 @@ def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
 
 
 def stored(values: Floats, dtype: str) -> npt.NDArray[Any]:
-    """Give a result the type of its input, or double precision where that would lose something.
+    """The values in the type of their input, or in double precision where that loses something.
 
     Examples
     --------
@@ -169,7 +156,7 @@ def check_ids(ids: tuple[str, ...], axis: str, where: str) -> None:
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:
-    """Give a column name that no other column has.
+    """A column name that no other column has.
 
     Examples
     --------
@@ -180,3 +167,27 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
     while wanted in others:
         wanted += "_"
     return wanted
+
+
+#: The squares of larger numbers, summed up, no longer fit double precision.
+LARGEST = 1e150
+#: The squares of smaller ones are zero, or have lost digits.
+SMALLEST = 1e-150
+
+
+def refuse_magnitude(sizes: Floats, names: list[str], where: str) -> None:
+    """Refuse, by name, columns whose largest absolute value (NaN if missing) cannot be squared.
+
+    Examples
+    --------
+    >>> refuse_magnitude(np.array([3.0, 1e200]), ["g1", "g2"], "m.csv")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: m.csv: values too large to be squared (beyond 1e+150) in g2; ...
+    """
+    for wrong, what in (
+        (sizes > LARGEST, f"too large to be squared (beyond {LARGEST:g})"),
+        ((sizes > 0) & (sizes < SMALLEST), f"too small to be squared (all below {SMALLEST:g})"),
+    ):
+        if wrong.any():
+            culprits = listed(names[place] for place in np.flatnonzero(wrong))
+            raise DataError(f"values {what} in {culprits}; rescale them", where=where)

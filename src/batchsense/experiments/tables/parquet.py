@@ -27,17 +27,7 @@ _DECLARED = {"category", "bool", "boolean"}
 
 
 def read_matrix(path: str | Path) -> RawMatrix:
-    """Read a matrix from Parquet.
-
-    Parameters
-    ----------
-    path : path
-        The file; row ids in its index, or in its first column if the index only counts.
-
-    Returns
-    -------
-    RawMatrix
-        In the layout of the file.
+    """Read a matrix; row ids in its index, or in its first column if the index only counts.
 
     Raises
     ------
@@ -63,19 +53,9 @@ def read_matrix(path: str | Path) -> RawMatrix:
 
 
 def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
-    """Read a sheet from Parquet.
+    """Read a sheet, and which of its columns are of categorical or boolean type.
 
-    Parameters
-    ----------
-    path : path
-        The file; a named or non-counting index becomes the first column.
-
-    Returns
-    -------
-    sheet : dict
-        The columns in order; None where a label is missing.
-    categorical : frozenset of str
-        Columns of categorical or boolean type.
+    A named or non-counting index becomes the first column; None where a label is missing.
 
     Raises
     ------
@@ -103,7 +83,6 @@ def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozen
 
 
 def _read(path: str | Path) -> pd.DataFrame:
-    """Read the file; say plainly why it cannot be read."""
     import pandas as pd
 
     try:
@@ -117,7 +96,6 @@ def _read(path: str | Path) -> pd.DataFrame:
 
 
 def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
-    """Move an index that carries ids into the first column."""
     import pandas as pd
 
     if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
@@ -128,7 +106,6 @@ def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numeric(column: pd.Series, name: str, row_ids: tuple[str, ...], where: str) -> Floats:
-    """Give a column as float64; text and truth values are refused by row and column."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
@@ -142,21 +119,13 @@ def _numeric(column: pd.Series, name: str, row_ids: tuple[str, ...], where: str)
 
 
 def _plain(value: object) -> object:
-    """Turn pandas' own missing values into None."""
     import pandas as pd
 
     return None if value is pd.NA or value is pd.NaT else value
 
 
 def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
-    """Write a matrix as Parquet, ids in the first column.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    matrix : RawMatrix
-        What to write, in its ``dtype``.
+    """Write a matrix in its ``dtype``, ids in the first column.
 
     Raises
     ------

@@ -48,11 +48,6 @@ def read(
     layer : str, optional
         The layer of an AnnData file to read; its ``X`` by default.
 
-    Returns
-    -------
-    Table
-        Specimens × features, in the order of the matrix file.
-
     Raises
     ------
     DataError
@@ -99,35 +94,27 @@ _Sheet = tuple[dict[str, Column], frozenset[str]]
 def _read_matrix(
     path: str | Path, densify: bool, layer: str | None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
-    """Read by the suffix; an AnnData file brings a sheet of its own."""
     suffix = suffix_of(path)
     if layer is not None and suffix not in annotated.SUFFIXES:
         raise DataError("only .h5ad and .zarr files have layers", where=str(path))
-    if suffix in DELIMITERS:
-        return delimited.read_matrix(path), {}, frozenset()
-    if suffix == ".parquet":
-        return parquet.read_matrix(path), {}, frozenset()
     if suffix in annotated.SUFFIXES:
         return annotated.read(path, densify, layer)
-    if suffix == ".mtx":
-        return tenx.read(path, densify), {}, frozenset()
-    raise _unknown(path, "file")
+    if suffix in DELIMITERS:
+        matrix = delimited.read_matrix(path)
+    elif suffix == ".parquet":
+        matrix = parquet.read_matrix(path)
+    elif suffix == ".mtx":
+        matrix = tenx.read(path, densify)
+    else:
+        raise _unknown(path, "file")
+    return matrix, {}, frozenset()
 
 
 def read_sheet(path: str | Path) -> _Sheet:
     """Read a sheet of specimens by the suffix of its file.
 
-    Parameters
-    ----------
-    path : path
-        As the sheet of :func:`read`.
-
-    Returns
-    -------
-    sheet : dict
-        The columns in order; None where a label is missing.
-    categorical : frozenset of str
-        Columns that the file itself declares to be categories.
+    None stands where a label is missing; columns that the file itself declares to be categories
+    are named.
 
     Raises
     ------
@@ -138,7 +125,6 @@ def read_sheet(path: str | Path) -> _Sheet:
 
 
 def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tuple[Note, ...]]:
-    """Read by the suffix, with what reading brought to light."""
     suffix = suffix_of(workbook.split(path)[0])
     if suffix in DELIMITERS:
         return delimited.read_sheet(path), frozenset(), ()
@@ -151,7 +137,6 @@ def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]
 
 
 def _unknown(path: str | Path, kind: str) -> DataError:
-    """Make the error for a kind of file that is not read, with a way out where there is one."""
     suffix = suffix_of(path)
     if suffix in (".rds", ".rda", ".rdata"):
         return DataError(f"R's own format is not read. {EXPORT}", where=str(path))
@@ -177,19 +162,7 @@ _LARGEST_LOG = 50
 
 
 def count_remarks(values: npt.NDArray[Any], which: str = "All values") -> list[Note]:
-    """Notice counts, which an additive model does not suit.
-
-    Parameters
-    ----------
-    values : array
-        Observations.
-    which : str
-        What to call them.
-
-    Returns
-    -------
-    list of Note
-        One, or none.
+    """Remark on counts, which an additive model does not suit.
 
     Examples
     --------

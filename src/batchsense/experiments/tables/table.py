@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
-from batchsense.experiments.tables.magnitude import refuse_magnitude
-from batchsense.experiments.tables.matrix import dense
+from batchsense.experiments.tables.matrix import dense, refuse_magnitude
 from batchsense.experiments.tables.text import label_text
 from batchsense.notes import Note
 
@@ -109,11 +108,6 @@ class Table:
         categorical : iterable of str
             Columns of the sheet that are categories even if their labels are numbers.
 
-        Returns
-        -------
-        Table
-            The table.
-
         Raises
         ------
         DataError
@@ -155,7 +149,6 @@ class Table:
 
 
 def _names(given: Sequence[str] | None, kind: str, count: int) -> tuple[str, ...]:
-    """Give ids as text, or number them."""
     if given is None:
         return tuple(f"{kind} {place + 1}" for place in range(count))
     return tuple(map(str, given))

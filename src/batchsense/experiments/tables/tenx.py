@@ -24,17 +24,7 @@ def read(path: str | Path, densify: bool = False) -> RawMatrix:
 
     Each may be gzipped. Features are named by the first column of their file.
 
-    Parameters
-    ----------
-    path : path
-        The folder, or the matrix in it.
-    densify : bool
-        Whether the matrix may be unfolded whatever its size.
-
-    Returns
-    -------
-    RawMatrix
-        Features × barcodes, as the file has it.
+    The matrix is features × barcodes; the path may be that of the folder or of the matrix in it.
 
     Raises
     ------
@@ -67,16 +57,7 @@ def write(
 ) -> None:
     """Write a folder with the result; barcodes and features are those of the original.
 
-    Parameters
-    ----------
-    path : path
-        The new folder.
-    original : path
-        The folder that was read.
-    matrix : RawMatrix
-        The result, features × barcodes.
-    provenance : mapping
-        What was done, for ``batchsense.json``.
+    ``provenance`` goes to ``batchsense.json``.
     """
     from scipy.io import mmwrite
     from scipy.sparse import coo_array
@@ -100,7 +81,7 @@ def write(
 
 
 def folder_of(path: str | Path) -> Path:
-    """Give the folder, where the matrix in it is named as well as where it is itself.
+    """The folder itself, or that of a matrix named in it.
 
     Raises
     ------
@@ -114,7 +95,6 @@ def folder_of(path: str | Path) -> Path:
 
 
 def _file(folder: Path, names: tuple[str, ...]) -> Path:
-    """Find one of the files, plain or gzipped."""
     tried = [name + end for name in names for end in (".gz", "")]
     for name in tried:
         if (folder / name).is_file():
@@ -123,7 +103,6 @@ def _file(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _ids(path: Path, kind: str) -> tuple[str, ...]:
-    """Read the first column."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8", newline="") as stream:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import date, datetime
 
 import numpy as np
@@ -16,7 +17,7 @@ MISSING = frozenset({"", "NA", "N/A", "#N/A", "NaN", "nan", "<NA>", "NULL", "nul
 
 
 def label_text(value: object) -> str | None:
-    """Give a label as text: whole numbers without a point, None where it is missing.
+    """A label as text: whole numbers without a point, None where it is missing.
 
     Examples
     --------
@@ -94,6 +95,19 @@ def nearly_numbers(labels: Collection[str]) -> str:
     if others and numbers > max(2, len(others)):
         return f"all but {listed(map(repr, others), 3)} are numbers; leave unknown ones out"
     return ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that offers the known name nearest to one; nothing where none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("btach", ["Batch", "drug"])
+    "did you mean 'Batch'? "
+    """
+    lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    return f"did you mean {lower[near[0]]!r}? " if near else ""
 
 
 def look(label: str) -> str:

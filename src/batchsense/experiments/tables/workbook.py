@@ -7,16 +7,15 @@ formulas may have no stored value. Both would become missing labels silently, so
 from __future__ import annotations
 
 import datetime
-import difflib
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.tables.delimited import named_columns
+from batchsense.experiments.tables.delimited import sheet_of
 from batchsense.experiments.tables.table import Column
-from batchsense.experiments.tables.text import MISSING, label_text
+from batchsense.experiments.tables.text import MISSING, did_you_mean, label_text
 from batchsense.notes import Note
 
 SUFFIX = ".xlsx"
@@ -40,17 +39,8 @@ def split(path: str | Path) -> tuple[Path, str | None]:
 def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
     """Read a worksheet: names of the columns in its first row, one row per specimen.
 
-    Parameters
-    ----------
-    path : path
-        ``FILE.xlsx``, of which the first visible worksheet is read, or ``FILE.xlsx#Sheet``.
-
-    Returns
-    -------
-    sheet : dict
-        The columns in order; None where a label is missing.
-    notes : tuple of Note
-        The other worksheets, where none was named.
+    Of ``FILE.xlsx`` the first visible worksheet is read, with a note if there are others; of
+    ``FILE.xlsx#Sheet`` the one named.
 
     Raises
     ------
@@ -73,11 +63,7 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
             "row per specimen",
             where=where,
         )
-    header = named_columns(entries[0], where)
-    sheet: dict[str, Column] = {
-        label: tuple(label_text(row[place]) for row in entries[1:])
-        for place, label in enumerate(header)
-    }
+    sheet = sheet_of(entries[0], entries[1:], where)
     if wanted is not None or len(visible) == 1:
         return sheet, ()
     others = listed(map(repr, visible[1:]))
@@ -89,18 +75,11 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
 
 
 def worksheets(file: Path) -> tuple[str, ...]:
-    """Give the names of the visible worksheets, in order.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or none is visible.
-    """
+    """The names of the visible worksheets, in order."""
     return _visible(_open(file, values=True, names_only=True), str(file))
 
 
 def _visible(book: Any, where: str) -> tuple[str, ...]:
-    """Give the names of the visible worksheets."""
     names = tuple(one.title for one in book.worksheets if one.sheet_state == "visible")
     if not names:
         raise DataError("the workbook has no visible worksheet", where=where)
@@ -108,7 +87,6 @@ def _visible(book: Any, where: str) -> tuple[str, ...]:
 
 
 def _open(file: Path, values: bool, names_only: bool = False) -> Any:
-    """Open the workbook, with stored values or with formulas; or without any cell."""
     try:
         from openpyxl import load_workbook
     except ImportError:
@@ -131,21 +109,17 @@ def _open(file: Path, values: bool, names_only: bool = False) -> Any:
 
 
 def _chosen(wanted: str | None, visible: tuple[str, ...], known: list[str], where: str) -> str:
-    """Give the named worksheet, or the first one."""
     if wanted is None:
         return visible[0]
     if wanted in known:
         return wanted
-    lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(wanted.lower(), list(lower), n=1)
-    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
+    shown = listed(map(repr, known), 20)
     raise DataError(
-        f"no worksheet {wanted!r}; {hint}Worksheets: {listed(map(repr, known), 20)}", where=where
+        f"no worksheet {wanted!r}; {did_you_mean(wanted, known)}Worksheets: {shown}", where=where
     )
 
 
 def _refuse_merged(worksheet: Any, where: str) -> None:
-    """Refuse merged cells: only the first of them holds the label."""
     merged = sorted(str(cells) for cells in worksheet.merged_cells.ranges)
     if merged:
         raise DataError(
@@ -156,7 +130,6 @@ def _refuse_merged(worksheet: Any, where: str) -> None:
 
 
 def _entries(shown: Any, formulas: Any, where: str) -> list[list[str]]:
-    """Give the filled part of a worksheet as text, without empty rows and columns."""
     rows: list[list[str]] = []
     for values, originals in zip(shown.iter_rows(), formulas.iter_rows(), strict=True):
         cells = list(zip(values, originals, strict=True))
@@ -168,7 +141,6 @@ def _entries(shown: Any, formulas: Any, where: str) -> list[list[str]]:
 
 
 def _text(cell: Any, original: Any, where: str) -> str:
-    """Give a cell as text, empty where the label is missing."""
     value = cell.value
     if original.data_type == "f" and value is None:
         raise DataError(

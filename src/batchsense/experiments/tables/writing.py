@@ -23,13 +23,6 @@ from batchsense.storage.atomic import writing
 def check_format(source: str, output: str | Path) -> None:
     """Refuse, before any work, an output whose format does not suit the input.
 
-    Parameters
-    ----------
-    source : str
-        Path of the input matrix (or a description of it).
-    output : path
-        Where the result shall go.
-
     Raises
     ------
     DataError
@@ -66,7 +59,6 @@ def check_format(source: str, output: str | Path) -> None:
 
 
 def _refuse_inside(source: str, output: Path, kind: str) -> None:
-    """Refuse a result that would replace or change the folder that is read."""
     root = Path(source)
     if kind == ".mtx" and not root.is_dir():
         root = root.parent
@@ -131,7 +123,7 @@ def write(
 
 
 def layout(table: Table, values: Floats) -> RawMatrix:
-    """Give values the layout of the table's file."""
+    """The values in the layout of the table's file."""
     if values.shape != table.values.shape:
         raise ValueError(f"values of shape {values.shape} for a table of {table.values.shape}")
     source = table.source
@@ -166,7 +158,7 @@ def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None
 
 @contextlib.contextmanager
 def _text(path: Path, zipped: bool) -> Iterator[TextIO]:
-    """Open for text, through gzip if wanted (without a time stamp: equal input, equal bytes)."""
+    # Through gzip without a time stamp: equal input, equal bytes.
     if not zipped:
         with path.open("w", encoding="utf-8", newline="") as stream:
             yield stream

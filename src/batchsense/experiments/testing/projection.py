@@ -8,6 +8,7 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import read_design
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.testing.remarks import LINEAR
 from batchsense.variation.linear import factor
 
@@ -59,8 +60,10 @@ def removal_matrix(corrected: Corrected) -> Floats:
         corrected.table,
         corrected.batch_labels,
         [one.name for one in corrected.kept],
-        [one.name for one in corrected.kept if one.kind == "categorical"],
-        [one.name for one in corrected.kept if one.kind == "numeric"],
+        ColumnKinds(
+            [one.name for one in corrected.kept if one.kind == "categorical"],
+            [one.name for one in corrected.kept if one.kind == "numeric"],
+        ),
     )
     wanted = design.wanted()[0]
     terms = corrected.batch_terms

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchsense.errors import DataError
-from batchsense.experiments.tables.recorded import recorded_correction
+from batchsense.experiments.tables.anndata_objects import recorded_correction
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
 

@@ -137,9 +137,7 @@ def test(
         keep = [one.name for one in corrected.kept] if corrected is not None else ()
     terms = list(dict.fromkeys([*(one.factor for one in asked), *keep]))
     declared = _with_kinds_of_correction(corrected, terms, kinds)
-    design = read_design(
-        table, batch_column, terms, declared.categorical, declared.numeric, surrogates
-    )
+    design = read_design(table, batch_column, terms, declared, surrogates)
     which, chosen = _chosen_values(corrected, table, options.values)
     model = Model.of(design, _batch_terms(corrected, design))
     compared = comparisons(design, model, asked)

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from batchsense.errors import DataError
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
 from batchsense.experiments.tables.table import Table
@@ -244,7 +245,9 @@ def _predicted(
             f"column {predict!r} has one value only ({labels[0]!r}); there is nothing to predict",
             where=table.source.sheet,
         )
-    factors, notes = kept_factors(table, [predict], batch_labels, categorical, numeric)
+    factors, notes = kept_factors(
+        table, [predict], batch_labels, ColumnKinds(tuple(categorical), tuple(numeric))
+    )
     return factors[0], notes
 
 

@@ -75,7 +75,7 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     UnresolvedError
         The data cannot answer.
     """
-    from batchsense.experiments import diagnose, placebos
+    from batchsense.experiments import ColumnKinds, diagnose, placebos
     from batchsense.questions.diagnose.report import diagnose_report
     from batchsense.questions.diagnose.text import diagnose_text
     from batchsense.reports.envelope import Note
@@ -85,8 +85,7 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
         table,
         request.batch_column(table),
         request.kept_columns(),
-        categorical=request.categorical,
-        numeric=request.numeric,
+        kinds=ColumnKinds(request.categorical, request.numeric),
         standardise=request.standardise,
         permutations=request.permutations,
         seed=request.seed,

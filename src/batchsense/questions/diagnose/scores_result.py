@@ -9,8 +9,8 @@ from pydantic import Field
 from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
-    from batchsense.experiments.contrasts import LevelContrast
     from batchsense.experiments.diagnosis import BatchComponent, Clustering, ComponentScore, Scores
+    from batchsense.experiments.entanglement import LevelContrast
 
 
 class ComponentResult(Estimate):

@@ -104,7 +104,7 @@ def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[Surro
     UnresolvedError
         The data cannot answer.
     """
-    from batchsense.experiments import find_surrogates
+    from batchsense.experiments import ColumnKinds, Estimation, find_surrogates
     from batchsense.experiments.layout.sheet import check_sheet_format, sheet_text, write_sheet
     from batchsense.questions.surrogates.report import surrogates_report
     from batchsense.questions.surrogates.text import surrogates_text
@@ -116,10 +116,8 @@ def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[Surro
         request.table(progress),
         request.keep or (),
         known=request.known,
-        method=request.method.value,
-        count=request.count,
-        categorical=request.categorical,
-        numeric=request.numeric,
+        estimation=Estimation(request.method.value, request.count),
+        kinds=ColumnKinds(request.categorical, request.numeric),
         permutations=request.permutations,
         seed=request.seed,
         progress=progress,

@@ -38,6 +38,7 @@ from batchsense.experiments.correction.terms import columns_of, match_terms, ter
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
@@ -122,7 +123,9 @@ class CombatSeqCorrection:
         ConfoundedError
             A kept factor cannot be told from the batches; names every relation.
         """
-        design = read_design(table, batch_labels, self.keep, self.categorical, self.numeric)
+        design = read_design(
+            table, batch_labels, self.keep, ColumnKinds(self.categorical, self.numeric)
+        )
         found = entanglements(design)
         if not self.despite_confounding:
             refuse_confounded(design, found)

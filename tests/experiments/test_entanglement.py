@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.experiments import Table, diagnose
-from batchsense.experiments.contrasts import level_contrasts
 from batchsense.experiments.design import read_design
+from batchsense.experiments.entanglement import level_contrasts
 
 
 def contrasts(values=None, **sheet):
