@@ -143,6 +143,18 @@ def estimate(value: Estimate, digits: int = 3, scale: float = 1.0) -> str:
     return _written(scale * value.estimate, places, digits)
 
 
+def spread(sizes: Sequence[int]) -> str:
+    """Write the smallest and the largest size.
+
+    Examples
+    --------
+    >>> spread([24, 24]), spread([12, 10])
+    ('24', '10 to 12')
+    """
+    low, high = min(sizes), max(sizes)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def _places(low: float, high: float) -> int | None:
     """Give the decimals that show the width of an interval with two digits; None if unknown."""
     width = abs(high - low)

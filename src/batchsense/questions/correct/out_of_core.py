@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal, cast
 from batchsense.errors import DataError
 from batchsense.notes import Note
 from batchsense.progress import Progress
-from batchsense.questions.correct.choice import Method
+from batchsense.questions.correct.choice import CorrectionChoice
 from batchsense.questions.correct.result import CorrectResult, OutOfCore, provenance
 from batchsense.reports.envelope import Note as PublishedNote
 
 if TYPE_CHECKING:
     from batchsense.experiments.out_of_core import CorrectedStore, Engine
     from batchsense.experiments.out_of_core.recipe import Streamed
-    from batchsense.questions.correct.request import CorrectRequest
+    from batchsense.questions.table_request import ModelRequest
     from batchsense.reports.envelope import Envelope
 
 #: Part of the available memory that a correction in memory may take: what else runs on the machine
@@ -42,29 +42,49 @@ class Decision:
     notes: tuple[Note, ...] = ()
 
 
-def decide(request: CorrectRequest) -> Decision | None:
-    """Tell whether to go out of core, and why; None: in memory."""
-    if request.save_fitted or request.fitted:
-        return None
-    if request.goes_out_of_core:
-        return Decision("asked")
-    in_memory_only = request.out_of_core is False or request.method is Method.combat_seq
-    if in_memory_only or request.matrix is None:
-        return None
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """What is corrected out of core, and within what.
+
+    Attributes
+    ----------
+    decision : Decision
+        Why.
+    choice : CorrectionChoice
+        The correction.
+    output : str
+        Where the result goes.
+    memory : int or None
+        Bytes to keep within.
+    cluster : str or None
+        The address of a cluster.
+    recorded : mapping
+        The options that the result itself keeps.
+    """
+
+    decision: Decision
+    choice: CorrectionChoice
+    output: str
+    memory: int | None
+    cluster: str | None
+    recorded: Mapping[str, str | bool | None]
+
+
+def decide(matrix: str, layer: str | None, memory: int | None) -> Decision | None:
+    """Tell whether memory does not suffice, and why; None: it does."""
     from batchsense.experiments.out_of_core.budget import LIBRARIES, loaded_bytes
     from batchsense.experiments.out_of_core.location import find, inside_of, is_store
     from batchsense.machine_memory import available_memory, format_bytes
 
-    if not is_store(request.matrix):
+    if not is_store(matrix):
         return None
     try:
-        place = find(request.matrix, inside_of(request.layer))
+        place = find(matrix, inside_of(layer))
     except DataError:  # said by the reader, where it matters to it
         return None
     if not place.inside:
         message = "A plain Zarr array is corrected out of core, a few specimens at a time."
         return Decision("plain_array", (Note("out_of_core", message),))
-    memory = request.memory_bytes
     free, taken = available_memory(), loaded_bytes(place)
     allowed = [] if free is None else [int(_SENSIBLE * free)]
     allowed += [] if memory is None else [memory - LIBRARIES]
@@ -80,7 +100,7 @@ def decide(request: CorrectRequest) -> Decision | None:
 
 
 def correct_on_disk(
-    request: CorrectRequest, decision: Decision, progress: Progress
+    request: ModelRequest, how: OnDisk, progress: Progress
 ) -> Envelope[CorrectResult]:
     """Correct out of core; an interrupted user is told how to go on."""
     from batchsense.experiments.out_of_core import correct_store
@@ -92,49 +112,49 @@ def correct_on_disk(
     if batch_column is None:
         place = find(matrix, inside_of(request.layer))
         batch_column = request.batch_column(describe(place, request.sheet, request.id_column))
-    correction = request.choice.correction(request.keep or (), request.categorical, request.numeric)
+    correction = how.choice.correction(request.keep or (), request.categorical, request.numeric)
     inputs = request.inputs()  # before the work: a hash of what is read, not of what it became
 
     def account(found: CorrectedStore) -> Envelope[CorrectResult]:
-        how = OutOfCore(
-            reason=decision.reason,
-            memory_bytes=request.memory_bytes,
-            cluster=request.cluster,
+        done = OutOfCore(
+            reason=how.decision.reason,
+            memory_bytes=how.memory,
+            cluster=how.cluster,
             resumed=found.resumed,
         )
-        notes = request.choice.notes(found.table.notes)
+        notes = how.choice.notes(found.table.notes)
         return request.envelope(
-            CorrectResult.of(found, request.name_of(request.output), how),
-            PublishedNote.published([*decision.notes, *notes]),
+            CorrectResult.of(found, request.name_of(how.output), done),
+            PublishedNote.published([*how.decision.notes, *notes]),
             inputs=inputs,
         )
 
-    with _interruptible(request.output), _engine(request, matrix) as engine:
+    with _interruptible(how.output), _engine(how, matrix) as engine:
         found = correct_store(
             matrix,
-            request.output,
+            how.output,
             batch_column,
             cast("Streamed", correction),  # counts were refused
             request.sheet,
             id_column=request.id_column,
             layer=request.layer,
             engine=engine,
-            provenance=lambda found: provenance(found, account(found), request.recorded()),
+            provenance=lambda found: provenance(found, account(found), how.recorded),
             progress=progress,
         )
     return account(found)
 
 
 @contextlib.contextmanager
-def _engine(request: CorrectRequest, matrix: str) -> Iterator[Engine]:
+def _engine(how: OnDisk, matrix: str) -> Iterator[Engine]:
     """Who does the work: this process, or the workers of a cluster."""
     from batchsense.experiments.out_of_core import MEMORY, ThisProcess, connected
 
-    if request.cluster is None:
-        yield ThisProcess(request.memory_bytes)
+    if how.cluster is None:
+        yield ThisProcess(how.memory)
         return
-    paths = [Path(matrix), Path(request.output).parent]
-    with connected(request.cluster, request.memory_bytes or MEMORY, paths) as cluster:
+    paths = [Path(matrix), Path(how.output).parent]
+    with connected(how.cluster, how.memory or MEMORY, paths) as cluster:
         yield cluster
 
 

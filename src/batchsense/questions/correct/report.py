@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.questions.correct.text import out_of_core_line, reused_line
-from batchsense.questions.diagnose.plane import principal_plane
-from batchsense.questions.diagnose.report import plane_picture
+from batchsense.questions.plane import plane_picture, principal_plane
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.page import Picture, render
 

@@ -21,6 +21,7 @@ from batchsense.questions.table_request import ModelRequest, beside
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
+    from batchsense.questions.correct.out_of_core import OnDisk
 
 #: What lies in the file of a fitted correction, and so must not be asked for beside it.
 _LEARNED = (
@@ -281,20 +282,43 @@ def ask(request: CorrectRequest, progress: Progress = silent) -> Answer[CorrectR
     """
     from batchsense.experiments.builtin import DIGITS
     from batchsense.experiments.tables.writing import check_format
-    from batchsense.questions.correct.out_of_core import correct_on_disk, decide
+    from batchsense.questions.correct.out_of_core import correct_on_disk
     from batchsense.questions.correct.report import correct_report
     from batchsense.questions.correct.text import correct_text
 
     if request.output != "-":
         check_format(request.matrix or DIGITS, request.output)
-    if decision := decide(request):
-        envelope = correct_on_disk(request, decision, progress)
+    if how := _on_disk(request):
+        envelope = correct_on_disk(request, how, progress)
         return Answer(
             envelope,
             lambda _: correct_text(envelope, request.described()),
             lambda: correct_report(envelope, None, request.words()),
         )
     return _correct_in_memory(request, progress)
+
+
+def _on_disk(request: CorrectRequest) -> OnDisk | None:
+    """How the matrix is corrected out of core, where that is asked or memory does not suffice."""
+    from batchsense.questions.correct.out_of_core import Decision, OnDisk, decide
+
+    if request.matrix is None or request.save_fitted or request.fitted:
+        return None
+    decision = None
+    if request.goes_out_of_core:
+        decision = Decision("asked")
+    elif request.out_of_core is None and request.method is not Method.combat_seq:
+        decision = decide(request.matrix, request.layer, request.memory_bytes)
+    if decision is None:
+        return None
+    return OnDisk(
+        decision,
+        request.choice,
+        request.output,
+        request.memory_bytes,
+        request.cluster,
+        request.recorded(),
+    )
 
 
 def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[CorrectResult]:

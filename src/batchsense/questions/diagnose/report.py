@@ -10,11 +10,11 @@ import numpy as np
 from batchsense.questions.diagnose import placebo_text
 from batchsense.questions.diagnose.placebo_result import PlaceboResult
 from batchsense.questions.diagnose.placebo_text import BEFORE, headline
-from batchsense.questions.diagnose.plane import Plane, principal_plane
 from batchsense.questions.diagnose.result import DiagnoseResult
 from batchsense.questions.diagnose.scores_result import ScoresResult
 from batchsense.questions.diagnose.scores_text import contrast_sentences
 from batchsense.questions.diagnose.text import interaction_sentence
+from batchsense.questions.plane import Plane, centres, plane_picture, principal_plane
 from batchsense.questions.shares import ShareResult
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_design
@@ -158,7 +158,7 @@ def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
     )
     few = reduction(len(coloured.codes), 1)
     title = f"Specimens by {coloured.name} and {kept.name}"
-    return Picture.of(ax, "plane-0", title, f"{finding} {few}".strip(), _centres(plane, coloured))
+    return Picture.of(ax, "plane-0", title, f"{finding} {few}".strip(), centres(plane, coloured))
 
 
 def scores_picture(scores: ScoresResult) -> Picture:
@@ -193,39 +193,6 @@ def _two(value: float | None) -> str:
 def _p(value: float | None) -> str:
     """Write a p-value; none so small that only rounding is left of it."""
     return "below 10⁻¹⁶" if value is not None and value < 1e-16 else number(value, 2)
-
-
-def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
-    """Draw specimens in a plane, coloured by a factor."""
-    labels = [factor.levels[code] for code in factor.codes]
-    first, second = plane.explained
-    ax = draw_points(
-        plane.coordinates[:, 0],
-        plane.coordinates[:, 1],
-        labels,
-        factor.name,
-        (f"component 1: {percent(first)}", f"component 2: {percent(second)}"),
-    )
-    finding = (
-        f"Every point is a specimen; near points are alike. The plane holds "
-        f"{percent(first + second)} of the variance"
-    )
-    if plane.used < plane.features:
-        finding += f" of the {plane.used} most variable of {plane.features:,} features"
-    finding += ". " + reduction(len(labels), len(factor.levels))
-    title = f"Coloured by {factor.name}" + (f", {when}" if when else "")
-    return Picture.of(ax, name, title, finding.strip(), _centres(plane, factor))
-
-
-def _centres(plane: Plane, factor: Factor) -> DataTable:
-    """Tabulate where the groups lie on average."""
-    rows = []
-    for code, level in enumerate(factor.levels):
-        here = plane.coordinates[factor.codes == code]
-        mean = here.mean(axis=0)
-        rows.append([level, f"{len(here):,}", number(mean[0]), number(mean[1])])
-    columns = [(factor.name, ""), ("specimens", "n"), ("component 1", "n"), ("component 2", "n")]
-    return DataTable("Mean coordinates", columns, rows, folded=True)
 
 
 def _row(name: str, share: ShareResult) -> Row:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from batchsense.questions.gap import text
 from batchsense.questions.gap.result import GapResult, WayResult
 from batchsense.questions.gap.text import WAY_NAMES, batch_rows, capital, chosen_batches
-from batchsense.questions.layout.text import spread
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_folds
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.page import DataTable, Picture, render
+from batchsense.reports.wording import spread
 
 if TYPE_CHECKING:
     from batchsense.questions.gap.result import GapResult

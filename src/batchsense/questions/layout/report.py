@@ -39,7 +39,7 @@ def layout_report(
         headline=f"Largest VIF {worst:.3f}",
         score=text.score_sentence(result),
         plates_sentence=text.plates_sentence(result),
-        sizes=text.spread([one.specimens for one in result.batches]),
+        sizes=spread([one.specimens for one in result.batches]),
         worth_columns=[(name, "" if name in {"factor", "between"} else "n") for name in header],
         worth_rows=rows,
         drawn=factor_pictures(result, found),

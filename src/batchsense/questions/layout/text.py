@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from batchsense.questions.entangled import note_lines
 from batchsense.questions.layout.result import BalancedFactor, LayoutResult, PlatesResult
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.wording import number
+from batchsense.reports.wording import number, spread
 
 #: Tables with more batches than this are left to the written sheet.
 MOST_BATCHES = 12
@@ -115,18 +113,6 @@ def batch_rows(result: LayoutResult, one: BalancedFactor) -> tuple[list[str], li
         ["mean", *(number(cell.mean, 4) for cell in cells)],
         ["SD", *(number(cell.standard_deviation, 3) for cell in cells)],
     ]
-
-
-def spread(sizes: Sequence[int]) -> str:
-    """Write the smallest and the largest size.
-
-    Examples
-    --------
-    >>> spread([24, 24]), spread([12, 10])
-    ('24', '10 to 12')
-    """
-    low, high = min(sizes), max(sizes)
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _effect(value: float | None) -> str:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from batchsense.reports.figures.points import draw_points, reduction
+from batchsense.reports.page import DataTable, Picture
+from batchsense.reports.wording import number, percent
+
+if TYPE_CHECKING:
+    from batchsense.experiments.tables.columns import Factor
+
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,3 +76,36 @@ def principal_plane(observations: npt.ArrayLike) -> Plane | None:
     coordinates = coordinates * np.sign(coordinates[largest, [0, 1]])
     explained = (float(sizes[-1]) / total, float(sizes[-2]) / total)
     return Plane(coordinates, explained, used, features)
+
+
+def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
+    """Draw specimens in a plane, coloured by a factor."""
+    labels = [factor.levels[code] for code in factor.codes]
+    first, second = plane.explained
+    ax = draw_points(
+        plane.coordinates[:, 0],
+        plane.coordinates[:, 1],
+        labels,
+        factor.name,
+        (f"component 1: {percent(first)}", f"component 2: {percent(second)}"),
+    )
+    finding = (
+        f"Every point is a specimen; near points are alike. The plane holds "
+        f"{percent(first + second)} of the variance"
+    )
+    if plane.used < plane.features:
+        finding += f" of the {plane.used} most variable of {plane.features:,} features"
+    finding += ". " + reduction(len(labels), len(factor.levels))
+    title = f"Coloured by {factor.name}" + (f", {when}" if when else "")
+    return Picture.of(ax, name, title, finding.strip(), centres(plane, factor))
+
+
+def centres(plane: Plane, factor: Factor) -> DataTable:
+    """Tabulate where the groups lie on average."""
+    rows = []
+    for code, level in enumerate(factor.levels):
+        here = plane.coordinates[factor.codes == code]
+        mean = here.mean(axis=0)
+        rows.append([level, f"{len(here):,}", number(mean[0]), number(mean[1])])
+    columns = [(factor.name, ""), ("specimens", "n"), ("component 1", "n"), ("component 2", "n")]
+    return DataTable("Mean coordinates", columns, rows, folded=True)
