@@ -14,6 +14,7 @@ from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_design, draw_strips
 from batchsense.reports.figures.plate import PlateGrid, draw_plate
 from batchsense.reports.page import DataTable, Picture, render
+from batchsense.reports.wording import spread
 
 if TYPE_CHECKING:
     from batchsense.experiments import Layout
