@@ -15,7 +15,7 @@ from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
 
-#: Halvings that narrow the end of an interval to rounding.
+#: Halvings that narrow the end of an interval to rounding: double precision has 53 binary digits.
 _HALVINGS = 60
 
 
