@@ -231,7 +231,7 @@ def _p_values(split: _Split) -> Floats:
 
 
 def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
-    """Give Henderson's variance component of the batches for each feature; NaN without columns."""
+    """Henderson's variance component of the batches for each feature; NaN without columns."""
     if split.columns == 0:
         return np.full(len(split.added), np.nan)
     trace = float((factor(wanted).residuals(indicators) ** 2).sum())

@@ -188,7 +188,11 @@ def find_surrogates(
             found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
             values, weights = found.values, found.weights
     names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
-    _check_names(table, names)
+    if taken := [name for name in names if name in table.sheet]:
+        raise DataError(
+            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
+            where=table.source.sheet,
+        )
     confounded = _against_kept(factors[: len(keep)], factors[len(keep) :], values, names)
     remarks = _remarks(confounded, counted, values, keep, asked, float(weights.sum()))
     return Surrogates(
@@ -226,14 +230,6 @@ def _refuse_aliased(
         f"columns to be kept say the same: {listed(relations)}; keep one of them",
         where=table.source.sheet,
     )
-
-
-def _check_names(table: Table, names: tuple[str, ...]) -> None:
-    if taken := [name for name in names if name in table.sheet]:
-        raise DataError(
-            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
-            where=table.source.sheet,
-        )
 
 
 def _against_kept(

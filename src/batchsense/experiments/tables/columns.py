@@ -54,7 +54,7 @@ class Factor:
         return np.bincount(self.codes, minlength=len(self.levels))
 
     def indicators(self) -> Floats:
-        """Give one 0/1 column per level, shape (specimens, levels)."""
+        """One 0/1 column per level, shape (specimens, levels)."""
         return np.eye(len(self.levels))[self.codes]
 
     def design(self) -> tuple[Floats, tuple[str, ...]]:
@@ -81,7 +81,7 @@ class NumericBatches(Factor):
     columns: Floats | None = None
 
     def indicators(self) -> Floats:
-        """Give the numbers themselves, shape (specimens, surrogates)."""
+        """The numbers themselves, shape (specimens, surrogates)."""
         return np.empty((len(self.codes), 0)) if self.columns is None else self.columns
 
 
@@ -291,7 +291,7 @@ def _categorical(name: str, labels: Sequence[str]) -> Factor:
 
 
 def sorted_levels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Give the distinct labels in order: numbers by size, anything else as text.
+    """The distinct labels in order: numbers by size, anything else as text.
 
     Examples
     --------
