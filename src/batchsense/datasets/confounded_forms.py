@@ -20,7 +20,7 @@ Confounding = Literal["balanced", "partial", "total"]
 
 #: The two digits that are compared: the effect is the mean image of the second minus the first.
 COMPARED = (3, 8)
-#: Rows drawn from each form.
+#: Rows drawn from each form, of the 9 to 14 of each digit: one digit nearly always fills them.
 ROWS_PER_FORM = 10
 #: Share of the rarer digit's opposite in each form: 0.5 is balanced; 0.8 gives Cramér's V = 0.6,
 #: where ignoring the form, keeping it in the model and centring differ clearly.

@@ -27,7 +27,7 @@ MODULES: tuple[str, ...] = (
 #: The known characters; symbol ``len(ALPHABET)`` stands for every other one.
 ALPHABET: str = string.digits + string.ascii_letters + string.punctuation + " \t\n"
 
-#: Less text than this is no data set.
+#: Less text than this is no data set: the usual 2.5 MB are missing but for a few modules.
 _LEAST_CHARACTERS = 100_000
 
 

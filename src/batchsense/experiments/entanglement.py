@@ -20,6 +20,7 @@ from batchsense.experiments.statistics.confounding import (
 from batchsense.experiments.tables.columns import Factor, NumericBatches
 from batchsense.variation.linear import factor
 
+#: Levels named in one explanation, which lists several groups of them: fewer than in other texts.
 _SHOWN_LEVELS = 6
 
 
@@ -157,7 +158,8 @@ def _all_columns(kept: Factor) -> tuple[Floats, tuple[str, ...]]:
     return kept.indicators(), tuple(f"{kept.name}[{level}]" for level in kept.levels)
 
 
-#: The pairs of levels of a factor with more levels than this are not gone through.
+#: The pairs of levels of a factor with more levels than this are not gone through: 66 pairs, and a
+#: design factored anew for each level, are enough for a reader and for the time.
 MOST_LEVELS = 12
 
 

@@ -18,7 +18,7 @@ from batchsense.progress import Progress, silent
 
 #: Features of noise for each pipeline: half an interval at 5 % is 0.6 % wide.
 MOST_FEATURES = 5000
-#: Fewer tell nothing, however many specimens there are.
+#: Fewer tell nothing, however many specimens there are: half an interval is then 4 % wide.
 FEWEST_FEATURES = 100
 #: Values that all kept factors may take in one pipeline; from here on ComBat would load its
 #: compiler, which takes longer than everything else.

@@ -7,8 +7,8 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.variation.linear import factor
 
-#: A column that keeps less than this part of its length beside other terms is rounding: a
-#: projection in double precision leaves about 1e-15, a real remainder this small cannot be fitted.
+#: A column that keeps less than this part of its length beside other terms is rounding:
+#: a projection in double precision leaves about 1e-15. The cut above it is chosen, not measured.
 _ROUNDING = 1e-9
 
 

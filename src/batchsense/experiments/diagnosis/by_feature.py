@@ -15,7 +15,7 @@ from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.linear import factor
 
-#: Halvings that narrow the end of an interval to rounding.
+#: Halvings that narrow the end of an interval to rounding: double precision has 53 binary digits.
 _HALVINGS = 60
 
 
@@ -231,7 +231,7 @@ def _p_values(split: _Split) -> Floats:
 
 
 def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
-    """Give Henderson's variance component of the batches for each feature; NaN without columns."""
+    """Henderson's variance component of the batches for each feature; NaN without columns."""
     if split.columns == 0:
         return np.full(len(split.added), np.nan)
     trace = float((factor(wanted).residuals(indicators) ** 2).sum())

@@ -12,7 +12,7 @@ from batchsense.experiments.projections import basis_beside, without
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
 
-#: Bootstrap draws are worked through in groups of about so many values.
+#: Bootstrap draws are worked through in groups of about so many values, 32 MB.
 _GROUP_VALUES = 4_000_000
 
 

@@ -13,7 +13,7 @@ from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
 
-#: Report progress every so many permutations.
+#: Report progress every so many permutations: ten times in the usual 200.
 _REPORT_EVERY = 20
 
 

@@ -9,7 +9,7 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
 
-#: A single feature with more than this part of the total variance decides the shares alone.
+#: A single feature with more than this part of the total variance outweighs all others together.
 DOMINANT = 0.5
 
 

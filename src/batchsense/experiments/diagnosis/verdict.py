@@ -17,7 +17,7 @@ from batchsense.notes import Note
 
 Verdict = Literal["fine", "adjust", "partly_lost", "not_estimable"]
 
-#: A batch share is seen when permuted labels reach it less often than this.
+#: A batch share is seen when permuted labels reach it less often than this: the usual 5 %.
 SEEN_P = 0.05
 #: R² of a kept factor with the batches above which half of its information is gone: the variance
 #: of its effect at least doubles, and centring the batches would destroy at least half of it.
@@ -67,32 +67,28 @@ def judge(
 
 def remarks(design: Design, batch_share: Share | None, interaction: Share | None) -> list[Note]:
     """Notes on what was not, or could not be, looked at, and on interactions."""
-    return [
-        *_nothing_kept(design),
-        *_interacting(interaction, batch_share, design.batches.name),
-        *_left_out(design),
-    ]
-
-
-def _nothing_kept(design: Design) -> list[Note]:
-    if design.kept:
-        return []
-    message = (
-        "No factor was named to be kept, so nothing can be said about what is entangled with "
-        f"{design.batches.name}; name the wanted columns with --keep."
-    )
-    return [Note("nothing_kept", message)]
-
-
-def _interacting(interaction: Share | None, batch: Share | None, name: str) -> list[Note]:
-    if interaction is None or batch is None or interaction.share.low <= batch.share.estimate:
-        return []
-    message = (
-        f"What {name} does differs between the levels of what is kept: this interaction has "
-        f"{100 * interaction.share.estimate:.1f} % of the variance, the additive part "
-        f"{100 * batch.share.estimate:.1f} %. An additive correction removes the smaller part only."
-    )
-    return [Note("interaction_dominates", message)]
+    batches, notes = design.batches.name, []
+    if not design.kept:
+        message = (
+            "No factor was named to be kept, so nothing can be said about what is entangled with "
+            f"{batches}; name the wanted columns with --keep."
+        )
+        notes.append(Note("nothing_kept", message))
+    if interaction and batch_share and interaction.share.low > batch_share.share.estimate:
+        message = (
+            f"What {batches} does differs between the levels of what is kept: this interaction has "
+            f"{100 * interaction.share.estimate:.1f} % of the variance, the additive part "
+            f"{100 * batch_share.share.estimate:.1f} %. An additive correction removes the smaller "
+            "part only."
+        )
+        notes.append(Note("interaction_dominates", message))
+    if design.kept and design.interaction() is None:
+        message = (
+            f"The interaction of {batches} with what is kept has more than {MOST_PRODUCTS} "
+            "columns and was not looked at."
+        )
+        notes.append(Note("interaction_left_out", message))
+    return notes
 
 
 def linked_through(contrasts: Mapping[str, Sequence[LevelContrast]]) -> list[Note]:
@@ -110,13 +106,3 @@ def linked_through(contrasts: Mapping[str, Sequence[LevelContrast]]) -> list[Not
             )
             notes.append(Note("linked_through", message, (level, *linked)))
     return notes
-
-
-def _left_out(design: Design) -> list[Note]:
-    if not design.kept or design.interaction() is not None:
-        return []
-    message = (
-        f"The interaction of {design.batches.name} with what is kept has more than {MOST_PRODUCTS} "
-        "columns and was not looked at."
-    )
-    return [Note("interaction_left_out", message)]

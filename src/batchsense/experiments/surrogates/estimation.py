@@ -16,10 +16,14 @@ from batchsense.experiments.surrogates.local_fdr import local_fdr
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 
-#: A direction counts when permuted residuals show as much less often than this.
+#: A direction counts when permuted residuals show as much less often than this. Chosen, not
+#: measured: a higher level trades columns of noise, at a degree of freedom each, for fewer misses.
 SEEN_P = 0.1
+#: The smallest possible p-value is then 1/51; 20 would leave 1/21.
 PERMUTATIONS = 50
-#: Features of a direction, in the two-step method: this expected share of them is none.
+#: Features of a direction, in the two-step method: this expected share of them is none. With the
+#: paper's (1 - π̂₀)·m features the median angle to the truth was 86° instead of 18° in simulations
+#: where the R² of treatment with month was 0.71.
 FEATURE_FDR = 0.05
 #: The weights settle within few rounds.
 ROUNDS = 5

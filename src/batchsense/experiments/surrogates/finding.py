@@ -30,7 +30,8 @@ from batchsense.variation.linear import DesignFactor, factor
 
 #: With fewer features the density of p-values, and so the weights, are not known.
 FEWEST_FEATURES = 100
-#: Less than this part of the variation, left by the known factors, is rounding.
+#: Less than this part of the sum of squares, left by the known factors, is rounding: 1e-10 of the
+#: length, where double precision leaves 1e-15.
 EXACT = 1e-20
 
 
@@ -187,9 +188,13 @@ def find_surrogates(
             found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
             values, weights = found.values, found.weights
     names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
-    _check_names(table, names)
+    if taken := [name for name in names if name in table.sheet]:
+        raise DataError(
+            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
+            where=table.source.sheet,
+        )
     confounded = _against_kept(factors[: len(keep)], factors[len(keep) :], values, names)
-    remarks = surrogate_remarks(confounded, counted, values, keep, asked, float(weights.sum()))
+    remarks = _remarks(confounded, counted, values, keep, asked, float(weights.sum()))
     return Surrogates(
         table=table,
         values=values,
@@ -225,14 +230,6 @@ def _refuse_aliased(
         f"columns to be kept say the same: {listed(relations)}; keep one of them",
         where=table.source.sheet,
     )
-
-
-def _check_names(table: Table, names: tuple[str, ...]) -> None:
-    if taken := [name for name in names if name in table.sheet]:
-        raise DataError(
-            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
-            where=table.source.sheet,
-        )
 
 
 def _against_kept(
@@ -273,11 +270,12 @@ def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tupl
     return tuple(shares)
 
 
-#: R² of a kept factor with the surrogates above which they may have swallowed it.
+#: R² of a kept factor with the surrogates above which they may have swallowed it: with them in the
+#: model, more than 30 % of the information about the factor is gone. A convention.
 SWALLOWED_R2 = 0.3
 
 
-def surrogate_remarks(
+def _remarks(
     kept: tuple[tuple[str, Confounding], ...],
     counted: SurrogateCount,
     values: Floats,
@@ -286,43 +284,47 @@ def surrogate_remarks(
     affected: float,
 ) -> list[Note]:
     """Say what surrogates cannot promise, and where this run is in danger."""
-    notes = []
-    for name, confounding in kept:
-        if confounding.r2 > SWALLOWED_R2:
-            message = (
-                f"R² of {name} with the surrogates is {confounding.r2:.2f}: either an unknown "
-                f"batch goes with {name}, or the surrogates have swallowed a part of its effect. "
-                "The data cannot say which."
-            )
-            notes.append(Note("surrogates_near_kept", message, (name,)))
-    if not keep:
-        message = (
+    near = [
+        Note(
+            "surrogates_near_kept",
+            f"R² of {name} with the surrogates is {confounding.r2:.2f}: either an unknown "
+            f"batch goes with {name}, or the surrogates have swallowed a part of its effect. "
+            "The data cannot say which.",
+            (name,),
+        )
+        for name, confounding in kept
+        if confounding.r2 > SWALLOWED_R2
+    ]
+    found = values.shape[1]
+    remarks = (
+        (
+            not keep,
+            "nothing_kept",
             "Nothing was to be kept: the surrogates hold whatever varies most, wanted differences "
-            "included."
-        )
-        notes.append(Note("nothing_kept", message))
-    if values.shape[1] < asked:
-        message = (
-            f"{asked - values.shape[1]} directions have no features of their own and gave no "
-            "surrogate."
-        )
-        notes.append(Note("fewer_surrogates", message))
-    if values.shape[1] > counted.count:
-        message = (
+            "included.",
+        ),
+        (
+            found < asked,
+            "fewer_surrogates",
+            f"{asked - found} directions have no features of their own and gave no surrogate.",
+        ),
+        (
+            found > counted.count,
+            "more_than_seen",
             f"Only {counted.count} directions exceed permuted residuals; the others are noise that "
-            "costs degrees of freedom."
-        )
-        notes.append(Note("more_than_seen", message))
-    if values.shape[1] and affected < 1.0:
-        message = (
+            "costs degrees of freedom.",
+        ),
+        (
+            found > 0 and affected < 1.0,
+            "no_affected_features",
             "No feature goes with the surrogates without going with what is kept as well, so "
-            "nothing bears them out: do not use them before you know what they are."
-        )
-        notes.append(Note("no_affected_features", message))
-    if values.shape[1]:
-        message = (
+            "nothing bears them out: do not use them before you know what they are.",
+        ),
+        (
+            found > 0,
+            "estimated_covariates",
             "Surrogates are estimated from the same data. Tests with them as covariates take them "
-            "as known, so p-values are somewhat too small, the more so the fewer the specimens."
-        )
-        notes.append(Note("estimated_covariates", message))
-    return notes
+            "as known, so p-values are somewhat too small, the more so the fewer the specimens.",
+        ),
+    )
+    return [*near, *(Note(code, message) for applies, code, message in remarks if applies)]

@@ -12,7 +12,8 @@ from batchsense.experiments.tables.table import Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.variation.linear import factor
 
-#: A column of the sheet with more levels than this share of the specimens explains anything.
+#: A column of the sheet with more levels than this share of the specimens, so with less than two
+#: specimens a level, explains anything.
 _MOST_LEVELS = 0.5
 
 

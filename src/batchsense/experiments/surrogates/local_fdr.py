@@ -13,7 +13,10 @@ from batchsense.errors import DataError
 MOSTLY_NULL = 0.8
 #: p-values are kept this far from 0 and 1 before they become normal quantiles.
 _EDGE = 1e-8
+#: Silverman's bandwidth times this, as Storey, Akey and Kruglyak (2005) smooth.
 _WIDER = 1.5
+#: Places at which the density is computed. A grid of our own: weights differ from R's in the third
+#: digit, the spanned space by up to 0.2 degrees. Other sizes were not compared.
 _GRID = 2048
 
 

@@ -11,6 +11,7 @@ from batchsense.experiments.tables.table import Column, repeated
 from batchsense.notes import Note
 
 Axis = Literal["row", "column"]
+#: Ids shown of each side: enough to see how they are written.
 _SHOWN = 3
 
 

@@ -151,5 +151,5 @@ def _x_holds(table: Table, layer: Any) -> Holds:
 
 
 def _listed(entry: Any) -> Iterable[Any]:
-    """Give the entries of a list, which AnnData may have turned into an array or a single text."""
+    """The entries of a list, which AnnData may have turned into an array or a single text."""
     return [entry] if isinstance(entry, str) else list(entry)

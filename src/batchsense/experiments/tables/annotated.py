@@ -33,6 +33,7 @@ LAYER = "batchsense"
 COMPLETE = "complete"
 #: Kinds of files.
 SUFFIXES = (".h5ad", ".zarr")
+#: How AnnData marks a group that is a dictionary.
 _FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 
 

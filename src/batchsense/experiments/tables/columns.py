@@ -17,7 +17,8 @@ from batchsense.experiments.tables.text import did_you_mean, is_number, look, ne
 from batchsense.notes import Note
 
 Kind = Literal["categorical", "numeric"]
-#: At most so many distinct whole numbers are read as categories unless declared.
+#: At most so many distinct whole numbers are read as categories unless declared: plates, grades and
+#: arms have few, ages and days many. A guess, so a note says where it decided.
 FEW_VALUES = 6
 
 
@@ -53,7 +54,7 @@ class Factor:
         return np.bincount(self.codes, minlength=len(self.levels))
 
     def indicators(self) -> Floats:
-        """Give one 0/1 column per level, shape (specimens, levels)."""
+        """One 0/1 column per level, shape (specimens, levels)."""
         return np.eye(len(self.levels))[self.codes]
 
     def design(self) -> tuple[Floats, tuple[str, ...]]:
@@ -80,7 +81,7 @@ class NumericBatches(Factor):
     columns: Floats | None = None
 
     def indicators(self) -> Floats:
-        """Give the numbers themselves, shape (specimens, surrogates)."""
+        """The numbers themselves, shape (specimens, surrogates)."""
         return np.empty((len(self.codes), 0)) if self.columns is None else self.columns
 
 
@@ -290,7 +291,7 @@ def _categorical(name: str, labels: Sequence[str]) -> Factor:
 
 
 def sorted_levels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Give the distinct labels in order: numbers by size, anything else as text.
+    """The distinct labels in order: numbers by size, anything else as text.
 
     Examples
     --------

@@ -59,7 +59,8 @@ def read_matrix(path: str | Path) -> RawMatrix:
                 raise _ragged(where, line, len(cells), len(columns) + 1)
             row_ids.append(cells[0])
             rows.append(_numbers(cells, columns, where))
-            whole = whole and _whole(cells)
+            # Digits only, as counts are written.
+            whole = whole and all(text.isdigit() for text in cells[1:])
     if not rows:
         raise DataError("the matrix has a header but no rows", where=where)
     values = np.vstack(rows)
@@ -180,10 +181,6 @@ def _numbers(cells: list[str], columns: list[str], where: str) -> Floats:
         except ValueError:
             raise refuse_text(where, text, cells[0], columns[place]) from None
     return values
-
-
-def _whole(cells: list[str]) -> bool:
-    return all(text.isdigit() for text in cells[1:])
 
 
 def _ragged(where: str, line: int, found: int, wanted: int) -> DataError:

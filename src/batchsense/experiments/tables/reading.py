@@ -157,7 +157,8 @@ EXPORT = """Export the matrix from R with all its digits:
   write.table(x, gzfile("matrix.tsv.gz"), sep = "\t", quote = FALSE, row.names = FALSE)"""
 
 
-#: Whole numbers above this, throughout, look like counts rather than values on a log scale.
+#: Whole numbers of which one is above this look like counts rather than values on a log scale: as
+#: a binary logarithm it would stand for a count of 10¹⁵.
 _LARGEST_LOG = 50
 
 

@@ -63,7 +63,7 @@ def number(text: str) -> float:
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a label is a finite number.
+    """Whether a label is a finite number.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def look(label: str) -> str:
-    """Give what a label looks like: equal for labels that a reader would take for the same.
+    """What a label looks like: equal for labels that a reader would take for the same.
 
     Case, the encoding of accents, invisible characters, runs of spaces and the way in which a
     number is written make no difference.

@@ -68,7 +68,7 @@ def _refuse_inside(source: str, output: Path, kind: str) -> None:
 
 
 def _result_kind(source: str, output: str | Path) -> str:
-    """Give the kind of the result; a folder's name has no suffix to tell it."""
+    """The kind of the result; a folder's name has no suffix to tell it."""
     suffix = Path(output).suffix.lower()
     if suffix_of(source) == ".mtx" and suffix not in (*DELIMITERS, ".gz", ".parquet", ".h5ad"):
         return suffix if suffix in annotated.SUFFIXES else ".mtx"
