@@ -45,7 +45,9 @@ def answer_routes(command: str, back: str) -> list[Route]:
         if job is None:
             return _nothing(command)
         if not job.over:
-            return page("waiting.html.j2", command, stage=job.stage, elapsed=job.elapsed)
+            waiting = page("waiting.html.j2", command, stage=job.stage, elapsed=job.elapsed)
+            waiting.headers["Refresh"] = "2"
+            return waiting
         visitors: Visitors = request.app.state.visitors
         visitor = visitors.find(request)
         if visitor is not None:
