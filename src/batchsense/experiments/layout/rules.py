@@ -151,8 +151,8 @@ def read_rules(
     levels, row_locks = _locks(table, rules.lock, batch_count)
     locked = _unit_locks(table, units, unit_names, row_locks, levels, rules.lock)
     labels, label_names = _labels(table, units, unit_names, rules)
-    limits = [len(table.specimens)] * batch_count if places is None else places
-    limits = np.array([min(one, MOST_WELLS) for one in limits], dtype=np.int64)
+    room = [len(table.specimens)] * batch_count if places is None else places
+    limits = np.array([min(one, MOST_WELLS) for one in room], dtype=np.int64)
     constraints = Constraints.of(np.bincount(units), limits, locked, labels)
     found = NamedConstraints(constraints, units, unit_names, label_names, levels)
     refuse_shortfalls(found, table.source.sheet)

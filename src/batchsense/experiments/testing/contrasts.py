@@ -1,4 +1,4 @@
-"""What is asked: contrasts as the user writes them (``drug``, ``drug:yes-no``, ``age``), and how."""
+"""What is asked: contrasts as the user writes them (``drug``, ``drug:yes-no``), and options."""
 
 from __future__ import annotations
 

@@ -191,7 +191,8 @@ class ContrastTests:
         reasons = [remarks.get(name, "") for name in self.features]
         df = np.where(self.df > 0, self.df, np.nan)
         frames = []
-        for one in (*self.factors, *self.effects):
+        tests: list[FactorTest | EffectTest] = [*self.factors, *self.effects]
+        for one in tests:
             own: dict[str, object] = {"feature": self.features, "mean": self.mean, "df": df}
             own.update(contrast=one.name, p=one.p_value, q=one.q_value)
             own["remark"] = np.where(np.isnan(one.p_value), reasons, "")

@@ -11,7 +11,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.experiments.validation.out_of_fold import OutOfFold, take_rows
+from batchsense.experiments.validation.folds import OutOfFold, RowsOutOfFold, take_rows
 
 Scorer = Callable[[Any, Any, Any], float]
 
@@ -77,7 +77,9 @@ class Measure:
             try:
                 value = float(
                     self.scorer(
-                        found.rows(rows), take_rows(found.X, rows), found.answers.values[rows]
+                        RowsOutOfFold(found, rows),
+                        take_rows(found.X, rows),
+                        found.answers.values[rows],
                     )
                 )
             except ValueError as error:
