@@ -75,17 +75,6 @@ def places_in_batches(
 ) -> list[int] | None:
     """Count the places for specimens in each batch, references not counted; None without limit.
 
-    Parameters
-    ----------
-    rules : LayoutRules
-        Capacities and references.
-    batch_count : int
-        How many batches.
-    where : str
-        What messages call the sheet.
-    wells, empty : int
-        Wells of a plate, and how many of them stay empty; no wells without plates.
-
     Raises
     ------
     DataError
@@ -123,22 +112,6 @@ def read_rules(
     table: Table, batch_count: int, rules: LayoutRules, places: Sequence[int] | None = None
 ) -> NamedConstraints:
     """Read the rules from the columns of the sheet, and refuse those that contradict each other.
-
-    Parameters
-    ----------
-    table : Table
-        The sheet.
-    batch_count : int
-        How many batches.
-    rules : LayoutRules
-        What is asked.
-    places : sequence of int, optional
-        Specimens that fit each batch; no limit by default.
-
-    Returns
-    -------
-    NamedConstraints
-        Checked by everything that can be counted.
 
     Raises
     ------

@@ -12,7 +12,8 @@ from batchsense.experiments.layout.constraints import FREE, Constraints
 
 #: A swap must lower the score by more than this: below is rounding.
 LEAST_GAIN = 1e-13
-#: Units of a batch that are looked at in one step; more are taken in random portions.
+#: Units of a batch that are looked at in one step; more are taken in random portions. The tables of
+#: swaps then have 360,000 entries, some megabytes that fit the cache.
 PORTION = 600
 
 

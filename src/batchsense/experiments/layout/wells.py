@@ -199,17 +199,6 @@ def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int
 def read_wells(table: Table, plates: PlateRules, empty: Integers, locked: Integers) -> PlateWells:
     """Read the wells of the rows that are placed already.
 
-    Parameters
-    ----------
-    table : Table
-        The sheet.
-    plates : PlateRules
-        Size, and the column with the wells.
-    empty : array
-        Wells that stay empty.
-    locked : array of shape (specimens,)
-        The batch of each row that is assigned already, negative where free.
-
     Raises
     ------
     DataError

@@ -9,21 +9,19 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 
-#: p-values above this are taken to be those of true null hypotheses.
+#: p-values above this are taken to be those of true null hypotheses, as in Storey, Akey and
+#: Kruglyak (2005): real effects are rare there, and a fifth of the nulls is enough to count.
 MOSTLY_NULL = 0.8
-#: p-values are kept this far from 0 and 1 before they become normal quantiles.
+#: p-values are kept this far from 0 and 1 before they become normal quantiles: at most 5.6.
 _EDGE = 1e-8
+#: Width of the kernel over Silverman's rule, as in Storey et al. (2005).
 _WIDER = 1.5
+#: Points of the grid of the density; a kernel is many of them wide.
 _GRID = 2048
 
 
 def null_share(p_values: ArrayLike) -> float:
     """Estimate the share of true null hypotheses: #{p ≥ 0.8} / (0.2·m), at most 1.
-
-    Parameters
-    ----------
-    p_values : array of shape (tests,)
-        Between 0 and 1.
 
     References
     ----------

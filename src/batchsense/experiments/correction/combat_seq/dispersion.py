@@ -12,11 +12,14 @@ from batchsense.experiments.correction.combat_seq.negative_binomial import (
 )
 from batchsense.progress import Progress, silent
 
-#: The common dispersion is sought up to here.
+#: The common dispersion is sought up to here, as in McCarthy et al. (2012); a standard deviation of
+#: twice the mean.
 LARGEST_COMMON = 4.0
-#: Features with fewer counts in all do not take part, and get the common dispersion.
+#: Features with fewer counts in all do not take part, and get the common dispersion; with this
+#: value the numbers equal edgeR's.
 FEWEST_COUNTS = 5
-#: The grid of each feature: log2 of the dispersion over the common one.
+#: The grid of each feature: log2 of the dispersion over the common one; with these
+#: eleven points the numbers equal edgeR's.
 GRID = np.linspace(-6.0, 6.0, 11)
 #: Information below this (in counts) is that of a cell without counts, whose fitted mean is zero at
 #: every dispersion: it says nothing about the dispersion, so it must not change with it.
@@ -95,16 +98,6 @@ def common_dispersion(counts: ArrayLike, design: ArrayLike, offsets: ArrayLike) 
     The sum of the adjusted profile likelihoods is maximised over :math:`\varphi^{1/4}`, up to 4.
     Features with fewer than five counts in all are left out.
 
-    Parameters
-    ----------
-    counts, design, offsets : arrays
-        As for :func:`adjusted_profile_likelihood`.
-
-    Returns
-    -------
-    float
-        φ; 0 or nearly so where the counts vary no more than Poisson counts do.
-
     References
     ----------
     McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
@@ -147,15 +140,6 @@ def feature_dispersions(
     The adjusted profile likelihood is evaluated at eleven dispersions between 1/64 and 64 times the
     common one; a cubic spline through them is maximised. No information is shared between features
     except the range. Features with fewer than five counts get the common dispersion.
-
-    Parameters
-    ----------
-    counts, design, offsets : arrays
-        As for :func:`adjusted_profile_likelihood`.
-    common : float
-        Middle of the range.
-    progress : Progress
-        Told of the points of the grid.
 
     Returns
     -------

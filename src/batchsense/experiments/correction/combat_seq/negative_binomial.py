@@ -16,13 +16,15 @@ from batchsense.errors import DataError
 
 #: Below this dispersion the Poisson distribution is used: the difference is beyond rounding.
 SMALLEST_DISPERSION = 1e-10
-#: Features are fitted in blocks of about so many values, which stay in the cache.
+#: Features are fitted in blocks of about so many values: half a megabyte an array, for the cache.
 _BLOCK = 60_000
+#: Only a stop for the unforeseen: Newton's method on a concave function ends by itself.
 _MOST_STEPS = 200
 #: Half the squared Newton step, in units of the log-likelihood, at which a fit is finished. The
 #: step is still made, so what remains is about its square.
 _FINISHED = 1e-9
-#: No linear predictor moves by more than this in one step.
+#: No linear predictor moves by more than this in one step: a factor of 150 in the mean, beyond
+#: which the quadratic that Newton trusts says nothing.
 _LARGEST_STEP = 5.0
 #: Fitted means below e to this power are zero for every purpose.
 _LOWEST = -40.0
@@ -72,11 +74,6 @@ def fit_log_linear(
         φ.
     start : array of shape (terms, features), optional
         Where to begin.
-
-    Returns
-    -------
-    LogLinearFit
-        Coefficients and means.
 
     Raises
     ------
