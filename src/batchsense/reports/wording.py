@@ -136,7 +136,7 @@ def estimate(value: Estimate, digits: int = 3, scale: float = 1.0) -> str:
 
 
 def _places(low: float, high: float) -> int | None:
-    """Give the decimals that show the width of an interval with two digits; None if unknown."""
+    """The decimals that show the width of an interval with two digits; None if unknown."""
     width = abs(high - low)
     largest = max(abs(low), abs(high))
     if width == 0 or not math.isfinite(width) or not 1e-4 <= largest < 1e9:

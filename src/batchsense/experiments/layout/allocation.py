@@ -58,12 +58,10 @@ class Allocation:
 
 
 def balance_basis(columns: ArrayLike) -> Floats:
-    """Give an orthonormal basis of columns after centring, shape (specimens, rank).
+    """An orthonormal basis of columns after centring, shape (specimens, rank).
 
-    Parameters
-    ----------
-    columns : array of shape (specimens, columns)
-        What is to be balanced: indicators of levels, numbers; redundant columns do no harm.
+    Columns are indicators of levels or numbers, of shape (specimens, columns); redundant ones do no
+    harm.
 
     Raises
     ------
@@ -99,18 +97,9 @@ def allocate(
     disturbed and improved again, or begun anew from another one. So the result is never worse than
     the best of the random layouts of its evenness.
 
-    Parameters
-    ----------
-    basis : array of shape (specimens, columns)
-        From :func:`balance_basis`.
-    units : array of shape (specimens,)
-        The unit of each specimen; the specimens of a unit stay together.
-    constraints : Constraints
-        Of the units; check :func:`~batchsense.experiments.layout.constraints.shortfalls` first.
-    seed : int
-        Seed of every draw.
-    rounds : int
-        Most disturbances.
+    ``basis`` has shape (specimens, columns), from :func:`balance_basis`; ``units`` has shape
+    (specimens,), and the specimens of a unit stay together. Check the constraints by
+    :func:`~batchsense.experiments.layout.constraints.shortfalls` first.
 
     Raises
     ------
@@ -195,10 +184,7 @@ def random_layouts(constraints: Constraints, count: int, rng: np.random.Generato
     and none does not prove that there is none: see
     :func:`~batchsense.experiments.layout.feasibility.exact_search`.
 
-    Returns
-    -------
-    array of shape (layouts, units)
-        The batch of each unit.
+    The result has shape (layouts, units).
 
     Examples
     --------

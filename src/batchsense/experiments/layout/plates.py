@@ -62,7 +62,7 @@ class Plates:
         return well_name(well, self.columns)
 
     def terms(self) -> Floats:
-        """Give indicators of plate row, plate column and edge for a model."""
+        """Indicators of plate row, plate column and edge for a model."""
         parts = [
             np.eye(int(factor.max()) + 1)[factor[self.wells]]
             for factor in well_factors(self.rows, self.columns)
@@ -144,20 +144,11 @@ def place(
     rows in wells of that level. Specimens of one plate are swapped, each with its best partner,
     until nothing lowers the sum of the scores.
 
-    Parameters
-    ----------
-    basis : array of shape (specimens, columns)
-        From :func:`~batchsense.experiments.layout.allocation.balance_basis`.
-    codes : array of shape (specimens,)
-        The batch (plate) of each specimen.
-    wells : list of arrays
-        For each batch, as many wells as it has specimens that are free.
-    factors : tuple of arrays of shape (wells,)
-        Levels of each position factor, such as :func:`well_factors`.
-    taken : array of shape (specimens,), optional
-        The well of each specimen that stays where it is, -1 where it is free.
-    seed : int
-        Seed of the random placements.
+    ``basis`` is that of :func:`~batchsense.experiments.layout.allocation.balance_basis`, shape
+    (specimens, columns); ``codes`` and ``taken`` (-1 where a specimen is free to go) have shape
+    (specimens,). ``wells`` holds for each batch as many wells as it has free specimens, ``factors``
+    the levels of each position factor. Never worse than the best of 50 random placements in the
+    same wells.
 
     Examples
     --------

@@ -43,15 +43,7 @@ def local_fdr(p_values: ArrayLike) -> Floats:
     :math:`\hat f` is a Gaussian kernel estimate of the density of all x (bandwidth 1.5 times
     Silverman's rule). At most 1, and made not to fall as p grows.
 
-    Parameters
-    ----------
-    p_values : array of shape (tests,)
-        Between 0 and 1; hundreds at least, or the density is not known.
-
-    Returns
-    -------
-    array of shape (tests,)
-        Probabilities.
+    There should be hundreds of p-values at least, or the density is not known.
 
     Raises
     ------

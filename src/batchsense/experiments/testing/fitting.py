@@ -60,18 +60,9 @@ def fit_contrasts(
     effects γ = Qᵀy, and variance |w|². Where values are missing, the rows of Q that are left are
     factored anew, Q_o = Q'R, so that w becomes wR⁻¹.
 
-    Parameters
-    ----------
-    values : array of shape (specimens, features)
-        Observations; NaN where missing.
-    design : DesignFactor
-        The factored design; the constant must lie in its span, and each contrast be estimable.
-    columns : array of shape (specimens, terms)
-        The design itself.
-    contrasts : array of shape (contrasts, terms)
-        Weights on the coefficients; each must be zero on the constant.
-    groups : tuple of tuples of int
-        Contrasts that are tested together; independent ones.
+    ``values`` of shape (specimens, features) is NaN where missing; ``columns`` is the design
+    itself, whose span holds the constant. Contrasts have shape (contrasts, terms), are estimable
+    and zero on the constant; those of a group are tested together and independent.
     """
     features = values.shape[1]
     found = ContrastFits(

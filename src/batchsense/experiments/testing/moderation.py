@@ -72,7 +72,7 @@ def scale_of(
     trend: Floats | None = None,
     robust: bool = False,
 ) -> FeatureVariances:
-    """Give each feature its variance: its own, or drawn towards that of all.
+    """The variance that each feature is judged by: its own, or drawn towards that of all.
 
     Raises
     ------
@@ -136,18 +136,10 @@ def shrink_variances(
     and a t statistic with it has d + d0 degrees of freedom. The prior comes from the variances
     themselves. A feature without degrees of freedom gets the prior.
 
-    Parameters
-    ----------
-    variances : array of shape (features,)
-        Residual variances, 0 or more; ignored where ``df`` is 0.
-    df : array of shape (features,) or number
-        Their degrees of freedom, 0 or more.
-    covariate : array of shape (features,), optional
-        What the prior variance may depend on, such as the mean of a feature.
-    robust : bool
-        Keep a few wild features from setting the prior, and lend them less.
-    tails : two floats
-        Parts of the log variances that robust estimation winsorises below and above.
+    ``variances`` (0 or more, ignored where ``df`` is 0) and a ``covariate`` that the prior may
+    depend on, such as the mean, have shape (features,); ``df`` has it too or is one number.
+    ``robust`` keeps a few wild features from setting the prior, and lends them less; ``tails`` are
+    the parts of the log variances that it winsorises below and above.
 
     Raises
     ------

@@ -76,43 +76,20 @@ def batch_folds(answers: Answers) -> list[Integers]:
     return [np.flatnonzero(answers.codes == code) for code in range(len(answers.sizes))]
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Which methods of an estimator request the batch labels, by scikit-learn metadata routing.
+def requested_labels(estimator: Any) -> dict[str, list[str]]:
+    """The names under which ``fit`` and each response want the batch labels, where they want them.
 
-    Attributes
-    ----------
-    requests : dict of str to set of str
-        For ``fit`` and each response, the names under which the labels are wanted.
+    Asked by scikit-learn metadata routing; an estimator that cannot say wants nothing.
     """
+    from sklearn.utils.metadata_routing import get_routing_for_object
 
-    requests: dict[str, set[str]]
-
-    @classmethod
-    def of(cls, estimator: Any) -> Routing:
-        """What an estimator requests; one that cannot say requests nothing."""
-        from sklearn.utils.metadata_routing import get_routing_for_object
-
-        with _routed(True):
-            try:
-                routing = get_routing_for_object(estimator)
-                return cls(
-                    {
-                        method: set(routing.consumes(method, LABEL_NAMES))
-                        for method in ("fit", *RESPONSES)
-                    }
-                )
-            except RuntimeError:  # a meta-estimator that has no routing
-                return cls({})
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any method wants the labels."""
-        return any(self.requests.values())
-
-    def given(self, method: str, labels: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        """The labels under every name that the method requests."""
-        return dict.fromkeys(sorted(self.requests.get(method, ())), labels)
+    with _routed(True):
+        try:
+            routing = get_routing_for_object(estimator)
+            names = {one: sorted(routing.consumes(one, LABEL_NAMES)) for one in ("fit", *RESPONSES)}
+        except RuntimeError:  # a meta-estimator that has no routing
+            return {}
+    return {method: wanted for method, wanted in names.items() if wanted}
 
 
 @dataclass(eq=False)
@@ -158,9 +135,10 @@ class OutOfFold:
         if method not in self._known:
             parts = []
             for model, rows in zip(self.models, self.left_out, strict=True):
-                routing = Routing.of(model)
-                given = routing.given(method, self.answers.given_labels[rows])
-                with _routed(routing.wanted), _blamed(f"{type(model).__name__} cannot {method}"):
+                wanted = requested_labels(model)
+                labels = self.answers.given_labels[rows]
+                given = dict.fromkeys(wanted.get(method, ()), labels)
+                with _routed(bool(wanted)), _blamed(f"{type(model).__name__} cannot {method}"):
                     part = getattr(model, method)(take_rows(self.X, rows), **given)
                 parts.append(self._aligned(np.asarray(part), model, method))
             joined = np.concatenate(parts)
@@ -236,14 +214,14 @@ def fit_folds(
     """
     from sklearn.base import clone
 
-    routing = Routing.of(estimator)
+    wanted = requested_labels(estimator)
     inside = np.ones(len(answers.values), dtype=bool)
     for rows, name in zip(folds, names, strict=True):
         inside[rows] = False
         train = np.flatnonzero(inside)
         inside[rows] = True
-        given = routing.given("fit", answers.given_labels[train])
-        with _routed(routing.wanted), _blamed(f"{type(estimator).__name__} with {name}"):
+        given = dict.fromkeys(wanted.get("fit", ()), answers.given_labels[train])
+        with _routed(bool(wanted)), _blamed(f"{type(estimator).__name__} with {name}"):
             model = clone(estimator).fit(take_rows(X, train), answers.values[train], **given)
         # A search predicts by what it found to be best, which takes the labels; itself it does not.
         yield getattr(model, "best_estimator_", model)

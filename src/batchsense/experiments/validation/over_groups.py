@@ -13,7 +13,7 @@ from batchsense.variation.interval import Interval
 
 
 def standard_error(values: npt.ArrayLike) -> float:
-    """Give the standard error of a mean over groups, sd / √k.
+    """The standard error of a mean over groups, sd / √k.
 
     Examples
     --------

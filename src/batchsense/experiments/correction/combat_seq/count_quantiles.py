@@ -20,19 +20,11 @@ _BLOCK = 50_000
 
 
 def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
-    r"""Give the probability of a count at most as large: the distribution function.
+    r"""The probability of a count at most as large: the distribution function.
 
     .. math:: P(Y \le y) = I_{r/(r+\mu)}(r, y + 1), \qquad r = 1/\varphi.
 
-    Parameters
-    ----------
-    counts, means, dispersion : arrays that broadcast
-        y, μ and φ; φ = 0 is the Poisson distribution.
-
-    Returns
-    -------
-    array
-        Probabilities; 0 for negative y.
+    y, μ and φ broadcast; φ = 0 is the Poisson distribution. 0 for negative y.
 
     Examples
     --------
@@ -54,17 +46,9 @@ def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike
 
 
 def quantile(probability: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
-    """Give the smallest count whose distribution function reaches a probability.
+    """The smallest count whose distribution function reaches a probability.
 
-    Parameters
-    ----------
-    probability, means, dispersion : arrays that broadcast
-        Probabilities in [0, 1), μ and φ.
-
-    Returns
-    -------
-    array
-        Whole numbers.
+    Probabilities in [0, 1), μ and φ broadcast; the result holds whole numbers.
 
     Examples
     --------
@@ -96,17 +80,7 @@ def map_counts(
     Counts of 0 and 1 stay, so zeros neither come nor go; so do counts whose quantile is above
     1 - 10⁻⁴.
 
-    Parameters
-    ----------
-    counts : array
-        y, whole numbers.
-    means, dispersion, new_means, new_dispersion : arrays that broadcast to the counts
-        μ, φ, μ* and φ*.
-
-    Returns
-    -------
-    array of the shape of the counts
-        y*, whole numbers.
+    Means and dispersions broadcast to the counts; all counts are whole numbers.
 
     References
     ----------
