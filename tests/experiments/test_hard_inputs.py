@@ -27,6 +27,7 @@ from batchsense.experiments import (
     LinearCorrection,
     Note,
     PureNoise,
+    ShuffledFolds,
     Table,
     batch_gap,
     diagnose,
@@ -189,7 +190,13 @@ def gap(given: Experiment, _: object) -> Outcome:
     """Compare folds; the batches are left out one by one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = batch_gap(KNeighborsClassifier(3), given.values, given.drug, given.month, repeats=1)
+        found = batch_gap(
+            KNeighborsClassifier(3),
+            given.values,
+            given.drug,
+            given.month,
+            folds=ShuffledFolds(repeats=1),
+        )
     return Outcome(np.zeros((0, len(given.features))), found.by_batch)
 
 

@@ -132,7 +132,7 @@ def embeddable(document: str) -> str:
 
 
 def versions(names: Sequence[str] = _NAMED_VERSIONS) -> dict[str, str]:
-    """Give the versions of Python and of the packages that computed, without importing them.
+    """The versions of Python and of the packages that computed, without importing them.
 
     Examples
     --------

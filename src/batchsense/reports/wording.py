@@ -63,13 +63,8 @@ def seconds(value: float | None, digits: int = 3) -> str:
     >>> seconds(0.00213), seconds(45.6), seconds(5400), seconds(4e-6)
     ('2.13 ms', '45.6 s', '1.50 h', '4 µs')
     """
-    if value is None:
-        return "–"
     limits = ((1e-3, "µs", 1e-6), (1.0, "ms", 1e-3), (120.0, "s", 1.0), (3600.0, "min", 60.0))
-    for limit, unit, scale in limits:
-        if abs(value) < limit:
-            return f"{number(_round(value / scale, digits), digits)} {unit}"
-    return f"{number(_round(value / 3600, digits), digits)} h"
+    return _in_unit(value, (*limits, (math.inf, "h", 3600.0)), digits)
 
 
 def size(value: float | None) -> str:
@@ -80,12 +75,8 @@ def size(value: float | None) -> str:
     >>> size(512), size(3_200_000), size(7.25e9)
     ('512 B', '3.20 MB', '7.25 GB')
     """
-    if value is None:
-        return "–"
-    for limit, unit, scale in ((1e3, "B", 1.0), (1e6, "kB", 1e3), (1e9, "MB", 1e6)):
-        if value < limit:
-            return f"{number(_round(value / scale, 3))} {unit}"
-    return f"{number(_round(value / 1e9, 3))} GB"
+    limits = ((1e3, "B", 1.0), (1e6, "kB", 1e3), (1e9, "MB", 1e6), (math.inf, "GB", 1e9))
+    return _in_unit(value, limits, 3)
 
 
 def span(low: float | None, high: float | None, digits: int = 3, scale: float = 1.0) -> str:
@@ -157,7 +148,7 @@ def spread(sizes: Sequence[int]) -> str:
 
 
 def _places(low: float, high: float) -> int | None:
-    """Give the decimals that show the width of an interval with two digits; None if unknown."""
+    """The decimals that show the width of an interval with two digits; None if unknown."""
     width = abs(high - low)
     largest = max(abs(low), abs(high))
     if width == 0 or not math.isfinite(width) or not 1e-4 <= largest < 1e9:
@@ -169,8 +160,13 @@ def _written(value: float, places: int | None, digits: int) -> str:
     return number(value, digits) if places is None else _minus(f"{value:,.{places}f}")
 
 
-def _round(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}g}")
+def _in_unit(value: float | None, limits: Sequence[tuple[float, str, float]], digits: int) -> str:
+    if value is None:
+        return "–"
+    unit, scale = next(
+        ((unit, scale) for limit, unit, scale in limits if abs(value) < limit), limits[-1][1:]
+    )
+    return f"{number(float(f'{value / scale:.{digits}g}'), digits)} {unit}"
 
 
 def _minus(text: str) -> str:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from batchsense.errors import InfeasibleError
-from batchsense.experiments.layout.allocation import allocate, balance_basis
+from batchsense.experiments.layout.allocation import allocate, balance_basis, random_layouts
 from batchsense.experiments.layout.constraints import FREE, Constraints, shortfalls
 from batchsense.experiments.layout.feasibility import exact_search, remedies
-from batchsense.experiments.layout.random_layouts import random_layouts
 from batchsense.experiments.layout.swapping import improve, scores
 from batchsense.experiments.statistics.confounding import analyse
 

@@ -14,7 +14,7 @@ from batchsense.experiments import (
     diagnose,
     plan_layout,
 )
-from batchsense.experiments.layout.random_layouts import random_layouts
+from batchsense.experiments.layout.allocation import random_layouts
 from batchsense.experiments.layout.rules import read_rules
 from batchsense.experiments.layout.sheet import sheet_table
 from batchsense.experiments.layout.swapping import scores

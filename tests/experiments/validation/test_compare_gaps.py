@@ -14,6 +14,8 @@ from sklearn.preprocessing import FunctionTransformer
 from batchsense.errors import ConfoundedError, DataError
 from batchsense.experiments import (
     BatchCorrector,
+    PlainModel,
+    ShuffledFolds,
     Table,
     batch_gap,
     compare_gaps,
@@ -21,6 +23,8 @@ from batchsense.experiments import (
 )
 from batchsense.experiments.validation import comparison, models
 from batchsense.experiments.validation.models import make_model
+
+ONCE = ShuffledFolds(repeats=1)
 
 
 def months(rows=20, count=6, seed=0, shift=2.5, noise=0.3):
@@ -38,7 +42,9 @@ def months(rows=20, count=6, seed=0, shift=2.5, noise=0.3):
 
 def test_the_digits_have_the_known_gap():
     """The nearest neighbour errs 3.2 times as often on a form left out as on shuffled folds."""
-    found = compare_gaps(digits_table(), "form", "digit", corrections=["none"], repeats=1)
+    found = compare_gaps(
+        digits_table(), "form", "digit", PlainModel(corrections=["none"]), folds=ONCE
+    )
 
     assert found.verdict == "gap"
     assert found.model == "nearest"
@@ -61,14 +67,16 @@ def test_the_digits_have_the_known_gap():
 def test_each_way_is_the_gap_of_its_pipeline(predict, model, kind):
     """Twin: batch_gap of the same pipeline; the change is paired by batch."""
     table = months(rows=10, count=4)
-    found = compare_gaps(table, "month", predict, model, ["combat", "linear", "linear"], repeats=1)
+    found = compare_gaps(
+        table, "month", predict, PlainModel(model, ["combat", "linear", "linear"]), folds=ONCE
+    )
     answers = table.sheet[predict]
     y = np.array(answers) if kind == "categorical" else np.array([float(one) for one in answers])
 
     assert [way.correction for way in found.ways] == ["none", "combat", "linear"]
     for way in found.ways:
         pipeline = make_model(model, kind, way.correction)
-        alone = batch_gap(pipeline, table.values, y, table.sheet["month"], repeats=1)
+        alone = batch_gap(pipeline, table.values, y, table.sheet["month"], folds=ONCE)
         np.testing.assert_array_equal(way.gap.by_batch, alone.by_batch)
     plain, combat = found.ways[0], found.ways[1]
     assert plain.change is None
@@ -85,7 +93,13 @@ def test_forests_repeat_with_their_seed(monkeypatch):
     monkeypatch.setattr(models, "TREES", 10)
     table = months(rows=10, count=3)
     one, same, other = (
-        compare_gaps(table, "month", "ill", "forest", ["none"], repeats=1, seed=seed)
+        compare_gaps(
+            table,
+            "month",
+            "ill",
+            PlainModel("forest", ["none"]),
+            folds=ShuffledFolds(repeats=1, seed=seed),
+        )
         for seed in (0, 0, 1)
     )
 
@@ -96,10 +110,16 @@ def test_forests_repeat_with_their_seed(monkeypatch):
 def test_harmless_batches_give_no_gap_or_no_answer():
     """Many rows and months: none seen. Two months: not even a doubled error is excluded."""
     many = compare_gaps(
-        months(rows=60, count=12, shift=0, noise=0.6), "month", "ill", corrections=["none"]
+        months(rows=60, count=12, shift=0, noise=0.6),
+        "month",
+        "ill",
+        PlainModel(corrections=["none"]),
     )
     few = compare_gaps(
-        months(rows=30, count=2, shift=0, noise=0.6, seed=3), "month", "ill", corrections=["none"]
+        months(rows=30, count=2, shift=0, noise=0.6, seed=3),
+        "month",
+        "ill",
+        PlainModel(corrections=["none"]),
     )
 
     assert many.verdict == "no_gap_seen"
@@ -123,7 +143,7 @@ def test_missing_values_are_filled_inside_the_folds():
     values[3, 1] = np.nan
     values[:20, 2] = np.nan
     holed = Table.from_arrays(values, table.sheet)
-    found = compare_gaps(holed, "month", "ill", "logistic", repeats=1)
+    found = compare_gaps(holed, "month", "ill", PlainModel("logistic"), folds=ONCE)
 
     assert found.filled == 21
     note = next(note for note in found.notes if note.code == "missing_values_filled")
@@ -139,7 +159,9 @@ def test_what_a_model_warns_of_becomes_a_note(monkeypatch):
             return super().fit(X, y)
 
     monkeypatch.setattr(comparison, "make_model", lambda *words, **more: Hasty(1))
-    found = compare_gaps(months(rows=6, count=5), "month", "ill", corrections=["none"], repeats=1)
+    found = compare_gaps(
+        months(rows=6, count=5), "month", "ill", PlainModel(corrections=["none"]), folds=ONCE
+    )
 
     assert [note.code for note in found.notes] == ["model_warned"]
     assert found.notes[0].message == "The model warned 10 times: not converged"
@@ -160,7 +182,9 @@ def test_a_planted_leak_is_caught(monkeypatch):
     """
 
     def errors():
-        found = compare_gaps(noise(), "month", "ill", "logistic", repeats=2)
+        found = compare_gaps(
+            noise(), "month", "ill", PlainModel("logistic"), folds=ShuffledFolds(repeats=2)
+        )
         return {way.correction: way.gap.shuffled.estimate for way in found.ways}
 
     honest = errors()
@@ -195,7 +219,7 @@ def test_answers_of_the_rows_left_out_change_nothing():
         turned[one] if there else one for one, there in zip(table.sheet["ill"], here, strict=True)
     )
     one, other = (
-        compare_gaps(Table.from_arrays(table.values, sheet), "month", "ill", repeats=1)
+        compare_gaps(Table.from_arrays(table.values, sheet), "month", "ill", folds=ONCE)
         for sheet in (table.sheet, flipped)
     )
 
@@ -209,17 +233,23 @@ def test_answers_of_the_rows_left_out_change_nothing():
     [
         (("month", "month"), "cannot be both the batch and predicted"),
         (("month", "illl"), "did you mean 'ill'"),
-        (("month", "ill", "ridge"), "ridge predicts numbers; for classes there are nearest"),
-        (("month", "age", "logistic"), "logistic predicts classes; for numbers there are nearest"),
-        (("month", "ill", "magic"), "no model 'magic'"),
-        (("month", "ill", "nearest", ["harmony"]), "no correction 'harmony'"),
-        (("ill", "age", "ridge", ["none"]), None),
+        (
+            ("month", "ill", PlainModel("ridge")),
+            "ridge predicts numbers; for classes there are nearest",
+        ),
+        (
+            ("month", "age", PlainModel("logistic")),
+            "logistic predicts classes; for numbers there are nearest",
+        ),
+        (("month", "ill", PlainModel("magic")), "no model 'magic'"),
+        (("month", "ill", PlainModel("nearest", ["harmony"])), "no correction 'harmony'"),
+        (("ill", "age", PlainModel("ridge", ["none"])), None),
     ],
 )
 def test_what_cannot_be_asked_is_refused(given, says):
     """Each by name, with what there is instead."""
     if says is None:
-        assert compare_gaps(months(rows=6), *given, repeats=1).predicted.kind == "numeric"
+        assert compare_gaps(months(rows=6), *given, folds=ONCE).predicted.kind == "numeric"
         return
     with pytest.raises(DataError, match=says):
         compare_gaps(months(rows=6), *given)

@@ -10,7 +10,7 @@ from sklearn.svm import SVC
 
 from batchsense.datasets import load_digits
 from batchsense.errors import DataError
-from batchsense.experiments import batch_gap
+from batchsense.experiments import ShuffledFolds, batch_gap
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,11 @@ def gaps():
     models = {"svc": SVC(gamma=0.001), "1-nn": KNeighborsClassifier(1)}
     return {
         name: batch_gap(
-            model, digits.observations, digits.digit, digits.form_labels, seed=0, repeats=2
+            model,
+            digits.observations,
+            digits.digit,
+            digits.form_labels,
+            folds=ShuffledFolds(repeats=2, seed=0),
         )
         for name, model in models.items()
     }
@@ -65,7 +69,13 @@ def test_harmless_batches_show_no_gap():
     for seed in range(20):
         y = rng.integers(2, size=120)
         X = y[:, None] + rng.normal(size=(120, 2))
-        gap = batch_gap(KNeighborsClassifier(3), X, y, np.repeat(np.arange(6), 20), seed, 2)
+        gap = batch_gap(
+            KNeighborsClassifier(3),
+            X,
+            y,
+            np.repeat(np.arange(6), 20),
+            folds=ShuffledFolds(repeats=2, seed=seed),
+        )
         holds += 0 in gap.difference
 
     assert holds >= 17

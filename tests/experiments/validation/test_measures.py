@@ -10,7 +10,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
-from batchsense.experiments import BatchCorrector, batch_gap
+from batchsense.experiments import BatchCorrector, ShuffledFolds, batch_gap
+
+ONCE = ShuffledFolds(repeats=1)
 
 
 def drawn(rows=24, count=5, seed=1):
@@ -34,7 +36,7 @@ def left_out(model, X, y, labels, response="predict"):
 def test_a_regressor_is_measured_by_its_squared_error():
     """Twin: a plain loop; the ratio is that of the means."""
     X, _, y, labels = drawn()
-    found = batch_gap(Ridge(), X, y, labels, repeats=2)
+    found = batch_gap(Ridge(), X, y, labels, folds=ShuffledFolds(repeats=2))
     errors = [np.mean((true - said) ** 2) for true, said in left_out(Ridge(), X, y, labels)]
 
     np.testing.assert_allclose(found.by_batch[:, 1], errors)
@@ -56,7 +58,7 @@ def test_a_regressor_is_measured_by_its_squared_error():
 def test_scorers_by_name(scoring, response, metric, loss):
     """Twin: the metric on the rows of each batch. Losses stay losses, scores have no ratio."""
     X, y, _, labels = drawn()
-    found = batch_gap(LogisticRegression(), X, y, labels, repeats=1, scoring=scoring)
+    found = batch_gap(LogisticRegression(), X, y, labels, folds=ONCE, scoring=scoring)
     expected = [metric(*pair) for pair in left_out(LogisticRegression(), X, y, labels, response)]
 
     np.testing.assert_allclose(found.by_batch[:, 1], expected)
@@ -73,7 +75,7 @@ def test_a_scorer_of_ones_own_sees_the_rows():
     def weighted(estimator, X, y):
         return r2_score(y, estimator.predict(X), sample_weight=np.abs(X[:, 0]))
 
-    found = batch_gap(Ridge(), X, y, labels, repeats=1, scoring=weighted)
+    found = batch_gap(Ridge(), X, y, labels, folds=ONCE, scoring=weighted)
     expected = [
         r2_score(true, said, sample_weight=np.abs(X[labels == level, 0]))
         for level, (true, said) in enumerate(left_out(Ridge(), X, y, labels))
@@ -99,7 +101,7 @@ def test_classes_of_one_batch_are_named():
     """Such rows are errors by construction when the batch is left out, and the note says so."""
     X, y, _, labels = drawn()
     rare = np.where((labels == 3) & (y == 1), "new", np.where(y == 1, "ill", "well"))
-    found = batch_gap(KNeighborsClassifier(1), X, rare, labels, repeats=1)
+    found = batch_gap(KNeighborsClassifier(1), X, rare, labels, folds=ONCE)
     note = found.notes[0]
     share = np.mean(rare[labels == 3] == "new")
 
@@ -111,7 +113,7 @@ def test_classes_of_one_batch_are_named():
     assert f"{(rare == 'new').sum()} of 120 rows" in note.message
     assert found.by_batch[3, 1] >= share
     with pytest.raises(DataError, match="has not seen all classes"):
-        batch_gap(LinearSVC(), X, rare, labels, repeats=1, scoring=decided)
+        batch_gap(LinearSVC(), X, rare, labels, folds=ONCE, scoring=decided)
 
 
 def test_probabilities_of_unseen_classes_are_zero():
@@ -124,7 +126,7 @@ def test_probabilities_of_unseen_classes_are_zero():
         seen[len(seen)] = estimator.predict_proba(X)
         return 0.0
 
-    batch_gap(KNeighborsClassifier(3), X, rare, labels, repeats=1, scoring=remember)
+    batch_gap(KNeighborsClassifier(3), X, rare, labels, folds=ONCE, scoring=remember)
     held_out = list(seen.values())[5:]
     assert [part.shape for part in held_out] == [(24, 3)] * 5
     assert (held_out[3][:, 2] == 0).all()
@@ -138,7 +140,7 @@ def test_rare_classes_are_spread_and_named_without_a_warning():
     few = np.arange(120) % 40
 
     for answers in (y, few):
-        found = batch_gap(KNeighborsClassifier(1), X, answers, labels, repeats=1)
+        found = batch_gap(KNeighborsClassifier(1), X, answers, labels, folds=ONCE)
         assert [note.code for note in found.notes] == ["rare_classes"]
     assert found.notes[0].message.startswith("Classes with fewer rows than there are folds (5): 0,")
     assert "and 30 more" in found.notes[0].message
@@ -165,7 +167,7 @@ def test_a_single_class_left_to_learn_from_is_unresolved():
 def test_two_batches_answer_with_a_wide_interval():
     """T with one degree of freedom, cut off where an error rate ends, and a note."""
     X, y, _, labels = drawn(count=2)
-    found = batch_gap(KNeighborsClassifier(1), X, y, labels, repeats=1)
+    found = batch_gap(KNeighborsClassifier(1), X, y, labels, folds=ONCE)
 
     assert [note.code for note in found.notes] == ["few_batches"]
     assert "1 degree of freedom" in found.notes[0].message
@@ -180,7 +182,7 @@ def test_every_batch_counts_the_same_and_a_large_one_is_named():
     """Means over batches, not over rows; a batch with most rows takes much out of training."""
     X, y, _, labels = drawn()
     uneven = np.where(labels < 3, 0, labels)
-    found = batch_gap(KNeighborsClassifier(1), X, y, uneven, repeats=1)
+    found = batch_gap(KNeighborsClassifier(1), X, y, uneven, folds=ONCE)
 
     assert found.sizes.tolist() == [72, 24, 24]
     assert found.held_out.estimate == pytest.approx(found.by_batch[:, 1].mean())
@@ -217,7 +219,12 @@ def test_progress_tells_of_every_fold():
     X, y, _, labels = drawn()
     told = []
     batch_gap(
-        KNeighborsClassifier(1), X, y, labels, 0, 2, progress=lambda *words: told.append(words)
+        KNeighborsClassifier(1),
+        X,
+        y,
+        labels,
+        folds=ShuffledFolds(repeats=2, seed=0),
+        progress=lambda *words: told.append(words),
     )
 
     shuffled = [("testing on shuffled folds", k, 10) for k in range(1, 11)]

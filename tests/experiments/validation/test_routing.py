@@ -17,7 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._metadata_requests import _RoutingNotSupportedMixin
 
 from batchsense.errors import DataError
-from batchsense.experiments import BatchCorrector, batch_gap
+from batchsense.experiments import BatchCorrector, ShuffledFolds, batch_gap
+
+ONCE = ShuffledFolds(repeats=1)
 
 
 def shifted(rows=20, count=6, seed=0, shift=2.5):
@@ -55,7 +57,7 @@ def test_every_row_travels_with_its_own_label():
     """In fit and predict the labels are those of the rows; no row is predicted by its teacher."""
     _, y, labels = shifted()
     Spy.seen = []
-    batch_gap(Spy(), np.arange(120.0)[:, None], y, labels, repeats=2)
+    batch_gap(Spy(), np.arange(120.0)[:, None], y, labels, folds=ShuffledFolds(repeats=2))
 
     for _, rows, given in Spy.seen:
         np.testing.assert_array_equal(given, labels[rows])
@@ -69,7 +71,7 @@ def test_a_pipeline_gets_them_without_any_setting():
     """The corrector works inside, equals a loop by hand, and the user's setting is as before."""
     X, y, labels = shifted()
     model = make_pipeline(BatchCorrector(unseen="estimate"), NearestCentroid())
-    found = batch_gap(model, X, y, labels, repeats=1)
+    found = batch_gap(model, X, y, labels, folds=ONCE)
     errors = []
     for name in "ABCDEF":
         train = labels != name
@@ -82,10 +84,10 @@ def test_a_pipeline_gets_them_without_any_setting():
 
     np.testing.assert_allclose(found.by_batch[:, 1], errors)
     assert found.held_out.estimate < 0.1
-    assert batch_gap(NearestCentroid(), X, y, labels, repeats=1).held_out.estimate > 0.3
+    assert batch_gap(NearestCentroid(), X, y, labels, folds=ONCE).held_out.estimate > 0.3
     assert not sklearn.get_config()["enable_metadata_routing"]
     with sklearn.config_context(enable_metadata_routing=True):
-        again = batch_gap(model, X, y, labels, repeats=1)
+        again = batch_gap(model, X, y, labels, folds=ONCE)
     np.testing.assert_array_equal(again.by_batch, found.by_batch)
 
 
@@ -105,8 +107,8 @@ class NoRouting(_RoutingNotSupportedMixin, KNeighborsClassifier):
 def test_estimators_without_routing_are_asked_for_nothing():
     """They get no labels and are tested as they are, and so is what has no request at all."""
     X, y, labels = shifted(rows=10, count=3)
-    expected = batch_gap(KNeighborsClassifier(), X, y, labels, repeats=1)
-    found = batch_gap(NoRouting(), X, y, labels, repeats=1)
+    expected = batch_gap(KNeighborsClassifier(), X, y, labels, folds=ONCE)
+    found = batch_gap(NoRouting(), X, y, labels, folds=ONCE)
 
     np.testing.assert_array_equal(found.by_batch, expected.by_batch)
 
@@ -119,9 +121,9 @@ def test_a_search_over_batches_left_out_gets_groups_and_labels():
         model, {"kneighborsclassifier__n_neighbors": [1, 5]}, cv=LeaveOneGroupOut()
     )
 
-    found = batch_gap(search, X, y, labels, repeats=1)
+    found = batch_gap(search, X, y, labels, folds=ONCE)
     assert found.held_out.estimate < 0.1
-    scored = batch_gap(search, X, y, labels, repeats=1, scoring="accuracy")
+    scored = batch_gap(search, X, y, labels, folds=ONCE, scoring="accuracy")
     np.testing.assert_allclose(scored.by_batch, 1 - found.by_batch)
 
 
@@ -141,8 +143,10 @@ def test_data_frames_stay_data_frames(frame):
     X, y, labels = shifted()
     by_name = make_column_transformer(("passthrough", ["a", "c"]))
     model = make_pipeline(by_name, KNeighborsClassifier(1))
-    found = batch_gap(model, frame(X), pd.Series(y, dtype="category"), pd.Series(labels), repeats=1)
-    plain = batch_gap(KNeighborsClassifier(1), X[:, [0, 2]], y, labels, repeats=1)
+    found = batch_gap(
+        model, frame(X), pd.Series(y, dtype="category"), pd.Series(labels), folds=ONCE
+    )
+    plain = batch_gap(KNeighborsClassifier(1), X[:, [0, 2]], y, labels, folds=ONCE)
 
     np.testing.assert_array_equal(found.by_batch, plain.by_batch)
 
@@ -151,10 +155,10 @@ def test_sparse_observations_and_lists():
     """A sparse matrix of any format and nested lists give the numbers of the array."""
     X, y, labels = shifted()
     model = KNeighborsClassifier(1)
-    expected = batch_gap(model, X, y, labels, repeats=1).by_batch
+    expected = batch_gap(model, X, y, labels, folds=ONCE).by_batch
 
     for given in (scipy.sparse.coo_array(X), scipy.sparse.csc_matrix(X), X.tolist()):
-        found = batch_gap(model, given, y.tolist(), labels.tolist(), repeats=1)
+        found = batch_gap(model, given, y.tolist(), labels.tolist(), folds=ONCE)
         np.testing.assert_array_equal(found.by_batch, expected)
 
 
@@ -164,7 +168,7 @@ def test_missing_values_go_to_models_that_take_them_and_others_are_named():
     X[3, 1] = np.nan
     model = HistGradientBoostingClassifier(max_iter=2)
 
-    assert np.isfinite(batch_gap(model, X, y, labels, repeats=1).by_batch).all()
+    assert np.isfinite(batch_gap(model, X, y, labels, folds=ONCE).by_batch).all()
     with pytest.raises(DataError, match=r"LogisticRegression with shuffled fold 1 left out: .*NaN"):
         batch_gap(LogisticRegression(), X, y, labels)
 
@@ -187,8 +191,14 @@ def test_nothing_leaks_where_leaking_would_show():
         y = np.concatenate([rng.permutation([1] * m + [0] * (20 - m)) for m in (16, 4, 16, 4)])
         inside = make_pipeline(BatchCorrector(unseen="estimate"), NearestCentroid())
         before = BatchCorrector().fit_transform(X, batch_labels=labels, covariates=y)
-        honest.append(batch_gap(inside, X, y, labels, repeats=2).shuffled.estimate)
-        leaked.append(batch_gap(NearestCentroid(), before, y, labels, repeats=2).shuffled.estimate)
+        honest.append(
+            batch_gap(inside, X, y, labels, folds=ShuffledFolds(repeats=2)).shuffled.estimate
+        )
+        leaked.append(
+            batch_gap(
+                NearestCentroid(), before, y, labels, folds=ShuffledFolds(repeats=2)
+            ).shuffled.estimate
+        )
 
     assert np.mean(leaked) < 0.3  # the test can see a leak
     assert np.mean(honest) > 0.42

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from batchsense.experiments import Table, compare_gaps
+from batchsense.experiments import PlainModel, ShuffledFolds, Table, compare_gaps
 from batchsense.questions.gap.report import gap_report
 from batchsense.questions.gap.result import GapResult
 from batchsense.questions.gap.text import batch_rows, change_sentences, verdict_sentence
@@ -28,7 +28,13 @@ def result(batches=4, rows=8, names="batch {}", predict="kind", corrections=("li
         "age": 20 + 5 * values[:, 1] + rng.normal(size=len(kind)),
     }
     table = Table.from_arrays(values, sheet)
-    found = compare_gaps(table, "$site_", predict, corrections=corrections, repeats=1)
+    found = compare_gaps(
+        table,
+        "$site_",
+        predict,
+        PlainModel(corrections=corrections),
+        folds=ShuffledFolds(repeats=1),
+    )
     return GapResult.of(found, 3, 1)
 
 

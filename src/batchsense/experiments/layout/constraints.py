@@ -136,11 +136,6 @@ def shortfalls(constraints: Constraints) -> tuple[Shortfall, ...]:
     Each is a proof of its own: places against specimens, a unit against the largest batch, the
     locked specimens of a batch against its capacity, the units with one label against the batches.
 
-    Parameters
-    ----------
-    constraints : Constraints
-        The constraints.
-
     Returns
     -------
     tuple of Shortfall

@@ -11,7 +11,8 @@ from batchsense.arrays import Floats, Integers
 from batchsense.experiments.layout.constraints import FREE, Constraints
 
 Relaxed = Literal["capacity", "apart", "lock"]
-#: Seconds that the solver may take for one question.
+#: Seconds that the solver may take for one question: as long as a person waits for an answer that
+#: is worth a proof; up to four are asked.
 LIMIT_S = 20.0
 
 
@@ -38,18 +39,6 @@ def exact_search(constraints: Constraints, limit_s: float = LIMIT_S) -> Search:
     x[u, b] ≤ 1; x[u, locked_u] = 1. Balance plays no part. Both answers of the solver (branch and
     bound with the HiGHS library) are exact; within ``limit_s`` it may give neither.
 
-    Parameters
-    ----------
-    constraints : Constraints
-        The constraints.
-    limit_s : float
-        Seconds allowed.
-
-    Returns
-    -------
-    Search
-        ``codes`` and ``impossible``; neither if time ran out.
-
     References
     ----------
     Huangfu and Hall (2018), Math. Program. Comput. 10, 119 (HiGHS).
@@ -71,13 +60,6 @@ def exact_search(constraints: Constraints, limit_s: float = LIMIT_S) -> Search:
 
 def remedies(constraints: Constraints, limit_s: float = LIMIT_S) -> dict[Relaxed, int]:
     """Say by how much one kind of constraint would have to give way, the others kept.
-
-    Parameters
-    ----------
-    constraints : Constraints
-        Constraints that cannot all be kept.
-    limit_s : float
-        Seconds allowed for each kind.
 
     Returns
     -------

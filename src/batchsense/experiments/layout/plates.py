@@ -16,11 +16,12 @@ from batchsense.experiments.layout.wells import (
 )
 from batchsense.progress import Progress, silent
 
-#: The placement starts from the best of so many random ones.
+#: The placement starts from the best of so many random ones, which are also what it is compared
+#: with; fewer than for layouts, because the descent decides.
 RANDOM_PLACEMENTS = 50
-#: A swap must lower the score by more than this.
+#: A swap must lower the score by more than this: below is rounding.
 LEAST_GAIN = 1e-13
-#: Rounds through all specimens at most.
+#: Rounds through all specimens at most; only a stop for the unforeseen, the descent ends by itself.
 ROUNDS = 25
 
 
@@ -61,7 +62,7 @@ class Plates:
         return well_name(well, self.columns)
 
     def terms(self) -> Floats:
-        """Give indicators of plate row, plate column and edge for a model."""
+        """Indicators of plate row, plate column and edge for a model."""
         parts = [
             np.eye(int(factor.max()) + 1)[factor[self.wells]]
             for factor in well_factors(self.rows, self.columns)
@@ -82,23 +83,6 @@ def fill_plates(
 
     Wells are filled column by column; those left over stay empty at the end. References stand
     evenly among the filled wells, the same on every plate with as many specimens.
-
-    Parameters
-    ----------
-    basis : array of shape (specimens, columns)
-        What is to be balanced.
-    codes : array of shape (specimens,)
-        The batch of each specimen.
-    batch_count : int
-        Number of batches.
-    wells : PlateWells
-        Size of a plate, wells that stay empty, and those that are taken.
-    references : int
-        References in each batch.
-    seed : int
-        Seed.
-    progress : Progress
-        Told of the rounds.
     """
     usable = well_order(*wells.size)
     usable = usable[~np.isin(usable, wells.empty)]
@@ -160,27 +144,11 @@ def place(
     rows in wells of that level. Specimens of one plate are swapped, each with its best partner,
     until nothing lowers the sum of the scores.
 
-    Parameters
-    ----------
-    basis : array of shape (specimens, columns)
-        From :func:`~batchsense.experiments.layout.allocation.balance_basis`.
-    codes : array of shape (specimens,)
-        The batch (plate) of each specimen.
-    wells : list of arrays
-        For each batch, as many wells as it has specimens that are free.
-    factors : tuple of arrays of shape (wells,)
-        Levels of each position factor, such as :func:`well_factors`.
-    taken : array of shape (specimens,), optional
-        The well of each specimen that stays where it is, -1 where it is free.
-    seed : int
-        Seed of the random placements.
-    progress : Progress
-        Told of the rounds.
-
-    Returns
-    -------
-    Placement
-        Never worse than the best of 50 random placements in the same wells.
+    ``basis`` is that of :func:`~batchsense.experiments.layout.allocation.balance_basis`, shape
+    (specimens, columns); ``codes`` and ``taken`` (-1 where a specimen is free to go) have shape
+    (specimens,). ``wells`` holds for each batch as many wells as it has free specimens, ``factors``
+    the levels of each position factor. Never worse than the best of 50 random placements in the
+    same wells.
 
     Examples
     --------

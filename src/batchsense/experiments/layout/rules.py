@@ -75,17 +75,6 @@ def places_in_batches(
 ) -> list[int] | None:
     """Count the places for specimens in each batch, references not counted; None without limit.
 
-    Parameters
-    ----------
-    rules : LayoutRules
-        Capacities and references.
-    batch_count : int
-        How many batches.
-    where : str
-        What messages call the sheet.
-    wells, empty : int
-        Wells of a plate, and how many of them stay empty; no wells without plates.
-
     Raises
     ------
     DataError
@@ -124,22 +113,6 @@ def read_rules(
 ) -> NamedConstraints:
     """Read the rules from the columns of the sheet, and refuse those that contradict each other.
 
-    Parameters
-    ----------
-    table : Table
-        The sheet.
-    batch_count : int
-        How many batches.
-    rules : LayoutRules
-        What is asked.
-    places : sequence of int, optional
-        Specimens that fit each batch; no limit by default.
-
-    Returns
-    -------
-    NamedConstraints
-        Checked by everything that can be counted.
-
     Raises
     ------
     DataError
@@ -151,8 +124,8 @@ def read_rules(
     levels, row_locks = _locks(table, rules.lock, batch_count)
     locked = _unit_locks(table, units, unit_names, row_locks, levels, rules.lock)
     labels, label_names = _labels(table, units, unit_names, rules)
-    limits = [len(table.specimens)] * batch_count if places is None else places
-    limits = np.array([min(one, MOST_WELLS) for one in limits], dtype=np.int64)
+    room = [len(table.specimens)] * batch_count if places is None else places
+    limits = np.array([min(one, MOST_WELLS) for one in room], dtype=np.int64)
     constraints = Constraints.of(np.bincount(units), limits, locked, labels)
     found = NamedConstraints(constraints, units, unit_names, label_names, levels)
     refuse_shortfalls(found, table.source.sheet)

@@ -53,11 +53,6 @@ def sheet_table(
         The column with the ids; by default the first one if its entries are distinct, else rows
         are named by their number.
 
-    Returns
-    -------
-    Table
-        With one feature of zeros, so that the readers of columns can be used.
-
     Raises
     ------
     DataError

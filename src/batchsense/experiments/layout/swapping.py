@@ -12,7 +12,8 @@ from batchsense.experiments.layout.constraints import FREE, Constraints
 
 #: A swap must lower the score by more than this: below is rounding.
 LEAST_GAIN = 1e-13
-#: Units of a batch that are looked at in one step; more are taken in random portions.
+#: Units of a batch that are looked at in one step; more are taken in random portions. The tables of
+#: swaps then have 360,000 entries, some megabytes that fit the cache.
 PORTION = 600
 
 
@@ -22,21 +23,9 @@ def scores(vectors: Floats, sizes: Integers, codes: Integers, batch_count: int) 
     Σ_b ‖S_b‖² / m_b with S_b the sum of the vectors, m_b the specimens of batch b: 0 for a balanced
     layout, at most min(columns, batches - 1). It does not depend on how the columns are coded.
 
-    Parameters
-    ----------
-    vectors : array of shape (units, columns)
-        Rows of an orthonormal basis of the centred columns, summed over each unit's specimens.
-    sizes : array of shape (units,)
-        Specimens per unit.
-    codes : array of shape (layouts, units)
-        The batch of each unit.
-    batch_count : int
-        Number of batches.
-
-    Returns
-    -------
-    array of shape (layouts,)
-        The scores.
+    ``vectors`` of shape (units, columns) are the rows of an orthonormal basis of the centred
+    columns, summed over the specimens of each unit, of which ``sizes`` tells the number; ``codes``
+    has shape (layouts, units), the result (layouts,).
 
     Examples
     --------
@@ -77,21 +66,8 @@ def improve(
     by ‖S_p + d‖²/(m_p + e) + ‖S_q - d‖²/(m_q - e) - ‖S_p‖²/m_p - ‖S_q‖²/m_q. All swaps between two
     batches are weighed at once and the best is done.
 
-    Parameters
-    ----------
-    vectors : array of shape (units, columns)
-        As for :func:`scores`.
-    constraints : Constraints
-        Kept at every step.
-    codes : array of shape (units,)
-        A layout that keeps them.
-    rng : numpy.random.Generator
-        Draws the order of the pairs of batches.
-
-    Returns
-    -------
-    array of shape (units,)
-        A layout no worse in evenness, and no worse in score among those as even.
+    ``vectors`` as for :func:`scores`; ``codes`` of shape (units,) keeps the constraints, as every
+    step does. The result is no worse in evenness, and no worse in score among those as even.
     """
     state = _state(vectors, constraints, codes)
     if not np.isfinite(vectors).all():

@@ -109,10 +109,10 @@ def parse_plate(text: str) -> tuple[int, int]:
     >>> parse_plate("8x12")
     (8, 12)
     """
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    size = _whole_numbers(text.lower().replace("×", "x").split("x"))
+    if len(size) != 2:
         raise DataError(f"a plate is rows x columns, such as 8x12, not {text!r}", where="--plate")
-    return int(parts[0]), int(parts[1])
+    return size[0], size[1]
 
 
 def parse_capacities(text: str) -> list[int]:
@@ -128,12 +128,19 @@ def parse_capacities(text: str) -> list[int]:
     >>> parse_capacities("24"), parse_capacities("24, 20")
     ([24], [24, 20])
     """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    capacities = _whole_numbers(text.split(","))
+    if not capacities:
         raise DataError(
             f"capacities are whole numbers, such as 24 or 24,20, not {text!r}", where="--capacity"
         )
-    return [int(part) for part in parts]
+    return capacities
+
+
+def _whole_numbers(parts: list[str]) -> list[int]:
+    """The parts as numbers; none of them if one is no positive whole number."""
+    bare = [part.strip() for part in parts]
+    good = all(part.isascii() and part.isdigit() and int(part) > 0 for part in bare)
+    return [int(part) for part in bare] if good else []
 
 
 def parse_wells(text: str, size: tuple[int, int]) -> Integers:
@@ -198,17 +205,6 @@ def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int
 
 def read_wells(table: Table, plates: PlateRules, empty: Integers, locked: Integers) -> PlateWells:
     """Read the wells of the rows that are placed already.
-
-    Parameters
-    ----------
-    table : Table
-        The sheet.
-    plates : PlateRules
-        Size, and the column with the wells.
-    empty : array
-        Wells that stay empty.
-    locked : array of shape (specimens,)
-        The batch of each row that is assigned already, negative where free.
 
     Raises
     ------

@@ -98,15 +98,6 @@ def detectable_effect(
     :math:`\delta` for which it exceeds the two-sided critical value with probability ``power``.
     Infinite without residual degrees of freedom.
 
-    Parameters
-    ----------
-    variance : float
-        c(FᵀF)⁻cᵀ, from :meth:`~batchsense.variation.DesignFactor.contrast_variance`.
-    df_residual : int
-        Residual degrees of freedom.
-    level, power : float
-        Two-sided level and power.
-
     References
     ----------
     Cohen (1988), Statistical Power Analysis, chapter 2.

@@ -1,1 +1,1 @@
-"""What only experiments need of statistics: counts, priors of variances, many tests at once."""
+"""Statistics that several chapters of experiments need: confounding, tail areas, many tests."""

@@ -17,9 +17,10 @@ from batchsense.variation.labels import levels_of, table_of_counts
 from batchsense.variation.linear import column_names, factor
 from batchsense.variation.matrices import finite_matrix
 
-#: A canonical correlation (squared) this close to 1 is 1: nothing of the direction is left.
+#: A canonical correlation (squared) this close to 1 is 1: nothing of the direction is left. What a
+#: double can resolve of 1 - r² after a factorisation is about 1e-15 times some hundred rows.
 LOST = 1e-10
-#: Relative tolerance of ranks.
+#: Relative tolerance of ranks: between rounding (1e-15) and any difference that a sheet means.
 RANK = 1e-10
 INTERCEPT = "Intercept"
 

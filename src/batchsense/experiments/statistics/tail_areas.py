@@ -14,12 +14,7 @@ def t_p_value(t: ArrayLike, df: ArrayLike) -> Floats:
 
     The regularised incomplete beta function keeps its relative precision far out in the tail.
 
-    Parameters
-    ----------
-    t : array
-        Statistics.
-    df : array
-        Degrees of freedom, above 0 or infinite; broadcast against ``t``.
+    Degrees of freedom are above 0 or infinite, and broadcast against t.
 
     Examples
     --------

@@ -9,9 +9,10 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 
-#: p-values above this are taken to be those of true null hypotheses.
+#: p-values above this are taken to be those of true null hypotheses, as in Storey, Akey and
+#: Kruglyak (2005): real effects are rare there, and a fifth of the nulls is enough to count.
 MOSTLY_NULL = 0.8
-#: p-values are kept this far from 0 and 1 before they become normal quantiles.
+#: p-values are kept this far from 0 and 1 before they become normal quantiles: at most 5.6.
 _EDGE = 1e-8
 #: Silverman's bandwidth times this, as Storey, Akey and Kruglyak (2005) smooth.
 _WIDER = 1.5
@@ -22,11 +23,6 @@ _GRID = 2048
 
 def null_share(p_values: ArrayLike) -> float:
     """Estimate the share of true null hypotheses: #{p ≥ 0.8} / (0.2·m), at most 1.
-
-    Parameters
-    ----------
-    p_values : array of shape (tests,)
-        Between 0 and 1.
 
     References
     ----------
@@ -48,15 +44,7 @@ def local_fdr(p_values: ArrayLike) -> Floats:
     :math:`\hat f` is a Gaussian kernel estimate of the density of all x (bandwidth 1.5 times
     Silverman's rule). At most 1, and made not to fall as p grows.
 
-    Parameters
-    ----------
-    p_values : array of shape (tests,)
-        Between 0 and 1; hundreds at least, or the density is not known.
-
-    Returns
-    -------
-    array of shape (tests,)
-        Probabilities.
+    There should be hundreds of p-values at least, or the density is not known.
 
     Raises
     ------

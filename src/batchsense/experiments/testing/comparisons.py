@@ -10,14 +10,15 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.design import Design
-from batchsense.experiments.entanglement import Entanglement, entanglements
+from batchsense.experiments.entanglement import entanglements
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.testing.contrasts import Asked, Difference, pair_of_levels
 from batchsense.experiments.testing.false_positives import plain_inflation, plain_rate, plain_rate_f
 from batchsense.experiments.testing.results import PlainTest, Refused
 from batchsense.variation.linear import DesignFactor, factor
 
-#: A contrast with a larger variance inflation is lost, as in the analysis of confounding.
+#: A contrast with a larger variance inflation is lost, as in the analysis of confounding, whose R²
+#: of 1 - 1e-10 this is: beyond it the digits of a double no longer tell an effect from rounding.
 MOST_INFLATION = 1e10
 
 
@@ -69,7 +70,7 @@ class Model:
         return cls(columns, every, factor(columns, every), factor(wanted, names))
 
     def vif(self, difference: Difference) -> float:
-        """Give the inflation of the variance of a contrast by the batches; infinite if lost."""
+        """The inflation of the variance of a contrast by the batches; infinite if lost."""
         if not self.full.estimable(difference.weights(self.full.names)):
             return np.inf
         with_batches = self.full.contrast_variance(difference.weights(self.full.names))
@@ -116,19 +117,16 @@ def comparisons(design: Design, model: Model, asked: Iterable[Asked]) -> Compari
     refused: list[Refused] = []
     for one in asked:
         wanted = next(kept for kept in design.kept if kept.name == one.factor)
-        if one.levels:
-            pair = pair_of_levels(one, wanted)
-            told, lost = ([pair], []) if np.isfinite(model.vif(pair)) else ([], [pair])
-        elif wanted.values is not None:
-            slope = Difference(one.factor)
-            told, lost = ([slope], []) if np.isfinite(model.vif(slope)) else ([], [slope])
+        if one.levels or wanted.values is not None:
+            single = pair_of_levels(one, wanted) if one.levels else Difference(one.factor)
+            told, lost = ([single], []) if np.isfinite(model.vif(single)) else ([], [single])
         else:
             told, lost = _level_by_level(model, wanted)
-        fresh = [difference for difference in told if difference not in found]
-        found.extend(fresh)
+        found.extend(difference for difference in told if difference not in found)
         if lost:
             entangled = next(e for e in entanglements(design) if e.name == one.factor)
-            refused.extend(_refusal(difference, entangled) for difference in lost)
+            aliased, explanation = entangled.confounding.aliased, entangled.explanation
+            refused.extend(Refused(difference, aliased, explanation) for difference in lost)
         if not one.levels and len(wanted.levels) > 2 and told:
             places = tuple(found.index(difference) for difference in told)
             groups.append(Group(one.factor, places, complete=not lost))
@@ -164,10 +162,6 @@ def _level_by_level(model: Model, wanted: Factor) -> tuple[list[Difference], lis
         else:
             firsts.append(level)
     return told, [Difference(wanted.name, first, firsts[0]) for first in firsts[1:]]
-
-
-def _refusal(difference: Difference, entangled: Entanglement) -> Refused:
-    return Refused(difference, entangled.confounding.aliased, entangled.explanation)
 
 
 def _confounded(design: Design, refused: list[Refused]) -> ConfoundedError:

@@ -1,4 +1,4 @@
-"""What is asked: contrasts as the user writes them (``drug``, ``drug:yes-no``, ``age``), and how."""
+"""What is asked: contrasts as the user writes them (``drug``, ``drug:yes-no``), and options."""
 
 from __future__ import annotations
 
@@ -103,18 +103,6 @@ class Difference:
 
 def parse_contrast(text: str, table: Table) -> Asked:
     """Split the words at the colon, as far as the sheet knows the column.
-
-    Parameters
-    ----------
-    text : str
-        ``COL`` or ``COL:LEVEL-LEVEL``.
-    table : Table
-        The table with the sheet.
-
-    Returns
-    -------
-    Asked
-        The column and the levels.
 
     Raises
     ------

@@ -20,13 +20,6 @@ def plain_inflation(vif: float, df_plain: int, df_full: int) -> float:
     Batches removed with the wanted terms in the model, then tested without them: the estimate is
     the same, the plain standard error √(VIF·df_plain/df_full) times too small.
 
-    Parameters
-    ----------
-    vif : float
-        Variance inflation of the contrast by the batches, 1/(1 - R²).
-    df_plain, df_full : int
-        Residual degrees of freedom without and with the batches in the model.
-
     Examples
     --------
     >>> round(plain_inflation(vif=4.0, df_plain=38, df_full=37), 3)
@@ -104,15 +97,6 @@ def centred_rate(r2: float, specimens: int, batch_levels: int, alpha: float = 0.
 
     For a constant and one column: t_plain² = (n - 2)(1 - R²)t²/(df + R²t²), so that the test is
     too timid, the more so the larger R² is.
-
-    Parameters
-    ----------
-    r2 : float
-        R² of the column with the batches.
-    specimens, batch_levels : int
-        Their numbers.
-    alpha : float
-        Level of the test.
 
     Examples
     --------

@@ -10,11 +10,14 @@ from batchsense.arrays import Flags, Floats, Places
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
 
-#: Features with missing values are fitted together in stacks of about this many numbers.
+#: Features with missing values are fitted together in stacks of about this many numbers: 16 MB, so
+#: that a stack and its factors stay far below any memory, and calls to LAPACK are few.
 _STACK_VALUES = 2_000_000
-#: Below this ratio of singular values the observed rows get a close look by themselves.
+#: Below this ratio of singular values the observed rows get a close look by themselves: far above
+#: the tolerance of ranks, so that what is not told is never taken for told.
 _SUSPECT = 1e-5
-#: A residual sum of squares below this part of n·max(y)² is rounding.
+#: A residual sum of squares below this part of n·max(y)² is rounding: an error of 16 units in the
+#: last place of the largest value in every specimen; no real noise is as small.
 _ROUNDING = (16 * np.finfo(float).eps) ** 2
 
 
@@ -57,25 +60,9 @@ def fit_contrasts(
     effects γ = Qᵀy, and variance |w|². Where values are missing, the rows of Q that are left are
     factored anew, Q_o = Q'R, so that w becomes wR⁻¹.
 
-    Parameters
-    ----------
-    values : array of shape (specimens, features)
-        Observations; NaN where missing.
-    design : DesignFactor
-        The factored design; the constant must lie in its span, and each contrast be estimable.
-    columns : array of shape (specimens, terms)
-        The design itself.
-    contrasts : array of shape (contrasts, terms)
-        Weights on the coefficients; each must be zero on the constant.
-    groups : tuple of tuples of int
-        Contrasts that are tested together; independent ones.
-    progress : Progress
-        Told of the features with missing values.
-
-    Returns
-    -------
-    ContrastFits
-        The answers.
+    ``values`` of shape (specimens, features) is NaN where missing; ``columns`` is the design
+    itself, whose span holds the constant. Contrasts have shape (contrasts, terms), are estimable
+    and zero on the constant; those of a group are tested together and independent.
     """
     features = values.shape[1]
     found = ContrastFits(
@@ -85,39 +72,50 @@ def fit_contrasts(
         np.zeros(features),
         np.zeros(features),
     )
-    weights = contrasts @ design.solution
     complete = ~np.isnan(values).any(axis=0)
     if complete.any():
-        _complete(found, np.flatnonzero(complete), values, design, weights, groups)
+        whole = values if complete.all() else values[:, complete]
+        _fit(found, np.flatnonzero(complete), whole, design, contrasts, groups)
+    weights = contrasts @ design.solution
     rest = np.flatnonzero(~complete)
     size = max(1, _STACK_VALUES // (values.shape[0] * max(design.rank, 1)))
     for start in range(0, len(rest), size):
         part = rest[start : start + size]
         close_look = _stack(found, part, values[:, part], design, weights, groups)
         for feature in part[close_look]:
-            _one(found, int(feature), values[:, feature], columns, contrasts, groups)
+            rows = np.flatnonzero(~np.isnan(values[:, feature]))
+            if len(rows) > 1:
+                own = values[rows, feature][:, None]
+                _fit(found, np.array([feature]), own, factor(columns[rows]), contrasts, groups)
         progress("fitting features with missing values", start + len(part), len(rest))
     largest = np.nanmax(np.abs(values), axis=0, initial=0.0, where=~np.isnan(values))
     found.residual_squares[found.residual_squares <= len(values) * _ROUNDING * largest**2] = 0.0
     return found
 
 
-def _complete(
+def _fit(
     found: ContrastFits,
     features: Places,
     values: Floats,
     design: DesignFactor,
-    weights: Floats,
+    contrasts: Floats,
     groups: tuple[tuple[int, ...], ...],
 ) -> None:
-    fitted = design.fit(values if len(features) == values.shape[1] else values[:, features])
-    found.estimates[:, features] = weights @ fitted.effects
-    found.unscaled[:, features] = (weights**2).sum(axis=1)[:, None]
+    """Answer for features that are observed in all rows of a design; it may not tell everything."""
+    fitted = design.fit(values)
+    weights = contrasts @ design.solution
+    told = np.array([design.estimable(contrast) for contrast in contrasts], dtype=bool)
+    cells = np.ix_(told, features)
+    found.estimates[cells] = weights[told] @ fitted.effects
+    found.unscaled[cells] = (weights[told] ** 2).sum(axis=1)[:, None]
     found.df[features] = design.df_residual
     found.residual_squares[features] = fitted.residual_sum_of_squares
     for place, group in enumerate(groups):
-        basis = np.linalg.qr(weights[list(group)].T)[0]
-        found.joint[place, features] = ((basis.T @ fitted.effects) ** 2).sum(axis=0) / len(group)
+        if told[list(group)].all():
+            basis = np.linalg.qr(weights[list(group)].T)[0]
+            found.joint[place, features] = ((basis.T @ fitted.effects) ** 2).sum(axis=0) / len(
+                group
+            )
 
 
 def _stack(
@@ -128,6 +126,7 @@ def _stack(
     weights: Floats,
     groups: tuple[tuple[int, ...], ...],
 ) -> Flags:
+    """Answer for features whose observed specimens still tell everything; mark the others."""
     observed = ~np.isnan(values)
     counts = observed.sum(axis=0)
     filled = np.where(observed, values, 0.0)
@@ -153,35 +152,6 @@ def _stack(
     found.residual_squares[places] = (residuals**2).sum(axis=1)
     for place, group in enumerate(groups):
         own = np.linalg.qr(turned[:, :, list(group)])[0]
-        found.joint[place, places] = (np.einsum("frc,fr->fc", own, effects) ** 2).sum(axis=1) / len(
-            group
-        )
+        squares = np.einsum("frc,fr->fc", own, effects) ** 2
+        found.joint[place, places] = squares.sum(axis=1) / len(group)
     return close_look
-
-
-def _one(
-    found: ContrastFits,
-    feature: int,
-    values: Floats,
-    columns: Floats,
-    contrasts: Floats,
-    groups: tuple[tuple[int, ...], ...],
-) -> None:
-    rows = np.flatnonzero(~np.isnan(values))
-    if len(rows) < 2:
-        return
-    design = factor(columns[rows])
-    fitted = design.fit(values[rows])
-    found.df[feature] = design.df_residual
-    found.residual_squares[feature] = fitted.residual_sum_of_squares[0]
-    told = [design.estimable(contrast) for contrast in contrasts]
-    weights = contrasts @ design.solution
-    effects = fitted.effects[:, 0]
-    for place, is_told in enumerate(told):
-        if is_told:
-            found.estimates[place, feature] = weights[place] @ effects
-            found.unscaled[place, feature] = weights[place] @ weights[place]
-    for place, group in enumerate(groups):
-        if all(told[member] for member in group):
-            basis = np.linalg.qr(weights[list(group)].T)[0]
-            found.joint[place, feature] = float(((basis.T @ effects) ** 2).sum()) / len(group)

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 
-#: Distances beyond this part of the window weigh nothing, below that part fully (Cleveland).
+#: Distances beyond this part of the window weigh nothing, below that part fully, as in Cleveland's
+#: program: the tricube is below 3e-8 of its height there, or within 3e-9 of it.
 _EDGE, _CORE = 0.999, 0.001
 
 
@@ -26,21 +27,8 @@ def lowess(
     ``robust_rounds`` repetitions. Points nearer than ``spacing`` to the last fitted one are
     interpolated, as in Cleveland's program.
 
-    Parameters
-    ----------
-    x, y : array of shape (observations,)
-        Finite numbers.
-    span : float
-        Share of the observations in a window.
-    robust_rounds : int
-        Repetitions with robustness weights.
-    spacing : float, optional
-        A hundredth of the range of x by default.
-
-    Returns
-    -------
-    array of shape (observations,)
-        The curve at each x, in the order given.
+    x and y have shape (observations,) and are finite; the curve is given at each x, in the same
+    order. ``spacing`` is a hundredth of the range of x by default.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.robust_prior import TAILS, robust_prior
 from batchsense.experiments.testing.variance_prior import VariancePrior, floored, moment_prior
 
-#: With fewer variances nothing can be said about how they spread.
+#: With fewer variances nothing can be said about how they spread: one number has no spread.
 FEWEST = 2
 
 
@@ -72,20 +72,7 @@ def scale_of(
     trend: Floats | None = None,
     robust: bool = False,
 ) -> FeatureVariances:
-    """Give each feature its variance: its own, or drawn towards that of all.
-
-    Parameters
-    ----------
-    fits : ContrastFits
-        The fits.
-    usable : array of bool, shape (features,)
-        Features that are judged; constant ones would falsify what is common to the others.
-    shrink : bool
-        Draw the variances together.
-    trend : array of shape (features,), optional
-        What the common variance may depend on.
-    robust : bool
-        Let no wild feature set the common variance.
+    """The variance that each feature is judged by: its own, or drawn towards that of all.
 
     Raises
     ------
@@ -149,23 +136,10 @@ def shrink_variances(
     and a t statistic with it has d + d0 degrees of freedom. The prior comes from the variances
     themselves. A feature without degrees of freedom gets the prior.
 
-    Parameters
-    ----------
-    variances : array of shape (features,)
-        Residual variances, 0 or more; ignored where ``df`` is 0.
-    df : array of shape (features,) or number
-        Their degrees of freedom, 0 or more.
-    covariate : array of shape (features,), optional
-        What the prior variance may depend on, such as the mean of a feature.
-    robust : bool
-        Keep a few wild features from setting the prior, and lend them less.
-    tails : two floats
-        Parts of the log variances that robust estimation winsorises below and above.
-
-    Returns
-    -------
-    FeatureVariances
-        The variances with their prior.
+    ``variances`` (0 or more, ignored where ``df`` is 0) and a ``covariate`` that the prior may
+    depend on, such as the mean, have shape (features,); ``df`` has it too or is one number.
+    ``robust`` keeps a few wild features from setting the prior, and lends them less; ``tails`` are
+    the parts of the log variances that it winsorises below and above.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from batchsense.variation.linear import factor
 
 
 def removal_matrix(corrected: Corrected) -> Floats:
-    r"""Give M with corrected = M·original, for features without missing values.
+    r"""The matrix M with corrected = M·original, for features without missing values.
 
     With the wanted terms X and the batch terms B, and H_B the rows of the pseudo-inverse of [X, B]
     that give the batch effects, M = I - B·H_B: a projection that loses as many dimensions as there

@@ -38,22 +38,6 @@ def recorded_test(
 ) -> RecordedTest:
     """Use what a file records of a correction: batch, what was kept, and method.
 
-    Parameters
-    ----------
-    table : Table
-        As it was read.
-    batch_labels : str or None
-        The batch column, if one was named.
-    keep : sequence of str or None
-        What the model shall hold beside it, if that was said.
-    corrected : bool
-        Whether the user says that the values were corrected.
-
-    Returns
-    -------
-    RecordedTest
-        What to test.
-
     Raises
     ------
     DataError

@@ -42,7 +42,10 @@ class PlainTest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EffectTest(Statistics):
-    """One contrast, tested on every feature: effects with intervals, t, p and q.
+    """One contrast, tested on every feature: ``effect``, ``low``, ``high``, ``t``, ``p_value`` ...
+
+    The arrays are those of
+    :class:`~batchsense.experiments.testing.moderation.Statistics`.
 
     Attributes
     ----------
@@ -50,11 +53,6 @@ class EffectTest(Statistics):
         The level minus the other, or the slope.
     vif : float
         How much the batches in the model inflate the variance of the effect.
-    effect, low, high : array of shape (features,)
-        The estimate with its interval, in units of the observations (per unit of a numeric
-        factor).
-    standard_error, t, p_value, q_value : array of shape (features,)
-        Of the moderated t; q by Benjamini and Hochberg over the features of this contrast.
     plain : PlainTest
         What ignoring the batch on corrected values would do.
     """
@@ -191,7 +189,8 @@ class ContrastTests:
         reasons = [remarks.get(name, "") for name in self.features]
         df = np.where(self.df > 0, self.df, np.nan)
         frames = []
-        for one in (*self.factors, *self.effects):
+        tests: list[FactorTest | EffectTest] = [*self.factors, *self.effects]
+        for one in tests:
             own: dict[str, object] = {"feature": self.features, "mean": self.mean, "df": df}
             own.update(contrast=one.name, p=one.p_value, q=one.q_value)
             own["remark"] = np.where(np.isnan(one.p_value), reasons, "")

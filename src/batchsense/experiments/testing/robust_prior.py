@@ -7,8 +7,6 @@ one would be ordinary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import special
 
@@ -22,12 +20,16 @@ from batchsense.experiments.testing.variance_prior import (
     moment_prior,
 )
 
-#: Parts of the log variances that are winsorised below and above (Phipson et al. 2016).
+#: Parts of the log variances that are winsorised below and above: those of Phipson et al. (2016),
+#: for which our numbers equal limma's; wild variances are mostly too large, hence more above.
 TAILS = (0.05, 0.1)
-#: Window of the trend.
+#: Window of the trend; with it the numbers equal limma's.
 _SPAN = 0.4
-#: The floor of a variance, as part of the median.
+#: The floor of a variance, as part of the median: only keeps logarithms finite, for winsorising
+#: deals with small variances.
 _ROBUST_FLOOR = 1e-12
+# Of the variance of log F, from 1 to 1,000 and 1 to infinitely many degrees of freedom, 128 nodes
+# err by 2e-14; 64 by 3e-9, 32 by 5e-5.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 
 
@@ -44,14 +46,8 @@ def robust_prior(
     below its rank would have it, (n - rank + ½)/n, is an outlier with probability 1 - their ratio
     and gets d0 accordingly, never more than features that are less extreme.
 
-    Parameters
-    ----------
-    variances, df : array of shape (features,)
-        Residual variances and their degrees of freedom, positive.
-    covariate : array of shape (features,), optional
-        What the variance may depend on.
-    tails : two floats
-        Parts that are winsorised below and above, each above 0 and together below 1.
+    ``variances`` and ``df`` are positive, of shape (features,), as is the covariate; ``tails`` are
+    the parts that are winsorised below and above, each above 0 and together below 1.
 
     References
     ----------
@@ -120,6 +116,7 @@ def _log_f_density(values: Floats, df_between: float, df_within: float) -> Float
 
 def _solve(observed: float, df: float, least: float, tails: tuple[float, float]) -> float:
     """Find d0 at which winsorised log F varies as observed; at least that of the moments."""
+    from scipy.optimize import brentq
 
     def excess(share: float) -> float:
         lent = share / (1.0 - share) if share < 1.0 else np.inf
@@ -130,20 +127,17 @@ def _solve(observed: float, df: float, least: float, tails: tuple[float, float])
     start = least / (1.0 + least)
     if excess(start) >= 0:
         return least
-    root = _root(excess, start, 1.0)
+    # As exactly as double precision allows.
+    root = float(brentq(excess, start, 1.0, xtol=1e-15, rtol=8.9e-16, maxiter=200))
     return root / (1.0 - root)
 
 
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    from scipy.optimize import brentq
-
-    return float(brentq(function, low, high, xtol=1e-15, rtol=8.9e-16, maxiter=200))
-
-
 def _lowered(ratios: Floats, df: float, lent: float) -> Floats:
+    from scipy.stats import rankdata
+
     count = len(ratios)
     tail = f_p_value(ratios, df, lent)
-    ranks = _average_ranks(ratios)
+    ranks: Floats = rankdata(ratios)
     ordinary = np.minimum(tail / ((count - ranks + 0.5) / count), 1.0)
     found = np.full(count, lent)
     if (ordinary == 1.0).all():
@@ -165,7 +159,7 @@ def _lowered(ratios: Floats, df: float, lent: float) -> Floats:
 
 
 def _of_the_most_extreme(ratio: float, df: float, lent: float) -> float:
-    """Give the d0 at which the largest ratio is about the median; two steps of the log tail."""
+    """The d0 at which the largest ratio is about the median; two steps of the log tail."""
     half = np.log(0.5)
     found = lent
     for _ in range(2):
@@ -198,11 +192,3 @@ def _with_equal_df(variances: Floats, df: Floats, prior: VariancePrior) -> tuple
 def _trimmed_mean(values: Floats, part: float) -> float:
     cut = int(len(values) * part)
     return float(np.sort(values)[cut : len(values) - cut].mean())
-
-
-def _average_ranks(values: Floats) -> Floats:
-    distinct, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(distinct) == len(values):
-        return np.asarray(places + 1.0)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2.0)[places])

@@ -11,9 +11,11 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.variation.linear import factor
 
-#: A variance below this part of the median counts as this part: its logarithm would rule the fit.
+#: A variance below this part of the median counts as this part, for its logarithm would rule
+#: the fit; with this value the numbers equal limma's.
 FLOOR = 1e-5
-#: So many features, at least, for each number of columns that the trend may have.
+#: So many features, at least, for each number of columns that the trend may have; with these the
+#: numbers equal limma's.
 _TREND_COLUMNS = ((30, 4), (6, 3), (3, 2))
 
 
@@ -80,16 +82,8 @@ def moment_prior(
     s0² = exp(mean of e + ψ(d0/2) - log(d0/2)). Without an excess d0 is infinite, and s0² the mean
     variance (with a trend: exp of the curve).
 
-    Parameters
-    ----------
-    variances : array of shape (features,)
-        Residual variances, positive.
-    df : array of shape (features,)
-        Their degrees of freedom, positive.
-    covariate : array of shape (features,), optional
-        What the variance may depend on, for example the mean.
-    at : array, optional
-        Values of the covariate to give the prior for; those of the features by default.
+    ``variances`` and ``df`` are positive, of shape (features,), as is a covariate; the prior is
+    given for the features, or at other values of the covariate.
 
     References
     ----------
@@ -130,19 +124,9 @@ def natural_spline_basis(x: ArrayLike, columns: int, at: ArrayLike | None = None
     d_k(x) = ((x - κ_k)₊³ - (x - κ_K)₊³)/(κ_K - κ_k) the columns are 1, x and
     d_k - d_{K-1} for k = 1 to K - 2.
 
-    Parameters
-    ----------
-    x : array of shape (observations,)
-        Finite numbers with at least two distinct values.
-    columns : int
-        At least 2 (a straight line).
-    at : array, optional
-        Where to evaluate the columns; at x by default. The knots stay those of x.
-
-    Returns
-    -------
-    array of shape (observations, columns)
-        Fewer columns where quantiles coincide.
+    x holds at least two distinct finite numbers; ``columns`` is at least 2 (a straight line).
+    Evaluated at x or elsewhere: the knots stay those of x. The result has shape (observations,
+    columns), with fewer columns where quantiles coincide.
 
     References
     ----------

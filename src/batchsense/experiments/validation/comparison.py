@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers
+from batchsense.experiments.validation.folds import ShuffledFolds
 from batchsense.experiments.validation.gap import BatchGap, gap_of
-from batchsense.experiments.validation.models import guessing, make_model
+from batchsense.experiments.validation.models import PlainModel, guessing, make_model
 from batchsense.experiments.validation.over_groups import mean_over_groups
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
@@ -114,14 +115,9 @@ def compare_gaps(
     table: Table,
     batch_labels: str,
     predict: str,
-    model: str | None = None,
-    corrections: Sequence[str] = ("linear",),
-    *,
-    categorical: Iterable[str] = (),
-    numeric: Iterable[str] = (),
-    standardise: bool = False,
-    repeats: int = 3,
-    seed: int = 0,
+    model: PlainModel = PlainModel(),
+    folds: ShuffledFolds = ShuffledFolds(repeats=3),
+    kinds: ColumnKinds = ColumnKinds(),
     progress: Progress = silent,
 ) -> GapComparison:
     """Predict a column of the sheet on shuffled folds and on batches left out.
@@ -139,18 +135,12 @@ def compare_gaps(
     predict : str
         The column to be predicted: classes or numbers, told apart as in
         :func:`~batchsense.experiments.tables.columns.kept_factors`.
-    model : {"nearest", "logistic", "ridge", "forest"}, optional
-        By default the nearest neighbour for classes, ridge regression for numbers.
-    corrections : sequence of str
-        Besides no correction: ``"linear"``, ``"combat"``, both or neither.
-    categorical, numeric : iterable of str
-        ``predict``, where its kind is to be declared.
-    standardise : bool
-        Give every feature the same weight; logistic and ridge regression always do.
-    repeats : int
-        How often the shuffled folds are drawn anew.
-    seed : int
-        Seed of the shuffled folds and of a forest.
+    model : PlainModel
+        Name, corrections before it, and whether features are standardised.
+    folds : ShuffledFolds
+        How often the shuffled folds are drawn, and the seed, which is also that of a forest.
+    kinds : ColumnKinds
+        Holds ``predict``, where its kind is to be declared.
     progress : Progress
         Told of the folds.
 
@@ -183,7 +173,7 @@ def compare_gaps(
     if predict == batch_labels:
         raise DataError(f"column {predict!r} cannot be both the batch and predicted")
     batches = batch_factor(table, batch_labels)
-    predicted, kind_notes = _predicted(table, predict, batch_labels, categorical, numeric)
+    predicted, kind_notes = _predicted(table, predict, batch_labels, kinds)
     # fmax and fmin pass over missing values; NaN where all are missing fails the comparison.
     if not (np.fmax.reduce(table.values) > np.fmin.reduce(table.values)).any():
         raise DataError(
@@ -199,21 +189,26 @@ def compare_gaps(
         batches.counts,
         (predict, batch_labels),
     )
-    name = model or ("nearest" if kind == "categorical" else "ridge")
+    name = model.name or ("nearest" if kind == "categorical" else "ridge")
     filled = int(np.isnan(table.values).sum())
-    asked = ["none", *dict.fromkeys(one for one in corrections if one != "none")]
+    inside: dict[str, Any] = {
+        "fill": filled > 0,
+        "standardise": model.standardise,
+        "seed": folds.seed,
+    }
+    # All pipelines are made before any is fitted: a wrong name costs no time.
     makers = {
-        one: make_model(name, kind, one, fill=filled > 0, standardise=standardise, seed=seed)
-        for one in asked
+        one: make_model(name, kind, one, **inside)
+        for one in dict.fromkeys(["none", *model.corrections])
     }
     ways: list[CorrectedGap] = []
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for one, estimator in makers.items():
             told = _told(progress, one)
-            gap = gap_of(estimator, table.values, answers, seed, repeats, 0.95, told)
+            gap = gap_of(estimator, table.values, answers, folds, progress=told)
             ways.append(CorrectedGap(one, gap, _change(gap, ways[0].gap) if ways else None))
-    guess = gap_of(guessing(kind), table.values, answers, seed, 1, 0.95, silent)
+    guess = gap_of(guessing(kind), table.values, answers, ShuffledFolds(1, folds.seed))
     return GapComparison(
         batches=batches,
         predicted=predicted,
@@ -233,11 +228,7 @@ def compare_gaps(
 
 
 def _predicted(
-    table: Table,
-    predict: str,
-    batch_labels: str,
-    categorical: Iterable[str],
-    numeric: Iterable[str],
+    table: Table, predict: str, batch_labels: str, kinds: ColumnKinds
 ) -> tuple[Factor, tuple[Note, ...]]:
     labels = column(table.sheet, predict, table.source.sheet)
     if len(set(labels)) == 1:
@@ -245,9 +236,7 @@ def _predicted(
             f"column {predict!r} has one value only ({labels[0]!r}); there is nothing to predict",
             where=table.source.sheet,
         )
-    factors, notes = kept_factors(
-        table, [predict], batch_labels, ColumnKinds(tuple(categorical), tuple(numeric))
-    )
+    factors, notes = kept_factors(table, [predict], batch_labels, kinds)
     return factors[0], notes
 
 

@@ -1,31 +1,46 @@
-"""The two ways to divide the rows: shuffled over all batches, and one batch at a time."""
+"""The two ways to divide the rows, and a model for each fold that answers for the rows left out."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from batchsense.arrays import Integers
+from batchsense.errors import DataError
 from batchsense.experiments.validation.answers import Answers
+
+#: What a fitted model may be asked for.
+RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+#: Names under which an estimator may request the batch labels: its own, and that of splitters.
+LABEL_NAMES = ("batch_labels", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffledFolds:
+    """How the folds that mix all batches are drawn; there are as many as there are batches.
+
+    Attributes
+    ----------
+    repeats : int
+        How often they are drawn anew.
+    seed : int
+        Seed of the shuffle.
+    """
+
+    repeats: int = 5
+    seed: int = 0
 
 
 def shuffled_folds(answers: Answers, stratified: bool, seed: int) -> list[Integers]:
-    """Spread the rows of every batch over as many folds as there are batches.
+    """The rows of each fold: those of every batch spread over as many folds as there are batches.
 
-    Parameters
-    ----------
-    answers : Answers
-        Answers and batches.
-    stratified : bool
-        Whether every class is spread evenly over the folds, as far as it has rows.
-    seed : int
-        Seed of the shuffle.
-
-    Returns
-    -------
-    list of arrays
-        The rows of each fold.
+    Stratified, every class is spread evenly over the folds, as far as it has rows.
 
     Examples
     --------
@@ -59,3 +74,191 @@ def batch_folds(answers: Answers) -> list[Integers]:
     [[0, 2], [1, 3]]
     """
     return [np.flatnonzero(answers.codes == code) for code in range(len(answers.sizes))]
+
+
+def requested_labels(estimator: Any) -> dict[str, list[str]]:
+    """The names under which ``fit`` and each response want the batch labels, where they want them.
+
+    Asked by scikit-learn metadata routing; an estimator that cannot say wants nothing.
+    """
+    from sklearn.utils.metadata_routing import get_routing_for_object
+
+    with _routed(True):
+        try:
+            routing = get_routing_for_object(estimator)
+            names = {one: sorted(routing.consumes(one, LABEL_NAMES)) for one in ("fit", *RESPONSES)}
+        except RuntimeError:  # a meta-estimator that has no routing
+            return {}
+    return {method: wanted for method, wanted in names.items() if wanted}
+
+
+@dataclass(eq=False)
+class OutOfFold:
+    """One model for each fold, fitted on the other rows, and its answers for the rows left out.
+
+    Attributes
+    ----------
+    X : array, sparse matrix or data frame of shape (specimens, features)
+        As it was given.
+    answers : Answers
+        What is to be predicted, and the batches.
+    models : list of estimators
+        One for each fold, fitted.
+    left_out : list of arrays
+        The rows of each fold; together all rows, each once.
+    """
+
+    X: Any
+    answers: Answers
+    models: list[Any]
+    left_out: list[Integers]
+    _known: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> npt.NDArray[Any]:
+        """All classes, sorted."""
+        return np.unique(self.answers.values)
+
+    def respond(self, method: str) -> npt.NDArray[Any]:
+        """The response of every row, by the model that did not learn from it.
+
+        Returns
+        -------
+        array of shape (specimens,) or (specimens, classes)
+            In the order of the rows. A class that a model never saw has probability 0.
+
+        Raises
+        ------
+        DataError
+            The model refuses the rows.
+        """
+        if method not in self._known:
+            parts = []
+            for model, rows in zip(self.models, self.left_out, strict=True):
+                wanted = requested_labels(model)
+                labels = self.answers.given_labels[rows]
+                given = dict.fromkeys(wanted.get(method, ()), labels)
+                with _routed(bool(wanted)), _blamed(f"{type(model).__name__} cannot {method}"):
+                    part = getattr(model, method)(take_rows(self.X, rows), **given)
+                parts.append(self._aligned(np.asarray(part), model, method))
+            joined = np.concatenate(parts)
+            placed = np.empty_like(joined)
+            placed[np.concatenate(self.left_out)] = joined
+            self._known[method] = placed
+        return self._known[method]
+
+    def _aligned(self, part: npt.NDArray[Any], model: Any, method: str) -> npt.NDArray[Any]:
+        """Put the columns of the classes that a model knows where they are among all classes."""
+        known = getattr(model, "classes_", None)
+        if method == "predict" or known is None or np.array_equal(known, self.classes):
+            return part
+        if method == "decision_function":
+            raise DataError(
+                "a fold has not seen all classes, so its decision values cannot stand beside those "
+                "of the others; choose a scoring that asks for predictions or probabilities"
+            )
+        absent = 0.0 if method == "predict_proba" else -np.inf
+        wide = np.full((len(part), len(self.classes)), absent)
+        wide[:, np.searchsorted(self.classes, known)] = part
+        return wide
+
+
+class RowsOutOfFold:
+    """Some rows, answered out of fold: looks like a fitted estimator to a scorer.
+
+    Scorers of scikit-learn hand no batch labels on to ``predict``; here the labels went to each
+    model already.
+    """
+
+    def __init__(self, whole: OutOfFold, chosen: Integers) -> None:
+        self._whole = whole
+        self._chosen = chosen
+
+    @property
+    def classes_(self) -> npt.NDArray[Any]:
+        """All classes, sorted."""
+        return self._whole.classes
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import get_tags
+
+        return get_tags(self._whole.models[0])
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in RESPONSES or not hasattr(self._whole.models[0], name):
+            raise AttributeError(f"the model has no {name}")
+
+        def respond(X: Any) -> npt.NDArray[Any]:
+            return self._whole.respond(name)[self._chosen]
+
+        respond.__name__ = name  # scorers of scikit-learn read it
+        return respond
+
+
+def fit_folds(
+    estimator: Any, X: Any, answers: Answers, folds: Sequence[Integers], names: Sequence[str]
+) -> Iterator[Any]:
+    """Fit a clone of an estimator for each fold, on the rows of all other folds.
+
+    Batch labels reach it where it requests them, those of its own rows only.
+
+    Yields
+    ------
+    estimator
+        Fitted; one for each fold.
+
+    Raises
+    ------
+    DataError
+        The estimator refuses the rows.
+    """
+    from sklearn.base import clone
+
+    wanted = requested_labels(estimator)
+    inside = np.ones(len(answers.values), dtype=bool)
+    for rows, name in zip(folds, names, strict=True):
+        inside[rows] = False
+        train = np.flatnonzero(inside)
+        inside[rows] = True
+        given = dict.fromkeys(wanted.get("fit", ()), answers.given_labels[train])
+        with _routed(bool(wanted)), _blamed(f"{type(estimator).__name__} with {name}"):
+            model = clone(estimator).fit(take_rows(X, train), answers.values[train], **given)
+        # A search predicts by what it found to be best, which takes the labels; itself it does not.
+        yield getattr(model, "best_estimator_", model)
+
+
+def row_count(X: Any) -> int:
+    """Count the rows of an array, sparse matrix, data frame or list."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
+def indexable_rows(X: Any) -> Any:
+    """Observations of which rows can be taken: data frames stay, lists become arrays."""
+    if hasattr(X, "tocsr"):
+        return X.tocsr()
+    return X if hasattr(X, "shape") else np.asarray(X)
+
+
+def take_rows(X: Any, rows: Integers) -> Any:
+    """Take rows of an array, sparse matrix or data frame."""
+    from sklearn.utils import _safe_indexing
+
+    return _safe_indexing(X, rows)
+
+
+@contextlib.contextmanager
+def _routed(wanted: bool) -> Iterator[None]:
+    """Turn metadata routing on where labels are wanted; else leave the user's setting alone."""
+    from sklearn import config_context
+
+    with config_context(enable_metadata_routing=True) if wanted else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _blamed(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, DataError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(reason, where=place) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,16 @@ from batchsense.experiments.validation.answers import (
     check_classes,
     read_answers,
 )
-from batchsense.experiments.validation.folds import batch_folds, shuffled_folds
-from batchsense.experiments.validation.measures import ERROR_RATE, Measure, choose_measure
-from batchsense.experiments.validation.out_of_fold import (
+from batchsense.experiments.validation.folds import (
     OutOfFold,
+    ShuffledFolds,
+    batch_folds,
     fit_folds,
     indexable_rows,
     row_count,
+    shuffled_folds,
 )
+from batchsense.experiments.validation.measures import ERROR_RATE, Measure, Scorer, choose_measure
 from batchsense.experiments.validation.over_groups import (
     mean_over_groups,
     ratio_over_groups,
@@ -101,12 +103,10 @@ def batch_gap(
     X: Any,
     y: npt.ArrayLike,
     batch_labels: npt.ArrayLike,
-    seed: int = 0,
-    repeats: int = 5,
+    folds: ShuffledFolds = ShuffledFolds(),
     level: float = 0.95,
+    scoring: str | Scorer | None = None,
     progress: Progress = silent,
-    *,
-    scoring: str | Callable[[Any, Any, Any], float] | None = None,
 ) -> BatchGap:
     """Compare the error of a model on shuffled folds with that on batches left out.
 
@@ -134,19 +134,17 @@ def batch_gap(
         What is to be predicted: labels or numbers.
     batch_labels : array of shape (specimens,)
         The batch of each specimen.
-    seed : int
-        Seed of the shuffled folds.
-    repeats : int
-        How often the shuffled folds are drawn anew.
+    folds : ShuffledFolds
+        How often the shuffled folds are drawn, and their seed.
     level : float
         Confidence level.
-    progress : Progress
-        Told of each fold.
     scoring : str or callable, optional
         What is measured: a scorer of scikit-learn by name, or ``scorer(estimator, X, y)``. By
         default the error rate of a classifier, the mean squared error of a regressor. It is asked
         about the rows of one batch at a time, which models of several folds have answered; where it
         ranks rows, as ``"roc_auc"`` does, it ranks across these models.
+    progress : Progress
+        Told of each fold.
 
     Returns
     -------
@@ -182,22 +180,22 @@ def batch_gap(
     True
     """
     answers = read_answers(row_count(X), y, batch_labels)
-    return gap_of(estimator, X, answers, seed, repeats, level, progress, scoring)
+    return gap_of(estimator, X, answers, folds, level, scoring, progress)
 
 
 def gap_of(
     estimator: Any,
     X: Any,
     answers: Answers,
-    seed: int,
-    repeats: int,
-    level: float,
-    progress: Progress,
-    scoring: str | Callable[[Any, Any, Any], float] | None = None,
+    folds: ShuffledFolds,
+    level: float = 0.95,
+    scoring: str | Scorer | None = None,
+    progress: Progress = silent,
 ) -> BatchGap:
     """Do the work of :func:`batch_gap` on answers that were read already."""
     from sklearn.base import is_classifier
 
+    repeats = folds.repeats
     if repeats < 1 or not 0 < level < 1:
         raise DataError(f"repeats={repeats}, level={level}; give at least 1, and 0 < level < 1")
     measure = choose_measure(estimator, scoring)
@@ -205,23 +203,20 @@ def gap_of(
     classifying = is_classifier(estimator)
     notes = (*(check_classes(answers) if classifying else ()), *batch_notes(answers))
     count = len(answers.sizes)
-    X, seeds = indexable_rows(X), np.random.SeedSequence(seed).generate_state(repeats)
+    X, seeds = indexable_rows(X), np.random.SeedSequence(folds.seed).generate_state(repeats)
 
-    def errors(
-        folds: Sequence[Integers], names: Sequence[str], task: str, before: int, total: int
-    ) -> Floats:
+    def errors(rows: list[Integers], names: list[str], task: str, done: int, total: int) -> Floats:
         models = []
-        for model in fit_folds(estimator, X, answers, folds, names):
+        for model in fit_folds(estimator, X, answers, rows, names):
             models.append(model)
-            progress(task, before + len(models), total)
-        return measure.by_batch(OutOfFold(X, answers, models, list(folds)))
+            progress(task, done + len(models), total)
+        return measure.by_batch(OutOfFold(X, answers, models, rows))
 
     shuffled = np.zeros(count)
     names = [f"shuffled fold {fold + 1} left out" for fold in range(count)]
     for done, state in enumerate(seeds):
-        folds = shuffled_folds(answers, classifying, int(state))
-        task = "testing on shuffled folds"
-        shuffled += errors(folds, names, task, done * count, repeats * count)
+        rows, task = shuffled_folds(answers, classifying, int(state)), "testing on shuffled folds"
+        shuffled += errors(rows, names, task, done * count, repeats * count)
     names = [f"batch {named} left out" for named in answers.batch_levels]
     held_out = errors(batch_folds(answers), names, "testing on batches left out", 0, count)
     return _summary(measure, np.column_stack([shuffled / repeats, held_out]), answers, level, notes)

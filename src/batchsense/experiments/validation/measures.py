@@ -11,7 +11,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.experiments.validation.out_of_fold import OutOfFold, take_rows
+from batchsense.experiments.validation.folds import OutOfFold, RowsOutOfFold, take_rows
 
 Scorer = Callable[[Any, Any, Any], float]
 
@@ -39,11 +39,6 @@ class Measure:
 
     def by_batch(self, found: OutOfFold) -> Floats:
         """Measure the rows of each batch by the models that did not see them.
-
-        Parameters
-        ----------
-        found : OutOfFold
-            Models and the rows they left out.
 
         Returns
         -------
@@ -77,7 +72,9 @@ class Measure:
             try:
                 value = float(
                     self.scorer(
-                        found.rows(rows), take_rows(found.X, rows), found.answers.values[rows]
+                        RowsOutOfFold(found, rows),
+                        take_rows(found.X, rows),
+                        found.answers.values[rows],
                     )
                 )
             except ValueError as error:
@@ -103,11 +100,6 @@ def choose_measure(estimator: Any, scoring: str | Scorer | None) -> Measure:
     scoring : str, callable or None
         A name that scikit-learn knows, or ``scorer(estimator, X, y)``, greater is better. Names
         that begin with ``neg_`` are turned back into losses.
-
-    Returns
-    -------
-    Measure
-        The measure.
 
     Raises
     ------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from batchsense.errors import DataError, listed
 
 Kind = Literal["categorical", "numeric"]
-#: Trees of a forest.
+#: Trees of a forest: the default of scikit-learn.
 TREES = 100
-#: Neighbours that are asked about a number; about a class, only the nearest one.
+#: Neighbours that are asked about a number: the default of scikit-learn. About a class only the
+#: nearest one is asked, which takes most notice of batches.
 NEIGHBOURS = 5
 
 
@@ -31,6 +33,25 @@ class NamedModel:
     name: str
     predicts: tuple[Kind, ...]
     scaled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlainModel:
+    """A model by its name, and what it is given inside the folds.
+
+    Attributes
+    ----------
+    name : {"nearest", "logistic", "ridge", "forest"}, optional
+        By default the nearest neighbour for classes, ridge regression for numbers.
+    corrections : sequence of str
+        What is tried besides no correction: ``"linear"``, ``"combat"``, both or neither.
+    standardise : bool
+        Give every feature the same weight; logistic and ridge regression always do.
+    """
+
+    name: str | None = None
+    corrections: Sequence[str] = ("linear",)
+    standardise: bool = False
 
 
 MODELS = {
@@ -56,26 +77,6 @@ def make_model(
     seed: int = 0,
 ) -> Any:
     """Make a pipeline that does everything inside the fold: correct, fill, scale, predict.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`MODELS`.
-    kind : {"categorical", "numeric"}
-        What is predicted.
-    correction : str
-        One of :data:`CORRECTIONS`.
-    fill : bool
-        Put the median of the training rows where a value is missing.
-    standardise : bool
-        Give every feature the same weight.
-    seed : int
-        Seed of a forest.
-
-    Returns
-    -------
-    sklearn.pipeline.Pipeline
-        Unfitted.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def make_model(
 
 
 def guessing(kind: Kind) -> Any:
-    """Give a model that looks at no feature: the commonest class, or the mean."""
+    """A model that looks at no feature: the commonest class, or the mean."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     return DummyClassifier(strategy="most_frequent") if kind == "categorical" else DummyRegressor()

@@ -13,17 +13,7 @@ from batchsense.variation.interval import Interval
 
 
 def standard_error(values: npt.ArrayLike) -> float:
-    """Give the standard error of a mean over groups, sd / √k.
-
-    Parameters
-    ----------
-    values : array of shape (groups,)
-        One number for each group.
-
-    Returns
-    -------
-    float
-        In the unit of the values.
+    """The standard error of a mean over groups, sd / √k.
 
     Examples
     --------
@@ -39,18 +29,6 @@ def mean_over_groups(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
     Student's t with k − 1 degrees of freedom; every group counts the same, however many rows it
     has.
-
-    Parameters
-    ----------
-    values : array of shape (groups,)
-        One number for each group.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    Interval
-        In the unit of the values. Two groups make it 12.7 standard errors wide on each side.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchsense.datasets import load_digits
-from batchsense.experiments import batch_gap
+from batchsense.experiments import ShuffledFolds, batch_gap
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.progress import Progress, silent
 from batchsense.questions.demo.result import (
@@ -38,8 +38,7 @@ def compare_folds(seed: int, progress: Progress = silent) -> list[ClassifierResu
             digits.observations,
             digits.digit,
             digits.form_labels,
-            seed=seed,
-            repeats=REPEATS,
+            ShuffledFolds(REPEATS, seed),
             progress=progress,
         )
         # Both classifiers make errors in either way of testing, on these built-in rows.

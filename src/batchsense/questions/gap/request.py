@@ -123,7 +123,7 @@ def ask(request: GapRequest, progress: Progress = silent) -> Answer[GapResult]:
     ConfoundedError
         Every class lies in one batch only.
     """
-    from batchsense.experiments import compare_gaps
+    from batchsense.experiments import ColumnKinds, PlainModel, ShuffledFolds, compare_gaps
     from batchsense.questions.gap.report import gap_report
     from batchsense.questions.gap.text import gap_text, needed, verdict_sentence
     from batchsense.reports.envelope import Note, Refusal
@@ -135,14 +135,17 @@ def ask(request: GapRequest, progress: Progress = silent) -> Answer[GapResult]:
         table,
         batch_column,
         predicted,
-        None if request.model is None else request.model.value,
-        [one.value for one in request.correct],
-        categorical=[predicted] if request.categorical else (),
-        numeric=[predicted] if request.numeric else (),
-        standardise=request.standardise,
-        repeats=request.repeats,
-        seed=request.seed,
-        progress=progress,
+        PlainModel(
+            None if request.model is None else request.model.value,
+            [one.value for one in request.correct],
+            request.standardise,
+        ),
+        ShuffledFolds(request.repeats, request.seed),
+        ColumnKinds(
+            categorical=[predicted] if request.categorical else (),
+            numeric=[predicted] if request.numeric else (),
+        ),
+        progress,
     )
     result = GapResult.of(found, table.values.shape[1], request.repeats)
     refusal = None

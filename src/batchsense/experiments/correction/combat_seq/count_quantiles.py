@@ -9,28 +9,22 @@ from scipy import special
 from batchsense.arrays import Floats, Places
 from batchsense.experiments.correction.combat_seq.negative_binomial import SMALLEST_DISPERSION
 
-#: Counts this far in the upper tail stay as they are: their quantile is not known well enough.
+#: Counts this far in the upper tail stay as they are: their quantile is not known well enough. The
+#: value is that of Zhang et al. (2020), whose counts ours are compared with.
 UPPER_TAIL = 1e-4
-#: A probability is reached when it is reached but for rounding.
+#: A probability is reached when it is reached but for rounding: well above the last places of the
+#: incomplete beta function, far below any step of a distribution.
 _ROUNDING = 1e-12
-#: Cells are mapped in blocks of so many, which stay in the cache.
+#: Cells are mapped in blocks of so many: a dozen arrays of 0.4 MB stay in the cache.
 _BLOCK = 50_000
 
 
 def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
-    r"""Give the probability of a count at most as large: the distribution function.
+    r"""The probability of a count at most as large: the distribution function.
 
     .. math:: P(Y \le y) = I_{r/(r+\mu)}(r, y + 1), \qquad r = 1/\varphi.
 
-    Parameters
-    ----------
-    counts, means, dispersion : arrays that broadcast
-        y, μ and φ; φ = 0 is the Poisson distribution.
-
-    Returns
-    -------
-    array
-        Probabilities; 0 for negative y.
+    y, μ and φ broadcast; φ = 0 is the Poisson distribution. 0 for negative y.
 
     Examples
     --------
@@ -52,17 +46,9 @@ def probability_below(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike
 
 
 def quantile(probability: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
-    """Give the smallest count whose distribution function reaches a probability.
+    """The smallest count whose distribution function reaches a probability.
 
-    Parameters
-    ----------
-    probability, means, dispersion : arrays that broadcast
-        Probabilities in [0, 1), μ and φ.
-
-    Returns
-    -------
-    array
-        Whole numbers.
+    Probabilities in [0, 1), μ and φ broadcast; the result holds whole numbers.
 
     Examples
     --------
@@ -94,17 +80,7 @@ def map_counts(
     Counts of 0 and 1 stay, so zeros neither come nor go; so do counts whose quantile is above
     1 - 10⁻⁴.
 
-    Parameters
-    ----------
-    counts : array
-        y, whole numbers.
-    means, dispersion, new_means, new_dispersion : arrays that broadcast to the counts
-        μ, φ, μ* and φ*.
-
-    Returns
-    -------
-    array of the shape of the counts
-        y*, whole numbers.
+    Means and dispersions broadcast to the counts; all counts are whole numbers.
 
     References
     ----------

@@ -12,11 +12,14 @@ from batchsense.experiments.correction.combat_seq.negative_binomial import (
 )
 from batchsense.progress import Progress, silent
 
-#: The common dispersion is sought up to here.
+#: The common dispersion is sought up to here, as in McCarthy et al. (2012); a standard deviation of
+#: twice the mean.
 LARGEST_COMMON = 4.0
-#: Features with fewer counts in all do not take part, and get the common dispersion.
+#: Features with fewer counts in all do not take part, and get the common dispersion; with this
+#: value the numbers equal edgeR's.
 FEWEST_COUNTS = 5
-#: The grid of each feature: log2 of the dispersion over the common one.
+#: The grid of each feature: log2 of the dispersion over the common one; with these
+#: eleven points the numbers equal edgeR's.
 GRID = np.linspace(-6.0, 6.0, 11)
 #: Information below this (in counts) is that of a cell without counts, whose fitted mean is zero at
 #: every dispersion: it says nothing about the dispersion, so it must not change with it.
@@ -30,7 +33,7 @@ def adjusted_profile_likelihood(
     dispersion: ArrayLike,
     start: Floats | None = None,
 ) -> tuple[Floats, Floats]:
-    r"""Give the Cox–Reid adjusted profile log-likelihood of a dispersion, feature by feature.
+    r"""The Cox–Reid adjusted profile log-likelihood of a dispersion, feature by feature.
 
     .. math:: \ell(\varphi; y, \hat\beta_\varphi) - \tfrac12 \log\det X^T W X, \qquad
               W_i = \mu_i / (1 + \varphi\mu_i).
@@ -38,25 +41,10 @@ def adjusted_profile_likelihood(
     The second part makes up for the coefficients being fitted: without it dispersions come out too
     small by about (observations - terms) / observations.
 
-    Parameters
-    ----------
-    counts : array of shape (observations, features)
-        Counts.
-    design : array of shape (observations, terms)
-        Of full column rank.
-    offsets : array of shape (observations,) or (observations, features)
-        Known part of the log mean.
-    dispersion : float or array of shape (features,)
-        φ.
-    start : array of shape (terms, features), optional
-        Where the fits begin.
-
-    Returns
-    -------
-    likelihood : array of shape (features,)
-        Adjusted profile log-likelihoods.
-    coefficients : array of shape (terms, features)
-        The fits, to start from at the next dispersion.
+    Counts have shape (observations, features), the design, of full column rank, (observations,
+    terms), offsets (the known part of the log mean) that of the counts or (observations,); φ is one
+    number or one for each feature. Returns the likelihoods, shape (features,), and the fitted
+    coefficients, shape (terms, features), from which the fit at the next dispersion may ``start``.
 
     Raises
     ------
@@ -94,16 +82,6 @@ def common_dispersion(counts: ArrayLike, design: ArrayLike, offsets: ArrayLike) 
 
     The sum of the adjusted profile likelihoods is maximised over :math:`\varphi^{1/4}`, up to 4.
     Features with fewer than five counts in all are left out.
-
-    Parameters
-    ----------
-    counts, design, offsets : arrays
-        As for :func:`adjusted_profile_likelihood`.
-
-    Returns
-    -------
-    float
-        φ; 0 or nearly so where the counts vary no more than Poisson counts do.
 
     References
     ----------
@@ -148,15 +126,6 @@ def feature_dispersions(
     common one; a cubic spline through them is maximised. No information is shared between features
     except the range. Features with fewer than five counts get the common dispersion.
 
-    Parameters
-    ----------
-    counts, design, offsets : arrays
-        As for :func:`adjusted_profile_likelihood`.
-    common : float
-        Middle of the range.
-    progress : Progress
-        Told of the points of the grid.
-
     Returns
     -------
     array of shape (features,)
@@ -189,17 +158,8 @@ def spline_maxima(places: Floats, values: Floats) -> Floats:
     The third derivative of the first and last piece is that of the cubic through the first and last
     four points (Forsythe, Malcolm and Moler 1977).
 
-    Parameters
-    ----------
-    places : array of shape (points,)
-        Increasing, at least four.
-    values : array of shape (points, curves)
-        Values of the curves.
-
-    Returns
-    -------
-    array of shape (curves,)
-        Places of the maxima, inside the range of the points.
+    The points have increasing places, at least four; ``values`` has shape (points, curves). Returns
+    the places of the maxima, shape (curves,), inside the range of the points.
 
     Examples
     --------
@@ -243,7 +203,7 @@ def _second_derivatives(places: Floats, values: Floats, slopes: Floats, h: Float
 
 
 def _stationary(b: Floats, low: Floats, c: Floats) -> tuple[Floats, Floats]:
-    """Give the roots of b + low·t + c·t²/2, -1 where there is none."""
+    """The roots of b + low·t + c·t²/2, -1 where there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.sqrt(low**2 - 2 * b * c)
         q = -(low + np.copysign(root, low))
@@ -258,6 +218,6 @@ def _of_features(offsets: ArrayLike, used: Flags) -> Floats:
 
 
 def _half_log_det(information: Floats) -> Floats:
-    """Give half the log determinant, in which cells without counts take no part."""
+    """Half the log determinant, in which cells without counts take no part."""
     values = np.linalg.eigvalsh(information)
     return np.asarray(np.log(np.maximum(values, _NO_INFORMATION)).sum(axis=1) / 2)

@@ -16,13 +16,15 @@ from batchsense.errors import DataError
 
 #: Below this dispersion the Poisson distribution is used: the difference is beyond rounding.
 SMALLEST_DISPERSION = 1e-10
-#: Features are fitted in blocks of about so many values, which stay in the cache.
+#: Features are fitted in blocks of about so many values: half a megabyte an array, for the cache.
 _BLOCK = 60_000
+#: Only a stop for the unforeseen: Newton's method on a concave function ends by itself.
 _MOST_STEPS = 200
 #: Half the squared Newton step, in units of the log-likelihood, at which a fit is finished. The
 #: step is still made, so what remains is about its square.
 _FINISHED = 1e-9
-#: No linear predictor moves by more than this in one step.
+#: No linear predictor moves by more than this in one step: a factor of 150 in the mean, beyond
+#: which the quadratic that Newton trusts says nothing.
 _LARGEST_STEP = 5.0
 #: Fitted means below e to this power are zero for every purpose.
 _LOWEST = -40.0
@@ -60,23 +62,11 @@ def fit_log_linear(
     by Newton's method on the log-likelihood, which is concave in β for a given dispersion, with
     step halving.
 
-    Parameters
-    ----------
-    counts : array of shape (observations, features)
-        Counts, not negative; need not be whole.
-    design : array of shape (observations, terms)
-        Of full column rank.
-    offsets : array of shape (observations,) or (observations, features)
-        Known part of the log mean, for example log library sizes.
-    dispersion : float or array of shape (features,) or (observations, features)
-        φ.
-    start : array of shape (terms, features), optional
-        Where to begin.
-
-    Returns
-    -------
-    LogLinearFit
-        Coefficients and means.
+    Counts of shape (observations, features) are not negative, but need not be whole; the design, of
+    shape (observations, terms), has full column rank; offsets (the known part of the log mean, such
+    as log library sizes) have the shape of the counts or (observations,); φ is one number, one for
+    each feature, or one for each count. The fit may ``start`` from coefficients of shape (terms,
+    features).
 
     Raises
     ------
@@ -123,22 +113,13 @@ def fit_log_linear(
 
 
 def log_likelihood(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -> Floats:
-    r"""Give the log-likelihood of each feature.
+    r"""The log-likelihood of each feature.
 
     .. math:: \sum_i \log\Gamma(y_i + r) - \log\Gamma(r) - \log y_i! + y_i \log(\varphi\mu_i)
               - (y_i + r) \log(1 + \varphi\mu_i), \qquad r = 1/\varphi.
 
-    Parameters
-    ----------
-    counts, means : array of shape (observations, features)
-        y and μ.
-    dispersion : float or array that broadcasts to the counts
-        φ; 0 is the Poisson distribution.
-
-    Returns
-    -------
-    array of shape (features,)
-        Log-likelihoods.
+    y and μ have shape (observations, features), and φ broadcasts to it; φ = 0 is the Poisson
+    distribution. The result has shape (features,).
 
     Examples
     --------
@@ -207,7 +188,7 @@ def _fit_block(
 def _newton(
     y: Floats, eta: Floats, phi: Floats, X: Floats, squares: Floats
 ) -> tuple[Floats, Floats]:
-    """Give Newton's step and half its squared length in the metric of the curvature."""
+    """Newton's step and half its squared length in the metric of the curvature."""
     mu = np.exp(eta)
     share = 1 / (1 + phi * mu)
     gradient = ((y - mu) * share) @ X
@@ -220,7 +201,7 @@ def _newton(
 
 
 def _kernel(y: Floats, eta: Floats, phi: Floats) -> Floats:
-    """Give what depends on the mean in the log-likelihood of each row."""
+    """What depends on the mean in the log-likelihood of each row."""
     mu = np.exp(eta)
     scaled = phi * mu
     with np.errstate(divide="ignore", invalid="ignore"):
