@@ -27,7 +27,21 @@ from batchsense.experiments.correction import (
     correct,
     load_correction,
 )
-from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
+from batchsense.experiments.diagnosis import (
+    Diagnosis,
+    FactorShare,
+    FeatureComponents,
+    KeptDiagnosis,
+    Null,
+    RandomShares,
+    Share,
+    TwoFactorShares,
+    VarianceComponents,
+    diagnose,
+    two_factor_shares,
+    variance_components,
+    variance_components_by_feature,
+)
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.layout import (
     FactorWorth,
@@ -90,8 +104,10 @@ __all__ = [
     "Difference",
     "EffectTest",
     "FactorPlacebo",
+    "FactorShare",
     "FactorTest",
     "FactorWorth",
+    "FeatureComponents",
     "FittedCombat",
     "FittedCombatSeq",
     "FittedCorrection",
@@ -113,12 +129,15 @@ __all__ = [
     "Planted",
     "PlateRules",
     "Plates",
+    "RandomShares",
     "Refused",
     "Share",
     "SheetColumns",
     "Surrogates",
     "Table",
     "ThisProcess",
+    "TwoFactorShares",
+    "VarianceComponents",
     "batch_gap",
     "compare_gaps",
     "connected",
@@ -138,6 +157,9 @@ __all__ = [
     "removal_matrix",
     "scene_table",
     "test",
+    "two_factor_shares",
+    "variance_components",
+    "variance_components_by_feature",
     "write",
 ]
 
