@@ -32,6 +32,7 @@ from batchsense.experiments.layout import FactorWorth, Layout, Plates, plan_layo
 from batchsense.experiments.out_of_core import (
     Cluster,
     CorrectedStore,
+    StoredMatrix,
     ThisProcess,
     connected,
     correct_store,
@@ -101,6 +102,7 @@ __all__ = [
     "Plates",
     "Refused",
     "Share",
+    "StoredMatrix",
     "Surrogates",
     "Table",
     "ThisProcess",

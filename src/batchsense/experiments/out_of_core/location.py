@@ -19,7 +19,7 @@ MARK, COMPLETE = "batchsense", "complete"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MatrixLocation:
     """A matrix of specimens × features in an HDF5 file or a Zarr store.
 
     Attributes
@@ -92,7 +92,7 @@ def inside_of(layer: str | None) -> str:
     return "X" if layer is None else f"layers/{layer}"
 
 
-def find(path: str | Path, inside: str = "X") -> Place:
+def find(path: str | Path, inside: str = "X") -> MatrixLocation:
     """Look where the matrix of an AnnData file, AnnData Zarr store or plain Zarr array lies.
 
     Parameters
@@ -104,7 +104,7 @@ def find(path: str | Path, inside: str = "X") -> Place:
 
     Returns
     -------
-    Place
+    MatrixLocation
         Where it lies and how.
 
     Raises
@@ -147,7 +147,7 @@ def open_hdf5(path: str) -> Any:
         raise DataError(f"not an AnnData file: {error}", where=path) from None
 
 
-def _in_zarr(path: str, inside: str) -> Place:
+def _in_zarr(path: str, inside: str) -> MatrixLocation:
     """Find the matrix of a Zarr store."""
     root = open_zarr(path)
     mark = root.attrs.get(MARK)
@@ -168,7 +168,7 @@ def _in_zarr(path: str, inside: str) -> Place:
     return _of_element(path, "zarr", inside, element)
 
 
-def _in_hdf5(path: str, inside: str) -> Place:
+def _in_hdf5(path: str, inside: str) -> MatrixLocation:
     """Find the matrix of an HDF5 file."""
     with open_hdf5(path) as root:
         if not _holds(root, inside):
@@ -198,7 +198,7 @@ def _refuse_unfinished(root: Any, path: str) -> None:
         raise DataError("an unfinished result; run the command that writes it again", where=path)
 
 
-def _of_element(path: str, store: Store, inside: str, element: Any) -> Place:
+def _of_element(path: str, store: Store, inside: str, element: Any) -> MatrixLocation:
     """Describe a dense or sparse element of an AnnData store."""
     if hasattr(element, "shape"):
         return _of_array(path, store, inside, element)
@@ -216,16 +216,18 @@ def _of_element(path: str, store: Store, inside: str, element: Any) -> Place:
         refuse_lost_chunks(data, path)
     _check_numbers(data.dtype, inside, path)
     shape = tuple(int(length) for length in element.attrs["shape"])
-    return Place(path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0)
+    return MatrixLocation(
+        path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0
+    )
 
 
-def _of_array(path: str, store: Store, inside: str, array: Any) -> Place:
+def _of_array(path: str, store: Store, inside: str, array: Any) -> MatrixLocation:
     """Describe a dense array."""
     if len(array.shape) != 2:
         raise DataError(f"the matrix must have two axes, not {len(array.shape)}", where=path)
     _check_numbers(array.dtype, inside or "the array", path)
     chunks = getattr(array, "shards", None) or array.chunks or (1, 0)
-    return Place(
+    return MatrixLocation(
         path=path,
         store=store,
         inside=inside,

@@ -17,7 +17,7 @@ from batchsense.reports.envelope import Note as PublishedNote
 
 if TYPE_CHECKING:
     from batchsense.experiments.out_of_core import CorrectedStore, Engine
-    from batchsense.experiments.out_of_core.recipe import Streamed
+    from batchsense.experiments.out_of_core.pass_inputs import Streamed
     from batchsense.questions.correct.request import CorrectRequest
     from batchsense.reports.envelope import Envelope
 
@@ -83,7 +83,7 @@ def correct_on_disk(
     request: CorrectRequest, decision: Decision, progress: Progress
 ) -> Envelope[CorrectResult]:
     """Correct out of core; an interrupted user is told how to go on."""
-    from batchsense.experiments.out_of_core import correct_store
+    from batchsense.experiments.out_of_core import StoredMatrix, correct_store
     from batchsense.experiments.out_of_core.description import describe
     from batchsense.experiments.out_of_core.location import find, inside_of
 
@@ -111,13 +111,10 @@ def correct_on_disk(
 
     with _interruptible(request.output), _engine(request, matrix) as engine:
         found = correct_store(
-            matrix,
+            StoredMatrix(matrix, request.sheet, request.id_column, request.layer),
             request.output,
             batch_column,
             cast("Streamed", correction),  # counts were refused
-            request.sheet,
-            id_column=request.id_column,
-            layer=request.layer,
             engine=engine,
             provenance=lambda found: provenance(found, account(found), request.recorded()),
             progress=progress,

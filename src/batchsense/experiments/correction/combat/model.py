@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.arrays import Flags, Floats, Integers, Places
+from batchsense.arrays import Flags, Floats, Integers
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.combat.posterior import (
     FEWEST_FEATURES,
     estimates_of,
     posterior_of,
 )
 from batchsense.experiments.correction.combat.priors import Stopping
+from batchsense.experiments.correction.from_sums import LearnedFromSums
 from batchsense.experiments.correction.full_fit import FullFit, full_fit, remove_slopes
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
@@ -26,7 +28,7 @@ _ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CombatModel:
+class CombatModel(LearnedFromSums):
     """Everything that correction of one specimen needs, as arrays.
 
     A value x of batch b with kept terms z becomes
@@ -56,6 +58,8 @@ class CombatModel:
         Whether scales were left alone.
     """
 
+    not_by_feature: ClassVar[tuple[str, ...]] = ("steps", "mean_only")
+
     scales: Floats
     shifts: Floats
     slopes: Floats
@@ -80,23 +84,15 @@ class CombatModel:
             found[b, (scale == 1.0) & (shift == 0.0)] = -0.0
         return found
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Give the model as named arrays, to be stored."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+    @property
+    def left_alone(self) -> Flags:
+        """Features that were left as they are, for whatever reason."""
+        return np.asarray(self.status != CORRECTED)
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> CombatModel:
-        """Take up a stored model."""
-        given: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
-        given["mean_only"] = bool(given["mean_only"])
-        return cls(**given)
-
-    def only(self, features: Places) -> CombatModel:
-        """Give the model of some features, in the order asked for."""
-        whole = ("steps", "mean_only")
-        return self.from_arrays(
-            {n: a if n in whole else a[..., features] for n, a in self.arrays().items()}
-        )
+    def affine(self) -> Affine:
+        """Scale and shift; where only means are adjusted the kept terms cancel."""
+        slopes = self.slopes[:0] if self.mean_only else self.slopes
+        return Affine(self.scales, self.offsets, slopes)
 
 
 def fit_combat(

@@ -13,16 +13,19 @@ from batchsense.experiments.correction.combat.model import (
     NO_RESIDUAL,
     CombatModel,
 )
-from batchsense.experiments.correction.fit_design import Grounds, lost_notes
-from batchsense.experiments.correction.gaps import gap_notes, unseen_notes
+from batchsense.experiments.correction.fit_design import FitDesign, lost_notes
 from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import LearnedBatch
-from batchsense.experiments.correction.remarks import chosen_features, entangled_features, remarks
+from batchsense.experiments.correction.remarks import (
+    CARRIED,
+    SHOWN,
+    chosen_features,
+    entangled_features,
+    gap_notes,
+    remarks,
+    unseen_notes,
+)
 from batchsense.notes import Note
-
-#: Features that a note carries for programs.
-_CARRIED = 10
-_SHOWN = 3
 
 _UNCHANGED = {
     CONSTANT: (
@@ -41,12 +44,12 @@ _UNCHANGED = {
 }
 
 
-def combat_notes(grounds: Grounds, model: CombatModel, mean_only: bool) -> tuple[Note, ...]:
+def combat_notes(fit: FitDesign, model: CombatModel, mean_only: bool) -> tuple[Note, ...]:
     """Gather the notes of a fit.
 
     Parameters
     ----------
-    grounds : Grounds
+    fit : FitDesign
         Design and statistics.
     model : CombatModel
         What was fitted.
@@ -58,14 +61,14 @@ def combat_notes(grounds: Grounds, model: CombatModel, mean_only: bool) -> tuple
     tuple of Note
         Those of the design, what is lost, and every automatic decision.
     """
-    design, gathered = grounds.design, grounds.gathered
+    design, gathered = fit.design, fit.gathered
     of_design = [note for note in design.notes if note.code != "single_specimen_batches"]
     unchanged = chosen_features(gathered.features, model.status == ENTANGLED)
     return (
         *of_design,
-        *_single(grounds, mean_only),
-        *lost_notes(grounds),
-        *remarks(gathered.sheet, design, grounds.found, scales=not model.mean_only),
+        *_single(fit, mean_only),
+        *lost_notes(fit),
+        *remarks(gathered.sheet, design, fit.found, scales=not model.mean_only),
         *_left_alone(model, gathered),
         *entangled_features(unchanged),
         *unseen_notes(model.unseen, gathered.features, gathered.batch_levels),
@@ -116,9 +119,9 @@ def learned_batches(
     return tuple(found)
 
 
-def _single(grounds: Grounds, mean_only: bool) -> list[Note]:
+def _single(fit: FitDesign, mean_only: bool) -> list[Note]:
     """Say that a batch of one specimen decided for all."""
-    batches = grounds.design.batches
+    batches = fit.design.batches
     single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
     if not single:
         return []
@@ -137,6 +140,6 @@ def _left_alone(model: CombatModel, gathered: Gathered) -> list[Note]:
     for status, (code, reason) in _UNCHANGED.items():
         names = chosen_features(gathered.features, model.status == status)
         if names:
-            message = f"{len(names)} features {reason}: {listed(names, _SHOWN)}."
-            notes.append(Note(code, message, names[:_CARRIED]))
+            message = f"{len(names)} features {reason}: {listed(names, SHOWN)}."
+            notes.append(Note(code, message, names[:CARRIED]))
     return notes

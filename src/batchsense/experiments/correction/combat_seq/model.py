@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense.arrays import Flags, Floats, Integers
+from batchsense.experiments.correction.fitted import LearnedArrays
 from batchsense.experiments.statistics.count_quantiles import map_counts
 from batchsense.experiments.statistics.dispersion import common_dispersion, feature_dispersions
 from batchsense.experiments.statistics.negative_binomial import fit_log_linear
@@ -26,7 +25,7 @@ _BLOCK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CombatSeqModel:
+class CombatSeqModel(LearnedArrays):
     """Everything that the correction of one specimen needs, as arrays.
 
     Attributes
@@ -53,14 +52,10 @@ class CombatSeqModel:
     shared: Flags
     chosen: Integers
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Give the model as named arrays, to be stored."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> CombatSeqModel:
-        """Take up a stored model."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+    @property
+    def left_alone(self) -> Flags:
+        """Features without counts in some batch."""
+        return ~self.used
 
 
 def fit_combat_seq(

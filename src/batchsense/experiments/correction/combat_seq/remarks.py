@@ -7,7 +7,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat_seq.model import CombatSeqModel
-from batchsense.experiments.correction.fit_design import Grounds, lost_notes
+from batchsense.experiments.correction.fit_design import FitDesign, lost_notes
 from batchsense.experiments.correction.remarks import chosen_features, remarks
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
@@ -105,7 +105,7 @@ def refuse_no_counts(library: Floats, table: Table) -> None:
         )
 
 
-def notes_on(table: Table, grounds: Grounds, model: CombatSeqModel) -> tuple[Note, ...]:
+def notes_on(table: Table, fit: FitDesign, model: CombatSeqModel) -> tuple[Note, ...]:
     """Gather what must be said with the result.
 
     Returns
@@ -114,11 +114,11 @@ def notes_on(table: Table, grounds: Grounds, model: CombatSeqModel) -> tuple[Not
         Notes on the sheet; ``confounded_removed``, ``nothing_kept``, ``attenuation``,
         ``later_tests``, ``features_unchanged`` and ``common_dispersion``, as they apply.
     """
-    design = grounds.design
+    design = fit.design
     name = design.batches.name
     told = ("nothing_kept", "attenuation")
-    notes = [*design.notes, *lost_notes(grounds)]
-    notes += [one for one in remarks(table, design, grounds.found) if one.code in told]
+    notes = [*design.notes, *lost_notes(fit)]
+    notes += [one for one in remarks(table, design, fit.found) if one.code in told]
     message = (
         f"A later test must keep {name} in its model, best on the original counts: the correction "
         f"has used {len(design.batches.levels) - 1} degrees of freedom, and tests that do not know "

@@ -4,53 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from batchsense.arrays import Flags, Floats
-from batchsense.experiments.correction.fit_design import (
-    Grounds,
-    Kept,
-    extended_note,
-    grounds_of_parts,
-    grounds_of_table,
-    lost_notes,
-    new_batches,
-)
-from batchsense.experiments.correction.fitted import (
-    batch_codes,
-    corrected_by,
-    load_fitted,
-    merged,
-    save_fitted,
-)
-from batchsense.experiments.correction.gaps import left_unchanged_notes, unseen_notes
-from batchsense.experiments.correction.gathered import Gathered, gather
-from batchsense.experiments.correction.interface import (
-    Corrected,
-    matched_features,
-)
-from batchsense.experiments.correction.linear.model import (
-    LinearModel,
-    apply_linear,
-    extend_linear,
-    fit_linear,
-)
-from batchsense.experiments.correction.remarks import (
-    chosen_features,
-    entangled_features,
-    remarks,
-)
-from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.correction.fit_design import FitDesign, lost_notes
+from batchsense.experiments.correction.from_sums import CorrectionFromSums, FittedFromSums
+from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.correction.linear.model import LinearModel, extend_linear, fit_linear
+from batchsense.experiments.correction.remarks import entangled_features, remarks, unseen_notes
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.threads import one_thread
-from batchsense.notes import Note
-from batchsense.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinearCorrection:
+class LinearCorrection(CorrectionFromSums["FittedLinear"]):
     r"""Linear removal of batch effects that keeps the wanted factors.
 
     With the wanted terms X (constant and kept factors) and the batches B coded to sum to zero,
@@ -91,133 +60,27 @@ class LinearCorrection:
     [5.0, 5.0, 6.0, 5.0, 6.0, 6.0]
     """
 
-    keep: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
-    despite_confounding: bool = False
-
-    def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedLinear:
-        """Learn the batch effects of every feature.
-
-        Parameters
-        ----------
-        table : Table
-            The observations and their sheet.
-        batch_labels : str
-            The column of the sheet with the batch labels.
-        progress : Progress
-            Told of the passes over the data.
-
-        Returns
-        -------
-        FittedLinear
-            The effects.
-
-        Raises
-        ------
-        DataError
-            A column of the sheet cannot be used.
-        ConfoundedError
-            A kept factor cannot be told from the batches; names every relation.
-        """
-        progress("learning batch effects", 0, 1)
-        with one_thread():  # the passes over the data have threads of their own
-            grounds = grounds_of_table(table, batch_labels, Kept.of(self))
-            fitted = self._finish(grounds)
-        progress("learning batch effects", 1, 1)
-        return fitted
-
-    def gather(self, table: Table, batch_labels: str) -> Gathered:
-        """Read one part of the data, which need not be able to be corrected alone.
-
-        Parameters
-        ----------
-        table : Table
-            The part.
-        batch_labels : str
-            The column of the sheet with the batch labels.
-
-        Returns
-        -------
-        Gathered
-            To be merged with other parts, then given to :meth:`finish`.
-
-        Raises
-        ------
-        DataError
-            A column of the sheet cannot be used.
-        """
-        return gather(table, batch_labels, self.keep, self.categorical, self.numeric)
-
-    def finish(self, gathered: Gathered) -> FittedLinear:
-        """Learn the batch effects of all gathered parts, as :meth:`fit` does at once.
-
-        Raises
-        ------
-        DataError
-            The parts together cannot be used.
-        ConfoundedError
-            A kept factor cannot be told from the batches.
-        """
-        return self._finish(grounds_of_parts(gathered, Kept.of(self)))
-
-    def _finish(self, grounds: Grounds) -> FittedLinear:
-        """Solve, and say what must be said."""
-        gathered, design, found = grounds.gathered, grounds.design, grounds.found
+    def _learn(self, fit: FitDesign) -> FittedLinear:
+        gathered, design, found = fit.gathered, fit.design, fit.found
         model = fit_linear(gathered.statistics, forced=self.despite_confounding)
-        unchanged = chosen_features(gathered.features, model.unchanged)
-        return FittedLinear(
-            correction=self,
-            gathered=gathered,
-            batch_levels=gathered.batch_levels,
-            model=model,
-            kept=found,
-            notes=(
-                *design.notes,
-                *lost_notes(grounds),
-                *remarks(gathered.sheet, design, found),
-                *entangled_features(unchanged),
-                *unseen_notes(_lacking(gathered, model), gathered.features, gathered.batch_levels),
-            ),
+        fitted = FittedLinear(self, gathered, gathered.batch_levels, model, found, ())
+        notes = (
+            *design.notes,
+            *lost_notes(fit),
+            *remarks(gathered.sheet, design, found),
+            *entangled_features(fitted.unchanged),
+            *unseen_notes(fitted.unseen, gathered.features, gathered.batch_levels),
         )
+        return replace(fitted, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedLinear:
-    """Batch effects, ready to be subtracted.
+class FittedLinear(FittedFromSums[LinearCorrection, LinearModel]):
+    """Batch effects, ready to be subtracted."""
 
-    Attributes
-    ----------
-    correction : LinearCorrection
-        What was asked for.
-    gathered : Gathered
-        The sufficient statistics of the fitted specimens.
-    batch_levels : tuple of str
-        The batches that can be corrected.
-    model : LinearModel
-        What each batch adds.
-    kept : tuple of Entanglement
-        The kept factors.
-    notes : tuple of Note
-        What the reader must know.
-    """
-
-    correction: LinearCorrection
-    gathered: Gathered
-    batch_levels: tuple[str, ...]
-    model: LinearModel
-    kept: tuple[Entanglement, ...]
-    notes: tuple[Note, ...]
-
-    @property
-    def batch_labels(self) -> str:
-        """The batch column."""
-        return self.gathered.batch_labels
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The features."""
-        return self.gathered.features
+    method: ClassVar[str] = "linear"
+    options_type: ClassVar[type[LinearCorrection]] = LinearCorrection
+    learned_type: ClassVar[type[LinearModel]] = LinearModel
 
     @property
     def effects(self) -> Floats:
@@ -228,111 +91,12 @@ class FittedLinear:
         return self.model.effects
 
     @property
-    def unchanged(self) -> tuple[str, ...]:
-        """Features that could not be corrected."""
-        return chosen_features(self.features, self.model.unchanged)
+    def unseen(self) -> Flags:
+        """Where a batch of the fit has no observation of a corrected feature."""
+        return np.asarray((self.gathered.statistics.counts == 0) & ~self.model.unchanged)
 
-    def transform(self, table: Table) -> Corrected:
-        """Subtract from each specimen what its batch adds.
-
-        Parameters
-        ----------
-        table : Table
-            The fitted table, or another one with the same batches and features.
-
-        Returns
-        -------
-        Corrected
-            The corrected values with the terms that were removed.
-
-        Raises
-        ------
-        DataError
-            A batch or feature was not seen in fitting.
-        """
-        codes = batch_codes(self, table)
-        places = matched_features(table, self.features)
-        model = self.model if table.features == self.features else self.model.only(places)
-        values = np.asarray(apply_linear(model, table.values, codes))
-        unseen = _lacking(self.gathered, self.model)[:, places]
-        notes = left_unchanged_notes(unseen, table, codes, self.batch_levels)
-        return corrected_by(self, "linear", table, codes, values, tuple(notes))
-
-    def merge(self, other: FittedLinear) -> FittedLinear:
-        """Give the correction that fits the specimens of both, as if fitted at once.
-
-        Parameters
-        ----------
-        other : FittedLinear
-            Fitted to other specimens with the same options. Parts that cannot be fitted alone (one
-            batch, say) go through :meth:`LinearCorrection.gather` instead.
-
-        Returns
-        -------
-        FittedLinear
-            A new one.
-
-        Raises
-        ------
-        DataError
-            Options, columns or features differ, or a specimen occurs in both.
-        """
-        return self.correction.finish(merged(self, other))
-
-    def extend(self, table: Table) -> FittedLinear:
-        """Add batches that were not fitted; the fitted ones stay as they are.
-
-        The effect of a new batch is what its mean, after the fitted slopes of what is kept, lies
-        above the level at which the fitted batches meet.
-
-        Parameters
-        ----------
-        table : Table
-            Specimens of the new batches with what is kept; those of known batches are passed over.
-
-        Returns
-        -------
-        FittedLinear
-            A new one, which also corrects the new batches.
-
-        Raises
-        ------
-        DataError
-            There is no new batch, or a feature or a level of what is kept was not fitted.
-        """
-        levels, statistics = new_batches(table, self.gathered, self.batch_levels)
-        return replace(
-            self,
-            batch_levels=(*self.batch_levels, *levels),
-            model=extend_linear(self.model, statistics),
-            notes=(*self.notes, extended_note(levels, self.batch_labels)),
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write all that was learned to a file, with the ids, batches and kept columns.
-
-        Raises
-        ------
-        DataError
-            The file cannot be written.
-        """
-        save_fitted(path, "linear", self)
-
-    @classmethod
-    def load(cls, path: str | Path) -> FittedLinear:
-        """Read a correction that was saved; it gives equal results.
-
-        Raises
-        ------
-        DataError
-            The file holds no such correction.
-        """
-        return cls(**load_fitted(path, "linear", LinearCorrection, LinearModel))
-
-
-def _lacking(gathered: Gathered, model: LinearModel) -> Flags:
-    """Mark what a fitted batch lacks of the corrected features, shape (batches, features)."""
-    return np.asarray((gathered.statistics.counts == 0) & ~model.unchanged)
+    def _extended(self, statistics: BatchStatistics) -> LinearModel:
+        return extend_linear(self.model, statistics)
 
 
 def correct(table: Table, batch_labels: str, keep: Sequence[str] = ()) -> Corrected:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from batchsense.arrays import Flags, Floats, Matrix, Places
+from batchsense.arrays import Flags, Floats
+from batchsense.experiments.correction.affine import Affine
+from batchsense.experiments.correction.from_sums import LearnedFromSums
 from batchsense.experiments.correction.full_fit import full_fit, remove_slopes
-from batchsense.experiments.correction.two_passes.adjusting import adjust
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LinearModel:
+class LinearModel(LearnedFromSums):
     """Batch effects of every feature.
 
     Attributes
@@ -37,18 +35,14 @@ class LinearModel:
     grand: Floats
     unchanged: Flags
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Give the model as named arrays, to be stored."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    @property
+    def left_alone(self) -> Flags:
+        """As ``unchanged``."""
+        return self.unchanged
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LinearModel:
-        """Take up a stored model."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
-
-    def only(self, features: Places) -> LinearModel:
-        """Give the model of some features, in the order asked for."""
-        return self.from_arrays({name: a[..., features] for name, a in self.arrays().items()})
+    def affine(self) -> Affine:
+        """Subtract the effects; kept terms are not needed for it."""
+        return Affine.removing(self.effects)
 
 
 def fit_linear(statistics: BatchStatistics, *, forced: bool = False) -> LinearModel:
@@ -106,43 +100,3 @@ def extend_linear(model: LinearModel, statistics: BatchStatistics) -> LinearMode
     effects = np.where(known, levels - model.grand, 0.0)
     joined = np.concatenate([model.effects, effects])
     return LinearModel(joined, model.slopes, model.grand, model.unchanged)
-
-
-def apply_linear(
-    model: LinearModel,
-    values: npt.ArrayLike,
-    codes: npt.ArrayLike,
-    out: Matrix | None = None,
-    threads: int | None = None,
-) -> Matrix:
-    """Correct specimens by linear removal; kept terms are not needed for it.
-
-    Parameters
-    ----------
-    model : LinearModel
-        The correction.
-    values, codes, out, threads
-        As for :func:`~batchsense.experiments.correction.two_passes.adjusting.adjust`.
-
-    Returns
-    -------
-    array of shape (specimens, features)
-        ``out``, or the new array; float32 for float32.
-
-    Raises
-    ------
-    DataError
-        The shapes do not fit, or a code is out of range.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.correction.two_passes.adjusting import adjust
-    >>> from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-    >>> values, codes = [[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]
-    >>> model = fit_linear(BatchStatistics.empty(2, 1).add(values, codes))
-    >>> apply_linear(model, values, codes).ravel().tolist()
-    [5.5, 7.5, 5.5, 7.5]
-    """
-    scales = np.ones_like(model.effects)
-    none = np.zeros((0, model.effects.shape[1]))
-    return adjust(scales, -model.effects, none, values, codes, None, out, threads)
