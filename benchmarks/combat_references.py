@@ -198,7 +198,7 @@ FULL: dict[str, dict[str, Any]] = {
 def full(folder: Path) -> dict[str, float]:
     """Compare ours with everything that full.R wrote; rbe is limma's linear removal."""
     from batchsense.experiments.correction.combat.model import fit_combat
-    from batchsense.experiments.correction.linear.model import fit_linear
+    from batchsense.experiments.correction.linear import fit_linear
     from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
     def printed(name: str) -> np.ndarray[Any, Any]:

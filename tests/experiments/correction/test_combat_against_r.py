@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchsense.experiments.correction.combat.model import fit_combat
-from batchsense.experiments.correction.linear.model import fit_linear
+from batchsense.experiments.correction.linear import fit_linear
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 REFERENCES = Path(__file__).parents[2] / "references" / "bladder"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from batchsense.experiments.correction.combat.model import fit_combat
-from batchsense.experiments.correction.linear.model import fit_linear
+from batchsense.experiments.correction.linear import fit_linear
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 SVA = 1e-8

@@ -8,7 +8,7 @@ from designs import aliased_design, full_rank_design, indicators, is_text, kept_
 
 from batchsense.errors import ConfoundedError
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table
-from batchsense.experiments.correction.linear.model import fit_linear
+from batchsense.experiments.correction.linear import fit_linear
 
 DENSE = 1e-8
 

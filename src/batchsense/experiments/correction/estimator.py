@@ -206,7 +206,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
     def _observations(self, X: Any, **checks: Any) -> npt.NDArray[Any]:
-        """Check and convert observations; refuse infinite ones by row and feature."""
         if twice := repeated([str(name) for name in getattr(X, "columns", ())]):
             raise DataError(
                 f"features occur more than once: {listed(map(repr, twice))}; make them unique",
@@ -235,7 +234,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
                 )
 
     def _correction(self, keep: tuple[str, ...]) -> Correction:
-        """Make the correction that the parameters describe."""
         if self.method == "linear":
             return LinearCorrection(keep=keep)
         if keep:
@@ -246,7 +244,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return CombatCorrection()
 
     def _labels(self, batch_labels: Iterable[object] | None, rows: int) -> Column | None:
-        """Read the batch labels of some rows."""
         if batch_labels is None:
             return None
         labels = tuple(map(label_text, batch_labels))
@@ -255,21 +252,18 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return labels
 
     def _table(self, X: npt.NDArray[Any], sheet: dict[str, Column]) -> Table:
-        """Make the table that corrections work on, under the names of the features."""
         names = getattr(self, "feature_names_in_", None)
         return Table.from_arrays(
             X, sheet, features=None if names is None else list(names), name="X"
         )
 
     def _rows(self, table: Table, chosen: Flags) -> Table:
-        """Take some rows of a table; a single one twice."""
         places = np.flatnonzero(chosen)
         places = np.repeat(places, 2) if len(places) == 1 else places
         labels = table.sheet[_BATCHES]
         return self._table(table.values[places], {_BATCHES: tuple(labels[i] for i in places)})
 
     def _corrected(self, table: Table) -> Floats:
-        """Correct the rows of fitted batches, and estimate or refuse the others."""
         factor = label_factor(table, _BATCHES)
         new = [code for code, level in enumerate(factor.levels) if level not in self.batch_levels_]
         if new and self.unseen == "refuse":
@@ -291,7 +285,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
 
 def _one_batch(level: str) -> Note:
-    """Say that there was nothing to compare."""
     message = (
         f"All rows belong to one batch, {level}, so there is nothing to compare, and nothing is "
         "corrected."
@@ -307,7 +300,6 @@ def _means(values: npt.NDArray[Any]) -> Floats:
 
 
 def _columns(covariates: Any, rows: int) -> dict[str, Column]:
-    """Read the covariates as columns of a sheet."""
     if covariates is None:
         return {}
     if hasattr(covariates, "columns"):  # a data frame, of pandas or of another library

@@ -120,10 +120,11 @@ def lost_notes(fit: FitDesign) -> list[Note]:
     if not lost:
         return []
     batch = fit.design.batches.name
+    levels = {factor.name: factor.levels for factor in fit.design.kept}
     relations = list(dict.fromkeys(r for one in lost for r in one.confounding.aliased))
     names = listed([one.name for one in lost])
     sizes = listed(
-        f"{one.confounding.rank_lost} of {max(len(_levels(fit, one.name)) - 1, 1)} independent "
+        f"{one.confounding.rank_lost} of {max(len(levels[one.name]) - 1, 1)} independent "
         f"differences of {one.name}"
         for one in lost
     )
@@ -140,21 +141,7 @@ def new_batches(
 ) -> tuple[tuple[str, ...], BatchStatistics]:
     """Gather the specimens of batches that were not fitted.
 
-    Parameters
-    ----------
-    table : Table
-        Specimens of new batches; those of known ones are passed over.
-    gathered : Gathered
-        What was fitted.
-    batch_levels : sequence of str
-        The known batches.
-
-    Returns
-    -------
-    levels : tuple of str
-        The new batches.
-    statistics : BatchStatistics
-        Of their specimens, with the fitted terms and features.
+    Specimens of known batches are passed over; the statistics have the fitted terms and features.
 
     Raises
     ------
@@ -192,7 +179,3 @@ def extended_note(levels: Sequence[str], batch_labels: str) -> Note:
         "were fitted before, with the slopes of what is kept as they were found there."
     )
     return Note("batches_added", message, tuple(levels))
-
-
-def _levels(fit: FitDesign, name: str) -> tuple[str, ...]:
-    return next(factor.levels for factor in fit.design.kept if factor.name == name)

@@ -16,9 +16,11 @@ from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
 
-#: An unkept column of the sheet that would lose more than this part of its effect is named.
+#: An unkept column of the sheet that would lose more than this part of its effect is named: less is
+#: what any chance imbalance takes.
 NAMED_LOSS = 0.05
-#: A column of the sheet with more levels than this is taken for numbers, or passed over.
+#: A column of the sheet with more levels than this is taken for numbers, or passed over: months of a
+#: year still are categories, ids are not.
 _MOST_LEVELS = 12
 #: Features, or pairs of feature and batch, that a note carries for programs, and shows to people:
 #: three names say what kind of features they are, and a line of text holds no more.
@@ -30,21 +32,8 @@ def remarks(
 ) -> list[Note]:
     """Gather the notes on what correction destroys, leaves, and makes untrue later.
 
-    Parameters
-    ----------
-    table : Table
-        The table to be corrected.
-    design : Design
-        Its factors.
-    found : tuple of Entanglement
-        The kept factors against the batches.
-    scales : bool
-        Whether the correction also rescales the batches, so that it is no projection.
-
-    Returns
-    -------
-    list of Note
-        ``nothing_kept``, ``attenuation``, ``additive_only`` and ``later_tests``, as they apply.
+    ``scales``: whether the correction also rescales the batches, so that it is no projection.
+    The notes are ``nothing_kept``, ``attenuation``, ``additive_only`` and ``later_tests``.
     """
     later = _later_tests(design, found, scales)
     return [*_attenuation(table, design), *_additive_only(design, scales), *later]
@@ -78,19 +67,7 @@ def gap_notes(
 ) -> list[Note]:
     """Name the pairs of feature and batch that are marked.
 
-    Parameters
-    ----------
-    flags : array of bool, shape (batches, features)
-        The pairs.
-    features, batch_levels : sequence of str
-        Their names.
-    code, reason : str
-        The code of the note, and what follows "3 features" in its message.
-
-    Returns
-    -------
-    list of Note
-        One, or none if nothing is marked.
+    ``flags`` has shape (batches, features); ``reason`` is what follows "3 features" in the message.
     """
     pairs = [f"{features[j]} / {batch_levels[b]}" for j, b in np.argwhere(flags.T)]
     if not pairs:
@@ -117,21 +94,8 @@ def left_unchanged_notes(
 ) -> list[Note]:
     """Remark on observed values of a batch in which the feature was never seen in fitting.
 
-    Parameters
-    ----------
-    unseen : array of bool, shape (batches, features)
-        Features of the table that a batch lacked in fitting.
-    table : Table
-        What is corrected.
-    codes : array of shape (specimens,)
-        The batch of each of its specimens.
-    batch_levels : sequence of str
-        The batches.
-
-    Returns
-    -------
-    list of Note
-        ``left_unchanged``, if there are such values.
+    ``unseen``, of shape (batches, features), marks features of the table that a batch lacked in
+    fitting; ``codes`` is the batch of each specimen of the table.
     """
     where = []
     for b in np.flatnonzero(unseen.any(axis=1)).tolist():
@@ -150,7 +114,6 @@ def left_unchanged_notes(
 
 
 def _attenuation(table: Table, design: Design) -> list[Note]:
-    """Say what is lost of the columns that were not kept."""
     losses = {}
     kept = {factor.name for factor in design.kept}
     for name, entries in table.sheet.items():
@@ -192,7 +155,6 @@ def _as_columns(entries: Column) -> Floats | None:
 
 
 def _additive_only(design: Design, scales: bool) -> list[Note]:
-    """Say what an additive correction leaves."""
     if not design.kept:
         return []
     names = listed([factor.name for factor in design.kept])
@@ -206,7 +168,6 @@ def _additive_only(design: Design, scales: bool) -> list[Note]:
 
 
 def _later_tests(design: Design, found: tuple[Entanglement, ...], scales: bool) -> list[Note]:
-    """Say how wrong a test would be that treats the corrected values as if they were raw."""
     batches = len(design.batches.levels)
     wanted = design.wanted()[0].shape[1]
     n = design.specimens

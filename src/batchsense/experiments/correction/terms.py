@@ -72,20 +72,8 @@ def read_factors(
 ) -> tuple[Factor, ...]:
     """Read kept factors of a part of the data, where a level or all variation may be missing.
 
-    Parameters
-    ----------
-    table : Table
-        The part.
-    keep : sequence of str
-        The columns.
-    categorical, numeric : collection of str
-        Columns whose kind is declared; the others follow the rule of
-        :func:`~batchsense.experiments.tables.columns.kept_factors`.
-
-    Returns
-    -------
-    tuple of Factor
-        In the order of ``keep``.
+    Kinds that are not declared follow the rule of
+    :func:`~batchsense.experiments.tables.columns.kept_factors`.
 
     Raises
     ------
@@ -101,17 +89,7 @@ def read_factors(
 def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
     """Give the columns of known terms for other specimens.
 
-    Parameters
-    ----------
-    table : Table
-        The specimens.
-    terms : sequence of Term
-        The terms that were fitted.
-
-    Returns
-    -------
-    array of shape (specimens, terms)
-        The columns.
+    Shape (specimens, terms), the terms those that were fitted.
 
     Raises
     ------
@@ -146,7 +124,6 @@ def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
 
 
 def _read(table: Table, name: str, categorical: bool, numeric: bool) -> Factor:
-    """Read one factor by its declared kind or by the rule."""
     factor = label_factor(table, name)
     if categorical:
         return factor
@@ -159,7 +136,6 @@ def _read(table: Table, name: str, categorical: bool, numeric: bool) -> Factor:
 
 
 def _numbers(factor: Factor, table: Table) -> Floats:
-    """Read the labels of a factor as numbers."""
     text = [level for level in factor.levels if not is_number(level)]
     if text:
         raise DataError(

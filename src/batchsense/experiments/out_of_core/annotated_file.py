@@ -25,16 +25,8 @@ ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 def copy_original(location: MatrixLocation, work: Path, with_matrix: bool, stop: Event) -> None:
     """Copy the input, or all of it but the matrix, by the system or in small pieces.
 
-    Parameters
-    ----------
-    location : MatrixLocation
-        The input.
-    work : path
-        The new file.
-    with_matrix : bool
-        Whether the original numbers are copied too.
-    stop : Event
-        Set by who no longer waits for the end.
+    ``with_matrix`` says whether the original numbers are copied too; ``stop`` is set by who no
+    longer waits for the end.
     """
     work.unlink(missing_ok=True)
     if with_matrix:
@@ -62,12 +54,7 @@ def _copy_members(source: Any, target: Any, left_out: str) -> None:
 def copy_file(source: Path, target: Path, stop: Event) -> None:
     """Copy a file without taking it into this process, where the system can do that.
 
-    Parameters
-    ----------
-    source, target : path
-        From where to where.
-    stop : Event
-        Set by who no longer waits for the end.
+    ``stop`` is set by who no longer waits for the end.
     """
     with source.open("rb") as read, target.open("wb") as written:
         with contextlib.suppress(OSError, AttributeError):
@@ -83,19 +70,7 @@ def copy_file(source: Path, target: Path, stop: Event) -> None:
 def reserve(location: MatrixLocation, work: Path, provenance: Mapping[str, Any]) -> ResultArray:
     """Make room for the layer and write everything but its numbers.
 
-    Parameters
-    ----------
-    location : MatrixLocation
-        The input.
-    work : path
-        The copy.
-    provenance : mapping
-        What was done: text, numbers and lists of text by plain names.
-
-    Returns
-    -------
-    ResultArray
-        Where the numbers go.
+    ``provenance`` is what was done: text, numbers and lists of text by plain names.
     """
     import h5py
     from anndata.io import write_elem

@@ -66,20 +66,6 @@ def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks) -> int:
 
     bytes, where u is what conversion takes: 24 for a CSR matrix, 8 for numbers of another type
     than float32 and float64, else 0.
-
-    Parameters
-    ----------
-    location : MatrixLocation
-        The matrix.
-    size : ModelSize
-        Of the model.
-    blocks : Blocks
-        How the specimens are taken.
-
-    Returns
-    -------
-    int
-        Bytes.
     """
     features = location.shape[1]
     cells = min(size.cells, max(4 * size.batches, blocks.rows // 4))
@@ -117,23 +103,8 @@ def blocks_for(
 ) -> Blocks:
     """The size of a block, and how many are in memory at a time.
 
-    Parameters
-    ----------
-    location : MatrixLocation
-        The matrix.
-    memory : int
-        Bytes that the process may occupy.
-    size : ModelSize
-        Of the model.
-    aligned : int
-        Specimens per stored chunk of input and result: the size is a multiple.
-    occupied : int
-        Bytes that the process occupies already, and will occupy with all libraries.
-
-    Returns
-    -------
-    Blocks
-        Of at least ``aligned`` specimens.
+    ``memory`` is what the process may occupy, ``occupied`` what it will occupy with all libraries,
+    in bytes. Input and result store ``aligned`` specimens per chunk: blocks hold a multiple.
 
     Raises
     ------

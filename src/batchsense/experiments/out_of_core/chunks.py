@@ -32,16 +32,8 @@ def zarr_bounded() -> contextlib.AbstractContextManager[Any]:
 def opened(location: MatrixLocation) -> Iterator[Reader]:
     """Open a matrix and give the function that reads specimens of it.
 
-    Parameters
-    ----------
-    location : MatrixLocation
-        The matrix.
-
-    Yields
-    ------
-    callable
-        ``read(low, high, into)`` fills ``into``, of shape (high - low, features) and of the
-        working type of the location. Not to be called by two threads at a time.
+    ``read(low, high, into)`` fills ``into``, of shape (high - low, features) and of the working
+    type of the location. Not to be called by two threads at a time.
 
     Raises
     ------
@@ -71,11 +63,9 @@ def opened(location: MatrixLocation) -> Iterator[Reader]:
 
 
 def _guarded(location: MatrixLocation, element: Any) -> Reader:
-    """Read, and say where it failed."""
     read = _sparse(element) if location.form == "csr" else _dense(location, element)
 
     def guarded(low: int, high: int, into: Matrix) -> None:
-        """Fill ``into`` with the specimens ``low`` to ``high``."""
         try:
             read(low, high, into)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -86,7 +76,6 @@ def _guarded(location: MatrixLocation, element: Any) -> Reader:
 
 
 def _dense(location: MatrixLocation, array: Any) -> Reader:
-    """Read a dense array without a copy where its type is the working one."""
     if array.dtype != location.working:
 
         def converted(low: int, high: int, into: Matrix) -> None:
@@ -110,7 +99,6 @@ def _dense(location: MatrixLocation, array: Any) -> Reader:
 
 
 def _sparse(group: Any) -> Reader:
-    """Read rows of a CSR matrix and unfold them."""
     data, indices, starts = group["data"], group["indices"], group["indptr"]
 
     def unfold(low: int, high: int, into: Matrix) -> None:

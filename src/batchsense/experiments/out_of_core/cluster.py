@@ -25,10 +25,9 @@ from batchsense.experiments.out_of_core.engine import (
     ThisProcess,
     aligned_rows,
 )
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun, cut
 from batchsense.experiments.out_of_core.passes import Done
 from batchsense.experiments.out_of_core.result_array import ResultArray
-from batchsense.experiments.out_of_core.specimen_runs import SpecimenRun, cut
 
 #: Bytes of the matrix that one task reads: seconds of work, so that what dask adds to each task
 #: (milliseconds) does not count, and a lost one is done again quickly.
@@ -128,7 +127,6 @@ class Cluster:
         return ThisProcess(self.memory, threads=1, shares=self.shares)
 
     def _follow(self, parts: Sequence[Any], runs: dict[Any, SpecimenRun], done: Done) -> None:
-        """Wait for tasks; report each when it is done, and the first that failed."""
         from distributed import as_completed
 
         try:
@@ -268,7 +266,6 @@ def _unheard(run: SpecimenRun) -> None:
 
 
 def _result(future: Any) -> Any:
-    """Give what a task returned, or say what happened on its worker."""
     try:
         return future.result()
     except (BatchsenseError, OSError):

@@ -26,9 +26,16 @@ from batchsense.experiments.out_of_core.description import describe
 from batchsense.experiments.out_of_core.engine import Assignment, Engine, Sizes, ThisProcess
 from batchsense.experiments.out_of_core.journal import Journal, journal, partial_folder, publish
 from batchsense.experiments.out_of_core.location import MatrixLocation, find, inside_of
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs, Streamed, StreamedFit
+from batchsense.experiments.out_of_core.pass_inputs import (
+    PassInputs,
+    SpecimenRun,
+    Streamed,
+    StreamedFit,
+    length,
+    missing,
+    united,
+)
 from batchsense.experiments.out_of_core.result_array import ResultArray
-from batchsense.experiments.out_of_core.specimen_runs import SpecimenRun, length, missing, united
 from batchsense.experiments.tables.reading import count_remarks
 from batchsense.experiments.tables.table import Table
 from batchsense.machine_memory import format_bytes
@@ -294,7 +301,6 @@ def _maker(location: MatrixLocation) -> Any:
 def _copying(
     location: MatrixLocation, found: Journal, keep_original: bool
 ) -> Callable[[Event], None]:
-    """Check the room on the disk, and give the function that copies the original."""
     source = Path(location.path)
     files = source.rglob("*") if source.is_dir() else [source]
     copied = sum(path.stat().st_size for path in files) if location.inside and keep_original else 0

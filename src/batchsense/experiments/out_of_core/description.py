@@ -26,19 +26,7 @@ def describe(
 ) -> Table:
     """A table without its values: ids, sheet and source of a matrix that stays on disk.
 
-    Parameters
-    ----------
-    location : MatrixLocation
-        The matrix.
-    sheet : path, optional
-        The sheet; the annotation of the AnnData store if left out.
-    id_column : str, optional
-        The column of the sheet with the ids.
-
-    Returns
-    -------
-    Table
-        Its ``values`` have no columns.
+    The sheet is the annotation of the AnnData store if left out.
 
     Raises
     ------
@@ -80,7 +68,6 @@ def describe(
 def _of_plain_array(
     location: MatrixLocation, sheet: str | Path | None, id_column: str | None
 ) -> Table:
-    """Describe an array that carries no ids: the sheet has one row per specimen, in order."""
     if sheet is None:
         raise DataError(
             "a plain array needs a sheet: one row per specimen, in order", location.path
@@ -122,7 +109,6 @@ def _checked(
     categorical: frozenset[str],
     notes: tuple[Note, ...],
 ) -> Table:
-    """Put a table together, and refuse ids that occur twice or do not fit the matrix."""
     for kind, ids in (("specimen", specimens), ("feature", features)):
         if twice := repeated(ids):
             names = listed(map(repr, twice))
@@ -142,7 +128,6 @@ def _checked(
 
 
 def _annotation(location: MatrixLocation) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read ``obs`` and ``var`` of an AnnData store."""
     if location.store == "zarr":
         return _frames(open_zarr(location.path), location.path)
     with open_hdf5(location.path) as root:
@@ -150,7 +135,6 @@ def _annotation(location: MatrixLocation) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _frames(root: Any, path: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read both annotations."""
     try:
         from anndata.io import read_elem
     except ImportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,18 +13,14 @@ import numpy as np
 from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.budget import COMPILER, LIBRARIES, Blocks, blocks_for
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun, cut
 from batchsense.experiments.out_of_core.passes import Done, correct_blocks, sum_blocks
 from batchsense.experiments.out_of_core.result_array import ResultArray, result_rows
-from batchsense.experiments.out_of_core.specimen_runs import SpecimenRun, cut
 from batchsense.machine_memory import resident_bytes, return_free_memory
 
-
-class Keep(Protocol):
-    """Told of the sums now and then, so that they can be kept."""
-
-    def __call__(self, statistics: BatchStatistics, runs: Sequence[SpecimenRun]) -> None:
-        """Keep the sums of what is in ``runs`` beside what was there before."""
+#: Told now and then of the sums, and of the specimens that were added to what was there before, so
+#: that they can be kept.
+Keep = Callable[[BatchStatistics, Sequence[SpecimenRun]], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.out_of_core.pass_inputs import SpecimenRun, united
 from batchsense.experiments.out_of_core.result_array import ResultArray
-from batchsense.experiments.out_of_core.specimen_runs import SpecimenRun, united
 from batchsense.storage.atomic import refuse_irreplaceable, sync_one
 
 #: Number of the layout of the folder; another one is not taken up.
@@ -112,18 +112,8 @@ class Journal:
 def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
     """Open the folder of unfinished work of a target.
 
-    Parameters
-    ----------
-    target : path
-        The result to be.
-    fingerprint : str
-        Stands for the input, the design and the options. Earlier work is taken up where it has the
-        same one, and thrown away otherwise.
-
-    Yields
-    ------
-    Journal
-        What was done.
+    The fingerprint stands for the input, the design and the options. Earlier work is taken up where
+    it has the same one, and thrown away otherwise.
 
     Raises
     ------

@@ -95,17 +95,7 @@ def inside_of(layer: str | None) -> str:
 def find(path: str | Path, inside: str = "X") -> MatrixLocation:
     """Look where the matrix of an AnnData file, AnnData Zarr store or plain Zarr array lies.
 
-    Parameters
-    ----------
-    path : path
-        ``.h5ad`` or ``.zarr``.
-    inside : str
-        The matrix of an AnnData store: ``X`` or ``layers/NAME``.
-
-    Returns
-    -------
-    MatrixLocation
-        Where it lies and how.
+    ``inside`` is the matrix of an AnnData store: ``X`` or ``layers/NAME``.
 
     Raises
     ------
@@ -148,7 +138,6 @@ def open_hdf5(path: str) -> Any:
 
 
 def _in_zarr(path: str, inside: str) -> MatrixLocation:
-    """Find the matrix of a Zarr store."""
     root = open_zarr(path)
     mark = root.attrs.get(MARK)
     if isinstance(mark, dict) and mark.get(COMPLETE) is False:
@@ -169,7 +158,6 @@ def _in_zarr(path: str, inside: str) -> MatrixLocation:
 
 
 def _in_hdf5(path: str, inside: str) -> MatrixLocation:
-    """Find the matrix of an HDF5 file."""
     with open_hdf5(path) as root:
         if not _holds(root, inside):
             raise _absent(root, inside, path)
@@ -185,21 +173,18 @@ def _holds(root: Any, inside: str) -> bool:
 
 
 def _absent(root: Any, inside: str, path: str) -> DataError:
-    """Make the error for a matrix that is not there, with the layers that are."""
     layers = sorted(root["layers"]) if "layers" in root else []
     there = f"its layers are {listed(layers)}" if layers else "it has no layers"
     return DataError(f"the file has no {inside}; {there}", where=path)
 
 
 def _refuse_unfinished(root: Any, path: str) -> None:
-    """Refuse an AnnData store whose provenance says that it was not finished."""
     flag = f"uns/{MARK}/{COMPLETE}"
     if flag in root and not bool(root[flag][()]):
         raise DataError("an unfinished result; run the command that writes it again", where=path)
 
 
 def _of_element(path: str, store: Store, inside: str, element: Any) -> MatrixLocation:
-    """Describe a dense or sparse element of an AnnData store."""
     if hasattr(element, "shape"):
         return _of_array(path, store, inside, element)
     encoding = element.attrs.get("encoding-type")
@@ -222,7 +207,6 @@ def _of_element(path: str, store: Store, inside: str, element: Any) -> MatrixLoc
 
 
 def _of_array(path: str, store: Store, inside: str, array: Any) -> MatrixLocation:
-    """Describe a dense array."""
     if len(array.shape) != 2:
         raise DataError(f"the matrix must have two axes, not {len(array.shape)}", where=path)
     _check_numbers(array.dtype, inside or "the array", path)
@@ -241,6 +225,5 @@ def _of_array(path: str, store: Store, inside: str, array: Any) -> MatrixLocatio
 
 
 def _check_numbers(dtype: np.dtype[Any], inside: str, path: str) -> None:
-    """Refuse text and truth values."""
     if dtype.kind not in "fiu":
         raise DataError(f"{inside} holds {dtype}, not numbers", where=path)

@@ -20,9 +20,8 @@ from batchsense.experiments.correction.two_passes.statistics import BatchStatist
 from batchsense.experiments.out_of_core.budget import BLOCKS
 from batchsense.experiments.out_of_core.chunks import Reader, opened
 from batchsense.experiments.out_of_core.location import MatrixLocation
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun
 from batchsense.experiments.out_of_core.result_array import ResultArray, filling
-from batchsense.experiments.out_of_core.specimen_runs import SpecimenRun
 
 #: Told of every run when it is done.
 Done = Callable[[SpecimenRun], None]
@@ -43,25 +42,8 @@ def sum_blocks(
 ) -> BatchStatistics:
     """Add specimens to the statistics, block by block.
 
-    Parameters
-    ----------
-    inputs : PassInputs
-        The matrix and its design.
-    runs : sequence of pair of int
-        The blocks.
-    into : BatchStatistics
-        Changed.
-    done : callable
-        Told of each block after it was added.
-    number : int
-        Blocks in memory at a time; with fewer, less is done side by side.
-    threads : int, optional
-        Threads that compute.
-
-    Returns
-    -------
-    BatchStatistics
-        ``into``.
+    ``into`` is changed and returned; ``done`` is told of each block after it was added. With fewer
+    blocks in memory at a time (``number``) less is done side by side.
 
     Raises
     ------
@@ -95,22 +77,8 @@ def correct_blocks(
 ) -> None:
     """Correct specimens, block by block, and put them into the result.
 
-    Parameters
-    ----------
-    inputs : PassInputs
-        The matrix and its design.
-    result : ResultArray
-        Where the result goes.
-    runs : sequence of pair of int
-        The blocks; they begin at multiples of ``result.rows``.
-    model : Affine
-        The correction.
-    done : callable
-        Told of each block after it has reached the disk itself.
-    number : int
-        Blocks in memory at a time; with fewer, less is done side by side.
-    threads : int, optional
-        Threads that compute.
+    The blocks begin at multiples of ``result.rows``; ``done`` is told of each after it has reached
+    the disk itself. With fewer blocks in memory at a time (``number``) less is done side by side.
 
     Raises
     ------
@@ -121,13 +89,13 @@ def correct_blocks(
     """
     with (
         opened(inputs.location) as read,
-        filling(result) as opened_result,
+        filling(result) as (write, sync),
         ThreadPoolExecutor(1) as ahead,
         ThreadPoolExecutor(1) as behind,
         ThreadPoolExecutor(1) as safe,
     ):
         reading = _Reading(ahead, read, runs, _buffers(inputs.location, runs, number))
-        syncing = _Syncing(safe, opened_result.sync, done)
+        syncing = _Syncing(safe, sync, done)
         writing: deque[tuple[Future[None], SpecimenRun, Matrix]] = deque()
 
         def finish_oldest() -> None:
@@ -142,7 +110,7 @@ def correct_blocks(
                 finish_oldest()
             reading.ask()
             model.apply(block, *inputs.design((low, high)), out=block, threads=threads)
-            writing.append((behind.submit(opened_result.write, low, block), (low, high), buffer))
+            writing.append((behind.submit(write, low, block), (low, high), buffer))
             if number == 1:
                 finish_oldest()
         while writing:

@@ -57,20 +57,9 @@ class ResultArray:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class ResultWriter:
-    """What an open result array offers.
-
-    Attributes
-    ----------
-    write : callable
-        ``write(low, values)`` stores specimens from ``low`` on.
-    sync : callable
-        ``sync(low, high)`` returns when these specimens are on the disk itself.
-    """
-
-    write: Callable[[int, Matrix], None]
-    sync: Callable[[int, int], None]
+#: ``write(low, values)`` stores specimens from ``low`` on; ``sync(low, high)`` returns when these
+#: specimens are on the disk itself.
+ResultWriter = tuple[Callable[[int, Matrix], None], Callable[[int, int], None]]
 
 
 @contextlib.contextmanager
@@ -106,12 +95,10 @@ def _straight(result: ResultArray, descriptor: int) -> ResultWriter:
             done = os.pwrite(descriptor, rest, at)
             rest, at = rest[done:], at + done
 
-    return ResultWriter(write, lambda low, high: os.fdatasync(descriptor))
+    return write, lambda low, high: os.fdatasync(descriptor)
 
 
 def _chunked(result: ResultArray, array: Any) -> ResultWriter:
-    """Write whole chunks; each is a file."""
-
     def write(low: int, values: Matrix) -> None:
         array[low : low + len(values)] = values
 
@@ -123,7 +110,7 @@ def _chunked(result: ResultArray, array: Any) -> ResultWriter:
                     Path(result.path, result.inside, array.metadata.encode_chunk_key((row, column)))
                 )
 
-    return ResultWriter(write, sync)
+    return write, sync
 
 
 def result_rows(location: MatrixLocation) -> int:

@@ -92,7 +92,6 @@ def mark_complete(result: ResultArray) -> None:
 
 
 def _array_like(location: MatrixLocation, element: Any, store: Any, name: str | None) -> Any:
-    """Make an array with the layout of another one; of whole rows where that is sparse."""
     import zarr
 
     options: dict[str, Any] = {"zarr_format": element.metadata.zarr_format}
@@ -121,7 +120,6 @@ def _consolidate(work: Path) -> None:
 
 
 def _sync_tree(folder: Path, only_metadata: bool = False) -> None:
-    """Return when all files of a store, and the entries of its folders, are on the disk itself."""
     for path in folder.rglob("*"):
         if path.is_dir() or path.name in _METADATA or not only_metadata:
             sync_one(path)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from batchsense.arrays import Flags
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat.model import CombatModel, extend_combat, fit_combat
+from batchsense.experiments.correction.combat.model import (
+    CONSTANT,
+    CORRECTED,
+    ENTANGLED,
+    NO_REFERENCE,
+    NO_RESIDUAL,
+    CombatModel,
+    extend_combat,
+    fit_combat,
+)
 from batchsense.experiments.correction.combat.priors import Stopping
-from batchsense.experiments.correction.combat.remarks import combat_notes, learned_batches
-from batchsense.experiments.correction.fit_design import FitDesign
+from batchsense.experiments.correction.fit_design import FitDesign, lost_notes
 from batchsense.experiments.correction.from_sums import CorrectionFromSums, FittedFromSums
+from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import LearnedBatch
+from batchsense.experiments.correction.remarks import (
+    CARRIED,
+    SHOWN,
+    chosen_features,
+    entangled_features,
+    gap_notes,
+    remarks,
+    unseen_notes,
+)
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.notes import Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +138,95 @@ class FittedCombat(FittedFromSums[CombatCorrection, CombatModel]):
         return extend_combat(
             self.model, statistics, parametric=options.parametric, stopping=options.stopping
         )
+
+
+_UNCHANGED = {
+    CONSTANT: (
+        "zero_variance",
+        "do not vary inside some batch, and were left unchanged: a constant has no scale",
+    ),
+    NO_RESIDUAL: (
+        "no_residual_variation",
+        "follow batches and kept factors exactly, and were left unchanged: nothing is left to "
+        "scale by",
+    ),
+    NO_REFERENCE: (
+        "not_in_reference",
+        "were observed less than twice in the reference batch, and were left unchanged",
+    ),
+}
+
+
+def combat_notes(fit: FitDesign, model: CombatModel, mean_only: bool) -> tuple[Note, ...]:
+    """Gather the notes of a fit.
+
+    Those of the design, what is lost, and every automatic decision.
+    """
+    design, gathered = fit.design, fit.gathered
+    of_design = [note for note in design.notes if note.code != "single_specimen_batches"]
+    unchanged = chosen_features(gathered.features, model.status == ENTANGLED)
+    return (
+        *of_design,
+        *_single(fit, mean_only),
+        *lost_notes(fit),
+        *remarks(gathered.sheet, design, fit.found, scales=not model.mean_only),
+        *_left_alone(model, gathered),
+        *entangled_features(unchanged),
+        *unseen_notes(model.unseen, gathered.features, gathered.batch_levels),
+        *gap_notes(
+            model.alone,
+            gathered.features,
+            gathered.batch_levels,
+            "observed_once",
+            "were observed once only in some batch; there they were shifted, not rescaled",
+        ),
+    )
+
+
+def learned_batches(
+    model: CombatModel, batch_levels: Sequence[str], gathered: Gathered
+) -> tuple[LearnedBatch, ...]:
+    """Summarise shift and scale of each batch over its corrected features.
+
+    Specimens of batches that came later are not counted.
+    """
+    sizes = dict(zip(gathered.batch_levels, gathered.statistics.specimens.tolist(), strict=True))
+    found = []
+    for b, level in enumerate(batch_levels):
+        known = (model.status == CORRECTED) & ~model.unseen[b]
+        shifts, scales = model.shifts[b, known], 1.0 / model.scales[b, known]
+        found.append(
+            LearnedBatch(
+                level,
+                int(sizes.get(level, 0)),
+                *(
+                    float(part)
+                    for part in (shifts.mean(), shifts.std(), scales.mean(), scales.std())
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _single(fit: FitDesign, mean_only: bool) -> list[Note]:
+    batches = fit.design.batches
+    single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
+    if not single:
+        return []
+    message = (
+        f"Batches with a single specimen: {listed(single)}. Its scale cannot be told from its value"
+        ", so only means were adjusted, in all batches alike, as R's sva does."
+    )
+    if mean_only:
+        message = f"Batches with a single specimen: {listed(single)}."
+    return [Note("single_specimen_batches", message, tuple(single))]
+
+
+def _left_alone(model: CombatModel, gathered: Gathered) -> list[Note]:
+    notes = []
+    for status, (code, reason) in _UNCHANGED.items():
+        names = chosen_features(gathered.features, model.status == status)
+        if names:
+            message = f"{len(names)} features {reason}: {listed(names, SHOWN)}."
+            notes.append(Note(code, message, names[:CARRIED]))
+    return notes

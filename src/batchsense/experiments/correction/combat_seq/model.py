@@ -173,7 +173,6 @@ def _independent(batches: Floats, terms: Floats) -> Integers:
 
 
 def _dispersions(counts: Floats, terms: Floats, offsets: Floats) -> tuple[Floats, bool]:
-    """Give the dispersion of each feature in one batch, and whether it is the same for all."""
     constant = np.ones((len(counts), 1))
     design = np.hstack([constant, terms])
     rank = np.linalg.matrix_rank(design)
@@ -213,7 +212,6 @@ def _finite(y: Floats, design: Floats, library: Floats, scatter: Floats, start: 
 
 
 def _parts(counts: Floats) -> Iterator[slice]:
-    """Divide the features so that what is made of each part stays small."""
     size = max(1, _BLOCK // len(counts))
     for first in range(0, counts.shape[1], size):
         yield slice(first, min(first + size, counts.shape[1]))

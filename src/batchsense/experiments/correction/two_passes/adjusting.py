@@ -87,7 +87,6 @@ _Tables = tuple[Places, Places, Floats, Floats, Floats | None, Floats | None, Fl
 
 
 def _run(values: Matrix, out: Matrix, order: Places, tables: _Tables, threads: int | None) -> None:
-    """Correct with the compiled pass where it serves, else with numpy."""
     specimens, features = values.shape
     codes, of_specimen, scales, offsets, kept, slopes, lost = tables
     kernels = compiled_for(values.size)
@@ -132,7 +131,6 @@ def _run(values: Matrix, out: Matrix, order: Places, tables: _Tables, threads: i
 
 
 def _same(first: Matrix, second: Matrix) -> bool:
-    """Tell whether two arrays are the same numbers in memory."""
     return (
         first.dtype == second.dtype
         and first.strides == second.strides
