@@ -53,23 +53,9 @@ class Affine:
         out: Matrix | None = None,
         threads: int | None = None,
     ) -> Matrix:
-        """Correct specimens.
+        """Correct specimens; arguments, result and errors as for `adjust` in two_passes.
 
-        Parameters
-        ----------
-        values, codes, covariates, out, threads
-            As for :func:`~batchsense.experiments.correction.two_passes.adjusting.adjust`; without
-            slopes covariates are not needed, and not looked at.
-
-        Returns
-        -------
-        array of shape (specimens, features)
-            ``out``, or a new array; float32 for float32.
-
-        Raises
-        ------
-        DataError
-            The shapes do not fit, or a code is out of range.
+        Without slopes covariates are not needed, and not looked at.
         """
         kept = covariates if len(self.slopes) else None
         return adjust(self.scales, self.offsets, self.slopes, values, codes, kept, out, threads)

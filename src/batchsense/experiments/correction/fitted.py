@@ -162,7 +162,8 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
         factor = label_factor(table, self.batch_labels)
         codes = matched_batches(table, factor, self.batch_levels)
         features = matched_features(table, self.features)
-        notes = left_unchanged_notes(self.unseen[:, features], table, codes, self.batch_levels)
+        unseen = self.unseen if table.features == self.features else self.unseen[:, features]
+        notes = left_unchanged_notes(unseen, table, codes, self.batch_levels)
         values = self._apply(table, codes, features, out, progress)
         indicators = np.eye(len(self.batch_levels))[codes]
         return Corrected(

@@ -208,11 +208,8 @@ def _union(first: Gathered, second: Gathered) -> tuple[Term, ...]:
                 f"column {name!r} was read as numbers in one part and as categories in the other; "
                 "declare it with numeric=... or categorical=..."
             )
-        if numbers[0]:
-            found.append(Term(name, None))
-        else:
-            labels = sorted_levels(level for part in levels for level in part if level is not None)
-            found.extend(Term(name, level) for level in labels)
+        labels = sorted_levels(level for part in levels for level in part if level is not None)
+        found.extend(Term(name, level) for level in (labels or (None,)))
     return tuple(found)
 
 

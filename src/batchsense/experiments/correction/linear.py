@@ -131,13 +131,10 @@ class LinearCorrection(CorrectionFromSums["FittedLinear"]):
 
     Attributes
     ----------
-    keep : tuple of str
-        Columns of the sheet that are kept.
-    categorical, numeric : tuple of str
-        Columns of ``keep`` whose kind is declared.
+    keep, categorical, numeric : tuple of str
+        Columns of the sheet that are kept, and those of them whose kind is declared.
     despite_confounding : bool
-        Go on where a kept column cannot be told from the batches: the difference is then removed
-        with them, and a note says what is lost.
+        Go on where what is kept cannot be told from the batches, and lose it, with a note.
 
     References
     ----------

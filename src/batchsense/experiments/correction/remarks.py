@@ -16,11 +16,11 @@ from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
 
-#: An unkept column of the sheet that would lose more than this part of its effect is named: less is
-#: what any chance imbalance takes.
+#: An unkept column of the sheet that would lose more than this part of its effect is named; in a
+#: small experiment the imbalance of chance alone takes as much.
 NAMED_LOSS = 0.05
-#: A column of the sheet with more levels than this is taken for numbers, or passed over: months of a
-#: year still are categories, ids are not.
+#: A column of the sheet with more levels than this is taken for numbers, or passed over: the months
+#: of a year still are categories, ids are not.
 _MOST_LEVELS = 12
 #: Features, or pairs of feature and batch, that a note carries for programs, and shows to people:
 #: three names say what kind of features they are, and a line of text holds no more.

@@ -47,24 +47,17 @@ def terms_of(factors: Sequence[Factor]) -> tuple[Term, ...]:
     >>> [str(term) for term in terms_of([drug, Factor("age", (), np.zeros(2, int), np.ones(2))])]
     ['drug[no]', 'drug[yes]', 'age']
     """
-    found: list[Term] = []
-    for factor in factors:
-        if factor.values is not None:
-            found.append(Term(factor.name, None))
-        else:
-            found.extend(Term(factor.name, level) for level in factor.levels)
-    return tuple(found)
+    return tuple(
+        Term(factor.name, level)
+        for factor in factors
+        for level in ((None,) if factor.values is not None else factor.levels)
+    )
 
 
 def columns_of(factors: Sequence[Factor], specimens: int) -> Floats:
-    """Give the columns of :func:`terms_of`, shape (specimens, terms)."""
-    parts = [np.zeros((specimens, 0))]
-    for factor in factors:
-        if factor.values is not None:
-            parts.append(factor.values[:, None])
-        else:
-            parts.append(factor.indicators())
-    return np.hstack(parts)
+    """The columns of :func:`terms_of`, shape (specimens, terms)."""
+    columns = [one.indicators() if one.values is None else one.values[:, None] for one in factors]
+    return np.hstack([np.zeros((specimens, 0)), *columns])
 
 
 def read_factors(
@@ -87,7 +80,7 @@ def read_factors(
 
 
 def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
-    """Give the columns of known terms for other specimens.
+    """The columns of known terms for other specimens.
 
     Shape (specimens, terms), the terms those that were fitted.
 

@@ -11,15 +11,18 @@ from batchsense.machine_memory import format_bytes
 
 #: Blocks in memory at a time: one is read, one computed, one written. Fewer where they are large.
 BLOCKS = 3
-#: What the allocator may still take, and loading the compiler where it is not loaded yet.
+#: What the allocator may still take, and loading the compiler where it is not loaded yet. With
+#: these and the next one the study of 500 MB (``benchmarks/results/out_of_core.json``) peaks at
+#: 354 to 467 MB.
 RESERVE, COMPILER = 30_000_000, 100_000_000
 #: What a process with all libraries occupies.
 LIBRARIES = 280_000_000
-#: A block need not be larger: reading would not be faster.
+#: Bytes of a block; it need not be larger, reading would not be faster.
 LARGEST_BLOCK = 48_000_000
 #: Bytes a number that a correction takes at its peak if it loads the matrix.
 _LOADED = 20
-#: Arrays per batch and feature that fitting holds at its peak, and those per kept term more.
+#: Arrays per batch and feature that fitting holds at its peak, and those per kept term more: the
+#: tables of statistics, fit and model.
 _PER_BATCH, _PER_TERM = 24, 4
 
 
@@ -74,11 +77,8 @@ def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks) -> int:
     chunks = location.chunk_bytes * min(ZARR_AT_ONCE, touched)
     # Packed and unpacked, read and written; where there is one block, not at the same time.
     packed = chunks * (4 if blocks.number > 1 else 2) if location.store == "zarr" else 0
-    conversion = 0
-    if location.form == "csr":
-        conversion = 24
-    elif location.dtype != str(location.working):
-        conversion = 8
+    conversion = 0 if location.dtype == str(location.working) else 8
+    conversion = 24 if location.form == "csr" else conversion
     each = location.working.itemsize * blocks.number + conversion
     return 8 * features * tables + packed + blocks.rows * features * each
 

@@ -73,7 +73,7 @@ class Cluster:
             The memory of a worker does not suffice.
         """
         piece = _seen_from_anywhere(inputs).piece((0, 0))
-        found: dict[str, Sizes] = self.client.run(_sizes, piece, self._engine)
+        found: dict[str, Sizes] = self.client.run(self._engine.sizes, piece)
         return min(found.values(), key=lambda sizes: sizes.correct.rows * sizes.correct.number)
 
     def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
@@ -233,10 +233,6 @@ def _seen_from_anywhere(inputs: PassInputs) -> PassInputs:
     """Name the matrix by a path that does not depend on where a process was started."""
     path = str(Path(inputs.location.path).resolve())
     return replace(inputs, location=replace(inputs.location, path=path))
-
-
-def _sizes(inputs: PassInputs, engine: ThisProcess) -> Sizes:
-    return engine.sizes(inputs)
 
 
 def _sum_piece(

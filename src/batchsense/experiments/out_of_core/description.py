@@ -109,12 +109,6 @@ def _checked(
     categorical: frozenset[str],
     notes: tuple[Note, ...],
 ) -> Table:
-    for kind, ids in (("specimen", specimens), ("feature", features)):
-        if twice := repeated(ids):
-            names = listed(map(repr, twice))
-            raise DataError(
-                f"{kind} ids occur more than once: {names}; make them unique", where=location.path
-            )
     if (len(specimens), len(features)) != location.shape:
         raise DataError(
             f"{len(specimens)} specimen ids and {len(features)} feature ids do not fit a matrix of "

@@ -53,10 +53,8 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
 
     Attributes
     ----------
-    keep : tuple of str
-        Columns of the sheet that are kept.
-    categorical, numeric : tuple of str
-        Columns of ``keep`` whose kind is declared.
+    keep, categorical, numeric : tuple of str
+        Columns of the sheet that are kept, and those of them whose kind is declared.
     parametric : bool
         Normal and inverse gamma priors; else the features themselves are the prior.
     mean_only : bool
@@ -66,8 +64,7 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
     stopping : {"sva", "converged"}
         Where the iteration ends: as in sva (relative change 1e-4), or where nothing changes.
     despite_confounding : bool
-        Go on where a kept column cannot be told from the batches: the difference is then removed
-        with them, and a note says what is lost.
+        Go on where what is kept cannot be told from the batches, and lose it, with a note.
 
     References
     ----------

@@ -17,11 +17,10 @@ Stopping = Literal["sva", "converged"]
 _SVA = 1e-4
 #: Relative change that counts as none: some rounding above the 16 digits of double precision.
 _CONVERGED = 1e-12
-#: Steps after which an iteration is given up; sva goes on for ever. Each contracts, so that a data
-#: set that needs so many has no usable prior.
+#: Steps after which an iteration is given up, where sva would go on for ever. The planted example
+#: (``plant(seed=1)``) takes 4 at 1e-4 and 9 at 1e-12.
 _MOST_STEPS = 10_000
-#: Pairs of features that are weighed at a time: 8 MB for an array of numpy, which the caches of a
-#: processor still hold.
+#: Pairs of features that are weighed at a time: 8 MB for each of numpy's intermediate arrays.
 _PAIRS = 1_000_000
 
 

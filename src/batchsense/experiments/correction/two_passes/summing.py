@@ -21,7 +21,7 @@ from batchsense.experiments.correction.two_passes.specimen_groups import Cells
 _TILE = (512, 10_000)
 #: Sums that a tile of features with missing values may have in the cache of a processor.
 _CACHE = 16_384
-#: Values that numpy handles at a time, so that copies stay small.
+#: Values that numpy handles at a time, so that copies stay small (16 MB).
 _BLOCK = 2_000_000
 
 
