@@ -50,31 +50,38 @@ def chosen_features(features: tuple[str, ...], chosen: Flags) -> tuple[str, ...]
     return tuple(features[j] for j in np.flatnonzero(chosen))
 
 
+def features_note(
+    code: str, names: Sequence[str], reason: str, count: int | None = None
+) -> list[Note]:
+    """Name some features, or features in batches, and say what became of them.
+
+    ``reason`` is what follows "3 features" in the message; ``count`` how many there are where
+    ``names`` holds some of them more than once. No note where there is no name.
+    """
+    if not names:
+        return []
+    many = len(names) if count is None else count
+    message = f"{many} features {reason}: {listed(names, SHOWN)}."
+    return [Note(code, message, tuple(names[:CARRIED]))]
+
+
 def entangled_features(features: tuple[str, ...]) -> list[Note]:
     """Remark on features that were left as they are, because their missing values entangle them."""
-    if not features:
-        return []
-    message = (
-        f"{len(features)} features were left unchanged, because the specimens in which they were "
-        "observed lie in one batch, or do not tell batches and kept factors apart: "
-        f"{listed(features, SHOWN)}."
+    return features_note(
+        "features_unchanged",
+        features,
+        "were left unchanged, because the specimens in which they were observed lie in one batch, "
+        "or do not tell batches and kept factors apart",
     )
-    return [Note("features_unchanged", message, features[:CARRIED])]
 
 
 def gap_notes(
     flags: Flags, features: Sequence[str], batch_levels: Sequence[str], code: str, reason: str
 ) -> list[Note]:
-    """Name the pairs of feature and batch that are marked.
-
-    ``flags`` has shape (batches, features); ``reason`` is what follows "3 features" in the message.
-    """
+    """Name the pairs of feature and batch that are marked, flags of shape (batches, features)."""
     pairs = [f"{features[j]} / {batch_levels[b]}" for j, b in np.argwhere(flags.T)]
-    if not pairs:
-        return []
     count = int(flags.any(axis=0).sum())
-    message = f"{count} features {reason} (feature / batch): {listed(pairs, SHOWN)}."
-    return [Note(code, message, tuple(pairs[:CARRIED]))]
+    return features_note(code, pairs, f"{reason} (feature / batch)", count)
 
 
 def unseen_notes(unseen: Flags, features: Sequence[str], batch_levels: Sequence[str]) -> list[Note]:
@@ -104,13 +111,12 @@ def left_unchanged_notes(
         where += [
             f"{table.features[j]} / {batch_levels[b]}" for j in features[observed.any(axis=0)]
         ]
-    if not where:
-        return []
-    message = (
-        f"{len(where)} features were not observed in a batch when the correction was fitted; their "
-        f"values in that batch were left unchanged (feature / batch): {listed(where, SHOWN)}."
+    return features_note(
+        "left_unchanged",
+        where,
+        "were not observed in a batch when the correction was fitted; their values in that batch "
+        "were left unchanged (feature / batch)",
     )
-    return [Note("left_unchanged", message, tuple(where[:CARRIED]))]
 
 
 def _attenuation(table: Table, design: Design) -> list[Note]:

@@ -24,10 +24,9 @@ from batchsense.experiments.correction.from_sums import CorrectionFromSums, Fitt
 from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import LearnedBatch
 from batchsense.experiments.correction.remarks import (
-    CARRIED,
-    SHOWN,
     chosen_features,
     entangled_features,
+    features_note,
     gap_notes,
     remarks,
     unseen_notes,
@@ -220,10 +219,10 @@ def _single(fit: FitDesign, mean_only: bool) -> list[Note]:
 
 
 def _left_alone(model: CombatModel, gathered: Gathered) -> list[Note]:
-    notes = []
-    for status, (code, reason) in _UNCHANGED.items():
-        names = chosen_features(gathered.features, model.status == status)
-        if names:
-            message = f"{len(names)} features {reason}: {listed(names, SHOWN)}."
-            notes.append(Note(code, message, names[:CARRIED]))
-    return notes
+    return [
+        note
+        for status, (code, reason) in _UNCHANGED.items()
+        for note in features_note(
+            code, chosen_features(gathered.features, model.status == status), reason
+        )
+    ]

@@ -18,7 +18,7 @@ from batchsense.experiments.correction.fit_design import FitDesign, KeepingColum
 from batchsense.experiments.correction.fitted import Fitted
 from batchsense.experiments.correction.gathered import of_factors
 from batchsense.experiments.correction.interface import COUNTS_METHOD
-from batchsense.experiments.correction.remarks import chosen_features, remarks
+from batchsense.experiments.correction.remarks import chosen_features, features_note, remarks
 from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
@@ -245,13 +245,11 @@ def notes_on(table: Table, fit: FitDesign, model: CombatSeqModel) -> tuple[Note,
         "it find too much."
     )
     notes.append(Note("later_tests", message, (name,)))
-    if not model.used.all():
-        unchanged = chosen_features(table.features, ~model.used)
-        message = (
-            f"{len(unchanged)} features were left unchanged, because they have no counts in some "
-            f"batch: {listed(unchanged, 3)}."
-        )
-        notes.append(Note("features_unchanged", message, unchanged[:10]))
+    notes += features_note(
+        "features_unchanged",
+        chosen_features(table.features, ~model.used),
+        "were left unchanged, because they have no counts in some batch",
+    )
     if model.shared.any():
         levels = tuple(
             level for level, one in zip(design.batches.levels, model.shared, strict=True) if one
