@@ -197,9 +197,8 @@ FULL: dict[str, dict[str, Any]] = {
 
 def full(folder: Path) -> dict[str, float]:
     """Compare ours with everything that full.R wrote; rbe is limma's linear removal."""
-    from batchsense.experiments.correction.combat.apply import apply_combat
     from batchsense.experiments.correction.combat.model import fit_combat
-    from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+    from batchsense.experiments.correction.linear import fit_linear
     from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
     def printed(name: str) -> np.ndarray[Any, Any]:
@@ -221,9 +220,9 @@ def full(folder: Path) -> dict[str, float]:
         empty = BatchStatistics.empty(codes.max() + 1, values.shape[1], kept.shape[1])
         seen = empty.add(values, codes, kept)
         if name.startswith("rbe"):
-            corrected = apply_linear(fit_linear(seen), values, codes).T
+            corrected = fit_linear(seen).affine().apply(values, codes).T
         else:
-            corrected = apply_combat(fit_combat(seen, **options), values, codes, kept).T
+            corrected = fit_combat(seen, **options).affine().apply(values, codes, kept).T
         assert np.array_equal(np.isnan(corrected), np.isnan(reference)), name
         found[name] = float(np.nanmax(np.abs(corrected - reference)))
         print(f"{name:32s} {found[name]:.1e}")

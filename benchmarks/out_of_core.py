@@ -90,23 +90,23 @@ def bare(source: Path, target: Path) -> dict[str, float]:
     from batchsense.experiments.out_of_core.chunks import opened
     from batchsense.experiments.out_of_core.location import find
 
-    place = find(source)
-    block = np.empty((ROWS, place.shape[1]), dtype=np.float32)
-    spans = [(low, min(low + ROWS, place.shape[0])) for low in range(0, place.shape[0], ROWS)]
+    location = find(source)
+    block = np.empty((ROWS, location.shape[1]), dtype=np.float32)
+    spans = [(low, min(low + ROWS, location.shape[0])) for low in range(0, location.shape[0], ROWS)]
     began = time.perf_counter()
-    with opened(place) as read:
+    with opened(location) as read:
         for low, high in spans:
             read(low, high, block[: high - low])
         middle = time.perf_counter()
-        if place.store == "hdf5":
+        if location.store == "hdf5":
             with h5py.File(target, "w") as root:
-                array = root.create_dataset("X", shape=place.shape, dtype="float32")
+                array = root.create_dataset("X", shape=location.shape, dtype="float32")
                 for low, high in spans:
                     read(low, high, block[: high - low])
                     array[low:high] = block[: high - low]
         else:
-            options = {"chunks": (ROWS, place.shape[1]), "dtype": "float32"}
-            array = zarr.create_array(target, shape=place.shape, **options)
+            options = {"chunks": (ROWS, location.shape[1]), "dtype": "float32"}
+            array = zarr.create_array(target, shape=location.shape, **options)
             for low, high in spans:
                 read(low, high, block[: high - low])
                 array[low:high] = block[: high - low]
@@ -127,7 +127,7 @@ def bare(source: Path, target: Path) -> dict[str, float]:
 
 def ours(source: Path, target: Path, engine: Any, keep_original: bool = True) -> dict[str, float]:
     """Correct a matrix."""
-    from batchsense.experiments import correct_store
+    from batchsense.experiments import StoredMatrix, correct_store
 
     sheet = source.parent / "sheet.csv"
     told: dict[str, list[float]] = {}
@@ -137,11 +137,10 @@ def ours(source: Path, target: Path, engine: Any, keep_original: bool = True) ->
 
     began = time.perf_counter()
     correct_store(
-        source,
+        StoredMatrix(source, sheet=sheet if source.name == "plain.zarr" else None),
         target,
         "month",
         method(),
-        sheet if source.name == "plain.zarr" else None,
         engine=engine,
         keep_original=keep_original,
         progress=progress,
@@ -178,11 +177,11 @@ def difference(source: Path, target: Path) -> dict[str, float]:
     ids, months, drugs = np.loadtxt(
         source.parent / "sheet.csv", str, delimiter=",", skiprows=1, unpack=True
     )
-    place = find(source)
-    values = np.empty(place.shape)
-    block = np.empty((ROWS, place.shape[1]), dtype=np.float32)
-    spans = [(low, min(low + ROWS, place.shape[0])) for low in range(0, place.shape[0], ROWS)]
-    with opened(place) as read:
+    location = find(source)
+    values = np.empty(location.shape)
+    block = np.empty((ROWS, location.shape[1]), dtype=np.float32)
+    spans = [(low, min(low + ROWS, location.shape[0])) for low in range(0, location.shape[0], ROWS)]
+    with opened(location) as read:
         for low, high in spans:
             read(low, high, block[: high - low])
             values[low:high] = block[: high - low]

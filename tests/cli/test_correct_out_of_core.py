@@ -195,7 +195,7 @@ def test_a_budget_decides_too(stores, tmp_path, capsys, monkeypatch):
 
     assert run([*words, "-o", str(tmp_path / "a.h5ad")]) == 0
     assert document(capsys)["result"]["out_of_core"] is None
-    monkeypatch.setattr(budget, "loaded_bytes", lambda place: 3 * 10**9)
+    monkeypatch.setattr(budget, "loaded_bytes", lambda location: 3 * 10**9)
     assert run([*words, "-o", str(tmp_path / "b.h5ad"), "--report", str(tmp_path / "r.html")]) == 0
     how = document(capsys)["result"]["out_of_core"]
     assert (how["reason"], how["memory_bytes"]) == ("memory", 2 * 10**9)

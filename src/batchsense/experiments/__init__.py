@@ -55,6 +55,7 @@ from batchsense.experiments.layout import (
 from batchsense.experiments.out_of_core import (
     Cluster,
     CorrectedStore,
+    StoredMatrix,
     ThisProcess,
     connected,
     correct_store,
@@ -140,6 +141,7 @@ __all__ = [
     "Share",
     "SheetColumns",
     "ShuffledFolds",
+    "StoredMatrix",
     "Surrogates",
     "Table",
     "ThisProcess",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.two_passes import pieces
+from batchsense.experiments.correction.two_passes import pass_runner
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 
@@ -125,7 +125,7 @@ def test_compiled_equals_numpy(monkeypatch, layout, dtype, missing, continuous):
         values = np.repeat(values, 2, axis=1)[:, ::2]
     elif layout == "F":
         values = np.asfortranarray(values)
-    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 1)
     compiled = BatchStatistics.empty(4, 700, 2).add(values, codes, kept)
 
     assert missing or compiled.incomplete.tolist() == [5, 300, 301]
@@ -135,7 +135,7 @@ def test_compiled_equals_numpy(monkeypatch, layout, dtype, missing, continuous):
 def test_constant_means_exactly_zero_when_compiled(monkeypatch):
     """Equal observed values have M₂ = 0 exactly, wherever gaps are."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 1)
     values, codes, kept = data(missing=0.3)
     values[:, 3] = np.where(np.isnan(values[:, 3]), np.nan, 0.1)
     found = BatchStatistics.empty(4, 12, 2).add(values, codes, kept)

@@ -13,9 +13,8 @@ from batchsense.experiments import (
     LinearCorrection,
     Table,
 )
-from batchsense.experiments.correction.combat.apply import apply_combat
 from batchsense.experiments.correction.combat.model import fit_combat
-from batchsense.experiments.correction.two_passes import pieces
+from batchsense.experiments.correction.two_passes import pass_runner
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 MERGED = 1e-10
@@ -373,18 +372,18 @@ def test_compiled_correction_equals_numpy(monkeypatch, layout, dtype, continuous
     kept = rng.normal(size=(40, 2)) if continuous else rng.integers(0, 2, (40, 1)).astype(float)
     seen = BatchStatistics.empty(3, 600, kept.shape[1]).add(values, batches, kept)
     model = fit_combat(seen)
-    plain = apply_combat(model, values, batches, kept)
+    plain = model.affine().apply(values, batches, kept)
     if layout == "strided":
         values = np.repeat(values, 2, axis=1)[:, ::2]
     elif layout == "F":
         values = np.asfortranarray(values)
-    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
-    found = apply_combat(model, values, batches, kept)
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 1)
+    found = model.affine().apply(values, batches, kept)
     tolerance = 1e-12 if dtype == "f8" else 1e-5
 
     assert found.dtype == dtype
     np.testing.assert_allclose(plain, found, rtol=tolerance)
-    assert apply_combat(model, values, batches, kept, out=values) is values
+    assert model.affine().apply(values, batches, kept, out=values) is values
     np.testing.assert_allclose(plain, values, rtol=tolerance)
 
 
@@ -396,7 +395,7 @@ def test_compiled_weights_equal_numpy(monkeypatch, mean_only):
     batches = np.unique(table.sheet["month"], return_inverse=True)[1]
     seen = BatchStatistics.empty(3, 60).add(table.values, batches)
     plain = fit_combat(seen, parametric=False, mean_only=mean_only)
-    monkeypatch.setattr(pieces, "COMPILED_FROM", 1)
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 1)
     compiled = fit_combat(seen, parametric=False, mean_only=mean_only)
 
     np.testing.assert_allclose(plain.shifts, compiled.shifts, rtol=1e-12)
@@ -409,7 +408,7 @@ def test_large_batches_do_not_underflow():
     values, batches = rng.normal(size=(6000, 5)), np.repeat([0, 1], 3000)
     seen = BatchStatistics.empty(2, 5).add(values + batches[:, None], batches)
 
-    assert np.isfinite(apply_combat(fit_combat(seen, parametric=False), values, batches)).all()
+    assert np.isfinite(fit_combat(seen, parametric=False).affine().apply(values, batches)).all()
 
 
 def test_in_place_saves_memory_and_other_specimens_are_corrected_alike():

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments.correction.combat.apply import apply_combat
 from batchsense.experiments.correction.combat.model import fit_combat
-from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+from batchsense.experiments.correction.linear import fit_linear
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 REFERENCES = Path(__file__).parents[2] / "references" / "bladder"
@@ -44,7 +43,7 @@ def corrected(values, batch_labels, kept, **options):
     codes = np.unique(batch_labels, return_inverse=True)[1]
     statistics = BatchStatistics.empty(codes.max() + 1, len(values), kept.shape[1])
     model = fit_combat(statistics.add(values.T, codes, kept), **options)
-    return apply_combat(model, values.T, codes, kept).T
+    return model.affine().apply(values.T, codes, kept).T
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_linear_removal_equals_limma(bladder, printed):
     values = bladder["na"].T
     codes = np.unique(bladder["batch"], return_inverse=True)[1]
     seen = BatchStatistics.empty(5, 2000, 2).add(values, codes, bladder["mod"])
-    found = apply_linear(fit_linear(seen), values, codes).T[::80]
+    found = fit_linear(seen).affine().apply(values, codes).T[::80]
 
     reference = printed["rbe_design_na2000"]
     assert np.array_equal(np.isnan(reference), np.isnan(found))

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments.correction.combat.apply import apply_combat
 from batchsense.experiments.correction.combat.model import fit_combat
-from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+from batchsense.experiments.correction.linear import fit_linear
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 SVA = 1e-8
@@ -77,7 +76,7 @@ def test_combat_equals_sva_on_all_probes(name, values, options):
     reference = printed(name)
     data, kept = printed(values)[: len(reference)], kept_terms(name)
     statistics, codes = gathered(data, kept, alone="alone" in name)
-    found = apply_combat(fit_combat(statistics, **options), data.T, codes, kept).T
+    found = fit_combat(statistics, **options).affine().apply(data.T, codes, kept).T
 
     assert np.array_equal(np.isnan(reference), np.isnan(found))
     assert np.nanmax(np.abs(reference - found)) < SVA
@@ -87,7 +86,7 @@ def test_linear_removal_equals_limma_on_all_probes():
     """As removeBatchEffect with a design, to 1e-10."""
     data, kept = printed("input"), printed("mod")
     statistics, codes = gathered(data, kept)
-    found = apply_linear(fit_linear(statistics), data.T, codes).T
+    found = fit_linear(statistics).affine().apply(data.T, codes).T
 
     assert np.abs(printed("rbe_mod") - found).max() < LIMMA
 
@@ -96,6 +95,6 @@ def test_the_non_parametric_option_runs_on_all_probes():
     """22,283 probes against each other, without NaN."""
     data = printed("input")
     statistics, codes = gathered(data, np.empty((57, 0)))
-    found = apply_combat(fit_combat(statistics, parametric=False), data.T, codes)
+    found = fit_combat(statistics, parametric=False).affine().apply(data.T, codes)
 
     assert np.isfinite(found).all()

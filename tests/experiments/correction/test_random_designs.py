@@ -8,7 +8,7 @@ from designs import aliased_design, full_rank_design, indicators, is_text, kept_
 
 from batchsense.errors import ConfoundedError
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table
-from batchsense.experiments.correction.linear.model import apply_linear, fit_linear
+from batchsense.experiments.correction.linear import fit_linear
 
 DENSE = 1e-8
 
@@ -59,7 +59,7 @@ def test_random_designs_agree_with_a_dense_reference(block):
         factors = tuple(name for name in names if name.startswith("f"))
         fitted = CombatCorrection(keep=tuple(names), categorical=factors).fit(table, "b")
         codes = np.unique(sheet["b"], return_inverse=True)[1]
-        linear = apply_linear(fit_linear(fitted.gathered.statistics), values, codes)
+        linear = fit_linear(fitted.gathered.statistics).affine().apply(values, codes)
 
         combat = fitted.transform(table).values
         assert np.abs(dense_combat(values, batches, kept) - combat).max() < DENSE, seed

@@ -20,7 +20,7 @@ import h5py
 import zarr
 
 from batchsense.errors import DataError
-from batchsense.experiments import CombatCorrection
+from batchsense.experiments import CombatCorrection, StoredMatrix
 from batchsense.experiments.out_of_core import ThisProcess, budget, correct_store
 from batchsense.experiments.out_of_core.journal import partial_folder
 from batchsense.experiments.out_of_core.location import find
@@ -33,11 +33,10 @@ def run(matrix: Path, output: Path) -> bool:
     """Correct, slowly."""
     budget.LARGEST_BLOCK = 10 * 70 * 8
     found = correct_store(
-        matrix,
+        StoredMatrix(matrix, sheet=matrix.parent / "sheet.csv"),
         output,
         "month",
         CombatCorrection(keep=("drug",)),
-        matrix.parent / "sheet.csv",
         engine=ThisProcess(threads=1),
         progress=lambda *_: time.sleep(0.01),
     )
@@ -102,8 +101,8 @@ def complete(output: Path) -> bool:
 def all_written(output: Path) -> bool:
     """Whether the journal says that every specimen is on the disk."""
     lines = (partial_folder(output) / "journal").read_text().splitlines()
-    spans = [json.loads(line) for line in lines]
-    return sum(e["high"] - e["low"] for e in spans if e["event"] == "written") >= 230
+    events = [json.loads(line) for line in lines]
+    return sum(e["high"] - e["low"] for e in events if e["event"] == "written") >= 230
 
 
 def remove(path: Path) -> None:

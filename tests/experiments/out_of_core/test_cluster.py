@@ -7,7 +7,7 @@ import pytest
 from stores import FEATURES, make, result, values
 
 from batchsense.errors import DataError
-from batchsense.experiments import CombatCorrection
+from batchsense.experiments import CombatCorrection, StoredMatrix
 from batchsense.experiments.out_of_core import cluster, connected, correct_store
 from batchsense.experiments.out_of_core.cluster import Cluster
 
@@ -22,14 +22,14 @@ def small_tasks(monkeypatch):
 
 def check(folder, name, engine):
     """Correct with an engine and in this process."""
-    path, sheet = make(folder, name, values()), folder / "sheet.csv"
+    stored = StoredMatrix(make(folder, name, values()), folder / "sheet.csv")
     told = []
     note = lambda *what: told.append(what)  # noqa: E731
 
     correct_store(
-        path, folder / f"many-{name}", "month", CORRECTION, sheet, engine=engine, progress=note
+        stored, folder / f"many-{name}", "month", CORRECTION, engine=engine, progress=note
     )
-    correct_store(path, folder / f"one-{name}", "month", CORRECTION, sheet)
+    correct_store(stored, folder / f"one-{name}", "month", CORRECTION)
 
     difference = result(folder / f"many-{name}") - result(folder / f"one-{name}")
     assert np.abs(difference).max() < 1e-12

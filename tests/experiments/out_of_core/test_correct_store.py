@@ -12,7 +12,7 @@ from stores import FEATURES, FORMS, SPECIMENS, make, result, sheet, values
 
 from batchsense.errors import ConfoundedError, DataError, OutputError
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table
-from batchsense.experiments.out_of_core import ThisProcess, budget, correct_store
+from batchsense.experiments.out_of_core import StoredMatrix, ThisProcess, budget, correct_store
 
 CORRECTIONS = [
     LinearCorrection(keep=("drug",)),
@@ -35,26 +35,26 @@ def in_memory(matrix, correction):
 
 
 def store(folder, name, matrix):
-    """Write a matrix; give what correct_store needs."""
+    """Write a matrix; its path, and what correct_store needs."""
     path = make(folder, name, matrix)
     plain = path.stem in ("plain", "sharded")
-    return path, {"sheet": folder / "sheet.csv" if plain else None}
+    return path, StoredMatrix(path, sheet=folder / "sheet.csv" if plain else None)
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_equals_the_correction_in_memory(tmp_path, name):
     """float64 to 1e-10; ids, annotation and the original X stay."""
     matrix, correction = values(), CORRECTIONS[1]
-    path, options = store(tmp_path, name, matrix)
+    path, stored = store(tmp_path, name, matrix)
     output = tmp_path / f"out-{name}"
 
-    found = correct_store(path, output, "month", correction, **options)
+    found = correct_store(stored, output, "month", correction)
 
     assert np.abs(result(output) - in_memory(matrix, correction)).max() < 1e-10
     assert found.table.specimens == tuple(sheet().index)
     assert (found.learned[0].level, found.learned[0].specimens) == ("m0", 58)
     assert not (tmp_path / f"out-{name}.partial").exists()
-    if "sheet" in options and options["sheet"] is None:
+    if stored.sheet is None:
         read = anndata.read_zarr if path.suffix == ".zarr" else anndata.read_h5ad
         before, after = read(path), read(output)
         assert (before.X != after.X).sum() == 0
@@ -139,7 +139,11 @@ def test_a_layer_is_corrected_in_the_place_of_x(tmp_path, name, keep_original):
     correct_store(path, first, "month", CORRECTIONS[0])  # a layer, of the name of the result
 
     found = correct_store(
-        first, second, "drug", CORRECTIONS[3], layer="batchsense", keep_original=keep_original
+        StoredMatrix(first, layer="batchsense"),
+        second,
+        "drug",
+        CORRECTIONS[3],
+        keep_original=keep_original,
     )
 
     read = anndata.read_zarr if path.suffix == ".zarr" else anndata.read_h5ad
@@ -149,7 +153,7 @@ def test_a_layer_is_corrected_in_the_place_of_x(tmp_path, name, keep_original):
     expected = CORRECTIONS[3].fit(table, "drug").transform(table).values
     assert np.abs(result(second) - expected).max() < 1e-10
     with pytest.raises(DataError, match="has no layers/none; its layers are batchsense"):
-        correct_store(first, second, "month", layer="none")
+        correct_store(StoredMatrix(first, layer="none"), second, "month")
 
 
 def test_an_output_inside_the_input_is_refused(tmp_path):
@@ -163,14 +167,14 @@ def test_an_output_inside_the_input_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["dense.h5ad", "dense.zarr", "plain.zarr"])
 def test_provenance_is_kept_and_an_older_result_replaced(tmp_path, name):
     """What was done stands in the result; correcting a result corrects its X again."""
-    path, options = store(tmp_path, name, values())
+    path, stored = store(tmp_path, name, values())
     first, second = tmp_path / f"first-{name}", tmp_path / f"second-{name}"
     about = lambda found: {"method": found.method, "notes": ["a", "b"]}  # noqa: E731
 
-    correct_store(path, first, "month", CORRECTIONS[0], provenance=about, **options)
-    correct_store(path, second, "month", CORRECTIONS[0], provenance=about, **options)
+    correct_store(stored, first, "month", CORRECTIONS[0], provenance=about)
+    correct_store(stored, second, "month", CORRECTIONS[0], provenance=about)
     if name != "plain.zarr":
-        correct_store(first, second, "month", CORRECTIONS[1], provenance=about, **options)
+        correct_store(first, second, "month", CORRECTIONS[1], provenance=about)
 
     if name == "plain.zarr":
         kept = zarr.open_array(second, mode="r").attrs["batchsense"]
@@ -187,7 +191,8 @@ def test_a_sheet_of_its_own_is_matched_by_id(tmp_path):
     path, _ = store(tmp_path, "dense.h5ad", values())
     sheet().iloc[::-1].to_csv(tmp_path / "other.csv", index_label="id")
 
-    correct_store(path, tmp_path / "out.h5ad", "month", CORRECTIONS[0], tmp_path / "other.csv")
+    stored = StoredMatrix(path, tmp_path / "other.csv")
+    correct_store(stored, tmp_path / "out.h5ad", "month", CORRECTIONS[0])
 
     expected = in_memory(values(), CORRECTIONS[0])
     assert np.abs(result(tmp_path / "out.h5ad") - expected).max() < 1e-10
@@ -213,11 +218,10 @@ def test_nothing_is_written_where_the_answer_is_no(tmp_path):
 
     with pytest.raises(ConfoundedError):
         correct_store(
-            path,
+            StoredMatrix(path, tmp_path / "other.csv"),
             tmp_path / "out.h5ad",
             "month",
             LinearCorrection(keep=("clinic",)),
-            tmp_path / "other.csv",
         )
 
     assert not list(tmp_path.glob("out*"))
@@ -225,12 +229,10 @@ def test_nothing_is_written_where_the_answer_is_no(tmp_path):
 
 def test_too_little_memory_is_refused_with_what_is_needed(tmp_path):
     """A stored chunk that does not fit cannot be read in parts."""
-    path, options = store(tmp_path, "plain.zarr", values())
+    _, stored = store(tmp_path, "plain.zarr", values())
 
     with pytest.raises(DataError, match=r"at least .* are needed, .* because 25 specimens"):
-        correct_store(
-            path, tmp_path / "out.zarr", "month", engine=ThisProcess(1_000_000), **options
-        )
+        correct_store(stored, tmp_path / "out.zarr", "month", engine=ThisProcess(1_000_000))
 
 
 def test_memory_for_both_passes_is_asked_for_before_any_work(tmp_path, monkeypatch):
@@ -241,7 +243,9 @@ def test_memory_for_both_passes_is_asked_for_before_any_work(tmp_path, monkeypat
     monkeypatch.setattr(  # as if the chunks of the result were huge
         budget,
         "needed",
-        lambda place, size, blocks: 10**12 * (blocks.rows > 100) + needed(place, size, blocks),
+        lambda location, size, blocks: (
+            10**12 * (blocks.rows > 100) + needed(location, size, blocks)
+        ),
     )
 
     with pytest.raises(DataError, match="because 230 specimens are stored together"):
@@ -286,12 +290,14 @@ def test_inputs_that_cannot_be_read_in_chunks_are_refused(tmp_path):
     pd.DataFrame({"id": [f"g{j}" for j in range(FEATURES)], "month": "a"}).to_csv(
         tmp_path / "turned.csv", index=False
     )
+    stored = StoredMatrix(turned, tmp_path / "turned.csv")
     with pytest.raises(DataError, match="must be its observations"):
-        correct_store(turned, tmp_path / "out.h5ad", "month", sheet=tmp_path / "turned.csv")
+        correct_store(stored, tmp_path / "out.h5ad", "month")
     plain, _ = store(tmp_path, "plain.zarr", values())
     sheet().iloc[1:].to_csv(tmp_path / "short.csv", index_label="id")
+    stored = StoredMatrix(plain, tmp_path / "short.csv")
     with pytest.raises(DataError, match="230 rows and no ids, the sheet 229 rows"):
-        correct_store(plain, tmp_path / "out.zarr", "month", sheet=tmp_path / "short.csv")
+        correct_store(stored, tmp_path / "out.zarr", "month")
 
 
 def test_progress_is_told(tmp_path):
@@ -339,16 +345,16 @@ def test_metadata_that_end_early_are_named(tmp_path):
 @pytest.mark.parametrize("name", ["plain.zarr", "dense.zarr"])
 def test_only_results_of_ours_are_replaced(tmp_path, name):
     """A store that was written here gives way; one with a file of the user, or another one, not."""
-    path, options = store(tmp_path, name, values())
+    _, stored = store(tmp_path, name, values())
     (tmp_path / "other").mkdir()
     output, other = tmp_path / f"out-{name}", make(tmp_path, f"other/{name}", values())
-    first = correct_store(path, output, "month", CORRECTIONS[1], **options)
-    second = correct_store(path, output, "month", CORRECTIONS[0], **options)
+    first = correct_store(stored, output, "month", CORRECTIONS[1])
+    second = correct_store(stored, output, "month", CORRECTIONS[0])
     corrected = result(output)
     (output / "thesis.txt").write_text("years of work")
     for target in (output, other):
         with pytest.raises(OutputError, match="batchsense did not write"):
-            correct_store(path, target, "month", CORRECTIONS[1], **options)
+            correct_store(stored, target, "month", CORRECTIONS[1])
 
     assert (first.method, second.method) == ("combat", "linear")
     assert np.array_equal(result(output), corrected)
@@ -361,13 +367,13 @@ def test_only_results_of_ours_are_replaced(tmp_path, name):
 @pytest.mark.parametrize("journal", [None, "", "dear diary", '{"event": "dinner"}\n'])
 def test_a_folder_in_the_way_of_unfinished_work_stays(tmp_path, journal):
     """A folder named as unfinished work would be, with or without a journal of another kind."""
-    path, options = store(tmp_path, "dense.h5ad", values())
+    _, stored = store(tmp_path, "dense.h5ad", values())
     folder = tmp_path / "out.h5ad.partial"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     if journal is not None:
         (folder / "journal").write_text(journal)
     with pytest.raises(DataError, match="is in the way, and no unfinished work"):
-        correct_store(path, tmp_path / "out.h5ad", "month", **options)
+        correct_store(stored, tmp_path / "out.h5ad", "month")
 
     assert (folder / "thesis.txt").read_text() == "years of work"

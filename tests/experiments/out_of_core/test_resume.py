@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -18,7 +18,7 @@ from stores import FEATURES, SPECIMENS, make, result, values
 
 from batchsense.errors import DataError
 from batchsense.experiments import CombatCorrection
-from batchsense.experiments.out_of_core import ThisProcess, budget, correct_store
+from batchsense.experiments.out_of_core import StoredMatrix, ThisProcess, budget, correct_store
 from batchsense.experiments.out_of_core.journal import journal
 from batchsense.experiments.out_of_core.location import find
 
@@ -38,34 +38,33 @@ class Faltering:
     sums_until: int = 10**9
     correct_until: int = 10**9
 
-    def sizes(self, work):
-        return ThisProcess().sizes(work)
+    def sizes(self, inputs):
+        return ThisProcess().sizes(inputs)
 
-    def sums(self, work, sizes, spans, into, keep, done):
-        engine = ThisProcess()
+    def sums(self, given, into, keep):
         added = []
 
-        def counted(span):
-            added.append(span)
-            self.log.append(("sums", span))
+        def counted(run):
+            added.append(run)
+            self.log.append(("sums", run))
             keep(into, added)
             if len(added) == self.sums_until:
                 raise InterruptedRunError
-            done(span)
+            given.done(run)
 
-        return engine.sums(work, sizes, spans, into, keep, counted)
+        return ThisProcess().sums(replace(given, done=counted), into, keep)
 
-    def correct(self, work, sizes, slot, spans, affine, done):
+    def correct(self, given, result, affine):
         seen = []
 
-        def counted(span):
-            done(span)
-            seen.append(span)
-            self.log.append(("correct", span))
+        def counted(run):
+            given.done(run)
+            seen.append(run)
+            self.log.append(("correct", run))
             if len(seen) == self.correct_until:
                 raise InterruptedRunError
 
-        ThisProcess().correct(work, sizes, slot, spans, affine, counted)
+        ThisProcess().correct(replace(given, done=counted), result, affine)
 
 
 @pytest.fixture(autouse=True)
@@ -77,15 +76,12 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize("name", ["dense.h5ad", "plain.zarr"])
 def test_work_is_done_once(tmp_path, name):
     """Interrupted in both passes, each block is summed and corrected once; the result is equal."""
-    path = make(tmp_path, name, values())
-    sheet = tmp_path / "sheet.csv"
+    stored = StoredMatrix(make(tmp_path, name, values()), tmp_path / "sheet.csv")
     log: list = []
     interrupted = tmp_path / f"interrupted-{name}"
 
     def run(target, **stops):
-        return correct_store(
-            path, target, "month", CORRECTION, sheet, engine=Faltering(log, **stops)
-        )
+        return correct_store(stored, target, "month", CORRECTION, engine=Faltering(log, **stops))
 
     for stops in ({"sums_until": 3}, {"sums_until": 2}, {"correct_until": 2}, {"correct_until": 3}):
         with pytest.raises(InterruptedRunError):
@@ -94,7 +90,7 @@ def test_work_is_done_once(tmp_path, name):
     again = run(interrupted)
     whole = run(tmp_path / f"whole-{name}")
 
-    covered = [span for what, span in log if what == "sums"]
+    covered = [run for what, run in log if what == "sums"]
     assert again.resumed
     assert not whole.resumed
     assert sum(high - low for low, high in covered) == 2 * SPECIMENS
@@ -155,13 +151,10 @@ def test_two_runs_do_not_write_the_same_result(tmp_path):
 @pytest.mark.parametrize("name", ["dense.h5ad", "third.zarr", "plain.zarr"])
 def test_unfinished_results_are_refused_as_inputs(tmp_path, name):
     """Whoever gives an unfinished result a proper name is told."""
-    path = make(tmp_path, name, values())
+    stored = StoredMatrix(make(tmp_path, name, values()), tmp_path / "sheet.csv")
     output = tmp_path / f"out-{name}"
     with pytest.raises(InterruptedRunError):
-        correct_store(
-            path, output, "month", CORRECTION, tmp_path / "sheet.csv",
-            engine=Faltering([], correct_until=2),
-        )  # fmt: skip
+        correct_store(stored, output, "month", CORRECTION, engine=Faltering([], correct_until=2))
     renamed = tmp_path / f"renamed-{name}"
     (tmp_path / f"out-{name}.partial" / "result").rename(renamed)
 
@@ -186,8 +179,8 @@ def killed(folder, name, times):
 def check_killed(folder, name, times):
     """No kill left a result that opens; the last run took up the others and is equal."""
     seen = killed(folder, name, times)
-    path = folder / name
-    correct_store(path, folder / f"whole-{name}", "month", CORRECTION, folder / "sheet.csv")
+    stored = StoredMatrix(folder / name, folder / "sheet.csv")
+    correct_store(stored, folder / f"whole-{name}", "month", CORRECTION)
 
     assert seen["kills"] == times
     assert seen["opened_early"] == 0
@@ -198,7 +191,7 @@ def check_killed(folder, name, times):
 
 STOPPING_RUN = """
 import sys
-from batchsense.experiments import CombatCorrection
+from batchsense.experiments import CombatCorrection, StoredMatrix
 from batchsense.experiments.out_of_core import budget, correct_store, passes
 budget.LARGEST_BLOCK, passes._SYNC_EVERY_S = 30 * 70 * 8, 0.0
 
@@ -208,8 +201,8 @@ def stop_at_the_first_block(task, done, total):
         sys.stdin.read()
 
 correct_store(
-    sys.argv[1], sys.argv[2], "month", CombatCorrection(keep=("drug",)), sys.argv[3],
-    progress=stop_at_the_first_block,
+    StoredMatrix(sys.argv[1], sheet=sys.argv[3]), sys.argv[2], "month",
+    CombatCorrection(keep=("drug",)), progress=stop_at_the_first_block,
 )
 """
 
@@ -235,13 +228,12 @@ def test_killed_once(tmp_path):
     with pytest.raises(DataError, match="unfinished"):
         find(tmp_path / "out-plain.zarr.partial" / "result")
     log: list = []
-    found = correct_store(
-        path, output, "month", CORRECTION, tmp_path / "sheet.csv", engine=Faltering(log)
-    )
+    stored = StoredMatrix(path, tmp_path / "sheet.csv")
+    found = correct_store(stored, output, "month", CORRECTION, engine=Faltering(log))
     assert found.resumed
     assert "sums" not in [what for what, _ in log]
     assert sum(high - low for what, (low, high) in log if what == "correct") < SPECIMENS
-    correct_store(path, tmp_path / "whole-plain.zarr", "month", CORRECTION, tmp_path / "sheet.csv")
+    correct_store(stored, tmp_path / "whole-plain.zarr", "month", CORRECTION)
     assert np.abs(result(output) - result(tmp_path / "whole-plain.zarr")).max() < 1e-12
 
 
@@ -262,11 +254,9 @@ def test_killed_twenty_times(tmp_path, name):
 
 def test_a_finished_result_says_so(tmp_path):
     """The mark of completeness is the last thing that is written."""
-    make(tmp_path, "dense.h5ad", values())
-    make(tmp_path, "plain.zarr", values())
-    sheet = tmp_path / "sheet.csv"
-    correct_store(tmp_path / "dense.h5ad", tmp_path / "out.h5ad", "month", sheet=sheet)
-    correct_store(tmp_path / "plain.zarr", tmp_path / "out.zarr", "month", sheet=sheet)
+    for name, target in (("dense.h5ad", "out.h5ad"), ("plain.zarr", "out.zarr")):
+        stored = StoredMatrix(make(tmp_path, name, values()), tmp_path / "sheet.csv")
+        correct_store(stored, tmp_path / target, "month")
 
     with h5py.File(tmp_path / "out.h5ad") as root:
         assert bool(root["uns/batchsense/complete"][()])

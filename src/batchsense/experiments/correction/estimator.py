@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from batchsense.arrays import Flags, Floats
+from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat import CombatCorrection
 from batchsense.experiments.correction.interface import Correction
@@ -178,11 +178,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
                     f"{len(self.batch_levels_)} batches were fitted; {_ROUTING}"
                 )
             return np.array(X)
-        # A table has two specimens at least: a single row is taken twice.
-        twice = len(X) == 1
-        rows = np.vstack([X, X]) if twice else X
-        table = self._table(rows, {_BATCHES: labels * (1 + twice)})
-        values = self._corrected(table)[: len(X)]
+        values = self._corrected(self._table(X, {_BATCHES: labels}))[: len(X)]
         return np.asarray(values, dtype=X.dtype)
 
     def fit_transform(
@@ -206,7 +202,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
     def _observations(self, X: Any, **checks: Any) -> npt.NDArray[Any]:
-        """Check and convert observations; refuse infinite ones by row and feature."""
         if twice := repeated([str(name) for name in getattr(X, "columns", ())]):
             raise DataError(
                 f"features occur more than once: {listed(map(repr, twice))}; make them unique",
@@ -235,7 +230,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
                 )
 
     def _correction(self, keep: tuple[str, ...]) -> Correction:
-        """Make the correction that the parameters describe."""
         if self.method == "linear":
             return LinearCorrection(keep=keep)
         if keep:
@@ -246,7 +240,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return CombatCorrection()
 
     def _labels(self, batch_labels: Iterable[object] | None, rows: int) -> Column | None:
-        """Read the batch labels of some rows."""
         if batch_labels is None:
             return None
         labels = tuple(map(label_text, batch_labels))
@@ -255,21 +248,14 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return labels
 
     def _table(self, X: npt.NDArray[Any], sheet: dict[str, Column]) -> Table:
-        """Make the table that corrections work on, under the names of the features."""
+        if len(X) == 1:  # a table has two specimens at least
+            X, sheet = np.repeat(X, 2, axis=0), {name: one * 2 for name, one in sheet.items()}
         names = getattr(self, "feature_names_in_", None)
         return Table.from_arrays(
             X, sheet, features=None if names is None else list(names), name="X"
         )
 
-    def _rows(self, table: Table, chosen: Flags) -> Table:
-        """Take some rows of a table; a single one twice."""
-        places = np.flatnonzero(chosen)
-        places = np.repeat(places, 2) if len(places) == 1 else places
-        labels = table.sheet[_BATCHES]
-        return self._table(table.values[places], {_BATCHES: tuple(labels[i] for i in places)})
-
     def _corrected(self, table: Table) -> Floats:
-        """Correct the rows of fitted batches, and estimate or refuse the others."""
         factor = label_factor(table, _BATCHES)
         new = [code for code, level in enumerate(factor.levels) if level not in self.batch_levels_]
         if new and self.unseen == "refuse":
@@ -281,7 +267,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         values = table.values.copy()
         known = ~np.isin(factor.codes, new)
         if self._fitted is not None and known.any():
-            rows = self._fitted.transform(self._rows(table, known)).values
+            labels = tuple(factor.levels[code] for code in factor.codes[known])
+            rows = self._fitted.transform(self._table(values[known], {_BATCHES: labels})).values
             values[known] = rows[: known.sum()]
         for code in new:
             here = factor.codes == code
@@ -291,7 +278,6 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
 
 def _one_batch(level: str) -> Note:
-    """Say that there was nothing to compare."""
     message = (
         f"All rows belong to one batch, {level}, so there is nothing to compare, and nothing is "
         "corrected."
@@ -307,7 +293,6 @@ def _means(values: npt.NDArray[Any]) -> Floats:
 
 
 def _columns(covariates: Any, rows: int) -> dict[str, Column]:
-    """Read the covariates as columns of a sheet."""
     if covariates is None:
         return {}
     if hasattr(covariates, "columns"):  # a data frame, of pandas or of another library

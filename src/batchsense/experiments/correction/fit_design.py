@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.gathered import Gathered, gather
+from batchsense.experiments.correction.gathered import Gathered, gather_factors
 from batchsense.experiments.correction.interface import matched_features
 from batchsense.experiments.correction.terms import Term, match_terms, terms_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
@@ -21,18 +21,19 @@ from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is to be kept, and how it is read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepingColumns:
+    """What every correction is asked to keep; the corrections add options of their own.
 
     Attributes
     ----------
     keep : tuple of str
-        Columns of the sheet.
+        Columns of the sheet that are kept.
     categorical, numeric : tuple of str
         Columns of ``keep`` whose kind is declared.
     despite_confounding : bool
-        Go on where a kept column cannot be told from the batches, and lose it.
+        Go on where a kept column cannot be told from the batches: the difference is then removed
+        with them, and a note says what is lost.
     """
 
     keep: tuple[str, ...] = ()
@@ -40,14 +41,27 @@ class Kept:
     numeric: tuple[str, ...] = ()
     despite_confounding: bool = False
 
-    @classmethod
-    def of(cls, correction: object) -> Kept:
-        """Take it from a correction, whose options have these names among them."""
-        return cls(*(getattr(correction, field.name) for field in fields(cls)))
+    def design(self, table: Table, batch_labels: str) -> tuple[Design, tuple[Entanglement, ...]]:
+        """Read the design of a sheet, and each kept factor against the batches.
+
+        Raises
+        ------
+        DataError
+            A column of the sheet cannot be used.
+        ConfoundedError
+            A kept factor cannot be told from the batches, and this was not asked for.
+        """
+        design = read_design(
+            table, batch_labels, self.keep, ColumnKinds(self.categorical, self.numeric)
+        )
+        found = entanglements(design)
+        if not self.despite_confounding:
+            refuse_confounded(design, found)
+        return design, found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Grounds:
+class FitDesign:
     """The specimens of a fit, their design and its entanglements.
 
     Attributes
@@ -65,7 +79,7 @@ class Grounds:
     found: tuple[Entanglement, ...]
 
 
-def grounds_of_table(table: Table, batch_labels: str, kept: Kept) -> Grounds:
+def design_of_table(table: Table, batch_labels: str, keeping: KeepingColumns) -> FitDesign:
     """Read a whole table; look at its sheet before its observations.
 
     Raises
@@ -75,22 +89,21 @@ def grounds_of_table(table: Table, batch_labels: str, kept: Kept) -> Grounds:
     ConfoundedError
         A kept factor cannot be told from the batches, and this was not asked for.
     """
-    design, found = _read(table, batch_labels, kept)
-    gathered = gather(table, batch_labels, kept.keep, factors=(design.batches, design.kept))
-    return Grounds(gathered, design, found)
+    design, found = keeping.design(table, batch_labels)
+    return FitDesign(gather_factors(table, design.batches, design.kept), design, found)
 
 
-def grounds_of_parts(gathered: Gathered, kept: Kept) -> Grounds:
+def design_of_parts(gathered: Gathered, keeping: KeepingColumns) -> FitDesign:
     """Read the joined sheet of gathered parts, as if it were that of one table.
 
     Raises
     ------
     DataError
-        As :func:`grounds_of_table`, or the parts read a column differently from the whole.
+        As :func:`design_of_table`, or the parts read a column differently from the whole.
     ConfoundedError
         A kept factor cannot be told from the batches, and this was not asked for.
     """
-    design, found = _read(gathered.sheet, gathered.batch_labels, kept)
+    design, found = keeping.design(gathered.sheet, gathered.batch_labels)
     if terms_of(design.kept) != gathered.terms:
         doubtful = [
             factor.name
@@ -101,19 +114,20 @@ def grounds_of_parts(gathered: Gathered, kept: Kept) -> Grounds:
             f"the parts read {listed(map(repr, doubtful or gathered.keep))} differently from the "
             "whole; declare the kind with numeric=... or categorical=..."
         )
-    return Grounds(gathered, design, found)
+    return FitDesign(gathered, design, found)
 
 
-def lost_notes(grounds: Grounds) -> list[Note]:
+def lost_notes(fit: FitDesign) -> list[Note]:
     """Say what a correction loses that went on despite confounding."""
-    lost = [one for one in grounds.found if not one.confounding.estimable]
+    lost = [one for one in fit.found if not one.confounding.estimable]
     if not lost:
         return []
-    batch = grounds.design.batches.name
+    batch = fit.design.batches.name
+    levels = {factor.name: factor.levels for factor in fit.design.kept}
     relations = list(dict.fromkeys(r for one in lost for r in one.confounding.aliased))
     names = listed([one.name for one in lost])
     sizes = listed(
-        f"{one.confounding.rank_lost} of {max(len(_levels(grounds, one.name)) - 1, 1)} independent "
+        f"{one.confounding.rank_lost} of {max(len(levels[one.name]) - 1, 1)} independent "
         f"differences of {one.name}"
         for one in lost
     )
@@ -130,21 +144,7 @@ def new_batches(
 ) -> tuple[tuple[str, ...], BatchStatistics]:
     """Gather the specimens of batches that were not fitted.
 
-    Parameters
-    ----------
-    table : Table
-        Specimens of new batches; those of known ones are passed over.
-    gathered : Gathered
-        What was fitted.
-    batch_levels : sequence of str
-        The known batches.
-
-    Returns
-    -------
-    levels : tuple of str
-        The new batches.
-    statistics : BatchStatistics
-        Of their specimens, with the fitted terms and features.
+    Specimens of known batches are passed over; the statistics have the fitted terms and features.
 
     Raises
     ------
@@ -182,19 +182,3 @@ def extended_note(levels: Sequence[str], batch_labels: str) -> Note:
         "were fitted before, with the slopes of what is kept as they were found there."
     )
     return Note("batches_added", message, tuple(levels))
-
-
-def _read(table: Table, batch_labels: str, kept: Kept) -> tuple[Design, tuple[Entanglement, ...]]:
-    """Read the design of a sheet, and refuse it if it cannot answer."""
-    design = read_design(
-        table, batch_labels, kept.keep, ColumnKinds(kept.categorical, kept.numeric)
-    )
-    found = entanglements(design)
-    if not kept.despite_confounding:
-        refuse_confounded(design, found)
-    return design, found
-
-
-def _levels(grounds: Grounds, name: str) -> tuple[str, ...]:
-    """Give the levels of a kept factor."""
-    return next(factor.levels for factor in grounds.design.kept if factor.name == name)

@@ -1,191 +1,220 @@
-"""What all fitted corrections do alike: meet a table, merge, go to a file and come back."""
+"""One fitted correction for all methods, generic over what a method learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.arrays import Integers
-from batchsense.errors import DataError
-from batchsense.experiments.correction.fit_design import Kept, grounds_of_parts
+from batchsense.arrays import Flags, Integers, Matrix
+from batchsense.experiments.correction.fit_design import KeepingColumns, design_of_parts
 from batchsense.experiments.correction.gathered import Gathered
-from batchsense.experiments.correction.interface import Corrected, LearnedBatch, matched_batches
+from batchsense.experiments.correction.interface import (
+    Corrected,
+    LearnedBatch,
+    matched_batches,
+    matched_features,
+)
+from batchsense.experiments.correction.remarks import chosen_features, left_unchanged_notes
 from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
+from batchsense.progress import Progress, silent
 
-Arrays = dict[str, npt.NDArray[Any]]
 
+class LearnedArrays(ABC):
+    """What a method learned of batches and features: a frozen dataclass of arrays.
 
-class Model(Protocol):
-    """What was learned, as arrays."""
+    The last axis of each is that of the features, save those named in ``not_by_feature``.
+    """
 
-    def arrays(self) -> Arrays:
-        """Give the model as named arrays."""
+    __slots__ = ()
+    not_by_feature: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abstractmethod
+    def left_alone(self) -> Flags:
+        """Features that are left as they are, shape (features,)."""
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The model as named arrays, to be stored."""
+        return {one.name: np.asarray(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
-        """Take up stored arrays."""
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Take up a stored model; a single value becomes a plain one again."""
+        stored = {one.name: arrays[one.name] for one in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{n: one if one.ndim else one.item() for n, one in stored.items()})
+
+    def only(self, features: Integers) -> Self:
+        """The model of some features, in the order asked for."""
+        return self.from_arrays(
+            {
+                name: one if name in self.not_by_feature else one[..., features]
+                for name, one in self.arrays().items()
+            }
+        )
 
 
-class Fitted(Protocol):
-    """A fitted correction; its fields are those of the dataclasses that implement it."""
+OptionsT = TypeVar("OptionsT", bound=KeepingColumns)
+LearnedT = TypeVar("LearnedT", bound=LearnedArrays)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted(ABC, Generic[OptionsT, LearnedT]):
+    """A fitted correction: it meets a table, goes to a file and comes back.
+
+    Each method says in a class of its own how what it learned changes values.
+
+    Attributes
+    ----------
+    correction : correction
+        What was asked for.
+    gathered : Gathered
+        The fitted specimens: their sheet, and their sufficient statistics where there are such.
+    batch_levels : tuple of str
+        The batches that can be corrected.
+    model : LearnedArrays
+        What was learned, as arrays.
+    kept : tuple of Entanglement
+        The kept factors.
+    notes : tuple of Note
+        What the reader must know.
+    """
+
+    #: Name of the method, and the classes of its options and of what it learns.
+    method: ClassVar[str]
+    options_type: ClassVar[type[KeepingColumns]]
+    learned_type: ClassVar[type[LearnedArrays]]
+
+    correction: OptionsT
+    gathered: Gathered
+    batch_levels: tuple[str, ...]
+    model: LearnedT
+    kept: tuple[Entanglement, ...]
+    notes: tuple[Note, ...]
 
     @property
-    def correction(self) -> Any:
-        """Its options, a dataclass."""
+    def batch_labels(self) -> str:
+        """The batch column."""
+        return self.gathered.batch_labels
 
     @property
-    def gathered(self) -> Gathered:
-        """The fitted specimens."""
-
-    @property
-    def batch_levels(self) -> tuple[str, ...]:
-        """The batches that it can correct."""
-
-    @property
-    def model(self) -> Any:
-        """Its :class:`Model`."""
-
-    @property
-    def kept(self) -> tuple[Entanglement, ...]:
-        """The kept factors."""
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """What the reader must know."""
+    def features(self) -> tuple[str, ...]:
+        """The features."""
+        return self.gathered.features
 
     @property
     def unchanged(self) -> tuple[str, ...]:
         """Features that are left as they are."""
+        return chosen_features(self.features, self.model.left_alone)
 
+    @property
+    def unseen(self) -> Flags:
+        """Where a fitted batch has no observation of a corrected feature.
 
-def batch_codes(fitted: Fitted, table: Table) -> Integers:
-    """Give, for each specimen of a table, the place of its batch among the fitted ones.
+        Shape (batches, features); such values of later specimens are left as they are.
+        """
+        return np.zeros((len(self.batch_levels), len(self.features)), dtype=bool)
 
-    Raises
-    ------
-    DataError
-        A batch was not seen in fitting.
-    """
-    factor = label_factor(table, fitted.gathered.batch_labels)
-    return matched_batches(table, factor, fitted.batch_levels)
+    def learned(self) -> tuple[LearnedBatch, ...]:
+        """What the features of each batch have in common; empty where a method looks for nothing.
 
+        Specimens of batches that were added later are not counted.
+        """
+        return ()
 
-def corrected_by(
-    fitted: Fitted,
-    method: str,
-    table: Table,
-    codes: Integers,
-    values: npt.NDArray[Any],
-    more_notes: tuple[Note, ...] = (),
-    learned: tuple[LearnedBatch, ...] = (),
-) -> Corrected:
-    """Put corrected values together with what a later test must know of them.
+    def transform(
+        self, table: Table, out: Matrix | None = None, progress: Progress = silent
+    ) -> Corrected:
+        """Correct specimens of fitted batches.
 
-    Parameters
-    ----------
-    fitted : Fitted
-        The correction.
-    method : str
-        Its name.
-    table : Table
-        What was corrected.
-    codes : array of shape (specimens,)
-        Its batches, from :func:`batch_codes`.
-    values : array of shape (specimens, features)
-        The corrected values.
-    more_notes : tuple of Note
-        What must be said of this table beyond the notes of the fit.
-    learned : tuple of LearnedBatch
-        What was learned of each batch.
+        Parameters
+        ----------
+        table : Table
+            The fitted table, or another one with the same batches, features and kept levels.
+            ComBat-seq needs all fitted features: library sizes come from them.
+        out : array of shape (specimens, features), optional
+            Where the values go. ``table.values`` itself saves memory, and the original values are
+            then gone: later tests are best made on them.
+        progress : Progress
+            Told of the features where the method takes long.
 
-    Returns
-    -------
-    Corrected
-        With the removed terms, coded to sum to zero over the batches.
-    """
-    indicators = np.eye(len(fitted.batch_levels))[codes]
-    return Corrected(
-        values=values,
-        table=table,
-        batch_labels=fitted.gathered.batch_labels,
-        batch_levels=fitted.batch_levels,
-        batch_terms=indicators[:, :-1] - indicators[:, -1:],
-        rank_lost=len(fitted.batch_levels) - 1,
-        method=method,
-        kept=fitted.kept,
-        unchanged=fitted.unchanged,
-        notes=(*fitted.notes, *more_notes),
-        learned=learned,
-    )
+        Returns
+        -------
+        Corrected
+            The corrected values with the terms that were removed, coded to sum to zero over the
+            batches.
 
-
-def merged(first: Fitted, second: Fitted) -> Gathered:
-    """Put the specimens of two fitted corrections together.
-
-    Raises
-    ------
-    DataError
-        Options, columns or features differ, a specimen occurs in both, or batches were added to
-        one after it was fitted.
-    """
-    if first.correction != second.correction:
-        raise DataError(
-            f"corrections with different options cannot be merged: {first.correction} and "
-            f"{second.correction}"
+        Raises
+        ------
+        DataError
+            A batch, a feature, or a level of a kept factor that the method needs was not seen in
+            fitting, or a value is none that the method takes.
+        """
+        factor = label_factor(table, self.batch_labels)
+        codes = matched_batches(table, factor, self.batch_levels)
+        features = matched_features(table, self.features)
+        unseen = self.unseen if table.features == self.features else self.unseen[:, features]
+        notes = left_unchanged_notes(unseen, table, codes, self.batch_levels)
+        values = self._apply(table, codes, features, out, progress)
+        indicators = np.eye(len(self.batch_levels))[codes]
+        return Corrected(
+            values=values,
+            table=table,
+            batch_labels=self.batch_labels,
+            batch_levels=self.batch_levels,
+            batch_terms=indicators[:, :-1] - indicators[:, -1:],
+            rank_lost=len(self.batch_levels) - 1,
+            method=self.method,
+            kept=self.kept,
+            unchanged=self.unchanged,
+            notes=(*self.notes, *notes),
+            learned=self.learned(),
         )
-    for fitted in (first, second):
-        if fitted.batch_levels != fitted.gathered.batch_levels:
-            raise DataError(
-                "a correction to which batches were added cannot be merged; merge first, then add"
-            )
-    return first.gathered.merge(second.gathered)
 
+    @abstractmethod
+    def _apply(
+        self, table: Table, codes: Integers, features: Integers, out: Matrix | None, told: Progress
+    ) -> Matrix:
+        """Change the values of a table whose batches and features were found in the fit."""
 
-def save_fitted(path: str | Path, method: str, fitted: Fitted) -> None:
-    """Write all that was learned to a file, with the ids, batches and kept columns.
+    def save(self, path: str | Path) -> None:
+        """Write all that was learned to a file, with the ids, batches and kept columns.
 
-    Raises
-    ------
-    DataError
-        The file cannot be written.
-    """
-    stored = Stored(
-        method=method,
-        options=asdict(fitted.correction),
-        gathered=fitted.gathered,
-        batch_levels=fitted.batch_levels,
-        notes=fitted.notes,
-        model=fitted.model.arrays(),
-    )
-    save(path, stored)
+        Raises
+        ------
+        DataError
+            The file cannot be written.
+        """
+        stored = Stored(
+            method=self.method,
+            options=asdict(self.correction),
+            gathered=self.gathered,
+            batch_levels=self.batch_levels,
+            notes=self.notes,
+            model=self.model.arrays(),
+        )
+        save(path, stored)
 
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a correction that was saved; it gives equal results.
 
-def load_fitted(
-    path: str | Path, method: str, options: Callable[..., object], model: type[Model]
-) -> dict[str, Any]:
-    """Read the fields of a correction that was saved.
-
-    Raises
-    ------
-    DataError
-        The file holds no correction by this method.
-    """
-    stored = load_method(path, method)
-    correction = options(**as_tuples(stored.options))
-    return {
-        "correction": correction,
-        "gathered": stored.gathered,
-        "batch_levels": stored.batch_levels,
-        "model": model.from_arrays(stored.model),
-        "kept": grounds_of_parts(stored.gathered, Kept.of(correction)).found,
-        "notes": stored.notes,
-    }
+        Raises
+        ------
+        DataError
+            The file holds no correction of this method.
+        """
+        stored = load_method(path, cls.method)
+        correction: Any = cls.options_type(**as_tuples(stored.options))
+        model: Any = cls.learned_type.from_arrays(stored.model)
+        kept = design_of_parts(stored.gathered, correction).found
+        return cls(correction, stored.gathered, stored.batch_levels, model, kept, stored.notes)

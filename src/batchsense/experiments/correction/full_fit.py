@@ -15,10 +15,12 @@ from batchsense.variation.moments import Moments
 #: whole variation cannot be told from them; the same bound as in the analysis of confounding.
 LOST = 1e-10
 #: Variation of a kept term below this part is rounding: the term is constant or says the same.
+#: Sums of squares keep about 13 digits.
 _CONSTANT = 1e-13
 #: Trace of an inverse up to which plain elimination keeps twelve digits.
 _PLAIN = 1e4
-#: Features with missing values that are solved at a time.
+#: Features with missing values that are solved at a time: their matrices, one for each, then take a
+#: few megabytes with ten terms.
 _AT_ONCE = 4096
 
 
@@ -115,26 +117,8 @@ def full_fit(statistics: BatchStatistics) -> FullFit:
                 axes, _ = _axes(within + between, _CONSTANT * each)
                 slopes[:, own[hard]], told_apart = _solve(axes, within, products[..., hard])
                 estimable[own[hard]] &= told_apart
-    levels, residual = _remainders(statistics, slopes)
+    levels, residual = remove_slopes(statistics, slopes)
     return FullFit(slopes, levels, residual, counts, estimable)
-
-
-def remove_slopes(statistics: BatchStatistics, slopes: Floats) -> tuple[Floats, Floats]:
-    """Give levels and residual sums of squares of the batches for slopes that are known.
-
-    Parameters
-    ----------
-    statistics : BatchStatistics
-        Of specimens that need not be those the slopes come from.
-    slopes : array of shape (covariates, features)
-        β.
-
-    Returns
-    -------
-    levels, residual_squares : arrays of shape (batches, features)
-        As in :class:`FullFit`.
-    """
-    return _remainders(statistics, slopes)
 
 
 def _kept_terms(statistics: BatchStatistics) -> Moments:
@@ -211,8 +195,12 @@ def _solve_plain(axes: Floats, within: Floats, total: Floats) -> tuple[Floats, F
     return axes @ np.einsum("rsf,sf->rf", matrix, axes.T @ total), plain
 
 
-def _remainders(statistics: BatchStatistics, slopes: Floats) -> tuple[Floats, Floats]:
-    """What the kept terms leave of means and sums of squares; these themselves without terms."""
+def remove_slopes(statistics: BatchStatistics, slopes: Floats) -> tuple[Floats, Floats]:
+    """What known slopes leave of means and sums of squares, both of shape (batches, features).
+
+    As levels and residual squares of :class:`FullFit`, of specimens that need not be those from
+    which the slopes come; means and sums of squares themselves where there are no terms.
+    """
     if not len(slopes):
         return statistics.means, statistics.squares
     levels = statistics.means.copy()

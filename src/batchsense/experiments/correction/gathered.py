@@ -93,7 +93,6 @@ class Gathered:
         return replace(self, batch_levels=tuple(levels), terms=tuple(terms), statistics=statistics)
 
     def _check(self, other: Gathered) -> None:
-        """Refuse parts that do not belong together."""
         where = other.sheet.source.matrix
         mine, theirs = (self.batch_labels, *self.keep), (other.batch_labels, *other.keep)
         if mine != theirs:
@@ -120,7 +119,6 @@ def gather(
     keep: Sequence[str],
     categorical: Collection[str] = (),
     numeric: Collection[str] = (),
-    factors: tuple[Factor, Sequence[Factor]] | None = None,
 ) -> Gathered:
     """Read one part of the data.
 
@@ -134,8 +132,6 @@ def gather(
         The kept columns.
     categorical, numeric : collection of str
         Kept columns whose kind is declared.
-    factors : pair of Factor and sequence of Factor, optional
-        Batches and kept factors, where they were read already.
 
     Returns
     -------
@@ -155,25 +151,30 @@ def gather(
     >>> both.batch_levels, both.statistics.means.ravel().tolist()
     (('July', 'May'), [5.0, 1.5])
     """
-    if factors is None:
-        batches, kept = (
-            label_factor(table, batch_labels),
-            read_factors(table, keep, categorical, numeric),
-        )
-    else:
-        batches, kept = factors[0], tuple(factors[1])
+    batches = label_factor(table, batch_labels)
+    return gather_factors(table, batches, read_factors(table, keep, categorical, numeric))
+
+
+def gather_factors(table: Table, batches: Factor, kept: Sequence[Factor]) -> Gathered:
+    """Read a part of which batches and kept factors were read already; raises as :func:`gather`."""
     terms = terms_of(kept)
     empty = BatchStatistics.empty(len(batches.levels), len(table.features), len(terms))
-    covariates = columns_of(kept, len(table.specimens))
     try:
-        statistics = empty.add(table.values, batches.codes, covariates)
+        statistics = empty.add(table.values, batches.codes, columns_of(kept, len(table.specimens)))
     except DataError as error:
         raise DataError(error.message, table.source.matrix) from None
+    return of_factors(table, batches, kept, statistics)
+
+
+def of_factors(
+    table: Table, batches: Factor, kept: Sequence[Factor], statistics: BatchStatistics
+) -> Gathered:
+    """Put sums together with what the sheet says of their specimens."""
     return Gathered(
-        batch_labels=batch_labels,
+        batch_labels=batches.name,
         batch_levels=batches.levels,
-        keep=tuple(keep),
-        terms=terms,
+        keep=tuple(factor.name for factor in kept),
+        terms=terms_of(kept),
         features=table.features,
         statistics=statistics,
         sheet=replace(table, values=np.empty((len(table.specimens), 0)), features=()),
@@ -198,7 +199,6 @@ def bare_sheet(
 
 
 def _union(first: Gathered, second: Gathered) -> tuple[Term, ...]:
-    """List the terms of both parts, levels sorted, factor by factor."""
     found: list[Term] = []
     for name in first.keep:
         levels = [[t.level for t in part.terms if t.factor == name] for part in (first, second)]
@@ -208,16 +208,12 @@ def _union(first: Gathered, second: Gathered) -> tuple[Term, ...]:
                 f"column {name!r} was read as numbers in one part and as categories in the other; "
                 "declare it with numeric=... or categorical=..."
             )
-        if numbers[0]:
-            found.append(Term(name, None))
-        else:
-            labels = sorted_levels(level for part in levels for level in part if level is not None)
-            found.extend(Term(name, level) for level in labels)
+        labels = sorted_levels(level for part in levels for level in part if level is not None)
+        found.extend(Term(name, level) for level in (labels or (None,)))
     return tuple(found)
 
 
 def _joined(first: Table, second: Table) -> Table:
-    """Put two sheets below each other, with the columns that both have."""
     return bare_sheet(
         (*first.specimens, *second.specimens),
         {

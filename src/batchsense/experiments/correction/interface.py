@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -18,7 +18,8 @@ from batchsense.notes import Note
 
 #: The method whose values are counts.
 COUNTS_METHOD = "combat-seq"
-#: Features that are summed at a time: the intermediate arrays of all would be larger than the data.
+#: Features that are summed at a time: the three intermediate arrays of all features would be larger
+#: than the data, those of 256 are small beside them and still long enough for numpy.
 _AT_ONCE = 256
 
 
@@ -48,25 +49,17 @@ class LearnedBatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Corrected:
-    """Corrected observations that still know what was done to them.
-
-    A later test must know: ``y_corrected - y`` lies in the span of ``batch_terms``, so a model with
-    these terms gives on the corrected values exactly what it gives on the original ones, while a
-    model without them counts degrees of freedom that correction has used up.
+class Account:
+    """What every correction says of itself, whether its values lie in memory or on disk.
 
     Attributes
     ----------
-    values : array of shape (specimens, features)
-        The corrected observations; NaN exactly where the original is.
     table : Table
-        The table that was corrected.
+        The table that was corrected; without values where these lie on disk.
     batch_labels : str
         The batch column.
     batch_levels : tuple of str
         The batches that were fitted.
-    batch_terms : array of shape (specimens, batches - 1)
-        The removed terms, coded to sum to zero over the batches.
     rank_lost : int
         Degrees of freedom that the correction used.
     method : str
@@ -82,21 +75,55 @@ class Corrected:
         in common.
     """
 
-    values: Floats
     table: Table
     batch_labels: str
     batch_levels: tuple[str, ...]
-    batch_terms: Floats
     rank_lost: int
     method: str
     kept: tuple[Entanglement, ...]
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
-    learned: tuple[LearnedBatch, ...] = ()
+    learned: tuple[LearnedBatch, ...] = field(default=(), kw_only=True)
 
     def record(self) -> dict[str, Any]:
-        """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
-        return recorded(self)
+        """What was done, in the plain names, texts and lists that an AnnData file can keep."""
+        return {
+            "batchsense_version": __version__,
+            "method": self.method,
+            "layer": self.table.source.layer,
+            "batch": self.batch_labels,
+            "batch_levels": list(self.batch_levels),
+            "keep": [one.name for one in self.kept],
+            "rank_lost": self.rank_lost,
+            "unchanged_features": list(self.unchanged),
+            "notes": [f"{note.code}: {note.message}" for note in self.notes],
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corrected(Account):
+    """Corrected observations that still know what was done to them.
+
+    A later test must know: ``y_corrected - y`` lies in the span of ``batch_terms``, so a model with
+    these terms gives on the corrected values exactly what it gives on the original ones, while a
+    model without them counts degrees of freedom that correction has used up.
+
+    Attributes
+    ----------
+    values : array of shape (specimens, features)
+        The corrected observations; NaN exactly where the original is.
+    batch_terms : array of shape (specimens, batches - 1)
+        The removed terms, coded to sum to zero over the batches.
+
+    Notes
+    -----
+    The other attributes are those of every correction: ``table``, ``batch_labels``,
+    ``batch_levels``, ``rank_lost`` (degrees of freedom that the correction used), ``method``,
+    ``kept``, ``unchanged`` (features that were left as they are), ``notes`` and ``learned``.
+    """
+
+    values: Floats
+    batch_terms: Floats
 
     @property
     def removed_share(self) -> float:
@@ -105,7 +132,7 @@ class Corrected:
         return 1 - after / before if before else 0.0
 
     def compared(self) -> tuple[Floats, Floats]:
-        r"""Give the values before and after on a scale on which their variation means something.
+        r"""The values before and after on a scale on which their variation means something.
 
         Counts of unlike specimens and features are compared by their logarithms,
 
@@ -132,68 +159,6 @@ class Corrected:
         return before, after
 
 
-class Account(Protocol):
-    """What every correction says of itself, in memory or on disk; see :class:`Corrected`."""
-
-    @property
-    def table(self) -> Table:
-        """Ids, sheet and source of what was corrected."""
-
-    @property
-    def batch_labels(self) -> str:
-        """The batch column."""
-
-    @property
-    def batch_levels(self) -> tuple[str, ...]:
-        """The batches."""
-
-    @property
-    def rank_lost(self) -> int:
-        """Degrees of freedom that the correction used."""
-
-    @property
-    def method(self) -> str:
-        """Name of the correction."""
-
-    @property
-    def kept(self) -> tuple[Entanglement, ...]:
-        """What was kept, and how it goes with the batches."""
-
-    @property
-    def removed_share(self) -> float:
-        """Part of the total sum of squares that was removed."""
-
-    @property
-    def unchanged(self) -> tuple[str, ...]:
-        """Features that were left as they are."""
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """What the reader must know."""
-
-    @property
-    def learned(self) -> tuple[LearnedBatch, ...]:
-        """What was learned of each batch over all features."""
-
-    def record(self) -> dict[str, Any]:
-        """Say what was done; see :func:`recorded`."""
-
-
-def recorded(found: Account) -> dict[str, Any]:
-    """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
-    return {
-        "batchsense_version": __version__,
-        "method": found.method,
-        "layer": found.table.source.layer,
-        "batch": found.batch_labels,
-        "batch_levels": list(found.batch_levels),
-        "keep": [one.name for one in found.kept],
-        "rank_lost": found.rank_lost,
-        "unchanged_features": list(found.unchanged),
-        "notes": [f"{note.code}: {note.message}" for note in found.notes],
-    }
-
-
 class FittedCorrection(Protocol):
     """A correction that has learned its batch effects."""
 
@@ -205,7 +170,7 @@ class MergeableCorrection(FittedCorrection, Protocol):
     """A fitted correction that rests on sufficient statistics: it can be merged and stored."""
 
     def merge(self, other: Self) -> Self:
-        """Give the correction that fits the specimens of both, as if fitted at once."""
+        """The correction that fits the specimens of both, as if fitted at once."""
 
     def save(self, path: str | Path) -> None:
         """Write all that was learned to a file."""
@@ -223,7 +188,7 @@ class Correction(Protocol):
 
 
 def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> Integers:
-    """Give, for each specimen, the place of its batch among those seen in fitting.
+    """The place of each specimen's batch among those seen in fitting.
 
     Raises
     ------
@@ -243,7 +208,7 @@ def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> Int
 
 
 def matched_features(table: Table, known: tuple[str, ...]) -> Integers:
-    """Give, for each feature of the table, its place among those seen in fitting.
+    """The place of each feature of a table among those seen in fitting.
 
     Raises
     ------
@@ -262,7 +227,6 @@ def matched_features(table: Table, known: tuple[str, ...]) -> Integers:
 
 
 def _variation(values: Floats) -> float:
-    """Sum the squares around the mean of each feature, over what was observed."""
     total = 0.0
     for low in range(0, values.shape[1], _AT_ONCE):
         block = values[:, low : low + _AT_ONCE]

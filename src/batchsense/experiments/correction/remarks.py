@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from batchsense.arrays import Flags, Floats
+from batchsense.arrays import Flags, Floats, Places
 from batchsense.errors import listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
@@ -15,10 +16,15 @@ from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
 
-#: An unkept column of the sheet that would lose more than this part of its effect is named.
+#: An unkept column of the sheet that would lose more than this part of its effect is named; in a
+#: small experiment the imbalance of chance alone takes as much.
 NAMED_LOSS = 0.05
-#: A column of the sheet with more levels than this is taken for numbers, or passed over.
+#: A column of the sheet with more levels than this is taken for numbers, or passed over: the months
+#: of a year still are categories, ids are not.
 _MOST_LEVELS = 12
+#: Features, or pairs of feature and batch, that a note carries for programs, and shows to people:
+#: three names say what kind of features they are, and a line of text holds no more.
+CARRIED, SHOWN = 10, 3
 
 
 def remarks(
@@ -26,21 +32,8 @@ def remarks(
 ) -> list[Note]:
     """Gather the notes on what correction destroys, leaves, and makes untrue later.
 
-    Parameters
-    ----------
-    table : Table
-        The table to be corrected.
-    design : Design
-        Its factors.
-    found : tuple of Entanglement
-        The kept factors against the batches.
-    scales : bool
-        Whether the correction also rescales the batches, so that it is no projection.
-
-    Returns
-    -------
-    list of Note
-        ``nothing_kept``, ``attenuation``, ``additive_only`` and ``later_tests``, as they apply.
+    ``scales``: whether the correction also rescales the batches, so that it is no projection.
+    The notes are ``nothing_kept``, ``attenuation``, ``additive_only`` and ``later_tests``.
     """
     later = _later_tests(design, found, scales)
     return [*_attenuation(table, design), *_additive_only(design, scales), *later]
@@ -57,20 +50,76 @@ def chosen_features(features: tuple[str, ...], chosen: Flags) -> tuple[str, ...]
     return tuple(features[j] for j in np.flatnonzero(chosen))
 
 
+def features_note(
+    code: str, names: Sequence[str], reason: str, count: int | None = None
+) -> list[Note]:
+    """Name some features, or features in batches, and say what became of them.
+
+    ``reason`` is what follows "3 features" in the message; ``count`` how many there are where
+    ``names`` holds some of them more than once. No note where there is no name.
+    """
+    if not names:
+        return []
+    many = len(names) if count is None else count
+    message = f"{many} features {reason}: {listed(names, SHOWN)}."
+    return [Note(code, message, tuple(names[:CARRIED]))]
+
+
 def entangled_features(features: tuple[str, ...]) -> list[Note]:
     """Remark on features that were left as they are, because their missing values entangle them."""
-    if not features:
-        return []
-    message = (
-        f"{len(features)} features were left unchanged, because the specimens in which they were "
-        "observed lie in one batch, or do not tell batches and kept factors apart: "
-        f"{listed(features, 3)}."
+    return features_note(
+        "features_unchanged",
+        features,
+        "were left unchanged, because the specimens in which they were observed lie in one batch, "
+        "or do not tell batches and kept factors apart",
     )
-    return [Note("features_unchanged", message, features[:10])]
+
+
+def gap_notes(
+    flags: Flags, features: Sequence[str], batch_levels: Sequence[str], code: str, reason: str
+) -> list[Note]:
+    """Name the pairs of feature and batch that are marked, flags of shape (batches, features)."""
+    pairs = [f"{features[j]} / {batch_levels[b]}" for j, b in np.argwhere(flags.T)]
+    count = int(flags.any(axis=0).sum())
+    return features_note(code, pairs, f"{reason} (feature / batch)", count)
+
+
+def unseen_notes(unseen: Flags, features: Sequence[str], batch_levels: Sequence[str]) -> list[Note]:
+    """Remark on features that a batch lacks altogether."""
+    return gap_notes(
+        unseen,
+        features,
+        batch_levels,
+        "unseen_in_batch",
+        "were not observed in some batch; they were corrected in the others, and nothing is known "
+        "of them there",
+    )
+
+
+def left_unchanged_notes(
+    unseen: Flags, table: Table, codes: Places, batch_levels: Sequence[str]
+) -> list[Note]:
+    """Remark on observed values of a batch in which the feature was never seen in fitting.
+
+    ``unseen``, of shape (batches, features), marks features of the table that a batch lacked in
+    fitting; ``codes`` is the batch of each specimen of the table.
+    """
+    where = []
+    for b in np.flatnonzero(unseen.any(axis=1)).tolist():
+        features = np.flatnonzero(unseen[b])
+        observed = ~np.isnan(table.values[np.ix_(codes == b, features)])
+        where += [
+            f"{table.features[j]} / {batch_levels[b]}" for j in features[observed.any(axis=0)]
+        ]
+    return features_note(
+        "left_unchanged",
+        where,
+        "were not observed in a batch when the correction was fitted; their values in that batch "
+        "were left unchanged (feature / batch)",
+    )
 
 
 def _attenuation(table: Table, design: Design) -> list[Note]:
-    """Say what is lost of the columns that were not kept."""
     losses = {}
     kept = {factor.name for factor in design.kept}
     for name, entries in table.sheet.items():
@@ -112,7 +161,6 @@ def _as_columns(entries: Column) -> Floats | None:
 
 
 def _additive_only(design: Design, scales: bool) -> list[Note]:
-    """Say what an additive correction leaves."""
     if not design.kept:
         return []
     names = listed([factor.name for factor in design.kept])
@@ -126,7 +174,6 @@ def _additive_only(design: Design, scales: bool) -> list[Note]:
 
 
 def _later_tests(design: Design, found: tuple[Entanglement, ...], scales: bool) -> list[Note]:
-    """Say how wrong a test would be that treats the corrected values as if they were raw."""
     batches = len(design.batches.levels)
     wanted = design.wanted()[0].shape[1]
     n = design.specimens

@@ -60,13 +60,6 @@ def save(path: str | Path, stored: Stored) -> None:
     Of the sheet only the ids, the batch and the kept columns are written: the file may go to
     others. Numbers are stored as they are, so that a loaded correction gives equal results.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-    stored : Stored
-        The correction.
-
     Raises
     ------
     DataError
@@ -99,16 +92,6 @@ def save(path: str | Path, stored: Stored) -> None:
 
 def load(path: str | Path) -> Stored:
     """Read a correction.
-
-    Parameters
-    ----------
-    path : path
-        A file written by :func:`save`.
-
-    Returns
-    -------
-    Stored
-        What it holds.
 
     Raises
     ------
@@ -163,7 +146,6 @@ def as_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
-    """Put the parts of a file together."""
     sheet = bare_sheet(
         about["specimens"],
         {name: tuple(entries) for name, entries in about["sheet"].items()},
@@ -186,7 +168,6 @@ def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:
-    """Take the arrays whose names begin alike."""
     return {
         name.removeprefix(prefix): array
         for name, array in arrays.items()

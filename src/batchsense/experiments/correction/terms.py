@@ -47,24 +47,17 @@ def terms_of(factors: Sequence[Factor]) -> tuple[Term, ...]:
     >>> [str(term) for term in terms_of([drug, Factor("age", (), np.zeros(2, int), np.ones(2))])]
     ['drug[no]', 'drug[yes]', 'age']
     """
-    found: list[Term] = []
-    for factor in factors:
-        if factor.values is not None:
-            found.append(Term(factor.name, None))
-        else:
-            found.extend(Term(factor.name, level) for level in factor.levels)
-    return tuple(found)
+    return tuple(
+        Term(factor.name, level)
+        for factor in factors
+        for level in ((None,) if factor.values is not None else factor.levels)
+    )
 
 
 def columns_of(factors: Sequence[Factor], specimens: int) -> Floats:
-    """Give the columns of :func:`terms_of`, shape (specimens, terms)."""
-    parts = [np.zeros((specimens, 0))]
-    for factor in factors:
-        if factor.values is not None:
-            parts.append(factor.values[:, None])
-        else:
-            parts.append(factor.indicators())
-    return np.hstack(parts)
+    """The columns of :func:`terms_of`, shape (specimens, terms)."""
+    columns = [one.indicators() if one.values is None else one.values[:, None] for one in factors]
+    return np.hstack([np.zeros((specimens, 0)), *columns])
 
 
 def read_factors(
@@ -72,20 +65,8 @@ def read_factors(
 ) -> tuple[Factor, ...]:
     """Read kept factors of a part of the data, where a level or all variation may be missing.
 
-    Parameters
-    ----------
-    table : Table
-        The part.
-    keep : sequence of str
-        The columns.
-    categorical, numeric : collection of str
-        Columns whose kind is declared; the others follow the rule of
-        :func:`~batchsense.experiments.tables.columns.kept_factors`.
-
-    Returns
-    -------
-    tuple of Factor
-        In the order of ``keep``.
+    Kinds that are not declared follow the rule of
+    :func:`~batchsense.experiments.tables.columns.kept_factors`.
 
     Raises
     ------
@@ -99,19 +80,9 @@ def read_factors(
 
 
 def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
-    """Give the columns of known terms for other specimens.
+    """The columns of known terms for other specimens.
 
-    Parameters
-    ----------
-    table : Table
-        The specimens.
-    terms : sequence of Term
-        The terms that were fitted.
-
-    Returns
-    -------
-    array of shape (specimens, terms)
-        The columns.
+    Shape (specimens, terms), the terms those that were fitted.
 
     Raises
     ------
@@ -146,7 +117,6 @@ def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
 
 
 def _read(table: Table, name: str, categorical: bool, numeric: bool) -> Factor:
-    """Read one factor by its declared kind or by the rule."""
     factor = label_factor(table, name)
     if categorical:
         return factor
@@ -159,7 +129,6 @@ def _read(table: Table, name: str, categorical: bool, numeric: bool) -> Factor:
 
 
 def _numbers(factor: Factor, table: Table) -> Floats:
-    """Read the labels of a factor as numbers."""
     text = [level for level in factor.levels if not is_number(level)]
     if text:
         raise DataError(

@@ -11,45 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from batchsense.experiments.out_of_core.location import COMPLETE, MARK, Place, open_hdf5
-from batchsense.experiments.out_of_core.result_array import Slot
+from batchsense.experiments.out_of_core.location import COMPLETE, MARK, MatrixLocation, open_hdf5
+from batchsense.experiments.out_of_core.result_array import ResultArray
 
-#: Bytes that the system is asked to copy at a time.
-_COPIED = 1 << 26
-#: Bytes that are copied through this process at a time.
-_PIECE = 1 << 20
-_FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
-_ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
+#: Bytes that the system is asked to copy at a time, and that are copied through this process at a
+#: time: large enough to go at the speed of the disk, small enough to stop within a second.
+_COPIED, _PIECE = 1 << 26, 1 << 20
+#: How AnnData marks a group of named elements and an array, in files and stores alike.
+_GROUP = {"encoding-type": "dict", "encoding-version": "0.1.0"}
+ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
 
-def copy_original(place: Place, work: Path, with_matrix: bool, stop: Event) -> None:
+def copy_original(location: MatrixLocation, work: Path, with_matrix: bool, stop: Event) -> None:
     """Copy the input, or all of it but the matrix, by the system or in small pieces.
 
-    Parameters
-    ----------
-    place : Place
-        The input.
-    work : path
-        The new file.
-    with_matrix : bool
-        Whether the original numbers are copied too.
-    stop : Event
-        Set by who no longer waits for the end.
+    ``with_matrix`` says whether the original numbers are copied too; ``stop`` is set by who no
+    longer waits for the end.
     """
     work.unlink(missing_ok=True)
     if with_matrix:
-        copy_file(Path(place.path), work, stop)
+        copy_file(Path(location.path), work, stop)
         return
     import h5py
 
-    with open_hdf5(place.path) as source, h5py.File(work, "w") as target:
+    with open_hdf5(location.path) as source, h5py.File(work, "w") as target:
         for name, value in source.attrs.items():
             target.attrs[name] = value
-        _copy_members(source, target, place.inside)
+        _copy_members(source, target, location.inside)
 
 
 def _copy_members(source: Any, target: Any, left_out: str) -> None:
-    """Copy all members of a group but one, which may lie deeper."""
     first, _, rest = left_out.partition("/")
     for name in source:
         if name != first:
@@ -63,12 +54,7 @@ def _copy_members(source: Any, target: Any, left_out: str) -> None:
 def copy_file(source: Path, target: Path, stop: Event) -> None:
     """Copy a file without taking it into this process, where the system can do that.
 
-    Parameters
-    ----------
-    source, target : path
-        From where to where.
-    stop : Event
-        Set by who no longer waits for the end.
+    ``stop`` is set by who no longer waits for the end.
     """
     with source.open("rb") as read, target.open("wb") as written:
         with contextlib.suppress(OSError, AttributeError):
@@ -81,63 +67,56 @@ def copy_file(source: Path, target: Path, stop: Event) -> None:
             written.write(piece)
 
 
-def reserve(place: Place, work: Path, provenance: Mapping[str, Any]) -> Slot:
+def reserve(location: MatrixLocation, work: Path, provenance: Mapping[str, Any]) -> ResultArray:
     """Make room for the layer and write everything but its numbers.
 
-    Parameters
-    ----------
-    place : Place
-        The input.
-    work : path
-        The copy.
-    provenance : mapping
-        What was done: text, numbers and lists of text by plain names.
-
-    Returns
-    -------
-    Slot
-        Where the numbers go.
+    ``provenance`` is what was done: text, numbers and lists of text by plain names.
     """
     import h5py
     from anndata.io import write_elem
 
     with h5py.File(work, "r+") as root:
-        layers, notes = _folder(root, "layers"), _folder(root, "uns")
+        layers, notes = group_in(root, "layers"), group_in(root, "uns")
         if MARK in layers:
             del layers[MARK]
-        known = {key: value for key, value in provenance.items() if value not in ([], None)}
-        write_elem(notes, MARK, {**known, COMPLETE: np.bool_(False)})
+        write_elem(notes, MARK, unfinished(provenance))
         reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         numbers = h5py.h5d.create(
             layers.id,
             MARK.encode(),
-            h5py.h5t.py_create(place.working, logical=True),
-            h5py.h5s.create_simple(place.shape),
+            h5py.h5t.py_create(location.working, logical=True),
+            h5py.h5s.create_simple(location.shape),
             reserved,
         )
-        layers[MARK].attrs.update(_ARRAY)
+        layers[MARK].attrs.update(ARRAY)
         root.flush()
         offset, flag = numbers.get_offset(), notes[MARK][COMPLETE].id.get_offset()
-    return Slot(
-        str(work), "hdf5", f"layers/{MARK}", offset, flag, place.shape, str(place.working), 1
+    return ResultArray(
+        str(work), "hdf5", f"layers/{MARK}", offset, flag, location.shape, str(location.working), 1
     )
 
 
-def mark_complete(slot: Slot) -> None:
+def mark_complete(result: ResultArray) -> None:
     """Say in the file that it is complete: one byte, after all numbers are on the disk."""
-    descriptor = os.open(slot.path, os.O_RDWR)
+    descriptor = os.open(result.path, os.O_RDWR)
     try:
         os.fsync(descriptor)
-        os.pwrite(descriptor, b"\x01", slot.flag)
+        os.pwrite(descriptor, b"\x01", result.flag)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _folder(root: Any, name: str) -> Any:
-    """Give a group of an AnnData file; make it if it is missing."""
+def group_in(root: Any, name: str) -> Any:
+    """A group of an AnnData file or store; made if it is missing."""
     if name not in root:
-        root.create_group(name).attrs.update(_FOLDER)
+        root.create_group(name).attrs.update(_GROUP)
     return root[name]
+
+
+def unfinished(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of itself while it is being written; what is empty is left out."""
+    known = {key: value for key, value in provenance.items() if value not in ([], None)}
+    return {**known, COMPLETE: np.bool_(False)}

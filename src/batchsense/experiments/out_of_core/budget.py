@@ -6,20 +6,23 @@ from dataclasses import dataclass
 
 from batchsense.errors import DataError
 from batchsense.experiments.out_of_core.chunks import ZARR_AT_ONCE
-from batchsense.experiments.out_of_core.location import Place
+from batchsense.experiments.out_of_core.location import MatrixLocation
 from batchsense.machine_memory import format_bytes
 
 #: Blocks in memory at a time: one is read, one computed, one written. Fewer where they are large.
 BLOCKS = 3
-#: What the allocator may still take, and loading the compiler where it is not loaded yet.
+#: What the allocator may still take, and loading the compiler where it is not loaded yet. With
+#: these and the next one the study of 500 MB (``benchmarks/results/out_of_core.json``) peaks at
+#: 354 to 467 MB.
 RESERVE, COMPILER = 30_000_000, 100_000_000
 #: What a process with all libraries occupies.
 LIBRARIES = 280_000_000
-#: A block need not be larger: reading would not be faster.
+#: Bytes of a block; it need not be larger, reading would not be faster.
 LARGEST_BLOCK = 48_000_000
 #: Bytes a number that a correction takes at its peak if it loads the matrix.
 _LOADED = 20
-#: Arrays per batch and feature that fitting holds at its peak, and those per kept term more.
+#: Arrays per batch and feature that fitting holds at its peak, and those per kept term more: the
+#: tables of statistics, fit and model.
 _PER_BATCH, _PER_TERM = 24, 4
 
 
@@ -40,7 +43,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ModelSize:
     """What of a model takes memory.
 
     Attributes
@@ -56,7 +59,7 @@ class Size:
     cells: int = 0
 
 
-def needed(place: Place, size: Size, blocks: Blocks) -> int:
+def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks) -> int:
     r"""Count what correction holds in memory beside the libraries.
 
     With G features of s bytes, k batches, q kept terms, c distinct combinations of both in a block,
@@ -66,38 +69,21 @@ def needed(place: Place, size: Size, blocks: Blocks) -> int:
 
     bytes, where u is what conversion takes: 24 for a CSR matrix, 8 for numbers of another type
     than float32 and float64, else 0.
-
-    Parameters
-    ----------
-    place : Place
-        The matrix.
-    size : Size
-        Of the model.
-    blocks : Blocks
-        How the specimens are taken.
-
-    Returns
-    -------
-    int
-        Bytes.
     """
-    features = place.shape[1]
+    features = location.shape[1]
     cells = min(size.cells, max(4 * size.batches, blocks.rows // 4))
     tables = size.batches * (_PER_BATCH + _PER_TERM * size.terms) + 3 * cells
-    touched = place.chunks_per_row * -(-blocks.rows // place.rows)
-    chunks = place.chunk_bytes * min(ZARR_AT_ONCE, touched)
+    touched = location.chunks_per_row * -(-blocks.rows // location.rows)
+    chunks = location.chunk_bytes * min(ZARR_AT_ONCE, touched)
     # Packed and unpacked, read and written; where there is one block, not at the same time.
-    packed = chunks * (4 if blocks.number > 1 else 2) if place.store == "zarr" else 0
-    conversion = 0
-    if place.form == "csr":
-        conversion = 24
-    elif place.dtype != str(place.working):
-        conversion = 8
-    each = place.working.itemsize * blocks.number + conversion
+    packed = chunks * (4 if blocks.number > 1 else 2) if location.store == "zarr" else 0
+    conversion = 0 if location.dtype == str(location.working) else 8
+    conversion = 24 if location.form == "csr" else conversion
+    each = location.working.itemsize * blocks.number + conversion
     return 8 * features * tables + packed + blocks.rows * features * each
 
 
-def loaded_bytes(place: Place) -> int:
+def loaded_bytes(location: MatrixLocation) -> int:
     """Estimate what a correction takes that loads the matrix.
 
     Values and result in double precision, and some more: measured 21 bytes a number of float32 (80
@@ -105,34 +91,20 @@ def loaded_bytes(place: Place) -> int:
 
     Examples
     --------
-    >>> loaded_bytes(Place("m.h5ad", "hdf5", "X", "dense", (4_000, 20_000), "float32", 1, 0, 0))
+    >>> layout = ("dense", (4_000, 20_000), "float32", 1, 0, 0)
+    >>> loaded_bytes(MatrixLocation("m.h5ad", "hdf5", "X", *layout))
     1600000000
     """
-    return place.shape[0] * place.shape[1] * _LOADED
+    return location.shape[0] * location.shape[1] * _LOADED
 
 
 def blocks_for(
-    place: Place, memory: int, size: Size, aligned: int = 1, occupied: int = 0
+    location: MatrixLocation, memory: int, size: ModelSize, aligned: int = 1, occupied: int = 0
 ) -> Blocks:
-    """Give the size of a block, and how many are in memory at a time.
+    """The size of a block, and how many are in memory at a time.
 
-    Parameters
-    ----------
-    place : Place
-        The matrix.
-    memory : int
-        Bytes that the process may occupy.
-    size : Size
-        Of the model.
-    aligned : int
-        Specimens per stored chunk of input and result: the size is a multiple.
-    occupied : int
-        Bytes that the process occupies already, and will occupy with all libraries.
-
-    Returns
-    -------
-    Blocks
-        Of at least ``aligned`` specimens.
+    ``memory`` is what the process may occupy, ``occupied`` what it will occupy with all libraries,
+    in bytes. Input and result store ``aligned`` specimens per chunk: blocks hold a multiple.
 
     Raises
     ------
@@ -141,25 +113,26 @@ def blocks_for(
 
     Examples
     --------
-    >>> place = Place("m.h5ad", "hdf5", "X", "dense", (20_000, 20_000), "float32", 1, 0, 0)
-    >>> blocks_for(place, 500_000_000, Size(5, 1, 10), occupied=260_000_000)
+    >>> layout = ("dense", (20_000, 20_000), "float32", 1, 0, 0)
+    >>> location = MatrixLocation("m.h5ad", "hdf5", "X", *layout)
+    >>> blocks_for(location, 500_000_000, ModelSize(5, 1, 10), occupied=260_000_000)
     Blocks(rows=600, number=3)
-    >>> blocks_for(place, 200_000_000, Size(5, 1, 10), occupied=260_000_000)
+    >>> blocks_for(location, 200_000_000, ModelSize(5, 1, 10), occupied=260_000_000)
     Traceback (most recent call last):
     batchsense.errors.DataError: m.h5ad: 191 MiB of memory are too little: at least ...
     """
     free = memory - occupied - RESERVE
-    width = place.shape[1] * place.working.itemsize
-    most = min(max(1, LARGEST_BLOCK // width), place.shape[0]) // aligned
+    width = location.shape[1] * location.working.itemsize
+    most = min(max(1, LARGEST_BLOCK // width), location.shape[0]) // aligned
     for number in range(BLOCKS, 0, -1):
         for chunks in range(max(1, most), 0, -1):
             blocks = Blocks(chunks * aligned, number)
-            if needed(place, size, blocks) <= free:
+            if needed(location, size, blocks) <= free:
                 return blocks
-    smallest = occupied + RESERVE + needed(place, size, Blocks(aligned, 1))
+    smallest = occupied + RESERVE + needed(location, size, Blocks(aligned, 1))
     raise DataError(
         f"{format_bytes(memory)} of memory are too little: at least {format_bytes(smallest)} are "
         f"needed, of which the program itself takes {format_bytes(occupied)}, because {aligned} "
         "specimens are stored together; give more, or store the matrix in smaller chunks",
-        where=place.path,
+        where=location.path,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.errors import DataError
-from batchsense.experiments.out_of_core.location import Place, open_hdf5, open_zarr
+from batchsense.experiments.out_of_core.location import MatrixLocation, open_hdf5, open_zarr
 
 #: ``read(low, high, into)``: fill ``into`` with the specimens ``low`` to ``high``.
 Reader = Callable[[int, int, Matrix], None]
@@ -29,19 +29,11 @@ def zarr_bounded() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def opened(place: Place) -> Iterator[Reader]:
+def opened(location: MatrixLocation) -> Iterator[Reader]:
     """Open a matrix and give the function that reads specimens of it.
 
-    Parameters
-    ----------
-    place : Place
-        The matrix.
-
-    Yields
-    ------
-    callable
-        ``read(low, high, into)`` fills ``into``, of shape (high - low, features) and of the
-        working type of the place. Not to be called by two threads at a time.
+    ``read(low, high, into)`` fills ``into``, of shape (high - low, features) and of the working
+    type of the location. Not to be called by two threads at a time.
 
     Raises
     ------
@@ -61,39 +53,36 @@ def opened(place: Place) -> Iterator[Reader]:
     >>> block.tolist()
     [[2.0, 3.0]]
     """
-    if place.store == "zarr":
+    if location.store == "zarr":
         with zarr_bounded():
-            root = open_zarr(place.path)
-            yield _guarded(place, root[place.inside] if place.inside else root)
+            root = open_zarr(location.path)
+            yield _guarded(location, root[location.inside] if location.inside else root)
     else:
-        with open_hdf5(place.path) as root:
-            yield _guarded(place, root[place.inside])
+        with open_hdf5(location.path) as root:
+            yield _guarded(location, root[location.inside])
 
 
-def _guarded(place: Place, element: Any) -> Reader:
-    """Read, and say where it failed."""
-    read = _sparse(element) if place.form == "csr" else _dense(place, element)
+def _guarded(location: MatrixLocation, element: Any) -> Reader:
+    read = _sparse(element) if location.form == "csr" else _dense(location, element)
 
     def guarded(low: int, high: int, into: Matrix) -> None:
-        """Fill ``into`` with the specimens ``low`` to ``high``."""
         try:
             read(low, high, into)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             message = f"specimens {low + 1} to {high} cannot be read: {error}"
-            raise DataError(message, where=place.path) from None
+            raise DataError(message, where=location.path) from None
 
     return guarded
 
 
-def _dense(place: Place, array: Any) -> Reader:
-    """Read a dense array without a copy where its type is the working one."""
-    if array.dtype != place.working:
+def _dense(location: MatrixLocation, array: Any) -> Reader:
+    if array.dtype != location.working:
 
         def converted(low: int, high: int, into: Matrix) -> None:
             into[:] = array[low:high]
 
         return converted
-    if place.store == "hdf5":
+    if location.store == "hdf5":
 
         def straight(low: int, high: int, into: Matrix) -> None:
             array.read_direct(into, np.s_[low:high])
@@ -110,7 +99,6 @@ def _dense(place: Place, array: Any) -> Reader:
 
 
 def _sparse(group: Any) -> Reader:
-    """Read rows of a CSR matrix and unfold them."""
     data, indices, starts = group["data"], group["indices"], group["indptr"]
 
     def unfold(low: int, high: int, into: Matrix) -> None:

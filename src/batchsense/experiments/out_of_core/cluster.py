@@ -9,27 +9,37 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batchsense.errors import BatchsenseError, DataError, MissingExtraError
+from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.out_of_core.affine import Affine
-from batchsense.experiments.out_of_core.engine import Keep, Sizes, ThisProcess, aligned_rows
-from batchsense.experiments.out_of_core.pass_inputs import Work
+from batchsense.experiments.out_of_core.engine import (
+    Assignment,
+    Keep,
+    Sizes,
+    ThisProcess,
+    aligned_rows,
+)
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun, cut
 from batchsense.experiments.out_of_core.passes import Done
-from batchsense.experiments.out_of_core.result_array import Slot
-from batchsense.experiments.out_of_core.specimen_runs import Span, cut
+from batchsense.experiments.out_of_core.result_array import ResultArray
 
-#: Bytes of the matrix that one task reads.
+#: Bytes of the matrix that one task reads: seconds of work, so that what dask adds to each task
+#: (milliseconds) does not count, and a lost one is done again quickly.
 _TASK_BYTES = 256_000_000
-#: Tasks for each worker between two times that the sums are kept.
+#: Tasks for each thread of a worker between two times that the sums are kept. At the end of a round
+#: threads wait for the slowest task: of eight, that is a small part.
 _ROUND = 8
-#: Seconds that a scheduler has for its answer.
+#: Seconds that a scheduler has for its answer; one that is there answers in less than one, and who
+#: mistyped an address should not wait for dask's own 30.
 _TIMEOUT_S = 10.0
-#: Part of a worker's limit that may be used: dask pauses a worker that comes near to it.
+#: Part of a worker's limit that may be used: dask writes data to disk from 0.7 of it on and pauses
+#: a worker at 0.8, as its process is measured; the sums are small, so the first does no harm.
 _USED = 0.75
 
 
@@ -54,7 +64,7 @@ class Cluster:
     shares: int
     threads: int
 
-    def sizes(self, work: Work) -> Sizes:
+    def sizes(self, inputs: PassInputs) -> Sizes:
         """Decide how both passes take the specimens: as the worker with the least room can.
 
         Raises
@@ -62,92 +72,68 @@ class Cluster:
         DataError
             The memory of a worker does not suffice.
         """
-        piece = _seen_from_anywhere(work).piece((0, 0))
-        found: dict[str, Sizes] = self.client.run(_sizes, piece, self._engine)
+        piece = _seen_from_anywhere(inputs).piece((0, 0))
+        found: dict[str, Sizes] = self.client.run(self._engine.sizes, piece)
         return min(found.values(), key=lambda sizes: sizes.correct.rows * sizes.correct.number)
 
-    def sums(
-        self,
-        work: Work,
-        sizes: Sizes,
-        spans: Sequence[Span],
-        into: BatchStatistics,
-        keep: Keep,
-        done: Done,
-    ) -> BatchStatistics:
-        """Add the specimens of ``spans`` to the statistics: a task per piece, merged as a tree."""
-        work = _seen_from_anywhere(work)
-        pieces = _pieces(work, spans, work.place.rows)
-        size = max(1, self.threads * _ROUND)
-        added: list[Span] = []
-        for start in range(0, len(pieces), size):
-            own = pieces[start : start + size]
-            parts = [
-                self.client.submit(
-                    _sum_piece, work.piece(piece), sizes, piece, self._engine, pure=False
-                )
-                for piece in own
-            ]
-            self._follow(parts, dict(zip(parts, own, strict=True)), done)
+    def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
+        """Add the assigned specimens: a task per piece, merged as a tree."""
+        added: list[SpecimenRun] = []
+        submit = partial(self.client.submit, pure=False)
+        for own, parts, last in self._rounds(given, given.inputs.location.rows, _sum_piece):
             while len(parts) > 1:
                 pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
                 parts = [
-                    self.client.submit(BatchStatistics.merge, *pair, pure=False)
-                    if len(pair) == 2
-                    else pair[0]
+                    submit(BatchStatistics.merge, *pair) if len(pair) == 2 else pair[0]
                     for pair in pairs
                 ]
             into = into.merge(_result(parts[0])) if into.specimens.any() else _result(parts[0])
             added += own
-            if start + size < len(pieces):
+            if not last:
                 keep(into, added)
         return into
 
-    def correct(
-        self,
-        work: Work,
-        sizes: Sizes,
-        slot: Slot,
-        spans: Sequence[Span],
-        affine: Affine,
-        done: Done,
-    ) -> None:
-        """Correct the specimens of ``spans``: a task per piece, each writes what it corrected."""
-        work, slot = _seen_from_anywhere(work), replace(slot, path=str(Path(slot.path).resolve()))
-        pieces = _pieces(work, spans, aligned_rows(work))
+    def correct(self, given: Assignment, result: ResultArray, affine: Affine) -> None:
+        """Correct the assigned specimens: a task per piece, each writes what it corrected."""
+        result = replace(result, path=str(Path(result.path).resolve()))
         model = self.client.scatter(affine, broadcast=True)
+        for _ in self._rounds(given, aligned_rows(given.inputs), _correct_piece, result, model):
+            pass
+
+    def _rounds(
+        self, given: Assignment, aligned: int, work: Callable[..., Any], *more: Any
+    ) -> Iterator[tuple[list[SpecimenRun], list[Any], bool]]:
+        """Do all pieces in rounds; after each, the pieces, their results, whether it was the last.
+
+        Pieces begin at borders of stored chunks.
+        """
+        inputs = _seen_from_anywhere(given.inputs)
+        width = max(1, inputs.location.shape[1] * inputs.location.working.itemsize)
+        pieces = list(cut(given.runs, max(1, _TASK_BYTES // width // aligned) * aligned))
         size = max(1, self.threads * _ROUND)
         for start in range(0, len(pieces), size):
             own = pieces[start : start + size]
             parts = [
                 self.client.submit(
-                    _correct_piece,
-                    work.piece(piece),
-                    sizes,
-                    slot,
-                    piece,
-                    model,
-                    self._engine,
-                    pure=False,
+                    work, inputs.piece(run), given.sizes, run, self._engine, *more, pure=False
                 )
-                for piece in own
+                for run in own
             ]
-            self._follow(parts, dict(zip(parts, own, strict=True)), done)
+            self._follow(parts, dict(zip(parts, own, strict=True)), given.done)
+            yield own, parts, start + size >= len(pieces)
 
     @property
     def _engine(self) -> ThisProcess:
-        """How each task works."""
         return ThisProcess(self.memory, threads=1, shares=self.shares)
 
-    def _follow(self, parts: Sequence[Any], spans: dict[Any, Span], done: Done) -> None:
-        """Wait for tasks; report each when it is done, and the first that failed."""
+    def _follow(self, parts: Sequence[Any], runs: dict[Any, SpecimenRun], done: Done) -> None:
         from distributed import as_completed
 
         try:
             for part in as_completed(parts):  # type: ignore[no-untyped-call]
                 if part.status != "finished":
                     _result(part)
-                done(spans[part])
+                done(runs[part])
         except BaseException:
             self.client.cancel(list(parts))
             raise
@@ -192,7 +178,6 @@ def connected(address: str, memory: int, paths: Sequence[Path] = ()) -> Iterator
 
 @contextlib.contextmanager
 def _client(address: str, memory: int) -> Iterator[Any]:
-    """Open a client."""
     try:
         from distributed import Client, LocalCluster
     except ImportError:
@@ -230,7 +215,6 @@ def _ignore_interrupts() -> None:
 
 
 def _check_paths(client: Any, paths: Sequence[Path], address: str) -> None:
-    """Refuse a cluster whose workers do not see the files."""
     wanted = [str(path.resolve()) for path in paths]
     for worker, absent in client.run(_absent, wanted).items():
         if absent:
@@ -242,50 +226,42 @@ def _check_paths(client: Any, paths: Sequence[Path], address: str) -> None:
 
 
 def _absent(paths: Sequence[str]) -> list[str]:
-    """List paths that do not exist here."""
     return [path for path in paths if not Path(path).exists()]
 
 
-def _seen_from_anywhere(work: Work) -> Work:
+def _seen_from_anywhere(inputs: PassInputs) -> PassInputs:
     """Name the matrix by a path that does not depend on where a process was started."""
-    return replace(work, place=replace(work.place, path=str(Path(work.place.path).resolve())))
+    path = str(Path(inputs.location.path).resolve())
+    return replace(inputs, location=replace(inputs.location, path=path))
 
 
-def _pieces(work: Work, spans: Sequence[Span], aligned: int) -> list[Span]:
-    """Cut the specimens into tasks, at borders of stored chunks."""
-    width = max(1, work.place.shape[1] * work.place.working.itemsize)
-    rows = max(1, _TASK_BYTES // width // aligned) * aligned
-    return list(cut(spans, rows))
-
-
-def _sizes(work: Work, engine: ThisProcess) -> Sizes:
-    """Decide for a worker, on that worker."""
-    return engine.sizes(work)
-
-
-def _sum_piece(work: Work, sizes: Sizes, span: Span, engine: ThisProcess) -> BatchStatistics:
-    """Sum up one piece, on a worker."""
-    empty = BatchStatistics.empty(work.size.batches, work.place.shape[1], work.size.terms)
-    return engine.sums(work, sizes, [span], empty, _never, _unheard)
+def _sum_piece(
+    inputs: PassInputs, sizes: Sizes, run: SpecimenRun, engine: ThisProcess
+) -> BatchStatistics:
+    given = Assignment(inputs, sizes, [run], _unheard)
+    return engine.sums(given, inputs.empty_statistics(), _never)
 
 
 def _correct_piece(
-    work: Work, sizes: Sizes, slot: Slot, span: Span, affine: Affine, engine: ThisProcess
+    inputs: PassInputs,
+    sizes: Sizes,
+    run: SpecimenRun,
+    engine: ThisProcess,
+    result: ResultArray,
+    affine: Affine,
 ) -> None:
-    """Correct one piece, on a worker."""
-    engine.correct(work, sizes, slot, [span], affine, _unheard)
+    engine.correct(Assignment(inputs, sizes, [run], _unheard), result, affine)
 
 
-def _never(statistics: BatchStatistics, spans: Sequence[Span]) -> None:
+def _never(statistics: BatchStatistics, runs: Sequence[SpecimenRun]) -> None:
     """Keep nothing: a task is done again when it was interrupted."""
 
 
-def _unheard(span: Span) -> None:
+def _unheard(run: SpecimenRun) -> None:
     """Tell nobody."""
 
 
 def _result(future: Any) -> Any:
-    """Give what a task returned, or say what happened on its worker."""
     try:
         return future.result()
     except (BatchsenseError, OSError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.out_of_core.location import Place, open_hdf5, open_zarr
+from batchsense.experiments.out_of_core.location import MatrixLocation, open_hdf5, open_zarr
 from batchsense.experiments.tables.alignment import align
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import free_name
@@ -21,72 +21,65 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def describe(place: Place, sheet: str | Path | None = None, id_column: str | None = None) -> Table:
-    """Give a table without its values: ids, sheet and source of a matrix that stays on disk.
+def describe(
+    location: MatrixLocation, sheet: str | Path | None = None, id_column: str | None = None
+) -> Table:
+    """A table without its values: ids, sheet and source of a matrix that stays on disk.
 
-    Parameters
-    ----------
-    place : Place
-        The matrix.
-    sheet : path, optional
-        The sheet; the annotation of the AnnData store if left out.
-    id_column : str, optional
-        The column of the sheet with the ids.
-
-    Returns
-    -------
-    Table
-        Its ``values`` have no columns.
+    The sheet is the annotation of the AnnData store if left out.
 
     Raises
     ------
     DataError
         The ids of the sheet do not match the specimens, ids occur twice, or there is no sheet.
     """
-    if not place.inside:
-        return _of_plain_array(place, sheet, id_column)
-    observations, variables = _annotation(place)
+    if not location.inside:
+        return _of_plain_array(location, sheet, id_column)
+    observations, variables = _annotation(location)
     specimens = tuple(map(str, observations.index))
     features = tuple(map(str, variables.index))
     if sheet is None:
         frame = observations.reset_index(names=free_name("id", map(str, observations.columns)))
-        entries, categorical = sheet_of(frame, place.path)
+        entries, categorical = sheet_of(frame, location.path)
     else:
         entries, categorical = read_sheet(sheet)
-    sheet_name = str(place.path if sheet is None else sheet)
+    sheet_name = str(location.path if sheet is None else sheet)
     if id_column is not None:
         column(entries, id_column, sheet_name)
-    found = align(specimens, features, entries, id_column, (place.path, sheet_name))
+    found = align(specimens, features, entries, id_column, (location.path, sheet_name))
     if found.axis == "column":
         raise DataError(
             "the sheet describes the variables (columns) of the store; out of core the specimens "
             "must be its observations (rows), so transpose it, or correct it in memory "
             "(--no-out-of-core)",
-            where=place.path,
+            where=location.path,
         )
     aligned = {name: tuple(labels[r] for r in found.sheet_rows) for name, labels in entries.items()}
     source = Source(
-        place.path,
+        location.path,
         sheet_name,
         id_column=found.id_column,
-        dtype=str(place.working),
-        layer=place.layer,
+        dtype=str(location.working),
+        layer=location.layer,
     )
-    return _checked(place, specimens, features, aligned, source, categorical, found.notes)
+    return _checked(location, specimens, features, aligned, source, categorical, found.notes)
 
 
-def _of_plain_array(place: Place, sheet: str | Path | None, id_column: str | None) -> Table:
-    """Describe an array that carries no ids: the sheet has one row per specimen, in order."""
+def _of_plain_array(
+    location: MatrixLocation, sheet: str | Path | None, id_column: str | None
+) -> Table:
     if sheet is None:
-        raise DataError("a plain array needs a sheet: one row per specimen, in order", place.path)
+        raise DataError(
+            "a plain array needs a sheet: one row per specimen, in order", location.path
+        )
     entries, categorical = read_sheet(sheet)
     name = id_column or next(iter(entries))
     ids = column(entries, name, str(sheet))
     rows = len(ids)
-    if rows != place.shape[0]:
+    if rows != location.shape[0]:
         raise DataError(
-            f"the array has {place.shape[0]} rows and no ids, the sheet {rows} rows; give one row "
-            "per specimen, in the order of the array",
+            f"the array has {location.shape[0]} rows and no ids, the sheet {rows} rows; give one "
+            "row per specimen, in the order of the array",
             where=str(sheet),
         )
     if None in ids or repeated([str(entry) for entry in ids]):
@@ -97,18 +90,18 @@ def _of_plain_array(place: Place, sheet: str | Path | None, id_column: str | Non
         "AnnData store carries ids, and is matched by them.",
     )
     return _checked(
-        place,
+        location,
         tuple(str(entry) for entry in ids),
-        tuple(f"feature {number + 1}" for number in range(place.shape[1])),
+        tuple(f"feature {number + 1}" for number in range(location.shape[1])),
         entries,
-        Source(place.path, str(sheet), id_column=name, dtype=str(place.working)),
+        Source(location.path, str(sheet), id_column=name, dtype=str(location.working)),
         categorical,
         (note,),
     )
 
 
 def _checked(
-    place: Place,
+    location: MatrixLocation,
     specimens: tuple[str, ...],
     features: tuple[str, ...],
     entries: dict[str, Column],
@@ -116,35 +109,26 @@ def _checked(
     categorical: frozenset[str],
     notes: tuple[Note, ...],
 ) -> Table:
-    """Put a table together, and refuse ids that occur twice or do not fit the matrix."""
-    for kind, ids in (("specimen", specimens), ("feature", features)):
-        if twice := repeated(ids):
-            names = listed(map(repr, twice))
-            raise DataError(
-                f"{kind} ids occur more than once: {names}; make them unique", where=place.path
-            )
-    if (len(specimens), len(features)) != place.shape:
+    if (len(specimens), len(features)) != location.shape:
         raise DataError(
             f"{len(specimens)} specimen ids and {len(features)} feature ids do not fit a matrix of "
-            f"shape {place.shape}",
-            where=place.path,
+            f"shape {location.shape}",
+            where=location.path,
         )
-    if place.shape[0] < 2 or place.shape[1] < 1:
-        raise DataError("at least 2 specimens and 1 feature are needed", where=place.path)
+    if location.shape[0] < 2 or location.shape[1] < 1:
+        raise DataError("at least 2 specimens and 1 feature are needed", where=location.path)
     values = np.empty((len(specimens), 0))
     return Table(values, specimens, features, entries, source, categorical, notes)
 
 
-def _annotation(place: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read ``obs`` and ``var`` of an AnnData store."""
-    if place.store == "zarr":
-        return _frames(open_zarr(place.path), place.path)
-    with open_hdf5(place.path) as root:
-        return _frames(root, place.path)
+def _annotation(location: MatrixLocation) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if location.store == "zarr":
+        return _frames(open_zarr(location.path), location.path)
+    with open_hdf5(location.path) as root:
+        return _frames(root, location.path)
 
 
 def _frames(root: Any, path: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read both annotations."""
     try:
         from anndata.io import read_elem
     except ImportError:

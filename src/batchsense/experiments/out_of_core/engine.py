@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.out_of_core.affine import Affine
 from batchsense.experiments.out_of_core.budget import COMPILER, LIBRARIES, Blocks, blocks_for
-from batchsense.experiments.out_of_core.pass_inputs import Work
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun, cut
 from batchsense.experiments.out_of_core.passes import Done, correct_blocks, sum_blocks
-from batchsense.experiments.out_of_core.result_array import Slot, result_rows
-from batchsense.experiments.out_of_core.specimen_runs import Span, cut
+from batchsense.experiments.out_of_core.result_array import ResultArray, result_rows
 from batchsense.machine_memory import resident_bytes, return_free_memory
 
-
-class Keep(Protocol):
-    """Told of the sums now and then, so that they can be kept."""
-
-    def __call__(self, statistics: BatchStatistics, spans: Sequence[Span]) -> None:
-        """Keep the sums of what is in ``spans`` beside what was there before."""
+#: Told now and then of the sums, and of the specimens that were added to what was there before, so
+#: that they can be kept.
+Keep = Callable[[BatchStatistics, Sequence[SpecimenRun]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +37,47 @@ class Sizes:
     correct: Blocks
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """What an engine is to do in one pass.
+
+    Attributes
+    ----------
+    inputs : PassInputs
+        The matrix and its design.
+    sizes : Sizes
+        How the specimens are taken.
+    runs : sequence of pair of int
+        The specimens.
+    done : callable
+        Told of each run of specimens when it is done.
+    """
+
+    inputs: PassInputs
+    sizes: Sizes
+    runs: Sequence[SpecimenRun]
+    done: Done
+
+
 class Engine(Protocol):
     """A way to do both passes; the implementations are final."""
 
-    def sizes(self, work: Work) -> Sizes:
+    def sizes(self, inputs: PassInputs) -> Sizes:
         """Decide how both passes take the specimens; refuse where memory does not suffice."""
 
-    def sums(
-        self,
-        work: Work,
-        sizes: Sizes,
-        spans: Sequence[Span],
-        into: BatchStatistics,
-        keep: Keep,
-        done: Done,
-    ) -> BatchStatistics:
-        """Add the specimens of ``spans`` to the statistics."""
+    def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
+        """Add the assigned specimens to the statistics."""
 
-    def correct(
-        self,
-        work: Work,
-        sizes: Sizes,
-        slot: Slot,
-        spans: Sequence[Span],
-        affine: Affine,
-        done: Done,
-    ) -> None:
-        """Correct the specimens of ``spans`` and put them where they belong."""
+    def correct(self, given: Assignment, result: ResultArray, affine: Affine) -> None:
+        """Correct the assigned specimens and put them where they belong."""
 
 
-#: Bytes that are used where nothing else is asked, and those that are taken at least then.
+#: Bytes that are used where nothing else is asked, and those that are taken at least then. Larger
+#: blocks would not be read faster (see ``LARGEST_BLOCK``), and 500 MB fit on any laptop beside a
+#: browser; 200 MB hold a block of 20,000 features with its tables.
 MEMORY, LEAST = 500_000_000, 200_000_000
-#: Seconds between two times that the sums are kept.
+#: Seconds between two times that the sums are kept: so much work a killed run loses at most, and
+#: writing a few megabytes that often cannot be noticed.
 _KEEP_EVERY_S = 20.0
 
 
@@ -95,7 +100,7 @@ class ThisProcess:
     threads: int | None = None
     shares: int = 1
 
-    def sizes(self, work: Work) -> Sizes:
+    def sizes(self, inputs: PassInputs) -> Sizes:
         """Decide how both passes take the specimens, for this process as it stands now.
 
         Raises
@@ -111,54 +116,44 @@ class ThisProcess:
         memory = occupied + (memory - occupied) // self.shares
         # The second pass needs more, so that it is the one that is refused.
         correct, sums = (
-            blocks_for(work.place, memory, work.size, aligned, occupied)
-            for aligned in (aligned_rows(work), work.place.rows)
+            blocks_for(inputs.location, memory, inputs.size, aligned, occupied)
+            for aligned in (aligned_rows(inputs), inputs.location.rows)
         )
         return Sizes(sums, correct)
 
-    def sums(
-        self,
-        work: Work,
-        sizes: Sizes,
-        spans: Sequence[Span],
-        into: BatchStatistics,
-        keep: Keep,
-        done: Done,
-    ) -> BatchStatistics:
-        """Add the specimens of ``spans`` to the statistics; keep them every 20 seconds."""
-        added: list[Span] = []
+    def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
+        """Add the assigned specimens to the statistics; keep them every 20 seconds."""
+        added: list[SpecimenRun] = []
         kept = time.monotonic()
 
-        def note(span: Span) -> None:
-            """Count a block, and keep the sums where it is time."""
+        def note(run: SpecimenRun) -> None:
             nonlocal kept
-            added.append(span)
+            added.append(run)
             if time.monotonic() - kept >= _KEEP_EVERY_S:
                 keep(into, added)
                 kept = time.monotonic()
-            done(span)
+            given.done(run)
 
-        taken = list(cut(spans, sizes.sums.rows))
-        number = min(sizes.sums.number, 2)
-        return sum_blocks(work, taken, into, note, number=number, threads=self.threads)
+        taken = list(cut(given.runs, given.sizes.sums.rows))
+        number = min(given.sizes.sums.number, 2)
+        return sum_blocks(given.inputs, taken, into, note, number=number, threads=self.threads)
 
-    def correct(
-        self,
-        work: Work,
-        sizes: Sizes,
-        slot: Slot,
-        spans: Sequence[Span],
-        affine: Affine,
-        done: Done,
-    ) -> None:
-        """Correct the specimens of ``spans`` and put them where they belong."""
+    def correct(self, given: Assignment, result: ResultArray, affine: Affine) -> None:
+        """Correct the assigned specimens and put them where they belong."""
         return_free_memory()
-        taken = list(cut(spans, sizes.correct.rows))
-        number = sizes.correct.number
+        taken = list(cut(given.runs, given.sizes.correct.rows))
         if taken:
-            correct_blocks(work, slot, taken, affine, done, number=number, threads=self.threads)
+            correct_blocks(
+                given.inputs,
+                result,
+                taken,
+                affine,
+                given.done,
+                number=given.sizes.correct.number,
+                threads=self.threads,
+            )
 
 
-def aligned_rows(work: Work) -> int:
-    """Give the number of specimens at whose multiples blocks of the second pass may begin."""
-    return int(np.lcm(work.place.rows, result_rows(work.place)))
+def aligned_rows(inputs: PassInputs) -> int:
+    """The number of specimens at whose multiples blocks of the second pass may begin."""
+    return int(np.lcm(inputs.location.rows, result_rows(inputs.location)))

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.out_of_core.result_array import Slot
-from batchsense.experiments.out_of_core.specimen_runs import Span, united
+from batchsense.experiments.out_of_core.pass_inputs import SpecimenRun, united
+from batchsense.experiments.out_of_core.result_array import ResultArray
 from batchsense.storage.atomic import refuse_irreplaceable, sync_one
 
 #: Number of the layout of the folder; another one is not taken up.
@@ -39,7 +39,7 @@ class Journal:
         Whether earlier work was taken up.
     written : list of pair of int
         Specimens whose result is on the disk.
-    slot : Slot or None
+    result : ResultArray or None
         Where the result goes, once there is room for it.
     """
 
@@ -47,8 +47,8 @@ class Journal:
         self.folder = folder
         self._stream = stream
         self.resumed = bool(events)
-        self.written: list[Span] = []
-        self.slot: Slot | None = None
+        self.written: list[SpecimenRun] = []
+        self.result: ResultArray | None = None
         for event in events:
             self._take(event)
 
@@ -57,25 +57,25 @@ class Journal:
         """The unfinished file or store; without a suffix, so that no reader takes it for one."""
         return self.folder / "result"
 
-    def note_written(self, span: Span) -> None:
+    def note_written(self, run: SpecimenRun) -> None:
         """Note specimens whose result is on the disk."""
-        self._append({"event": "written", "low": span[0], "high": span[1]})
+        self._append({"event": "written", "low": run[0], "high": run[1]})
 
-    def note_reserved(self, slot: Slot) -> None:
+    def note_reserved(self, result: ResultArray) -> None:
         """Note that there is room for the result."""
-        self._append({"event": "reserved", "slot": asdict(slot)})
+        self._append({"event": "reserved", "slot": asdict(result)})
 
-    def keep_statistics(self, statistics: BatchStatistics, spans: list[Span]) -> None:
+    def keep_statistics(self, statistics: BatchStatistics, runs: list[SpecimenRun]) -> None:
         """Keep the sums of some specimens."""
-        self._keep("sums.npz", {**statistics.arrays(), "spans": np.array(spans, dtype=np.int64)})
+        self._keep("sums.npz", {**statistics.arrays(), "spans": np.array(runs, dtype=np.int64)})
 
-    def statistics(self) -> tuple[BatchStatistics | None, list[Span]]:
+    def statistics(self) -> tuple[BatchStatistics | None, list[SpecimenRun]]:
         """Give the sums that were kept, and of which specimens they are."""
         arrays = self._kept("sums.npz")
         if arrays is None:
             return None, []
-        spans = [(int(low), int(high)) for low, high in arrays["spans"]]
-        return BatchStatistics.from_arrays(arrays), spans
+        runs = [(int(low), int(high)) for low, high in arrays["spans"]]
+        return BatchStatistics.from_arrays(arrays), runs
 
     def _append(self, event: dict[str, Any]) -> None:
         """Write a line that survives a loss of power."""
@@ -85,14 +85,14 @@ class Journal:
         self._take(event)
 
     def _take(self, event: dict[str, Any]) -> None:
-        """Take up what a line says."""
         if event["event"] == "written":
             self.written = united([*self.written, (event["low"], event["high"])])
         elif event["event"] == "reserved":
-            self.slot, self.written = Slot(**_as_slot(event["slot"])), []
+            stored = event["slot"]
+            self.result = ResultArray(**{**stored, "shape": tuple(stored["shape"])})
+            self.written = []
 
     def _keep(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Store arrays in one piece."""
         draft = self.folder / f"{name}.new"
         with draft.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -101,7 +101,6 @@ class Journal:
         draft.replace(self.folder / name)
 
     def _kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """Read stored arrays; None if there are none."""
         path = self.folder / name
         if not path.exists():
             return None
@@ -113,18 +112,8 @@ class Journal:
 def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
     """Open the folder of unfinished work of a target.
 
-    Parameters
-    ----------
-    target : path
-        The result to be.
-    fingerprint : str
-        Stands for the input, the design and the options. Earlier work is taken up where it has the
-        same one, and thrown away otherwise.
-
-    Yields
-    ------
-    Journal
-        What was done.
+    The fingerprint stands for the input, the design and the options. Earlier work is taken up where
+    it has the same one, and thrown away otherwise.
 
     Raises
     ------
@@ -229,7 +218,6 @@ def _events(stream: IO[str]) -> list[dict[str, Any]]:
 
 
 def _empty(folder: Path) -> None:
-    """Throw away what belongs to other work."""
     for path in folder.iterdir():
         if path.name == "journal":
             continue
@@ -237,8 +225,3 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _as_slot(fields: dict[str, Any]) -> dict[str, Any]:
-    """Undo what JSON does to a tuple."""
-    return {**fields, "shape": tuple(fields["shape"])}

@@ -19,7 +19,7 @@ MARK, COMPLETE = "batchsense", "complete"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MatrixLocation:
     """A matrix of specimens × features in an HDF5 file or a Zarr store.
 
     Attributes
@@ -92,20 +92,10 @@ def inside_of(layer: str | None) -> str:
     return "X" if layer is None else f"layers/{layer}"
 
 
-def find(path: str | Path, inside: str = "X") -> Place:
+def find(path: str | Path, inside: str = "X") -> MatrixLocation:
     """Look where the matrix of an AnnData file, AnnData Zarr store or plain Zarr array lies.
 
-    Parameters
-    ----------
-    path : path
-        ``.h5ad`` or ``.zarr``.
-    inside : str
-        The matrix of an AnnData store: ``X`` or ``layers/NAME``.
-
-    Returns
-    -------
-    Place
-        Where it lies and how.
+    ``inside`` is the matrix of an AnnData store: ``X`` or ``layers/NAME``.
 
     Raises
     ------
@@ -147,8 +137,7 @@ def open_hdf5(path: str) -> Any:
         raise DataError(f"not an AnnData file: {error}", where=path) from None
 
 
-def _in_zarr(path: str, inside: str) -> Place:
-    """Find the matrix of a Zarr store."""
+def _in_zarr(path: str, inside: str) -> MatrixLocation:
     root = open_zarr(path)
     mark = root.attrs.get(MARK)
     if isinstance(mark, dict) and mark.get(COMPLETE) is False:
@@ -168,8 +157,7 @@ def _in_zarr(path: str, inside: str) -> Place:
     return _of_element(path, "zarr", inside, element)
 
 
-def _in_hdf5(path: str, inside: str) -> Place:
-    """Find the matrix of an HDF5 file."""
+def _in_hdf5(path: str, inside: str) -> MatrixLocation:
     with open_hdf5(path) as root:
         if not _holds(root, inside):
             raise _absent(root, inside, path)
@@ -185,21 +173,18 @@ def _holds(root: Any, inside: str) -> bool:
 
 
 def _absent(root: Any, inside: str, path: str) -> DataError:
-    """Make the error for a matrix that is not there, with the layers that are."""
     layers = sorted(root["layers"]) if "layers" in root else []
     there = f"its layers are {listed(layers)}" if layers else "it has no layers"
     return DataError(f"the file has no {inside}; {there}", where=path)
 
 
 def _refuse_unfinished(root: Any, path: str) -> None:
-    """Refuse an AnnData store whose provenance says that it was not finished."""
     flag = f"uns/{MARK}/{COMPLETE}"
     if flag in root and not bool(root[flag][()]):
         raise DataError("an unfinished result; run the command that writes it again", where=path)
 
 
-def _of_element(path: str, store: Store, inside: str, element: Any) -> Place:
-    """Describe a dense or sparse element of an AnnData store."""
+def _of_element(path: str, store: Store, inside: str, element: Any) -> MatrixLocation:
     if hasattr(element, "shape"):
         return _of_array(path, store, inside, element)
     encoding = element.attrs.get("encoding-type")
@@ -216,16 +201,17 @@ def _of_element(path: str, store: Store, inside: str, element: Any) -> Place:
         refuse_lost_chunks(data, path)
     _check_numbers(data.dtype, inside, path)
     shape = tuple(int(length) for length in element.attrs["shape"])
-    return Place(path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0)
+    return MatrixLocation(
+        path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0
+    )
 
 
-def _of_array(path: str, store: Store, inside: str, array: Any) -> Place:
-    """Describe a dense array."""
+def _of_array(path: str, store: Store, inside: str, array: Any) -> MatrixLocation:
     if len(array.shape) != 2:
         raise DataError(f"the matrix must have two axes, not {len(array.shape)}", where=path)
     _check_numbers(array.dtype, inside or "the array", path)
     chunks = getattr(array, "shards", None) or array.chunks or (1, 0)
-    return Place(
+    return MatrixLocation(
         path=path,
         store=store,
         inside=inside,
@@ -239,6 +225,5 @@ def _of_array(path: str, store: Store, inside: str, array: Any) -> Place:
 
 
 def _check_numbers(dtype: np.dtype[Any], inside: str, path: str) -> None:
-    """Refuse text and truth values."""
     if dtype.kind not in "fiu":
         raise DataError(f"{inside} holds {dtype}, not numbers", where=path)

@@ -15,25 +15,25 @@ import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.errors import DataError, listed
+from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.out_of_core.affine import Affine
 from batchsense.experiments.out_of_core.budget import BLOCKS
 from batchsense.experiments.out_of_core.chunks import Reader, opened
-from batchsense.experiments.out_of_core.location import Place
-from batchsense.experiments.out_of_core.pass_inputs import Work
-from batchsense.experiments.out_of_core.result_array import Slot, filling
-from batchsense.experiments.out_of_core.specimen_runs import Span
+from batchsense.experiments.out_of_core.location import MatrixLocation
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun
+from batchsense.experiments.out_of_core.result_array import ResultArray, filling
 
-#: Told of every span when it is done.
-Done = Callable[[Span], None]
+#: Told of every run when it is done.
+Done = Callable[[SpecimenRun], None]
 
-#: Seconds between two requests that the disk take what was written.
+#: Seconds between two requests that the disk take what was written. A killed run loses that much;
+#: a request for every block would make a spinning disk seek all the time.
 _SYNC_EVERY_S = 1.0
 
 
 def sum_blocks(
-    work: Work,
-    spans: Sequence[Span],
+    inputs: PassInputs,
+    runs: Sequence[SpecimenRun],
     into: BatchStatistics,
     done: Done,
     *,
@@ -42,40 +42,23 @@ def sum_blocks(
 ) -> BatchStatistics:
     """Add specimens to the statistics, block by block.
 
-    Parameters
-    ----------
-    work : Work
-        The matrix and its design.
-    spans : sequence of pair of int
-        The blocks.
-    into : BatchStatistics
-        Changed.
-    done : callable
-        Told of each block after it was added.
-    number : int
-        Blocks in memory at a time; with fewer, less is done side by side.
-    threads : int, optional
-        Threads that compute.
-
-    Returns
-    -------
-    BatchStatistics
-        ``into``.
+    ``into`` is changed and returned; ``done`` is told of each block after it was added. With fewer
+    blocks in memory at a time (``number``) less is done side by side.
 
     Raises
     ------
     DataError
         A block cannot be read, or a value is infinite.
     """
-    with opened(work.place) as read, ThreadPoolExecutor(1) as ahead:
-        reading = _Reading(ahead, read, spans, _buffers(work.place, spans, min(number, 2)))
-        for low, high in spans:
+    with opened(inputs.location) as read, ThreadPoolExecutor(1) as ahead:
+        reading = _Reading(ahead, read, runs, _buffers(inputs.location, runs, min(number, 2)))
+        for low, high in runs:
             block, buffer = reading.take()
             reading.ask()
             try:
-                into.add(block, *work.design((low, high)), threads=threads)
+                into.add(block, *inputs.design((low, high)), threads=threads)
             except DataError:
-                _refuse_infinite(work.place, block, low)
+                _refuse_infinite(inputs.location, block, low)
                 raise
             reading.free(buffer)
             done((low, high))
@@ -83,9 +66,9 @@ def sum_blocks(
 
 
 def correct_blocks(
-    work: Work,
-    slot: Slot,
-    spans: Sequence[Span],
+    inputs: PassInputs,
+    result: ResultArray,
+    runs: Sequence[SpecimenRun],
     model: Affine,
     done: Done,
     *,
@@ -94,22 +77,8 @@ def correct_blocks(
 ) -> None:
     """Correct specimens, block by block, and put them into the result.
 
-    Parameters
-    ----------
-    work : Work
-        The matrix and its design.
-    slot : Slot
-        Where the result goes.
-    spans : sequence of pair of int
-        The blocks; they begin at multiples of ``slot.rows``.
-    model : Affine
-        The correction.
-    done : callable
-        Told of each block after it has reached the disk itself.
-    number : int
-        Blocks in memory at a time; with fewer, less is done side by side.
-    threads : int, optional
-        Threads that compute.
+    The blocks begin at multiples of ``result.rows``; ``done`` is told of each after it has reached
+    the disk itself. With fewer blocks in memory at a time (``number``) less is done side by side.
 
     Raises
     ------
@@ -119,30 +88,29 @@ def correct_blocks(
         The result cannot be written.
     """
     with (
-        opened(work.place) as read,
-        filling(slot) as result,
+        opened(inputs.location) as read,
+        filling(result) as (write, sync),
         ThreadPoolExecutor(1) as ahead,
         ThreadPoolExecutor(1) as behind,
         ThreadPoolExecutor(1) as safe,
     ):
-        reading = _Reading(ahead, read, spans, _buffers(work.place, spans, number))
-        syncing = _Syncing(safe, result.sync, done)
-        writing: deque[tuple[Future[None], Span, Matrix]] = deque()
+        reading = _Reading(ahead, read, runs, _buffers(inputs.location, runs, number))
+        syncing = _Syncing(safe, sync, done)
+        writing: deque[tuple[Future[None], SpecimenRun, Matrix]] = deque()
 
         def finish_oldest() -> None:
-            """Wait until a block was handed to the system; its buffer is free then."""
-            future, span, buffer = writing.popleft()
+            future, run, buffer = writing.popleft()
             future.result()
-            syncing.written(span)
+            syncing.written(run)
             reading.free(buffer)
 
-        for low, high in spans:
+        for low, high in runs:
             block, buffer = reading.take()
             if not reading.can_ask and writing:
                 finish_oldest()
             reading.ask()
-            model.apply(block, *work.design((low, high)), threads)
-            writing.append((behind.submit(result.write, low, block), (low, high), buffer))
+            model.apply(block, *inputs.design((low, high)), out=block, threads=threads)
+            writing.append((behind.submit(write, low, block), (low, high), buffer))
             if number == 1:
                 finish_oldest()
         while writing:
@@ -154,10 +122,14 @@ class _Reading:
     """Reads the next block into a free buffer while another one is in use."""
 
     def __init__(
-        self, pool: ThreadPoolExecutor, read: Reader, spans: Sequence[Span], buffers: list[Matrix]
+        self,
+        pool: ThreadPoolExecutor,
+        read: Reader,
+        runs: Sequence[SpecimenRun],
+        buffers: list[Matrix],
     ) -> None:
         self._pool, self._read, self._free = pool, read, buffers
-        self._left = deque(spans)
+        self._left = deque(runs)
         self._coming: deque[tuple[Future[None], Matrix, Matrix]] = deque()
         self.ask()
 
@@ -194,13 +166,13 @@ class _Syncing:
         self, pool: ThreadPoolExecutor, sync: Callable[[int, int], None], done: Done
     ) -> None:
         self._pool, self._sync, self._done = pool, sync, done
-        self._waiting: list[Span] = []
+        self._waiting: list[SpecimenRun] = []
         self._running: Future[None] | None = None
         self._asked = time.monotonic()
 
-    def written(self, span: Span) -> None:
+    def written(self, run: SpecimenRun) -> None:
         """Take note of a block that was handed to the system."""
-        self._waiting.append(span)
+        self._waiting.append(run)
         if self._running is not None and self._running.done():
             self._running.result()
             self._running = None
@@ -216,32 +188,30 @@ class _Syncing:
         self._running.result()
 
     def _ask(self) -> None:
-        """Sync what waits."""
-        spans, self._waiting = self._waiting, []
+        runs, self._waiting = self._waiting, []
         self._asked = time.monotonic()
 
         def work() -> None:
-            for low, high in spans:
+            for low, high in runs:
                 self._sync(low, high)
-            for span in spans:
-                self._done(span)
+            for run in runs:
+                self._done(run)
 
         self._running = self._pool.submit(work)
 
 
-def _buffers(place: Place, spans: Sequence[Span], number: int) -> list[Matrix]:
+def _buffers(location: MatrixLocation, runs: Sequence[SpecimenRun], number: int) -> list[Matrix]:
     """Make room for blocks; used in turn, since fresh memory is slow at first touch."""
-    rows = max((high - low for low, high in spans), default=0)
-    return [np.empty((rows, place.shape[1]), dtype=place.working) for _ in range(number)]
+    rows = max((high - low for low, high in runs), default=0)
+    return [np.empty((rows, location.shape[1]), dtype=location.working) for _ in range(number)]
 
 
-def _refuse_infinite(place: Place, block: Matrix, low: int) -> None:
-    """Refuse infinite values by their place in the whole matrix."""
+def _refuse_infinite(location: MatrixLocation, block: Matrix, low: int) -> None:
     infinite = np.argwhere(np.isinf(block))
     if len(infinite):
         cells = (f"{low + i + 1} / {j + 1}" for i, j in infinite)
         raise DataError(
             f"infinite values (number of specimen / feature): {listed(cells)}; replace them, or "
             "store NaN where a value is missing",
-            where=place.path,
+            where=location.path,
         )

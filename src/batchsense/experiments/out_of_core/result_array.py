@@ -13,16 +13,17 @@ import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.experiments.out_of_core.chunks import zarr_bounded
-from batchsense.experiments.out_of_core.location import Place, Store
+from batchsense.experiments.out_of_core.location import MatrixLocation, Store
 from batchsense.storage.atomic import sync_one
 
-#: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix).
+#: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix): few files, and a
+#: block in memory holds several of them (see ``LARGEST_BLOCK``).
 _CHUNK = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A place for the result, ready to be filled in any order and by several processes.
+class ResultArray:
+    """A location for the result, ready to be filled in any order and by several processes.
 
     Attributes
     ----------
@@ -56,93 +57,80 @@ class Slot:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """What an open slot offers.
-
-    Attributes
-    ----------
-    write : callable
-        ``write(low, values)`` stores specimens from ``low`` on.
-    sync : callable
-        ``sync(low, high)`` returns when these specimens are on the disk itself.
-    """
-
-    write: Callable[[int, Matrix], None]
-    sync: Callable[[int, int], None]
+#: ``write(low, values)`` stores specimens from ``low`` on; ``sync(low, high)`` returns when these
+#: specimens are on the disk itself.
+ResultWriter = tuple[Callable[[int, Matrix], None], Callable[[int, int], None]]
 
 
 @contextlib.contextmanager
-def filling(slot: Slot) -> Iterator[Writer]:
-    """Open a slot.
+def filling(result: ResultArray) -> Iterator[ResultWriter]:
+    """Open the room for a result.
 
     Raises
     ------
     OSError
         The disk is full, for example; what was synced stays.
     """
-    if slot.store == "hdf5":
-        descriptor = os.open(slot.path, os.O_RDWR)
+    if result.store == "hdf5":
+        descriptor = os.open(result.path, os.O_RDWR)
         try:
-            yield _straight(slot, descriptor)
+            yield _straight(result, descriptor)
         finally:
             os.close(descriptor)
         return
     import zarr
 
     with zarr_bounded():
-        root: Any = zarr.open(slot.path, mode="r+")
-        yield _chunked(slot, root[slot.inside] if slot.inside else root)
+        root: Any = zarr.open(result.path, mode="r+")
+        yield _chunked(result, root[result.inside] if result.inside else root)
 
 
-def _straight(slot: Slot, descriptor: int) -> Writer:
-    """Write numbers to their place in the file."""
-    width = slot.shape[1] * np.dtype(slot.dtype).itemsize
+def _straight(result: ResultArray, descriptor: int) -> ResultWriter:
+    width = result.shape[1] * np.dtype(result.dtype).itemsize
 
     def write(low: int, values: Matrix) -> None:
-        rest = np.ascontiguousarray(values, dtype=slot.dtype).data.cast("B")
-        place = slot.offset + low * width
+        rest = np.ascontiguousarray(values, dtype=result.dtype).data.cast("B")
+        at = result.offset + low * width
         while rest:
-            done = os.pwrite(descriptor, rest, place)
-            rest, place = rest[done:], place + done
+            done = os.pwrite(descriptor, rest, at)
+            rest, at = rest[done:], at + done
 
-    return Writer(write, lambda low, high: os.fdatasync(descriptor))
+    return write, lambda low, high: os.fdatasync(descriptor)
 
 
-def _chunked(slot: Slot, array: Any) -> Writer:
-    """Write whole chunks; each is a file."""
-
+def _chunked(result: ResultArray, array: Any) -> ResultWriter:
     def write(low: int, values: Matrix) -> None:
         array[low : low + len(values)] = values
 
     def sync(low: int, high: int) -> None:
-        columns = range(-(-slot.shape[1] // chunk_shape(array)[1]))
-        for row in range(low // slot.rows, -(-high // slot.rows)):
+        columns = range(-(-result.shape[1] // chunk_shape(array)[1]))
+        for row in range(low // result.rows, -(-high // result.rows)):
             for column in columns:
                 sync_one(
-                    Path(slot.path, slot.inside, array.metadata.encode_chunk_key((row, column)))
+                    Path(result.path, result.inside, array.metadata.encode_chunk_key((row, column)))
                 )
 
-    return Writer(write, sync)
+    return write, sync
 
 
-def result_rows(place: Place) -> int:
-    """Give the specimens per stored chunk of the result, before there is one.
+def result_rows(location: MatrixLocation) -> int:
+    """The specimens per stored chunk of the result, before there is one.
 
     Examples
     --------
-    >>> result_rows(Place("m.zarr", "zarr", "X", "csr", (9_000, 20_000), "float32", 1, 0, 0))
+    >>> layout = ("csr", (9_000, 20_000), "float32", 1, 0, 0)
+    >>> result_rows(MatrixLocation("m.zarr", "zarr", "X", *layout))
     100
     """
-    if place.store == "hdf5":
+    if location.store == "hdf5":
         return 1
-    if place.form == "dense":
-        return place.rows
-    width = place.shape[1] * place.working.itemsize
-    return min(max(1, _CHUNK // width), place.shape[0])
+    if location.form == "dense":
+        return location.rows
+    width = location.shape[1] * location.working.itemsize
+    return min(max(1, _CHUNK // width), location.shape[0])
 
 
 def chunk_shape(array: Any) -> tuple[int, int]:
-    """Give the shape of what is stored in one file: a shard where there are shards."""
+    """The shape of what is stored in one file: a shard where there are shards."""
     rows, columns = array.shards or array.chunks
     return int(rows), int(columns)

@@ -32,7 +32,7 @@ def applied(fitted: AnyFitted, table: Table, progress: Progress = silent) -> Cor
     from batchsense.experiments import FittedCombatSeq
 
     if isinstance(fitted, FittedCombatSeq):
-        return fitted.transform(table, progress)
+        return fitted.transform(table, progress=progress)
     return fitted.transform(table)
 
 

@@ -17,7 +17,7 @@ from batchsense.reports.envelope import Note as PublishedNote
 
 if TYPE_CHECKING:
     from batchsense.experiments.out_of_core import CorrectedStore, Engine
-    from batchsense.experiments.out_of_core.recipe import Streamed
+    from batchsense.experiments.out_of_core.pass_inputs import Streamed
     from batchsense.questions.table_request import ModelRequest
     from batchsense.reports.envelope import Envelope
 
@@ -103,7 +103,7 @@ def correct_on_disk(
     request: ModelRequest, how: OnDisk, progress: Progress
 ) -> Envelope[CorrectResult]:
     """Correct out of core; an interrupted user is told how to go on."""
-    from batchsense.experiments.out_of_core import correct_store
+    from batchsense.experiments.out_of_core import StoredMatrix, correct_store
     from batchsense.experiments.out_of_core.description import describe
     from batchsense.experiments.out_of_core.location import find, inside_of
 
@@ -131,13 +131,10 @@ def correct_on_disk(
 
     with _interruptible(how.output), _engine(how, matrix) as engine:
         found = correct_store(
-            matrix,
+            StoredMatrix(matrix, request.sheet, request.id_column, request.layer),
             how.output,
             batch_column,
             cast("Streamed", correction),  # counts were refused
-            request.sheet,
-            id_column=request.id_column,
-            layer=request.layer,
             engine=engine,
             provenance=lambda found: provenance(found, account(found), how.recorded),
             progress=progress,

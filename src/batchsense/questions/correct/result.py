@@ -12,7 +12,7 @@ from batchsense.questions.shares import Entangled, entangled_fields
 from batchsense.reports.envelope import Envelope, Model, Note
 
 if TYPE_CHECKING:
-    from batchsense.experiments.correction.interface import Account
+    from batchsense.experiments import Corrected, CorrectedStore
 
 
 class LearnedBatch(Model):
@@ -99,7 +99,7 @@ class CorrectResult(Model):
     @classmethod
     def of(
         cls,
-        found: Account,
+        found: Corrected | CorrectedStore,
         output: str,
         out_of_core: OutOfCore | None = None,
         reused: Reused | None = None,
@@ -128,7 +128,9 @@ class CorrectResult(Model):
 
 
 def provenance(
-    found: Account, envelope: Envelope[CorrectResult], options: Mapping[str, str | bool | None]
+    found: Corrected | CorrectedStore,
+    envelope: Envelope[CorrectResult],
+    options: Mapping[str, str | bool | None],
 ) -> dict[str, Any]:
     """Say what was done, in the plain names, texts and lists that an AnnData file can keep."""
     record = found.record()

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
+from batchsense.arrays import Flags
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat.apply import apply_combat
 from batchsense.experiments.correction.combat.model import (
+    CONSTANT,
     CORRECTED,
+    ENTANGLED,
+    NO_REFERENCE,
+    NO_RESIDUAL,
     CombatModel,
     extend_combat,
     fit_combat,
 )
 from batchsense.experiments.correction.combat.priors import Stopping
-from batchsense.experiments.correction.combat.remarks import combat_notes, learned_batches
-from batchsense.experiments.correction.fit_design import (
-    Grounds,
-    Kept,
-    extended_note,
-    grounds_of_parts,
-    grounds_of_table,
-    new_batches,
+from batchsense.experiments.correction.fit_design import FitDesign, lost_notes
+from batchsense.experiments.correction.from_sums import CorrectionFromSums, FittedFromSums
+from batchsense.experiments.correction.gathered import Gathered
+from batchsense.experiments.correction.interface import LearnedBatch
+from batchsense.experiments.correction.remarks import (
+    chosen_features,
+    entangled_features,
+    features_note,
+    gap_notes,
+    remarks,
+    unseen_notes,
 )
-from batchsense.experiments.correction.fitted import (
-    batch_codes,
-    corrected_by,
-    load_fitted,
-    merged,
-    save_fitted,
-)
-from batchsense.experiments.correction.gaps import left_unchanged_notes
-from batchsense.experiments.correction.gathered import Gathered, gather
-from batchsense.experiments.correction.interface import (
-    Corrected,
-    matched_features,
-)
-from batchsense.experiments.correction.remarks import chosen_features
-from batchsense.experiments.correction.terms import match_terms
-from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.tables.table import Table
-from batchsense.experiments.threads import one_thread
+from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.notes import Note
-from batchsense.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CombatCorrection:
+class CombatCorrection(CorrectionFromSums["FittedCombat"]):
     r"""ComBat, as R's sva computes it, from one pass over the data.
 
     A value of batch b is brought to the common level and scale of its feature,
@@ -66,10 +52,8 @@ class CombatCorrection:
 
     Attributes
     ----------
-    keep : tuple of str
-        Columns of the sheet that are kept.
-    categorical, numeric : tuple of str
-        Columns of ``keep`` whose kind is declared.
+    keep, categorical, numeric : tuple of str
+        Columns of the sheet that are kept, and those of them whose kind is declared.
     parametric : bool
         Normal and inverse gamma priors; else the features themselves are the prior.
     mean_only : bool
@@ -79,8 +63,7 @@ class CombatCorrection:
     stopping : {"sva", "converged"}
         Where the iteration ends: as in sva (relative change 1e-4), or where nothing changes.
     despite_confounding : bool
-        Go on where a kept column cannot be told from the batches: the difference is then removed
-        with them, and a note says what is lost.
+        Go on where what is kept cannot be told from the batches, and lose it, with a note.
 
     References
     ----------
@@ -91,8 +74,9 @@ class CombatCorrection:
     --------
     A July that adds 3 and doubles what varies, in 100 features:
 
-    >>> rng = np.random.default_rng(0)
-    >>> values = rng.normal(size=(40, 100))
+    >>> import numpy as np
+    >>> from batchsense.experiments import Table
+    >>> values = np.random.default_rng(0).normal(size=(40, 100))
     >>> values[20:] = 2.0 * values[20:] + 3.0
     >>> table = Table.from_arrays(values, {"month": ["May"] * 20 + ["July"] * 20})
     >>> corrected = CombatCorrection().fit(table, "month").transform(table).values
@@ -102,85 +86,13 @@ class CombatCorrection:
     1.0
     """
 
-    keep: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
     parametric: bool = True
     mean_only: bool = False
     reference_batch: str | None = None
     stopping: Stopping = "sva"
-    despite_confounding: bool = False
 
-    def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedCombat:
-        """Learn shift and scale of every batch and feature.
-
-        Parameters
-        ----------
-        table : Table
-            The observations and their sheet.
-        batch_labels : str
-            The column of the sheet with the batch labels.
-        progress : Progress
-            Told of the pass over the data and of the shrinking.
-
-        Returns
-        -------
-        FittedCombat
-            The correction.
-
-        Raises
-        ------
-        DataError
-            A column of the sheet cannot be used, the reference is no batch or has a single
-            specimen, or fewer than three features can be corrected.
-        ConfoundedError
-            A kept factor cannot be told from the batches; names every relation.
-        UnresolvedError
-            No residual variation is left.
-        """
-        progress("learning batch effects", 0, 2)
-        with one_thread():  # the passes over the data have threads of their own
-            grounds = grounds_of_table(table, batch_labels, Kept.of(self))
-            progress("learning batch effects", 1, 2)
-            fitted = self._finish(grounds)
-        progress("learning batch effects", 2, 2)
-        return fitted
-
-    def gather(self, table: Table, batch_labels: str) -> Gathered:
-        """Read one part of the data, which need not be able to be corrected alone.
-
-        Parameters
-        ----------
-        table : Table
-            The part.
-        batch_labels : str
-            The column of the sheet with the batch labels.
-
-        Returns
-        -------
-        Gathered
-            To be merged with other parts, then given to :meth:`finish`.
-
-        Raises
-        ------
-        DataError
-            A column of the sheet cannot be used.
-        """
-        return gather(table, batch_labels, self.keep, self.categorical, self.numeric)
-
-    def finish(self, gathered: Gathered) -> FittedCombat:
-        """Learn from all gathered parts, as :meth:`fit` does at once.
-
-        Raises
-        ------
-        DataError, ConfoundedError, UnresolvedError
-            As :meth:`fit`.
-        """
-        return self._finish(grounds_of_parts(gathered, Kept.of(self)))
-
-    def _finish(self, grounds: Grounds) -> FittedCombat:
-        """Fit the model, and say what must be said."""
-        gathered = grounds.gathered
+    def _learn(self, fit: FitDesign) -> FittedCombat:
+        gathered = fit.gathered
         levels = gathered.batch_levels
         if self.reference_batch is not None and self.reference_batch not in levels:
             raise DataError(
@@ -196,166 +108,121 @@ class CombatCorrection:
             stopping=self.stopping,
             forced=self.despite_confounding,
         )
-        notes = combat_notes(grounds, model, self.mean_only)
-        return FittedCombat(self, gathered, levels, model, grounds.found, notes)
+        notes = combat_notes(fit, model, self.mean_only)
+        return FittedCombat(self, gathered, levels, model, fit.found, notes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedCombat:
-    """Shift and scale of every batch and feature, ready to be applied.
+class FittedCombat(FittedFromSums[CombatCorrection, CombatModel]):
+    """Shift and scale of every batch and feature, ready to be applied."""
 
-    Attributes
-    ----------
-    correction : CombatCorrection
-        What was asked for.
-    gathered : Gathered
-        The sufficient statistics of the fitted specimens.
-    batch_levels : tuple of str
-        The batches that can be corrected.
-    model : CombatModel
-        The numbers.
-    kept : tuple of Entanglement
-        The kept factors.
-    notes : tuple of Note
-        What the reader must know.
+    method: ClassVar[str] = "combat"
+    options_type: ClassVar[type[CombatCorrection]] = CombatCorrection
+    learned_type: ClassVar[type[CombatModel]] = CombatModel
+
+    @property
+    def unseen(self) -> Flags:
+        """Where a batch has no observation of a corrected feature."""
+        return self.model.unseen
+
+    def learned(self) -> tuple[LearnedBatch, ...]:
+        """Shift and scale of each batch, over its corrected features."""
+        return learned_batches(self.model, self.batch_levels, self.gathered)
+
+    def _extended(self, statistics: BatchStatistics) -> CombatModel:
+        options = self.correction
+        return extend_combat(
+            self.model, statistics, parametric=options.parametric, stopping=options.stopping
+        )
+
+
+_UNCHANGED = {
+    CONSTANT: (
+        "zero_variance",
+        "do not vary inside some batch, and were left unchanged: a constant has no scale",
+    ),
+    NO_RESIDUAL: (
+        "no_residual_variation",
+        "follow batches and kept factors exactly, and were left unchanged: nothing is left to "
+        "scale by",
+    ),
+    NO_REFERENCE: (
+        "not_in_reference",
+        "were observed less than twice in the reference batch, and were left unchanged",
+    ),
+}
+
+
+def combat_notes(fit: FitDesign, model: CombatModel, mean_only: bool) -> tuple[Note, ...]:
+    """Gather the notes of a fit.
+
+    Those of the design, what is lost, and every automatic decision.
     """
+    design, gathered = fit.design, fit.gathered
+    of_design = [note for note in design.notes if note.code != "single_specimen_batches"]
+    unchanged = chosen_features(gathered.features, model.status == ENTANGLED)
+    return (
+        *of_design,
+        *_single(fit, mean_only),
+        *lost_notes(fit),
+        *remarks(gathered.sheet, design, fit.found, scales=not model.mean_only),
+        *_left_alone(model, gathered),
+        *entangled_features(unchanged),
+        *unseen_notes(model.unseen, gathered.features, gathered.batch_levels),
+        *gap_notes(
+            model.alone,
+            gathered.features,
+            gathered.batch_levels,
+            "observed_once",
+            "were observed once only in some batch; there they were shifted, not rescaled",
+        ),
+    )
 
-    correction: CombatCorrection
-    gathered: Gathered
-    batch_levels: tuple[str, ...]
-    model: CombatModel
-    kept: tuple[Entanglement, ...]
-    notes: tuple[Note, ...]
 
-    @property
-    def batch_labels(self) -> str:
-        """The batch column."""
-        return self.gathered.batch_labels
+def learned_batches(
+    model: CombatModel, batch_levels: Sequence[str], gathered: Gathered
+) -> tuple[LearnedBatch, ...]:
+    """Summarise shift and scale of each batch over its corrected features.
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The features."""
-        return self.gathered.features
-
-    @property
-    def unchanged(self) -> tuple[str, ...]:
-        """Features that were left as they are."""
-        return chosen_features(self.features, self.model.status != CORRECTED)
-
-    def transform(self, table: Table, out: npt.NDArray[Any] | None = None) -> Corrected:
-        """Correct specimens of fitted batches.
-
-        Parameters
-        ----------
-        table : Table
-            The fitted table, or another one with the same batches, features and kept levels.
-        out : array of shape (specimens, features), optional
-            Where the values go. ``table.values`` itself saves memory, and the original values are
-            then gone: later tests are best made on them.
-
-        Returns
-        -------
-        Corrected
-            The corrected values.
-
-        Raises
-        ------
-        DataError
-            A batch, a feature or a level of a kept factor was not seen in fitting.
-        """
-        codes = batch_codes(self, table)
-        places = matched_features(table, self.features)
-        model = self.model if table.features == self.features else self.model.only(places)
-        terms = self.gathered.terms
-        if model.mean_only:  # then the kept terms cancel
-            covariates = np.zeros((len(codes), len(terms)))
-        else:
-            covariates = match_terms(table, terms)
-        notes = tuple(left_unchanged_notes(model.unseen, table, codes, self.batch_levels))
-        values = apply_combat(model, table.values, codes, covariates, out)
-        return corrected_by(
-            self,
-            "combat",
-            table,
-            codes,
-            values,
-            more_notes=notes,
-            learned=learned_batches(self.model, self.batch_levels, self.gathered),
+    Specimens of batches that came later are not counted.
+    """
+    sizes = dict(zip(gathered.batch_levels, gathered.statistics.specimens.tolist(), strict=True))
+    found = []
+    for b, level in enumerate(batch_levels):
+        known = (model.status == CORRECTED) & ~model.unseen[b]
+        shifts, scales = model.shifts[b, known], 1.0 / model.scales[b, known]
+        found.append(
+            LearnedBatch(
+                level,
+                int(sizes.get(level, 0)),
+                *(
+                    float(part)
+                    for part in (shifts.mean(), shifts.std(), scales.mean(), scales.std())
+                ),
+            )
         )
+    return tuple(found)
 
-    def merge(self, other: FittedCombat) -> FittedCombat:
-        """Give the correction that fits the specimens of both, as if fitted at once.
 
-        Parameters
-        ----------
-        other : FittedCombat
-            Fitted to other specimens with the same options. Parts that cannot be fitted alone (one
-            batch, say) go through :meth:`CombatCorrection.gather` instead.
+def _single(fit: FitDesign, mean_only: bool) -> list[Note]:
+    batches = fit.design.batches
+    single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
+    if not single:
+        return []
+    message = (
+        f"Batches with a single specimen: {listed(single)}. Its scale cannot be told from its value"
+        ", so only means were adjusted, in all batches alike, as R's sva does."
+    )
+    if mean_only:
+        message = f"Batches with a single specimen: {listed(single)}."
+    return [Note("single_specimen_batches", message, tuple(single))]
 
-        Returns
-        -------
-        FittedCombat
-            A new one.
 
-        Raises
-        ------
-        DataError
-            Options, columns or features differ, or a specimen occurs in both.
-        """
-        return self.correction.finish(merged(self, other))
-
-    def extend(self, table: Table) -> FittedCombat:
-        """Add batches that were not fitted; the fitted ones stay as they are.
-
-        Level, standard deviation and slopes are those of the fit; each new batch gets shift and
-        scale, shrunken towards what its own features have in common.
-
-        Parameters
-        ----------
-        table : Table
-            Specimens of the new batches with what is kept; those of known batches are passed over.
-
-        Returns
-        -------
-        FittedCombat
-            A new one, which also corrects the new batches.
-
-        Raises
-        ------
-        DataError
-            There is no new batch, one has a single specimen although scales are adjusted, or a
-            feature or a level of what is kept was not fitted.
-        """
-        levels, statistics = new_batches(table, self.gathered, self.batch_levels)
-        return replace(
-            self,
-            batch_levels=(*self.batch_levels, *levels),
-            model=extend_combat(
-                self.model,
-                statistics,
-                parametric=self.correction.parametric,
-                stopping=self.correction.stopping,
-            ),
-            notes=(*self.notes, extended_note(levels, self.batch_labels)),
+def _left_alone(model: CombatModel, gathered: Gathered) -> list[Note]:
+    return [
+        note
+        for status, (code, reason) in _UNCHANGED.items()
+        for note in features_note(
+            code, chosen_features(gathered.features, model.status == status), reason
         )
-
-    def save(self, path: str | Path) -> None:
-        """Write all that was learned to a file, with the ids, batches and kept columns.
-
-        Raises
-        ------
-        DataError
-            The file cannot be written.
-        """
-        save_fitted(path, "combat", self)
-
-    @classmethod
-    def load(cls, path: str | Path) -> FittedCombat:
-        """Read a correction that was saved; it gives equal results.
-
-        Raises
-        ------
-        DataError
-            The file holds no such correction.
-        """
-        return cls(**load_fitted(path, "combat", CombatCorrection, CombatModel))
+    ]

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.arrays import Flags, Floats, Integers, Places
+from batchsense.arrays import Flags, Floats, Integers
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.correction.combat.posterior import (
+from batchsense.experiments.correction.affine import Affine
+from batchsense.experiments.correction.combat.priors import (
     FEWEST_FEATURES,
+    Shrinking,
+    Stopping,
     estimates_of,
     posterior_of,
 )
-from batchsense.experiments.correction.combat.priors import Stopping
+from batchsense.experiments.correction.from_sums import LearnedFromSums
 from batchsense.experiments.correction.full_fit import FullFit, full_fit, remove_slopes
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 
 #: Why a feature is left as it is; 0 where it is corrected.
 CORRECTED, CONSTANT, ENTANGLED, NO_RESIDUAL, NO_REFERENCE = range(5)
-#: Residual variation below this part of the whole is rounding.
+#: Residual variation below this part of the whole is rounding: sums of squares of thousands of
+#: values keep about 13 of the 16 digits of double precision.
 _ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CombatModel:
+class CombatModel(LearnedFromSums):
     """Everything that correction of one specimen needs, as arrays.
 
     A value x of batch b with kept terms z becomes
@@ -56,6 +60,8 @@ class CombatModel:
         Whether scales were left alone.
     """
 
+    not_by_feature: ClassVar[tuple[str, ...]] = ("steps", "mean_only")
+
     scales: Floats
     shifts: Floats
     slopes: Floats
@@ -80,23 +86,15 @@ class CombatModel:
             found[b, (scale == 1.0) & (shift == 0.0)] = -0.0
         return found
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Give the model as named arrays, to be stored."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+    @property
+    def left_alone(self) -> Flags:
+        """Features that were left as they are, for whatever reason."""
+        return np.asarray(self.status != CORRECTED)
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> CombatModel:
-        """Take up a stored model."""
-        given: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
-        given["mean_only"] = bool(given["mean_only"])
-        return cls(**given)
-
-    def only(self, features: Places) -> CombatModel:
-        """Give the model of some features, in the order asked for."""
-        whole = ("steps", "mean_only")
-        return self.from_arrays(
-            {n: a if n in whole else a[..., features] for n, a in self.arrays().items()}
-        )
+    def affine(self) -> Affine:
+        """Scale and shift; where only means are adjusted the kept terms cancel."""
+        slopes = self.slopes[:0] if self.mean_only else self.slopes
+        return Affine(self.scales, self.offsets, slopes)
 
 
 def fit_combat(
@@ -171,8 +169,7 @@ def fit_combat(
     _check(statistics, reference)
     fit = full_fit(statistics)
     specimens = statistics.specimens.astype(np.float64)
-    if specimens.min() == 1:
-        mean_only = True
+    how = Shrinking(parametric, mean_only or specimens.min() == 1, stopping, threads)
     variance, status = _variance(statistics, fit, reference, forced)
     usable = status == CORRECTED
     if usable.sum() < FEWEST_FEATURES:
@@ -187,7 +184,7 @@ def fit_combat(
     else:
         grand = fit.levels[reference]
     grand, sd = np.where(usable, grand, 0.0), np.sqrt(np.where(usable, variance, 1.0))
-    return _shrunken(fit, grand, sd, status, reference, parametric, mean_only, stopping, threads)
+    return _shrunken(fit, grand, sd, status, reference, how)
 
 
 def extend_combat(
@@ -229,8 +226,8 @@ def extend_combat(
         )
     levels, squares = remove_slopes(statistics, model.slopes)
     fit = FullFit(model.slopes, levels, squares, statistics.counts, model.status == CORRECTED)
-    of_model = (model.grand, model.sd, model.status, None)
-    added = _shrunken(fit, *of_model, parametric, model.mean_only, stopping, threads)
+    how = Shrinking(parametric, model.mean_only, stopping, threads)
+    added = _shrunken(fit, model.grand, model.sd, model.status, None, how)
     shared = ("slopes", "grand", "sd", "status", "mean_only")
     joined: dict[str, Any] = {
         field.name: getattr(model, field.name)
@@ -242,7 +239,6 @@ def extend_combat(
 
 
 def _check(statistics: BatchStatistics, reference: int | None) -> None:
-    """Refuse what cannot be fitted at all."""
     if (statistics.specimens > 0).sum() < 2:
         raise DataError("one batch only; there is nothing to compare or correct")
     if statistics.specimens.min() == 0:
@@ -263,7 +259,6 @@ def _check(statistics: BatchStatistics, reference: int | None) -> None:
 def _variance(
     statistics: BatchStatistics, fit: FullFit, reference: int | None, forced: bool
 ) -> tuple[Floats, npt.NDArray[np.int8]]:
-    """Residual variance of each feature, and which features cannot be corrected."""
     whole, part = (fit.counts, slice(None)) if reference is None else (fit.counts, [reference])
     observed = whole[part].sum(axis=0)
     # As in sva: one missing value anywhere changes the divisor of all features.
@@ -286,10 +281,7 @@ def _shrunken(
     sd: Floats,
     status: npt.NDArray[np.int8],
     reference: int | None,
-    parametric: bool,
-    mean_only: bool,
-    stopping: Stopping,
-    threads: int | None,
+    how: Shrinking,
 ) -> CombatModel:
     """Shrink batch by batch, and keep what one multiplication and one addition per value need."""
     usable = status == CORRECTED
@@ -299,10 +291,8 @@ def _shrunken(
         if b == reference:
             continue
         of_batch = (fit.levels[b], fit.residual_squares[b], fit.counts[b])
-        found = estimates_of(*of_batch, grand, sd, mean_only)
-        shifts[b], shrunken, steps[b] = posterior_of(
-            found, usable, parametric, mean_only, stopping, threads
-        )
+        found = estimates_of(*of_batch, grand, sd, how.mean_only)
+        shifts[b], shrunken, steps[b] = posterior_of(found, usable, how)
         scales[b] = 1.0 / np.sqrt(shrunken)
     return CombatModel(
         scales=scales,
@@ -312,7 +302,7 @@ def _shrunken(
         sd=sd,
         status=status,
         unseen=usable & (fit.counts == 0),
-        alone=usable & (fit.counts == 1) & (not mean_only),
+        alone=usable & (fit.counts == 1) & (not how.mean_only),
         steps=steps,
-        mean_only=mean_only,
+        mean_only=how.mean_only,
     )

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from batchsense.arrays import Floats, Integers, Matrix
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat_seq.model import (
     CombatSeqModel,
     apply_combat_seq,
     fit_combat_seq,
 )
-from batchsense.experiments.correction.combat_seq.remarks import (
-    check_counts,
-    notes_on,
-    refuse_empty,
-    refuse_no_counts,
-    refuse_single,
-)
-from batchsense.experiments.correction.fit_design import Grounds
-from batchsense.experiments.correction.fitted import (
-    batch_codes,
-    corrected_by,
-    load_fitted,
-    save_fitted,
-)
-from batchsense.experiments.correction.gathered import Gathered
-from batchsense.experiments.correction.interface import (
-    COUNTS_METHOD,
-    Corrected,
-    matched_features,
-)
-from batchsense.experiments.correction.remarks import chosen_features
+from batchsense.experiments.correction.fit_design import FitDesign, KeepingColumns, lost_notes
+from batchsense.experiments.correction.fitted import Fitted
+from batchsense.experiments.correction.gathered import of_factors
+from batchsense.experiments.correction.interface import COUNTS_METHOD
+from batchsense.experiments.correction.remarks import chosen_features, features_note, remarks
 from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.design import Design, read_design
-from batchsense.experiments.entanglement import Entanglement, entanglements, refuse_confounded
-from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.notes import Note
@@ -46,7 +29,7 @@ from batchsense.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CombatSeqCorrection:
+class CombatSeqCorrection(KeepingColumns):
     r"""ComBat-seq: a negative binomial model of counts, and a map from quantile to quantile.
 
     The log mean of a count is the log library size plus what is kept plus a shift γ of its batch;
@@ -65,13 +48,10 @@ class CombatSeqCorrection:
 
     Attributes
     ----------
-    keep : tuple of str
-        Columns of the sheet that are kept.
-    categorical, numeric : tuple of str
-        Columns of ``keep`` whose kind is declared.
+    keep, categorical, numeric : tuple of str
+        Columns of the sheet that are kept, and those of them whose kind is declared.
     despite_confounding : bool
-        Go on where a kept column cannot be told from the batches: the difference is then removed
-        with them, and a note says what is lost.
+        Go on where what is kept cannot be told from the batches, and lose it, with a note.
 
     References
     ----------
@@ -91,11 +71,6 @@ class CombatSeqCorrection:
     >>> bool(abs(np.log(means[1] / means[0])).max() < 0.1)
     True
     """
-
-    keep: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
-    despite_confounding: bool = False
 
     def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedCombatSeq:
         """Learn means, batch effects and dispersions.
@@ -123,107 +98,33 @@ class CombatSeqCorrection:
         ConfoundedError
             A kept factor cannot be told from the batches; names every relation.
         """
-        design = read_design(
-            table, batch_labels, self.keep, ColumnKinds(self.categorical, self.numeric)
-        )
-        found = entanglements(design)
-        if not self.despite_confounding:
-            refuse_confounded(design, found)
+        design, found = self.design(table, batch_labels)
         check_counts(table)
         refuse_single(design, table)
         refuse_empty(design, table)
-        grounds = Grounds(_sheet_alone(table, design), design, found)
+        levels, terms = design.batches.levels, terms_of(design.kept)
+        none = BatchStatistics.empty(len(levels), 0, len(terms))  # counts have no sums that suffice
+        gathered = of_factors(table, design.batches, design.kept, none)
         with one_thread_if_small(table.values.size):
             columns = columns_of(design.kept, design.specimens)
             model = fit_combat_seq(table.values, design.batches.codes, columns, progress)
-        notes = notes_on(table, grounds, model)
-        levels = design.batches.levels
-        return FittedCombatSeq(self, grounds.gathered, levels, model, found, notes)
-
-
-def _sheet_alone(table: Table, design: Design) -> Gathered:
-    """Keep what the sheet says; counts have no sufficient statistics."""
-    terms = terms_of(design.kept)
-    levels = design.batches.levels
-    return Gathered(
-        batch_labels=design.batches.name,
-        batch_levels=levels,
-        keep=tuple(factor.name for factor in design.kept),
-        terms=terms,
-        features=table.features,
-        statistics=BatchStatistics.empty(len(levels), 0, len(terms)),
-        sheet=replace(table, values=np.empty((len(table.specimens), 0)), features=()),
-    )
+        notes = notes_on(table, FitDesign(gathered, design, found), model)
+        return FittedCombatSeq(self, gathered, levels, model, found, notes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedCombatSeq:
-    """A model of counts, ready to take the batches out.
+class FittedCombatSeq(Fitted[CombatSeqCorrection, CombatSeqModel]):
+    """A model of counts, ready to take the batches out."""
 
-    Attributes
-    ----------
-    correction : CombatSeqCorrection
-        What was asked for.
-    gathered : Gathered
-        The sheet of the fitted specimens.
-    batch_levels : tuple of str
-        The batches.
-    model : CombatSeqModel
-        Coefficients, shifts and dispersions.
-    kept : tuple of Entanglement
-        The kept factors.
-    notes : tuple of Note
-        What the reader must know.
-    """
+    method: ClassVar[str] = COUNTS_METHOD
+    options_type: ClassVar[type[CombatSeqCorrection]] = CombatSeqCorrection
+    learned_type: ClassVar[type[CombatSeqModel]] = CombatSeqModel
 
-    correction: CombatSeqCorrection
-    gathered: Gathered
-    batch_levels: tuple[str, ...]
-    model: CombatSeqModel
-    kept: tuple[Entanglement, ...]
-    notes: tuple[Note, ...]
-
-    @property
-    def batch_labels(self) -> str:
-        """The batch column."""
-        return self.gathered.batch_labels
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The features."""
-        return self.gathered.features
-
-    @property
-    def unchanged(self) -> tuple[str, ...]:
-        """Features that are left as they are."""
-        return chosen_features(self.features, ~self.model.used)
-
-    def transform(self, table: Table, progress: Progress = silent) -> Corrected:
-        """Map every count to the distribution that it would have without its batch.
-
-        Parameters
-        ----------
-        table : Table
-            The fitted table, or other specimens of the same batches and levels, with all fitted
-            features: the library sizes come from them.
-        progress : Progress
-            Told of the features.
-
-        Returns
-        -------
-        Corrected
-            The corrected counts.
-
-        Raises
-        ------
-        DataError
-            A value is no count, or a batch, level or feature was not seen in fitting, or a fitted
-            feature is missing.
-        """
+    def _apply(
+        self, table: Table, codes: Integers, features: Integers, out: Matrix | None, told: Progress
+    ) -> Matrix:
         check_counts(table)
-        codes = batch_codes(self, table)
-        places = matched_features(table, self.features)
-        if len(places) < len(self.features):
+        if len(features) < len(self.features):
             lacking = [name for name in self.features if name not in set(table.features)]
             raise DataError(
                 f"features that were fitted are missing, and library sizes need them: "
@@ -231,32 +132,131 @@ class FittedCombatSeq:
                 table.source.matrix,
             )
         # The model's order of the features, and back.
-        order = np.argsort(places)
+        order = np.argsort(features)
         counts = table.values[:, order]
         refuse_no_counts(counts[:, self.model.used].sum(axis=1), table)
         columns = match_terms(table, self.gathered.terms)
-        mapped = apply_combat_seq(self.model, counts, codes, columns, progress)
-        values = np.empty_like(mapped)
+        mapped = apply_combat_seq(self.model, counts, codes, columns, told)
+        values = np.empty_like(mapped) if out is None else out
         values[:, order] = mapped
-        return corrected_by(self, COUNTS_METHOD, table, codes, values)
+        return values
 
-    def save(self, path: str | Path) -> None:
-        """Write all that was learned to a file, with the ids, batches and kept columns.
 
-        Raises
-        ------
-        DataError
-            The file cannot be written.
-        """
-        save_fitted(path, COUNTS_METHOD, self)
+def check_counts(table: Table) -> None:
+    """Refuse a table that holds anything but counts.
 
-    @classmethod
-    def load(cls, path: str | Path) -> FittedCombatSeq:
-        """Read a correction that was saved; it gives equal results.
+    Raises
+    ------
+    DataError
+        A value is missing, negative or not whole; names specimens and features.
 
-        Raises
-        ------
-        DataError
-            The file holds no such correction.
-        """
-        return cls(**load_fitted(path, COUNTS_METHOD, CombatSeqCorrection, CombatSeqModel))
+    Examples
+    --------
+    >>> check_counts(Table.from_arrays([[1.0, 2.5], [3.0, 4.0]], {"month": ["May", "July"]}))
+    Traceback (most recent call last):
+    batchsense.errors.DataError: arrays: ComBat-seq needs counts, whole numbers from 0 on, and 1 ...
+    """
+    values = table.values
+    wrong = np.argwhere(~((values >= 0) & (values == np.rint(values))))
+    if not len(wrong):
+        return
+    cells = (
+        f"{table.specimens[i]} / {table.features[j]} is "
+        f"{'missing' if np.isnan(values[i, j]) else f'{values[i, j]:g}'}"
+        for i, j in wrong[:3]
+    )
+    raise DataError(
+        f"ComBat-seq needs counts, whole numbers from 0 on, and {len(wrong)} values are none, for "
+        f"example (specimen / feature): {listed(cells)}; give it the counts themselves, or correct "
+        "values on a log scale with another method",
+        where=table.source.matrix,
+    )
+
+
+def refuse_single(design: Design, table: Table) -> None:
+    """Refuse batches that tell nothing about their dispersion.
+
+    Raises
+    ------
+    DataError
+        Naming the batches of a single specimen.
+    """
+    batches = design.batches
+    single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
+    if single:
+        raise DataError(
+            f"ComBat-seq needs two specimens or more in every batch, and {listed(single)} of "
+            f"{batches.name!r} has one: nothing tells how counts scatter there. Take it out, or "
+            "correct log counts with another method",
+            where=table.source.sheet,
+        )
+
+
+def refuse_empty(design: Design, table: Table) -> None:
+    """Refuse specimens or batches without counts in the features that can be used.
+
+    Raises
+    ------
+    DataError
+        Naming the specimens.
+    """
+    codes = design.batches.codes
+    totals = [table.values[codes == b].sum(axis=0) for b in range(len(design.batches.levels))]
+    used = np.all(np.array(totals) > 0, axis=0)
+    if not used.any():
+        raise DataError(
+            "no feature has counts in every batch, so batches cannot be compared",
+            where=table.source.matrix,
+        )
+    refuse_no_counts(table.values[:, used].sum(axis=1), table)
+
+
+def refuse_no_counts(library: Floats, table: Table) -> None:
+    """Refuse specimens without a library.
+
+    Raises
+    ------
+    DataError
+        Naming the specimens.
+    """
+    if (library == 0).any():
+        empty = [table.specimens[i] for i in np.flatnonzero(library == 0)]
+        raise DataError(
+            f"specimens without counts in the features that all batches have: {listed(empty)}; "
+            "take them out",
+            where=table.source.matrix,
+        )
+
+
+def notes_on(table: Table, fit: FitDesign, model: CombatSeqModel) -> tuple[Note, ...]:
+    """Gather what must be said with the result.
+
+    On the sheet, and ``confounded_removed``, ``nothing_kept``, ``attenuation``, ``later_tests``,
+    ``features_unchanged`` and ``common_dispersion``, as they apply.
+    """
+    design = fit.design
+    name = design.batches.name
+    told = ("nothing_kept", "attenuation")
+    notes = [*design.notes, *lost_notes(fit)]
+    notes += [one for one in remarks(table, design, fit.found) if one.code in told]
+    message = (
+        f"A later test must keep {name} in its model, best on the original counts: the correction "
+        f"has used {len(design.batches.levels) - 1} degrees of freedom, and tests that do not know "
+        "it find too much."
+    )
+    notes.append(Note("later_tests", message, (name,)))
+    notes += features_note(
+        "features_unchanged",
+        chosen_features(table.features, ~model.used),
+        "were left unchanged, because they have no counts in some batch",
+    )
+    if model.shared.any():
+        levels = tuple(
+            level for level, one in zip(design.batches.levels, model.shared, strict=True) if one
+        )
+        message = (
+            f"What is kept does not vary inside {name} {listed(levels)}, or leaves nothing over to "
+            "see the scatter by; all features share one dispersion there, as in R."
+        )
+        notes.append(Note("common_dispersion", message, levels))
+    return tuple(notes)

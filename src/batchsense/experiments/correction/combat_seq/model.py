@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense.arrays import Flags, Floats, Integers
 from batchsense.experiments.correction.combat_seq.count_quantiles import map_counts
@@ -16,6 +14,7 @@ from batchsense.experiments.correction.combat_seq.dispersion import (
     feature_dispersions,
 )
 from batchsense.experiments.correction.combat_seq.negative_binomial import fit_log_linear
+from batchsense.experiments.correction.fitted import LearnedArrays
 from batchsense.progress import Progress, silent
 
 #: Counts added on average to every cell before batch effects are read off, as in R, so that they
@@ -29,7 +28,7 @@ _BLOCK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CombatSeqModel:
+class CombatSeqModel(LearnedArrays):
     """Everything that the correction of one specimen needs, as arrays.
 
     Attributes
@@ -56,14 +55,10 @@ class CombatSeqModel:
     shared: Flags
     chosen: Integers
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Give the model as named arrays, to be stored."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> CombatSeqModel:
-        """Take up a stored model."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+    @property
+    def left_alone(self) -> Flags:
+        """Features without counts in some batch."""
+        return ~self.used
 
 
 def fit_combat_seq(
@@ -181,7 +176,6 @@ def _independent(batches: Floats, terms: Floats) -> Integers:
 
 
 def _dispersions(counts: Floats, terms: Floats, offsets: Floats) -> tuple[Floats, bool]:
-    """Give the dispersion of each feature in one batch, and whether it is the same for all."""
     constant = np.ones((len(counts), 1))
     design = np.hstack([constant, terms])
     rank = np.linalg.matrix_rank(design)
@@ -221,7 +215,6 @@ def _finite(y: Floats, design: Floats, library: Floats, scatter: Floats, start: 
 
 
 def _parts(counts: Floats) -> Iterator[slice]:
-    """Divide the features so that what is made of each part stays small."""
     size = max(1, _BLOCK // len(counts))
     for first in range(0, counts.shape[1], size):
         yield slice(first, min(first + size, counts.shape[1]))

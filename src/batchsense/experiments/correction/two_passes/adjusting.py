@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +17,10 @@ from batchsense.experiments.correction.two_passes.pass_runner import (
 )
 from batchsense.experiments.correction.two_passes.specimen_groups import checked, group
 
-#: Values that numpy handles at a time.
+#: Features that a thread takes at a time where a feature lies in one piece: many more pieces than
+#: threads, so that none waits long for the last.
+_COLUMNS = 256
+#: Values that numpy handles at a time: 8 MB for each intermediate array.
 _BLOCK = 1_000_000
 
 
@@ -28,7 +34,7 @@ def adjust(
     out: Matrix | None,
     threads: int | None,
 ) -> Matrix:
-    """Give scales·x + offsets + (1 - scales)·zᵀslopes, batch by batch: what all corrections need.
+    """Change x to scales·x + offsets + (1 - scales)·zᵀslopes, batch by batch.
 
     Parameters
     ----------
@@ -87,7 +93,6 @@ _Tables = tuple[Places, Places, Floats, Floats, Floats | None, Floats | None, Fl
 
 
 def _run(values: Matrix, out: Matrix, order: Places, tables: _Tables, threads: int | None) -> None:
-    """Correct with the compiled pass where it serves, else with numpy."""
     specimens, features = values.shape
     codes, of_specimen, scales, offsets, kept, slopes, lost = tables
     kernels = compiled_for(values.size)
@@ -105,34 +110,21 @@ def _run(values: Matrix, out: Matrix, order: Places, tables: _Tables, threads: i
                 shift += scales[own] * values[part]
             out[part] = shift
         return
+    total, step = features, _COLUMNS
+    run: Callable[[int, int], None]
     if rows:
-        step = max(1, -(-specimens // (4 * available_threads(threads))))
+        total, step = specimens, max(1, -(-specimens // (4 * available_threads(threads))))
+        run = partial(kernels.shift_rows, values, order, *tables, out)
         if _same(values, out) and kept is None:
-            short = (order, codes, of_specimen, scales, offsets)
-            run_pieces(
-                lambda low, high: kernels.shift_rows_in_place(out, *short, low, high),
-                specimens,
-                step,
-                threads,
+            run = partial(
+                kernels.shift_rows_in_place, out, order, codes, of_specimen, scales, offsets
             )
-            return
-        run_pieces(
-            lambda low, high: kernels.shift_rows(values, order, *tables, out, low, high),
-            specimens,
-            step,
-            threads,
-        )
-        return
-    run_pieces(
-        lambda low, high: kernels.shift_columns(values.T, *tables, out.T, low, high),
-        features,
-        256,
-        threads,
-    )
+    else:
+        run = partial(kernels.shift_columns, values.T, *tables, out.T)
+    run_pieces(run, total, step, threads)
 
 
 def _same(first: Matrix, second: Matrix) -> bool:
-    """Tell whether two arrays are the same numbers in memory."""
     return (
         first.dtype == second.dtype
         and first.strides == second.strides

@@ -105,20 +105,8 @@ def checked(
 def group(codes: Places, covariates: Floats, few: bool | None = None) -> Cells:
     """Sort specimens into cells.
 
-    Parameters
-    ----------
-    codes : array of shape (specimens,)
-        The batch of each specimen.
-    covariates : array of shape (specimens, covariates)
-        Kept terms.
-    few : bool, optional
-        Whether cells shall determine the covariates; by default where a cell holds four specimens
-        or more on average.
-
-    Returns
-    -------
-    Cells
-        The groups.
+    ``few`` says whether cells shall determine the covariates; by default where a cell holds four
+    specimens or more on average.
 
     Examples
     --------

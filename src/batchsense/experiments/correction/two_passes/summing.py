@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from batchsense.experiments.correction.two_passes.specimen_groups import Cells
 _TILE = (512, 10_000)
 #: Sums that a tile of features with missing values may have in the cache of a processor.
 _CACHE = 16_384
-#: Values that numpy handles at a time, so that copies stay small.
+#: Values that numpy handles at a time, so that copies stay small (16 MB).
 _BLOCK = 2_000_000
 
 
@@ -41,21 +41,31 @@ class Sums:
         Sums of its squares.
     products : array of shape (batches, covariates, features)
         Sums of its products with the centred covariates; empty where cells determine them.
-    counts : array of shape (cells, features) or None
-        Observed specimens per cell; None where all are observed.
-    observed_sums : array of shape (batches, covariates, features) or None
-    observed_squares : array of shape (batches, covariates, covariates, features) or None
-        Sums of the centred covariates and of their products over the observed specimens; None
-        where all are observed, empty where cells determine the covariates.
     """
 
     shifts: Floats
     sums: Floats
     squares: Floats
     products: Floats
-    counts: Floats | None = None
-    observed_sums: Floats | None = None
-    observed_squares: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObservedSums(Sums):
+    """Sums over what was observed of features with missing values.
+
+    Attributes
+    ----------
+    counts : array of shape (cells, features)
+        Observed specimens per cell.
+    observed_sums : array of shape (batches, covariates, features)
+    observed_squares : array of shape (batches, covariates, covariates, features)
+        Sums of the centred covariates and of their products over the observed specimens; empty
+        where cells determine the covariates.
+    """
+
+    counts: Floats
+    observed_sums: Floats
+    observed_squares: Floats
 
 
 def complete_sums(
@@ -63,23 +73,8 @@ def complete_sums(
 ) -> Sums:
     """Sum a chunk as if every value were observed; a missing one makes its feature's sums NaN.
 
-    Parameters
-    ----------
-    values : array of shape (specimens, features)
-        float32 or float64, in either order of memory.
-    cells : Cells
-        The groups.
-    batch_count : int
-        Number of batches, present or not.
-    centred : array of shape (specimens, covariates)
-        Covariates minus their mean in the batch; no columns where cells determine them.
-    threads : int, optional
-        Threads; by default one per processor.
-
-    Returns
-    -------
-    Sums
-        Not finite for features with a missing or infinite value.
+    ``centred``, of shape (specimens, covariates), are covariates minus their mean in the batch; no
+    columns where cells determine them.
     """
     features = values.shape[1]
     found = Sums(
@@ -93,8 +88,9 @@ def complete_sums(
     kernels = compiled_for(values.size)
     if kernels is None:
         with np.errstate(invalid="ignore", over="ignore"):
-            for low, high in _blocks(values.shape):
-                _sum_block(values, cells, centred, found, slice(low, high))
+            step = max(1, _BLOCK // max(len(values), 1))
+            for low in range(0, features, step):
+                _sum_block(values, cells, centred, found, slice(low, min(low + step, features)))
         return found
     by_rows = bool(values.flags.c_contiguous)
     if not by_rows and not values.flags.f_contiguous:
@@ -102,7 +98,6 @@ def complete_sums(
     kernel, data = (kernels.sum_rows, values) if by_rows else (kernels.sum_columns, values.T)
 
     def work(low: int, high: int) -> None:
-        """Sum a tile of features."""
         kernel(
             data,
             cells.order,
@@ -129,22 +124,11 @@ def observed_sums(
     centred: Floats,
     features: Places,
     threads: int | None = None,
-) -> Sums:
+) -> ObservedSums:
     """Sum the observed values of some features.
 
-    Parameters
-    ----------
-    values, cells, batch_count, centred
-        As for :func:`complete_sums`.
-    features : array of int
-        The features that have missing values.
-    threads : int, optional
-        Threads; by default one per processor.
-
-    Returns
-    -------
-    Sums
-        With counts, for these features only.
+    Arguments as for :func:`complete_sums`, and the features that have missing values; the sums have
+    counts, for these features only.
 
     Raises
     ------
@@ -153,7 +137,7 @@ def observed_sums(
     """
     count, terms = len(features), centred.shape[1]
     by_term = (batch_count, terms, count)
-    found = Sums(
+    found = ObservedSums(
         shifts=np.zeros((batch_count, count)),
         sums=np.zeros((len(cells.sizes), count)),
         squares=np.zeros((batch_count, count)),
@@ -162,16 +146,12 @@ def observed_sums(
         observed_sums=np.zeros(by_term),
         observed_squares=np.zeros((batch_count, terms, terms, count)),
     )
-    assert found.counts is not None
-    assert found.observed_sums is not None
-    assert found.observed_squares is not None
     for b, place, _ in _within(cells):
         found.shifts[b] = _first_observed(values, cells.order[place], features)
     kernels = compiled_for(len(values) * count, "observed_kernels")
     by_rows = bool(values.flags.c_contiguous)
 
     def work(low: int, high: int) -> None:
-        """Sum a block of features."""
         own = features[low:high]
         if kernels is None:
             _sum_observed(values[:, own], cells, centred, found, slice(low, high))
@@ -199,13 +179,6 @@ def observed_sums(
     return found
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Cut the features into blocks of bounded size."""
-    step = max(1, _BLOCK // max(shape[0], 1))
-    for low in range(0, shape[1], step):
-        yield low, min(low + step, shape[1])
-
-
 def _within(cells: Cells) -> Iterable[tuple[int, slice, list[tuple[int, slice]]]]:
     """Give each batch, its place in the sorted specimens, and its cells with places in it."""
     bounds = cells.batch_starts
@@ -220,7 +193,6 @@ def _within(cells: Cells) -> Iterable[tuple[int, slice, list[tuple[int, slice]]]
 
 
 def _sum_block(values: Matrix, cells: Cells, centred: Floats, found: Sums, block: slice) -> None:
-    """Sum a block of features with numpy."""
     for b, place, own in _within(cells):
         rows = cells.order[place]
         above = np.asarray(values[rows, block], dtype=np.float64) - found.shifts[b, block]
@@ -232,7 +204,6 @@ def _sum_block(values: Matrix, cells: Cells, centred: Floats, found: Sums, block
 
 
 def _first_observed(values: Matrix, rows: Places, features: Places) -> Floats:
-    """Give the first observed value of each feature among some specimens; 0 where there is none."""
     first = np.full(len(features), np.nan)
     unknown = np.arange(len(features))
     for i in rows:
@@ -244,11 +215,9 @@ def _first_observed(values: Matrix, rows: Places, features: Places) -> Floats:
     return first
 
 
-def _sum_observed(block: Matrix, cells: Cells, centred: Floats, found: Sums, to: slice) -> None:
-    """Sum a block of features over the specimens in which each was observed, with numpy."""
-    assert found.counts is not None
-    assert found.observed_sums is not None
-    assert found.observed_squares is not None
+def _sum_observed(
+    block: Matrix, cells: Cells, centred: Floats, found: ObservedSums, to: slice
+) -> None:
     terms = centred.shape[1]
     for b, place, own in _within(cells):
         rows = cells.order[place]
@@ -268,7 +237,6 @@ def _sum_observed(block: Matrix, cells: Cells, centred: Floats, found: Sums, to:
 
 
 def _refuse(values: Matrix, features: Places) -> None:
-    """Refuse infinite values, by row and feature, or values that are too large."""
     infinite = np.argwhere(np.isinf(values[:, features]))
     if len(infinite):
         i, j = infinite[0]

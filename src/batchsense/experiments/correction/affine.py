@@ -1,14 +1,13 @@
-"""What every correction out of core comes to: a scale and a shift for each batch and feature."""
+"""What every correction from sums comes to: a scale and a shift for each batch and feature."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.arrays import Floats, Integers
+from batchsense.arrays import Floats, Matrix
 from batchsense.experiments.correction.full_fit import remove_slopes
 from batchsense.experiments.correction.two_passes.adjusting import adjust
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
@@ -38,8 +37,9 @@ class Affine:
 
         Examples
         --------
-        >>> Affine.removing(np.array([[-1.0], [1.0]])).offsets.ravel().tolist()
-        [1.0, -1.0]
+        >>> removal = Affine.removing(np.array([[-5.5], [5.5]]))
+        >>> removal.apply([[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]).ravel().tolist()
+        [5.5, 7.5, 5.5, 7.5]
         """
         nothing = np.zeros((0, effects.shape[1]))
         # Adding minus zero leaves every number as it is, zeros with their sign.
@@ -47,44 +47,28 @@ class Affine:
 
     def apply(
         self,
-        block: npt.NDArray[Any],
-        codes: Integers,
-        covariates: Floats,
+        values: npt.ArrayLike,
+        codes: npt.ArrayLike,
+        covariates: npt.ArrayLike | None = None,
+        out: Matrix | None = None,
         threads: int | None = None,
-    ) -> None:
-        """Correct specimens in place.
+    ) -> Matrix:
+        """Correct specimens; arguments, result and errors as for `adjust` in two_passes.
 
-        Parameters
-        ----------
-        block : array of shape (specimens, features)
-            Changed.
-        codes : array of shape (specimens,)
-            The batch of each specimen.
-        covariates : array of shape (specimens, covariates)
-            The kept terms.
-        threads : int, optional
-            Threads; by default one per processor.
+        Without slopes covariates are not needed, and not looked at.
         """
-        kept = covariates[:, : len(self.slopes)]
-        adjust(self.scales, self.offsets, self.slopes, block, codes, kept, block, threads)
+        kept = covariates if len(self.slopes) else None
+        return adjust(self.scales, self.offsets, self.slopes, values, codes, kept, out, threads)
 
     def removed_share(self, statistics: BatchStatistics) -> float:
-        r"""Give the part of the total sum of squares that is removed, from the sums alone.
+        r"""The part of the total sum of squares that is removed, from the sums alone.
 
         The mean of a batch and its sum of squares become
 
         .. math:: r \bar x_b + o + (1 - r) \bar z_b^T\beta, \qquad
                   r^2 M_{2,b} + 2 r (1 - r) \beta^T C_b + (1 - r)^2 \beta^T W_b \beta.
 
-        Parameters
-        ----------
-        statistics : BatchStatistics
-            Of all specimens.
-
-        Returns
-        -------
-        float
-            At most 1; 0 where nothing varies.
+        At most 1; 0 where nothing varies.
 
         Examples
         --------
@@ -108,6 +92,5 @@ class Affine:
 
 
 def _total(counts: Floats, means: Floats, squares: Floats) -> float:
-    """Sum the squares around the mean of each feature."""
     grand = (counts * means).sum(axis=0) / np.maximum(counts.sum(axis=0), 1.0)
     return float((squares + counts * (means - grand) ** 2).sum())
