@@ -27,7 +27,6 @@ from batchsense.experiments.testing.contrasts import ContrastOptions, Values, pa
 from batchsense.experiments.testing.fitting import ContrastFits, fit_contrasts
 from batchsense.experiments.testing.moderation import (
     FeatureVariances,
-    Statistics,
     f_statistics,
     scale_of,
     t_statistics,
@@ -146,21 +145,7 @@ def test(
         fitted = Model.of(design, np.zeros((design.specimens, 0)))
     mean, varies = _means(chosen)
     fits, scale = _fitted(chosen, fitted, compared, options, (mean, varies), progress)
-    effects = tuple(
-        EffectTest(
-            **_fields(t_statistics(fits, place, scale, options.level)),
-            contrast=difference,
-            vif=model.vif(difference),
-            plain=plain_tests(model, [difference]),
-        )
-        for place, difference in enumerate(compared.differences)
-    )
-    factors = []
-    for place, group in enumerate(compared.groups):
-        numbers = f_statistics(fits, place, len(group.members), scale)
-        plain = plain_tests(model, [compared.differences[member] for member in group.members])
-        tested = FactorTest(group.factor, len(group.members), group.complete, *numbers, plain)
-        factors.append(tested)
+    effects, factors = _tests(model, compared, fits, scale, options.level)
     untested = remarks.untested(table.features, varies, fits, scale)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if surrogates:
@@ -176,7 +161,7 @@ def test(
         notes.extend(remarks.on_values(design.batches.name, by, trace, effects, factors))
     return ContrastTests(
         effects=effects,
-        factors=tuple(factors),
+        factors=factors,
         refused=compared.refused,
         features=table.features,
         mean=mean,
@@ -257,8 +242,25 @@ def _fitted(
     return fits, scale_of(fits, varies, options.shrink, trend, options.robust)
 
 
-def _fields(numbers: Statistics) -> dict[str, Floats]:
-    return {name: getattr(numbers, name) for name in numbers.__slots__}
+def _tests(
+    model: Model,
+    compared: Comparisons,
+    fits: ContrastFits,
+    scale: FeatureVariances,
+    level: float,
+) -> tuple[tuple[EffectTest, ...], tuple[FactorTest, ...]]:
+    effects, factors = [], []
+    for place, difference in enumerate(compared.differences):
+        found = t_statistics(fits, place, scale, level)
+        numbers = {name: getattr(found, name) for name in found.__slots__}
+        plain = plain_tests(model, [difference])
+        vif = model.vif(difference)
+        effects.append(EffectTest(**numbers, contrast=difference, vif=vif, plain=plain))
+    for place, group in enumerate(compared.groups):
+        f = f_statistics(fits, place, len(group.members), scale)
+        plain = plain_tests(model, [compared.differences[member] for member in group.members])
+        factors.append(FactorTest(group.factor, len(group.members), group.complete, *f, plain))
+    return tuple(effects), tuple(factors)
 
 
 def _chosen_values(
