@@ -8,14 +8,13 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from batchsense.experiments.statistics.confounding import analyse, connected_components, cramers_v
-from batchsense.variation import (
-    Interval,
-    factor,
+from batchsense.experiments import (
     two_factor_shares,
     variance_components,
     variance_components_by_feature,
 )
+from batchsense.experiments.statistics.confounding import analyse, connected_components, cramers_v
+from batchsense.variation import Interval, factor
 
 LAW = settings(derandomize=True, deadline=None, max_examples=60)
 seeds = st.integers(0, 2**32 - 1)

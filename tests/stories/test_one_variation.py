@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from batchsense.datasets import load_digits
+from batchsense.experiments import variance_components
 from batchsense.training import digits_workload
-from batchsense.variation import Moments, variance_components
+from batchsense.variation import Moments
 
 
 def gradients(rows: np.ndarray) -> np.ndarray:

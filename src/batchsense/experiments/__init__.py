@@ -27,7 +27,21 @@ from batchsense.experiments.correction import (
     correct,
     load_correction,
 )
-from batchsense.experiments.diagnosis import Diagnosis, KeptDiagnosis, Null, Share, diagnose
+from batchsense.experiments.diagnosis import (
+    Diagnosis,
+    FactorShare,
+    FeatureComponents,
+    KeptDiagnosis,
+    Null,
+    RandomShares,
+    Share,
+    TwoFactorShares,
+    VarianceComponents,
+    diagnose,
+    two_factor_shares,
+    variance_components,
+    variance_components_by_feature,
+)
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.layout import (
     FactorWorth,
@@ -93,8 +107,10 @@ __all__ = [
     "EffectTest",
     "Estimation",
     "FactorPlacebo",
+    "FactorShare",
     "FactorTest",
     "FactorWorth",
+    "FeatureComponents",
     "FittedCombat",
     "FittedCombatSeq",
     "FittedCorrection",
@@ -119,6 +135,7 @@ __all__ = [
     "PlateRules",
     "Plates",
     "PureNoise",
+    "RandomShares",
     "Refused",
     "Share",
     "SheetColumns",
@@ -126,6 +143,8 @@ __all__ = [
     "Surrogates",
     "Table",
     "ThisProcess",
+    "TwoFactorShares",
+    "VarianceComponents",
     "batch_gap",
     "compare_gaps",
     "connected",
@@ -145,6 +164,9 @@ __all__ = [
     "removal_matrix",
     "scene_table",
     "test",
+    "two_factor_shares",
+    "variance_components",
+    "variance_components_by_feature",
     "write",
 ]
 

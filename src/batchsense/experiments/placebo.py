@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
@@ -27,6 +26,7 @@ from batchsense.experiments.testing.fitting import fit_contrasts
 from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.variation.interval import Interval
+from batchsense.variation.proportion import proportion
 
 #: What a user may do with a table of noise: p-values, one for each feature.
 Pipeline = Callable[[Table], npt.ArrayLike]
@@ -207,20 +207,6 @@ def placebo(
         shift_sd=noise.shift_sd,
         seed=noise.seed,
     )
-
-
-def proportion(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """A share with its exact interval (Clopper and Pearson 1934).
-
-    Examples
-    --------
-    >>> proportion(0, 10).high.__round__(4)
-    0.3085
-    """
-    tail = (1.0 - level) / 2.0
-    low = 0.0 if hits == 0 else float(special.betaincinv(hits, trials - hits + 1, tail))
-    high = 1.0 if hits == trials else float(special.betaincinv(hits + 1, trials - hits, 1.0 - tail))
-    return Interval(hits / trials, low, high, level)
 
 
 def _corrected(

@@ -25,6 +25,7 @@ from batchsense.training.workload import (
     still_optimizer,
 )
 from batchsense.variation.interval import Interval
+from batchsense.variation.lines import weighted_lines
 
 #: Largest relative distance of a measured size from the line at which the line is still used: less
 #: than the 20 % by which rounding to handy sizes may move the advice.
@@ -274,13 +275,12 @@ def _rising(times: Floats) -> Floats:
 def _fit_lines(sizes: Floats, times: Floats) -> tuple[Floats, Floats]:
     """Fit non-negative c0 and c1 to each row by relative least squares."""
     weight = 1 / times**2
-    w, wx, wxx = weight.sum(1), (weight * sizes).sum(1), (weight * sizes**2).sum(1)
-    wy, wxy = (weight * times).sum(1), (weight * sizes * times).sum(1)
-    slope = (w * wxy - wx * wy) / (w * wxx - wx**2)
-    fixed = (wy - slope * wx) / w
+    lines = weighted_lines(sizes, times, weight)
+    slope, fixed = lines.slope, lines.at(0.0)
     flat, through_zero = slope < 0, fixed < 0
-    slope = np.where(flat, 0.0, np.where(through_zero, wxy / wxx, slope))
-    fixed = np.where(flat, wy / w, np.where(through_zero, 0.0, fixed))
+    steepest = (weight * sizes * times).sum(1) / (weight * sizes**2).sum(1)
+    slope = np.where(flat, 0.0, np.where(through_zero, steepest, slope))
+    fixed = np.where(flat, lines.level, np.where(through_zero, 0.0, fixed))
     return fixed, slope
 
 

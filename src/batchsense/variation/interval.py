@@ -45,3 +45,33 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         """Whether ``value`` lies in the closed interval."""
         return self.low <= value <= self.high
+
+
+def student_quantile(degrees: float, level: float) -> float:
+    """How many standard errors reach to each side of an estimate: P(|T| ≤ t) = ``level``.
+
+    Parameters
+    ----------
+    degrees : float
+        Degrees of freedom of the standard error; infinite gives the normal law.
+    level : float
+        Confidence level of the two-sided interval.
+
+    Returns
+    -------
+    float
+        t, without unit.
+
+    References
+    ----------
+    Student (1908), Biometrika 6.
+
+    Examples
+    --------
+    >>> round(student_quantile(2, 0.95), 2), round(student_quantile(1000, 0.95), 2)
+    (4.3, 1.96)
+    """
+    # Every command knows intervals, also those that only print help; scipy would slow them all.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.5 + level / 2))

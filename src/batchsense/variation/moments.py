@@ -1,12 +1,13 @@
 """Counts, means and centred squares that can be gathered in pieces and merged in any order.
 
-``a + b`` describes the observations of both: the same object serves a stream larger than memory,
-gradients on eight workers, and a gene in two months.
+``a + b`` describes the observations of both: the same object serves the micro-batches of a training
+step, the records of two workers, and the kept terms of specimens in several months.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.variation.matrices import finite_matrix
+
+Weight = TypeVar("Weight", float, Floats)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,10 +153,9 @@ class Moments:
             raise DataError("only one of the two moments has cross products; gather both alike")
         if self.count == 0 or other.count == 0:
             return other if self.count == 0 else self
-        weight = self.weight + other.weight
+        weight, share, factor = merged_weights(self.weight, other.weight)
         apart = (other.mean - self.mean) + (other.remainder - self.remainder)
-        mean, remainder = _two_sum(self.mean, self.remainder + apart * (other.weight / weight))
-        factor = self.weight * (other.weight / weight)
+        mean, remainder = _two_sum(self.mean, self.remainder + apart * share)
         squares = self.centred_sum_of_squares + other.centred_sum_of_squares + factor * apart**2
         products = None
         if self.cross_products is not None and other.cross_products is not None:
@@ -199,6 +201,42 @@ class Moments:
                 needed=f"observations of a total weight above {ddof:g}",
             )
         return self.weight - ddof
+
+
+def merged_weights(first: Weight, second: Weight) -> tuple[Weight, Weight, Weight]:
+    """The three weights of Chan's formula for two sets of observations.
+
+    Where one of them is empty its mean says nothing: the share is then 0 or 1 and the factor 0.
+
+    Parameters
+    ----------
+    first, second : float or array
+        W₁ and W₂, not negative: observations, or sums of their weights.
+
+    Returns
+    -------
+    total, share, factor : float or array
+        W₁ + W₂; W₂/(W₁ + W₂), the part of the way from the first mean to the merged one; and
+        W₁W₂/(W₁ + W₂), the weight of the squared distance between the means. Zeros where both are
+        empty.
+
+    References
+    ----------
+    Chan, Golub and LeVeque 1983, Am. Stat. 37, 242.
+
+    Examples
+    --------
+    >>> merged_weights(1.0, 3.0)
+    (4.0, 0.75, 0.75)
+    >>> merged_weights(np.array([0.0, 2.0]), np.array([0.0, 0.0]))[1:]
+    (array([0., 0.]), array([0., 0.]))
+    """
+    total = first + second
+    if isinstance(total, np.ndarray):
+        share = np.divide(second, total, out=np.zeros_like(total), where=total > 0)
+    else:
+        share = second / total if total > 0 else 0.0
+    return total, share, first * share
 
 
 def finite_weights(weights: ArrayLike, count: int) -> Floats:

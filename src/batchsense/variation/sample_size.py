@@ -1,5 +1,8 @@
 """How many observations make a mean precise enough, and what each answer takes for granted.
 
+The needs are one formula each: n₀ independent draws, not rounded. The same questions are asked of
+examples in a minibatch and of batches of specimens.
+
 A mean of n independent observations with variance σ² (for vectors τ, the trace of the covariance)
 is within ``epsilon`` of the truth with probability at least 1 - ``delta`` if n is as large as the
 chosen rung says. Rungs that assume less ask for more.
@@ -8,6 +11,7 @@ chosen rung says. Rungs that assume less ask for more.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,11 +122,16 @@ def sample_size(
         raise DataError(f"delta is {delta}; it must lie between 0 and 1, for example 0.05")
     if population is not None and population < 1:
         raise DataError(f"population is {population}; it must be at least 1")
-    base = trace / epsilon**2
+    base = mean_square_need(trace, epsilon)
     quantile = float(special.chdtri(dimension, delta)) / dimension
     source = "independent draws" if population is None else "draws without replacement"
     rungs = [
-        _rung("chebyshev", base / delta, population, f"{source}; any law of this variance"),
+        _rung(
+            "chebyshev",
+            chebyshev_need(trace, epsilon, delta),
+            population,
+            f"{source}; any law of this variance",
+        ),
         _rung("normal", base * quantile, population, f"{source}; a nearly normal mean"),
     ]
     if bound is not None:
@@ -131,11 +140,93 @@ def sample_size(
                 f"no observation may lie further than {bound:g} from the mean, yet the variance is"
                 f" {trace:g}, more than {bound:g} squared; correct one of the two"
             )
-        need = 2.0 * math.log(2.0 / delta) * (base + bound / (3.0 * epsilon))
+        need = pinelis_need(trace, epsilon, delta, bound)
         capped = min(_ceiling(need), population or math.inf)
         assumes = f"{source}; every observation within {bound:g} of the mean"
         rungs.append(Rung("bernstein", int(capped), need, assumes))
     return tuple(rungs)
+
+
+def mean_square_need(trace: float, epsilon: float) -> float:
+    """τ/ε²: the error is ε in the root mean square, and often larger.
+
+    Examples
+    --------
+    >>> mean_square_need(100.0, 0.5)
+    400.0
+    """
+    return trace / epsilon**2
+
+
+def chebyshev_need(trace: float, epsilon: float, delta: float) -> float:
+    """τ/(δε²): enough for any distribution whose variance is at most τ.
+
+    Examples
+    --------
+    >>> round(chebyshev_need(100.0, 0.5, 0.05))
+    8000
+    """
+    return trace / (delta * epsilon**2)
+
+
+def pinelis_need(trace: float, epsilon: float, delta: float, radius: float) -> float:
+    r""":math:`2\ln(2/δ)(τ/ε^2 + R/(3ε))`: enough if no observation is further than R out.
+
+    Holds for every number of draws and, in the Euclidean norm, for vectors of any length.
+
+    Parameters
+    ----------
+    trace, epsilon, delta : float
+        τ, ε and δ.
+    radius : float
+        R, the largest possible distance of an observation from the mean.
+
+    References
+    ----------
+    Pinelis (1994), Ann. Probab. 22.
+
+    Examples
+    --------
+    >>> round(pinelis_need(100.0, 0.5, 0.05, radius=40.0))
+    3148
+    """
+    base = mean_square_need(trace, epsilon)
+    return 2 * math.log(2 / delta) * (base + radius / (3 * epsilon))
+
+
+def least_number(enough: Callable[[int], bool], least: int = 1, most: int | None = None) -> int:
+    """The least number of observations that is enough, by doubling and halving.
+
+    Parameters
+    ----------
+    enough : callable
+        Whether a number is enough; once it is, every larger number must be.
+    least : int
+        The first number to try.
+    most : int, optional
+        The last number to try.
+
+    Returns
+    -------
+    int
+        The number; ``most + 1`` where even that is not enough.
+
+    Examples
+    --------
+    >>> least_number(lambda n: 3.0 / n**0.5 <= 0.5), least_number(lambda n: n > 9, most=5)
+    (36, 6)
+    """
+    if enough(least):
+        return least
+    low, high = least, 2 * least
+    while (most is None or high <= most) and not enough(high):
+        low, high = high, 2 * high
+    if most is not None and high > most:
+        high = most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def without_replacement(unlimited: float, population: int) -> int:

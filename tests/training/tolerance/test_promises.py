@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from batchsense.training.tolerance.promises import (
-    calibrated_need,
+from batchsense.training.tolerance.promises import calibrated_need
+from batchsense.variation import (
     chebyshev_need,
     mean_square_need,
     pinelis_need,
+    sample_size,
 )
-from batchsense.variation import sample_size
 
 
 @pytest.mark.parametrize("delta", [0.2, 0.05, 0.01])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.variation.moments import Moments
 
 #: A direction of the kept terms that varies inside the batches by less than this part of its
 #: whole variation cannot be told from them; the same bound as in the analysis of confounding.
@@ -90,12 +92,10 @@ def full_fit(statistics: BatchStatistics) -> FullFit:
     slopes = np.zeros((terms, features))
     estimable = (counts > 0).sum(axis=0) > 1
     if terms:
-        shared = (
-            statistics.specimens[:, None].astype(np.float64),
-            statistics.covariate_means[:, :, None],
-            statistics.covariate_squares[..., None],
-        )
-        axes, within, each = _axes(*shared)
+        within = statistics.covariate_squares.sum(axis=0)[None]
+        whole_squares = _kept_terms(statistics).cross_products
+        assert whole_squares is not None
+        axes, each = _axes(whole_squares[None])
         slopes[:], told_apart = _solve(axes, within, statistics.products)
         estimable &= told_apart
         whole = axes[0][:, axes[0].any(axis=0)]
@@ -107,12 +107,12 @@ def full_fit(statistics: BatchStatistics) -> FullFit:
             estimable[own] = (counts[:, own] > 0).sum(axis=0) > 1
             hard = np.flatnonzero(~plain)
             if len(hard):
-                axes, within, _ = _axes(
+                within = np.moveaxis(squares[..., hard].sum(axis=0), -1, 0)
+                between = _between(
                     statistics.own_counts[:, part][:, hard],
                     statistics.own_means[..., part][..., hard],
-                    squares[..., hard],
-                    _CONSTANT * each,
                 )
+                axes, _ = _axes(within + between, _CONSTANT * each)
                 slopes[:, own[hard]], told_apart = _solve(axes, within, products[..., hard])
                 estimable[own[hard]] &= told_apart
     levels, residual = _remainders(statistics, slopes)
@@ -137,25 +137,39 @@ def remove_slopes(statistics: BatchStatistics, slopes: Floats) -> tuple[Floats, 
     return _remainders(statistics, slopes)
 
 
-def _axes(
-    counts: Floats, means: Floats, squares: Floats, least: Floats | float = 0.0
-) -> tuple[Floats, Floats, Floats]:
-    """Give axes on which the kept terms vary by 1, their variation inside the batches, and in all.
+def _kept_terms(statistics: BatchStatistics) -> Moments:
+    """Merge the kept terms of all batches."""
+    parts = []
+    for count, mean, squares in zip(
+        statistics.specimens.tolist(),
+        statistics.covariate_means,
+        statistics.covariate_squares,
+        strict=True,
+    ):
+        own = np.diagonal(squares)
+        parts.append(Moments(count, float(count), mean, np.zeros_like(mean), own, squares))
+    return reduce(Moments.merge, parts)
+
+
+def _between(counts: Floats, means: Floats) -> Floats:
+    """How the kept terms vary between batches, the feature first: each has counts of its own."""
+    weights = counts / np.maximum(counts.sum(axis=0), 1.0)
+    apart = means - (weights[:, None] * means).sum(axis=0)
+    return np.asarray(np.einsum("bf,bqf,bpf->fqp", counts, apart, apart))
+
+
+def _axes(whole: Floats, least: Floats | float = 0.0) -> tuple[Floats, Floats]:
+    """Give axes on which the kept terms vary by 1, and how each of them varies.
 
     Axes are columns, the feature first, and zero where there is no variation. A term that varies by
     no more than ``least`` does not vary: what is left of its sums is rounding.
     """
-    weights = counts / np.maximum(counts.sum(axis=0), 1.0)
-    grand = (weights[:, None] * means).sum(axis=0)
-    between = means - grand
-    within = np.moveaxis(squares.sum(axis=0), -1, 0)
-    whole = within + np.einsum("bf,bqf,bpf->fqp", counts, between, between)
     each = np.einsum("fqq->fq", whole)
     inverse = np.where(each > least, 1.0 / np.sqrt(np.where(each > least, each, 1.0)), 0.0)
     values, vectors = np.linalg.eigh(whole * (inverse[:, :, None] * inverse[:, None, :]))
     varies = values > _CONSTANT * np.maximum(values[:, -1:], np.finfo(np.float64).tiny)
     root = np.where(varies, 1.0 / np.sqrt(np.where(varies, values, 1.0)), 0.0)
-    return vectors * root[:, None, :] * inverse[:, :, None], within, each
+    return vectors * root[:, None, :] * inverse[:, :, None], each
 
 
 def _solve(axes: Floats, within: Floats, products: Floats) -> tuple[Floats, Flags]:

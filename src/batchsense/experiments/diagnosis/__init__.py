@@ -7,7 +7,19 @@ from batchsense.experiments.diagnosis.by_feature import (
 )
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
+from batchsense.experiments.diagnosis.crossed import (
+    FactorShare,
+    RandomShares,
+    TwoFactorShares,
+    two_factor_shares,
+)
 from batchsense.experiments.diagnosis.diagnosis import Diagnosis, KeptDiagnosis, diagnose
+from batchsense.experiments.diagnosis.one_way import (
+    FeatureComponents,
+    VarianceComponents,
+    variance_components,
+    variance_components_by_feature,
+)
 from batchsense.experiments.diagnosis.scores import ComponentScore, Scores, score
 from batchsense.experiments.diagnosis.shares import Null, Share, share_of_variance
 from batchsense.experiments.diagnosis.verdict import Verdict, judge
@@ -17,12 +29,17 @@ __all__ = [
     "Clustering",
     "ComponentScore",
     "Diagnosis",
+    "FactorShare",
+    "FeatureComponents",
     "FeatureShares",
     "KeptDiagnosis",
     "Null",
+    "RandomShares",
     "Scores",
     "Share",
     "TermByFeature",
+    "TwoFactorShares",
+    "VarianceComponents",
     "Verdict",
     "batch_component",
     "clusterings",
@@ -31,4 +48,7 @@ __all__ = [
     "score",
     "share_of_variance",
     "shares_by_feature",
+    "two_factor_shares",
+    "variance_components",
+    "variance_components_by_feature",
 ]

@@ -13,6 +13,7 @@ from batchsense.experiments.design import Design
 from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.experiments.tables.table import Table
+from batchsense.variation.components import beyond_chance, variance_component
 from batchsense.variation.linear import factor
 
 #: Halvings that narrow the end of an interval to rounding: double precision has 53 binary digits.
@@ -192,7 +193,7 @@ def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:
         nothing = np.full(len(split.added), np.nan)
         return nothing, nothing, nothing
     noise = split.left / d
-    estimate = np.maximum(0.0, split.added - r * noise)
+    estimate = np.maximum(0.0, beyond_chance(split.added, r, noise))
     exact = split.left <= 1e-20
     safe = np.where(exact, 1.0, noise)
     statistic = split.added / (r * safe)
@@ -235,7 +236,7 @@ def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
     if split.columns == 0:
         return np.full(len(split.added), np.nan)
     trace = float((factor(wanted).residuals(indicators) ** 2).sum())
-    return np.asarray((split.added - split.columns * split.left / split.df) / trace)
+    return variance_component(split.added, split.columns, split.left / split.df, trace)
 
 
 def _usable(values: Floats) -> tuple[Flags, tuple[str, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Places
 from batchsense.experiments.projections import basis_beside, without
+from batchsense.variation.components import variance_component
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
 
@@ -116,7 +117,7 @@ def batch_component(
     along = basis.T @ centred
     residuals = centred - basis @ along
     within = (residuals**2).sum(axis=0) / d
-    by_feature = ((along**2).sum(axis=0) - r * within) / trace
+    by_feature = variance_component((along**2).sum(axis=0), r, within, trace)
     full = np.hstack([kept, basis])
     room = 1.0 - (full**2).sum(axis=1)
     # A specimen that the model fits exactly has no residual to lend.

@@ -10,6 +10,8 @@ from batchsense.arrays import Floats
 from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
+from batchsense.variation.components import beyond_chance
+from batchsense.variation.directions import satterthwaite_directions, square_trace_of_residuals
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
 
@@ -254,7 +256,7 @@ def _interval(split: _Split, level: float) -> Interval:
     # Round-off left of noise-free data says nothing about uncertainty.
     if within <= 1e-20 * split.total:
         return Interval(raw, raw, raw, level)
-    estimate = max(0.0, (between - r * noise) / split.total)
+    estimate = max(0.0, beyond_chance(between, r, noise) / split.total)
     nu = _effective_features(split, noise)
     statistic = between / (r * noise)
     explained = split.total - between - within
@@ -275,15 +277,16 @@ def _effective_features(split: _Split, noise: float) -> float:
     r, d = len(split.added), split.df_residual
     left = split.left
     gram = left @ left.T if len(left) < left.shape[1] else left.T @ left
-    squared_trace = noise**2
-    plain = float((gram**2).sum()) / d**2
-    # Unbiased for tr Σ² under normality; Σ has at least rank 1 and at most as many as features.
-    of_square = (plain - squared_trace / d) * d**2 / ((d + 2) * (d - 1)) if d > 1 else plain
-    of_square = min(max(of_square, squared_trace / left.shape[1]), squared_trace)
-    overall = squared_trace / of_square
-    effect = float((split.added**2).sum()) - r * noise
+    # Σ has at least rank 1 and at most as many as features.
+    overall = satterthwaite_directions(
+        noise,
+        square_trace_of_residuals(float((gram**2).sum()) / d**2, noise, d),
+        noise**2 / left.shape[1],
+    )
+    effect = beyond_chance(float((split.added**2).sum()), r, noise)
     if effect <= 0:
-        return float(overall)
+        return overall
+    of_square = noise**2 / overall
     along = (float(((split.added @ left.T) ** 2).sum()) / d - r * of_square) / effect
     along = min(max(along, of_square / noise), noise)
     return float(min(overall, noise / along))

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
+from batchsense.variation.lines import weighted_lines
 
 #: Distances beyond this part of the window weigh nothing, below that part fully, as in Cleveland's
 #: program: the tricube is below 3e-8 of its height there, or within 3e-9 of it.
@@ -112,10 +113,7 @@ def _local_line(
     total = weights.sum()
     if total <= 0:
         return None
-    weights /= total
-    if window > 0:
-        centre = float(weights @ x[near])
-        spread = float(weights @ (x[near] - centre) ** 2)
-        if np.sqrt(spread) > _CORE * (x[-1] - x[0]):
-            weights *= (at - centre) / spread * (x[near] - centre) + 1.0
-    return float(weights @ y[near])
+    line = weighted_lines(x[near], y[near], weights / total)
+    # A window so narrow has no slope to speak of.
+    slanted = window > 0 and np.sqrt(line.spread) > _CORE * (x[-1] - x[0])
+    return float(line.at(at) if slanted else line.level)

@@ -22,9 +22,13 @@ from batchsense.experiments.validation.models import PlainModel, guessing, make_
 from batchsense.experiments.validation.over_groups import mean_over_groups
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-from batchsense.variation.interval import Interval
+from batchsense.variation.interval import Interval, student_quantile
+from batchsense.variation.sample_size import least_number
 
 Verdict = Literal["gap", "no_gap_seen", "cannot_tell"]
+
+#: More batches than any study has: where not even these would tell, no number is given.
+_MOST_BATCHES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,16 +103,16 @@ class GapComparison:
         either lies above zero or excludes a gap as large as the shuffled error. None where a
         thousand would not do.
         """
-        from scipy.special import stdtrit
-
         gap = self.ways[0].gap
         spread = gap.standard_error * math.sqrt(len(gap.sizes))
         level = gap.difference.level
-        for count in range(2, 1001):
-            half = float(stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
-            if 2 * half <= gap.shuffled.estimate:
-                return count
-        return None
+
+        def tells(count: int) -> bool:
+            half = student_quantile(count - 1, level) * spread / math.sqrt(count)
+            return 2 * half <= gap.shuffled.estimate
+
+        count = least_number(tells, 2, _MOST_BATCHES)
+        return count if count <= _MOST_BATCHES else None
 
 
 def compare_gaps(

@@ -12,6 +12,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.validation.folds import OutOfFold, RowsOutOfFold, take_rows
+from batchsense.variation.grouped_moments import GroupedMoments
 
 Scorer = Callable[[Any, Any, Any], float]
 
@@ -57,7 +58,8 @@ class Measure:
                 losses = (predicted != answers.values).astype(np.float64)
             else:
                 losses = (predicted.reshape(len(answers.values)) - answers.values) ** 2
-            return np.bincount(answers.codes, weights=losses) / answers.sizes
+            of_batches = GroupedMoments.of(losses, answers.codes)
+            return np.concatenate([of_batches[code].mean for code in of_batches])
         return np.array([self._score(found, code) for code in range(len(answers.sizes))])
 
     def _score(self, found: OutOfFold, code: int) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.variation.interval import Interval
+from batchsense.variation.interval import Interval, student_quantile
 
 
 def standard_error(values: npt.ArrayLike) -> float:
@@ -42,7 +42,8 @@ def mean_over_groups(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     (2.0, 4.484)
     """
     numbers = _at_least_two(values)
-    mean, half = float(numbers.mean()), _quantile(len(numbers), level) * standard_error(numbers)
+    mean = float(numbers.mean())
+    half = student_quantile(len(numbers) - 1, level) * standard_error(numbers)
     return Interval(mean, mean - half, mean + half, level)
 
 
@@ -93,7 +94,7 @@ def ratio_over_groups(
     if means[0] == 0:
         return Interval(0.0, 0.0, math.inf, level)
     spread = standard_error(above / means[0] - below / means[1])
-    factor = math.exp(min(_quantile(len(above), level) * spread, 700.0))
+    factor = math.exp(min(student_quantile(len(above) - 1, level) * spread, 700.0))
     ratio = means[0] / means[1]
     return Interval(ratio, ratio / factor, ratio * factor, level)
 
@@ -103,9 +104,3 @@ def _at_least_two(values: npt.ArrayLike) -> Floats:
     if numbers.ndim != 1 or len(numbers) < 2:
         raise DataError("an interval over groups needs one number for each of at least two groups")
     return numbers
-
-
-def _quantile(groups: int, level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(groups - 1, (1 + level) / 2))

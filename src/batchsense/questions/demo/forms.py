@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchsense.datasets import load_digits
 from batchsense.experiments import ShuffledFolds, batch_gap
+from batchsense.experiments.diagnosis.crossed import two_factor_shares
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.progress import Progress, silent
 from batchsense.questions.demo.result import (
@@ -13,7 +14,6 @@ from batchsense.questions.demo.result import (
     ShareResult,
 )
 from batchsense.reports.envelope import Estimate
-from batchsense.variation import two_factor_shares
 
 #: How often the shuffled folds are drawn anew.
 REPEATS = 3

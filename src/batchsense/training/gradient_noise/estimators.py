@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
+from batchsense.variation.components import variance_component
+from batchsense.variation.directions import satterthwaite_directions, square_trace_of_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def moments_of_micro_batches(
     mean = _squared_mean(products, counts)
     tau = float(counts @ np.diag(products) - n * mean) / (len(counts) - 1)
     if population is None:
-        return NoiseMoments(tau, mean - tau / n)
+        return NoiseMoments(tau, variance_component(n * mean, 1, tau, n))
     tau *= (population - 1) / population
     return NoiseMoments(tau, mean - tau * (population - n) / (n * (population - 1)))
 
@@ -211,7 +213,7 @@ def covariance_of_moments(
     rest = n - counts
     without = (n**2 * mean - 2 * counts * (products @ counts) + counts**2 * own) / rest**2
     tau = (counts @ own - counts * own - rest * without) / (groups - 2)
-    gamma = without - tau / rest
+    gamma = variance_component(rest * without, 1, tau, rest)
     covariance = (groups - 1) ** 2 / groups * np.cov(np.stack([tau, gamma]))
     if population is not None:
         left = max(0.0, 1 - n / population)
@@ -243,19 +245,12 @@ def effective_directions(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
     k = len(counts)
     if k < 4:
         raise UnresolvedError("the shape of the noise needs four or more micro-batches", "more")
-    off = products - np.diag(np.diag(products))
-    total, squares = off.sum(), float((off**2).sum())
-    chains = float((off.sum(axis=1) ** 2).sum()) - squares
-    pairs = k * (k - 1)
-    disjoint = total**2 - 2 * squares - 4 * chains
-    trace_square = (
-        squares / pairs - 2 * chains / (pairs * (k - 2)) + disjoint / (pairs * (k - 2) * (k - 3))
-    )
     tau = moments_of_micro_batches(products, counts).trace_covariance
     if tau <= 0:
         return 1.0
     in_one = tau / counts.mean()  # trace of the covariance of a micro-batch mean
-    return float(max(1.0, in_one**2 / max(trace_square, in_one**2 / counts.sum())))
+    square = square_trace_of_rows(products)
+    return float(satterthwaite_directions(in_one, square, in_one**2 / counts.sum()))
 
 
 def _checked(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.training.gradient_noise.report import fieller_ratio, is_resolved
+from batchsense.variation.components import variance_component
 from batchsense.variation.interval import Interval
 
 
@@ -127,7 +128,7 @@ def moments_of_layers(
     tau = _tau(
         means, total, len(counts), _spread(products, counts).sum(axis=1), squares.sum(axis=1)
     )
-    gamma = means - tau / total
+    gamma = variance_component(total * means, 1, tau, total)
     if population is None:
         return np.stack([tau, gamma], axis=1)
     return np.stack([tau * (population - 1) / population, gamma + tau / population], axis=1)
@@ -166,7 +167,7 @@ def pseudo_values(
     spread, singles = _spread(products, counts), squares.sum(axis=1)[:, None] - squares
     left = spread.sum(axis=1)[:, None] - spread
     tau = _tau(means, rest, groups - 1, left, singles)
-    without = np.stack([tau, means - tau / rest], axis=2)
+    without = np.stack([tau, variance_component(rest * means, 1, tau, rest)], axis=2)
     values = groups * whole[:, None, :] - (groups - 1) * without
     return np.asarray(np.swapaxes(values, 0, 1))
 

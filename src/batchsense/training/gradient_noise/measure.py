@@ -29,6 +29,7 @@ from batchsense.training.workload import (
     scalar_loss,
     trainable,
 )
+from batchsense.variation.moments import Moments
 
 #: Micro-batches whose mean gradients are held at a time. The error of τ̂ falls as 1/√(K − 1),
 #: and each costs the memory of a gradient.
@@ -56,8 +57,10 @@ class MicroBatchGradients:
     squares : array of shape (P, K) or None
         Σ |gᵢ|² of each parameter over the examples of each micro-batch, NaN where unknown; None
         where single examples were not looked at.
-    values : array of shape (n,)
-        |gᵢ|² over the parameters that are known.
+    squared_norms : Moments
+        Of |gᵢ|² over the n examples, over the parameters that are known.
+    largest : float
+        The largest |gᵢ|².
     refused : mapping from name to str
         Parameters whose single gradients are unknown, and why.
     """
@@ -65,7 +68,8 @@ class MicroBatchGradients:
     vectors: list[Tensor]
     sizes: Integers
     squares: Floats | None = None
-    values: Floats = field(default_factory=lambda: np.zeros(0))
+    squared_norms: Moments = field(default_factory=lambda: Moments.empty(1))
+    largest: float = 0.0
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -190,13 +194,14 @@ def example_gradients(
     --------
     >>> from batchsense.training import digits_workload
     >>> found = example_gradients(digits_workload(), examples=64, micro_batches=8)
-    >>> found.squares.shape, found.values.shape, found.refused
-    ((6, 8), (64,), {})
+    >>> found.squares.shape, found.squared_norms.count, found.refused
+    ((6, 8), 64, {})
     """
     chosen = _drawn(workload, examples, micro_batches, seed)
     few = chosen.reshape(-1)[:_CHECKED_EXAMPLES]
     per_example_squared_norms(workload, workload.minibatch(few))
     vectors, parts = [], []
+    squared_norms, largest = Moments.empty(1), 0.0
     with borrowed_randomness(seed):
         model = workload.fresh_model()
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -207,12 +212,16 @@ def example_gradients(
                     loss = scalar_loss(workload, model, minibatch)
                 vectors.append(flattened(loss_gradient(loss, list(trained.values()))))
                 parts.append(recorder.result())
+                norms = parts[-1].values
+                squared_norms = squared_norms.merge(Moments.of(norms))
+                largest = max(largest, float(norms.max()))
                 progress("measuring gradients of single examples", done, len(chosen))
     return MicroBatchGradients(
         vectors=vectors,
         sizes=_sizes(chosen),
         squares=np.stack([part.sums(list(trained)) for part in parts], axis=1),
-        values=np.concatenate([part.values for part in parts]),
+        squared_norms=squared_norms,
+        largest=largest,
         refused=parts[-1].refused,
     )
 

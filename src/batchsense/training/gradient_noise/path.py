@@ -31,6 +31,7 @@ from batchsense.training.workload import (
     scalar_loss,
     trainable,
 )
+from batchsense.variation.grouped_moments import GroupedMoments
 from batchsense.variation.interval import Interval
 
 #: Records over which the share of signal in a gradient is averaged. One record's γ̂ is often
@@ -325,7 +326,12 @@ def notes_on_path(path: PathNoise, family: str) -> list[Note]:
 
 def block_means(values: Floats, blocks: int) -> Floats:
     """Return the means of consecutive blocks of nearly equal length along the first axis."""
-    return np.stack([part.mean(axis=0) for part in np.array_split(values, blocks)])
+    lengths = [len(part) for part in np.array_split(values, blocks)]
+    of_blocks = GroupedMoments.of(
+        values.reshape(len(values), -1), np.repeat(np.arange(blocks), lengths)
+    )
+    means = np.stack([of_blocks[block].mean for block in of_blocks])
+    return means.reshape(blocks, *values.shape[1:])
 
 
 def _smoothed_step_norm(tau: Floats, gamma: Floats, batch_size: int | Floats) -> Floats:

@@ -9,13 +9,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError, listed
 from batchsense.notes import Note
 from batchsense.training.gradient_noise.estimators import NoiseMoments
-from batchsense.variation.interval import Interval
+from batchsense.variation.interval import Interval, student_quantile
+from batchsense.variation.moments import Moments
 
 #: Independent groups below which an interval is not trusted: with fewer, the covariance itself is
 #: hardly known. Eight is a rule of thumb, not a result.
@@ -146,7 +146,7 @@ def noise_report(
     v = np.asarray(covariance, dtype=np.float64)
     tau, gamma = moments.trace_covariance, moments.squared_gradient_norm
     ratio = fieller_ratio(tau, gamma, v, degrees, level)
-    t = float(stdtrit(degrees, 0.5 + level / 2))
+    t = student_quantile(degrees, level)
     tau_error, gamma_error = (t * math.sqrt(v[k, k]) for k in (0, 1))
     needed, at_least = 0, False
     if not is_resolved(ratio.interval):
@@ -190,15 +190,14 @@ def pool_moments(
     >>> moments
     NoiseMoments(trace_covariance=2.0, squared_gradient_norm=1.5)
     """
-    pairs = np.stack([np.asarray(trace_covariance), np.asarray(squared_gradient_norm)])
-    pairs = pairs.astype(np.float64)
-    groups = pairs.shape[1]
+    pairs = Moments.of(np.stack([trace_covariance, squared_gradient_norm], axis=1), cross=True)
+    groups = pairs.count
     if groups < LEAST_GROUPS:
         raise UnresolvedError(
             f"{groups} groups are too few for an interval", f"{LEAST_GROUPS} groups"
         )
-    means = pairs.mean(axis=1)
-    return NoiseMoments(float(means[0]), float(means[1])), np.cov(pairs) / groups
+    tau, gamma = pairs.mean.tolist()
+    return NoiseMoments(tau, gamma), pairs.covariance() / groups
 
 
 def fieller_ratio(
@@ -246,7 +245,7 @@ def fieller_ratio(
         raise ValueError("numerator, denominator and covariance must be finite")
     if degrees < 1:
         raise ValueError(f"degrees must be at least 1, not {degrees}")
-    t = float(stdtrit(degrees, 0.5 + level / 2))
+    t = student_quantile(degrees, level)
     a = float(denominator**2 - t**2 * v[1, 1])
     b = float(numerator * denominator - t**2 * v[0, 1])
     c = float(numerator**2 - t**2 * v[0, 0])

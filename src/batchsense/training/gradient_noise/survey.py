@@ -43,6 +43,7 @@ from batchsense.training.gradient_noise.report import (
 from batchsense.training.learning_rate import optimizer_family
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.workload import Workload, WorkloadCheck, check_workload, gram_matrix
+from batchsense.variation.moments import Moments
 
 #: Batch size of the run where the workload names none, and the largest otherwise: in trials runs at
 #: 32 or fewer came within 0.84 and 1.62 of the swept critical batch size, at 256 up to 3.8 above.
@@ -202,7 +203,7 @@ def _measured(
     if per_example is not False:
         try:
             found = example_gradients(workload, **drawn, progress=progress)
-            tail = float(found.values.max() / max(found.values.mean(), 1e-300))
+            tail = found.largest / max(float(found.squared_norms.mean[0]), 1e-300)
             return found, [*notes_on_tail(tail), *_notes_on_refused(found.refused)]
         except DataError as error:
             if per_example:
@@ -233,7 +234,7 @@ def _noise(
     values = pseudo_values(grams, sizes, squares)
     estimates = moments_of_layers(grams, sizes, squares, population)
     total = estimates.sum(axis=0)
-    covariance = np.cov(values.sum(axis=1).T) / len(sizes)
+    covariance = Moments.of(values.sum(axis=1), cross=True).covariance() / len(sizes)
     noise = noise_report(
         NoiseMoments(float(total[0]), float(total[1])),
         covariance * np.array([[shrink[0], left], [left, left]]),

@@ -18,6 +18,7 @@ from batchsense.training.separability.kind.evidence import (
     gather,
     silent_kind,
 )
+from batchsense.training.separability.kind.mean_length import LEAST_REPETITIONS
 from batchsense.training.separability.kind.ratio import example_counter, named_ratio, ratio_bias
 from batchsense.training.separability.leakage.tracing import located_sources
 from batchsense.training.separability.preparation import (
@@ -37,7 +38,6 @@ from batchsense.training.separability.remedies.advice import (
     verdict_of,
 )
 from batchsense.training.separability.report import Consequences, SeparabilityReport, Source
-from batchsense.variation.gram import LEAST_REPETITIONS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

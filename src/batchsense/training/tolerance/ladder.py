@@ -8,13 +8,13 @@ from typing import Literal
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.tolerance.pilot_noise import PilotNoise
-from batchsense.training.tolerance.promises import (
-    calibrated_need,
+from batchsense.training.tolerance.promises import calibrated_need
+from batchsense.variation.sample_size import (
     chebyshev_need,
     mean_square_need,
     pinelis_need,
+    without_replacement,
 )
-from batchsense.variation.sample_size import without_replacement
 
 #: The promises, from the weakest to the strongest evidence.
 Guarantee = Literal["mean_square", "calibrated", "chebyshev", "bounded", "verified"]

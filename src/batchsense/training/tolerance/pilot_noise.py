@@ -17,6 +17,7 @@ from scipy import special
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.variation.directions import satterthwaite_directions, square_trace_of_rows
 from batchsense.variation.matrices import finite_matrix
 
 #: Four rows give tr Σ² without bias; with eight its error is no longer many times its size.
@@ -160,8 +161,10 @@ def pilot_noise(
     tau = float(distances.mean())
     upper = _bootstrap_quantile(products, level, resamples, seed)
     bound = tau + left * max(upper - tau, 0.0)
-    square_ratio = 1.0 if tau <= 0 else min(trace_of_square(products) / tau**2, 1.0)
-    square_ratio = max(square_ratio, 1 / rows)
+    square_ratio = 1.0
+    if tau > 0:
+        square = square_trace_of_rows(products)
+        square_ratio = 1.0 / satterthwaite_directions(tau, square, tau**2 / rows)
     fourth_ratio = 0.0 if tau <= 0 else float(distances.var()) / tau**2
     if per_row > 1:  # a mean of b: Var|ē|² = 2 tr Σ² (b − 1)/b³ + Var|e|²/b³
         fourth_ratio = max(per_row * (fourth_ratio - 2 * square_ratio * (1 - 1 / per_row)), 0.0)
@@ -182,30 +185,6 @@ def pilot_noise(
         level=level,
         third=third_moments(products, square_ratio, per_row),
     )
-
-
-def trace_of_square(gram: ArrayLike) -> float:
-    """Estimate tr Σ² of one row without bias, from the products of different rows.
-
-    May be negative where the variance is spread over very many directions.
-
-    ``gram`` has shape (rows, rows), with four rows or more; the unit is the fourth power of that of
-    a row.
-
-    Examples
-    --------
-    >>> rows = np.random.default_rng(0).normal(size=(500, 8))
-    >>> round(trace_of_square(rows @ rows.T))  # eight unit variances
-    8
-    """
-    products = np.asarray(gram, dtype=np.float64)
-    k = len(products)
-    off = products - np.diag(np.diag(products))
-    total, squares = float(off.sum()), float((off**2).sum())
-    chains = float((off.sum(axis=1) ** 2).sum()) - squares
-    disjoint = total**2 - 2 * squares - 4 * chains
-    pairs = k * (k - 1)
-    return squares / pairs - 2 * chains / (pairs * (k - 2)) + disjoint / (pairs * (k - 2) * (k - 3))
 
 
 def third_moments(

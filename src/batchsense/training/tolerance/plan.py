@@ -14,7 +14,7 @@ from batchsense.progress import Progress, silent
 from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
 from batchsense.training.workload import Workload, borrowed_randomness
-from batchsense.variation.miss_rate import draws_to_certify, miss_rate
+from batchsense.variation.proportion import draws_to_certify, miss_rate
 
 #: Misses that a certificate still allows: with none allowed, good sizes would often fail.
 ALLOWED_MISSES = 2

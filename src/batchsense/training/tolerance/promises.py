@@ -13,54 +13,9 @@ import math
 import numpy as np
 from scipy import special
 
+from batchsense.variation.sample_size import mean_square_need
+
 _HALVINGS = 60
-
-
-def mean_square_need(trace: float, epsilon: float) -> float:
-    """Give τ/ε²: the error is ε in the root mean square, and often larger.
-
-    Examples
-    --------
-    >>> mean_square_need(100.0, 0.5)
-    400.0
-    """
-    return trace / epsilon**2
-
-
-def chebyshev_need(trace: float, epsilon: float, delta: float) -> float:
-    """Give τ/(δε²): enough for any distribution whose variance is at most τ.
-
-    Examples
-    --------
-    >>> round(chebyshev_need(100.0, 0.5, 0.05))
-    8000
-    """
-    return trace / (delta * epsilon**2)
-
-
-def pinelis_need(trace: float, epsilon: float, delta: float, radius: float) -> float:
-    r"""Give :math:`2\ln(2/δ)(τ/ε^2 + R/(3ε))`: enough if no observation is further than R out.
-
-    Holds for every number of draws and, in the Euclidean norm, for vectors of any length.
-
-    Parameters
-    ----------
-    trace, epsilon, delta : float
-        τ, ε and δ.
-    radius : float
-        R, the largest possible distance of an observation from the mean.
-
-    References
-    ----------
-    Pinelis (1994), Ann. Probab. 22.
-
-    Examples
-    --------
-    >>> round(pinelis_need(100.0, 0.5, 0.05, radius=40.0))
-    3148
-    """
-    base = mean_square_need(trace, epsilon)
-    return 2 * math.log(2 / delta) * (base + radius / (3 * epsilon))
 
 
 def calibrated_need(

@@ -24,7 +24,7 @@ from batchsense.training.verify.sweeping import (
     sweep,
 )
 from batchsense.training.workload import Workload, check_workload
-from batchsense.variation.interval import Interval
+from batchsense.variation.interval import Interval, student_quantile
 
 #: Relative errors below this are not believed, however well five points fit.
 LEAST_ERROR = 0.03
@@ -119,7 +119,7 @@ def fit_steps_law(
     squares = ((residuals - offsets[:, None]) ** 2).sum(axis=1)
     best = int(squares.argmin())
     spread = max(math.sqrt(squares[best] / (count - 2)), error, LEAST_ERROR)
-    t = float(stdtrit(count - 2, 0.5 + level / 2))
+    t = student_quantile(count - 2, level)
     accepted = np.flatnonzero(squares <= squares[best] + (t * spread) ** 2)
     first, last = int(accepted[0]), int(accepted[-1])
     low = 0.0 if first == 0 or grid[best] < sizes.min() else float(grid[first])

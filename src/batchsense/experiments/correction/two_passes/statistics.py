@@ -13,6 +13,7 @@ from batchsense.arrays import Floats, Integers, Places
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.specimen_groups import Cells, checked, group
 from batchsense.experiments.correction.two_passes.summing import Sums, complete_sums, observed_sums
+from batchsense.variation.moments import merged_weights
 
 
 @dataclass(slots=True, eq=False)
@@ -249,9 +250,7 @@ def _merged(first: _Moments, second: _Moments) -> _Moments:
     """Merge two sets of moments; a part that saw nothing changes nothing."""
     n1, x1, m1, c1, z1, w1 = first
     n2, x2, m2, c2, z2, w2 = second
-    n = n1 + n2
-    share = n2 / np.maximum(n, 1.0)
-    weight = n1 * share
+    n, share, weight = merged_weights(n1, n2)
     # The mean of a part that saw nothing is a zero that says nothing.
     both = (n1 > 0) & (n2 > 0)
     d = np.where(both, x2 - x1, 0.0)

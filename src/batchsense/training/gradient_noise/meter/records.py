@@ -11,6 +11,7 @@ import torch
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
+from batchsense.variation.moments import Moments
 
 _NUMBERS = ("step", "examples", "batch_size", "trace_covariance", "squared_gradient_norm", "tail")
 
@@ -160,24 +161,25 @@ def columns(rows: Iterable[StepNoise]) -> tuple[Floats, Floats, Floats]:
 
 def _together(one: StepNoise, two: StepNoise) -> StepNoise:
     """Join two workers' estimates at the same weights."""
-    total = one.examples + two.examples
-    share = one.examples / total
-
-    def mean(a: float, b: float) -> float:
-        return share * a + (1 - share) * b
-
-    layers = None
-    if one.layers is not None and two.layers is not None:
-        layers = share * one.layers + (1 - share) * two.layers
+    with_layers = one.layers is not None and two.layers is not None
+    both = _weighed(one, with_layers).merge(_weighed(two, with_layers))
+    tau, gamma, *rest = both.mean.tolist()
     return StepNoise(
         step=one.step,
-        examples=total,
+        examples=one.examples + two.examples,
         batch_size=one.batch_size + two.batch_size,
-        trace_covariance=mean(one.trace_covariance, two.trace_covariance),
-        squared_gradient_norm=mean(one.squared_gradient_norm, two.squared_gradient_norm),
+        trace_covariance=tau,
+        squared_gradient_norm=gamma,
         tail=max(one.tail, two.tail),
-        layers=layers,
+        layers=np.array(rest).reshape(-1, 2) if with_layers else None,
     )
+
+
+def _weighed(row: StepNoise, with_layers: bool) -> Moments:
+    """Give τ̂, γ̂ and those of the layers, with the weight of their examples."""
+    layers = row.layers.ravel() if with_layers and row.layers is not None else ()
+    estimates = [row.trace_covariance, row.squared_gradient_norm, *layers]
+    return Moments.of([estimates], [row.examples])
 
 
 def _same(one: StepNoise, two: StepNoise) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Places
 from batchsense.progress import Progress, silent
+from batchsense.training.separability.kind.mean_length import mean_length
 from batchsense.training.separability.kind.normalisers import (
     Normaliser,
     candidate_normalisers,
@@ -20,7 +21,6 @@ from batchsense.training.separability.kind.normalisers import (
 from batchsense.training.separability.kind.structure import Split, Structure, kind_of, split_of
 from batchsense.training.separability.probe.screening import Screening, partition
 from batchsense.training.separability.report import EXAMPLE_FREE_TERM, Bias, Kind
-from batchsense.variation.gram import mean_length
 
 #: Candidates kept for the statistical choice, which holds one vector each per partition: with 24
 #: partitions of the longest gradients 1.2 GB. The most plausible come first.

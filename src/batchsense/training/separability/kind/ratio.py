@@ -34,6 +34,7 @@ from batchsense.training.separability.kind.structure import (
     additive_weights,
 )
 from batchsense.training.separability.report import Bias, FoundNormaliser
+from batchsense.variation.linear import factor
 
 # Class weights written out in a name, which is to fit into a line.
 _SHOWN = 6
@@ -197,12 +198,14 @@ def _terms(evidence: Evidence, weights: Floats, loose: float) -> tuple[Floats, F
     known = np.column_stack(
         [evidence.parts.reshape(partitions * K, -1) * divisor[:, None], weights]
     )
-    solved, _, rank, _ = np.linalg.lstsq(design, known, rcond=LEAST_SINGULAR_VALUE)
-    missed = float(np.abs(design @ solved - known).max())
-    if rank < K * m or missed > loose * float(np.abs(known).max()):
+    factored = factor(design, tolerance=LEAST_SINGULAR_VALUE)
+    if factored.rank < K * m:
         return None
-    found: Floats = solved.astype(float)
-    return found[:, :-1], found[:, -1]
+    solved = factored.fit(known).coefficients
+    missed = float(np.abs(design @ solved - known).max())
+    if missed > loose * float(np.abs(known).max()):
+        return None
+    return solved[:, :-1], solved[:, -1]
 
 
 def _mean_gap(slopes: Floats, masses: Floats, K: int, generator: np.random.Generator) -> Floats:

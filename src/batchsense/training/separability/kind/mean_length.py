@@ -16,6 +16,7 @@ from scipy import special
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
+from batchsense.variation.directions import square_trace_of_residuals
 from batchsense.variation.interval import Interval
 
 #: Fewer repetitions than this leave nothing for the split halves.
@@ -221,7 +222,7 @@ def _covariance_traces(A: Floats) -> tuple[float, float, float]:
     M = A - A.mean(axis=0) - A.mean(axis=1)[:, None] + A.mean()
     t1 = float(np.trace(M)) / (P - 1)
     t2 = float(np.square(M).sum()) / (P - 1) ** 2
-    tau = (P - 1) ** 2 / ((P + 1) * (P - 2)) * (t2 - t1**2 / (P - 1))
+    tau = square_trace_of_residuals(t2, t1, P - 1)
     return t1, max(0.0, tau), max(0.0, float(np.linalg.eigvalsh(M)[-1]) / (P - 1))
 
 

@@ -22,7 +22,7 @@ _ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class FactorShare:
     """One term's share of the total sum of squares.
 
     Attributes
@@ -73,9 +73,9 @@ class TwoFactorShares:
 
     Attributes
     ----------
-    first, second : Share
+    first, second : FactorShare
         First given second, second given first (type II sums of squares over the total).
-    interaction, within : Share
+    interaction, within : FactorShare
         What cells add to the two factors; what is left within cells. The four shares add up to 1
         exactly only if the factors are orthogonal.
     random : RandomShares or None
@@ -85,10 +85,10 @@ class TwoFactorShares:
         Shuffles behind the null.
     """
 
-    first: Share
-    second: Share
-    interaction: Share
-    within: Share
+    first: FactorShare
+    second: FactorShare
+    interaction: FactorShare
+    within: FactorShare
     random: RandomShares | None
     permutations: int
 
@@ -189,13 +189,13 @@ def two_factor_shares(
         centre, half = float(found[index]), float(reach[index])
         return Interval(centre, centre - half, centre + half, level)
 
-    def share(index: int) -> Share:
+    def share(index: int) -> FactorShare:
         """Put estimate and null of a term together."""
         if index not in (1, 2) or permutations == 0:
-            return Share(interval(index), int(design.dfs[index]))
+            return FactorShare(interval(index), int(design.dfs[index]))
         chance = null[:, index]
         hits = int((chance >= found[index] * (1.0 - 1e-12)).sum())
-        return Share(
+        return FactorShare(
             interval(index),
             int(design.dfs[index]),
             float(chance.mean()),

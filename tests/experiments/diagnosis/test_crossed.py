@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.errors import ConfoundedError, DataError
+from batchsense.experiments import two_factor_shares
 from batchsense.experiments.statistics.confounding import cramers_v
-from batchsense.variation import two_factor_shares
 
 #: Where the 14 forms begin in scikit-learn's digits, inferred from the order of the rows.
 FORM_STARTS = [0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 1545, 1667]

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from batchsense.errors import DataError
-from batchsense.variation.gram import (
+from batchsense.training.separability.kind.mean_length import (
     mean_length,
     sign_flip_test,
     split_half_test,

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from batchsense.errors import DataError
-from batchsense.variation.miss_rate import draws_to_certify, miss_rate
+from batchsense.variation.proportion import draws_to_certify, miss_rate
 
 
 def test_the_bounds_are_those_of_scipy() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.variation import variance_components, variance_components_by_feature
+from batchsense.experiments import variance_components, variance_components_by_feature
 
 TABLES = 2000
 DESIGNS = {
