@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.variation import GroupedMoments, Moments
+from batchsense.variation import GroupedMoments, Moments, merged_weights
 
 
 def exact_moments(values: list[float], weights: list[float]) -> tuple[float, float]:
@@ -95,6 +95,16 @@ def test_narrow_types_are_summed_in_float64(kind: type) -> None:
     assert found.mean.dtype == np.float64
     assert found.mean[0] == float(values[0, 0])
     assert found.centred_sum_of_squares[0] == 0.0
+
+
+def test_weights_of_arrays_are_those_of_numbers() -> None:
+    """Feature by feature, an empty set among them, the weights equal those of single numbers."""
+    first, second = np.array([0.0, 0.0, 2.0, 3.0]), np.array([0.0, 4.0, 0.0, 5.0])
+
+    together = np.array(merged_weights(first, second))
+
+    alone = [merged_weights(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+    np.testing.assert_array_equal(together, np.array(alone).T)
 
 
 def test_empty_is_neutral() -> None:

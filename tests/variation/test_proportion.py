@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from batchsense.errors import DataError
-from batchsense.variation.proportion import draws_to_certify, miss_rate
+from batchsense.variation.proportion import draws_to_certify, miss_rate, proportion
 
 
 def test_the_bounds_are_those_of_scipy() -> None:
@@ -14,6 +14,15 @@ def test_the_bounds_are_those_of_scipy() -> None:
         found = miss_rate(misses, draws)
 
         assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_both_ends_together_are_the_exact_interval() -> None:
+    """The two-sided interval at 95 % is scipy's, at none, some and all hits."""
+    for hits, trials in [(0, 10), (3, 100), (40, 40)]:
+        exact = stats.binomtest(hits, trials).proportion_ci(0.95, "exact")
+        found = proportion(hits, trials)
+
+        assert (found.low, found.high) == pytest.approx((exact.low, exact.high), rel=1e-12)
 
 
 def test_the_bound_is_right_at_least_as_often_as_it_says() -> None:
@@ -44,5 +53,7 @@ def test_impossible_counts_are_refused() -> None:
     """Three misses in two draws cannot be."""
     with pytest.raises(DataError, match="3 misses in 2 draws"):
         miss_rate(3, 2)
+    with pytest.raises(DataError, match="3 hits in 2 trials"):
+        proportion(3, 2)
     with pytest.raises(DataError, match="between 0 and 1"):
         draws_to_certify(0.0)

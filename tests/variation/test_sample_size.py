@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError
-from batchsense.variation import sample_size, without_replacement
+from batchsense.variation import least_number, sample_size, without_replacement
 
 
 def numbers(*arguments, **options) -> dict[str, int]:
@@ -149,3 +149,22 @@ def test_bad_input_says_what_and_where(arguments, options, text: str) -> None:
     """Every argument out of range raises DataError."""
     with pytest.raises(DataError, match=text):
         sample_size(*arguments, **options)
+
+
+@pytest.mark.parametrize("first", [1, 2, 7])
+@pytest.mark.parametrize("most", [None, 40, 63, 64, 65])
+def test_least_number_is_what_a_loop_finds(first: int, most: int | None) -> None:
+    """Doubling and halving give the first number that is enough, or one more than the last."""
+    for needed in range(1, 90):
+        tried: list[int] = []
+
+        def enough(number: int, needed: int = needed, tried: list[int] = tried) -> bool:
+            """Note the number and compare."""
+            tried.append(number)
+            return number >= needed
+
+        end = 1000 if most is None else most
+        expected = next((n for n in range(first, end + 1) if n >= needed), end + 1)
+
+        assert least_number(enough, first, most) == expected
+        assert max(tried) <= end

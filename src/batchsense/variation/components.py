@@ -40,7 +40,7 @@ def beyond_chance(squares: Number, directions: float, noise: Number) -> Number:
 
 
 def variance_component(
-    squares: Number, directions: float, noise: Number, size: float | Floats
+    squares: Number, directions: float, noise: Number, size: Number | float
 ) -> Number:
     r"""The unbiased variance component behind a sum of squares.
 
