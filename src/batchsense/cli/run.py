@@ -117,7 +117,8 @@ def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
             printed = product
         elif path is not None:
             product.write(Path(path))
-            say(f"{product.name}: {path}")
+            if product.announced:
+                say(f"{product.name}: {path}")
     if delivery.report is not None:
         from batchsense.storage.atomic import write_text
 

@@ -31,6 +31,8 @@ class Product:
         Gives it as text for stdout, where the path is ``-``.
     by_default : str, optional
         Where it goes if nothing was said, and nothing stands there.
+    announced : bool
+        Whether a line says that it was written; else the answer in words does.
     """
 
     field: str
@@ -38,6 +40,7 @@ class Product:
     write: Callable[[Path], None]
     text: Callable[[], str] | None = None
     by_default: str | None = None
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +84,4 @@ def document_product(envelope: Envelope[ResultT], name: str) -> Product:
     def write(path: Path) -> None:
         write_text(path, envelope.to_json() + "\n")
 
-    return Product("output", name, write, envelope.to_json)
+    return Product("output", name, write, envelope.to_json, announced=True)

@@ -102,7 +102,14 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
         envelope,
         lambda _: diagnose_text(envelope, request.described()),
         lambda: diagnose_report(envelope, found, table, request.words()),
-        (Product("output", "features", lambda path: _write_features(table, found, path)),),
+        (
+            Product(
+                "output",
+                "features",
+                lambda path: _write_features(table, found, path),
+                announced=True,
+            ),
+        ),
         no=found.verdict == "not_estimable",
     )
 
