@@ -19,6 +19,10 @@ from torch import nn
 import batchsense
 from batchsense.experiments import (
     CombatCorrection,
+    ContrastOptions,
+    PlainModel,
+    PureNoise,
+    ShuffledFolds,
     Table,
     compare_gaps,
     diagnose,
@@ -28,6 +32,7 @@ from batchsense.experiments import (
 from batchsense.experiments import test as find_effects
 from batchsense.training import (
     PlanRequirements,
+    ShortRun,
     digits_workload,
     plan_training,
     survey_gradient_noise,
@@ -44,7 +49,7 @@ PLANTED = plant(specimens=24, features=30, months=3).table
 
 def surveyed() -> None:
     """Measure the noise of a small net: at its weights, and along a short run."""
-    survey_gradient_noise(digits_workload(), examples=64, micro_batches=8, run_steps=16)
+    survey_gradient_noise(digits_workload(), examples=64, micro_batches=8, run=ShortRun(16))
 
 
 def planned() -> None:
@@ -76,12 +81,14 @@ def corrected() -> None:
 
 def compared() -> None:
     """Test a model on months left out, and say how many months would tell."""
-    _ = compare_gaps(PLANTED, "month", "drug", corrections=(), repeats=1).batches_needed
+    _ = compare_gaps(
+        PLANTED, "month", "drug", PlainModel(corrections=()), ShuffledFolds(repeats=1)
+    ).batches_needed
 
 
 def calibrated() -> None:
     """Count what a pipeline calls in noise."""
-    placebo(PLANTED, "linear", "drug", "month", features=20)
+    placebo(PLANTED, "linear", "drug", "month", noise=PureNoise(features=20))
 
 
 def tested() -> None:
@@ -89,7 +96,7 @@ def tested() -> None:
     # With features of one variance the prior would know everything, and draw no curve.
     unequal = PLANTED.values * np.geomspace(0.1, 10.0, len(PLANTED.features))
     table = Table.from_arrays(unequal, PLANTED.sheet)
-    find_effects(table, "drug", "month", trend=True, robust=True)
+    find_effects(table, "drug", "month", options=ContrastOptions(trend=True, robust=True))
 
 
 HALVES = {
