@@ -42,10 +42,8 @@ def mean_over_groups(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     (2.0, 4.484)
     """
     numbers = _at_least_two(values)
-    mean, half = (
-        float(numbers.mean()),
-        student_quantile(len(numbers) - 1, level) * standard_error(numbers),
-    )
+    mean = float(numbers.mean())
+    half = student_quantile(len(numbers) - 1, level) * standard_error(numbers)
     return Interval(mean, mean - half, mean + half, level)
 
 
