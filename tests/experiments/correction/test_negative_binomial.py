@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize, stats
 
 from batchsense.errors import DataError
+from batchsense.experiments.correction.combat_seq import negative_binomial
 from batchsense.experiments.correction.combat_seq.count_quantiles import (
     map_counts,
     probability_below,
@@ -87,7 +88,7 @@ def test_blocks_and_starts_do_not_matter(monkeypatch):
     counts, design, offsets, beta = draw(np.random.default_rng(3))
     whole = fit_log_linear(counts, design, offsets, 0.3).coefficients
     started = fit_log_linear(counts, design, offsets, 0.3, beta + 1.0).coefficients
-    monkeypatch.setattr("batchsense.experiments.correction.combat_seq.negative_binomial._BLOCK", 1)
+    monkeypatch.setattr(negative_binomial, "_BLOCK", 1)
 
     np.testing.assert_allclose(whole, started, atol=1e-8)
     np.testing.assert_allclose(

@@ -143,7 +143,7 @@ def _between(counts: Floats, means: Floats) -> Floats:
 
 
 def _axes(whole: Floats, least: Floats | float = 0.0) -> tuple[Floats, Floats]:
-    """Give axes on which the kept terms vary by 1, and how each of them varies.
+    """Axes on which the kept terms vary by 1, and how each of them varies.
 
     Axes are columns, the feature first, and zero where there is no variation. A term that varies by
     no more than ``least`` does not vary: what is left of its sums is rounding.

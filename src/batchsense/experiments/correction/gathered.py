@@ -167,16 +167,20 @@ def gather_factors(table: Table, batches: Factor, kept: Sequence[Factor]) -> Gat
 
 
 def of_factors(
-    table: Table, batches: Factor, kept: Sequence[Factor], statistics: BatchStatistics
+    table: Table,
+    batches: Factor,
+    kept: Sequence[Factor],
+    statistics: BatchStatistics | None = None,
 ) -> Gathered:
-    """Put sums together with what the sheet says of their specimens."""
+    """Put sums together with what the sheet says of their specimens; without sums where none do."""
+    terms = terms_of(kept)
     return Gathered(
         batch_labels=batches.name,
         batch_levels=batches.levels,
         keep=tuple(factor.name for factor in kept),
-        terms=terms_of(kept),
+        terms=terms,
         features=table.features,
-        statistics=statistics,
+        statistics=statistics or BatchStatistics.empty(len(batches.levels), 0, len(terms)),
         sheet=replace(table, values=np.empty((len(table.specimens), 0)), features=()),
     )
 

@@ -148,7 +148,7 @@ def _attenuation(table: Table, design: Design) -> list[Note]:
 
 
 def _as_columns(entries: Column) -> Floats | None:
-    """Give an unkept column of the sheet as numbers or indicators; None if it is neither."""
+    """An unkept column of the sheet as numbers or indicators; None if it is neither."""
     labels = [entry for entry in entries if entry is not None]
     levels = sorted(set(labels))
     if len(labels) < len(entries) or len(levels) < 2:

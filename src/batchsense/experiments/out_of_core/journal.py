@@ -70,7 +70,7 @@ class Journal:
         self._keep("sums.npz", {**statistics.arrays(), "spans": np.array(runs, dtype=np.int64)})
 
     def statistics(self) -> tuple[BatchStatistics | None, list[SpecimenRun]]:
-        """Give the sums that were kept, and of which specimens they are."""
+        """The sums that were kept, and of which specimens they are."""
         arrays = self._kept("sums.npz")
         if arrays is None:
             return None, []

@@ -279,7 +279,7 @@ class Estimates:
     counts: Floats
 
     def only(self, features: Flags) -> Estimates:
-        """Give those of some features of one batch."""
+        """Those of some features of one batch."""
         if features.all():
             return self
         parts = (self.shifts, self.scales, self.squares, self.counts)

@@ -19,8 +19,7 @@ from batchsense.experiments.correction.fitted import Fitted
 from batchsense.experiments.correction.gathered import of_factors
 from batchsense.experiments.correction.interface import COUNTS_METHOD
 from batchsense.experiments.correction.remarks import chosen_features, features_note, remarks
-from batchsense.experiments.correction.terms import columns_of, match_terms, terms_of
-from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.correction.terms import columns_of, match_terms
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
@@ -102,14 +101,12 @@ class CombatSeqCorrection(KeepingColumns):
         check_counts(table)
         refuse_single(design, table)
         refuse_empty(design, table)
-        levels, terms = design.batches.levels, terms_of(design.kept)
-        none = BatchStatistics.empty(len(levels), 0, len(terms))  # counts have no sums that suffice
-        gathered = of_factors(table, design.batches, design.kept, none)
+        gathered = of_factors(table, design.batches, design.kept)  # no sums of counts suffice
         with one_thread_if_small(table.values.size):
             columns = columns_of(design.kept, design.specimens)
             model = fit_combat_seq(table.values, design.batches.codes, columns, progress)
         notes = notes_on(table, FitDesign(gathered, design, found), model)
-        return FittedCombatSeq(self, gathered, levels, model, found, notes)
+        return FittedCombatSeq(self, gathered, gathered.batch_levels, model, found, notes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

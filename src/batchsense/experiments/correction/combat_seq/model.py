@@ -193,7 +193,7 @@ def _means(
     library: Floats,
     dispersions: Floats,
 ) -> tuple[Floats, Floats]:
-    """Give the coefficients of some features, and the shifts of their batches."""
+    """The coefficients of some features, and the shifts of their batches."""
     sizes = np.bincount(codes)
     design = np.hstack([np.eye(len(sizes))[codes], terms])
     scatter = dispersions[codes]

@@ -14,7 +14,7 @@ COMPILED_FROM = 2_000_000
 
 
 def available_threads(threads: int | None = None) -> int:
-    """Give the number of threads to use: as asked, or one per processor of this process."""
+    """The number of threads to use: as asked, or one per processor of this process."""
     if threads is not None:
         return max(1, threads)
     if hasattr(os, "sched_getaffinity"):
@@ -23,7 +23,7 @@ def available_threads(threads: int | None = None) -> int:
 
 
 def compiled_for(size: int, module: str = "kernels") -> Any | None:
-    """Give the compiled passes for a matrix of this size; None where numpy serves better."""
+    """The compiled passes for a matrix of this size; None where numpy serves better."""
     if size < COMPILED_FROM or find_spec("numba") is None:
         return None
     return import_module(f"batchsense.experiments.correction.two_passes.{module}")

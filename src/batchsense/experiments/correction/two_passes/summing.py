@@ -180,7 +180,7 @@ def observed_sums(
 
 
 def _within(cells: Cells) -> Iterable[tuple[int, slice, list[tuple[int, slice]]]]:
-    """Give each batch, its place in the sorted specimens, and its cells with places in it."""
+    """Each batch, its place in the sorted specimens, and its cells with places in it."""
     bounds = cells.batch_starts
     for number, b in enumerate(cells.batches_present):
         start, stop = int(bounds[number]), int(bounds[number + 1])
