@@ -65,7 +65,6 @@ def _strict_parser(make_parser: Callable[..., Any], context: Any) -> Any:
 
 
 def _asking(question: Question) -> Callable[..., None]:
-    """A function whose parameters are the fields of the request, and the ways to be told."""
     from batchsense.cli.run import Delivery, run_question
     from batchsense.questions.option import options_of
 
@@ -99,7 +98,6 @@ def _asking(question: Question) -> Callable[..., None]:
 
 
 def _parameter(one: Described) -> inspect.Parameter:
-    """The parameter from which typer makes the argument or option of a field."""
     kind: Any = one.type
     default: Any = one.default
     if one.repeated:
@@ -130,7 +128,6 @@ def _parameter(one: Described) -> inspect.Parameter:
 
 
 def _value(one: Described, given: Any) -> Any:
-    """What was typed, as the request takes it: lists as tuples, ``''`` for none of them."""
     if not one.repeated:
         return given
     if given is None:

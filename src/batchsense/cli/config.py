@@ -45,7 +45,6 @@ def read(path: str, root: Any) -> dict[str, Any]:
 
 
 def _names(command: Any) -> dict[str, str]:
-    """Map each long option (without dashes) and argument to its parameter name."""
     names = {}
     for parameter in command.params:
         for word in [parameter.name, *parameter.opts]:

@@ -97,7 +97,6 @@ def progress_on_stderr() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    """Report progress as log lines, at most one every ten seconds."""
     last = time.monotonic()
 
     def listener(task: str, done: int, total: int) -> None:
@@ -111,7 +110,6 @@ def _lines() -> Progress:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Progress]:
-    """Draw rich bars, one per task, once half a second has passed."""
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 

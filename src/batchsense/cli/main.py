@@ -161,7 +161,6 @@ def _flags_first(words: list[str]) -> list[str]:
 
 
 def _fault_of_the_system(error: OSError) -> str:
-    """What the operating system refused, in one line: no bug of ours, nor of the data."""
     what = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {what}" if error.filename else f"the system refused: {what}"
 
@@ -185,7 +184,6 @@ def _usage(error: Exception) -> int:
 
 
 def _bug(error: Exception) -> int:
-    """Report a fault of ours in one line; the traceback only on request."""
     if verbosity.debug:
         traceback.print_exc()
     return _fail(
@@ -196,7 +194,6 @@ def _bug(error: Exception) -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    """Print an error text to stderr and pass the code on."""
     if verbosity.debug and sys.exc_info()[0] is not None and code != EXIT_BUG:
         traceback.print_exc()
     print(text, file=sys.stderr)

@@ -109,7 +109,6 @@ def _check_stdout(outputs: Mapping[str, str], delivery: Delivery) -> None:
 
 
 def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
-    """Write the files, the page, and the answer itself."""
     printed = None
     for product in answer.products:
         path = getattr(request, product.field) or _default_path(product, delivery)
@@ -144,7 +143,6 @@ def _default_path(product: Product, delivery: Delivery) -> str | None:
 
 
 def _tell_refusal(request: Request, error: ConfoundedError | UnresolvedError) -> None:
-    """Print the answer "no" as a document."""
     from batchsense.reports.envelope import Refusal
 
     write_answer(request.envelope(None, refusal=Refusal.of(error)).to_json())

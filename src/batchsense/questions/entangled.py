@@ -48,5 +48,4 @@ def note_lines(notes: Sequence[Note]) -> list[str]:
 
 
 def _coefficient(value: float) -> str:
-    """Write a coefficient between 0 and 1."""
     return "0" if value < 5e-4 else "1" if value == 1 else f"{value:.3f}"

@@ -77,19 +77,16 @@ def create_app(
 
 
 async def _sweep(visitors: Visitors) -> None:
-    """Let go of what has expired, also while nobody asks for anything."""
     while True:
         await asyncio.sleep(_SWEEP_EVERY_S)
         visitors.expire()
 
 
 async def _favicon(_: Request) -> Response:
-    """Give the icon."""
     return FileResponse(FAVICON, media_type="image/svg+xml")
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: no such page, a form it cannot read."""
     assert isinstance(error, HTTPException)
     title, message = _PHRASES.get(error.status_code, ("The form could not be read", error.detail))
     return error_page(error.status_code, title, message)
@@ -107,13 +104,11 @@ async def _broken_off(_: Request, __: Exception) -> Response:
 
 
 async def _typed_error(_: Request, error: Exception) -> Response:
-    """Answer what cannot be used or lacks an extra."""
     assert isinstance(error, BatchsenseError)
     return typed_error_page(error)
 
 
 async def _bug(_: Request, error: Exception) -> Response:
-    """Answer a fault of ours without its traceback, which goes to the terminal."""
     return error_page(
         500,
         "Something went wrong inside batchsense",

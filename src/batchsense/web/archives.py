@@ -68,7 +68,6 @@ def unpack(path: Path, most: int) -> Path:
 
 
 def _files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Give the name and the contents of every plain file; anything but files is refused."""
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as zipped:
             for one in zipped.infolist():
@@ -94,7 +93,6 @@ def _files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _no_file(name: str, archive: str) -> DataError:
-    """Refuse a link or a device."""
     return DataError(
         f"{name[:80]!r} is a link or no plain file; pack the files themselves", where=archive
     )
@@ -121,7 +119,6 @@ def _parts(name: str, archive: str) -> tuple[str, ...]:
 
 
 def _write(stream: IO[bytes], target: Path, seen: int, most: int, archive: str) -> int:
-    """Write one file, counting on from what was seen before."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
@@ -136,7 +133,6 @@ def _write(stream: IO[bytes], target: Path, seen: int, most: int, archive: str) 
 
 
 def _root(inside: Path, archive: str) -> Path:
-    """Find the one store or folder of counts."""
     found = list(_roots(inside))
     if len(found) == 1:
         return found[0]
@@ -151,7 +147,6 @@ def _root(inside: Path, archive: str) -> Path:
 
 
 def _roots(folder: Path) -> Iterator[Path]:
-    """Give the outermost stores and folders of counts."""
     if _holds(folder, (*_STORE, *_COUNTS)):
         yield folder
         return
@@ -161,7 +156,6 @@ def _roots(folder: Path) -> Iterator[Path]:
 
 
 def _holds(folder: Path, names: tuple[str, ...]) -> bool:
-    """Whether one of the files is there."""
     return any((folder / name).is_file() for name in names)
 
 

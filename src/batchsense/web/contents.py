@@ -103,7 +103,6 @@ def _check_workbook(path: Path) -> None:
 
 
 def _check_parquet(path: Path, most: int) -> None:
-    """Multiply rows and columns."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import read_metadata
@@ -116,7 +115,6 @@ def _check_parquet(path: Path, most: int) -> None:
 
 
 def _check_hdf5(path: Path, most: int) -> None:
-    """Add up the data sets; refuse links to, and data in, other files."""
     try:
         import h5py
     except ImportError:
@@ -139,7 +137,6 @@ def _check_hdf5(path: Path, most: int) -> None:
 
 
 def _members(group: Any, seen: set[tuple[int, int]]) -> Iterator[Any]:
-    """Give the data sets of a group and of those in it, each group once."""
     import h5py
 
     place = h5py.h5o.get_info(group.id)
@@ -218,7 +215,6 @@ def _codecs(document: Any) -> Iterator[str]:
 
 
 def _array_bytes(document: Any) -> int:
-    """Add up the arrays of a document."""
 
     def visit(found: dict[str, Any]) -> Iterator[int]:
         shape, kind = found.get("shape"), found.get("dtype", found.get("data_type"))

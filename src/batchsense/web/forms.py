@@ -149,12 +149,10 @@ def _read(field: FormField, form: FormData) -> Any:
 
 
 def _used(field: FormField, form: FormData) -> list[str]:
-    """The columns that a field names; those of pairs of levels too."""
     return [name.split(":", 1)[0] for name in _read(field, form)]
 
 
 def _built_in(one: Described, text: str | None) -> str:
-    """A training job that comes with the package: any other would be run as code."""
     known = one.option.choices or {}
     name = text or str(next(iter(known)))
     if name not in known:
@@ -190,7 +188,6 @@ def text_field(form: FormData, name: str) -> str | None:
 
 
 def _lines(form: FormData, name: str) -> tuple[str, ...]:
-    """What was typed, one value a line."""
     given = str(form.get(name) or "").splitlines()
     return tuple(line.strip() for line in given if line.strip())
 

@@ -139,7 +139,6 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 
 async def _discard(receive: Receive, most: int) -> None:
-    """Read a body to its end and keep nothing."""
     seen, more = 0, True
     while more and seen <= most:
         message = await receive()

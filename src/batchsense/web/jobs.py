@@ -86,7 +86,6 @@ class Job:
         self._future = worker.submit(self._run)
 
     def _run(self) -> Answer:
-        """Do the work; from here on it no longer waits."""
         self._began = self._clock()
         self._listen("preparing", 0, 1)
         return self._work(self._listen, self._folder)

@@ -28,7 +28,6 @@ def new_root() -> tuple[Path, int]:
 
 
 def _sweep(parent: Path) -> None:
-    """Delete the folders of this account that nobody holds."""
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
             found = folder.lstat()

@@ -99,7 +99,6 @@ def with_bar(report: str, here: str, file: str | None = None) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    """Make the template engine; the style sheet is that of the reports."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     loaders = [

@@ -225,7 +225,6 @@ def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choic
 
 
 def _request(kind: type[Request], choice: Choice) -> Request:
-    """The request of a choice, its output under the name that the visitor will be offered."""
     values = {**choice.values, **choice.files()}
     output = kind.model_fields.get("output")
     if output is not None and output.is_required():

@@ -93,7 +93,6 @@ def sheet_outline(upload: Upload | None, worksheet: str | None = None) -> SheetO
 
 
 def _outline(upload: Upload, worksheet: str | None) -> SheetOutline:
-    """Read the sheet; for an AnnData file also the names of its layers, but no number."""
     from batchsense.experiments.tables import annotated, workbook
     from batchsense.experiments.tables.reading import read_sheet
 
@@ -124,7 +123,6 @@ def _outline(upload: Upload, worksheet: str | None) -> SheetOutline:
 
 
 def _described(sheet: Mapping[str, tuple[str | None, ...]]) -> list[SheetColumn]:
-    """Count and show the values of each column."""
     described = []
     for name, entries in sheet.items():
         distinct = list(dict.fromkeys(entry for entry in entries if entry is not None))

@@ -116,7 +116,6 @@ def keep_files(parent: Path, files: Mapping[str, UploadFile], limit: int) -> Upl
 
 
 def _kind(part: UploadFile) -> str:
-    """Give the suffix that tells the format, without .gz where that may stand."""
     name = file_name(part.filename)
     kind = suffix_of(name)
     packed = name.lower().endswith(".gz") and kind not in (*DELIMITERS, ".tar")
@@ -129,7 +128,6 @@ def _chosen(form: FormData, field: str) -> UploadFile | None:
 
 
 def _kept(part: UploadFile, folder: Path, most: int) -> Path:
-    """Write one file, unpack it if it is an archive, and look at what it holds."""
     folder.mkdir()
     path = folder / file_name(part.filename)
     with path.open("wb") as file:

@@ -70,7 +70,6 @@ class Visitor:
         job.start(worker, Path(tempfile.mkdtemp(dir=self.folder)))
 
     def _stop_all(self) -> None:
-        """End every calculation that is not over."""
         for job in self.jobs.values():
             if not job.over:
                 job.discard()
@@ -189,6 +188,5 @@ class Visitors:
 
 
 def _delete(root: Path, lock: int) -> None:
-    """Delete the folder of all visitors and let go of it."""
     shutil.rmtree(root, ignore_errors=True)
     os.close(lock)

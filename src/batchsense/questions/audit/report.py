@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchsense.questions.audit.result import AuditResult
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import percent
-
-if TYPE_CHECKING:
-    from batchsense.questions.audit.result import AuditResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

@@ -125,7 +125,6 @@ class AuditResult(Model):
 
 
 def _bias(report: SeparabilityReport) -> BiasResult:
-    """Write the bias; where the parts average to the whole it is zero to rounding."""
     if report.bias is None:
         return BiasResult(
             estimate=0.0,
@@ -150,7 +149,6 @@ def _bias(report: SeparabilityReport) -> BiasResult:
 
 
 def _source(source: Source) -> SourceResult:
-    """Turn a source into its JSON form; an infinite movement has no number."""
     return SourceResult(
         name=source.name,
         place=source.place,
@@ -161,7 +159,6 @@ def _source(source: Source) -> SourceResult:
 
 
 def _consequence(consequence: Consequence) -> ConsequenceResult:
-    """Turn a consequence into its JSON form."""
     return ConsequenceResult(
         deviation=finite(consequence.deviation),
         scale=finite(consequence.scale),

@@ -73,7 +73,6 @@ def _paragraph(text: str) -> str:
 
 
 def _item(text: str) -> str:
-    """Wrap an item of a list."""
     return textwrap.fill(
         text,
         _WIDTH,

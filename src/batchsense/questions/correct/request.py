@@ -322,7 +322,6 @@ def _on_disk(request: CorrectRequest) -> OnDisk | None:
 
 
 def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[CorrectResult]:
-    """Load the matrix and correct it, by what it teaches or by what was learned earlier."""
     from batchsense.experiments import write
     from batchsense.questions.correct.choice import applied
     from batchsense.questions.correct.report import correct_report
@@ -373,7 +372,6 @@ def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[Co
 
 
 def _matrix_text(corrected: Corrected, request: CorrectRequest) -> str:
-    """The corrected matrix, delimited as the input (commas for the digits)."""
     from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
     from batchsense.experiments.tables.writing import layout, write_text
 

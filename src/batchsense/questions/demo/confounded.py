@@ -72,7 +72,6 @@ def refused(seed: int) -> Refusal:
 
 
 def _effects(scene: DigitForms) -> Floats:
-    """Give mean image of 8 minus mean image of 3, in each of the three ways."""
     table = scene_table(scene)
     values = (
         table.values,

@@ -109,7 +109,6 @@ class GradientScene:
         )
 
     def _promises(self, allowed: float) -> list[Promise]:
-        """Size a minibatch for an error of the gradient, by two promises."""
         # The Gram matrix of the deviations has the trace and the squares of the covariance matrix,
         # which would have as many rows as the net has weights.
         trace = float(np.trace(self._gram))
@@ -136,17 +135,14 @@ class GradientScene:
         ]
 
     def _gradient(self, rows: Integers) -> Floats:
-        """Give the gradient of a minibatch as one vector."""
         vector = flat_gradient(self._workload, self._model, self._workload.minibatch(rows))
         return np.asarray(vector.numpy(), dtype=np.float64)
 
     def _squared_distances(self, drawn: list[Integers]) -> Floats:
-        """Give the squared distance of each minibatch gradient from the full one."""
         apart = (self._gradient(rows) - self._full for rows in drawn)
         return np.array([vector @ vector for vector in apart])
 
     def _gram_of_deviations(self) -> Floats:
-        """Give the inner products of all examples' deviations from the full gradient, over N."""
         deviations = np.empty((self._examples, len(self._full)), dtype=np.float32)
         for row in range(self._examples):
             deviations[row] = self._gradient(np.array([row])) - self._full
@@ -154,7 +150,6 @@ class GradientScene:
 
 
 def _trained(workload: Workload, rng: np.random.Generator) -> nn.Module:
-    """Train a copy of the model for a few steps."""
     model = workload.fresh_model()
     optimizer = workload.fresh_optimizer(model)
     size = workload.batch_size or _DEFAULT_BATCH_SIZE

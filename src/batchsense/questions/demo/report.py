@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +23,6 @@ from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.figures.laws import draw_variance
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, with_interval
-
-if TYPE_CHECKING:
-    from batchsense.questions.demo.result import DemoResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -66,7 +62,6 @@ def demo_pictures(result: DemoResult) -> dict[str, Picture]:
 
 
 def _law(gradient: GradientResult) -> Picture:
-    """Draw the variance against the batch size."""
     points = gradient.points
     ax = draw_variance(
         [point.batch_size for point in points],
@@ -84,7 +79,6 @@ def _law(gradient: GradientResult) -> Picture:
 
 
 def _digits() -> Picture:
-    """Draw ten real digits of two forms."""
     digits = load_digits()
     rows = []
     for form in SHOWN_FORMS:
@@ -99,7 +93,6 @@ def _digits() -> Picture:
 
 
 def _folds(classifier: ClassifierResult) -> Picture:
-    """Draw both error rates of each form."""
     ax = draw_folds(
         [[form.shuffled, form.left_out] for form in classifier.by_form],
         [form.form for form in classifier.by_form],
@@ -114,7 +107,6 @@ def _folds(classifier: ClassifierResult) -> Picture:
 
 
 def _shares(forms: FormsResult) -> Picture:
-    """Draw the shares of the sum of squares beside what shuffled labels take."""
     form = next(share for share in forms.shares if share.term == "form")
     rows = [_row(share.term, share.share, share.null_max) for share in forms.shares]
     ax = draw_intervals(
@@ -129,7 +121,6 @@ def _shares(forms: FormsResult) -> Picture:
 
 
 def _effects(found: ConfoundedResult) -> Picture:
-    """Draw the known answer and the three estimates of it."""
     _, centred, kept = found.methods
     names = ["all rows:\nthe answer", *_METHOD_NAMES]
     images = [found.truth, *(method.effect for method in found.methods)]
@@ -144,7 +135,6 @@ def _effects(found: ConfoundedResult) -> Picture:
 
 
 def _errors(found: ConfoundedResult) -> Picture:
-    """Draw the errors of the three ways."""
     names = [name.replace("\n", " ") for name in _METHOD_NAMES]
     rows = [
         Row(name, method.error.estimate, method.error.low, method.error.high)
@@ -175,6 +165,5 @@ _METHOD_NAMES = ("form\nignored", "each form\ncentred", "corrected,\ndigit kept"
 
 
 def _row(name: str, share: Estimate, null_high: float | None = None) -> Row:
-    """Turn a share into a row of a figure, in per cent."""
     parts = (share.estimate, share.low, share.high, null_high)
     return Row(name, *(None if part is None else 100 * part for part in parts))

@@ -49,7 +49,6 @@ def tell(
 
 
 def _plan(workload: Workload, seconds: float, seed: int, progress: Progress) -> TrainingPlan:
-    """Plan, and take three times as long if a slow machine needs it."""
     try:
         return plan_training(workload, seconds=seconds, seed=seed, progress=progress)
     except UnresolvedError:

@@ -58,7 +58,6 @@ def demo_text(result: DemoResult, report: str | None = None) -> str:
 
 
 def _law(result: DemoResult) -> Scene:
-    """The variance of the gradient falls as 1/n."""
     gradient = result.gradient
     sizes = [point.batch_size for point in gradient.points]
     return Scene(
@@ -74,7 +73,6 @@ def _law(result: DemoResult) -> Scene:
 
 
 def _tolerance(result: DemoResult) -> Scene:
-    """The smallest batch for a tolerance."""
     found = result.tolerance
     names = {
         "calibrated": "if the error of a mean is spread as its moments tell (calibrated)",
@@ -121,7 +119,6 @@ def _plan(result: DemoResult) -> Scene:
 
 
 def _forms(result: DemoResult) -> Scene:
-    """A classifier looks better than it is."""
     first, *others = result.classifiers
     forms = len(first.by_form)
     also = "".join(
@@ -148,7 +145,6 @@ def _forms(result: DemoResult) -> Scene:
 
 
 def _shares(result: DemoResult) -> Scene:
-    """Batch share against its null."""
     forms = result.forms
     form, cross = _share(result, "form"), _share(result, "form × digit")
     times = (form.share.estimate or 0) / (form.null_mean or 1)
@@ -168,7 +164,6 @@ def _shares(result: DemoResult) -> Scene:
 
 
 def _confounded(result: DemoResult) -> Scene:
-    """A confounded subsample: centring destroys, correct keeps."""
     found = result.confounded
     ignored, centred, kept = found.methods
     return Scene(
@@ -188,7 +183,6 @@ def _confounded(result: DemoResult) -> Scene:
 
 
 def _refused(result: DemoResult) -> Scene:
-    """Fully confounded: refused."""
     refusal = result.confounded.refusal
     return Scene(
         "A hopeless design, refused",
@@ -202,7 +196,6 @@ def _refused(result: DemoResult) -> Scene:
 
 
 def _honest(result: DemoResult) -> Scene:
-    """An additive correction removes the smaller part."""
     form, cross = _share(result, "form"), _share(result, "form × digit")
     return Scene(
         "What correction does not do",
@@ -229,5 +222,4 @@ def _known(value: Estimate) -> float:
 
 
 def _rate(value: Estimate) -> str:
-    """Write a fraction in per cent, with its interval."""
     return with_interval(value, " %", scale=100)

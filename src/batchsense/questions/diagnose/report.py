@@ -27,8 +27,6 @@ from batchsense.reports.wording import number, percent, with_interval
 if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
     from batchsense.experiments.tables.columns import Factor
-    from batchsense.questions.diagnose.placebo_result import PlaceboResult
-    from batchsense.questions.diagnose.result import DiagnoseResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -56,7 +54,6 @@ def diagnose_report(
 
 
 def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
-    """Give what the report of a diagnosis shows of its placebo."""
     header, rows = placebo_text.placebo_rows(found, batch_name)
     return {
         "introduction": placebo_text.introduction(found),
@@ -186,7 +183,6 @@ def scores_picture(scores: ScoresResult) -> Picture:
 
 
 def _two(value: float | None) -> str:
-    """Write a coefficient; a dash where there is none."""
     return "–" if value is None else f"{value:.3f}"
 
 
@@ -196,7 +192,6 @@ def _p(value: float | None) -> str:
 
 
 def _row(name: str, share: ShareResult) -> Row:
-    """Turn a share into a row of the figure, in per cent."""
     parts = (share.estimate, share.low, share.high, share.null_high, share.raw)
     return Row(name, *(None if part is None else 100 * part for part in parts))
 

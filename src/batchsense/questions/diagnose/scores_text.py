@@ -105,7 +105,6 @@ def contrast_sentences(kept: Sequence[KeptResult]) -> list[str]:
 
 
 def _signed(value: float) -> str:
-    """Write a coefficient between -1 and 1."""
     return f"{value:.2f}".replace("-", "−")
 
 

@@ -85,7 +85,6 @@ def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
 
 
 def _remainder(result: DiagnoseResult) -> str:
-    """Say what no term explains, and what cannot be given to one of them."""
     rest = result.residual
     text = (
         f"No term explains {with_interval(rest, ' %', scale=100)}."
@@ -105,14 +104,12 @@ def _remainder(result: DiagnoseResult) -> str:
 
 
 def _share_table(result: DiagnoseResult) -> str:
-    """Lay out the shares, each beside what permuted labels explain."""
     header = ["term", "share", "95 % interval", "raw", "raw by chance (mean, 95 %)", "p"]
     rows = [[name, *_cells(share)] for name, share in _shares(result)]
     return columns(header, rows)
 
 
 def _cells(share: ShareResult) -> list[str]:
-    """Write the numbers of a share."""
     if share.estimate is None:
         return ["–"] * 5
     return [
@@ -125,10 +122,8 @@ def _cells(share: ShareResult) -> list[str]:
 
 
 def _range(sizes: list[int]) -> str:
-    """Write the smallest and the largest size."""
     return f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
 
 
 def _sentence(text: str) -> str:
-    """Begin with a capital letter unless a name stands first."""
     return text[:1].upper() + text[1:] if text.startswith("no ") else text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchsense.questions.gap import text
 from batchsense.questions.gap.result import GapResult, WayResult
@@ -13,9 +12,6 @@ from batchsense.reports.figures.batches import draw_folds
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.page import DataTable, Picture, render
 from batchsense.reports.wording import spread
-
-if TYPE_CHECKING:
-    from batchsense.questions.gap.result import GapResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -52,7 +48,6 @@ def gap_pictures(result: GapResult) -> list[Picture]:
 
 
 def _errors(result: GapResult) -> Picture:
-    """Draw both errors of every way with their intervals."""
     scale, unit = _unit(result)
     rows = []
     for way in result.ways:
@@ -70,7 +65,6 @@ def _errors(result: GapResult) -> Picture:
 
 
 def _folds(result: GapResult, way: WayResult) -> Picture:
-    """Draw both errors of each batch."""
     scale, unit = _unit(result)
     shown = [way.by_batch[k] for k in chosen_batches(result, DRAWN)]
     ax = draw_folds(
@@ -98,5 +92,4 @@ def _folds(result: GapResult, way: WayResult) -> Picture:
 
 
 def _unit(result: GapResult) -> tuple[float, str]:
-    """Error rates are drawn in per cent."""
     return (100.0, " (%)") if result.measure == "error rate" else (1.0, "")

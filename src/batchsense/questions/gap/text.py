@@ -160,7 +160,6 @@ def capital(words: str) -> str:
 
 
 def _way_row(result: GapResult, way: WayResult) -> list[str]:
-    """Write one row of the table of corrections, each number with its interval."""
     points = " points" if result.measure == "error rate" else ""
     cells = [WAY_NAMES[way.correction], _cell(result, way.shuffled), _cell(result, way.left_out)]
     cells.append(
@@ -175,12 +174,10 @@ def _way_row(result: GapResult, way: WayResult) -> list[str]:
 
 
 def _scale(result: GapResult) -> float:
-    """Error rates are written in per cent."""
     return 100.0 if result.measure == "error rate" else 1.0
 
 
 def _measured(result: GapResult, value: Estimate) -> str:
-    """Write an error in its unit, with the decimals that its interval deserves."""
     unit = " %" if result.measure == "error rate" else ""
     return estimate(value, scale=_scale(result)) + unit
 
@@ -191,11 +188,9 @@ def _cell(result: GapResult, value: Estimate) -> str:
 
 
 def _with_span(result: GapResult, value: Estimate) -> str:
-    """Write an error and its interval in its unit."""
     unit = " points" if result.measure == "error rate" else ""
     return with_interval(value, unit, scale=_scale(result))
 
 
 def _one(result: GapResult, value: float) -> str:
-    """Write the error of one batch."""
     return percent(value) if result.measure == "error rate" else number(value)

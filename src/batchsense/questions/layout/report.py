@@ -19,7 +19,6 @@ from batchsense.reports.wording import spread
 if TYPE_CHECKING:
     from batchsense.experiments import Layout
     from batchsense.experiments.tables.columns import Factor
-    from batchsense.questions.layout.result import LayoutResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -117,7 +116,6 @@ def plate_pictures(found: Layout | None) -> list[Picture]:
 
 
 def _groups(kept: Factor) -> tuple[list[str], list[str]]:
-    """Give labels to colour by: levels, or thirds of the numbers."""
     if kept.values is None:
         if len(kept.levels) <= MOST_GROUPS:
             return [kept.levels[code] for code in kept.codes], list(kept.levels)
@@ -128,7 +126,6 @@ def _groups(kept: Factor) -> tuple[list[str], list[str]]:
 
 
 def _table(result: LayoutResult, one: BalancedFactor) -> DataTable:
-    """Tabulate a factor by batch."""
     header, rows = batch_rows(result, one)
     columns = [(header[0], ""), *((name, "n") for name in header[1:])]
     caption = f"{one.name} (rows) in each {result.column} (columns)"

@@ -61,7 +61,6 @@ def plates_sentence(result: LayoutResult) -> str:
 
 
 def _asked_of_wells(plates: PlatesResult) -> str:
-    """Say which wells were not free to choose."""
     empty, kept = len(plates.empty_wells), plates.kept
     words = f" {_counted(empty, 'well')} of every plate stay{'s' * (empty == 1)} empty." * bool(
         empty
@@ -116,10 +115,8 @@ def batch_rows(result: LayoutResult, one: BalancedFactor) -> tuple[list[str], li
 
 
 def _effect(value: float | None) -> str:
-    """Write an effect in standard deviations."""
     return "–" if value is None else f"{value:.2f} SD"
 
 
 def _tiny(value: float) -> str:
-    """Write a score; rounding is zero."""
     return "0" if value < 1e-9 else number(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchsense.questions.noise import text
 from batchsense.questions.noise.result import GradientNoiseResult
@@ -11,9 +10,6 @@ from batchsense.reports.envelope import Envelope, Estimate
 from batchsense.reports.figures.intervals import Row, draw_intervals, draw_sizes
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, with_interval
-
-if TYPE_CHECKING:
-    from batchsense.questions.noise.result import GradientNoiseResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -85,7 +81,6 @@ def _layers(result: GradientNoiseResult) -> Picture:
 
 
 def _critical(result: GradientNoiseResult) -> Estimate | None:
-    """Give the critical batch size if there was a run."""
     return None if result.run is None else result.critical_batch_size
 
 
@@ -94,5 +89,4 @@ def _row(name: str, value: Estimate) -> Row:
 
 
 def _percent(value: float | None) -> float | None:
-    """Turn a share into per cent."""
     return None if value is None else 100 * value

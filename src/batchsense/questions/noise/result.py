@@ -82,7 +82,6 @@ class GradientNoiseResult(Model):
 
 
 def _critical(path: PathNoise | None) -> Estimate:
-    """Turn the critical batch size into its JSON form; null without a run."""
     if path is None:
         return ResolvedEstimate(
             estimate=None, low=None, high=None, resolved=False, reason="there was no run"
@@ -91,7 +90,6 @@ def _critical(path: PathNoise | None) -> Estimate:
 
 
 def _layer(layer: LayerNoise) -> LayerNoiseResult:
-    """Turn a layer into its JSON form."""
     return LayerNoiseResult(
         name=layer.name,
         parameters=layer.parameters,

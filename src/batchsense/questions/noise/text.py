@@ -94,12 +94,10 @@ def layer_rows(result: GradientNoiseResult) -> tuple[list[str], list[list[str]]]
 
 
 def _shares(value: Estimate) -> str:
-    """Write the interval of a share."""
     return f"{percent(value.low, 3)} to {percent(value.high, 3)}"
 
 
 def _messages(envelope: Envelope[GradientNoiseResult]) -> list[str]:
-    """Give the notes' texts."""
     return [note.message for note in envelope.notes]
 
 
@@ -108,5 +106,4 @@ def _paragraph(text: str) -> str:
 
 
 def _item(text: str) -> str:
-    """Wrap an item of a list."""
     return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchsense.questions.plan.result import PlanResult
 from batchsense.reports.envelope import Envelope, Estimate
@@ -12,9 +11,6 @@ from batchsense.reports.figures.laws import draw_step_time
 from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, seconds, span
-
-if TYPE_CHECKING:
-    from batchsense.questions.plan.result import PlanResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -45,7 +41,6 @@ def plan_pictures(result: PlanResult) -> dict[str, Picture]:
 
 
 def _tradeoff(result: PlanResult, choices: list[Choice]) -> Picture:
-    """Draw time against examples."""
     finding = (
         "Each point is a batch size. Further left fewer examples are spent, further down training "
         "is over sooner; no batch size has the best of both."
@@ -65,7 +60,6 @@ def _tradeoff(result: PlanResult, choices: list[Choice]) -> Picture:
 
 
 def _sizes(result: PlanResult) -> Picture:
-    """Draw the sizes that decide."""
     rows = [
         _row("critical batch size", result.critical_batch_size),
         _row("overhead batch size", result.step_time.overhead_batch_size),
@@ -83,7 +77,6 @@ def _sizes(result: PlanResult) -> Picture:
 
 
 def _step_time(result: PlanResult) -> Picture:
-    """Draw measured step times and the line through them."""
     timed = result.step_time
     finding = (
         f"A step takes {seconds(timed.c0_seconds)} however small it is, and "
@@ -98,7 +91,6 @@ def _step_time(result: PlanResult) -> Picture:
 
 
 def _ends(value: Estimate) -> tuple[float, float] | None:
-    """Give an interval that has both ends."""
     if value.low is None or value.high is None:
         return None
     return value.low, value.high
@@ -109,5 +101,4 @@ def _row(name: str, value: Estimate) -> Row:
 
 
 def _about(value: Estimate) -> str:
-    """Write a batch size with two digits."""
     return "an unknown number of" if value.estimate is None else number(value.estimate, 2)

@@ -206,7 +206,6 @@ class PlanResult(Model):
 
 
 def _step_time(plan: TrainingPlan) -> StepTimeResult:
-    """Turn the step time into its JSON form."""
     timed = plan.step_time
     return StepTimeResult(
         c0_seconds=timed.fixed.estimate,
@@ -223,7 +222,6 @@ def _step_time(plan: TrainingPlan) -> StepTimeResult:
 
 
 def _memory(plan: TrainingPlan) -> MemoryResult:
-    """Turn the memory limit into its JSON form."""
     envelope, limit = plan.envelope, plan.memory
     if envelope is None or limit is None:
         reason = next((d.message for d in plan.doubts if d.code == "memory_unresolved"), None)

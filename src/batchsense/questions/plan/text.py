@@ -43,7 +43,6 @@ def plan_text(result: PlanResult, table: Table) -> str:
 
 
 def _headline(result: PlanResult) -> str:
-    """Say the answer first."""
     today = result.batch_size_today
     now = "" if today is None else f" (today: {today:,})"
     ends = span(result.optimum.low, result.optimum.high, 2)
@@ -57,7 +56,6 @@ def _headline(result: PlanResult) -> str:
 
 
 def _why(result: PlanResult) -> str:
-    """Explain noise and overhead, each with its number."""
     critical, timed = result.critical_batch_size, result.step_time
     resolved = "" if critical.resolved else " This is not resolved yet; see below."
     noise = (
@@ -85,7 +83,6 @@ def _why(result: PlanResult) -> str:
 
 
 def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
-    """Tabulate the trade-off."""
     header = ["batch size", "training time", "interval", "examples spent", "interval", "remark"]
     rows = []
     for row in result.pareto:
@@ -109,7 +106,6 @@ def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _promises(result: PlanResult) -> tuple[list[str], list[list[str]]]:
-    """Tabulate the rungs of the tolerance."""
     names = {"mean_square": "on average", "chebyshev": "Chebyshev"}
     rows = [
         [
@@ -146,7 +142,6 @@ def _learning_rate(result: PlanResult) -> str:
 
 
 def _memory(result: PlanResult) -> str:
-    """Say what a step needs and what would fit."""
     memory = result.memory
     if memory.peak_bytes is None:
         return "Memory: unknown; see below."
@@ -161,17 +156,14 @@ def _memory(result: PlanResult) -> str:
 
 
 def _times(value: Estimate) -> str:
-    """Write the interval of a time."""
     return f"{seconds(value.low)} to {seconds(value.high)}"
 
 
 def _about(value: Estimate) -> str:
-    """Write an estimate that stands before its interval."""
     return "any number of" if value.estimate is None else number(value.estimate, 2)
 
 
 def _between(value: Estimate) -> str:
-    """Write the interval of a relative number."""
     high = "∞" if value.high is None else f"{value.high:.2f}"
     return f"{value.low:.2f}–{high}" if value.low is not None else "–"
 
@@ -181,12 +173,10 @@ def _paragraph(text: str) -> str:
 
 
 def _item(text: str) -> str:
-    """Wrap an item of a list."""
     return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
 def _spaced(parts: Sequence[str]) -> list[str]:
-    """Put an empty line between parts, but not inside a list."""
     lines: list[str] = []
     for part in parts:
         if lines and not part.startswith("- "):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchsense.questions.surrogates import text
 from batchsense.questions.surrogates.result import SurrogatesResult
@@ -11,9 +10,6 @@ from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.points import draw_points
 from batchsense.reports.page import DataTable, Picture, render
 from batchsense.reports.wording import number
-
-if TYPE_CHECKING:
-    from batchsense.questions.surrogates.result import SurrogatesResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

@@ -49,7 +49,6 @@ def effect_pictures(found: ContrastTests) -> list[list[Picture]]:
 
 
 def _pair(one: EffectTest, place: int) -> list[Picture]:
-    """Draw one contrast."""
     called = one.q_value <= Q_LIMIT
     tested = int((one.p_value >= 0).sum())
     finding = (

@@ -150,7 +150,6 @@ class ContrastTestsResult(Model):
 
 
 def _effect(found: ContrastTests, one: EffectTest) -> EffectResult:
-    """Publish one contrast with its first features."""
     top = [
         FeatureEffect(
             feature=found.features[j],
@@ -182,7 +181,6 @@ def _effect(found: ContrastTests, one: EffectTest) -> EffectResult:
 
 
 def _factor(found: ContrastTests, one: FactorTest) -> FactorResult:
-    """Publish all levels of a factor with the first features."""
     top = [
         FeatureF(
             feature=found.features[j],
@@ -211,7 +209,6 @@ def smallest(p_values: np.ndarray, most: int = TOP) -> list[int]:
 
 
 def _common(one: EffectTest | FactorTest) -> dict[str, float | int]:
-    """Give the counts and what a plain test would do."""
     return {
         "tested": int((~np.isnan(one.p_value)).sum()),
         "called": int((one.q_value <= Q_LIMIT).sum()),

@@ -56,6 +56,5 @@ def write_table(found: ContrastTests, output: str) -> None:
 
 
 def _suffix(output: str | None) -> str:
-    """Give the ending that tells the format, without .gz."""
     path = Path(output or "")
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()

@@ -79,7 +79,6 @@ def _called(one: Counted) -> str:
 
 
 def _effect_rows(one: EffectResult, level: float, shown: int) -> tuple[list[str], list[list[str]]]:
-    """Give the first features with their intervals."""
     header = ["feature", "effect", f"{number(100 * level)} % interval", "t", "p", "q"]
     rows = [
         [
@@ -96,7 +95,6 @@ def _effect_rows(one: EffectResult, level: float, shown: int) -> tuple[list[str]
 
 
 def _f_rows(one: FactorResult, shown: int) -> tuple[list[str], list[list[str]]]:
-    """Give the first features of F."""
     header = ["feature", "F", "p", "q"]
     rows = [
         [row.feature, number(row.f), number(row.p_value, 2), number(row.q_value, 2)]
@@ -135,10 +133,8 @@ def feature_tables(
 
 
 def _typed(header: list[str]) -> list[tuple[str, str]]:
-    """Mark all columns but the first as numbers."""
     return [(name, "n" if place else "") for place, name in enumerate(header)]
 
 
 def _counts(one: Counted) -> list[str]:
-    """Give the counts of a test and what a plain test would call of noise."""
     return [number(one.called), number(one.tested), percent(one.plain_false_positive_rate)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchsense.questions.verify.result import VerifyResult
 from batchsense.questions.verify.text import verdict_sentence
@@ -11,9 +10,6 @@ from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.laws import draw_sweep
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
-
-if TYPE_CHECKING:
-    from batchsense.questions.verify.result import VerifyResult
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

@@ -138,7 +138,6 @@ def _read_plan(path: str) -> PlanResult:
 
 
 def _check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:
-    """Refuse a plan that was made for another job."""
     from batchsense.training import trainable
 
     count = len(workload.examples)

@@ -121,7 +121,6 @@ def advice_of(plan: PlanResult, target_loss: float | None = None) -> Advice:
 
 
 def _side(binding: str) -> Literal["smaller", "larger", "both"]:
-    """Say which sizes may compete with an advice that a limit decided."""
     if binding == "maximum":
         return "smaller"
     return "larger" if binding in ("minimum", "precision") else "both"
@@ -141,7 +140,6 @@ def _regret(verdict: Verdict) -> Estimate:
 
 
 def _size(size: SweptSize, found: Sweep, verdict: Verdict) -> SweptSizeResult:
-    """Turn one size into its JSON form."""
     time = verdict.seconds_to_target.get(size.batch_size)
     least = min(verdict.seconds_to_target.values())
     return SweptSizeResult(

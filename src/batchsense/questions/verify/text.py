@@ -121,7 +121,6 @@ def verify_notes(result: VerifyResult, closest_target: bool = True) -> list[Note
 
 
 def _law(result: VerifyResult) -> str:
-    """Say what the sweep found of the law of steps."""
     planned = result.planned_critical_batch_size
     ends = span(planned.low, planned.high, 2)
     return (
@@ -163,5 +162,4 @@ def _paragraph(text: str) -> str:
 
 
 def _item(text: str) -> str:
-    """Wrap an item of a list."""
     return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")
