@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from batchsense.reports import page
 from batchsense.reports.envelope import Envelope, InputFile, Model, Note
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID, embeddable, render
 
-TEMPLATE = Path(page.__file__).with_name("templates") / "page.html.j2"
+ROOM = page.__file__
 
 
 class Answer(Model):
@@ -60,7 +59,7 @@ def envelope(**more: object) -> Envelope[Answer]:
 
 def page() -> str:
     """Render the shell alone."""
-    return render(TEMPLATE, envelope(), command_line="batchsense example 'a b' --seed 7")
+    return render(ROOM, envelope(), "batchsense example 'a b' --seed 7", template="page.html.j2")
 
 
 def read(text: str) -> Reader:
@@ -134,7 +133,7 @@ def test_a_page_with_raw_rows_is_refused() -> None:
     large = envelope().model_copy(update={"result": Answer(text="x" * LARGEST_PAGE)})
 
     with pytest.raises(ValueError, match="bytes"):
-        render(TEMPLATE, large)
+        render(ROOM, large, template="page.html.j2")
 
 
 def contrast(one: str, two: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -29,24 +29,11 @@ class ShareResult(Estimate):
     def of_share(cls, share: Share | None, reason: str, remark: str | None = None) -> ShareResult:
         """Publish a share; ``reason`` says why where there is none."""
         if share is None:
-            return cls(
-                estimate=None,
-                low=None,
-                high=None,
-                reason=reason,
-                raw=None,
-                null_mean=None,
-                null_high=None,
-                p_value=None,
-                permutations=0,
-                columns=0,
-            )
-        return cls(
-            estimate=share.share.estimate,
-            low=share.share.low,
-            high=share.share.high,
-            level=share.share.level,
-            reason=remark,
+            unknown = dict.fromkeys(("raw", "null_mean", "null_high", "p_value"))
+            return cls.missing(reason, **unknown, permutations=0, columns=0)
+        return cls.of(
+            share.share,
+            remark,
             raw=share.raw,
             null_mean=share.null.mean,
             null_high=share.null.high,
@@ -88,8 +75,8 @@ class Entangled(Model):
     explanation: str | None = Field(default=None, description="What is not linked and would help.")
 
 
-def entangled_fields(found: Entanglement) -> dict[str, object]:
-    """Give the fields of :class:`Entangled` for a kept factor."""
+def entangled_fields(found: Entanglement) -> dict[str, Any]:
+    """The fields of :class:`Entangled` for a kept factor."""
     numbers = found.confounding
     vif = finite(numbers.vif)
     return {

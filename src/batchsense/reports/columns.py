@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
+#: Letters of a line, chosen by eye: our widest tables fit, and so does a terminal of 100.
 WIDTH = 96
+#: Letters of a line of prose without tables; shorter lines are easier to read on from.
+PROSE_WIDTH = 88
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -44,3 +48,15 @@ def paragraph(text: str, hanging: str = "") -> str:
         break_on_hyphens=False,
     )
     return filled.replace("\N{NO-BREAK SPACE}%", " %")
+
+
+def prose(text: str, mark: str = "", **how: Any) -> str:
+    """Wrap prose to a width that reads well; ``mark`` begins it, as ``"- "`` an item of a list.
+
+    Examples
+    --------
+    >>> prose("a note", "- ")
+    '- a note'
+    """
+    after = " " * len(mark)
+    return textwrap.fill(text, PROSE_WIDTH, initial_indent=mark, subsequent_indent=after, **how)

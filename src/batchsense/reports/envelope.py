@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,20 @@ class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
     )
+
+    @classmethod
+    def like(cls, source: object, **others: Any) -> Self:
+        """Copy what the source has under the names of the fields, intervals as estimates.
+
+        NaN and infinity become null; ``others`` says what has another name or form there.
+        """
+        for name in cls.model_fields.keys() - others.keys():
+            value = getattr(source, name, None)
+            if isinstance(value, Interval):
+                value = Estimate.of(value)
+            if hasattr(source, name):
+                others[name] = finite(value) if isinstance(value, float) else value
+        return cls(**others)
 
 
 class Note(Model):
@@ -61,13 +75,18 @@ class Estimate(Model):
     reason: str | None = Field(default=None, description="Why something is null.")
 
     @classmethod
-    def of(cls, interval: Interval, reason: str | None = None, **more: Any) -> Estimate:
+    def of(cls, interval: Interval, reason: str | None = None, **more: Any) -> Self:
         """Turn an :class:`~batchsense.variation.interval.Interval` into its JSON form."""
         ends = {name: finite(getattr(interval, name)) for name in ("estimate", "low", "high")}
         if reason is None and None in ends.values():
             missing = [name for name, value in ends.items() if value is None]
             reason = f"the data set no bound for: {', '.join(missing)}"
         return cls(**ends, level=interval.level, reason=reason, **more)
+
+    @classmethod
+    def missing(cls, reason: str | None, **more: Any) -> Self:
+        """The place of an estimate that cannot be made, and why."""
+        return cls(estimate=None, low=None, high=None, reason=reason, **more)
 
 
 class ResolvedEstimate(Estimate):

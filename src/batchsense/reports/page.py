@@ -87,9 +87,13 @@ class Picture:
 
 
 def render(
-    template: Path, envelope: Envelope[Any], command_line: str | None = None, **context: Any
+    room: str,
+    envelope: Envelope[Any],
+    command_line: str | None = None,
+    template: str = "report.html.j2",
+    **context: Any,
 ) -> str:
-    """Render one self-contained page.
+    """Render one self-contained page of a template in the folder of the module ``room``.
 
     Raises
     ------
@@ -97,8 +101,8 @@ def render(
         If the page is larger than :data:`LARGEST_PAGE`: a figure drew raw rows.
     """
     text = (
-        _environment(template.parent)
-        .get_template(template.name)
+        _environment(Path(room).parent)
+        .get_template(template)
         .render(
             envelope=envelope,
             result=envelope.result,
@@ -116,8 +120,7 @@ def render(
 
 def plain_page(envelope: Envelope[Any], text: str, command_line: str) -> str:
     """The page of an answer that has none of its own: what the command prints, and the numbers."""
-    template = Path(__file__).with_name("templates") / "plain.html.j2"
-    return render(template, envelope, command_line, text=text)
+    return render(__file__, envelope, command_line, "plain.html.j2", text=text)
 
 
 def embeddable(document: str) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsense.questions.audit.result import AuditResult
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import percent
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def audit_report(envelope: Envelope[AuditResult], command_line: str | None = None) -> str:
     """The page of an audit."""
     result = envelope.answer()
-    return render(TEMPLATE, envelope, command_line, drawn=audit_picture(result))
+    return render(__file__, envelope, command_line, drawn=audit_picture(result))
 
 
 def audit_picture(result: AuditResult) -> Picture | None:

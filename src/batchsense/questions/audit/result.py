@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from batchsense.reports.envelope import Estimate, Model, finite
+from batchsense.reports.envelope import Estimate, Model
 
 if TYPE_CHECKING:
-    from batchsense.training.separability import Consequence, SeparabilityReport, Source
+    from batchsense.training.separability import SeparabilityReport
 
 Kind = Literal["mean", "sum", "ratio", "composite", "interacting"]
 
@@ -94,33 +94,19 @@ class AuditResult(Model):
         """Turn a :class:`~batchsense.training.separability.SeparabilityReport` into JSON form."""
         normaliser = report.normaliser if report.kind == "ratio" else None
         parts = report.consequences
-        return cls(
+        return cls.like(
+            report,
             target=target,
-            kind=report.kind,
-            kind_without_noise=report.kind_without_noise,
-            exact=report.exact,
-            stochastic=report.stochastic,
-            verdict=report.verdict,
-            conclusion=report.conclusion,
-            deviation=report.deviation,
-            residual=finite(report.residual),
             bias=_bias(report),
             normaliser=None if normaliser is None else normaliser.name,
             normaliser_alternatives=[] if normaliser is None else list(normaliser.also),
-            sources=[_source(source) for source in report.sources],
+            sources=[SourceResult.like(source) for source in report.sources],
             consequences=ConsequencesResult(
-                gradient_accumulation=_consequence(parts.gradient_accumulation),
-                ddp=_consequence(parts.ddp),
-                uneven_last=_consequence(parts.uneven_last),
+                gradient_accumulation=ConsequenceResult.like(parts.gradient_accumulation),
+                ddp=ConsequenceResult.like(parts.ddp),
+                uneven_last=ConsequenceResult.like(parts.uneven_last),
             ),
-            fix=report.fix,
-            micro_batch=report.micro_batch,
             minibatch=report.batch_size,
-            parameters=report.parameters,
-            tolerance=report.tolerance,
-            bias_tolerance=report.bias_tolerance,
-            precision=report.precision,
-            cost=report.cost,
         )
 
 
@@ -137,31 +123,4 @@ def _bias(report: SeparabilityReport) -> BiasResult:
             over_noise=None,
             partitions=1,
         )
-    found = report.bias
-    return BiasResult(
-        **Estimate.of(found.size).model_dump(),
-        detected=found.detected,
-        p_value=found.p_value,
-        p_value_sign_flip=found.p_value_sign_flip,
-        over_noise=found.over_noise,
-        partitions=found.partitions,
-    )
-
-
-def _source(source: Source) -> SourceResult:
-    return SourceResult(
-        name=source.name,
-        place=source.place,
-        detail=source.detail,
-        where=source.where,
-        strength=finite(source.strength),
-    )
-
-
-def _consequence(consequence: Consequence) -> ConsequenceResult:
-    return ConsequenceResult(
-        deviation=finite(consequence.deviation),
-        scale=finite(consequence.scale),
-        factor=consequence.factor,
-        message=consequence.message,
-    )
+    return BiasResult.like(report.bias, **Estimate.of(report.bias.size).model_dump())

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Sequence
-
+from batchsense.questions.answer import Tabulate
 from batchsense.questions.audit.result import AuditResult, ConsequenceResult, SourceResult
+from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.wording import number
 
-Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
-
-_WIDTH = 88
 _ANSWERS = {
     "yes": "may be split into micro-batches",
     "no": "may not simply be split into micro-batches",
@@ -19,19 +15,18 @@ _ANSWERS = {
 }
 
 
-def audit_text(envelope: Envelope[AuditResult], table: Table) -> str:
+def audit_text(envelope: Envelope[AuditResult], table: Tabulate) -> str:
     """Write the audit for people."""
-    result = envelope.result
-    assert result is not None
-    parts = [_paragraph(answer(result)), _paragraph(result.conclusion)]
+    result = envelope.answer()
+    parts = [_prose(answer(result)), _prose(result.conclusion)]
     if result.normaliser is not None:
-        parts.append(_paragraph(f"It divides by: {result.normaliser}."))
+        parts.append(_prose(f"It divides by: {result.normaliser}."))
     if result.sources:
-        sources = [_item(source_sentence(source)) for source in result.sources]
+        sources = [_prose(source_sentence(source), "- ") for source in result.sources]
         parts.append("\n".join(["Where:", *sources]))
     parts.append(table(*consequence_rows(result)))
-    parts.append(_paragraph(f"What to do: {result.fix}"))
-    parts += [_item(note.message) for note in envelope.notes]
+    parts.append(_prose(f"What to do: {result.fix}"))
+    parts += [_prose(note.message, "- ") for note in envelope.notes]
     return "\n\n".join(parts)
 
 
@@ -68,16 +63,6 @@ def off(found: ConsequenceResult) -> str:
     return "0" if found.deviation < 1e-9 else f"{number(100 * found.deviation, 2)} %"
 
 
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _item(text: str) -> str:
-    return textwrap.fill(
-        text,
-        _WIDTH,
-        initial_indent="- ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _prose(text: str, mark: str = "") -> str:
+    # Paths of modules and names of files stay whole, so that they can be searched for.
+    return prose(text, mark, break_long_words=False, break_on_hyphens=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsense.experiments.tables.columns import label_factor
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from batchsense.experiments import Corrected
     from batchsense.questions.correct.result import CorrectResult
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def correct_report(
     envelope: Envelope[CorrectResult],
@@ -28,7 +25,7 @@ def correct_report(
     planes = [] if corrected is None else before_and_after(corrected)
     on_disk = None if how is None else out_of_core_line(how)
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         planes=planes,

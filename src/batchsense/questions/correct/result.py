@@ -106,15 +106,12 @@ class CorrectResult(Model):
         saved_fitted: str | None = None,
     ) -> CorrectResult:
         """Publish a correction, whether its values are in memory or on disk."""
-        fields: list[dict[str, Any]] = [entangled_fields(one) for one in found.kept]
-        return cls(
-            method=found.method,
+        return cls.like(
+            found,
             output=output,
             batch=found.batch_labels,
             batch_levels=list(found.batch_levels),
-            kept=[Entangled(**entry) for entry in fields],
-            removed_share=found.removed_share,
-            rank_lost=found.rank_lost,
+            kept=[Entangled(**entangled_fields(one)) for one in found.kept],
             learned=[LearnedBatch(**asdict(one)) for one in found.learned],
             unchanged_features=list(found.unchanged),
             specimens=len(found.table.specimens),

@@ -44,13 +44,10 @@ def compare_folds(seed: int, progress: Progress = silent) -> list[ClassifierResu
         # Both classifiers make errors in either way of testing, on these built-in rows.
         assert gap.ratio is not None
         results.append(
-            ClassifierResult(
+            ClassifierResult.like(
+                gap,
                 model=name,
-                shuffled=Estimate.of(gap.shuffled),
                 left_out=Estimate.of(gap.held_out),
-                ratio=Estimate.of(gap.ratio),
-                difference=Estimate.of(gap.difference),
-                standard_error=gap.standard_error,
                 forms_worse=gap.worse,
                 forms_equal=len(gap.by_batch) - gap.worse - gap.better,
                 forms_better=gap.better,
@@ -87,14 +84,7 @@ def share_variation(seed: int, progress: Progress = silent) -> FormsResult:
         cramers_v=cramers_v(digits.form_labels, digits.digit).value,
         permutations=found.permutations,
         shares=[
-            ShareResult(
-                term=name,
-                share=Estimate.of(share.share),
-                null_mean=share.null_mean,
-                null_max=share.null_max,
-                p_value=share.p_value,
-                random_effects_share=Estimate.of(component),
-            )
+            ShareResult.like(share, term=name, random_effects_share=Estimate.of(component))
             for name, share, component in terms
         ],
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from batchsense.datasets import load_digits
@@ -16,7 +14,7 @@ from batchsense.questions.demo.result import (
 )
 from batchsense.questions.demo.text import INTRODUCTION, scenes
 from batchsense.questions.plan.report import plan_pictures
-from batchsense.reports.envelope import Envelope, Estimate
+from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_folds
 from batchsense.reports.figures.images import draw_differences, draw_digits
 from batchsense.reports.figures.intervals import Row, draw_intervals
@@ -24,14 +22,12 @@ from batchsense.reports.figures.laws import draw_variance
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, with_interval
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def demo_report(envelope: Envelope[DemoResult], command_line: str | None = None) -> str:
     """The page of the demo."""
     result = envelope.answer()
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         introduction=INTRODUCTION,
@@ -108,7 +104,7 @@ def _folds(classifier: ClassifierResult) -> Picture:
 
 def _shares(forms: FormsResult) -> Picture:
     form = next(share for share in forms.shares if share.term == "form")
-    rows = [_row(share.term, share.share, share.null_max) for share in forms.shares]
+    rows = [Row.of(share.term, share.share, 100, share.null_max) for share in forms.shares]
     ax = draw_intervals(
         rows, "share of the variation (%)", "share", f"most in {forms.permutations} shuffles"
     )
@@ -136,10 +132,7 @@ def _effects(found: ConfoundedResult) -> Picture:
 
 def _errors(found: ConfoundedResult) -> Picture:
     names = [name.replace("\n", " ") for name in _METHOD_NAMES]
-    rows = [
-        Row(name, method.error.estimate, method.error.low, method.error.high)
-        for name, method in zip(names, found.methods, strict=True)
-    ]
+    rows = [Row.of(name, method.error) for name, method in zip(names, found.methods, strict=True)]
     ignored, centred, kept = (method.error.estimate or 0.0 for method in found.methods)
     finding = (
         f"Centring is {number(centred / kept, 2)} times as far from the answer as correcting with "
@@ -150,7 +143,7 @@ def _errors(found: ConfoundedResult) -> Picture:
 
 
 def _random(forms: FormsResult) -> Picture:
-    rows = [_row(share.term, share.random_effects_share) for share in forms.shares]
+    rows = [Row.of(share.term, share.random_effects_share, 100) for share in forms.shares]
     by_term = {share.term: share.random_effects_share.estimate for share in forms.shares}
     finding = (
         f"With the forms as a random draw, what a form adds to every digit alike is "
@@ -162,8 +155,3 @@ def _random(forms: FormsResult) -> Picture:
 
 
 _METHOD_NAMES = ("form\nignored", "each form\ncentred", "corrected,\ndigit kept")
-
-
-def _row(name: str, share: Estimate, null_high: float | None = None) -> Row:
-    parts = (share.estimate, share.low, share.high, null_high)
-    return Row(name, *(None if part is None else 100 * part for part in parts))

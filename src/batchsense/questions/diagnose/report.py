@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from batchsense.questions.diagnose import placebo_text
-from batchsense.questions.diagnose.placebo_result import PlaceboResult
 from batchsense.questions.diagnose.placebo_text import BEFORE, headline
-from batchsense.questions.diagnose.result import DiagnoseResult
-from batchsense.questions.diagnose.scores_result import ScoresResult
-from batchsense.questions.diagnose.scores_text import contrast_sentences
+from batchsense.questions.diagnose.result import DiagnoseResult, PlaceboResult, ScoresResult
+from batchsense.questions.diagnose.scores_text import contrast_sentences, p_value
 from batchsense.questions.diagnose.text import interaction_sentence
 from batchsense.questions.plane import Plane, centres, plane_picture, principal_plane
-from batchsense.questions.shares import ShareResult
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_design
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.figures.points import crossable, draw_points, reduction
 from batchsense.reports.figures.scores import draw_scores
 from batchsense.reports.page import DataTable, Picture, render
-from batchsense.reports.wording import number, percent, with_interval
+from batchsense.reports.wording import percent, with_interval
 
 if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
     from batchsense.experiments.tables.columns import Factor
-
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def diagnose_report(
@@ -40,7 +34,7 @@ def diagnose_report(
     """The page of a diagnosis."""
     result = envelope.answer()
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         shares=share_picture(result),
@@ -79,7 +73,11 @@ def share_picture(result: DiagnoseResult) -> Picture | None:
     terms += [(kept.name, kept.share) for kept in result.kept]
     if result.interaction is not None:
         terms.append((result.interaction.name, result.interaction.share))
-    drawn = [_row(name, share) for name, share in terms if share.estimate is not None]
+    drawn = [
+        Row.of(name, share, 100, share.null_high, share.raw)
+        for name, share in terms
+        if share.estimate is not None
+    ]
     if not drawn:
         return None
     share = result.batch.share
@@ -176,7 +174,7 @@ def scores_picture(scores: ScoresResult) -> Picture:
         row = [str(place), percent(part)]
         for one in scores.components:
             if one.component == place:
-                row += [f"{one.r2_alone:.3f}", _two(one.r2_partial), _p(one.p_holm)]
+                row += [f"{one.r2_alone:.3f}", _two(one.r2_partial), p_value(one.p_holm)]
         rows.append(row)
     table = DataTable("R² of each component on each factor", columns, rows, folded=True)
     return Picture.of(ax, "scores", "What the principal components go with", finding, table)
@@ -186,16 +184,6 @@ def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _p(value: float | None) -> str:
-    """Write a p-value; none so small that only rounding is left of it."""
-    return "below 10⁻¹⁶" if value is not None and value < 1e-16 else number(value, 2)
-
-
-def _row(name: str, share: ShareResult) -> Row:
-    parts = (share.estimate, share.low, share.high, share.null_high, share.raw)
-    return Row(name, *(None if part is None else 100 * part for part in parts))
-
-
 #: More rows than this are not drawn; the table has them all.
 MOST_ROWS = 24
 
@@ -203,12 +191,8 @@ MOST_ROWS = 24
 def placebo_picture(found: PlaceboResult, batch_name: str) -> Picture | None:
     """Draw the false-positive rate of every pipeline beside the one that it should have."""
     rows = [
-        Row(
-            f"{one.factor}: {BEFORE.get(one.pipeline, f'{batch_name} in the model')}",
-            *(
-                None if end is None else 100 * end
-                for end in (one.rate.estimate, one.rate.low, one.rate.high)
-            ),
+        Row.of(
+            f"{one.factor}: {BEFORE.get(one.pipeline, f'{batch_name} in the model')}", one.rate, 100
         )
         for one in found.outcomes
         if one.rate.estimate is not None

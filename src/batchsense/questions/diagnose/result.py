@@ -2,27 +2,174 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
-from batchsense.questions.diagnose.placebo_result import PlaceboResult
-from batchsense.questions.diagnose.scores_result import (
-    ComponentResult,
-    ContrastResult,
-    ScoresResult,
-)
 from batchsense.questions.shares import Entangled, ShareResult, entangled_fields
-from batchsense.reports.envelope import Estimate, Model
+from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
-    from batchsense.experiments.diagnosis import Diagnosis, Share
-    from batchsense.experiments.placebos import Placebos
+    from batchsense.experiments.diagnosis import Diagnosis, Scores, Share
+    from batchsense.experiments.entanglement import LevelContrast
+    from batchsense.experiments.placebos import FactorPlacebo, Placebos
     from batchsense.experiments.tables.columns import Factor
 
 #: A design with more combinations of level and batch is not published cell by cell.
 _MOST_CELLS = 10_000
+
+
+class ComponentResult(Estimate):
+    """The variance component of the batches, in squared units of the observations."""
+
+    within: float = Field(description="Mean over features of the residual variance.")
+    relative_sd: float | None = Field(
+        description="SD of the batches over the residual SD; 0 where the component is negative, "
+        "null where nothing is left within."
+    )
+    negative_features: int = Field(description="Features whose own component is negative.")
+
+
+class ComponentScoreResult(Model):
+    """One principal component regressed on one factor."""
+
+    component: int = Field(description="Number of the component, from 1.")
+    name: str = Field(description="The factor.")
+    r2_alone: float = Field(description="R² of the component on this factor alone.")
+    r2_partial: float | None = Field(
+        description="What the factor explains of what the others leave; null if they leave nothing."
+    )
+    f: float | None = Field(description="F of the factor given the others; null if not defined.")
+    df: tuple[int, int] = Field(description="Degrees of freedom of F.")
+    p_value: float | None
+    p_holm: float | None = Field(description="Corrected for all components and factors (Holm).")
+
+
+class ClusteringResult(Model):
+    """How near specimens of one label lie to one another in the first components."""
+
+    name: str = Field(description="The batch column or a kept factor.")
+    silhouette: float | None = Field(
+        description="Mean silhouette, -1 to 1; null where too few labels can be compared."
+    )
+    neighbours: float = Field(description="Part of the nearest neighbours with the own label.")
+    neighbours_by_chance: float = Field(description="The same for labels laid out at random.")
+    distance_r2_alone: float = Field(description="Share of squared distances between labels.")
+    distance_r2: float = Field(description="The same beyond the other factors.")
+    p_silhouette: float | None
+    p_neighbours: float | None
+    p_distance: float | None = Field(
+        description="How often labels permuted within the other factors reach distance_r2."
+    )
+    arrangements: float | None = Field(
+        description="Different ways to permute; null where beyond counting."
+    )
+    reason: str | None = Field(description="Why the p-values are null: it cannot be told.")
+
+
+class ScoresResult(Model):
+    """What principal components and distances between specimens go with."""
+
+    clusters_by: Literal["batch", "kept", "both", "neither", "cannot_tell"]
+    sentence: str = Field(description="The same in words.")
+    explained: list[float] = Field(description="Part of the variance along each component.")
+    overall: dict[str, float] = Field(
+        description="For each factor the mean R² over the components, weighted by their variance."
+    )
+    components: list[ComponentScoreResult]
+    clusterings: list[ClusteringResult] = Field(description="The batches first.")
+
+    @classmethod
+    def of_scores(cls, found: Scores) -> ScoresResult:
+        """Publish scores."""
+        return cls.like(
+            found,
+            explained=found.explained.tolist(),
+            components=[
+                ComponentScoreResult.like(
+                    one, r2_alone=one.alone, r2_partial=one.partial, p_holm=one.holm
+                )
+                for one in found.components
+            ],
+            clusterings=[
+                ClusteringResult.like(one, distance_r2_alone=one.alone, distance_r2=one.partial)
+                for one in found.clusterings
+            ],
+        )
+
+
+class ContrastResult(Model):
+    """A difference between two levels of a kept factor."""
+
+    contrast: str = Field(description="Second level minus first level.")
+    estimable: bool
+    r2_with_batch: float = Field(
+        description="Share of the information about it that goes with the batches; 1 if lost."
+    )
+    effective_n: float = Field(description="Specimens times (1 - R²).")
+    only_through: list[str] = Field(
+        description="Levels without whose specimens it could not be told."
+    )
+
+    @classmethod
+    def of_contrast(cls, found: LevelContrast, specimens: int) -> ContrastResult:
+        """Publish a contrast."""
+        return cls.like(
+            found,
+            contrast=str(found),
+            r2_with_batch=found.r2,
+            effective_n=specimens * (1.0 - found.r2),
+            only_through=list(found.only_through),
+        )
+
+
+class FactorPlaceboResult(Model):
+    """One pipeline, its test being for one kept factor."""
+
+    factor: str = Field(description="The kept factor that is tested, the others in the model.")
+    pipeline: Literal["uncorrected", "linear", "combat", "model"] = Field(
+        description="What is done before the test; 'model' corrects nothing and has the batches in "
+        "the model of the test, which the others have not."
+    )
+    test: Literal["t", "F"] = Field(description="F for more than two levels.")
+    rate: Estimate = Field(
+        description="Share of the features with p ≤ alpha; alpha for a valid test. The interval is "
+        "that of the simulation. Null, beside a reason, where nothing can be tested."
+    )
+    called: int | None = Field(
+        description="Features with q ≤ alpha (Benjamini and Hochberg), all of them false."
+    )
+    seed: int | None = Field(description="Seed of this noise, for batchsense.experiments.placebo.")
+
+    @classmethod
+    def of_outcome(cls, found: FactorPlacebo) -> FactorPlaceboResult:
+        """Publish an outcome."""
+        outcome, reason = found.found, found.reason
+        if outcome is None:
+            rate = Estimate.missing(reason)
+            return cls.like(found, rate=rate, called=None, seed=None)
+        rate = Estimate.of(outcome.rate, reason or None)
+        return cls.like(found, rate=rate, called=outcome.called, seed=outcome.seed)
+
+
+class PlaceboResult(Model):
+    """Pure noise on the user's own sheet: whatever is called there is false."""
+
+    features: int = Field(description="Independent features of normal noise, for each pipeline.")
+    alpha: float = Field(description="Level of p and of q.")
+    shift_sd: float | None = Field(
+        description="SD of the shifts between batches in units of the noise; null where the data "
+        "do not tell it."
+    )
+    shift_reason: str = Field(description="Where shift_sd comes from.")
+    outcomes: list[FactorPlaceboResult] = Field(description="All pipelines for each kept factor.")
+
+    @classmethod
+    def of_placebos(cls, found: Placebos) -> PlaceboResult:
+        """Publish placebos."""
+        outcomes = [FactorPlaceboResult.of_outcome(one) for one in found.outcomes]
+        return cls.like(found, outcomes=outcomes)
 
 
 class BatchResult(Model):
@@ -109,13 +256,10 @@ class DiagnoseResult(Model):
         names = ", ".join(one.entanglement.name for one in found.kept)
         interaction, crossed = None, found.design.interaction()
         if found.interaction_share is not None and crossed is not None:
-            interaction = InteractionResult(
-                name=crossed[0],
-                share=ShareResult.of_share(found.interaction_share, ""),
-            )
+            share = ShareResult.of_share(found.interaction_share, "")
+            interaction = InteractionResult(name=crossed[0], share=share)
         kept: list[KeptResult] = []
         for one in found.kept:
-            fields: dict[str, Any] = entangled_fields(one.entanglement)
             name = one.entanglement.name
             share = ShareResult.of_share(
                 one.share, f"nothing of {name} is left beside {batches.name}"
@@ -123,7 +267,7 @@ class DiagnoseResult(Model):
             factor = next(factor for factor in found.design.kept if factor.name == name)
             kept.append(
                 KeptResult(
-                    **fields,
+                    **entangled_fields(one.entanglement),
                     share=share,
                     r2_alone=one.alone,
                     contrasts=[
@@ -133,9 +277,8 @@ class DiagnoseResult(Model):
                     counts=_counts(factor, batches),
                 )
             )
-        return cls(
-            verdict=found.verdict,
-            reason=found.reason,
+        return cls.like(
+            found,
             batch=BatchResult(
                 name=batches.name,
                 levels=dict(zip(batches.levels, batches.counts.tolist(), strict=True)),
@@ -145,19 +288,20 @@ class DiagnoseResult(Model):
                     _partial(found.batch_share, len(batches.levels) - 1, batches.name),
                 ),
                 r2_alone=found.batch_alone,
-                component=(
-                    None
-                    if found.component is None
-                    else ComponentResult.of_component(found.component)
+                component=None
+                if found.component is None
+                else ComponentResult.of(
+                    found.component.component,
+                    within=found.component.within,
+                    relative_sd=finite(found.component.relative_sd),
+                    negative_features=found.component.negative,
                 ),
             ),
             kept=kept,
             interaction=interaction,
             joint=ShareResult.of_share(found.joint_share, "no degree of freedom is left"),
-            shared=found.shared,
-            residual_share=found.residual_share,
             residual=(
-                _undefined("no degree of freedom is left")
+                Estimate.missing("no degree of freedom is left")
                 if found.residual is None
                 else Estimate.of(found.residual)
             ),
@@ -165,15 +309,9 @@ class DiagnoseResult(Model):
             placebo=(
                 PlaceboResult.of_placebos(noise) if noise is not None and noise.outcomes else None
             ),
-            specimens=found.specimens,
-            features=found.features,
             orientation=orientation,
             standardised=standardised,
         )
-
-
-def _undefined(reason: str) -> Estimate:
-    return Estimate(estimate=None, low=None, high=None, reason=reason)
 
 
 def _counts(kept: Factor, batches: Factor) -> dict[str, list[int]] | None:

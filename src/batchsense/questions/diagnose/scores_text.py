@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchsense.questions.diagnose.result import KeptResult
-from batchsense.questions.diagnose.scores_result import ComponentResult, ScoresResult
+from batchsense.questions.diagnose.result import ComponentResult, KeptResult, ScoresResult
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.wording import number, percent, span
 
@@ -70,7 +69,7 @@ def component_lines(scores: ScoresResult) -> list[str]:
             + (
                 "–"
                 if found[name].r2_partial is None
-                else f"{found[name].r2_partial:.2f}, {_p(found[name].p_holm)}"
+                else f"{found[name].r2_partial:.2f}, {p_value(found[name].p_holm)}"
             )
             for name in names
         ]
@@ -108,6 +107,6 @@ def _signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     """Write a p-value; none so small that only rounding is left of it."""
     return "below 10⁻¹⁶" if value is not None and value < 1e-16 else number(value, 2)

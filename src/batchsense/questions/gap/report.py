@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsense.questions.gap import text
 from batchsense.questions.gap.result import GapResult, WayResult
 from batchsense.questions.gap.text import WAY_NAMES, batch_rows, capital, chosen_batches
@@ -13,17 +11,13 @@ from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.page import DataTable, Picture, render
 from batchsense.reports.wording import spread
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -> str:
     """The page of a model on batches left out."""
-    if envelope.result is None:
-        raise ValueError("there is no result to report")
-    result = envelope.result
+    result = envelope.answer()
     errors, *folds = gap_pictures(result)
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         task=text.task_sentence(result),
@@ -52,9 +46,7 @@ def _errors(result: GapResult) -> Picture:
     rows = []
     for way in result.ways:
         for name, value in (("shuffled", way.shuffled), (f"{result.batch} left out", way.left_out)):
-            ends = (value.estimate, value.low, value.high)
-            drawn = [None if end is None else scale * end for end in ends]
-            rows.append(Row(f"{WAY_NAMES[way.correction]}, {name}", *drawn))
+            rows.append(Row.of(f"{WAY_NAMES[way.correction]}, {name}", value, scale))
     ax = draw_intervals(rows, f"{result.measure}{unit}", "mean over batches")
     finding = (
         f"The {result.measure} on shuffled folds and on a {result.batch} left out. The intervals "

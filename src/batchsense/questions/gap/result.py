@@ -50,22 +50,14 @@ class WayResult(Model):
         """Publish the gap behind one correction."""
         gap = way.gap
         if gap.ratio is None:
-            ratio = Estimate(
-                estimate=None, low=None, high=None, reason="no error in either way of testing"
-            )
+            ratio = Estimate.missing("no error in either way of testing")
         else:
-            reason = (
-                None
-                if gap.shuffled.estimate > 0
-                else "shuffled folds show no error to compare with"
-            )
-            ratio = Estimate.of(gap.ratio, reason)
-        return cls(
+            only_left_out = "shuffled folds show no error to compare with"
+            ratio = Estimate.of(gap.ratio, None if gap.shuffled.estimate > 0 else only_left_out)
+        return cls.like(
+            gap,
             correction=way.correction,
-            shuffled=Estimate.of(gap.shuffled),
             left_out=Estimate.of(gap.held_out),
-            difference=Estimate.of(gap.difference),
-            standard_error=gap.standard_error,
             ratio=ratio,
             batches_worse=gap.worse,
             batches_equal=len(gap.sizes) - gap.worse - gap.better,

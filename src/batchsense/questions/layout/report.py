@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from batchsense.experiments import Layout
     from batchsense.experiments.tables.columns import Factor
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def layout_report(
     envelope: Envelope[LayoutResult],
@@ -33,7 +30,7 @@ def layout_report(
     header, rows = text.worth_rows(result)
     worst = max(one.vif or float("inf") for one in result.factors)
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         headline=f"Largest VIF {worst:.3f}",

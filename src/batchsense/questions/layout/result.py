@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from batchsense.questions.shares import Entangled, entangled_fields
-from batchsense.reports.envelope import Model, finite
+from batchsense.reports.envelope import Model
 
 if TYPE_CHECKING:
     from batchsense.experiments.layout import Layout
@@ -122,20 +122,15 @@ class LayoutResult(Model):
             assumptions=ASSUMPTIONS,
             plates=None
             if plates is None
-            else PlatesResult(
-                rows=plates.rows,
-                columns=plates.columns,
+            else PlatesResult.like(
+                plates,
                 wells=[plates.name(well) for well in plates.wells],
                 empty_wells=[plates.name(well) for well in plates.empty_wells],
-                kept=plates.kept,
-                score=plates.score,
-                random_best=plates.random_best,
             ),
         )
 
 
 def _factor(found: Layout, worth: FactorWorth, kept: Factor) -> BalancedFactor:
-    fields: dict[str, Any] = entangled_fields(worth.entanglement)
     batch_count = len(found.batch_levels)
     counts, spread = None, None
     if kept.values is None:
@@ -149,13 +144,10 @@ def _factor(found: Layout, worth: FactorWorth, kept: Factor) -> BalancedFactor:
             deviation = float(here.std(ddof=1)) if len(here) > 1 else None
             mean = float(here.mean()) if len(here) else 0.0
             spread.append(NumericSpread(mean=mean, standard_deviation=deviation))
-    return BalancedFactor(
-        **fields,
+    return BalancedFactor.like(
+        worth,
+        **entangled_fields(worth.entanglement),
         relative_effective_n=1 - worth.entanglement.confounding.r2,
         counts=counts,
         by_batch=spread,
-        position_r2=worth.position_r2,
-        contrast=worth.contrast,
-        detectable=finite(worth.detectable),
-        detectable_unbatched=finite(worth.detectable_unbatched),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsense.questions.noise import text
 from batchsense.questions.noise.result import GradientNoiseResult
 from batchsense.reports.envelope import Envelope, Estimate
@@ -11,15 +9,13 @@ from batchsense.reports.figures.intervals import Row, draw_intervals, draw_sizes
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, with_interval
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | None = None) -> str:
     """The page of a noise measurement."""
     result = envelope.answer()
     header, rows = text.layer_rows(result)
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         pictures=noise_pictures(result),
@@ -41,9 +37,9 @@ def noise_pictures(result: GradientNoiseResult) -> dict[str, Picture]:
     pictures = {}
     named: dict[str, Estimate | None] = {
         "noise scale, now": result.noise_scale,
-        "critical, over the run": _critical(result),
+        "critical, over the run": None if result.run is None else result.critical_batch_size,
     }
-    rows = [_row(name, value) for name, value in named.items() if value is not None]
+    rows = [Row.of(name, value) for name, value in named.items() if value is not None]
     if any(row.estimate or row.low for row in rows):
         finding = f"The noise scale is {with_interval(result.noise_scale, ' examples')}. "
         finding += (
@@ -68,25 +64,7 @@ def _layers(result: GradientNoiseResult) -> Picture:
     if len(ranked) > SHOWN_LAYERS:
         finding += f" Drawn: the {SHOWN_LAYERS} noisiest of {number(len(ranked))} layers."
     rows = [
-        Row(
-            layer.name or "(model)",
-            _percent(layer.noise_share.estimate),
-            _percent(layer.noise_share.low),
-            _percent(layer.noise_share.high),
-        )
-        for layer in ranked[:SHOWN_LAYERS]
+        Row.of(layer.name or "(model)", layer.noise_share, 100) for layer in ranked[:SHOWN_LAYERS]
     ]
     ax = draw_intervals(rows, "share of the noise (%)")
     return Picture.of(ax, "layers", "Where the noise comes from", finding)
-
-
-def _critical(result: GradientNoiseResult) -> Estimate | None:
-    return None if result.run is None else result.critical_batch_size
-
-
-def _row(name: str, value: Estimate) -> Row:
-    return Row(name, value.estimate, value.low, value.high)
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value

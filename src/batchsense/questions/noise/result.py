@@ -10,7 +10,7 @@ from batchsense.questions.plan.result import RunResult
 from batchsense.reports.envelope import Estimate, Model, ResolvedEstimate
 
 if TYPE_CHECKING:
-    from batchsense.training import LayerNoise, NoiseSurvey, PathNoise
+    from batchsense.training import NoiseSurvey, PathNoise
 
 
 class LayerNoiseResult(Model):
@@ -55,24 +55,19 @@ class GradientNoiseResult(Model):
     def of(cls, survey: NoiseSurvey, target: str, today: int | None) -> GradientNoiseResult:
         """Turn a :class:`~batchsense.training.NoiseSurvey` into its JSON form."""
         noise, path = survey.noise, survey.path
-        return cls(
+        return cls.like(
+            noise,
             target=target,
             noise_scale=ResolvedEstimate.of(noise.noise_scale, resolved=noise.resolved),
-            trace_covariance=Estimate.of(noise.trace_covariance),
-            squared_gradient_norm=Estimate.of(noise.squared_gradient_norm),
-            examples_used=noise.examples_used,
-            examples_needed=noise.examples_needed,
-            needed_at_least=noise.needed_at_least,
             critical_batch_size=_critical(path),
-            run=None
-            if path is None
-            else RunResult(
-                batch_size=path.batch_size,
-                steps=path.steps,
-                initial_loss=path.initial_loss,
-                final_loss=path.final_loss,
-            ),
-            layers=[_layer(layer) for layer in survey.layers],
+            run=None if path is None else RunResult.like(path),
+            layers=[
+                LayerNoiseResult.like(
+                    layer,
+                    noise_scale=ResolvedEstimate.of(layer.noise_scale, resolved=layer.resolved),
+                )
+                for layer in survey.layers
+            ],
             method="per_example" if survey.single_examples else "micro_batches",
             micro_batches=survey.micro_batches,
             examples=survey.check.examples,
@@ -81,18 +76,7 @@ class GradientNoiseResult(Model):
         )
 
 
-def _critical(path: PathNoise | None) -> Estimate:
+def _critical(path: PathNoise | None) -> ResolvedEstimate:
     if path is None:
-        return ResolvedEstimate(
-            estimate=None, low=None, high=None, resolved=False, reason="there was no run"
-        )
+        return ResolvedEstimate.missing("there was no run", resolved=False)
     return ResolvedEstimate.of(path.critical_batch_size, resolved=path.resolved)
-
-
-def _layer(layer: LayerNoise) -> LayerNoiseResult:
-    return LayerNoiseResult(
-        name=layer.name,
-        parameters=layer.parameters,
-        noise_share=Estimate.of(layer.noise_share),
-        noise_scale=ResolvedEstimate.of(layer.noise_scale, resolved=layer.resolved),
-    )

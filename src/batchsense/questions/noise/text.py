@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Sequence
-
+from batchsense.questions.answer import Tabulate
 from batchsense.questions.noise.result import GradientNoiseResult
+from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Envelope, Estimate
 from batchsense.reports.wording import number, percent, span, with_interval
 
-Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
-_WIDTH = 88
-
-
-def noise_text(envelope: Envelope[GradientNoiseResult], table: Table) -> str:
+def noise_text(envelope: Envelope[GradientNoiseResult], table: Tabulate) -> str:
     """Write the gradient noise for people."""
-    result = envelope.result
-    assert result is not None
-    parts = [_paragraph(headline(result))]
+    result = envelope.answer()
+    parts = [prose(headline(result))]
     if not result.noise_scale.resolved:
-        parts.append(_paragraph(unresolved_sentence(result)))
-    parts += [_paragraph(meaning(result)), _paragraph(run_sentence(result))]
+        parts.append(prose(unresolved_sentence(result)))
+    parts += [prose(meaning(result)), prose(run_sentence(result))]
     if len(result.layers) > 1:
         parts.append("Where the noise comes from:")
         parts.append(table(*layer_rows(result)))
     if envelope.notes:
-        parts.append("\n".join(["What to keep in mind:", *map(_item, _messages(envelope))]))
+        parts.append(
+            "\n".join(
+                ["What to keep in mind:", *(prose(note.message, "- ") for note in envelope.notes)]
+            )
+        )
     return "\n\n".join(parts)
 
 
@@ -95,15 +93,3 @@ def layer_rows(result: GradientNoiseResult) -> tuple[list[str], list[list[str]]]
 
 def _shares(value: Estimate) -> str:
     return f"{percent(value.low, 3)} to {percent(value.high, 3)}"
-
-
-def _messages(envelope: Envelope[GradientNoiseResult]) -> list[str]:
-    return [note.message for note in envelope.notes]
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, _WIDTH)
-
-
-def _item(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")

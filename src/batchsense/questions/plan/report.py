@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsense.questions.plan.result import PlanResult
 from batchsense.reports.envelope import Envelope, Estimate
 from batchsense.reports.figures.intervals import Row, draw_sizes
@@ -12,14 +10,12 @@ from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, seconds, span
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None) -> str:
     """The page of a plan."""
     result = envelope.answer()
     pictures = plan_pictures(result)
-    return render(TEMPLATE, envelope, command_line, pictures=pictures)
+    return render(__file__, envelope, command_line, pictures=pictures)
 
 
 def plan_pictures(result: PlanResult) -> dict[str, Picture]:
@@ -61,9 +57,9 @@ def _tradeoff(result: PlanResult, choices: list[Choice]) -> Picture:
 
 def _sizes(result: PlanResult) -> Picture:
     rows = [
-        _row("critical batch size", result.critical_batch_size),
-        _row("overhead batch size", result.step_time.overhead_batch_size),
-        _row("fastest, not rounded", result.optimum),
+        Row.of("critical batch size", result.critical_batch_size),
+        Row.of("overhead batch size", result.step_time.overhead_batch_size),
+        Row.of("fastest, not rounded", result.optimum),
     ]
     ends = span(result.critical_batch_size.low, result.critical_batch_size.high, 2)
     finding = (
@@ -94,10 +90,6 @@ def _ends(value: Estimate) -> tuple[float, float] | None:
     if value.low is None or value.high is None:
         return None
     return value.low, value.high
-
-
-def _row(name: str, value: Estimate) -> Row:
-    return Row(name, value.estimate, value.low, value.high)
 
 
 def _about(value: Estimate) -> str:

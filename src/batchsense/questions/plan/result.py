@@ -9,7 +9,7 @@ from pydantic import Field
 from batchsense.reports.envelope import Estimate, Model, Note, ResolvedEstimate, finite
 
 if TYPE_CHECKING:
-    from batchsense.training import LearningRate, TrainingPlan
+    from batchsense.training import TrainingPlan
 
 
 class StepTimeResult(Model):
@@ -157,46 +157,21 @@ class PlanResult(Model):
             critical_batch_size=ResolvedEstimate.of(
                 path.critical_batch_size, resolved=path.resolved
             ),
-            run=RunResult(
-                batch_size=path.batch_size,
-                steps=path.steps,
-                initial_loss=path.initial_loss,
-                final_loss=path.final_loss,
-            ),
-            noise=NoiseResult(
+            run=RunResult.like(path),
+            noise=NoiseResult.like(
+                noise,
                 noise_scale=ResolvedEstimate.of(noise.noise_scale, resolved=noise.resolved),
-                trace_covariance=Estimate.of(noise.trace_covariance),
-                squared_gradient_norm=Estimate.of(noise.squared_gradient_norm),
-                examples_used=noise.examples_used,
-                examples_needed=noise.examples_needed,
             ),
             step_time=_step_time(plan),
             memory=_memory(plan),
             learning_rate=None if rate is None else rate.learning_rate,
-            learning_rate_rule=None if rate is None else _rule(rate),
-            pareto=[
-                TradeOffResult(
-                    batch_size=row.batch_size,
-                    relative_time=Estimate.of(row.relative_time),
-                    relative_examples=Estimate.of(row.relative_examples),
-                    relative_steps=Estimate.of(row.relative_steps),
-                    efficient=row.efficient,
-                )
-                for row in advice.table
-            ],
+            learning_rate_rule=None if rate is None else LearningRateResult.like(rate),
+            pareto=[TradeOffResult.like(row) for row in advice.table],
             cheapest=advice.cheapest,
             knee=advice.knee,
             fastest=advice.fastest,
             worst_excess=advice.worst_excess,
-            tolerance=[
-                RungResult(
-                    guarantee=r.guarantee,
-                    batch_size=r.batch_size,
-                    assumes=r.assumes,
-                    needed=r.needed,
-                )
-                for r in plan.tolerance
-            ],
+            tolerance=[RungResult.like(rung) for rung in plan.tolerance],
             batch_size_today=plan.batch_size_today,
             examples=plan.check.examples,
             parameters=plan.check.parameters,
@@ -207,17 +182,12 @@ class PlanResult(Model):
 
 def _step_time(plan: TrainingPlan) -> StepTimeResult:
     timed = plan.step_time
-    return StepTimeResult(
+    return StepTimeResult.like(
+        timed,
         c0_seconds=timed.fixed.estimate,
         c1_seconds_per_example=timed.per_example.estimate,
-        fixed=Estimate.of(timed.fixed),
-        per_example=Estimate.of(timed.per_example),
-        overhead_batch_size=Estimate.of(timed.overhead_batch_size),
         batch_sizes=[int(size) for size in timed.batch_sizes],
         typical_seconds=[float(time) for time in timed.typical],
-        misfit=timed.misfit,
-        rounds=timed.rounds,
-        fetch_share=timed.fetch_share,
     )
 
 
@@ -225,16 +195,8 @@ def _memory(plan: TrainingPlan) -> MemoryResult:
     envelope, limit = plan.envelope, plan.memory
     if envelope is None or limit is None:
         reason = next((d.message for d in plan.doubts if d.code == "memory_unresolved"), None)
-        return MemoryResult(
-            peak_bytes=None,
-            max_batch_size=None,
-            bytes_per_example=None,
-            usable_bytes=None,
-            source=None,
-            checked_batch_size=None,
-            checked_error=None,
-            reason=reason,
-        )
+        nothing = dict.fromkeys(MemoryResult.model_fields)
+        return MemoryResult(**{**nothing, "reason": reason})
     size = plan.advice.batch_size
     return MemoryResult(
         peak_bytes=envelope.peak_bytes(size),
@@ -245,17 +207,4 @@ def _memory(plan: TrainingPlan) -> MemoryResult:
         checked_batch_size=envelope.checked_batch_size,
         checked_error=envelope.checked_error,
         reason=limit.source if limit.max_batch_size is None else None,
-    )
-
-
-def _rule(rate: LearningRate) -> LearningRateResult:
-    return LearningRateResult(
-        rule=rate.rule,
-        validity=rate.validity,
-        factor=rate.factor,
-        from_batch_size=rate.from_batch_size,
-        to_batch_size=rate.to_batch_size,
-        beta2=rate.beta2,
-        epsilon=rate.epsilon,
-        weight_decay=rate.weight_decay,
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from batchsense.questions.answer import Tabulate
 from batchsense.questions.plan.result import PlanResult
+from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Estimate
 from batchsense.reports.wording import number, percent, seconds, size, span, with_interval
-
-Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
-
-_WIDTH = 88
 
 _WHAT_BINDS = {
     "noise": "noise: beyond the critical batch size further examples hardly improve a step.",
@@ -24,7 +21,7 @@ _WHAT_BINDS = {
 }
 
 
-def plan_text(result: PlanResult, table: Table) -> str:
+def plan_text(result: PlanResult, table: Tabulate) -> str:
     """Write the plan for people."""
     parts = [
         _headline(result),
@@ -38,7 +35,7 @@ def plan_text(result: PlanResult, table: Table) -> str:
         parts += ["Least batch size for the tolerance, by what is promised:"]
         parts += [table(*_promises(result))]
     parts += ["What this is unsure of:"]
-    parts += [_item(doubt.message) for doubt in result.doubts]
+    parts += [prose(doubt.message, "- ") for doubt in result.doubts]
     return "\n".join(_spaced(parts))
 
 
@@ -79,7 +76,7 @@ def _why(result: PlanResult) -> str:
         "directions, and near the best size little depends on it: over all values inside the "
         f"intervals this choice loses at most {percent(result.worst_excess)} of the time."
     )
-    return "\n".join(_paragraph(text) for text in (noise, overhead, excess))
+    return "\n".join(prose(text) for text in (noise, overhead, excess))
 
 
 def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
@@ -134,7 +131,7 @@ def _learning_rate(result: PlanResult) -> str:
         if value is not None
     ]  # fmt: skip
     with_it = f" with {', '.join(others)}" if others else ""
-    return _paragraph(
+    return prose(
         f"Learning rate: {number(result.learning_rate)}{with_it} for {rule.to_batch_size:,} "
         f"examples, if today's suits {rule.from_batch_size:,} (times {number(rule.factor)}; "
         f"{rule.rule.replace('_', ' ')} rule: {rule.validity})."
@@ -149,8 +146,8 @@ def _memory(result: PlanResult) -> str:
     if memory.checked_error is not None:
         text += f" (checked at {memory.checked_batch_size}: {percent(memory.checked_error)} off)"
     if memory.max_batch_size is None:
-        return _paragraph(f"{text}; {memory.source}.")
-    return _paragraph(
+        return prose(f"{text}; {memory.source}.")
+    return prose(
         f"{text}; up to {memory.max_batch_size:,} examples fit, with margin, into {memory.source}."
     )
 
@@ -166,14 +163,6 @@ def _about(value: Estimate) -> str:
 def _between(value: Estimate) -> str:
     high = "∞" if value.high is None else f"{value.high:.2f}"
     return f"{value.low:.2f}–{high}" if value.low is not None else "–"
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, _WIDTH)
-
-
-def _item(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
 def _spaced(parts: Sequence[str]) -> list[str]:

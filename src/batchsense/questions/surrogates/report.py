@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsense.questions.surrogates import text
 from batchsense.questions.surrogates.result import SurrogatesResult
 from batchsense.reports.envelope import Envelope
@@ -11,14 +9,12 @@ from batchsense.reports.figures.points import draw_points
 from batchsense.reports.page import DataTable, Picture, render
 from batchsense.reports.wording import number
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | None = None) -> str:
     """The page of surrogate variables."""
     result = envelope.answer()
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         sentence=text.count_sentence(result),

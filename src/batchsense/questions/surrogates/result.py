@@ -61,12 +61,10 @@ class SurrogatesResult(Model):
     @classmethod
     def of(cls, found: Surrogates, output: str) -> SurrogatesResult:
         """Publish surrogates."""
-        return cls(
+        return cls.like(
+            found,
             output=output,
-            method=found.method,
             specimens=list(found.table.specimens),
-            features=found.features,
-            affected_features=found.affected_features,
             count_seen=found.counted.count,
             direction_p_values=found.counted.p_values[:20].tolist(),
             direction_shares=found.counted.shares[:20].tolist(),
@@ -76,22 +74,12 @@ class SurrogatesResult(Model):
                     name=name,
                     values=found.values[:, k].tolist(),
                     residual_share=found.residual_shares[k],
-                    looks_like=[
-                        LikeColumn(
-                            column=one.column, adjusted_r2=one.adjusted_r2, p_value=one.p_value
-                        )
-                        for one in found.likenesses[k]
-                    ],
+                    looks_like=[LikeColumn.like(one) for one in found.likenesses[k]],
                 )
                 for k, name in enumerate(found.names)
             ],
             kept=[
-                KeptAgainstSurrogates(
-                    name=name,
-                    r2_with_surrogates=numbers.r2,
-                    vif=numbers.vif,
-                    effective_n=numbers.effective_n,
-                )
+                KeptAgainstSurrogates.like(numbers, name=name, r2_with_surrogates=numbers.r2)
                 for name, numbers in found.kept
             ],
         )

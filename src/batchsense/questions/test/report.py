@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchsense.questions.test import text
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from batchsense.experiments.testing import ContrastTests, EffectTest
     from batchsense.questions.test.result import ContrastTestsResult
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def contrast_report(
     envelope: Envelope[ContrastTestsResult],
@@ -27,7 +24,7 @@ def contrast_report(
     """The page of tests."""
     result = envelope.answer()
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         model=text.model_sentence(result),

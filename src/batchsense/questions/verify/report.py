@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batchsense.questions.verify.result import VerifyResult
 from batchsense.questions.verify.text import verdict_sentence
 from batchsense.reports.envelope import Envelope
@@ -11,14 +9,12 @@ from batchsense.reports.figures.laws import draw_sweep
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = None) -> str:
     """The page of a checked plan."""
     result = envelope.answer()
     return render(
-        TEMPLATE,
+        __file__,
         envelope,
         command_line,
         sentence=verdict_sentence(result),

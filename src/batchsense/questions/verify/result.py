@@ -78,13 +78,7 @@ class VerifyResult(Model):
             critical_batch_size=ResolvedEstimate.of(
                 critical, resolved=critical.bounded and critical.ratio <= _RESOLVED_RATIO
             ),
-            planned_critical_batch_size=Estimate(
-                estimate=plan.critical_batch_size.estimate,
-                low=plan.critical_batch_size.low,
-                high=plan.critical_batch_size.high,
-                level=plan.critical_batch_size.level,
-                reason=plan.critical_batch_size.reason,
-            ),
+            planned_critical_batch_size=Estimate.like(plan.critical_batch_size),
             ratio_to_plan=Estimate.of(verdict.ratio_to_plan),
             misfit=verdict.law.misfit,
             sizes=[_size(size, found, verdict) for size in found.sizes],
@@ -130,13 +124,8 @@ def _regret(verdict: Verdict) -> Estimate:
     """Write the regret; without a time at the advised size there is no number."""
     if verdict.advised_reached:
         return Estimate.of(verdict.regret)
-    return Estimate(
-        estimate=None,
-        low=None,
-        high=None,
-        level=verdict.regret.level,
-        reason="the advised size did not reach the target",
-    )
+    reason = "the advised size did not reach the target"
+    return Estimate.missing(reason, level=verdict.regret.level)
 
 
 def _size(size: SweptSize, found: Sweep, verdict: Verdict) -> SweptSizeResult:

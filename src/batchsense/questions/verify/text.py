@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Sequence
-
+from batchsense.questions.answer import Tabulate
 from batchsense.questions.verify.result import SweptSizeResult, VerifyResult
+from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Envelope, Note
 from batchsense.reports.wording import number, percent, seconds, span, with_interval
 
-Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
-
-_WIDTH = 88
 _ODD_RATE = 2.0
 _BAD_FIT = 0.15
 _OFF = 2.0
 
 
-def verify_text(envelope: Envelope[VerifyResult], table: Table) -> str:
+def verify_text(envelope: Envelope[VerifyResult], table: Tabulate) -> str:
     """Write the verdict for people."""
-    result = envelope.result
-    assert result is not None
+    result = envelope.answer()
     parts = [
-        _paragraph(verdict_sentence(result)),
-        _paragraph(_law(result)),
+        prose(verdict_sentence(result)),
+        prose(_law(result)),
         f"Training to a loss of {number(result.target_loss)} from the same weights:",
         table(*_sizes(result)),
-        *(_item(note.message) for note in envelope.notes),
+        *(prose(note.message, "- ") for note in envelope.notes),
     ]
     return "\n\n".join(parts)
 
@@ -155,11 +150,3 @@ def _row(size: SweptSizeResult, result: VerifyResult) -> list[str]:
         "–" if size.relative_time is None else f"{size.relative_time:.2f}",
         ", ".join(remarks),
     ]
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, _WIDTH)
-
-
-def _item(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ")

@@ -23,6 +23,8 @@ from batchsense.reports.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from batchsense.reports.envelope import Estimate
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -48,6 +50,19 @@ class Row:
     high: float | None = None
     null_high: float | None = None
     raw: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        value: Estimate,
+        scale: float = 1.0,
+        null_high: float | None = None,
+        raw: float | None = None,
+    ) -> Row:
+        """A row for an estimate, all its numbers times ``scale``: 100 for per cent."""
+        parts = (value.estimate, value.low, value.high, null_high, raw)
+        return cls(name, *(None if part is None else scale * part for part in parts))
 
 
 def draw_intervals(
