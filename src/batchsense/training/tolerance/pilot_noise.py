@@ -86,7 +86,7 @@ class PilotNoise:
 
     @property
     def shape(self) -> tuple[float, float, float, float, float]:
-        """What :func:`~batchsense.training.tolerance.promises.calibrated_need` asks for after δ."""
+        """What :func:`~batchsense.training.tolerance.ladder.calibrated_need` asks for after δ."""
         return (self.square_ratio, self.fourth_ratio, *self.third)
 
     @property
