@@ -104,20 +104,6 @@ def read_design(
 ) -> Design:
     """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
 
-    Parameters
-    ----------
-    table : Table
-        The table.
-    batch_labels : str or None
-        The column of the sheet with the batch labels; always categories. None with surrogates.
-    keep : sequence of str
-        The columns of what must be kept.
-    kinds : ColumnKinds
-        Columns of ``keep`` whose kind is declared; see
-        :func:`~batchsense.experiments.tables.columns.kept_factors` for the rule otherwise.
-    surrogates : sequence of str
-        Numeric columns that stand where the batches would, if nobody wrote these down.
-
     Raises
     ------
     DataError

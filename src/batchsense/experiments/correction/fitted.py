@@ -136,22 +136,7 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
     ) -> Corrected:
         """Correct specimens of fitted batches.
 
-        Parameters
-        ----------
-        table : Table
-            The fitted table, or another one with the same batches, features and kept levels.
-            ComBat-seq needs all fitted features: library sizes come from them.
-        out : array of shape (specimens, features), optional
-            Where the values go. ``table.values`` itself saves memory, and the original values are
-            then gone: later tests are best made on them.
-        progress : Progress
-            Told of the features where the method takes long.
-
-        Returns
-        -------
-        Corrected
-            The corrected values with the terms that were removed, coded to sum to zero over the
-            batches.
+        Shapes: ``out`` (specimens, features).
 
         Raises
         ------

@@ -35,20 +35,6 @@ class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
     def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedT:
         """Learn what every batch does to every feature.
 
-        Parameters
-        ----------
-        table : Table
-            The observations and their sheet.
-        batch_labels : str
-            The column of the sheet with the batch labels.
-        progress : Progress
-            Told of the pass over the data and of the learning.
-
-        Returns
-        -------
-        FittedLinear or FittedCombat
-            The correction.
-
         Raises
         ------
         DataError
@@ -68,18 +54,6 @@ class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
 
     def gather(self, table: Table, batch_labels: str) -> Gathered:
         """Read one part of the data, which need not be able to be corrected alone.
-
-        Parameters
-        ----------
-        table : Table
-            The part.
-        batch_labels : str
-            The column of the sheet with the batch labels.
-
-        Returns
-        -------
-        Gathered
-            To be merged with other parts, then given to :meth:`finish`.
 
         Raises
         ------
@@ -127,12 +101,6 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
     def merge(self, other: Self) -> Self:
         """The correction that fits the specimens of both, as if fitted at once.
 
-        Parameters
-        ----------
-        other : correction of the same kind
-            Fitted to other specimens with the same options. Parts that cannot be fitted alone (one
-            batch, say) go through ``gather`` of the correction instead.
-
         Raises
         ------
         DataError
@@ -157,11 +125,6 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
         Level, slopes and standard deviation are those of the fit. Linear removal gives a new batch
         what its mean lies above the level at which the fitted batches meet; ComBat gives it shift
         and scale, shrunken towards what its own features have in common.
-
-        Parameters
-        ----------
-        table : Table
-            Specimens of the new batches with what is kept; those of known batches are passed over.
 
         Raises
         ------

@@ -62,16 +62,6 @@ def full_fit(statistics: BatchStatistics) -> FullFit:
     of all solutions this is the one whose kept part varies least over the specimens, whatever the
     coding of the terms.
 
-    Parameters
-    ----------
-    statistics : BatchStatistics
-        Of all specimens.
-
-    Returns
-    -------
-    FullFit
-        The fits.
-
     References
     ----------
     Frisch and Waugh (1933), "Partial time regressions as compared with individual trends".

@@ -122,22 +122,6 @@ def gather(
 ) -> Gathered:
     """Read one part of the data.
 
-    Parameters
-    ----------
-    table : Table
-        The part.
-    batch_labels : str
-        The batch column.
-    keep : sequence of str
-        The kept columns.
-    categorical, numeric : collection of str
-        Kept columns whose kind is declared.
-
-    Returns
-    -------
-    Gathered
-        What is needed of it.
-
     Raises
     ------
     DataError

@@ -61,19 +61,6 @@ def fit_linear(statistics: BatchStatistics, *, forced: bool = False) -> LinearMo
     With the levels B of the full model and every batch counting the same,
     :math:`effect_b = B_b - \mathrm{mean}_b B_b`: the coefficients of batches coded to sum to zero.
 
-    Parameters
-    ----------
-    statistics : BatchStatistics
-        Of all specimens.
-    forced : bool
-        Also correct features whose kept terms cannot be told from the batches: the difference then
-        counts as one between batches, and is lost.
-
-    Returns
-    -------
-    LinearModel
-        The effects.
-
     Examples
     --------
     >>> seen = BatchStatistics.empty(2, 1).add([[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1])
@@ -90,21 +77,7 @@ def fit_linear(statistics: BatchStatistics, *, forced: bool = False) -> LinearMo
 
 
 def extend_linear(model: LinearModel, statistics: BatchStatistics) -> LinearModel:
-    """Fit further batches against a model that stays as it is.
-
-    Parameters
-    ----------
-    model : LinearModel
-        The model.
-    statistics : BatchStatistics
-        Of the new batches alone, same covariates and features.
-
-    Returns
-    -------
-    LinearModel
-        With the effects of the new batches after the old ones, all relative to the level at which
-        the old ones meet.
-    """
+    """Fit further batches against a model that stays as it is."""
     levels, _ = remove_slopes(statistics, model.slopes)
     known = (statistics.counts > 0) & ~model.unchanged
     effects = np.where(known, levels - model.grand, 0.0)

@@ -122,15 +122,6 @@ def solve_rising(
     points linear: the bracket at least halves each step. An element without a root gets the end
     that is nearer to one.
 
-    Parameters
-    ----------
-    function : callable
-        Takes guesses and the indices of the elements they are for.
-    low, high : ndarray of shape (elements,)
-        Ends of the brackets.
-    block : int
-        Elements that are solved together.
-
     Examples
     --------
     >>> squares = np.array([2.0, 9.0])

@@ -136,11 +136,6 @@ def shortfalls(constraints: Constraints) -> tuple[Shortfall, ...]:
     Each is a proof of its own: places against specimens, a unit against the largest batch, the
     locked specimens of a batch against its capacity, the units with one label against the batches.
 
-    Returns
-    -------
-    tuple of Shortfall
-        Empty if none is found, which does not mean that a layout exists.
-
     Examples
     --------
     >>> shortfalls(Constraints.of(np.array([1, 1, 3]), np.array([2, 2])))

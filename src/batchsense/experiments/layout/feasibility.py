@@ -61,13 +61,6 @@ def exact_search(constraints: Constraints, limit_s: float = LIMIT_S) -> Search:
 def remedies(constraints: Constraints, limit_s: float = LIMIT_S) -> dict[Relaxed, int]:
     """Say by how much one kind of constraint would have to give way, the others kept.
 
-    Returns
-    -------
-    dict
-        ``"capacity"``: the fewest specimens beyond the capacities; ``"apart"``: the fewest units
-        that meet one with their label; ``"lock"``: the fewest locked units that must move. A kind
-        is missing if giving way in it alone does not help, or time ran out.
-
     Examples
     --------
     >>> remedies(Constraints.of(np.array([2, 2, 2]), np.array([3, 3])))

@@ -45,14 +45,6 @@ def sheet_table(
 ) -> Table:
     """A sheet as a table that has no observations yet.
 
-    Parameters
-    ----------
-    sheet : Table, mapping, data frame or path
-        One entry per specimen in every column.
-    id_column : str, optional
-        The column with the ids; by default the first one if its entries are distinct, else rows
-        are named by their number.
-
     Raises
     ------
     DataError

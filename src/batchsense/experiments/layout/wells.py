@@ -146,17 +146,7 @@ def _whole_numbers(parts: list[str]) -> list[int]:
 def parse_wells(text: str, size: tuple[int, int]) -> Integers:
     """Read wells: ``edge``, single ones, and blocks by two corners, with commas between.
 
-    Parameters
-    ----------
-    text : str
-        Such as ``"edge"`` or ``"A1, H12, C3-D4"``.
-    size : pair of int
-        Rows and columns of the plate.
-
-    Returns
-    -------
-    array of shape (wells,)
-        The wells, numbered row by row from 0, each once and in order.
+    Shapes: the result (wells,).
 
     Raises
     ------

@@ -56,13 +56,6 @@ class FactorWorth:
 def detectable_effects(design: Design, kept: Factor) -> tuple[str, float | None, float | None]:
     """The hardest contrast of a factor with its detectable effect, batches in and out.
 
-    Returns
-    -------
-    contrast : str
-        What is compared.
-    with_batches, without : float or None
-        Effects in residual standard deviations; None if undefined.
-
     Examples
     --------
     >>> from batchsense.experiments.design import read_design

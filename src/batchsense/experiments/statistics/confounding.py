@@ -133,16 +133,8 @@ def analyse(
     beside the constant): the numbers depend on the spanned space only. Give *all* dummies of each
     factor, then the relations can be written most simply.
 
-    Parameters
-    ----------
-    wanted : array of shape (observations, wanted columns) or (observations,)
-        Columns of the term to be kept, for example the dummies of a condition.
-    batch_columns : array of shape (observations, columns)
-        Columns of the batches, several batch factors side by side.
-    others : array of shape (observations, columns), optional
-        Other terms that stay in the model.
-    wanted_names, batch_names, other_names : sequence of str, optional
-        Names of the columns, for the relations.
+    Shapes: ``wanted`` (observations, wanted columns); ``batch_columns`` (observations, columns);
+    ``others`` (observations, columns).
 
     Raises
     ------
@@ -283,10 +275,7 @@ def cramers_v(first: ArrayLike, second: ArrayLike) -> CramersV:
     *design*, not the size of a batch effect, and no threshold on it says what is estimable: ask
     :func:`analyse`.
 
-    Parameters
-    ----------
-    first, second : array of shape (observations,)
-        Labels; none may be missing.
+    Shapes: ``first``, ``second`` (observations,).
 
     Raises
     ------
@@ -332,15 +321,7 @@ def connected_components(conditions: ArrayLike, batch_labels: ArrayLike) -> tupl
     In the additive model condition + batch, two conditions can be compared iff a chain of
     occupied cells leads from one to the other, that is iff they are in one group.
 
-    Parameters
-    ----------
-    conditions, batch_labels : array of shape (observations,)
-        Labels; none may be missing.
-
-    Returns
-    -------
-    tuple of LinkedGroup
-        Ordered by their first condition; levels sorted.
+    Shapes: ``conditions``, ``batch_labels`` (observations,).
 
     References
     ----------

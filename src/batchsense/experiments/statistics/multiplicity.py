@@ -15,10 +15,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     q of the i-th smallest of m is min over j ≥ i of m·p_(j)/j, at most 1. NaN (not tested) stays
     NaN and does not count. Holds for independent tests and for positively dependent ones.
 
-    Parameters
-    ----------
-    p_values : array of shape (tests,)
-        Between 0 and 1, or NaN.
+    Shapes: ``p_values`` (tests,).
 
     Raises
     ------

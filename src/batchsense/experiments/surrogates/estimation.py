@@ -145,18 +145,8 @@ def reweighted_surrogates(
     both from local false discovery rates of F tests, and take the leading directions of the
     weighted, centred features.
 
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers.
-    wanted : array of shape (specimens, columns)
-        Wanted factors, without the known ones.
-    known : array of shape (specimens, columns)
-        The constant, and whatever is known and not of interest.
-    count : int
-        How many surrogates.
-    rounds : int
-        Repetitions.
+    Shapes: ``observations`` (specimens, features); ``wanted`` (specimens, columns); ``known``
+    (specimens, columns).
 
     References
     ----------

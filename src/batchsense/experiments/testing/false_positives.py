@@ -52,14 +52,7 @@ def plain_rate_f(inflations: ArrayLike, df_plain: int, df_full: int, alpha: floa
 
     .. math:: \tfrac12 + \tfrac1\pi \int_0^\infty \frac{\sin\theta(u)}{u\,\rho(u)}\,du .
 
-    Parameters
-    ----------
-    inflations : array of shape (contrasts,)
-        λ, the variance inflation in each canonical direction.
-    df_plain, df_full : int
-        Residual degrees of freedom without and with the batches in the model.
-    alpha : float
-        Level of the test.
+    Shapes: ``inflations`` (contrasts,).
 
     References
     ----------

@@ -91,11 +91,6 @@ def read_answers(
 def check_classes(answers: Answers) -> tuple[Note, ...]:
     """Refuse classes that batches left out cannot test, and name those that they test in part.
 
-    Returns
-    -------
-    tuple of Note
-        Classes of one batch only, and classes with fewer rows than there are folds.
-
     Raises
     ------
     DataError

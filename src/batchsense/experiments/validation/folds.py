@@ -122,10 +122,7 @@ class OutOfFold:
     def respond(self, method: str) -> npt.NDArray[Any]:
         """The response of every row, by the model that did not learn from it.
 
-        Returns
-        -------
-        array of shape (specimens,) or (specimens, classes)
-            In the order of the rows. A class that a model never saw has probability 0.
+        Shapes: the result (specimens,).
 
         Raises
         ------

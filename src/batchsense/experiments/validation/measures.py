@@ -41,10 +41,7 @@ class Measure:
     def by_batch(self, found: OutOfFold) -> Floats:
         """Measure the rows of each batch by the models that did not see them.
 
-        Returns
-        -------
-        array of shape (batches,)
-            In the order of the batches.
+        Shapes: the result (batches,).
 
         Raises
         ------
@@ -94,14 +91,6 @@ class Measure:
 
 def choose_measure(estimator: Any, scoring: str | Scorer | None) -> Measure:
     """Find the measure that suits an estimator, or the one that is asked for.
-
-    Parameters
-    ----------
-    estimator : scikit-learn estimator
-        A classifier is measured by its error rate, a regressor by its mean squared error.
-    scoring : str, callable or None
-        A name that scikit-learn knows, or ``scorer(estimator, X, y)``, greater is better. Names
-        that begin with ``neg_`` are turned back into losses.
 
     Raises
     ------

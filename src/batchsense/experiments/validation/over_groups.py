@@ -56,18 +56,7 @@ def ratio_over_groups(
     h/h̄ − s/s̄ (the delta method) and t has k − 1 degrees of freedom. Resampling whole groups
     instead covers 48 to 84 % where 95 % are promised for two to five groups.
 
-    Parameters
-    ----------
-    numerators, denominators : array of shape (groups,)
-        Two numbers for each group, in the same unit.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    Interval or None
-        Of the ratio. Infinite, without an upper end, where all denominators are zero; None where
-        the numerators are as well.
+    Shapes: ``numerators``, ``denominators`` (groups,).
 
     Raises
     ------

@@ -56,12 +56,7 @@ def formed_one_by_one(
 
     ``names`` are as ``model.named_parameters()`` has them; ``indices`` choose the n examples.
 
-    Returns
-    -------
-    array of shape (parameters, n)
-        Squared norms.
-    array of shape (parameters,)
-        Squared norms of the mean gradients.
+    Shapes: the result (parameters, n); the result (parameters,).
 
     Raises
     ------

@@ -97,22 +97,8 @@ def moments_of_layers(
     spread of the means, :math:`\sum n_k|g_k - \bar g|^2/(K-1)`, or, where the mean square Q of
     single gradients is known, :math:`n(Q - |\bar g|^2)/(n-1)`. Both add up over layers.
 
-    Parameters
-    ----------
-    grams : array of shape (layers, K, K)
-        Inner products of the means, for each layer.
-    sizes : array of shape (K,)
-        Examples in each micro-batch.
-    example_squares : array of shape (layers, K), optional
-        Σ |gᵢ|² over the examples of each micro-batch; NaN for a layer where it is unknown. With one
-        micro-batch only, all must be known (else an UnresolvedError).
-    population : int, optional
-        N, if no example was drawn twice.
-
-    Returns
-    -------
-    array of shape (layers, 2)
-        τ̂ and γ̂.
+    Shapes: ``grams`` (layers, K, K); ``sizes`` (K,); ``example_squares`` (layers, K); the result
+    (layers, 2).
 
     Examples
     --------
@@ -182,16 +168,7 @@ def noise_of_layers(
 ) -> tuple[LayerNoise, ...]:
     """Return each layer's share of the noise and its noise scale, with Fieller's intervals.
 
-    Parameters
-    ----------
-    groups : array of shape (groups, layers, 2)
-        τ̂ and γ̂ of each layer in independent groups (steps, blocks of steps, or jackknife
-        pseudo-values); at least 8.
-    estimates : array of shape (layers, 2), optional
-        τ̂ and γ̂; the means of the groups by default.
-    shrink : tuple of two floats
-        By what the variances of τ̂ and γ̂ are smaller than the groups say, because examples were
-        drawn without replacement.
+    Shapes: ``groups`` (groups, layers, 2); ``estimates`` (layers, 2).
 
     Examples
     --------

@@ -346,11 +346,10 @@ ANOTHER_OBJECTIVE = 0.2
 def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
     """Audit a loss before its noise is measured: warn where it is no mean, refuse where it must.
 
-    Noise scales, their 1/n law and every plan suppose a loss that is a mean over independent
-    examples. A loss that misses it by a little (a token mean, BatchNorm) is measured with a
-    caution. Where the examples of a minibatch interact so that the gradient of 8 examples is
-    biased by more than a fifth against that of 64 (in-batch negatives, energies of particles), the
-    batch size is a part of the objective and no noise scale can choose it.
+    Noise scales, their 1/n law and every plan suppose a mean over independent examples. A loss that
+    misses it by a little (a token mean, BatchNorm) is measured with a caution. Where examples
+    interact so that the gradient of 8 is biased by more than a fifth against that of 64 (in-batch
+    negatives, energies of particles), the batch size is a part of the objective.
 
     The notes are ``loss_not_a_mean``, ``loss_undecided`` or ``not_audited``; none if all is well.
 
@@ -359,12 +358,12 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
     DataError
         As :func:`~batchsense.training.workload.admitted`.
     UnresolvedError
-        The objective itself changes with the batch size.
+        The objective changes with the batch size.
 
     Examples
     --------
-    >>> from batchsense.training import digits_workload
-    >>> check_objective(digits_workload())
+    >>> from batchsense.training import load_target
+    >>> check_objective(load_target("digits"))
     []
     """
     admitted(workload)

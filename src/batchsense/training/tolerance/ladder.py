@@ -312,23 +312,6 @@ def calibrated_need(
     only (Satterthwaite's χ²) a chance of 1 % was one of 1.2 to 1.6 % for the gradients of a small
     net, whose noise has a few strong directions. The second term of v dominates late in training.
 
-    Parameters
-    ----------
-    trace, epsilon, delta : float
-        τ, ε and δ.
-    square_ratio : float
-        tr Σ²/τ², at most 1.
-    fourth_ratio : float
-        Var(|e|²)/τ²; 0 leaves Satterthwaite's formula for large n.
-    cube_ratio, mixed_ratio, sixth_ratio : float
-        The parts of κ₃; where they give less than the χ² of the first two moments has, that is
-        used.
-
-    Returns
-    -------
-    float
-        n₀; nearly exact where the error is nearly Gaussian or its moments are known.
-
     References
     ----------
     Satterthwaite (1946), Biometrics Bulletin 2; Pearson (1959), Biometrika 46, for three moments.

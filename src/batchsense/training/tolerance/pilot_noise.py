@@ -111,26 +111,7 @@ def pilot_noise(
       4 Var(h)/n for its variance, h the mean product of a row with the others;
     - tr Σ² the unbiased U-statistic, held above τ̂²/n.
 
-    Parameters
-    ----------
-    gram : array of shape (rows, rows)
-        Inner products of the rows of the pilot, which were drawn at random.
-    observations_per_row : int
-        How many observations each row is the mean of.
-    population : int, optional
-        Size of the finite population that they were drawn from, none twice; the bounds shrink by
-        √(1 − n/N) and the variance is that of the population (divisor N).
-    level : float
-        Confidence level of each bound, one-sided.
-    resamples : int
-        Bootstrap resamples.
-    seed : int
-        Seed of the resampling.
-
-    Returns
-    -------
-    PilotNoise
-        For single observations, whatever a row holds.
+    Shapes: ``gram`` (rows, rows).
 
     Raises
     ------
@@ -200,19 +181,7 @@ def third_moments(
     :math:`m = (4E(e_1 \cdot e_2)^3 + 12\operatorname{Cov}(|e|^2, e'Σe) + 6|E|e|^2e|^2)/τ^3` and
     :math:`s = κ_3(|e|^2)/τ^3`. The last two are what heavy tails add while n is small.
 
-    Parameters
-    ----------
-    gram : array of shape (rows, rows)
-        Inner products of at least four rows, drawn at random.
-    square_ratio : float
-        tr Σ²/τ², which bounds tr Σ³/τ³ on both sides.
-    observations_per_row : int
-        How many observations each row is the mean of.
-
-    Returns
-    -------
-    ThirdMoments
-        For single observations, whatever a row holds; tr Σ³ lies within its bounds.
+    Shapes: ``gram`` (rows, rows).
 
     References
     ----------

@@ -121,30 +121,6 @@ def fit_combat(
     one value is missing anywhere; a batch of a single specimen makes all batches mean-only.
     Beyond sva: features are left alone, and reported, where sva fails or returns nonsense.
 
-    Parameters
-    ----------
-    statistics : BatchStatistics
-        Of all specimens.
-    parametric : bool
-        Normal and inverse gamma priors; else the features themselves are the prior.
-    mean_only : bool
-        Adjust means, not scales.
-    reference : int, optional
-        The batch to which the others are brought; it is returned as it is.
-    stopping : {"sva", "converged"}
-        When the iteration of the parametric priors ends; see
-        :func:`~batchsense.experiments.correction.combat.priors.parametric_posterior`.
-    forced : bool
-        Also correct features whose kept terms cannot be told from the batches: the difference then
-        counts as one between batches, and is lost.
-    threads : int, optional
-        Threads for the non-parametric option; by default one per processor.
-
-    Returns
-    -------
-    CombatModel
-        The correction.
-
     Raises
     ------
     DataError
@@ -199,20 +175,6 @@ def extend_combat(
 
     Level, standard deviation and slopes are those of the model; each new batch gets shift and
     scale, shrunken towards what its own features have in common.
-
-    Parameters
-    ----------
-    model : CombatModel
-        The model.
-    statistics : BatchStatistics
-        Of the new batches alone, same covariates and features.
-    parametric, stopping, threads
-        As for :func:`fit_combat`.
-
-    Returns
-    -------
-    CombatModel
-        With the new batches after the old ones.
 
     Raises
     ------

@@ -115,27 +115,8 @@ def parametric_posterior(
     .. math:: \gamma' = \frac{t^2 N \hat\gamma + \delta\bar\gamma}{t^2 N + \delta}, \qquad
               \delta' = \frac{\tfrac12 [SS + N(\hat\gamma - \gamma')^2] + b}{N/2 + a - 1}
 
-    Parameters
-    ----------
-    shifts : array of shape (features,)
-        γ̂.
-    squares : array of shape (features,)
-        SS, sums of squares inside the batch in units of each feature's variance.
-    counts : array of shape (features,)
-        N, observed specimens.
-    prior : Prior
-        Of the batch.
-    stopping : str
-        ``"sva"`` stops where the largest relative change over all features is at most 1e-4; a
-        negative shift never prolongs the loop, because sva divides by the signed value.
-        ``"converged"`` goes on until nothing changes.
-
-    Returns
-    -------
-    shifts, scales : array of shape (features,)
-        γ* and δ*.
-    steps : int
-        Iterations.
+    Shapes: ``shifts`` (features,); ``squares`` (features,); ``counts`` (features,); ``shifts``,
+    ``scales`` (features,).
 
     Raises
     ------
@@ -198,19 +179,8 @@ def nonparametric_posterior(
     and δ* likewise. Only N, SS, γ̂ and δ̂ of each feature enter, not its observations, so the work
     grows with the square of the features alone.
 
-    Parameters
-    ----------
-    shifts, scales : array of shape (features,)
-        γ̂ and δ̂; scales of one where only means are adjusted.
-    squares, counts : array of shape (features,)
-        SS and N.
-    threads : int, optional
-        Threads; by default one per processor.
-
-    Returns
-    -------
-    shifts, scales : array of shape (features,)
-        γ* and δ*.
+    Shapes: ``shifts``, ``scales`` (features,); ``squares``, ``counts`` (features,); ``shifts``,
+    ``scales`` (features,).
 
     References
     ----------

@@ -126,10 +126,7 @@ def feature_dispersions(
     common one; a cubic spline through them is maximised. No information is shared between features
     except the range. Features with fewer than five counts get the common dispersion.
 
-    Returns
-    -------
-    array of shape (features,)
-        φ.
+    Shapes: the result (features,).
 
     References
     ----------

@@ -74,22 +74,8 @@ def fit_combat_seq(
     with a dispersion φ of each batch and feature by Cox–Reid adjusted profile likelihood from the
     batch alone.
 
-    Parameters
-    ----------
-    counts : array of shape (specimens, features)
-        Whole numbers.
-    codes : array of shape (specimens,)
-        The batch of each specimen, from 0; two specimens or more of each.
-    terms : array of shape (specimens, columns)
-        What is kept, without a constant. Columns may say the same, as those of all levels do; the
-        last of them are used.
-    progress : Progress
-        Told of the batches.
-
-    Returns
-    -------
-    CombatSeqModel
-        The model.
+    Shapes: ``counts`` (specimens, features); ``codes`` (specimens,); ``terms`` (specimens,
+    columns).
 
     References
     ----------
@@ -129,19 +115,7 @@ def apply_combat_seq(
 
     .. math:: \mu^* = \mu e^{-\gamma_b}, \qquad \varphi^* = \tfrac1B\sum_b \varphi_b
 
-    Parameters
-    ----------
-    model : CombatSeqModel
-        The model.
-    counts, codes, terms : arrays
-        As for :func:`fit_combat_seq`; the features those of the model.
-    progress : Progress
-        Told of the features.
-
-    Returns
-    -------
-    array of shape (specimens, features)
-        Whole numbers.
+    Shapes: the result (specimens, features).
     """
     mapped = counts.copy()
     places = np.flatnonzero(model.used)

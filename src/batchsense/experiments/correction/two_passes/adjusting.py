@@ -36,28 +36,9 @@ def adjust(
 ) -> Matrix:
     """Change x to scales·x + offsets + (1 - scales)·zᵀslopes, batch by batch.
 
-    Parameters
-    ----------
-    scales, offsets : arrays of shape (batches, features)
-        Without unit, and in units of the observations.
-    slopes : array of shape (covariates, features)
-        In units of the observations per unit of the term.
-    values : array of shape (specimens, features)
-        Observations; NaN where a value is missing, and only there in the result.
-    codes : array of shape (specimens,)
-        The batch of each specimen, from 0.
-    covariates : array of shape (specimens, covariates) or None
-        Kept terms, as in fitting.
-    out : array of shape (specimens, features) or None
-        Where the result goes; may be ``values`` itself. A new array by default, of the type and
-        order of the values.
-    threads : int or None
-        Threads; by default one per processor.
-
-    Returns
-    -------
-    array of shape (specimens, features)
-        ``out``, or a new array; float32 for float32.
+    Shapes: ``scales``, ``offsets`` (batches, features); ``slopes`` (covariates, features);
+    ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
+    covariates); ``out`` (specimens, features); the result (specimens, features).
 
     Raises
     ------

@@ -60,21 +60,8 @@ def checked(
 ) -> tuple[npt.NDArray[np.generic], Places, Floats]:
     """Check that observations, batch codes and covariates belong together.
 
-    Parameters
-    ----------
-    values : array of shape (specimens, features)
-        The observations; float32 and float64 stay as they are, other numbers become float64.
-    codes : array of shape (specimens,)
-        The batch of each specimen, from 0.
-    covariates : array of shape (specimens, covariates) or None
-        Kept terms without a constant.
-    width : int
-        How many covariates are expected.
-
-    Returns
-    -------
-    values, codes, covariates : arrays
-        Ready to be used; the values are not copied if they are floating point numbers.
+    Shapes: ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
+    covariates).
 
     Raises
     ------

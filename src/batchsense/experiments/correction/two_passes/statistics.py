@@ -114,22 +114,8 @@ class BatchStatistics:
     ) -> BatchStatistics:
         """Take in more specimens.
 
-        Parameters
-        ----------
-        values : array of shape (specimens, features)
-            Observations; NaN where a value is missing. float32 and float64 in either order of
-            memory are read without a copy.
-        codes : array of shape (specimens,)
-            The batch of each specimen, from 0.
-        covariates : array of shape (specimens, covariates), optional
-            Kept terms, without a constant.
-        threads : int, optional
-            Threads to use; by default one per processor.
-
-        Returns
-        -------
-        BatchStatistics
-            This object, changed.
+        Shapes: ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
+        covariates).
 
         Raises
         ------
@@ -180,15 +166,7 @@ class BatchStatistics:
     def rearranged(
         self, batch_count: int, to: Sequence[int], covariates: int, terms: Sequence[int]
     ) -> BatchStatistics:
-        """Give the same statistics with other numbers for batches and covariates.
-
-        Parameters
-        ----------
-        batch_count, covariates : int
-            How many there shall be; new ones have seen no specimen, and are zero throughout.
-        to, terms : sequence of int
-            The new place of each present batch and covariate; -1 leaves a covariate out.
-        """
+        """Give the same statistics with other numbers for batches and covariates."""
         found = BatchStatistics.empty(batch_count, self.shape[2], covariates)
         places = np.asarray(to, dtype=np.intp)
         old = np.flatnonzero(np.asarray(terms, dtype=np.intp) >= 0)

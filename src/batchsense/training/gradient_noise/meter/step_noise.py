@@ -134,12 +134,7 @@ def noise_of_step(
 
     ``sums`` are over all processes, ``found`` of this one: what is averaged is the same everywhere.
 
-    Returns
-    -------
-    arrays of shape (P,)
-        τ̂ and γ̂.
-    float
-        Effective number of examples behind the total.
+    Shapes: the result (P,).
 
     Raises
     ------

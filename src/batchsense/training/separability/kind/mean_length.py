@@ -56,21 +56,7 @@ def mean_length(
 
     .. math:: U = \frac{\sum_{pq} A_{pq} - \operatorname{tr} A}{P (P - 1)}, \qquad E\,U = \|E\,d\|^2
 
-    Parameters
-    ----------
-    gram : array of shape (repetitions, repetitions)
-        The inner products of independent repetitions, at least six.
-    level : float
-        Confidence level of each end of the interval (one-sided), between 0.5 and 1.
-    flips : int
-        Random sign patterns of the sign-flip test.
-    seed : int
-        Seed of the sign patterns.
-
-    Returns
-    -------
-    MeanLength
-        Estimate, interval and both tests.
+    Shapes: ``gram`` (repetitions, repetitions).
 
     Raises
     ------
@@ -127,11 +113,6 @@ def squared_mean_bound(gram: NDArray[Any], level: float = 0.99) -> float:
     where τ estimates tr Cov² and λ is the largest eigenvalue of Cov: the worst direction for b,
     so the bound is conservative.
 
-    Returns
-    -------
-    float
-        In the squared unit of d.
-
     Examples
     --------
     >>> steps = np.random.default_rng(0).normal(size=(24, 50))
@@ -155,19 +136,7 @@ def split_half_test(gram: NDArray[Any], level: float = 0.99) -> tuple[float, flo
     is positive only if E d is not zero. A one-sided t-test judges them and a one-sided t-interval
     bounds ‖E d‖ from below; then the halves swap, and each gets half of the error allowed.
 
-    Parameters
-    ----------
-    gram : array of shape (repetitions, repetitions)
-        Inner products of repetitions in random order.
-    level : float
-        Confidence level of the lower bound.
-
-    Returns
-    -------
-    p_value : float
-        min(1, 2·min of the two p-values).
-    low : float
-        Lower bound of ‖E d‖; positive exactly if ``p_value < 1 - level``.
+    Shapes: ``gram`` (repetitions, repetitions).
 
     Examples
     --------

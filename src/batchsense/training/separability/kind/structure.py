@@ -92,14 +92,7 @@ def split_of(
 ) -> Split:
     """Compare the gradients of the parts of one partition with that of the whole.
 
-    Parameters
-    ----------
-    whole, parts : arrays of shape (numbers,) and (parts, numbers)
-        G and the g_k.
-    weights : mapping of str to (array of shape (parts,), float)
-        For every candidate w of the parts, and W, that of the whole.
-    parameters : int
-        How many independent numbers a gradient has.
+    Shapes: ``whole``, ``parts`` (numbers,).
 
     Examples
     --------
@@ -176,20 +169,8 @@ def additive_weights(
 ) -> Floats | None:
     """Explain the coefficients of all partitions by weights of what the parts contain.
 
-    Parameters
-    ----------
-    coefficients : array of shape (partitions, parts)
-        c_pk, which for a ratio is w(part) / W with one W for all.
-    features : array of shape (partitions, parts, features)
-        Counts of what each part contains: of a class, or of one single example.
-    tolerance : float
-        How far the explanation may miss, relative to the size of the coefficients.
-
-    Returns
-    -------
-    array of shape (features,) or None
-        The weight of one unit of each feature over W; None if no weights explain all, or the
-        coefficients are too few to tell.
+    Shapes: ``coefficients`` (partitions, parts); ``features`` (partitions, parts, features); the
+    result (features,).
 
     Examples
     --------

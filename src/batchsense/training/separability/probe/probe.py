@@ -108,20 +108,6 @@ class GradientProbe:
     ) -> Measured:
         """Measure the gradient of the loss over the examples at these places, in their order.
 
-        Parameters
-        ----------
-        members : sequence of int
-            Places among the kept examples.
-        seed : int
-            Seed of every random number drawn on the way.
-        randomness : str
-            ``"free"``: as the user's code draws it; ``"tied"``: each example has its own random
-            numbers; ``"silent"``: dropout switched off.
-        restore : bool
-            Whether parameters and buffers are put back first.
-        elsewhere : int, optional
-            Another seed for all random numbers that are not tied.
-
         Raises
         ------
         DataError
