@@ -139,32 +139,34 @@ def gather(
     return gather_factors(table, batches, read_factors(table, keep, categorical, numeric))
 
 
-def gather_factors(table: Table, batches: Factor, kept: Sequence[Factor]) -> Gathered:
+def gather_factors(table: Table, batch_factor: Factor, kept: Sequence[Factor]) -> Gathered:
     """Read a part of which batches and kept factors were read already; raises as :func:`gather`."""
     terms = terms_of(kept)
-    empty = BatchStatistics.empty(len(batches.levels), len(table.features), len(terms))
+    empty = BatchStatistics.empty(len(batch_factor.levels), len(table.features), len(terms))
     try:
-        statistics = empty.add(table.values, batches.codes, columns_of(kept, len(table.specimens)))
+        statistics = empty.add(
+            table.values, batch_factor.codes, columns_of(kept, len(table.specimens))
+        )
     except DataError as error:
         raise DataError(error.message, table.source.matrix) from None
-    return of_factors(table, batches, kept, statistics)
+    return of_factors(table, batch_factor, kept, statistics)
 
 
 def of_factors(
     table: Table,
-    batches: Factor,
+    batch_factor: Factor,
     kept: Sequence[Factor],
     statistics: BatchStatistics | None = None,
 ) -> Gathered:
     """Put sums together with what the sheet says of their specimens; without sums where none do."""
     terms = terms_of(kept)
     return Gathered(
-        batch_labels=batches.name,
-        batch_levels=batches.levels,
+        batch_labels=batch_factor.name,
+        batch_levels=batch_factor.levels,
         keep=tuple(factor.name for factor in kept),
         terms=terms,
         features=table.features,
-        statistics=statistics or BatchStatistics.empty(len(batches.levels), 0, len(terms)),
+        statistics=statistics or BatchStatistics.empty(len(batch_factor.levels), 0, len(terms)),
         sheet=replace(table, values=np.empty((len(table.specimens), 0)), features=()),
     )
 
