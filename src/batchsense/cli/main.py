@@ -20,7 +20,7 @@ from batchsense.cli import config
 from batchsense.cli.commands import SUMMARIES, command_of
 from batchsense.cli.console import verbosity
 from batchsense.cli.run import EXIT_BUG, EXIT_DATA, EXIT_OK, EXIT_USAGE, exit_code
-from batchsense.errors import BatchsenseError, RequestError
+from batchsense.errors import BatchsenseError, OutputError, RequestError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
 
@@ -124,7 +124,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(_flags_first(words), standalone_mode=False, prog_name="batchsense")
-    except RequestError as error:
+    except (OutputError, RequestError) as error:
         command = next((word for word in words if word in SUMMARIES), "")
         return _fail(f"batchsense: {error}\nTry 'batchsense {command} --help'.", EXIT_USAGE)
     except BatchsenseError as error:

@@ -76,3 +76,13 @@ def test_what_is_not_finite_is_refused() -> None:
     """NaN in never gives an interval out."""
     with pytest.raises(ValueError, match="finite"):
         fieller_ratio(math.nan, 1.0, np.eye(2), 10)
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
+def test_without_uncertainty_the_interval_is_the_ratio(numerator: float, denominator: float) -> None:
+    """All examples were drawn: nothing is uncertain, whatever the last bits say."""
+    found = fieller_ratio(numerator, denominator, np.zeros((2, 2)), degrees=8)
+
+    assert found.branch == "bounded"
+    assert found.interval.low == pytest.approx(numerator / denominator, rel=1e-6)
+    assert found.interval.high == pytest.approx(numerator / denominator, rel=1e-6)

@@ -293,8 +293,15 @@ def notes_on_coupling(names: Sequence[str]) -> list[Note]:
     ]
 
 
+#: Relative error of a difference of two products that are equal but for the rounding of their
+#: factors: some eight roundings, each of half a unit in the last place.
+_ROUND_OFF = 8 * float(np.finfo(np.float64).eps)
+
+
 def _branch(a: float, b: float, c: float, denominator: float) -> tuple[float, float, Branch]:
     discriminant = b * b - a * c
+    if abs(discriminant) <= _ROUND_OFF * (b * b + abs(a * c)):
+        discriminant = 0.0  # where nothing is uncertain both ends are the ratio itself
     if a > 0 and denominator < 0:
         return 0.0, math.inf, "negative"
     if discriminant < 0 or (a <= 0 and c <= 0):
