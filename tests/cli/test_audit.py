@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 JOBS = """
 import numpy as np

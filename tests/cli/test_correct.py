@@ -14,7 +14,7 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.datasets import digit_forms, load_digits
 from batchsense.experiments import CombatCorrection, plant, scene_table
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from batchsense.cli import run as running
 from batchsense.cli.main import run
 from batchsense.experiments import plant
 from batchsense.experiments.out_of_core import budget
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 BATCH = ["--batch", "month", "--keep", "drug"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.questions.demo import forms, gradient, story
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 
 pytestmark = pytest.mark.usefixtures("work_clock")

@@ -17,7 +17,7 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.datasets import digit_forms
 from batchsense.experiments import Table, plant, scene_table, write
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 
 def save_sheet(path, **columns):

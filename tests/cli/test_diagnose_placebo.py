@@ -12,7 +12,7 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import PureNoise, Table, placebo
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 GIVEN = np.load(Path(__file__).resolve().parents[1] / "references" / "bladder" / "input.npz")
 

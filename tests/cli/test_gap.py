@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 
 def written(folder, rows=20, count=6, shift=2.5, missing=False, seed=0):

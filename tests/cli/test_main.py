@@ -18,8 +18,7 @@ from batchsense.errors import (
     MissingExtraError,
     UnresolvedError,
 )
-from batchsense.questions.registry import QUESTIONS
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import QUESTIONS, json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 from batchsense.training.workload import target
 
 pytestmark = pytest.mark.usefixtures("work_clock")

@@ -14,7 +14,7 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import CombatCorrection, Table, correct, plant, read, testing, write
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import json_schema
 
 
 @pytest.fixture

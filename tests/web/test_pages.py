@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import QUESTIONS
-from batchsense.questions.schemas import json_schema
+from batchsense.questions.registry import QUESTIONS, json_schema
 from batchsense.questions.table_request import beside
 
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchsense.progress import Progress, silent
+from batchsense.reports.columns import columns
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# A bar that is over at once only flickers; in a log one line every ten seconds can be read.
 _START_AFTER_S = 0.5
 _LINE_EVERY_S = 10.0
 
@@ -58,8 +60,7 @@ def say(text: str, level: int = 0) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
-def stderr_console() -> Console:
-    """Give a rich console on stderr."""
+def _stderr_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
@@ -76,12 +77,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not sys.stdout.isatty():
         return "\n".join("\t".join(row) for row in [header, *rows])
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
-    lines.insert(1, "  ".join("─" * w for w in widths))
-    return "\n".join(lines)
+    return columns(header, [["─" * width for width in widths], *rows])
 
 
 @contextlib.contextmanager
@@ -113,8 +109,8 @@ def _bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    bars = Bars(*columns, console=stderr_console(), transient=True)
+    shown = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    bars = Bars(*shown, console=_stderr_console(), transient=True)
     tasks: dict[str, int] = {}
     began = time.monotonic()
     started = False

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batchsense.questions.registry import Question
     from batchsense.questions.request import Request
 
+# 70 is EX_SOFTWARE of sysexits.h; the others are explained at the top of main.
 EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_DATA, EXIT_BUG = 0, 1, 2, 3, 70
 
 

@@ -22,8 +22,7 @@ def schema(
       batchsense schema plan
       batchsense schema            (the names of the commands that have one)
     """
-    from batchsense.questions.registry import QUESTIONS
-    from batchsense.questions.schemas import json_schema
+    from batchsense.questions.registry import QUESTIONS, json_schema
 
     if command is None:
         write_answer("\n".join(sorted(QUESTIONS)))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from batchsense.reports.figures.points import draw_points, reduction
-from batchsense.reports.page import DataTable, Picture
-from batchsense.reports.wording import number, percent
-
-if TYPE_CHECKING:
-    from batchsense.experiments.tables.columns import Factor
-
-
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats
+from batchsense.reports.columns import headings
+from batchsense.reports.figures.points import draw_points, reduction
+from batchsense.reports.page import DataTable, Picture
+from batchsense.reports.wording import number, percent
 
-#: With more specimens and more features than this, only the most variable features are used.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from batchsense.experiments.tables.columns import Factor
+
+#: With more specimens and more features than this, only the most variable features are used: the
+#: time grows with the cube of the smaller number. What that does to the picture was not measured.
 MOST_FEATURES = 500
 
 
@@ -78,24 +79,30 @@ def principal_plane(observations: npt.ArrayLike) -> Plane | None:
     return Plane(coordinates, explained, used, features)
 
 
-def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
-    """Draw specimens in a plane, coloured by a factor."""
-    labels = [factor.levels[code] for code in factor.codes]
-    first, second = plane.explained
-    ax = draw_points(
+def drawn_plane(plane: Plane, factor: Factor, shapes: Factor | None = None) -> Axes:
+    """Draw specimens in a plane, coloured by a factor, with shapes for another one."""
+    return draw_points(
         plane.coordinates[:, 0],
         plane.coordinates[:, 1],
-        labels,
+        [factor.levels[code] for code in factor.codes],
         factor.name,
-        (f"component 1: {percent(first)}", f"component 2: {percent(second)}"),
+        tuple(f"component {k}: {percent(part)}" for k, part in enumerate(plane.explained, start=1)),
+        None if shapes is None else [shapes.levels[code] for code in shapes.codes],
+        "" if shapes is None else shapes.name,
     )
+
+
+def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
+    """Draw specimens in a plane, coloured by a factor."""
+    ax = drawn_plane(plane, factor)
+    first, second = plane.explained
     finding = (
         f"Every point is a specimen; near points are alike. The plane holds "
         f"{percent(first + second)} of the variance"
     )
     if plane.used < plane.features:
         finding += f" of the {plane.used} most variable of {plane.features:,} features"
-    finding += ". " + reduction(len(labels), len(factor.levels))
+    finding += ". " + reduction(len(factor.codes), len(factor.levels))
     title = f"Coloured by {factor.name}" + (f", {when}" if when else "")
     return Picture.of(ax, name, title, finding.strip(), centres(plane, factor))
 
@@ -107,5 +114,5 @@ def centres(plane: Plane, factor: Factor) -> DataTable:
         here = plane.coordinates[factor.codes == code]
         mean = here.mean(axis=0)
         rows.append([level, f"{len(here):,}", number(mean[0]), number(mean[1])])
-    columns = [(factor.name, ""), ("specimens", "n"), ("component 1", "n"), ("component 2", "n")]
-    return DataTable("Mean coordinates", columns, rows, folded=True)
+    header = headings([factor.name, "specimens", "component 1", "component 2"])
+    return DataTable("Mean coordinates", header, rows, folded=True)

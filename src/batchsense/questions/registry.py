@@ -80,3 +80,14 @@ QUESTIONS: dict[str, Question] = {
         "demo": "Tell the story of batchsense on real handwritten digits, in about a minute.",
     }.items()
 }
+
+
+def json_schema(command: str) -> dict[str, Any]:
+    """The JSON Schema of a command's whole document, envelope included."""
+    from batchsense.reports.envelope import Envelope
+
+    envelope: Any = Envelope.__class_getitem__(QUESTIONS[command].result)
+    schema: dict[str, Any] = envelope.model_json_schema(mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = f"batchsense {command} --json"
+    return schema

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     ResultT = TypeVar("ResultT", bound=Model)
 
+#: What a question can be about.
+About = Literal["training job", "plan", "table", "sheet", "nothing"]
 #: Larger seeds overflow the signed 64-bit integers in which files and generators keep them.
 LARGEST_SEED = 2**63 - 1
 
@@ -39,7 +41,7 @@ class Request(BaseModel):
     #: The command that asks it.
     command: ClassVar[str]
     #: What it is about, which decides what a browser is asked for first.
-    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]]
+    about: ClassVar[About]
     #: Whether the answer has a page of its own.
     has_page: ClassVar[bool] = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import model_validator
 from typing_extensions import override
@@ -13,7 +13,7 @@ from typing_extensions import override
 from batchsense.errors import DataError, RequestError, listed
 from batchsense.progress import Progress
 from batchsense.questions.option import Option
-from batchsense.questions.request import Request
+from batchsense.questions.request import About, Request
 
 if TYPE_CHECKING:
     from batchsense.experiments import Table
@@ -32,7 +32,7 @@ BUILT_IN = "Built-in digits (scikit-learn; form inferred from the order of the r
 class FilesRequest(Request):
     """Base of the questions about a matrix with its sheet; without both, the built-in digits."""
 
-    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "table"
+    about: ClassVar[About] = "table"
 
     matrix: Annotated[str | None, MATRIX] = None
     sheet: Annotated[
@@ -171,6 +171,16 @@ CategoricalColumns = Annotated[
 NumericColumns = Annotated[
     tuple[str, ...],
     Option("Kept column of few whole numbers that count.", metavar="COL", of="kind"),
+]
+
+SheetOutput = Annotated[
+    str,
+    Option(
+        "Where the sheet with its new columns goes: .csv, .tsv, .txt (also .gz); - for stdout.",
+        short="-o",
+        metavar="FILE",
+        of="output",
+    ),
 ]
 
 

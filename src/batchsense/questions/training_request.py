@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from batchsense.progress import Progress
 from batchsense.questions.option import Option
-from batchsense.questions.request import Request
+from batchsense.questions.request import About, Request
 
 if TYPE_CHECKING:
     from batchsense.training import Workload
@@ -34,7 +34,7 @@ TargetField = Annotated[
 class TrainingRequest(Request):
     """Base of the questions about a training job."""
 
-    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "training job"
+    about: ClassVar[About] = "training job"
 
     target: TargetField = "digits"
     output: Annotated[

@@ -60,3 +60,14 @@ def prose(text: str, mark: str = "", **how: Any) -> str:
     """
     after = " " * len(mark)
     return textwrap.fill(text, PROSE_WIDTH, initial_indent=mark, subsequent_indent=after, **how)
+
+
+def headings(header: Sequence[str]) -> list[tuple[str, str]]:
+    """The columns of a table whose first column holds words, the others numbers.
+
+    Examples
+    --------
+    >>> headings(["batch", "mean"])
+    [('batch', ''), ('mean', 'n')]
+    """
+    return [(name, "n" if place else "") for place, name in enumerate(header)]

@@ -23,6 +23,7 @@ from batchsense.web.visitors import Visitors
 
 #: The largest upload that is accepted unless another limit is given, in bytes.
 LIMIT = 200_000_000
+# Files live for an hour; a minute more or less does not matter.
 _SWEEP_EVERY_S = 60.0
 _PHRASES = {
     404: ("There is no such page", "The address is misspelt or out of date."),

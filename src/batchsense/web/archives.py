@@ -21,7 +21,9 @@ from batchsense.web.guard import TooLargeError
 
 #: Kinds of archives; .tar also gzipped.
 ARCHIVES = (".zip", ".tar", ".tgz")
+# By judgement: a Zarr store has a file for every chunk, and every file costs time to write.
 _MOST_FILES = 50_000
+# Deeper than Zarr stores are; file systems allow names of 255 bytes.
 _DEEPEST = 20
 _LONGEST_PART = 200
 _STORE = ("zarr.json", ".zgroup")

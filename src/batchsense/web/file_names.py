@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# Room for what is added ("-corrected", a folder) below the 255 bytes of file systems.
 _LONGEST_NAME = 120
 
 

@@ -10,6 +10,7 @@ from batchsense.experiments.tables.matrix import suffix_of
 from batchsense.questions.table_request import known_names
 from batchsense.web.uploads import Upload
 
+# Chosen by eye: enough to recognise a column, on one line beside its name.
 _SHOWN_VALUES = 4
 _LONGEST_VALUE = 24
 

@@ -12,11 +12,10 @@ from batchsense.reports.wording import percent
 def audit_report(envelope: Envelope[AuditResult], command_line: str | None = None) -> str:
     """The page of an audit."""
     result = envelope.answer()
-    return render(__file__, envelope, command_line, drawn=audit_picture(result))
+    return render(__file__, envelope, command_line, drawn=_audit_picture(result))
 
 
-def audit_picture(result: AuditResult) -> Picture | None:
-    """Draw the bias with its interval; None where the parts average to the whole."""
+def _audit_picture(result: AuditResult) -> Picture | None:
     bias = result.bias
     if bias.p_value is None or bias.estimate is None or bias.high is None or bias.low is None:
         return None

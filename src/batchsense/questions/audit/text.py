@@ -22,9 +22,9 @@ def audit_text(envelope: Envelope[AuditResult], table: Tabulate) -> str:
     if result.normaliser is not None:
         parts.append(_prose(f"It divides by: {result.normaliser}."))
     if result.sources:
-        sources = [_prose(source_sentence(source), "- ") for source in result.sources]
+        sources = [_prose(_source_sentence(source), "- ") for source in result.sources]
         parts.append("\n".join(["Where:", *sources]))
-    parts.append(table(*consequence_rows(result)))
+    parts.append(table(*_consequence_rows(result)))
     parts.append(_prose(f"What to do: {result.fix}"))
     parts += [_prose(note.message, "- ") for note in envelope.notes]
     return "\n\n".join(parts)
@@ -36,16 +36,14 @@ def answer(result: AuditResult) -> str:
     return f"The loss of {result.target} {_ANSWERS[result.verdict]}{randomness}."
 
 
-def source_sentence(source: SourceResult) -> str:
-    """Say where examples meet."""
+def _source_sentence(source: SourceResult) -> str:
     where = f" ({source.where})" if source.where else ""
     if source.place == "loss":
         return f"in the loss: {source.detail}{where}"
     return f"{source.place} {source.name}: {source.detail}{where}"
 
 
-def consequence_rows(result: AuditResult) -> tuple[list[str], list[list[str]]]:
-    """Tabulate what happens under the three ways of splitting."""
+def _consequence_rows(result: AuditResult) -> tuple[list[str], list[list[str]]]:
     three = result.consequences
     named = [
         ("gradient accumulation", three.gradient_accumulation),
@@ -53,11 +51,10 @@ def consequence_rows(result: AuditResult) -> tuple[list[str], list[list[str]]]:
         ("uneven last micro-batch", three.uneven_last),
     ]
     header = ["if averaged over", "off by", "which means"]
-    return header, [[name, off(found), found.message] for name, found in named]
+    return header, [[name, _off(found), found.message] for name, found in named]
 
 
-def off(found: ConsequenceResult) -> str:
-    """Write a deviation relative to the full gradient."""
+def _off(found: ConsequenceResult) -> str:
     if found.deviation is None:
         return "–"
     return "0" if found.deviation < 1e-9 else f"{number(100 * found.deviation, 2)} %"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
+from batchsense.questions.correct.result import Reused
 
 if TYPE_CHECKING:
     from batchsense.experiments import (
@@ -34,6 +36,32 @@ def applied(fitted: AnyFitted, table: Table, progress: Progress = silent) -> Cor
     if isinstance(fitted, FittedCombatSeq):
         return fitted.transform(table, progress=progress)
     return fitted.transform(table)
+
+
+def load(path: str, table: Table, new_batches: bool) -> tuple[AnyFitted, Reused]:
+    """Take up a fitted correction, with the new batches of a table where that was asked.
+
+    Raises
+    ------
+    DataError
+        The file holds no correction, or one that can take no new batches.
+    """
+    from batchsense.experiments import FittedCombatSeq, load_correction
+    from batchsense.experiments.tables.columns import label_factor
+
+    fitted = load_correction(path)
+    known = fitted.batch_levels
+    specimens = len(fitted.gathered.sheet.specimens)
+    unseen = set(label_factor(table, fitted.batch_labels).levels) - set(known)
+    if new_batches and unseen:
+        if isinstance(fitted, FittedCombatSeq):
+            raise DataError(
+                "combat-seq has no way to add batches to a fit; fit again with all specimens",
+                where=path,
+            )
+        fitted = fitted.extend(table)
+    added = list(fitted.batch_levels[len(known) :])
+    return fitted, Reused(file=path, specimens=specimens, new_batches=added)
 
 
 class Method(StrEnum):
@@ -92,25 +120,20 @@ class CorrectionChoice:
             LinearCorrection,
         )
 
-        columns = (tuple(keep), tuple(categorical), tuple(numeric))
-        despite = self.despite_confounding
+        shared: dict[str, Any] = {
+            "keep": tuple(keep),
+            "categorical": tuple(categorical),
+            "numeric": tuple(numeric),
+            "despite_confounding": self.despite_confounding,
+        }
         if self.method is Method.combat:
             return CombatCorrection(
-                keep=columns[0],
-                categorical=columns[1],
-                numeric=columns[2],
+                **shared,
                 parametric=not self.non_parametric,
                 mean_only=self.mean_only,
                 reference_batch=self.reference,
-                despite_confounding=despite,
             )
-        make = LinearCorrection if self.method is Method.linear else CombatSeqCorrection
-        return make(
-            keep=columns[0],
-            categorical=columns[1],
-            numeric=columns[2],
-            despite_confounding=despite,
-        )
+        return (LinearCorrection if self.method is Method.linear else CombatSeqCorrection)(**shared)
 
     def fitted(
         self,
@@ -131,19 +154,6 @@ class CorrectionChoice:
             As the correction.
         """
         return self.correction(keep, categorical, numeric).fit(table, batch_labels, progress)
-
-    def corrected(
-        self,
-        table: Table,
-        batch_labels: str,
-        keep: Sequence[str],
-        categorical: Sequence[str],
-        numeric: Sequence[str],
-        progress: Progress = silent,
-    ) -> Corrected:
-        """Fit the correction to a table and correct that table; raises as :meth:`fitted`."""
-        fitted = self.fitted(table, batch_labels, keep, categorical, numeric, progress)
-        return applied(fitted, table, progress)
 
     def notes(self, notes: Sequence[Note]) -> list[Note]:
         """Give what reading the table brought to light, as far as it concerns the method.

@@ -22,7 +22,7 @@ def correct_report(
 ) -> str:
     """The page of a correction."""
     how, earlier = envelope.answer().out_of_core, envelope.answer().reused
-    planes = [] if corrected is None else before_and_after(corrected)
+    planes = [] if corrected is None else _before_and_after(corrected)
     on_disk = None if how is None else out_of_core_line(how)
     return render(
         __file__,
@@ -34,8 +34,7 @@ def correct_report(
     )
 
 
-def before_and_after(corrected: Corrected) -> list[Picture]:
-    """Draw the specimens, coloured by batch, before and after correction."""
+def _before_and_after(corrected: Corrected) -> list[Picture]:
     factor = label_factor(corrected.table, corrected.batch_labels)
     stages = zip(("before", "after"), corrected.compared(), strict=True)
     planes = [(when, principal_plane(values)) for when, values in stages]

@@ -323,10 +323,9 @@ def _on_disk(request: CorrectRequest) -> OnDisk | None:
 
 def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[CorrectResult]:
     from batchsense.experiments import write
-    from batchsense.questions.correct.choice import applied
+    from batchsense.questions.correct.choice import applied, load
     from batchsense.questions.correct.report import correct_report
     from batchsense.questions.correct.result import provenance
-    from batchsense.questions.correct.reuse import load
     from batchsense.questions.correct.text import correct_text
     from batchsense.reports.envelope import Note
 

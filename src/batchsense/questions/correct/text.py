@@ -23,7 +23,7 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         f"Removed by the {result.method} method: {result.batch} "
         f"({len(result.batch_levels)} batches), {percent(result.removed_share)} of the total sum "
         f"of squares{of_what}.",
-        kept_line(result),
+        _kept_line(result),
         f"Written: {result.output}",
     ]
     if result.saved_fitted is not None:
@@ -38,7 +38,7 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         lines.append(confounding_table(result.kept, result.batch, result.fitted_specimens))
     if result.learned:
         lines += ["", f"What {result.batch} does, over all features (in standard deviations)"]
-        lines.append(learned_table(result.learned))
+        lines.append(_learned_table(result.learned))
     lines.extend(note_lines([*envelope.notes, *result.notes]))
     return "\n".join(lines)
 
@@ -76,16 +76,14 @@ def out_of_core_line(how: OutOfCore) -> str:
     return f"{line}; an interrupted run was taken up." if how.resumed else f"{line}."
 
 
-def kept_line(result: CorrectResult) -> str:
-    """Say what was kept, and what was lost because the user insisted."""
+def _kept_line(result: CorrectResult) -> str:
     kept = [one.name for one in result.kept if one.estimable]
     lost = [one.name for one in result.kept if not one.estimable]
     line = f"Kept: {listed(kept) if kept else 'nothing'}."
     return f"{line} Lost, at least in part: {listed(lost)}." if lost else line
 
 
-def learned_table(learned: Sequence[LearnedBatch]) -> str:
-    """Lay out shift and scale of each batch, with their spread over the features."""
+def _learned_table(learned: Sequence[LearnedBatch]) -> str:
     header = ["batch", "specimens", "shift", "stretched by"]
     rows = [
         [

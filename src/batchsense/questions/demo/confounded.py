@@ -15,7 +15,7 @@ from batchsense.questions.demo.gradient import mean_interval
 from batchsense.questions.demo.result import ConfoundedResult, MethodResult
 from batchsense.reports.envelope import Estimate, Refusal
 
-#: Draws over which the errors are averaged.
+#: Draws over which the errors are averaged, by judgement: a draw takes two corrections.
 DRAWS = 50
 # Forms 3 and 8 would read as digits in "digit[8] = form[3]"; 64 draws never all hold one of them.
 _TRIES = 64

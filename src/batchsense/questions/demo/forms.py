@@ -15,9 +15,9 @@ from batchsense.questions.demo.result import (
 )
 from batchsense.reports.envelope import Estimate
 
-#: How often the shuffled folds are drawn anew.
+#: How often the shuffled folds are drawn anew; more narrow only their side of the comparison.
 REPEATS = 3
-#: Shuffles behind the null of the shares.
+#: Shuffles behind the null of the shares: the smallest p that they can give is 1/201.
 PERMUTATIONS = 200
 
 

@@ -28,18 +28,20 @@ from batchsense.training.workload.gradients import flat_gradient, scalar_loss
 from batchsense.variation import chebyshev_need, miss_rate, without_replacement
 from batchsense.variation.interval import Interval
 
-#: Batch sizes at which the variance is measured.
+#: Batch sizes at which the variance is measured: doublings, evenly spaced on the logarithmic axis.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: Minibatches drawn at each size.
+#: Minibatches drawn at each size: the error of a variance falls as one over the root of this, and
+#: all sizes together cost 204,400 gradients of an example.
 DRAWS = 400
-#: Training steps before the measurement.
+#: Training steps before the measurement, by judgement: past the steep start of the training.
 STEPS = 100
 #: Allowed error of the gradient, as a part of the length of the full one, and how often it may be
-#: larger.
+#: larger: with half the length a step still leads down, and 1 in 20 is the custom.
 TOLERANCE, MISS_RATE = 0.5, 0.05
-#: Fresh minibatches that check the promise.
+#: Fresh minibatches that check the promise: of a miss rate of 0.05 they tell 0.037 to 0.065.
 CHECKS = 1000
 
+# Where the workload names none; any common size brings the weights away from their start.
 _DEFAULT_BATCH_SIZE = 32
 
 

@@ -32,17 +32,17 @@ def demo_report(envelope: Envelope[DemoResult], command_line: str | None = None)
         command_line,
         introduction=INTRODUCTION,
         scenes=scenes(result),
-        pictures=demo_pictures(result),
+        pictures=_demo_pictures(result),
     )
 
 
-#: Two forms that are shown.
+#: Two forms that are shown; any two would do.
 SHOWN_FORMS = (0, 4)
+# Pixels along a side of the built-in digits.
 _SIDE = 8
 
 
-def demo_pictures(result: DemoResult) -> dict[str, Picture]:
-    """Draw the figures of the demo."""
+def _demo_pictures(result: DemoResult) -> dict[str, Picture]:
     of_plan = plan_pictures(result.plan)
     drawn = [
         _law(result.gradient),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.demo.result import DemoResult
 from batchsense.questions.option import Option
-from batchsense.questions.request import Request
+from batchsense.questions.request import About, Request
 
 REPORT = "demo-report.html"
 
@@ -30,7 +30,7 @@ class DemoRequest(Request):
     """
 
     command: ClassVar[str] = "demo"
-    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "nothing"
+    about: ClassVar[About] = "nothing"
     #: Its page is what --output writes.
     has_page: ClassVar[bool] = False
 

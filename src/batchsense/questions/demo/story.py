@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
+import torch
 
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.threads import one_thread
 from batchsense.progress import Progress, silent
 from batchsense.questions.demo.confounded import compare_methods
 from batchsense.questions.demo.forms import compare_folds, share_variation
 from batchsense.questions.demo.gradient import GradientScene
 from batchsense.questions.demo.result import DemoResult
-from batchsense.questions.demo.threads import one_thread
 from batchsense.questions.plan.result import PlanResult
 from batchsense.training import TrainingPlan, Workload, digits_workload, plan_training
 
 #: The workload of the story.
 TARGET = "digits"
-#: About how long the plan may measure.
+#: About how long the plan may measure, so that the whole story takes about a minute.
 PLAN_SECONDS = 10.0
 
 
@@ -32,12 +36,12 @@ def tell(
     """
     seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(6)]
     workload = digits_workload(seeds[0])
-    with one_thread():
+    with _on_one_thread():
         scene = GradientScene(workload, seeds[1])
         gradient, tolerance = scene.variance(progress), scene.tolerance(progress)
     del scene  # it holds the gradient of every example, 190 MB
     plan = _plan(workload, plan_seconds, seeds[2], progress)
-    with one_thread():
+    with _on_one_thread():
         return DemoResult(
             gradient=gradient,
             tolerance=tolerance,
@@ -46,6 +50,19 @@ def tell(
             forms=share_variation(seeds[4], progress),
             confounded=compare_methods(seeds[5], progress),
         )
+
+
+@contextlib.contextmanager
+def _on_one_thread() -> Iterator[None]:
+    # Where cores are shared, two threads that wait for each other at every small product of torch
+    # make the demo a hundred times slower.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with one_thread():
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _plan(workload: Workload, seconds: float, seed: int, progress: Progress) -> TrainingPlan:

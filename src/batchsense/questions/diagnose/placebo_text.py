@@ -42,13 +42,13 @@ def placebo_rows(found: PlaceboResult, batch_name: str) -> tuple[list[str], list
     level = f"{found.alpha:g}"
     header = ["kept", "what is done", f"p ≤ {level} (95 % interval)", f"called (q ≤ {level})"]
     rows = [
-        [one.factor, way(one, batch_name), share(one), number(one.called)] for one in found.outcomes
+        [one.factor, _way(one, batch_name), share(one), number(one.called)]
+        for one in found.outcomes
     ]
     return header, rows
 
 
-def way(one: FactorPlaceboResult, batch_name: str) -> str:
-    """Say what a pipeline does."""
+def _way(one: FactorPlaceboResult, batch_name: str) -> str:
     if one.pipeline == "model":
         return f"{one.test} test with {batch_name} in the model"
     then = "" if one.pipeline == "uncorrected" else "then "
@@ -66,7 +66,7 @@ def share(one: FactorPlaceboResult) -> str:
 def remarks(found: PlaceboResult, batch_name: str) -> list[str]:
     """Say where a test covers a part of the factor only."""
     return [
-        f"{one.factor}, {way(one, batch_name)}: {one.rate.reason}."
+        f"{one.factor}, {_way(one, batch_name)}: {one.rate.reason}."
         for one in found.outcomes
         if one.rate.estimate is not None and one.rate.reason is not None
     ]

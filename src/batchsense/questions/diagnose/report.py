@@ -11,11 +11,12 @@ from batchsense.questions.diagnose.placebo_text import BEFORE, headline
 from batchsense.questions.diagnose.result import DiagnoseResult, PlaceboResult, ScoresResult
 from batchsense.questions.diagnose.scores_text import contrast_sentences, p_value
 from batchsense.questions.diagnose.text import interaction_sentence
-from batchsense.questions.plane import Plane, centres, plane_picture, principal_plane
+from batchsense.questions.plane import Plane, centres, drawn_plane, plane_picture, principal_plane
+from batchsense.reports.columns import headings
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_design
 from batchsense.reports.figures.intervals import Row, draw_intervals
-from batchsense.reports.figures.points import crossable, draw_points, reduction
+from batchsense.reports.figures.points import crossable, reduction
 from batchsense.reports.figures.scores import draw_scores
 from batchsense.reports.page import DataTable, Picture, render
 from batchsense.reports.wording import percent, with_interval
@@ -37,13 +38,13 @@ def diagnose_report(
         __file__,
         envelope,
         command_line,
-        shares=share_picture(result),
+        shares=_share_picture(result),
         uncrossed=interaction_sentence(envelope),
-        designs=design_pictures(result),
+        designs=_design_pictures(result),
         contrasts=contrast_sentences(result.kept),
-        components=None if result.scores is None else scores_picture(result.scores),
+        components=None if result.scores is None else _scores_picture(result.scores),
         placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
-        planes=[] if found is None or table is None else plane_pictures(found, table),
+        planes=[] if found is None or table is None else _plane_pictures(found, table),
     )
 
 
@@ -51,7 +52,7 @@ def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
     header, rows = placebo_text.placebo_rows(found, batch_name)
     return {
         "introduction": placebo_text.introduction(found),
-        "picture": placebo_picture(found, batch_name),
+        "picture": _placebo_picture(found, batch_name),
         "columns": [
             (name, "n") if place > 1 else (name.capitalize(), "")
             for place, name in enumerate(header)
@@ -61,14 +62,13 @@ def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
     }
 
 
-#: A design with more cells than this is not drawn.
+#: A design with more cells than this is not drawn: it would be taller than a page.
 MOST_CELLS = 600
-#: Kept factors that colour the plane of principal components.
+#: Kept factors that colour the plane of principal components: with the batches three pictures.
 MOST_PLANES = 2
 
 
-def share_picture(result: DiagnoseResult) -> Picture | None:
-    """Draw the share of every term beside what chance gives."""
+def _share_picture(result: DiagnoseResult) -> Picture | None:
     terms = [(result.batch.name, result.batch.share)]
     terms += [(kept.name, kept.share) for kept in result.kept]
     if result.interaction is not None:
@@ -96,8 +96,7 @@ def share_picture(result: DiagnoseResult) -> Picture | None:
     return Picture.of(ax, "shares", "Share of the variance", finding)
 
 
-def design_pictures(result: DiagnoseResult) -> list[Picture]:
-    """Draw how many specimens each level of each kept factor has in each batch."""
+def _design_pictures(result: DiagnoseResult) -> list[Picture]:
     name, levels = result.batch.name, list(result.batch.levels)
     pictures = []
     for index, kept in enumerate(result.kept):
@@ -115,7 +114,7 @@ def design_pictures(result: DiagnoseResult) -> list[Picture]:
         ax = draw_design(counts, list(kept.counts), levels, kept.name, name)
         table = DataTable(
             f"Specimens of each {kept.name} (rows) in each {name} (columns)",
-            [(kept.name, ""), *((level, "n") for level in levels), ("all", "n")],
+            headings([kept.name, *levels, "all"]),
             [[level, *map(str, row), str(sum(row))] for level, row in kept.counts.items()],
         )
         title = f"Specimens by {kept.name} and {name}"
@@ -123,41 +122,29 @@ def design_pictures(result: DiagnoseResult) -> list[Picture]:
     return pictures
 
 
-def plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
-    """Draw the specimens in the plane of their first two principal components."""
+def _plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
     plane = principal_plane(table.values)
     if plane is None:
         return []
     kept = [factor for factor in found.design.kept if factor.values is None]
     factors = [found.design.batches, *kept[:MOST_PLANES]]
     if kept and crossable(len(found.design.batches.levels), len(kept[0].levels)):
-        return [crossed_picture(plane, found.design.batches, kept[0])]
+        return [_crossed_picture(plane, found.design.batches, kept[0])]
     return [plane_picture(plane, factor, f"plane-{k}") for k, factor in enumerate(factors)]
 
 
-def crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
-    """Draw specimens in a plane, coloured by batch, with a shape for each level of what is kept."""
-    first, second = plane.explained
-    ax = draw_points(
-        plane.coordinates[:, 0],
-        plane.coordinates[:, 1],
-        [coloured.levels[code] for code in coloured.codes],
-        coloured.name,
-        (f"component 1: {percent(first)}", f"component 2: {percent(second)}"),
-        shapes=[kept.levels[code] for code in kept.codes],
-        shape_name=kept.name,
-    )
+def _crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
+    ax = drawn_plane(plane, coloured, kept)
     finding = (
         f"Every point is a specimen; near points are alike. Colours are {coloured.name}, shapes "
-        f"{kept.name}. The plane holds {percent(first + second)} of the variance."
+        f"{kept.name}. The plane holds {percent(sum(plane.explained))} of the variance."
     )
     few = reduction(len(coloured.codes), 1)
     title = f"Specimens by {coloured.name} and {kept.name}"
     return Picture.of(ax, "plane-0", title, f"{finding} {few}".strip(), centres(plane, coloured))
 
 
-def scores_picture(scores: ScoresResult) -> Picture:
-    """Draw how much of each principal component goes with each factor."""
+def _scores_picture(scores: ScoresResult) -> Picture:
     r2: dict[str, list[float | None]] = {name: [] for name in scores.overall}
     for one in scores.components:
         r2[one.name].append(one.r2_alone)
@@ -184,12 +171,11 @@ def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-#: More rows than this are not drawn; the table has them all.
+#: More rows than this are not drawn, so that the figure stays low; the table has them all.
 MOST_ROWS = 24
 
 
-def placebo_picture(found: PlaceboResult, batch_name: str) -> Picture | None:
-    """Draw the false-positive rate of every pipeline beside the one that it should have."""
+def _placebo_picture(found: PlaceboResult, batch_name: str) -> Picture | None:
     rows = [
         Row.of(
             f"{one.factor}: {BEFORE.get(one.pipeline, f'{batch_name} in the model')}", one.rate, 100

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from batchsense.experiments.placebos import FactorPlacebo, Placebos
     from batchsense.experiments.tables.columns import Factor
 
-#: A design with more combinations of level and batch is not published cell by cell.
+#: A design with more combinations of level and batch is not published cell by cell: the document
+#: would be mostly zeros.
 _MOST_CELLS = 10_000
 
 

@@ -8,7 +8,7 @@ from batchsense.questions.diagnose.result import ComponentResult, KeptResult, Sc
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.wording import number, percent, span
 
-#: Components that the table shows; the document and the report have all.
+#: Components that the table shows, the largest; the document and the report have all.
 SHOWN_COMPONENTS = 3
 
 

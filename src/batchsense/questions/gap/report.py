@@ -5,6 +5,7 @@ from __future__ import annotations
 from batchsense.questions.gap import text
 from batchsense.questions.gap.result import GapResult, WayResult
 from batchsense.questions.gap.text import WAY_NAMES, batch_rows, capital, chosen_batches
+from batchsense.reports.columns import headings
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_folds
 from batchsense.reports.figures.intervals import Row, draw_intervals
@@ -15,7 +16,7 @@ from batchsense.reports.wording import spread
 def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -> str:
     """The page of a model on batches left out."""
     result = envelope.answer()
-    errors, *folds = gap_pictures(result)
+    errors, *folds = _gap_pictures(result)
     return render(
         __file__,
         envelope,
@@ -32,12 +33,11 @@ def gap_report(envelope: Envelope[GapResult], command_line: str | None = None) -
     )
 
 
-#: At most so many batches are drawn.
+#: At most so many batches are drawn, so that a figure of 0.21 inch a batch stays on one page.
 DRAWN = 40
 
 
-def gap_pictures(result: GapResult) -> list[Picture]:
-    """Draw the errors of all ways with their intervals, then those of each batch."""
+def _gap_pictures(result: GapResult) -> list[Picture]:
     return [_errors(result), *(_folds(result, way) for way in result.ways)]
 
 
@@ -76,9 +76,8 @@ def _folds(result: GapResult, way: WayResult) -> Picture:
     table = None
     if way.correction == "none":
         header, rows = batch_rows(result, len(way.by_batch))
-        heads = [(header[0], ""), *((one, "n") for one in header[1:])]
         caption = f"{capital(result.measure)} of each {result.batch}, shuffled / left out"
-        table = DataTable(caption, heads, rows, folded=True)
+        table = DataTable(caption, headings(header), rows, folded=True)
     title = f"Each {result.batch}, {name}"
     return Picture.of(ax, f"folds-{way.correction}", title, finding, table)
 

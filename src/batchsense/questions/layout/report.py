@@ -9,6 +9,7 @@ import numpy as np
 from batchsense.questions.layout import text
 from batchsense.questions.layout.result import BalancedFactor, LayoutResult
 from batchsense.questions.layout.text import batch_rows
+from batchsense.reports.columns import headings
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_design, draw_strips
 from batchsense.reports.figures.plate import PlateGrid, draw_plate
@@ -39,21 +40,20 @@ def layout_report(
         sizes=spread([one.specimens for one in result.batches]),
         worth_columns=[(name, "" if name in {"factor", "between"} else "n") for name in header],
         worth_rows=rows,
-        drawn=factor_pictures(result, found),
-        plates=plate_pictures(found),
+        drawn=_factor_pictures(result, found),
+        plates=_plate_pictures(found),
     )
 
 
-#: A factor with more levels × batches than this is not drawn.
+#: A factor with more levels × batches than this is not drawn: it would be taller than a page.
 MOST_CELLS = 600
-#: So many plates are drawn.
+#: So many plates are drawn, four rows of two; the sheet has the wells of all.
 MOST_PLATES = 8
-#: Groups beyond this number are not told apart on a plate.
+#: Groups beyond this number are not told apart on a plate, as in every figure with signs.
 MOST_GROUPS = 20
 
 
-def factor_pictures(result: LayoutResult, found: Layout | None) -> list[Picture]:
-    """Draw every balanced factor against the batches."""
+def _factor_pictures(result: LayoutResult, found: Layout | None) -> list[Picture]:
     names = [one.name for one in result.batches]
     pictures = []
     for index, one in enumerate(result.factors):
@@ -81,8 +81,7 @@ def factor_pictures(result: LayoutResult, found: Layout | None) -> list[Picture]
     return pictures
 
 
-def plate_pictures(found: Layout | None) -> list[Picture]:
-    """Draw the plates, coloured by the first balanced factor."""
+def _plate_pictures(found: Layout | None) -> list[Picture]:
     if found is None or found.plates is None:
         return []
     plates, kept = found.plates, found.design.kept[0]
@@ -124,6 +123,5 @@ def _groups(kept: Factor) -> tuple[list[str], list[str]]:
 
 def _table(result: LayoutResult, one: BalancedFactor) -> DataTable:
     header, rows = batch_rows(result, one)
-    columns = [(header[0], ""), *((name, "n") for name in header[1:])]
     caption = f"{one.name} (rows) in each {result.column} (columns)"
-    return DataTable(caption, columns, rows, folded=True)
+    return DataTable(caption, headings(header), rows, folded=True)

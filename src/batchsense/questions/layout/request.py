@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 from typing_extensions import override
@@ -15,8 +15,13 @@ from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.layout.result import LayoutResult
 from batchsense.questions.option import Option
-from batchsense.questions.request import Request
-from batchsense.questions.table_request import CategoricalColumns, NumericColumns, beside
+from batchsense.questions.request import About, Request
+from batchsense.questions.table_request import (
+    CategoricalColumns,
+    NumericColumns,
+    SheetOutput,
+    beside,
+)
 
 #: No plate has more wells; the densest in use has 3,456. More would only fill the memory.
 _MOST_WELLS = 100_000
@@ -39,7 +44,7 @@ class LayoutRequest(Request):
     """
 
     command: ClassVar[str] = "layout"
-    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "sheet"
+    about: ClassVar[About] = "sheet"
 
     sheet: Annotated[
         str,
@@ -72,15 +77,7 @@ class LayoutRequest(Request):
             front=True,
         ),
     ]
-    output: Annotated[
-        str,
-        Option(
-            "Where the sheet with its new columns goes: .csv, .tsv, .txt (also .gz); - for stdout.",
-            short="-o",
-            metavar="FILE",
-            of="output",
-        ),
-    ]
+    output: SheetOutput
     capacity: Annotated[
         str | None,
         Option(

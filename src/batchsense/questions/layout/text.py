@@ -8,7 +8,7 @@ from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.wording import number, spread
 
-#: Tables with more batches than this are left to the written sheet.
+#: Tables with more batches than this would be wider than a line; the written sheet has them.
 MOST_BATCHES = 12
 
 
@@ -17,7 +17,7 @@ def layout_text(envelope: Envelope[LayoutResult]) -> str:
     result = envelope.answer()
     lines = [
         f"{number(result.specimens)} specimens in {len(result.batches)} batches of "
-        f"{spread([one.specimens for one in result.batches])}{references(result)}; "
+        f"{spread([one.specimens for one in result.batches])}{_references(result)}; "
         f"new column: {result.column}.",
         paragraph(score_sentence(result)),
     ]
@@ -72,8 +72,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{number(count)} {noun}{'s' if count > 1 else ''}"
 
 
-def references(result: LayoutResult) -> str:
-    """Say how many references there are."""
+def _references(result: LayoutResult) -> str:
     count = result.reference_specimens
     return f", and {count} reference{'s' if count > 1 else ''} in each" if count else ""
 

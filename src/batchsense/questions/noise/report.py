@@ -18,7 +18,7 @@ def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | No
         __file__,
         envelope,
         command_line,
-        pictures=noise_pictures(result),
+        pictures=_noise_pictures(result),
         headline=text.headline(result),
         unresolved=text.unresolved_sentence(result),
         meaning=text.meaning(result),
@@ -28,12 +28,11 @@ def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | No
     )
 
 
-#: Layers that are drawn, those with the most noise; the table has them all.
+#: Layers that are drawn, those with the most noise, on one screen; the table has them all.
 SHOWN_LAYERS = 20
 
 
-def noise_pictures(result: GradientNoiseResult) -> dict[str, Picture]:
-    """Draw the figures of a noise measurement."""
+def _noise_pictures(result: GradientNoiseResult) -> dict[str, Picture]:
     pictures = {}
     named: dict[str, Estimate | None] = {
         "noise scale, now": result.noise_scale,

@@ -20,12 +20,11 @@ def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | 
         sentence=text.count_sentence(result),
         surrogate_rows=text.surrogate_rows(result)[1],
         kept_rows=text.kept_rows(result)[1],
-        pictures=surrogate_pictures(result),
+        pictures=_surrogate_pictures(result),
     )
 
 
-def surrogate_pictures(result: SurrogatesResult) -> list[Picture]:
-    """Each surrogate over the order of the specimens: an unknown batch often shows as steps."""
+def _surrogate_pictures(result: SurrogatesResult) -> list[Picture]:
     pictures = []
     order = list(range(1, len(result.specimens) + 1))
     for k, one in enumerate(result.surrogates[:4]):

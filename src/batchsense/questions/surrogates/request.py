@@ -19,6 +19,7 @@ from batchsense.questions.table_request import (
     FilesRequest,
     KeptColumns,
     NumericColumns,
+    SheetOutput,
     beside,
 )
 
@@ -46,15 +47,7 @@ class SurrogatesRequest(FilesRequest):
     command: ClassVar[str] = "surrogates"
 
     matrix: Annotated[str, MATRIX]
-    output: Annotated[
-        str,
-        Option(
-            "Where the sheet with its new columns goes: .csv, .tsv, .txt (also .gz); - for stdout.",
-            short="-o",
-            metavar="FILE",
-            of="output",
-        ),
-    ]
+    output: SheetOutput
     keep: KeptColumns = None
     known: Annotated[
         tuple[str, ...],

@@ -31,17 +31,16 @@ def contrast_report(
         headlines=text.headlines(result),
         untested=sum(result.untested.values()),
         prices=text.price_rows(result),
-        pictures=[] if found is None else effect_pictures(found),
+        pictures=[] if found is None else _effect_pictures(found),
         tables=text.feature_tables(result),
     )
 
 
-#: Contrasts beyond this number are in the tables only.
+#: Contrasts beyond this number are in the tables only: two figures each, of up to 100 kB.
 MOST_DRAWN = 3
 
 
-def effect_pictures(found: ContrastTests) -> list[list[Picture]]:
-    """Draw the first contrasts."""
+def _effect_pictures(found: ContrastTests) -> list[list[Picture]]:
     return [_pair(one, place) for place, one in enumerate(found.effects[:MOST_DRAWN])]
 
 

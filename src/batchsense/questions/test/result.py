@@ -12,9 +12,9 @@ from batchsense.reports.envelope import Estimate, Model, finite
 if TYPE_CHECKING:
     from batchsense.experiments.testing import ContrastTests, EffectTest, FactorTest
 
-#: So many features with the smallest p are published for each contrast.
+#: So many features with the smallest p are published for each contrast; --output writes them all.
 TOP = 20
-#: A feature is called at this q.
+#: A feature is called at this q: the custom of the field, told wherever features are counted.
 Q_LIMIT = 0.05
 
 

@@ -10,11 +10,12 @@ from batchsense.questions.test.result import (
     EffectResult,
     FactorResult,
 )
-from batchsense.reports.columns import columns, paragraph
+from batchsense.reports.columns import columns, headings, paragraph
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.wording import estimate, number, percent, span
 
-#: So many features are shown of each contrast; fewer where there are many contrasts.
+#: So many features are shown of each contrast; fewer where there are many contrasts, so that the
+#: answer stays on about one screen.
 _SHOWN, _SHOWN_OF_MANY, _MANY = 10, 3, 3
 
 
@@ -28,9 +29,9 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
     ]
     shown = _SHOWN if len(result.effects) <= _MANY else _SHOWN_OF_MANY
     for one in result.factors:
-        lines += ["", factor_sentence(one), columns(*_f_rows(one, shown))]
+        lines += ["", _factor_sentence(one), columns(*_f_rows(one, shown))]
     for effect in result.effects:
-        lines += ["", effect_sentence(effect), columns(*_effect_rows(effect, result.level, shown))]
+        lines += ["", _effect_sentence(effect), columns(*_effect_rows(effect, result.level, shown))]
     if result.refused:
         lines += ["", "Refused"]
         for refused in result.refused:
@@ -60,16 +61,14 @@ def model_sentence(result: ContrastTestsResult) -> str:
     return f"{model} Moderated t and F{how}: {lent}."
 
 
-def effect_sentence(one: EffectResult) -> str:
-    """Say how many features differ, and the price of the batches."""
+def _effect_sentence(one: EffectResult) -> str:
     return (
         f"{one.contrast} · {_called(one)}; R² with the batches {one.r2_with_batch:.3f}, "
         f"VIF {number(one.vif)}"
     )
 
 
-def factor_sentence(one: FactorResult) -> str:
-    """Say how many features differ anywhere between the levels."""
+def _factor_sentence(one: FactorResult) -> str:
     which = "all levels" if one.complete else "the comparable levels"
     return f"{one.factor}, {which} together (F, {one.df} df) · {_called(one)}"
 
@@ -125,15 +124,11 @@ def feature_tables(
     tables = []
     for one in result.factors:
         header, rows = _f_rows(one, shown)
-        tables.append((f"{one.factor} (F)", _typed(header), rows))
+        tables.append((f"{one.factor} (F)", headings(header), rows))
     for effect in result.effects:
         header, rows = _effect_rows(effect, result.level, shown)
-        tables.append((effect.contrast, _typed(header), rows))
+        tables.append((effect.contrast, headings(header), rows))
     return tables
-
-
-def _typed(header: list[str]) -> list[tuple[str, str]]:
-    return [(name, "n" if place else "") for place, name in enumerate(header)]
 
 
 def _counts(one: Counted) -> list[str]:

@@ -18,12 +18,11 @@ def verify_report(envelope: Envelope[VerifyResult], command_line: str | None = N
         envelope,
         command_line,
         sentence=verdict_sentence(result),
-        sweep=sweep_picture(result),
+        sweep=_sweep_picture(result),
     )
 
 
-def sweep_picture(result: VerifyResult) -> Picture | None:
-    """Draw the sweep; nothing where the law has no numbers."""
+def _sweep_picture(result: VerifyResult) -> Picture | None:
     least, critical = result.minimum_steps.estimate, result.critical_batch_size.estimate
     reached = [size for size in result.sizes if size.reached]
     if least is None or critical is None or not reached:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, ValidationError
 
@@ -13,6 +13,7 @@ from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
 from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.request import About
 from batchsense.questions.training_request import TargetField, TrainingRequest
 from batchsense.questions.verify.result import VerifyResult
 
@@ -35,7 +36,7 @@ class VerifyRequest(TrainingRequest):
     """
 
     command: ClassVar[str] = "verify"
-    about: ClassVar[Literal["training job", "plan", "table", "sheet", "nothing"]] = "plan"
+    about: ClassVar[About] = "plan"
 
     target: TargetField
     plan: Annotated[
@@ -105,7 +106,8 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
             f"stopped; finished runs are kept in {kept}: the same command goes on from there"
         ) from None
     result = VerifyResult.of(checked, planned, request.target, request.budget)
-    envelope = request.envelope(result, verify_notes(result, closest_target=request.loss is None))
+    notes = list(verify_notes(result, closest_target=request.loss is None))
+    envelope = request.envelope(result, notes)
     return Answer(
         envelope,
         lambda table: verify_text(envelope, table),

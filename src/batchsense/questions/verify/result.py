@@ -14,6 +14,7 @@ from batchsense.variation.interval import Interval
 if TYPE_CHECKING:
     from batchsense.training.verify import Advice, Sweep, SweptSize, Verdict, Verification
 
+# That of batchsense.training.gradient_noise, which is not loaded for this.
 _RESOLVED_RATIO = 4.0
 
 

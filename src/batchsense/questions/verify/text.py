@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from batchsense.questions.answer import Tabulate
 from batchsense.questions.verify.result import SweptSizeResult, VerifyResult
 from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Envelope, Note
 from batchsense.reports.wording import number, percent, seconds, span, with_interval
 
+# The search tries half, once and twice the rate of the plan: a step of it is a finding.
 _ODD_RATE = 2.0
+# Root mean square of log steps; by judgement, not measured.
 _BAD_FIT = 0.15
+# By judgement: training time forgives smaller errors of the critical batch size.
 _OFF = 2.0
 
 
@@ -53,66 +58,52 @@ def verdict_sentence(result: VerifyResult) -> str:
     return f"The advice of {advised} is not refuted, but not confirmed either: {loss}."
 
 
-def verify_notes(result: VerifyResult, closest_target: bool = True) -> list[Note]:
+def verify_notes(result: VerifyResult, closest_target: bool = True) -> Iterator[Note]:
     """Say what the reader of a verdict must know."""
-    found = []
     if not result.complete:
-        found.append(
-            Note(
-                code="budget_spent",
-                message=f"The budget of {number(result.budget_seconds)} seconds ended before all "
-                "runs were made. What was done is kept: the same command goes on from there.",
-            )
+        yield Note(
+            code="budget_spent",
+            message=f"The budget of {number(result.budget_seconds)} seconds ended before all "
+            "runs were made. What was done is kept: the same command goes on from there.",
         )
     advised = next((s for s in result.sizes if s.batch_size == result.batch_size), None)
     factor = None if advised is None else advised.learning_rate_multiplier
     if factor is not None and max(factor, 1 / factor) >= _ODD_RATE:
-        found.append(
-            Note(
-                code="learning_rate_off",
-                message=f"At the advised size the fastest learning rate was {number(factor)} times "
-                "the one that the plan gives. Noise depends on the learning rate: plan again with "
-                "the better one.",
-            )
+        yield Note(
+            code="learning_rate_off",
+            message=f"At the advised size the fastest learning rate was {number(factor)} times "
+            "the one that the plan gives. Noise depends on the learning rate: plan again with "
+            "the better one.",
         )
     ratio = result.ratio_to_plan
     if ratio.high is not None and (ratio.high < 1 / _OFF or (ratio.low or 0.0) > _OFF):
-        found.append(
-            Note(
-                code="critical_batch_size_off",
-                message=f"The sweep puts the critical batch size at {number(ratio.estimate)} times "
-                "that of the plan. Training time forgives much of that, as the regret shows; "
-                "other uses of the number do not.",
-            )
+        yield Note(
+            code="critical_batch_size_off",
+            message=f"The sweep puts the critical batch size at {number(ratio.estimate)} times "
+            "that of the plan. Training time forgives much of that, as the regret shows; "
+            "other uses of the number do not.",
         )
     missed = [size.batch_size for size in result.sizes if not size.reached]
     if missed:
-        found.append(
-            Note(
-                code="target_not_reached",
-                message="No learning rate tried reached the target at "
-                f"{', '.join(f'{size:,}' for size in missed)} examples.",
-                where=[str(size) for size in missed],
-            )
+        yield Note(
+            code="target_not_reached",
+            message="No learning rate tried reached the target at "
+            f"{', '.join(f'{size:,}' for size in missed)} examples.",
+            where=[str(size) for size in missed],
         )
     if result.misfit > _BAD_FIT:
-        found.append(
-            Note(
-                code="law_misfit",
-                message=f"Steps miss the law S_min (1 + B_crit/B) by {percent(result.misfit)} "
-                "(root mean square), so read its two numbers with care; the regret does not "
-                "depend on it.",
-            )
+        yield Note(
+            code="law_misfit",
+            message=f"Steps miss the law S_min (1 + B_crit/B) by {percent(result.misfit)} "
+            "(root mean square), so read its two numbers with care; the regret does not "
+            "depend on it.",
         )
     if not closest_target:
-        found.append(
-            Note(
-                code="other_target_loss",
-                message="The target loss is yours, not the plan's: the critical batch size grows "
-                "as the loss falls, so the two are not the same question.",
-            )
+        yield Note(
+            code="other_target_loss",
+            message="The target loss is yours, not the plan's: the critical batch size grows "
+            "as the loss falls, so the two are not the same question.",
         )
-    return found
 
 
 def _law(result: VerifyResult) -> str:

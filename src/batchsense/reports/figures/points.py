@@ -41,7 +41,7 @@ def draw_points(
     y: npt.ArrayLike,
     groups: Sequence[str],
     group_name: str,
-    labels: tuple[str, str] = ("first principal component", "second principal component"),
+    labels: Sequence[str] = ("first principal component", "second principal component"),
     shapes: Sequence[str] | None = None,
     shape_name: str = "",
     ax: Axes | None = None,
