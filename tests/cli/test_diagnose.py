@@ -275,7 +275,8 @@ def test_wrong_input(files, tmp_path, capsys, command, as_json, damage, more, co
     """Wrong input: exit code 2 or 3, one readable paragraph, no traceback, no output file."""
     damage(tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
-    words = [command, *files, "--batch", "month", "--keep", "drug", *more]
+    batch_labels = [] if "--batch" in more else ["--batch", "month"]
+    words = [command, *files, *batch_labels, "--keep", "drug", *more]
     if command == "correct":
         words += ["-o", str(tmp_path / "out.csv")]
     found = run([*words, *(["--json"] if as_json else [])])

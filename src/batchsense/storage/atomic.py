@@ -25,11 +25,6 @@ def writing(path: str | Path) -> Iterator[Path]:
     The block makes a file or a folder there. What stood at ``path`` is replaced, with its
     permissions kept, if it is a file, or a folder that batchsense wrote.
 
-    Parameters
-    ----------
-    path : path
-        The target.
-
     Yields
     ------
     Path

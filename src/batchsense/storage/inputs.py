@@ -19,11 +19,6 @@ def check_input(path: str | Path) -> None:
 
     What does not exist is left to its reader, who knows what was expected there.
 
-    Parameters
-    ----------
-    path : path
-        A file or folder; ``FILE.xlsx#Sheet`` names a worksheet.
-
     Raises
     ------
     DataError

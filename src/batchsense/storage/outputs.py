@@ -33,16 +33,6 @@ def check_outputs(
 ) -> None:
     """Refuse, before any work, outputs that would cost the user something.
 
-    Parameters
-    ----------
-    outputs : mapping of str to path or None
-        What the run will write, by the option that names it; ``-`` is stdout, None is left out.
-    inputs : sequence of path
-        What the run reads: files, folders, ``FILE.xlsx#Sheet``, ``FILE.py:function``. What names
-        nothing that exists does not matter.
-    force : bool
-        Whether files of the user, and results of ours, may be replaced.
-
     Raises
     ------
     OutputError

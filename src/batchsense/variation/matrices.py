@@ -14,16 +14,7 @@ def finite_matrix(
 ) -> Floats:
     """Give a float64 matrix with at least one row, or say which entry is not a finite number.
 
-    Parameters
-    ----------
-    values : array of shape (observations, columns)
-        Anything that numpy reads as real numbers.
-    what : str
-        What the values are, for the error text.
-    vector : bool
-        Whether a vector may stand for a single column.
-    empty : bool
-        Whether there may be no rows.
+    Shapes: ``values`` (observations, columns).
 
     Raises
     ------

@@ -79,7 +79,9 @@ def test_what_is_not_finite_is_refused() -> None:
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
-def test_without_uncertainty_the_interval_is_the_ratio(numerator: float, denominator: float) -> None:
+def test_without_uncertainty_the_interval_is_the_ratio(
+    numerator: float, denominator: float
+) -> None:
     """All examples were drawn: nothing is uncertain, whatever the last bits say."""
     found = fieller_ratio(numerator, denominator, np.zeros((2, 2)), degrees=8)
 
