@@ -12,7 +12,6 @@ except ModuleNotFoundError as _error:
     raise MissingExtraError("Training workloads", "training") from None
 
 from batchsense.machine_memory import format_bytes, parse_bytes
-from batchsense.notes import Note
 from batchsense.training.example_gradients import LossForm
 from batchsense.training.gradient_noise import (
     GradientNoiseMeter,
@@ -83,7 +82,6 @@ __all__ = [
     "MeterReport",
     "NoiseReport",
     "NoiseSurvey",
-    "Note",
     "PathNoise",
     "PlanRequirements",
     "ShortRun",

@@ -48,7 +48,7 @@ class Interval:
 
 
 def student_quantile(degrees: float, level: float) -> float:
-    """How many standard errors reach to each side of an estimate: P(|T| ≤ t) = ``level``.
+    """How many standard errors reach to each side of an estimate: ``P(|T| ≤ t) = level``.
 
     Parameters
     ----------

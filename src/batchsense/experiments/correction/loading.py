@@ -18,7 +18,7 @@ def load_correction(path: str | Path) -> AnyFitted:
     Parameters
     ----------
     path : path
-        A file that :meth:`FittedLinear.save` or its like wrote.
+        A file that ``save`` of a fitted correction wrote.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from batchsense.notes import Note
 from batchsense.training.gradient_noise.estimators import (
     NoiseMoments,
     covariance_of_moments,
@@ -45,7 +44,6 @@ __all__ = [
     "NoiseMoments",
     "NoiseReport",
     "NoiseSurvey",
-    "Note",
     "PathNoise",
     "PathRecords",
     "Ratio",
