@@ -33,17 +33,7 @@ EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_DATA, EXIT_BUG = 0, 1, 2, 3, 70
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How the answer is told.
-
-    Attributes
-    ----------
-    as_json : bool
-        One JSON document on stdout instead of text.
-    report : str or None
-        Where a page is written.
-    force : bool
-        Whether files that exist may be replaced.
-    """
+    """How the answer is told."""
 
     as_json: bool
     report: str | None

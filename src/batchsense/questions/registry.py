@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A command, as far as it is known before its room is loaded.
-
-    Attributes
-    ----------
-    command : str
-        Its name.
-    summary : str
-        What it does, in one line.
-    """
+    """A command, as far as it is known before its room is loaded."""
 
     command: str
     summary: str

@@ -25,19 +25,7 @@ class SupersededError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a calculation gave.
-
-    Attributes
-    ----------
-    document : str
-        What ``--json`` prints.
-    report : str or None
-        The self-contained page; None where the answer is no.
-    refusal : Refusal or None
-        Why the answer is no.
-    file : Path or None
-        What ``--output`` writes: a matrix, a table or a sheet.
-    """
+    """What a calculation gave."""
 
     document: str
     report: str | None = None

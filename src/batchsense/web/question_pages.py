@@ -49,17 +49,7 @@ _FROM_FILES = ("table", "sheet", "plan")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a visitor chose.
-
-    Attributes
-    ----------
-    upload : Upload or None
-        The files; None for what is built in.
-    worksheet : str or None
-        The worksheet of a workbook.
-    values : dict
-        What the form says, by field of the request.
-    """
+    """What a visitor chose."""
 
     upload: Upload | None = None
     worksheet: str | None = None

@@ -17,17 +17,7 @@ _LONGEST_VALUE = 24
 
 @dataclass(frozen=True, slots=True)
 class SheetColumn:
-    """One column of a sheet.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    values : tuple of str
-        Its first distinct values, cut where they are long.
-    distinct, missing : int
-        How many distinct values it has, and how many entries are empty.
-    """
+    """One column of a sheet."""
 
     name: str
     values: tuple[str, ...]
@@ -55,19 +45,7 @@ class SheetColumn:
 
 @dataclass(frozen=True, slots=True)
 class SheetOutline:
-    """A sheet in short, and what else of the files can be chosen.
-
-    Attributes
-    ----------
-    columns : list of SheetColumn
-        In the order of the sheet.
-    worksheets : tuple of str
-        Those of a workbook; empty where there is nothing to choose.
-    worksheet : str or None
-        The one whose columns these are.
-    layers : tuple of str
-        The layers of an AnnData file.
-    """
+    """A sheet in short, and what else of the files can be chosen."""
 
     columns: list[SheetColumn]
     worksheets: tuple[str, ...] = ()

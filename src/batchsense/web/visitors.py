@@ -36,13 +36,6 @@ class Visitor:
         A folder of the visitor's own, which goes with them.
     now : float
         The time.
-
-    Attributes
-    ----------
-    uploads : dict
-        The files by what they are for: ``"table"`` (a matrix, perhaps with a sheet) or ``"sheet"``.
-    jobs : dict
-        The newest calculation of each command.
     """
 
     def __init__(self, folder: Path, now: float) -> None:

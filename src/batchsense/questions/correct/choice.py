@@ -74,17 +74,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CorrectionChoice:
-    """A correction and its options.
-
-    Attributes
-    ----------
-    method : Method
-        The correction.
-    reference : str or None
-        The batch that stays as it is.
-    mean_only, non_parametric, despite_confounding : bool
-        See the options of the command.
-    """
+    """A correction and its options."""
 
     method: Method
     reference: str | None = None

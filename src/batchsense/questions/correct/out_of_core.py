@@ -28,15 +28,7 @@ _SENSIBLE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """That a matrix is corrected out of core.
-
-    Attributes
-    ----------
-    reason : {"asked", "memory", "plain_array"}
-        Why.
-    notes : tuple of Note
-        What the user must know of it.
-    """
+    """That a matrix is corrected out of core."""
 
     reason: Literal["asked", "memory", "plain_array"]
     notes: tuple[Note, ...] = ()
@@ -44,23 +36,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """What is corrected out of core, and within what.
-
-    Attributes
-    ----------
-    decision : Decision
-        Why.
-    choice : CorrectionChoice
-        The correction.
-    output : str
-        Where the result goes.
-    memory : int or None
-        Bytes to keep within.
-    cluster : str or None
-        The address of a cluster.
-    recorded : mapping
-        The options that the result itself keeps.
-    """
+    """What is corrected out of core, and within what."""
 
     decision: Decision
     choice: CorrectionChoice

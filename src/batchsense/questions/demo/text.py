@@ -12,15 +12,7 @@ from batchsense.reports.wording import number, percent, seconds, with_interval
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One scene of the story.
-
-    Attributes
-    ----------
-    title : str
-        A heading.
-    paragraphs : tuple of str
-        What happened and what it means.
-    """
+    """One scene of the story."""
 
     title: str
     paragraphs: tuple[str, ...]
