@@ -100,6 +100,8 @@ def _check_stdout(outputs: Mapping[str, str], delivery: Delivery) -> None:
 
 
 def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
+    # Drawn before anything is written: if that failed, no result would lie there without an answer.
+    page = None if delivery.report is None else answer.html(request.words())
     printed = None
     for product in answer.products:
         path = getattr(request, product.field) or _default_path(product, delivery)
@@ -109,10 +111,10 @@ def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
             product.write(Path(path))
             if product.announced:
                 say(f"{product.name}: {path}")
-    if delivery.report is not None:
+    if delivery.report is not None and page is not None:
         from batchsense.storage.atomic import write_text
 
-        write_text(Path(delivery.report), answer.html(request.words()))
+        write_text(Path(delivery.report), page)
         say(f"report: {delivery.report}")
     if printed is not None and printed.text is not None:
         write_answer(printed.text())
