@@ -142,7 +142,7 @@ def test_nothing_is_wider_than_the_window(
 
 
 @pytest.mark.parametrize("name", REPORTS)
-@pytest.mark.parametrize("width", [1000, 400])
+@pytest.mark.parametrize("width", [1000, pytest.param(400, marks=pytest.mark.slow)])
 def test_everybody_can_read_it(
     scripting: Any,
     violations: Callable[[], list[str]],
