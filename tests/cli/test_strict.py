@@ -156,3 +156,35 @@ def test_stdout_that_is_full_or_closed_is_said(tmp_path: Path) -> None:
     )
     assert (done.returncode, "stdout is closed" in done.stderr) == (2, True)
     assert not (tmp_path / "l.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "state"),
+    [
+        ("-o", "plan.verify.json", None),
+        ("--report", "plan.verify.json", None),
+        ("-o", "kept.json", "kept.json"),
+        ("-o", "plan.json", None),
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_finished_runs_are_not_replaced_by_an_answer(
+    option: str,
+    name: str,
+    state: str | None,
+    exists: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where `verify` keeps its runs, by name or by default, no output goes, even with --force."""
+    plan = tmp_path / "plan.json"
+    plan.write_text("{}")
+    if exists:
+        (tmp_path / name).write_text("{}")
+    words = ["verify", "digits", "--plan", str(plan), option, str(tmp_path / name), "--force"]
+    words += [] if state is None else ["--state", str(tmp_path / state)]
+
+    assert run(words) == 2
+    assert name in capsys.readouterr().err
+    assert plan.read_text() == "{}"
+    assert not exists or (tmp_path / name).read_text() == "{}"

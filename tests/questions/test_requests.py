@@ -126,7 +126,7 @@ def test_every_option_is_in_help_docs_and_form(
     named = one.option.metavar if one.option.argument else f"--{one.flag}"
 
     assert str(named) in "".join(str(each.opts) + str(each.metavar) for each in params(command))
-    assert f"`{one.flags.split('/')[0]}" in (DOCS / f"{command}.md").read_text() or one.option.short
+    assert f"`{one.flags.split('/')[0]}" in (DOCS / f"{command}.md").read_text()
     shown = {field.described.field for field in form_fields(kind, {})}
     elsewhere = ("matrix", "sheet", "document", "output", "machine", "kind")
     assert (one.field in shown) == (one.option.of not in elsewhere)

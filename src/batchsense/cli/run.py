@@ -64,7 +64,10 @@ def run_question(question: Question, values: Mapping[str, Any], delivery: Delive
     _check_stdout(outputs, delivery)
     for path in request.read_paths():
         check_input(path)
-    check_outputs(outputs, request.read_paths(), delivery.force)
+    kept = request.kept_paths()
+    begun = {option: path for option, path in kept.items() if not Path(path).exists()}
+    inputs = [*request.read_paths(), *kept.values()]
+    check_outputs({**outputs, **begun}, inputs, delivery.force)
     try:
         # What the user's own code prints would stand before the answer.
         with progress_on_stderr() as progress, contextlib.redirect_stdout(sys.stderr):

@@ -109,6 +109,10 @@ class Request(BaseModel):
         given = [(one, getattr(self, one.field)) for one in options_of(type(self))]
         return [str(value) for one, value in given if one.reads and value is not None]
 
+    def kept_paths(self) -> dict[str, str]:
+        """Files in which a run keeps what a later one goes on from, by their options."""
+        return {}
+
     def written_paths(self) -> dict[str, str]:
         """The files that are written, by their options."""
         given = [(one, getattr(self, one.field)) for one in options_of(type(self))]

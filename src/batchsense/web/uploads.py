@@ -26,20 +26,10 @@ UNFOLDED = 10
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A matrix and its sheet, or a sheet alone, as files of a visitor.
+    """Files of a visitor: a matrix, perhaps with its sheet, a sheet, or a document such as a plan.
 
-    Attributes
-    ----------
-    folder : Path
-        Holds both, each in a folder of its own, since they may have the same name.
-    matrix : Path or None
-        The matrix, a folder where it came as an archive; None where a sheet was sent alone.
-    sheet : Path or None
-        The sheet; None for a matrix whose ``obs`` serves.
-    document : Path or None
-        What another command wrote, such as a plan.
-    size : int
-        Bytes of all on disk.
+    Each has a folder of its own, since they may have the same name; a matrix that came as an
+    archive is a folder itself. The size is that of all, in bytes.
     """
 
     folder: Path

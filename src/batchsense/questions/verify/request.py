@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, ValidationError
+from typing_extensions import override
 
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
@@ -67,9 +68,9 @@ class VerifyRequest(TrainingRequest):
     ] = None
     restart: Annotated[bool, Option("Forget finished runs and begin anew.")] = False
 
-    def kept_runs(self) -> str:
-        """Where finished runs are kept."""
-        return self.state or str(Path(self.plan).with_suffix(".verify.json"))
+    @override
+    def kept_paths(self) -> dict[str, str]:
+        return {"--state": self.state or str(Path(self.plan).with_suffix(".verify.json"))}
 
 
 def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyResult]:
@@ -90,7 +91,7 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
     planned = _read_plan(request.plan)
     workload = request.workload(progress)
     _check_same_job(workload, planned, request.plan)
-    kept = request.kept_runs()
+    kept = request.kept_paths()["--state"]
     try:
         checked = verify_plan(
             workload,
