@@ -13,10 +13,12 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from resident import Resident
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -63,10 +65,18 @@ def agrees(shown: str, printed: str, numbers_vary: bool) -> bool:
     return doctest.OutputChecker().check_output(shown, printed, options)
 
 
-def run_terminal(block: Block, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder with a ``batchsense`` that starts at once."""
+    resident = Resident(tmp_path_factory.mktemp("terminal"))
+    yield resident.folder
+    resident.end()
+
+
+def run_terminal(block: Block, folder: Path, terminal: Path) -> None:
     """Run a terminal block and compare."""
-    scripts = sysconfig.get_path("scripts")
-    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "COLUMNS": "100"}
+    path = f"{terminal}:{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "100"}
     code = 0
     for command, shown in commands(block.body):
         if command.strip() == "echo $?":
@@ -124,19 +134,19 @@ def check_install(block: Block) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
+def test_code_blocks_run(page: Path, tmp_path: Path, terminal: Path) -> None:
     """What a page shows is what happens."""
     names: dict[str, object] = {"__name__": "__page__"}
     for block in blocks(page):
         if block.kind == "console":
-            run_terminal(block, tmp_path)
+            run_terminal(block, tmp_path, terminal)
         elif block.kind == "python":
             run_python(block, tmp_path, names)
         elif block.kind == "sh":
             check_install(block)
 
 
-def test_a_wrong_block_is_found(tmp_path: Path) -> None:
+def test_a_wrong_block_is_found(tmp_path: Path, terminal: Path) -> None:
     """The check can fail: a changed number, or a changed word where numbers vary, is noticed."""
     assert not agrees("share 0.42\n", "share 0.43\n", numbers_vary=False)
     assert agrees("share 0.42\n", "share 0.43\n", numbers_vary=True)
@@ -144,7 +154,7 @@ def test_a_wrong_block_is_found(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         run_python(Block("python", ">>> 1 + 1\n3\n", False), tmp_path, {})
     with pytest.raises(AssertionError):
-        run_terminal(Block("console", "$ echo a\nb\n", False), tmp_path)
+        run_terminal(Block("console", "$ echo a\nb\n", False), tmp_path, terminal)
 
 
 def test_the_documents_link_to_pages_that_exist() -> None:
