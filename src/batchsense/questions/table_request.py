@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from batchsense.experiments import Table
 
 MATRIX = Option(
-    "Observations: .csv, .tsv, .txt (also .gz), .parquet, .h5ad, .zarr or a folder with a "
-    "matrix.mtx; either orientation.",
+    "Observations: .csv, .tsv, .txt (also .gz), .parquet, .xlsx (also FILE.xlsx#Sheet), .h5ad, "
+    ".zarr or a folder with a matrix.mtx; either orientation.",
     of="matrix",
     argument=True,
     metavar="MATRIX",
@@ -54,9 +54,9 @@ class FilesRequest(Request):
             of="column",
         ),
     ] = None
-    densify: Annotated[bool, Option("Unfold a sparse MATRIX even if it takes more than 4 GB.")] = (
-        False
-    )
+    densify: Annotated[
+        bool, Option("Unfold a sparse or small MATRIX even if it takes more than 4 GB.")
+    ] = False
     layer: Annotated[
         str | None,
         Option("Layer of an .h5ad or .zarr to read; else its X.", metavar="NAME", of="layer"),

@@ -17,7 +17,7 @@ from batchsense.web.contents import check_contents
 from batchsense.web.file_names import file_name
 
 #: Kinds of files, in the order in which the forms name them.
-MATRIX_KINDS = (*DELIMITERS, ".parquet", ".h5ad", *ARCHIVES)
+MATRIX_KINDS = (*DELIMITERS, ".parquet", ".xlsx", ".h5ad", *ARCHIVES)
 SHEET_KINDS = (*DELIMITERS, ".xlsx", ".parquet")
 DOCUMENT_KINDS = (".json",)
 #: A file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.

@@ -94,15 +94,16 @@ def test_unreadable_files(tmp_path):
 
 def test_sheet_labels(write):
     """Labels are trimmed text; marks of missing values are None, 'None' is a label."""
-    sheet = read_sheet(write("id , drug\ns1, yes \ns2,NA\ns3,None\n", "s.csv"))
+    sheet, _ = read_sheet(write("id , drug\ns1, yes \ns2,NA\ns3,None\n", "s.csv"))
 
     assert sheet == {"id": ("s1", "s2", "s3"), "drug": ("yes", None, "None")}
 
 
 def test_sheet_without_names(write):
     """A nameless first column is called id, whether the header leaves a cell for it or not."""
-    assert list(read_sheet(write(",drug\ns1,yes\n", "s.csv"))) == ["id", "drug"]
-    assert list(read_sheet(write("drug\tage\ns1\tyes\t3\n", "s.tsv"))) == ["id", "drug", "age"]
+    assert list(read_sheet(write(",drug\ns1,yes\n", "s.csv"))[0]) == ["id", "drug"]
+    shorter = write("drug\tage\ns1\tyes\t3\n", "s.tsv")
+    assert list(read_sheet(shorter)[0]) == ["id", "drug", "age"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 from batchsense.experiments.tables.reading import read_sheet
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
 from batchsense.experiments.tables.text import label_text
+from batchsense.notes import Note
 from batchsense.storage.atomic import writing
 
 
@@ -58,9 +59,10 @@ def sheet_table(
     if isinstance(sheet, Table):
         return sheet
     declared: frozenset[str] = frozenset()
+    notes: tuple[Note, ...] = ()
     if isinstance(sheet, str | Path):
         where = str(sheet)
-        columns, declared = read_sheet(sheet)
+        columns, declared, notes = read_sheet(sheet)
     else:
         where = "the sheet"
         columns = {str(name): tuple(map(label_text, entry)) for name, entry in sheet.items()}
@@ -74,7 +76,7 @@ def sheet_table(
         raise DataError("a layout needs two specimens or more", where=where)
     ids, name = _ids(columns, id_column, where)
     source = Source(where, where, id_column=name)
-    return Table(np.zeros((rows, 1)), ids, ("none",), columns, source, declared)
+    return Table(np.zeros((rows, 1)), ids, ("none",), columns, source, declared, notes)
 
 
 def _ids(

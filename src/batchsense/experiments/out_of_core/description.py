@@ -41,8 +41,9 @@ def describe(
     if sheet is None:
         frame = observations.reset_index(names=free_name("id", map(str, observations.columns)))
         entries, categorical = sheet_of(frame, location.path)
+        notes: tuple[Note, ...] = ()
     else:
-        entries, categorical = read_sheet(sheet)
+        entries, categorical, notes = read_sheet(sheet)
     sheet_name = str(location.path if sheet is None else sheet)
     if id_column is not None:
         column(entries, id_column, sheet_name)
@@ -62,7 +63,8 @@ def describe(
         dtype=str(location.working),
         layer=location.layer,
     )
-    return _checked(location, specimens, features, aligned, source, categorical, found.notes)
+    notes = (*notes, *found.notes)
+    return _checked(location, specimens, features, aligned, source, categorical, notes)
 
 
 def _of_plain_array(
@@ -72,7 +74,7 @@ def _of_plain_array(
         raise DataError(
             "a plain array needs a sheet: one row per specimen, in order", location.path
         )
-    entries, categorical = read_sheet(sheet)
+    entries, categorical, notes = read_sheet(sheet)
     name = id_column or next(iter(entries))
     ids = column(entries, name, str(sheet))
     rows = len(ids)
@@ -96,7 +98,7 @@ def _of_plain_array(
         entries,
         Source(location.path, str(sheet), id_column=name, dtype=str(location.working)),
         categorical,
-        (note,),
+        (*notes, note),
     )
 
 

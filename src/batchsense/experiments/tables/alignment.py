@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.id_forms import look_alikes, partners_by_r_names
 from batchsense.experiments.tables.table import Column, repeated
 from batchsense.notes import Note
 
@@ -48,7 +49,8 @@ def align(
 
     The ids are taken from ``id_column``; without it from the first column of the sheet if its
     entries match one axis, else from the only column that does. Rows of the sheet without a
-    specimen are left out and noted; a specimen without a row is an error.
+    specimen are left out and noted; a specimen without a row is an error. Ids that match only as R
+    rewrites names (``s.1`` for ``s-1``) are matched with a note, where each has one partner.
 
     Parameters
     ----------
@@ -103,7 +105,39 @@ def align(
             "choose one with --id",
             where=where[1],
         )
+    if found_as_r_names := _aligned_as_r_names(id_column or first, axes, sheet, where):
+        return found_as_r_names
     raise _unmatched(id_column or first, axes, sheet, where)
+
+
+def _aligned_as_r_names(
+    name: str,
+    axes: Mapping[Axis, Sequence[str]],
+    sheet: Mapping[str, Column],
+    where: tuple[str, str],
+) -> Alignment | None:
+    """Match ids that R rewrote when it read the matrix; None where that fits no axis."""
+    entries = [entry for entry in sheet[name] if entry is not None]
+    pairs = {
+        axis: partners
+        for axis, ids in axes.items()
+        if (partners := partners_by_r_names([one.strip() for one in ids], entries))
+    }
+    if not pairs:
+        return None
+    written = {
+        axis: [pairs[axis][one.strip()] for one in ids] if axis in pairs else ids
+        for axis, ids in axes.items()
+    }
+    found = _aligned(name, list(pairs), written, sheet, where)
+    changed = [f"{old!r} for {new!r}" for old, new in pairs[found.axis].items() if old != new]
+    note = Note(
+        "ids_as_r_names",
+        f"{len(changed)} ids of the matrix are those of the sheet as R rewrites names "
+        f"(make.names): {listed(changed, _SHOWN)}. They were matched so.",
+        tuple(old for old, new in pairs[found.axis].items() if old != new)[:10],
+    )
+    return replace(found, notes=(note, *found.notes))
 
 
 def _matching_axes(axes: Mapping[Axis, Sequence[str]], entries: Column) -> list[Axis]:
@@ -187,16 +221,24 @@ def _unmatched(
         rest = f" (in the sheet only: {listed(map(repr, spare), _SHOWN)})" if spare else ""
         if twice := repeated([entry for entry in sheet[name] if entry is not None]):
             rest += f" (the sheet has {listed(map(repr, twice), _SHOWN)} more than once)"
+        rest += _alike(missing[nearest], spare)
         return DataError(
             f"{found[nearest]} of {len(axes[nearest])} {nearest} ids are in column {name!r} of "
             f"{where[1]}, but not {listed(map(repr, missing[nearest]), _SHOWN)}{rest}; add their "
             f"rows to the sheet or take these {nearest}s out of the matrix",
             where=where[0],
         )
+    alike = max((_alike(missing[axis], sorted(known)) for axis in axes), key=len)
     sides = [f"its {axis}s are {listed(map(repr, ids), _SHOWN)}" for axis, ids in axes.items()]
     return DataError(
         f"no id of the matrix is in column {name!r} of {where[1]}: {'; '.join(sides)}; the "
-        f"sheet has {listed((repr(entry) for entry in sheet[name]), _SHOWN)}; correct the ids, "
+        f"sheet has {listed((repr(entry) for entry in sheet[name]), _SHOWN)}{alike}; correct the ids, "
         "or name the column that holds them with --id",
         where=where[0],
     )
+
+
+def _alike(ids: Sequence[str], entries: Sequence[str]) -> str:
+    """Name pairs of ids that look like the same specimen."""
+    pairs = [f"{one!r} and {other!r}" for one, other in look_alikes(ids, entries).items()]
+    return f" (perhaps the same: {listed(pairs, _SHOWN)})" if pairs else ""

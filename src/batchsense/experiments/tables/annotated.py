@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from batchsense.experiments.tables.matrix import (
     check_ids,
     dense,
     free_name,
+    refuse_packed,
     stored,
     suffix_of,
 )
@@ -57,8 +59,44 @@ def read(
         # Before it becomes part of a path inside the file: a name may hold slashes and dots.
         if layer is not None:
             _check_layer(layer, list(root["layers"]) if "layers" in root else [], where)
-        _refuse_unfinished(root, where, "X" if layer is None else f"layers/{layer}")
-    return unpack(load(path), where, densify, layer)
+        inside = "X" if layer is None else f"layers/{layer}"
+        _refuse_unfinished(root, where, inside)
+        needed = [root[name] for name in ("obs", "var", inside) if name in root]
+        sizes = [_sizes(node) for node in needed]
+        size = sum(stored_bytes for _, stored_bytes in sizes)
+        refuse_packed((sum(unfolded for unfolded, _ in sizes) // 8,), path, densify, size)
+        with _told_plainly(path):
+            data = _parts(root, inside)
+    if data is None:
+        return unpack(load(path), where, densify, layer)
+    return unpack(data, where, densify)
+
+
+def _parts(root: Any, inside: str) -> AnnData | None:
+    """What is needed of a file, and nothing else; None where its layout is an old one."""
+    from anndata import AnnData
+    from anndata.io import read_elem
+    from pandas import DataFrame
+
+    if inside not in root:
+        return None
+    obs, var = read_elem(root["obs"]), read_elem(root["var"])
+    if not isinstance(obs, DataFrame) or not isinstance(var, DataFrame):
+        return None
+    with warnings.catch_warnings():
+        # Ids that occur twice are refused later, by name.
+        warnings.filterwarnings("ignore", ".*names are not unique")
+        return AnnData(read_elem(root[inside]), obs=obs, var=var)
+
+
+def _sizes(node: Any) -> tuple[int, int]:
+    """Bytes of the arrays in a file or store: unfolded, and as they are stored."""
+    if hasattr(node, "shape"):
+        unfolded = math.prod(node.shape) * node.dtype.itemsize
+        stored_bytes = node.id.get_storage_size() if hasattr(node, "id") else node.nbytes_stored()
+        return unfolded, stored_bytes
+    parts = [_sizes(node[name]) for name in node]
+    return sum(unfolded for unfolded, _ in parts), sum(size for _, size in parts)
 
 
 def outline(path: str | Path) -> tuple[dict[str, Column], tuple[str, ...]]:

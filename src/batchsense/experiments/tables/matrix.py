@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,14 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.text import why_no_number
+from batchsense.notes import Note
 
 #: Suffixes of matrices and sheets, with what separates the cells of a text file.
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 KNOWN = (
-    ".csv, .tsv, .txt (each also .gz), .parquet; for matrices also .h5ad, .zarr and folders with a "
-    "matrix.mtx; for sheets also .xlsx"
+    ".csv, .tsv, .txt (each also .gz), .parquet, .xlsx; for matrices also .h5ad, .zarr and folders "
+    "with a matrix.mtx"
 )
 #: A sparse matrix is unfolded up to this size unless the user wants more. Chosen, not measured: a
 #: correction holds a few arrays of this size, and a laptop of 16 GB has room for them.
@@ -40,6 +44,8 @@ class RawMatrix:
         Header text above the row ids.
     dtype : str
         Type of the numbers in the file: ``"float32"``, ``"float64"`` or that of whole numbers.
+    notes : tuple of Note
+        What was passed over, and which reading was taken.
     """
 
     values: Floats
@@ -47,6 +53,7 @@ class RawMatrix:
     column_ids: tuple[str, ...]
     corner: str | None = "id"
     dtype: str = "float64"
+    notes: tuple[Note, ...] = ()
 
 
 def suffix_of(path: str | Path) -> str:
@@ -89,14 +96,7 @@ def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
     if kind not in "fiu":
         raise DataError(f"the matrix holds {values.dtype}, not numbers", where=where)
     if hasattr(values, "toarray"):
-        gigabytes = values.shape[0] * values.shape[1] * 8 / 1e9
-        if gigabytes > DENSE_LIMIT_GB and not densify:
-            raise DataError(
-                f"the matrix is sparse, and a correction makes it dense: {gigabytes:.1f} GB (limit "
-                f"{DENSE_LIMIT_GB:g} GB). Select features first, say --densify (densify=True) if "
-                "there is so much memory, or correct an .h5ad or .zarr on disk (--out-of-core)",
-                where=where,
-            )
+        refuse_unfolding(values.shape, where, densify)
         values = values.astype(np.float64).toarray() if kind == "f" else values.toarray()
     array = np.asarray(values)
     if (
@@ -107,6 +107,57 @@ def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
         raise DataError("whole numbers beyond 2⁵³ are not exact in double precision", where=where)
     known = kind in "iu" or original == np.float32
     return array.astype(np.float64), original.name if known else "float64"
+
+
+def refuse_unfolding(shape: tuple[int, ...], where: str, densify: bool) -> None:
+    """Refuse a sparse matrix that would take more than 4 GB, unless ``densify`` says so."""
+    gigabytes = math.prod(shape) * 8 / 1e9
+    if gigabytes > DENSE_LIMIT_GB and not densify:
+        raise DataError(
+            f"the matrix is sparse, and a correction makes it dense: {gigabytes:.1f} GB (limit "
+            f"{DENSE_LIMIT_GB:g} GB). Select features first, say --densify (densify=True) if "
+            "there is so much memory, or correct an .h5ad or .zarr on disk (--out-of-core)",
+            where=where,
+        )
+
+
+#: Numbers that take so many times the room of their file are packed (constant, or mostly zero), and
+#: then held to the limit of sparse matrices. Text takes less than 8 times, Parquet of measured
+#: values about once, of counts rarely more than 20 times.
+PACKED = 50
+
+
+def refuse_packed(
+    shape: tuple[int, ...], path: str | Path, densify: bool = False, size: int | None = None
+) -> None:
+    """Refuse a small file that unfolds to a large matrix, unless ``densify`` says so.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The matrix, or what was read of it.
+    path : path
+        The file.
+    densify : bool
+        Whether the user knows.
+    size : int, optional
+        Bytes that it takes on the disk, where they are not those of the file.
+
+    Raises
+    ------
+    DataError
+        More than 4 GB, and more than 50 times the file.
+    """
+    unfolded = 8 * math.prod(shape)
+    if densify or unfolded <= DENSE_LIMIT_GB * 1e9:
+        return
+    if unfolded > PACKED * (os.path.getsize(path) if size is None else size):
+        raise DataError(
+            f"it unfolds to {unfolded / 1e9:.1f} GB or more (limit {DENSE_LIMIT_GB:g} GB for a "
+            "file so small). Select features first, or say --densify (densify=True) if there is "
+            "so much memory",
+            where=str(path),
+        )
 
 
 def stored(values: Floats, dtype: str) -> npt.NDArray[Any]:
@@ -131,9 +182,11 @@ def stored(values: Floats, dtype: str) -> npt.NDArray[Any]:
 
 def refuse_text(where: str, cell: str, row: str, column: str) -> DataError:
     """Make the error for a cell that is not a number."""
+    reason = why_no_number(cell) or (
+        "the matrix may hold only ids and numbers (empty or NA where missing)"
+    )
     return DataError(
-        f"row {row!r}, column {column!r} holds {shortened(cell)}, which is not a number; the "
-        "matrix may hold only ids and numbers (empty or NA where missing)",
+        f"row {row!r}, column {column!r} holds {shortened(cell)}, which is not a number; {reason}",
         where=where,
     )
 

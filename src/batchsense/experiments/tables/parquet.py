@@ -14,6 +14,7 @@ from batchsense.experiments.tables.matrix import (
     RawMatrix,
     check_ids,
     free_name,
+    refuse_packed,
     refuse_text,
     stored,
 )
@@ -23,21 +24,24 @@ from batchsense.experiments.tables.text import label_text
 if TYPE_CHECKING:
     import pandas as pd
 
+#: A text takes the room of about eight numbers.
+_ID = 8
 _DECLARED = {"category", "bool", "boolean"}
 
 
-def read_matrix(path: str | Path) -> RawMatrix:
+def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
     """Read a matrix; row ids in its index, or in its first column if the index only counts.
 
     Raises
     ------
     DataError
-        The file cannot be read, or a column holds something else than numbers.
+        The file cannot be read, unfolds to more than 4 GB without ``densify``, or a column holds
+        something else than numbers.
     MissingExtraError
         pyarrow is not installed.
     """
     where = str(path)
-    frame = _ids_first(_read(path))
+    frame = _ids_first(_read(path, densify))
     if frame.shape[0] < 1 or frame.shape[1] < 2:
         raise DataError("the matrix holds no numbers", where=where)
     columns = tuple(str(name) for name in frame.columns[1:])
@@ -82,17 +86,39 @@ def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozen
     return sheet, frozenset(declared)
 
 
-def _read(path: str | Path) -> pd.DataFrame:
-    import pandas as pd
-
+def _read(path: str | Path, densify: bool = False) -> pd.DataFrame:
+    """Read a file, or a folder of parts; repeated texts stay one object however often they occur."""
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise MissingExtraError("Parquet files", "experiments") from None
+    # As a path, never an address that pyarrow would open.
+    target = Path(path)
+    try:
+        parts = sorted(target.rglob("*.parquet")) if target.is_dir() else [target]
+        texts = {name for part in parts for name in _looked_at(part, densify)}
+        frame = parquet.read_table(target, read_dictionary=sorted(texts)).to_pandas()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", str(path)) from None
-    except ValueError as error:
+    except (ArrowException, ValueError) as error:
         raise DataError(f"not a Parquet file: {error}", where=str(path)) from None
+    for name in frame.columns:
+        if name in texts:
+            frame[name] = frame[name].astype(object)
+    return frame
+
+
+def _looked_at(path: Path, densify: bool) -> list[str]:
+    """Judge a file by what it says it unfolds to; name its columns of text."""
+    from pyarrow import parquet, types
+
+    schema, found = parquet.read_schema(path), parquet.read_metadata(path)
+    groups = [found.row_group(place) for place in range(found.num_row_groups)]
+    refuse_packed((sum(group.total_byte_size for group in groups) // 8,), path, densify)
+    refuse_packed((found.num_rows, found.num_columns + _ID), path, densify)
+    return [
+        one.name for one in schema if types.is_string(one.type) or types.is_large_string(one.type)
+    ]
 
 
 def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:

@@ -33,9 +33,9 @@ def read(
     Parameters
     ----------
     matrix : path
-        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet``, ``.h5ad``, ``.zarr`` or a
-        folder with a ``matrix.mtx`` as 10x Genomics writes it; empty cells and ``NA`` are missing
-        values.
+        ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet``, ``.xlsx`` (also
+        ``FILE.xlsx#Sheet``), ``.h5ad``, ``.zarr`` or a folder with a ``matrix.mtx`` as 10x Genomics
+        writes it; empty cells and ``NA`` are missing values.
     sheet : path, optional
         ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or ``.xlsx`` (also
         ``FILE.xlsx#Sheet``), one row per specimen. May be left out for ``.h5ad`` and ``.zarr``,
@@ -44,7 +44,7 @@ def read(
         The column of the sheet that holds the ids; by default the first column, or else the only
         one that matches.
     densify : bool
-        Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
+        Whether a sparse matrix, or a small file, may be unfolded to more than 4 GB.
     layer : str, optional
         The layer of an AnnData file to read; its ``X`` by default.
 
@@ -54,12 +54,12 @@ def read(
         A file is missing, empty or malformed, the ids do not match exactly one axis, ids occur
         twice, or a value is text or infinite; names the file, rows and columns concerned.
     MissingExtraError
-        Parquet, AnnData or Excel files without the ``experiments`` extra.
+        Parquet or AnnData files without the ``experiments`` extra.
     """
     raw, entries, categorical = _read_matrix(matrix, densify, layer)
     notes: tuple[Note, ...] = ()
     if sheet is not None:
-        entries, categorical, notes = _read_any_sheet(sheet)
+        entries, categorical, notes = read_sheet(sheet)
     if not entries:
         raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
     sheet_name = str(matrix if sheet is None else sheet)
@@ -82,27 +82,26 @@ def read(
             layer=layer,
         ),
         categorical=categorical,
-        notes=(*notes, *found.notes, *count_remarks(raw.values)),
+        notes=(*raw.notes, *notes, *found.notes, *count_remarks(raw.values)),
     )
     check(table)
     return table
 
 
-_Sheet = tuple[dict[str, Column], frozenset[str]]
-
-
 def _read_matrix(
     path: str | Path, densify: bool, layer: str | None
 ) -> tuple[RawMatrix, dict[str, Column], frozenset[str]]:
-    suffix = suffix_of(path)
+    suffix = suffix_of(workbook.split(path)[0])
     if layer is not None and suffix not in annotated.SUFFIXES:
         raise DataError("only .h5ad and .zarr files have layers", where=str(path))
     if suffix in annotated.SUFFIXES:
         return annotated.read(path, densify, layer)
     if suffix in DELIMITERS:
-        matrix = delimited.read_matrix(path)
+        matrix = delimited.read_matrix(path, densify)
     elif suffix == ".parquet":
-        matrix = parquet.read_matrix(path)
+        matrix = parquet.read_matrix(path, densify)
+    elif suffix == workbook.SUFFIX:
+        matrix = workbook.read_matrix(path)
     elif suffix == ".mtx":
         matrix = tenx.read(path, densify)
     else:
@@ -110,24 +109,21 @@ def _read_matrix(
     return matrix, {}, frozenset()
 
 
-def read_sheet(path: str | Path) -> _Sheet:
+def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tuple[Note, ...]]:
     """Read a sheet of specimens by the suffix of its file.
 
     None stands where a label is missing; columns that the file itself declares to be categories
-    are named.
+    are named, and notes say what was passed over.
 
     Raises
     ------
     DataError
         The file is missing, empty or malformed, or of an unknown kind.
     """
-    return _read_any_sheet(path)[:2]
-
-
-def _read_any_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tuple[Note, ...]]:
     suffix = suffix_of(workbook.split(path)[0])
     if suffix in DELIMITERS:
-        return delimited.read_sheet(path), frozenset(), ()
+        entries, notes = delimited.read_sheet(path)
+        return entries, frozenset(), notes
     if suffix == ".parquet":
         return *parquet.read_sheet(path), ()
     if suffix == workbook.SUFFIX:

@@ -6,12 +6,21 @@ import csv
 import gzip
 import json
 import shutil
+import zlib
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.tables.matrix import RawMatrix, check_ids, dense, stored
+from batchsense.experiments.tables.delimited.lines import Lines, LongLineError, open_text
+from batchsense.experiments.tables.matrix import (
+    RawMatrix,
+    check_ids,
+    dense,
+    refuse_unfolding,
+    stored,
+)
 
 #: The file in a result's folder that says what was done.
 PROVENANCE = "batchsense.json"
@@ -32,22 +41,25 @@ def read(path: str | Path, densify: bool = False) -> RawMatrix:
         A file is missing, damaged or of another length than the matrix, ids are empty, or the dense
         matrix would be too large.
     """
-    from scipy.io import mmread
+    from scipy.io import mminfo, mmread
 
     folder = folder_of(path)
     matrix = _file(folder, ("matrix.mtx",))
-    features = _ids(_file(folder, _FEATURES), "feature")
-    barcodes = _ids(_file(folder, _BARCODES), "barcode")
     try:
+        *shape, entries, _, _, _ = mminfo(matrix)
+        _refuse_claims(matrix, tuple(shape), entries, densify)
+        features = _ids(_file(folder, _FEATURES), "feature", shape[0])
+        barcodes = _ids(_file(folder, _BARCODES), "barcode", shape[1])
+        if tuple(shape) != (len(features), len(barcodes)):
+            raise DataError(
+                f"{_count(features, shape[0])} features and {_count(barcodes, shape[1])} barcodes "
+                f"do not fit a matrix of shape {tuple(shape)}; the three files of a folder must "
+                "belong together",
+                where=str(matrix),
+            )
         sparse = mmread(matrix, spmatrix=False)
-    except (OSError, EOFError, ValueError, OverflowError) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(f"not a Matrix Market file, or damaged: {error}", str(matrix)) from None
-    if sparse.shape != (len(features), len(barcodes)):
-        raise DataError(
-            f"{len(features)} features and {len(barcodes)} barcodes do not fit a matrix of shape "
-            f"{sparse.shape}; the three files of a folder must belong together",
-            where=str(matrix),
-        )
     values, dtype = dense(sparse, str(matrix), densify)
     return RawMatrix(values, features, barcodes, None, dtype)
 
@@ -102,13 +114,31 @@ def _file(folder: Path, names: tuple[str, ...]) -> Path:
     raise DataError(f"the folder has no {listed(names)} (nor with .gz)", where=str(folder))
 
 
-def _ids(path: Path, kind: str) -> tuple[str, ...]:
-    opened = gzip.open if path.suffix == ".gz" else open
+def _refuse_claims(matrix: Path, shape: tuple[int, ...], entries: int, densify: bool) -> None:
+    """Refuse what a header claims and a file of its size cannot hold: memory would be laid out."""
+    # The shortest line of an entry, "1 1", has four bytes; gzip packs at most 1,032 times.
+    most = matrix.stat().st_size * (1032 if matrix.suffix == ".gz" else 1) // 2
+    if entries > most:
+        raise DataError(
+            f"damaged: its header speaks of {entries:,} entries, more than the file can hold",
+            where=str(matrix),
+        )
+    refuse_unfolding(shape, str(matrix), densify)
+
+
+def _count(ids: tuple[str, ...], most: int) -> str:
+    return f"more than {most}" if len(ids) > most else str(len(ids))
+
+
+def _ids(path: Path, kind: str, most: int) -> tuple[str, ...]:
+    """The first column of a file, and no more of it than one line too many."""
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as stream:
-            lines = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            ids = tuple(line[0] if line else "" for line in lines)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        with open_text(path) as stream:
+            lines = csv.reader(Lines(stream), delimiter="\t", quoting=csv.QUOTE_NONE)
+            ids = tuple(line[0] if line else "" for line in islice(lines, most + 1))
+    except LongLineError as error:
+        raise DataError(str(error), where=str(path)) from None
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from None
     check_ids(ids, kind, str(path))
     return ids

@@ -76,6 +76,39 @@ def is_number(text: str) -> bool:
         return False
 
 
+#: What stands in numbers as people and other programs write them: thousands separators, a comma,
+#: a minus sign that is no hyphen.
+_OTHER_SIGNS = str.maketrans({"\u2212": "-", **dict.fromkeys(", '\u2019\u00a0\u202f\u2009")})
+_COMMAS = "its numbers have commas; write them with a point and without thousands separators"
+
+
+def why_no_number(text: str) -> str:
+    """Say what keeps a text from being a number that a reader would see in it; else nothing.
+
+    Examples
+    --------
+    >>> why_no_number("1,5") == why_no_number("1.234,5")
+    True
+    >>> why_no_number("1 234"), why_no_number("<0.1")
+    ('write numbers without thousands separators', 'leave out what is below a limit of detection')
+    >>> why_no_number("\u22121"), why_no_number("5 %"), why_no_number("low")
+    ('write a hyphen for the minus sign', 'write 0.05 for 5 %', '')
+    """
+    plain = text.strip().translate(_OTHER_SIGNS)
+    whole = plain.replace(".", "")
+    if "," in text and whole.lstrip("+-").isdigit():
+        return _COMMAS
+    if is_number(plain):
+        if "\u2212" in text:
+            return "write a hyphen for the minus sign"
+        return _COMMAS if "," in text else "write numbers without thousands separators"
+    if text.count(".") > 1 and whole.lstrip("+-").isdigit():
+        return "write numbers without thousands separators"
+    if plain[:1] in ("<", ">") and is_number(plain.lstrip("<>=")):
+        return "leave out what is below a limit of detection"
+    return "write 0.05 for 5 %" if is_number(plain.rstrip("%")) else ""
+
+
 def nearly_numbers(labels: Collection[str]) -> str:
     """Say what keeps labels from being numbers, where most of them are; else nothing.
 
@@ -90,7 +123,7 @@ def nearly_numbers(labels: Collection[str]) -> str:
     """
     others = sorted(label for label in labels if not is_number(label))
     if others and all(is_number(label.replace(",", "")) for label in others):
-        return "its numbers have commas; write them with a point and without thousands separators"
+        return _COMMAS
     numbers = len(labels) - len(others)
     if others and numbers > max(2, len(others)):
         return f"all but {listed(map(repr, others), 3)} are numbers; leave unknown ones out"

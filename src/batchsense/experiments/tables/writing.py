@@ -36,6 +36,11 @@ def check_format(source: str, output: str | Path) -> None:
     batchsense.errors.DataError: out.h5ad: an .h5ad result needs an .h5ad input; name a text or ...
     """
     wanted, given = _result_kind(source, output), suffix_of(source)
+    if wanted == ".xlsx":
+        raise DataError(
+            "workbooks are read, not written; name a .csv, .tsv or .txt (also .gz) or .parquet",
+            where=str(output),
+        )
     if wanted not in [*DELIMITERS, ".parquet", ".mtx", *annotated.SUFFIXES]:
         raise DataError(f"unknown kind of file {wanted!r}; known: {KNOWN}", where=str(output))
     if wanted in annotated.SUFFIXES and given != wanted:

@@ -183,10 +183,16 @@ class CorrectRequest(ModelRequest):
     @override
     def offered_output(self) -> str:
         from batchsense.experiments.tables.matrix import suffix_of
+        from batchsense.storage.outputs import file_of
 
         name = self.name_of(self.matrix) if self.matrix else "digits.csv"
         is_folder = self.matrix is not None and suffix_of(self.matrix) == ".mtx"
-        return f"{name}-corrected" if is_folder else beside(name, "corrected")
+        is_workbook = file_of(name).suffix.lower() == ".xlsx"
+        return (
+            f"{name}-corrected"
+            if is_folder
+            else beside(name, "corrected", ".csv" if is_workbook else None)
+        )
 
     def recorded(self) -> dict[str, str | bool | None]:
         """The options that the result itself keeps, by their long names."""

@@ -1,0 +1,80 @@
+"""What stands above and beside a table: comments, titles, columns that are none; one wording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.matrix import shortened
+from batchsense.notes import Note
+
+#: What featureCounts writes before the counts: where a gene lies, which no specimen is.
+FEATURE_COUNTS = ("Geneid", "Chr", "Start", "End", "Strand", "Length")
+#: A line with one cell is a title if the next has at least so many: with two it could be the header
+#: of a table without the name of its first column, as R writes it.
+_COLUMNS_BELOW_A_TITLE = 3
+
+
+def is_title(filled: int, below: int) -> bool:
+    """Whether a line with so many filled cells is a title of the table below it.
+
+    Examples
+    --------
+    >>> is_title(1, 5), is_title(1, 2), is_title(4, 4)
+    (True, False, False)
+    """
+    return filled == 1 and below >= _COLUMNS_BELOW_A_TITLE
+
+
+def title_note(line: int, text: str, kind: str) -> Note:
+    """Say that a title was passed over."""
+    return Note(
+        "title_line",
+        f"Line {line} of the {kind} is a title above the table, {shortened(text)}, and was passed "
+        "over.",
+        (str(line),),
+    )
+
+
+def comment_note(lines: Sequence[int], text: str, kind: str) -> Note:
+    """Say that comments were passed over; ``text`` is the first of them."""
+    numbers = listed(map(str, lines), 5)
+    which = (
+        f"Line {numbers} of the {kind} is a comment ({shortened(text)}) and was"
+        if len(lines) == 1
+        else f"Lines {numbers} of the {kind} are comments (the first is {shortened(text)}) and were"
+    )
+    return Note("comment_lines", f"{which} passed over.", tuple(map(str, lines[:10])))
+
+
+def annotation_columns(columns: Sequence[str], corner: str | None) -> int:
+    """How many columns after the ids tell where a gene lies, as featureCounts writes them.
+
+    Examples
+    --------
+    >>> annotation_columns(["Chr", "Start", "End", "Strand", "Length", "s1"], "Geneid")
+    5
+    >>> annotation_columns(["s1", "s2"], "Geneid")
+    0
+    """
+    head = (corner, *columns[: len(FEATURE_COUNTS) - 1])
+    return len(FEATURE_COUNTS) - 1 if head == FEATURE_COUNTS else 0
+
+
+def annotation_note() -> Note:
+    """Say that columns of featureCounts were left out."""
+    names = FEATURE_COUNTS[1:]
+    return Note(
+        "annotation_columns",
+        f"The columns {listed(names)} of the matrix tell where a gene lies, as featureCounts "
+        "writes them; they are no specimens and were left out.",
+        names,
+    )
+
+
+def refuse_nameless(kind: str, columns: Iterable[str], where: str) -> DataError:
+    """Make the error for columns that hold something and have no name."""
+    what = "sheet columns without a name" if kind == "sheet" else "column without an id"
+    return DataError(
+        f"{what}: number {listed(columns)}; write names above them, or empty their cells", where
+    )
