@@ -33,7 +33,7 @@ def send(browser, matrix=None, sheet=None, command="diagnose"):
     [
         (None, None, "No matrix was chosen"),
         (("m.csv", GOOD_MATRIX), None, "A sheet is needed"),
-        (("m.xlsx", b"PK"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
+        (("m.xls", b"PK"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m", b"1"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m.csv", b""), ("s.csv", GOOD_SHEET), "m.csv: the file is empty"),
         (("m.csv", GOOD_MATRIX), ("s.h5ad", b"x"), "a sheet is one of .csv"),

@@ -62,15 +62,15 @@ def test_labels_as_they_are_shown(tmp_path):
 
 
 def test_a_table_with_a_workbook(tmp_path):
-    """The ids of a workbook are matched with the matrix; the choice of a worksheet is noted."""
+    """The ids of a workbook are matched with the matrix; of several worksheets one is named."""
     frame = pd.DataFrame([[0.5, 1.5, 2.0]] * 2, index=["a", "b"], columns=["s3", "s1", "s2"])
     frame.to_csv(tmp_path / "m.csv")
     save(tmp_path / "s.xlsx", more=["June"])
-    table = read(tmp_path / "m.csv", tmp_path / "s.xlsx")
+    table = read(tmp_path / "m.csv", f"{tmp_path}/s.xlsx#Specimens")
 
     assert table.sheet["plate"] == ("2", "1", "1")
-    assert [note.code for note in table.notes] == ["first_worksheet"]
-    assert "'June'" in table.notes[0].message
+    with pytest.raises(DataError, match=r"2 worksheets: 'Specimens', 'June'; .*s\.xlsx#Specimens"):
+        read(tmp_path / "m.csv", tmp_path / "s.xlsx")
 
 
 def test_empty_rows_and_columns_are_left_out(tmp_path):
@@ -82,7 +82,7 @@ def test_empty_rows_and_columns_are_left_out(tmp_path):
 
 
 def test_worksheets_by_name(tmp_path):
-    """FILE.xlsx#Sheet names a worksheet, also a hidden one; else the first visible is read."""
+    """FILE.xlsx#Sheet names a worksheet, also a hidden one; else the only filled one."""
 
     def hide(book):
         book["Specimens"].sheet_state = "hidden"
@@ -91,7 +91,10 @@ def test_worksheets_by_name(tmp_path):
 
     assert workbook.read_sheet(f"{path}#July")[0]["plate"] == ("9",)
     assert workbook.read_sheet(f"{path}#Specimens")[0]["plate"] == ("1", "1", "2")
-    assert workbook.read_sheet(path)[1][0].where == ("June",)
+    with pytest.raises(DataError, match="2 worksheets: 'June', 'July'"):
+        workbook.read_sheet(path)
+    blank = save(tmp_path / "t.xlsx", change=lambda book: book.create_sheet("Sheet2"))
+    assert workbook.read_sheet(blank)[0]["plate"] == ("1", "1", "2")
     with pytest.raises(DataError, match="no worksheet 'Juni'; did you mean 'June'"):
         workbook.read_sheet(f"{path}#Juni")
 

@@ -229,10 +229,11 @@ def _unmatched(
             where=where[0],
         )
     alike = max((_alike(missing[axis], sorted(known)) for axis in axes), key=len)
+    entries = listed((repr(entry) for entry in sheet[name]), _SHOWN)
     sides = [f"its {axis}s are {listed(map(repr, ids), _SHOWN)}" for axis, ids in axes.items()]
     return DataError(
         f"no id of the matrix is in column {name!r} of {where[1]}: {'; '.join(sides)}; the "
-        f"sheet has {listed((repr(entry) for entry in sheet[name]), _SHOWN)}{alike}; correct the ids, "
+        f"sheet has {entries}{alike}; correct the ids, "
         "or name the column that holds them with --id",
         where=where[0],
     )

@@ -78,7 +78,7 @@ def _parts(root: Any, inside: str) -> AnnData | None:
     from anndata.io import read_elem
     from pandas import DataFrame
 
-    if inside not in root:
+    if any(name not in root for name in ("obs", "var", inside)):
         return None
     obs, var = read_elem(root["obs"]), read_elem(root["var"])
     if not isinstance(obs, DataFrame) or not isinstance(var, DataFrame):

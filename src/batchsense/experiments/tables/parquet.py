@@ -87,7 +87,7 @@ def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozen
 
 
 def _read(path: str | Path, densify: bool = False) -> pd.DataFrame:
-    """Read a file, or a folder of parts; repeated texts stay one object however often they occur."""
+    """Read a file, or a folder of parts; a text that is repeated stays one object."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -102,9 +102,23 @@ def _read(path: str | Path, densify: bool = False) -> pd.DataFrame:
         raise DataError(f"cannot be read: {error.strerror or error}", str(path)) from None
     except (ArrowException, ValueError) as error:
         raise DataError(f"not a Parquet file: {error}", where=str(path)) from None
+    return _texts_as_objects(frame, texts)
+
+
+def _texts_as_objects(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
+    """Columns and index levels of text, which came as categories, as what they are."""
+    import pandas as pd
+
     for name in frame.columns:
         if name in texts:
             frame[name] = frame[name].astype(object)
+    if isinstance(frame.index, pd.MultiIndex):
+        levels = [level.astype(object) for level in frame.index.levels]
+        frame.index = frame.index.set_levels(levels)
+    elif isinstance(frame.index, pd.CategoricalIndex) and (
+        frame.index.name in texts or "__index_level_0__" in texts
+    ):
+        frame.index = frame.index.astype(object)
     return frame
 
 

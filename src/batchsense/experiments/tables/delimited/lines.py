@@ -177,6 +177,8 @@ def _headed(lines: Lines, suffix: str, kind: str, where: str) -> Records:
     if first and not declared and suffix == ".txt" and _by_spaces(first[1], second):
         delimiter = " "
         notes.append(_spaces_note(kind))
+    if first:
+        _refuse_other_separator(first[1], second and second[1], delimiter, (kind, where))
     if comments and _heads(comments[-1][1], first, delimiter):
         lines.put_back([one for one in (comments.pop(), first, second) if one])
     else:
@@ -198,8 +200,6 @@ def _titled(lines: Lines, delimiter: str, notes: list[Note], kind: str, where: s
         line = lines.number
         below = next((record for record in cells if any(map(str.strip, record))), None)
         ahead = [below] if below else []
-        if len(header) == 1:
-            _refuse_other_separator(header[0], below, delimiter, (kind, where))
         if below is None or not is_title(1, _filled(below)):
             break
         ahead = []
@@ -218,8 +218,9 @@ def _filled(cells: Sequence[str]) -> int:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
+    """The cells of a line, or none where it cannot be read so."""
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True), [])
+        return next(csv.reader([line.strip(" \r\n")], delimiter=delimiter, strict=True), [])
     except csv.Error:
         return []
 
@@ -239,25 +240,27 @@ def _by_spaces(first: str, second: tuple[int, str] | None) -> bool:
     """Whether cells are separated by spaces, as in R's ``write.table``: names in quotes."""
     if "\t" in first or not _QUOTED.fullmatch(first) or second is None:
         return False
-    names, cells = (len(_split(line.strip(), " ")) for line in (first, second[1]))
+    names, cells = (len(_split(line, " ")) for line in (first, second[1]))
     return cells > 1 and cells in (names, names + 1)
 
 
 def _refuse_other_separator(
-    name: str, below: list[str] | None, delimiter: str, place: tuple[str, str]
+    first: str, second: str | None, delimiter: str, place: tuple[str, str]
 ) -> None:
     """Notice a file that uses another separator than its name says; ``place`` is kind and file."""
     kind, where = place
-    alone = below is None or len(below) == 1
+    if len(_split(first, delimiter)) > 1:
+        return
+    alone = second is None or len(_split(second, delimiter)) < 2
     for mark, words in _SEPARATORS.items():
-        names = _split(name, mark)
+        names = _split(first, mark)
         if mark == delimiter or len(names) < 2:
             continue
-        cells = len(names) if below is None else len(_split(delimiter.join(below), mark))
+        cells = len(names) if second is None else len(_split(second, mark))
         fits = cells in (len(names), len(names) + 1)
         if mark == " ":
             # Words have spaces between them too: of a sheet only what cannot be one column.
-            fits = fits and alone and (kind == "matrix" or '"' in name or len(names) > 3)
+            fits = fits and alone and (kind == "matrix" or '"' in first or len(names) > 3)
         if fits or (alone and mark != " "):
             suffix = suffix_of(where)
             raise DataError(
