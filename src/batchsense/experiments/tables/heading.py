@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.matrix import shortened
+from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
 
 #: What featureCounts writes before the counts: where a gene lies, which no specimen is.
@@ -15,15 +16,28 @@ FEATURE_COUNTS = ("Geneid", "Chr", "Start", "End", "Strand", "Length")
 _COLUMNS_BELOW_A_TITLE = 3
 
 
-def is_title(filled: int, below: int) -> bool:
-    """Whether a line with so many filled cells is a title of the table below it.
+def is_title(cells: Sequence[str], below: Sequence[str]) -> bool:
+    """Whether a line is a title of the table below it: several words in one cell, nothing beside.
+
+    Below must stand what can be a header, not numbers.
 
     Examples
     --------
-    >>> is_title(1, 5), is_title(1, 2), is_title(4, 4)
-    (True, False, False)
+    >>> is_title(["Table S1"], ["id", "g1", "g2"]), is_title(["Table S1", "", ""], ["", "a", "b"])
+    (True, True)
+    >>> is_title(["id", "", ""], ["s1", "A", "B"]), is_title(["Table S1"], ["s1", "1", "2"])
+    (False, False)
     """
-    return filled == 1 and below >= _COLUMNS_BELOW_A_TITLE
+    filled = [cell for cell in cells if cell.strip()]
+    names = [cell for cell in below if cell.strip()]
+    # The name of the ids may be left out, which leaves an empty cell in front.
+    width = max((place for place, cell in enumerate(below, 1) if cell.strip()), default=0)
+    return (
+        len(filled) == 1
+        and len(filled[0].split()) > 1
+        and width >= _COLUMNS_BELOW_A_TITLE - (len(cells) > 1)
+        and not all(map(is_number, names[1:]))
+    )
 
 
 def title_note(line: int, text: str, kind: str) -> Note:

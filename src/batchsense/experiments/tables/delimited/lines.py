@@ -196,11 +196,11 @@ def _titled(lines: Lines, delimiter: str, notes: list[Note], kind: str, where: s
     if header is None:
         raise DataError("the file is empty", where=where)
     ahead: list[list[str]] = []
-    while _filled(header) == 1:
+    while sum(bool(cell.strip()) for cell in header) == 1:
         line = lines.number
         below = next((record for record in cells if any(map(str.strip, record))), None)
         ahead = [below] if below else []
-        if below is None or not is_title(1, _filled(below)):
+        if below is None or not is_title(header, below):
             break
         ahead = []
         notes.append(title_note(line, next(filter(None, map(str.strip, header))), kind))
@@ -211,10 +211,6 @@ def _titled(lines: Lines, delimiter: str, notes: list[Note], kind: str, where: s
 def _chained(ahead: list[list[str]], cells: Iterator[list[str]]) -> Iterator[list[str]]:
     yield from ahead
     yield from cells
-
-
-def _filled(cells: Sequence[str]) -> int:
-    return sum(bool(cell.strip()) for cell in cells)
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -230,10 +226,10 @@ def _heads(comment: str, below: tuple[int, str] | None, delimiter: str) -> bool:
 
     So begin tables of QIIME and BIOM. A comment has another number of cells, or one.
     """
-    if below is None:
-        return True
+    if below is None or not comment.startswith("#"):
+        return below is None
     cells = _split(comment, delimiter)
-    return len(cells) > 1 and len(cells) == len(_split(below[1], delimiter))
+    return len(cells) > 1 and cells[0] != "#" and len(cells) == len(_split(below[1], delimiter))
 
 
 def _by_spaces(first: str, second: tuple[int, str] | None) -> bool:

@@ -213,7 +213,7 @@ def _headed(title: str, kind: str, rows: Iterator[tuple[int, Cells]], found: Fou
     number, header = next(rows, nothing)
     below = next(rows, nothing)
     notes: list[Note] = []
-    while is_title(len(header), len(below[1])):
+    while is_title(*([_text(value) for value in row.values()] for row in (header, below[1]))):
         notes.append(title_note(number, _text(next(iter(header.values()))), kind))
         number, header = below
         below = next(rows, nothing)
