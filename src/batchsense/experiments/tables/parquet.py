@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def _texts_as_objects(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
         if name in texts:
             frame[name] = frame[name].astype(object)
     if isinstance(frame.index, pd.MultiIndex):
-        levels = [level.astype(object) for level in frame.index.levels]
+        levels: Any = [level.astype(object) for level in frame.index.levels]
         frame.index = frame.index.set_levels(levels)
     elif isinstance(frame.index, pd.CategoricalIndex) and (
         frame.index.name in texts or "__index_level_0__" in texts

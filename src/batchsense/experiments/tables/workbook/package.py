@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 from xml.parsers import expat
 
 from batchsense.errors import DataError
@@ -84,7 +84,7 @@ def opened(file: Path) -> Iterator[zipfile.ZipFile]:
     except (expat.ExpatError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _no_workbook(error, where) from None
     # A method of packing or an encryption that zipfile does not know, and numbers that are none.
-    except (NotImplementedError, RuntimeError, LookupError, ValueError) as error:
+    except (RuntimeError, LookupError, ValueError) as error:
         raise _no_workbook(error, where) from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", where) from None
@@ -153,7 +153,7 @@ def walking(
         yield from _fed(parser, stream)
 
 
-def _fed(parser: expat.XMLParserType, stream: BinaryIO) -> Iterator[None]:
+def _fed(parser: expat.XMLParserType, stream: IO[bytes]) -> Iterator[None]:
     fed = 0
     while chunk := stream.read(_CHUNK):
         parser.Parse(chunk, False)
