@@ -98,3 +98,38 @@ def test_labels_are_no_html(tmp_path, capsys):
         page = report.read_text()
         assert "&lt;i&gt;x" in page or "&lt;script&gt;alert" in page
         assert not any(mark in page for mark in (evil, "<b>a</b>", "<i>x</i>"))
+
+
+def test_a_stray_cell_of_a_workbook(tmp_path, capsys):
+    """An entry in the last cell that a worksheet has is named, and costs what one cell costs."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [["id", "arm"], *([i, "ab"[k % 2]] for k, i in enumerate(IDS))]:
+        book.active.append(row)
+    book.active["XFD1048576"] = "x"
+    book.save(tmp_path / "s.xlsx")
+    words = ["layout", f"{tmp_path}/s.xlsx", "--batches", "2", "--balance", "arm"]
+
+    assert run([*words, "-o", f"{tmp_path}/o.csv"]) == 3
+    assert "cell XFD1048576 holds 'x'" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_workbook_gives_the_same_numbers(tmp_path, capsys):
+    """A matrix in a workbook is corrected as its text is, and the result is text.
+
+    openpyxl writes 16 digits, where the text has 17.
+    """
+    openpyxl = pytest.importorskip("openpyxl")
+    plain = corrected(tmp_path, PLAIN)
+    book = openpyxl.Workbook()
+    book.active.append(["id", *"abcd"])
+    for name, row in zip(IDS, VALUES.tolist(), strict=True):
+        book.active.append([name, *row])
+    book.save(tmp_path / "m.xlsx")
+    words = ["correct", f"{tmp_path}/m.xlsx", f"{tmp_path}/s.csv", "--batch", "month"]
+
+    assert run([*words, "--keep", "drug", "-o", f"{tmp_path}/o.csv", "--force"]) == 0
+    lines = list(csv.reader((tmp_path / "o.csv").read_text().splitlines()))
+    found = [list(map(float, line[1:])) for line in lines[1:]]
+    assert np.allclose(np.array(plain, dtype=float), found, rtol=1e-14, atol=1e-14)
