@@ -48,8 +48,8 @@ def log_f_tail(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike
     """Logarithm of the upper tail of F, also where the tail itself is too small for a number.
 
     Beyond that, with x = d₂/(d₂ + d₁F): log I_x(a, b) = a·log x + b·log(1-x) - log(a·B(a, b))
-    + log ₂F₁(a+b, 1; a+1; x), and for infinite d₂ the continued fraction of the incomplete gamma
-    function.
+    + log of the continued fraction of the incomplete beta function, and for infinite d₂ that of the
+    incomplete gamma function.
 
     Examples
     --------
@@ -69,16 +69,10 @@ def log_f_tail(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike
         area = np.where(
             np.isinf(second), special.gammaincc(b, b * values), special.betainc(a, b, share)
         )
-        found = np.log(area)
+        found = np.asarray(np.log(area))
         small = (area < 1e-290) & np.isfinite(values) & np.isfinite(second)
-        smooth = (
-            a * np.log(share)
-            + b * np.log1p(-share)
-            - np.log(a)
-            - special.betaln(a, b)
-            + np.log(special.hyp2f1(a + b, 1.0, a + 1.0, share))
-        )
-        found = np.where(small, smooth, found)
+        if small.any():
+            found[small] = _log_beta_tail(a[small], b[small], share[small])
         far = (area < 1e-290) & np.isfinite(values) & np.isinf(second)
         found = np.where(far, _log_gamma_tail(b, b * values), found)
     return np.asarray(found)
@@ -116,31 +110,59 @@ def f_quantile(upper: ArrayLike, df_between: ArrayLike, df_within: ArrayLike) ->
     return np.asarray(np.where(np.isinf(second), limit, finite))
 
 
-#: scipy's distribution function of the noncentral F is NaN from about here on.
+#: Beyond this noncentrality scipy's distribution function of the noncentral F is slow, then NaN.
 _LARGEST_NONCENTRALITY = 1e9
 
 
 def noncentral_f(
     statistic: ArrayLike, df_between: float, df_within: float, noncentrality: ArrayLike
 ) -> Floats:
-    r"""Distribution function of the noncentral F, however large the noncentrality λ.
+    r"""Distribution function of the noncentral F, for any degrees of freedom and noncentrality λ.
 
-    Far out the numerator is as good as its mean, :math:`d_1 + λ`, and only the denominator varies:
-    :math:`P(F ≤ f) = P(χ²_{d_2} ≥ d_2 (d_1 + λ)/(d_1 f))`, right to 1e-4 beyond λ = 10⁹.
+    scipy's is NaN where the area is below about 1e-160, which thousands of degrees of freedom
+    reach close to the centre, and where λ is far. There the numerator is taken for a multiple of χ²
+    with its mean and variance (Patnaik), :math:`P(F ≤ f) ≈ P(F_{h,d_2} ≤ f d_1/(d_1 + λ))` with
+    :math:`h = (d_1 + λ)^2/(d_1 + 2λ)`: right to 1e-5 beyond λ = 10⁹, and next to zero in that tail.
 
     Examples
     --------
     >>> noncentral_f([2e9, 2e12, np.inf], 1.0, 9.0, [1e9, 1e12, 1.0]).round(4)
     array([0.8755, 0.8755, 1.    ])
+
+    References
+    ----------
+    Patnaik 1949, Biometrika 36, 202.
     """
     values, far = np.broadcast_arrays(
         np.asarray(statistic, dtype=np.float64), np.asarray(noncentrality, dtype=np.float64)
     )
     near = far <= _LARGEST_NONCENTRALITY
-    with np.errstate(divide="ignore"):
-        limit = special.chdtrc(df_within, df_within * (df_between + far) / (df_between * values))
     usual = special.ncfdtr(df_between, df_within, np.where(near, far, 0.0), values)
-    return np.asarray(np.where(near, usual, limit))
+    of_numerator = (df_between + far) ** 2 / (df_between + 2.0 * far)
+    like = special.fdtr(of_numerator, df_within, values * (df_between / (df_between + far)))
+    return np.asarray(np.where(near & ~np.isnan(usual), usual, like))
+
+
+#: Steps of the continued fraction, of which the far tail takes 10 to 200.
+_MOST_STEPS = 2000
+
+
+def _log_beta_tail(a: Floats, b: Floats, share: Floats) -> Floats:
+    """Logarithm of I_x(a, b) for x far below its mean, by the method of Lentz (DLMF 8.17.22)."""
+    front = a * np.log(share) + b * np.log1p(-share) - np.log(a) - special.betaln(a, b)
+    product = denominator = 1.0 / (1.0 - (a + b) * share / (a + 1.0))
+    numerator = np.ones_like(share)
+    for m in range(1, _MOST_STEPS + 1):
+        even = m * (b - m) * share / ((a + 2 * m - 1.0) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * share / ((a + 2 * m) * (a + 2 * m + 1.0))
+        before = product
+        for term in (even, odd):
+            denominator = 1.0 / (1.0 + term * denominator)
+            numerator = 1.0 + term / numerator
+            product = product * denominator * numerator
+        if (np.abs(product - before) <= 1e-15 * np.abs(product)).all():
+            break
+    return np.asarray(front + np.log(product))
 
 
 def _log_gamma_tail(shape: Floats, values: Floats) -> Floats:

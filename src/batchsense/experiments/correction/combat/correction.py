@@ -107,6 +107,7 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
             reference=None if self.reference_batch is None else levels.index(self.reference_batch),
             stopping=self.stopping,
             forced=self.despite_confounding,
+            batch_levels=levels,
         )
         notes = combat_notes(fit, model, self.mean_only)
         return FittedCombat(self, gathered, levels, model, fit.found, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.combat.priors import (
     FEWEST_FEATURES,
+    ROUNDING,
     Shrinking,
     Stopping,
     estimates_of,
@@ -24,9 +26,6 @@ from batchsense.experiments.correction.two_passes.statistics import BatchStatist
 
 #: Why a feature is left as it is; 0 where it is corrected.
 CORRECTED, CONSTANT, ENTANGLED, NO_RESIDUAL, NO_REFERENCE = range(5)
-#: Residual variation below this part of the whole is rounding: sums of squares of thousands of
-#: values keep about 13 of the 16 digits of double precision.
-_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +105,7 @@ def fit_combat(
     stopping: Stopping = "sva",
     forced: bool = False,
     threads: int | None = None,
+    batch_levels: Sequence[str] = (),
 ) -> CombatModel:
     r"""Fit ComBat without looking at the data again.
 
@@ -120,11 +120,13 @@ def fit_combat(
     its peculiarities: the variance divides by n, but by observed - 1 for *all* features as soon as
     one value is missing anywhere; a batch of a single specimen makes all batches mean-only.
     Beyond sva: features are left alone, and reported, where sva fails or returns nonsense.
+    ``batch_levels`` names the batches in errors.
 
     Raises
     ------
     DataError
-        Fewer than two batches or three usable features, or a reference batch of one specimen.
+        Fewer than two batches or three usable features, a reference batch of one specimen, or a
+        batch without a feature that varies in it.
     UnresolvedError
         The model leaves no residual degrees of freedom.
 
@@ -160,7 +162,7 @@ def fit_combat(
     else:
         grand = fit.levels[reference]
     grand, sd = np.where(usable, grand, 0.0), np.sqrt(np.where(usable, variance, 1.0))
-    return _shrunken(fit, grand, sd, status, reference, how)
+    return _shrunken(fit, (grand, sd), status, reference, how, batch_levels)
 
 
 def extend_combat(
@@ -170,6 +172,7 @@ def extend_combat(
     parametric: bool = True,
     stopping: Stopping = "sva",
     threads: int | None = None,
+    batch_levels: Sequence[str] = (),
 ) -> CombatModel:
     """Fit further batches against a model that stays as it is.
 
@@ -179,7 +182,8 @@ def extend_combat(
     Raises
     ------
     DataError
-        A new batch has a single specimen although the model adjusts scales.
+        A new batch has a single specimen although the model adjusts scales, or no feature that
+        varies in it.
     """
     if not model.mean_only and statistics.specimens.min() < 2:
         raise DataError(
@@ -189,7 +193,7 @@ def extend_combat(
     levels, squares = remove_slopes(statistics, model.slopes)
     fit = FullFit(model.slopes, levels, squares, statistics.counts, model.status == CORRECTED)
     how = Shrinking(parametric, model.mean_only, stopping, threads)
-    added = _shrunken(fit, model.grand, model.sd, model.status, None, how)
+    added = _shrunken(fit, (model.grand, model.sd), model.status, None, how, batch_levels)
     shared = ("slopes", "grand", "sd", "status", "mean_only")
     joined: dict[str, Any] = {
         field.name: getattr(model, field.name)
@@ -228,7 +232,7 @@ def _variance(
     variation = statistics.squares[part].sum(axis=0)
     residual = fit.residual_squares[part].sum(axis=0)
     status = np.zeros(len(observed), dtype=np.int8)
-    status[residual <= _ROUNDING * variation] = NO_RESIDUAL
+    status[residual <= ROUNDING * variation] = NO_RESIDUAL
     if reference is not None:
         status[observed < 2] = NO_REFERENCE
     entangled = (fit.counts > 0).sum(axis=0) < 2 if forced else ~fit.estimable
@@ -239,13 +243,14 @@ def _variance(
 
 def _shrunken(
     fit: FullFit,
-    grand: Floats,
-    sd: Floats,
+    common: tuple[Floats, Floats],
     status: npt.NDArray[np.int8],
     reference: int | None,
     how: Shrinking,
+    batch_levels: Sequence[str],
 ) -> CombatModel:
     """Shrink batch by batch, and keep what one multiplication and one addition per value need."""
+    grand, sd = common
     usable = status == CORRECTED
     scales, shifts = np.ones(fit.levels.shape), np.zeros(fit.levels.shape)
     steps = np.zeros(len(shifts), dtype=np.int64)
@@ -254,7 +259,11 @@ def _shrunken(
             continue
         of_batch = (fit.levels[b], fit.residual_squares[b], fit.counts[b])
         found = estimates_of(*of_batch, grand, sd, how.mean_only)
-        shifts[b], shrunken, steps[b] = posterior_of(found, usable, how)
+        try:
+            shifts[b], shrunken, steps[b] = posterior_of(found, usable, how)
+        except DataError as error:
+            where = f"batch {batch_levels[b]!r}" if batch_levels else "a batch"
+            raise DataError(str(error), where=where) from None
         scales[b] = 1.0 / np.sqrt(shrunken)
     return CombatModel(
         scales=scales,

@@ -20,6 +20,9 @@ _CONVERGED = 1e-12
 #: Steps after which an iteration is given up, where sva would go on for ever. The planted example
 #: (``plant(seed=1)``) takes 4 at 1e-4 and 9 at 1e-12.
 _MOST_STEPS = 10_000
+#: A residual variance below this part of the feature's own is what rounding left of none: sums of
+#: squares of thousands of values keep about 13 of the 16 digits of double precision.
+ROUNDING = 1e-13
 #: Pairs of features that are weighed at a time: 8 MB for each of numpy's intermediate arrays.
 _PAIRS = 1_000_000
 
@@ -136,7 +139,11 @@ def parametric_posterior(
     gamma = shifts
     delta = squares / np.maximum(counts - 1.0, 1.0)
     for step in range(1, _MOST_STEPS + 1):
-        new_gamma = (pulled + delta * prior.shift_mean) / (spread + delta)
+        weight = spread + delta
+        sure = weight > 0  # else all features shift alike, and this one lies on the fit
+        new_gamma = np.where(
+            sure, (pulled + delta * prior.shift_mean) / np.where(sure, weight, 1.0), shifts
+        )
         if fixed:
             new_delta = np.full_like(delta, prior.scale_mean)
         else:
@@ -198,8 +205,10 @@ def nonparametric_posterior(
     features = len(shifts)
     new_shifts, new_scales = np.empty(features), np.empty(features)
     kernels = compiled_for(features**2)
-    logs = 0.5 * np.log(scales)
-    halves = 0.5 / scales
+    lends = scales > ROUNDING
+    safe = np.where(lends, scales, 1.0)
+    logs = np.where(lends, 0.5 * np.log(safe), np.inf)
+    halves = np.where(lends, 0.5 / safe, 0.0)
 
     def work(low: int, high: int) -> None:
         if kernels is not None:
@@ -289,16 +298,23 @@ def posterior_of(found: Estimates, usable: Flags, how: Shrinking) -> Posterior:
     Raises
     ------
     DataError
-        Too few features to learn from.
+        Too few features to learn from, or too few that vary.
     """
     new_shifts, new_scales, steps = np.zeros(len(usable)), np.ones(len(usable)), 0
     known = usable & (found.counts > (0 if how.mean_only else 1))
     if known.sum() < FEWEST_FEATURES:
         raise DataError(
-            f"a batch has {int(known.sum())} features with enough observations, and at least "
+            f"{int(known.sum())} features have enough observations there, and at least "
             f"{FEWEST_FEATURES} are needed to learn what they have in common; use the linear method"
         )
     own = found.only(known)
+    lending, needed = int((own.scales > ROUNDING).sum()), 1 if how.parametric else 2
+    if lending < needed:
+        raise DataError(
+            f"{lending} of {len(own.scales)} features vary there beyond what batches and kept "
+            "factors explain, so how far the batch stretches cannot be learned; adjust means only, "
+            "or use the linear method"
+        )
     prior = prior_of(own.shifts, own.scales)
     if not how.parametric:
         new_shifts[known], new_scales[known] = nonparametric_posterior(
