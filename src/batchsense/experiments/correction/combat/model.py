@@ -233,6 +233,9 @@ def _variance(
     residual = fit.residual_squares[part].sum(axis=0)
     status = np.zeros(len(observed), dtype=np.int8)
     status[residual <= ROUNDING * variation] = NO_RESIDUAL
+    # As many terms as observations: whatever is left is rounding, however large it looks.
+    room = fit.counts.sum(axis=0) - (fit.counts > 0).sum(axis=0) - len(fit.slopes)
+    status[fit.estimable & (room < 1)] = NO_RESIDUAL
     if reference is not None:
         status[observed < 2] = NO_REFERENCE
     entangled = (fit.counts > 0).sum(axis=0) < 2 if forced else ~fit.estimable
