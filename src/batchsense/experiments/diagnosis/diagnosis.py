@@ -9,6 +9,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
 from batchsense.experiments.diagnosis.scores import Scores, score
@@ -186,7 +187,15 @@ def diagnose(
     with one_thread_if_small(observations.size):
         found = entanglements(design)
         terms = _Terms(design, observations, permutations, seed, progress)
-        return _judged(batch_labels, found, terms, (*table.notes, *design.notes, *notes))
+        shared = [
+            dependent_rows(
+                one.column,
+                "these p-values and intervals and the placebo",
+                f"{one.counted}. {one.instead}",
+            )
+            for one in shared_rows(table, design)
+        ]
+        return _judged(batch_labels, found, terms, (*table.notes, *design.notes, *notes, *shared))
 
 
 def _judged(

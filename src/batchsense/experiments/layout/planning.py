@@ -9,6 +9,7 @@ import numpy as np
 
 from batchsense.arrays import Integers
 from batchsense.errors import ConfoundedError, DataError, InfeasibleError, listed
+from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement, entanglements
 from batchsense.experiments.layout.allocation import allocate, balance_basis
@@ -144,7 +145,12 @@ def plan_layout(
         ),
         plates=filled,
         seed=seed,
-        notes=(*table.notes, *notes, *_remarks(named, codes, entangled, rules.together, column)),
+        notes=(
+            *table.notes,
+            *notes,
+            *_remarks(named, codes, entangled, column),
+            *_dependent(table, design, rules.together),
+        ),
     )
 
 
@@ -220,7 +226,6 @@ def _remarks(
     named: NamedConstraints,
     codes: Integers,
     entangled: tuple[Entanglement, ...],
-    together: str | None,
     column: str,
 ) -> list[Note]:
     notes = []
@@ -234,14 +239,17 @@ def _remarks(
             message = (
                 f"{one.name} still goes with {column}: R² = {one.confounding.r2:.3f}. The best "
                 f"layout found leaves it; few specimens of a level, locks or rows kept together "
-                "allow no better."
+                "may allow no better."
             )
             notes.append(Note("not_balanced", message, (one.name,)))
-    if together is not None:
-        message = (
-            f"Rows with the same {together} are no independent specimens, which the detectable "
-            f"effects do not know: a factor that is constant within {together} counts subjects, "
-            "not rows."
-        )
-        notes.append(Note("dependent_rows", message, (together,)))
     return notes
+
+
+def _dependent(table: Table, design: Design, together: str | None) -> list[Note]:
+    what = "the detectable effects"
+    if together is not None:
+        return [dependent_rows(together, what)]
+    return [
+        dependent_rows(one.column, what, f"--together {one.column} keeps them in one batch.")
+        for one in shared_rows(table, design)
+    ]

@@ -10,7 +10,9 @@ import numpy as np
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import listed
 from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.dependence import dependent_rows, shared_rows, wrong_errors
 from batchsense.experiments.design import Design
+from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances
@@ -18,7 +20,8 @@ from batchsense.experiments.testing.results import EffectTest, FactorTest
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
-#: What is left of the batches: something, nothing beside the wanted terms, nothing at all.
+#: What is left of the batches: something, or nothing that could be seen; nothing beside the wanted
+#: terms; nothing at all.
 Trace = Literal["left", "removed", "centred"]
 
 #: Corrections that subtract something in the span of the batch terms.
@@ -31,6 +34,9 @@ _NOTHING = 1e-9
 #: So many features are enough to see whether a table was corrected: a correction leaves a trace in
 #: none, an uncorrected table almost surely in the first.
 _LOOKED_AT = 500
+#: So many numbers that are zero for no other reason than a correction (features times what the
+#: batches add to the model): among whole numbers one may be zero by accident, ten are not.
+_FEWEST_ZEROS = 10
 
 
 def on_design(design: Design, compared: Comparisons, model: Model) -> list[Note]:
@@ -88,14 +94,18 @@ def on_correction(corrected: Corrected, which: str) -> list[Note]:
         return [Note("tested_original", message)]
     message = (
         f"Values corrected by {corrected.method} were tested with {batch} in the model. That is "
-        "approximate: in simulation 5 to 7 % of pure noise is called at 0.05. The test of the "
-        "original values is exact."
+        "approximate: in simulations of 40 specimens in two batches 5 to 7 % of pure noise was "
+        "called at 0.05. The test of the original values is exact."
     )
     return [Note("approximate", message)]
 
 
 def trace_of_batches(values: Floats, design: Design, model: Model) -> Trace:
-    """Tell whether batch effects are gone completely, beside the wanted terms or altogether."""
+    """Tell whether batch effects are gone completely, beside the wanted terms or altogether.
+
+    Only zeros that algebra does not enforce are evidence: where the wanted terms span the batches,
+    or fit the values exactly, nothing of the batches can be left in any values.
+    """
     complete = np.flatnonzero(~np.isnan(values).any(axis=0) & (np.ptp(values, axis=0) > 0))
     if not len(complete):
         return "left"
@@ -105,6 +115,49 @@ def trace_of_batches(values: Floats, design: Design, model: Model) -> Trace:
     constant = np.ones((len(shown), 1))
     centred = np.hstack([constant, design.batch_terms()])
     return "centred" if _explains_nothing(constant, centred, shown) else "left"
+
+
+def on_spanned_batches(design: Design, model: Model) -> list[Note]:
+    """Say where the wanted terms take up all that the batches could add."""
+    if model.full.rank > model.plain.rank:
+        return []
+    batch, codes = design.batches.name, design.batches.codes
+    nested = [
+        one.name
+        for one in design.kept
+        if one.values is None
+        and len(np.unique(np.stack([one.codes, codes]), axis=1).T) == len(np.unique(one.codes))
+    ]
+    how = (
+        f"{batch} is nested in {listed(nested)}: all specimens of one {nested[0]} are in one {batch}."
+        if nested
+        else f"What is in the model takes up all that {batch} could add."
+    )
+    message = f"{how} So {batch} adds nothing to the model, and the tests are the same without it."
+    return [Note("batches_spanned", message, (batch, *nested))]
+
+
+def on_shared_rows(table: Table, design: Design, model: Model, compared: Comparisons) -> list[Note]:
+    """Say where rows share a subject, and how wrong standard errors can be for it."""
+    notes = []
+    solution, basis = model.full.solution, model.full.basis
+    for shared in shared_rows(table, design):
+        low, high = {}, {}
+        for one in compared.differences:
+            weights = (one.weights(model.full.names) @ solution) @ basis.T
+            wrong = wrong_errors(shared, weights, basis, model.full.df_residual)
+            if wrong is not None:
+                (high if wrong > 1.0 else low)[str(one)] = wrong
+        more = f"{shared.counted}."
+        if high or low:
+            more += f" If the residuals of one {shared.column} agree, standard errors are "
+        if high:
+            each = listed((f"{name} {wrong:.2f} times" for name, wrong in high.items()), 4)
+            more += f"too small ({each} at most)" + (" and " if low else ".")
+        if low:
+            more += f"too large for {listed(low, 4)}."
+        notes.append(dependent_rows(shared.column, "these tests", f"{more} {shared.instead}"))
+    return notes
 
 
 def on_values(
@@ -118,8 +171,8 @@ def on_values(
     if corrected_by is None and trace == "left":
         return []
     plain = (
-        f"A test without {batch_column} would be too timid, for the part of each effect that goes "
-        f"with {batch_column} was removed as well."
+        f"A test without {batch_column} would miss the part of each effect that goes with "
+        f"{batch_column}, which was removed as well."
         if trace == "centred"
         else f"A test without {batch_column} would call of pure noise at 0.05, instead of 5 %: "
         f"{_rates(effects, factors)}."
@@ -139,8 +192,9 @@ def on_values(
     method = "" if corrected_by == "unknown" else f" by {corrected_by}"
     message = (
         f"The values were corrected{method} and tested with {batch_column} in the model. That is "
-        "exact if batch terms were subtracted and nothing else, and approximate after ComBat (5 "
-        f"to 7 % of noise at 0.05): if you have the original values, test those. {plain}"
+        "exact if batch terms were subtracted and nothing else, and approximate after ComBat (in "
+        "simulations of 40 specimens in two batches 5 to 7 % of noise was called at 0.05): if you "
+        f"have the original values, test those. {plain}"
     )
     return [Note("approximate", message)]
 
@@ -198,9 +252,16 @@ def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
 
 
 def _explains_nothing(without: Floats, together: Floats, values: Floats) -> bool:
-    before = factor(without).fit(values).residual_sum_of_squares
-    after = factor(together).fit(values).residual_sum_of_squares
-    return bool((before - after <= _NOTHING * before).all())
+    fewer, more = factor(without), factor(together)
+    before = fewer.fit(values).residual_sum_of_squares
+    after = more.fit(values).residual_sum_of_squares
+    size = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+    open_ = (
+        before > _NOTHING * size
+    )  # else the wanted terms fit it exactly, and nothing can be left
+    if (more.rank - fewer.rank) * int(open_.sum()) < _FEWEST_ZEROS:
+        return False
+    return bool((before - after <= _NOTHING * before)[open_].all())
 
 
 def _rates(effects: Sequence[EffectTest], factors: Sequence[FactorTest]) -> str:

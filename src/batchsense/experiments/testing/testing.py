@@ -148,6 +148,8 @@ def test(
     effects, factors = _tests(model, compared, fits, scale, options.level)
     untested = remarks.untested(table.features, varies, fits, scale)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
+    notes += remarks.on_spanned_batches(design, model)
+    notes += remarks.on_shared_rows(table, design, model, compared)
     if surrogates:
         notes.append(remarks.on_surrogates(surrogates))
     if options.ignore_batches:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from batchsense.errors import DataError
+from batchsense.experiments.dependence import SharedRows, dependent_rows, shared_rows
+from batchsense.experiments.design import Design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
@@ -71,6 +73,8 @@ class GapComparison:
         Missing values that were filled inside the folds.
     notes : tuple of Note
         What the reader must know.
+    shared : tuple of SharedRows
+        Columns that show that rows are no independent specimens: then no gap is excluded.
     """
 
     batches: Factor
@@ -81,6 +85,7 @@ class GapComparison:
     association: float | None
     filled: int
     notes: tuple[Note, ...]
+    shared: tuple[SharedRows, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -88,12 +93,18 @@ class GapComparison:
 
         ``"gap"``: the interval of the difference lies above zero. ``"no_gap_seen"``: it does not,
         and a gap as large as the shuffled error itself is excluded. ``"cannot_tell"``: not even
-        that is excluded.
+        that is excluded, or rows of one subject lie in training and in what is predicted, so that
+        no error is that of new subjects.
         """
-        gap = self.ways[0].gap
-        if gap.difference.low > 0:
+        if self.ways[0].gap.difference.low > 0:
             return "gap"
-        return "no_gap_seen" if gap.difference.high <= gap.shuffled.estimate else "cannot_tell"
+        return "no_gap_seen" if self.excluded and not self.shared else "cannot_tell"
+
+    @property
+    def excluded(self) -> bool:
+        """Whether the interval of the difference excludes a gap as large as the shuffled error."""
+        gap = self.ways[0].gap
+        return gap.difference.high <= gap.shuffled.estimate
 
     @property
     def batches_needed(self) -> int | None:
@@ -212,6 +223,7 @@ def compare_gaps(
             told = _told(progress, one)
             gap = gap_of(estimator, table.values, answers, folds, progress=told)
             ways.append(CorrectedGap(one, gap, _change(gap, ways[0].gap) if ways else None))
+    shared = shared_rows(table, Design(batches, (predicted,)))
     guess = gap_of(guessing(kind), table.values, answers, ShuffledFolds(1, folds.seed))
     return GapComparison(
         batches=batches,
@@ -226,8 +238,10 @@ def compare_gaps(
             *kind_notes,
             *ways[0].gap.notes,
             *_remarks(ways, filled, predict, batch_labels),
+            *_dependent(shared),
             *_unexpected(said),
         ),
+        shared=shared,
     )
 
 
@@ -276,6 +290,19 @@ def _remarks(
             )
         )
     return notes
+
+
+def _dependent(shared: Sequence[SharedRows]) -> list[Note]:
+    return [
+        dependent_rows(
+            one.column,
+            "the folds",
+            f"{one.counted}. A model that learned from other rows of the same {one.column} errs "
+            f"less than it would on a new one: on shuffled folds, and on batches left out where "
+            f"one {one.column} lies in several.",
+        )
+        for one in shared
+    ]
 
 
 def _unexpected(said: Sequence[warnings.WarningMessage]) -> list[Note]:

@@ -80,7 +80,12 @@ class GapResult(Model):
 
     verdict: Literal["gap", "no_gap_seen", "cannot_tell"] = Field(
         description="Of the model without correction. 'cannot_tell': not even a gap as large as "
-        "the shuffled error is excluded (exit code 1)."
+        "the shuffled error is excluded, or rows that share an entry of 'withheld_for' lie on both "
+        "sides of the folds (exit code 1)."
+    )
+    withheld_for: list[str] = Field(
+        description="Columns that show that rows are no independent specimens, where that alone "
+        "keeps a gap from being excluded."
     )
     batches_needed: int | None = Field(
         description="Batches like these that would tell; null with another verdict, and where no "
@@ -109,9 +114,11 @@ class GapResult(Model):
     def of(cls, found: GapComparison, features: int, repeats: int) -> GapResult:
         """Publish a comparison."""
         cannot_tell = found.verdict == "cannot_tell"
+        withheld = cannot_tell and found.excluded
         return cls(
             verdict=found.verdict,
-            batches_needed=found.batches_needed if cannot_tell else None,
+            withheld_for=[one.column for one in found.shared] if withheld else [],
+            batches_needed=found.batches_needed if cannot_tell and not withheld else None,
             batch=found.batches.name,
             predicted=found.predicted.name,
             kind=found.predicted.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchsense.errors import listed
 from batchsense.questions.entangled import note_lines
 from batchsense.questions.gap.result import GapResult, WayResult
 from batchsense.reports.columns import columns, paragraph
@@ -75,9 +76,17 @@ def verdict_sentence(result: GapResult) -> str:
         )
     bounds = f"difference {_with_span(result, plain.difference)}"
     if result.verdict == "no_gap_seen":
+        if plain.left_out.estimate == 0:
+            return f"{capital(result.measure)} {both}: no error was seen in either way of testing."
         return (
             f"{capital(result.measure)} {both}; {bounds}. A gap as large as the shuffled error is "
             "excluded."
+        )
+    if result.withheld_for:
+        return (
+            f"{capital(result.measure)} {both}; {bounds}. Rows that share "
+            f"{listed(result.withheld_for)} lie on both sides of the folds, so that no gap is "
+            f"excluded for new ones; to tell would take {needed(result)}."
         )
     return (
         f"{capital(result.measure)} {both}; {bounds}. Not even a gap as large as the shuffled "
@@ -87,8 +96,13 @@ def verdict_sentence(result: GapResult) -> str:
 
 def needed(result: GapResult) -> str:
     """Say what would tell."""
+    if result.withheld_for:
+        return f"one row of each {listed(result.withheld_for)}, such as the mean of its rows"
     if result.batches_needed is None:
-        return "more rows in every batch, for shuffled folds show next to no error"
+        return (
+            "more than 1,000 batches like these, for the shuffled error is small beside how much "
+            "they differ"
+        )
     return f"about {number(result.batches_needed)} batches like these"
 
 
