@@ -21,17 +21,17 @@ from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
 
 #: Words that name what specimens are taken from, as the last word of a column's name.
-_UNITS = frozenset(
-    "animal biosample case_id donor dyad family individual litter mouse pair participant patient "
-    "patnr person proband rat sample specimen subj subject twin volunteer".split()
+_UNIT = re.compile(
+    "animal|biosample|donor|dyad|family|individual|litter|mouse|pair|participant|patient|person|"
+    "proband|rat|sample|specimen|subj|subject|twin|volunteer"
 )
 #: Words after such a word that leave the name one of ids.
-_OF_IDS = frozenset("code id identifier key label name no nr num number".split())
+_OF_IDS = re.compile("code|id|identifier|key|label|name|no|nr|num|number")
 #: Words of columns whose labels look like ids and repeat without naming what was measured.
-_PLACES_AND_TIMES = frozenset(
-    "age array barcode batch centre center chip col column date day dose index instrument kit lane "
-    "lot machine month operator order plate pos position primer rep replicate row run scan scanner "
-    "session site slide slot time timepoint visit wave week well year".split()
+_PLACE_OR_TIME = re.compile(
+    "age|array|barcode|batch|cent(re|er)|chip|col|column|date|day|dose|index|instrument|kit|lane|"
+    "lot|machine|month|operator|order|plate|pos|position|primer|rep|replicate|row|run|scan|scanner|"
+    "session|site|slide|slot|time|timepoint|visit|wave|week|well|year"
 )
 #: Labels such as P07, mouse-12 or S3b: a word, a number, perhaps a letter.
 _CODE = re.compile(r"([^\W\d]+[\W_]?)?\d+[A-Za-z]?")
@@ -206,14 +206,14 @@ def _is_function(codes: Integers, of: Integers) -> bool:
 def _names_units(name: str) -> bool:
     split = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
     words = [word for word in re.split(r"[\W_]+", split) if word]
-    while len(words) > 1 and words[-1] in _OF_IDS:
+    while len(words) > 1 and _OF_IDS.fullmatch(words[-1]):
         words.pop()
-    return bool(words) and (words[-1] in _UNITS or words[-1].removesuffix("id") in _UNITS)
+    return bool(words) and _UNIT.fullmatch(re.sub("(id|nr|no)$", "", words[-1])) is not None
 
 
 def _holds_codes(name: str, entries: Column, counts: Integers) -> bool:
     words = re.split(r"[\W_\d]+", name.lower())
-    if _PLACES_AND_TIMES.intersection(words) or len(counts) < _FEWEST_CODES:
+    if any(map(_PLACE_OR_TIME.fullmatch, words)) or len(counts) < _FEWEST_CODES:
         return False
     present = {entry for entry in entries if entry is not None}
     if len(counts) ** 2 < 2 * counts.sum() or any(map(is_number, present)):

@@ -44,6 +44,9 @@ class Clustering:
     alone, partial : float
         Distance R²: share of the squared distances that lies between labels, alone and beyond the
         other factors.
+    partial_by_chance : float or None
+        Mean of ``partial`` over the permutations: what as many labels explain by chance. Compare
+        labels by what they explain beyond that. None where nothing can be permuted.
     p_silhouette, p_neighbours, p_distance : float or None
         (1 + permutations with at least this value) / (1 + permutations), labels permuted within
         the other factors; None where that cannot be done.
@@ -59,6 +62,7 @@ class Clustering:
     neighbours_by_chance: float
     alone: float
     partial: float
+    partial_by_chance: float | None
     p_silhouette: float | None
     p_neighbours: float | None
     p_distance: float | None
@@ -167,16 +171,19 @@ class _Judged:
         elif ways < FEWEST_ARRANGEMENTS:
             reason = f"the labels of {self.label.name} can be permuted in {ways:.0f} ways only"
         p_values: list[float | None] = [None, None, None]
+        by_chance = None
         if reason is None:
             statistics = (self.distance, self.neighbours, self.silhouette)
-            hits = np.zeros(3)
+            hits, sum_ = np.zeros(3), 0.0
             for _ in range(permutations):
                 order = _within(self.strata, rng)
                 for k, statistic in enumerate(statistics):
                     value, real = statistic(order), observed[k]
+                    sum_ += value if k == 0 and value is not None else 0.0
                     # Equal statistics of equal arrangements must count as hits despite round-off.
                     hits[k] += value is None or real is None or value >= real - 1e-9 * abs(real)
             p_values = [float(p) for p in (1 + hits) / (1 + permutations)]
+            by_chance = sum_ / permutations
             if observed[2] is None:
                 p_values[2] = None
         counts, n = self.label.counts, len(still)
@@ -187,6 +194,7 @@ class _Judged:
             neighbours_by_chance=float((counts * (counts - 1)).sum()) / (n * (n - 1)),
             alone=self.alone,
             partial=float(observed[0] or 0.0),
+            partial_by_chance=by_chance,
             p_silhouette=p_values[2],
             p_neighbours=p_values[1],
             p_distance=p_values[0],

@@ -209,28 +209,22 @@ def _judged(found: Sequence[Clustering]) -> tuple[ClustersBy, str]:
     by_batch = first.p_distance < _SEEN_P
     seen = [one for one in kept if one.p_distance is not None and one.p_distance < _SEEN_P]
     unknown = [one.name for one in kept if one.p_distance is None]
+    unseen = [one.name for one in kept if one.p_distance is not None and one not in seen]
+    others = f", not visibly by {' or '.join(unseen)}" if unseen else ""
     if by_batch and seen:
+        # Which of them by more is not said: the table has each beside what chance gives it.
         clusters_by: ClustersBy = "both"
-        strongest = max([first, *seen], key=lambda one: one.partial)
         names = " and ".join([first.name, *(one.name for one in seen)])
-        text = f"Specimens cluster by {names}, most by {strongest.name}"
+        text = f"Specimens cluster by {names}{others}"
     elif by_batch:
         clusters_by = "batch"
-        text = f"Specimens cluster by {first.name}"
-        if kept:
-            rest = [one.name for one in kept if one.p_distance is not None]
-            text += f", not visibly by {', '.join(rest)}" if rest else ""
+        text = f"Specimens cluster by {first.name}{others}"
     elif seen:
         clusters_by = "kept"
         names = " and ".join(one.name for one in seen)
-        text = f"Specimens cluster by {names}, not visibly by {first.name}"
+        text = f"Specimens cluster by {names}, not visibly by {' or '.join([first.name, *unseen])}"
     else:
         clusters_by = "neither"
-        text = f"Specimens cluster neither by {first.name}" + (
-            f" nor by {', '.join(one.name for one in kept)}" if kept else " nor by anything named"
-        )
-        if not kept:
-            text = f"Specimens do not visibly cluster by {first.name}"
-    if unknown:
-        text += f" (for {', '.join(unknown)} it cannot be told)"
-    return clusters_by, text + "."
+        text = f"Specimens do not visibly cluster by {' or '.join([first.name, *unseen])}"
+    doubt = f"; for {', '.join(unknown)} it cannot be told" if unknown else ""
+    return clusters_by, f"{text} (judged by distances{doubt})."

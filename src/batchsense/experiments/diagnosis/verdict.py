@@ -47,8 +47,8 @@ def judge(
         return "partly_lost", (
             f"R² of {worst.name} with {batch_name} is {worst.confounding.r2:.2f}: with "
             f"{batch_name} in the model the data are worth {worst.confounding.effective_n:.1f} "
-            f"specimens for {worst.name}, and centring without it in the model would destroy "
-            f"{100 * worst.confounding.attenuation:.0f} % of its effect."
+            f"specimens for {worst.name}, and centring without it in the model would destroy up "
+            f"to {100 * worst.confounding.attenuation:.0f} % of its effect."
         )
     seen = batch_share is not None and batch_share.null.p_value < SEEN_P
     if seen and batch_share is not None:
@@ -62,7 +62,20 @@ def judge(
             f"{worst.confounding.r2:.2f}, so even an unseen one would leak into {worst.name}: keep "
             f"{batch_name} in the model."
         )
-    return "fine", f"{batch_name} explains no more than permuted labels do, and is balanced."
+    if batch_share is None:
+        said = f"nothing of {batch_name} is left beside what is to be kept"
+    else:
+        said = (
+            f"{batch_name} explains no more than permuted labels often do (raw share "
+            f"{batch_share.raw:.3f}, by chance {batch_share.null.mean:.3f} on average, p = "
+            f"{batch_share.null.p_value:.2g})"
+        )
+    if worst is None:
+        return "fine", f"{said}."
+    return "fine", (
+        f"{said}, and what is to be kept is balanced: its R² with {batch_name} is at most "
+        f"{worst.confounding.r2:.2f}."
+    )
 
 
 def remarks(design: Design, batch_share: Share | None, interaction: Share | None) -> list[Note]:

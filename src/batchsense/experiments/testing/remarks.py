@@ -129,7 +129,7 @@ def on_spanned_batches(design: Design, model: Model) -> list[Note]:
         and len(np.unique(np.stack([one.codes, codes]), axis=1).T) == len(np.unique(one.codes))
     ]
     how = (
-        f"{batch} is nested in {listed(nested)}: all specimens of one {nested[0]} are in one {batch}."
+        f"{batch} is nested in {listed(nested)}: each {nested[0]} lies in one {batch} only."
         if nested
         else f"What is in the model takes up all that {batch} could add."
     )

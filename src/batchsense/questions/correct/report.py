@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchsense.experiments.tables.columns import label_factor
-from batchsense.questions.correct.text import out_of_core_line, reused_line
+from batchsense.questions.correct.text import out_of_core_line, removed_words, reused_line
 from batchsense.questions.plane import plane_picture, principal_plane
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.page import Picture, render
@@ -29,6 +29,7 @@ def correct_report(
         envelope,
         command_line,
         planes=planes,
+        added=removed_words(envelope.answer()).removeprefix(". "),
         on_disk=on_disk,
         reused=None if earlier is None else reused_line(earlier),
     )

@@ -66,7 +66,8 @@ class CorrectResult(Model):
     kept: list[Entangled]
     removed_share: float = Field(
         description="Part of the total sum of squares that was removed (for combat-seq, of log2 "
-        "counts per million); a fact about this table."
+        "counts per million); negative where the correction added variation. A fact about this "
+        "table."
     )
     rank_lost: int = Field(
         description="Degrees of freedom used; a later test must count them (batch in its model)."

@@ -8,7 +8,7 @@ from batchsense.errors import listed
 from batchsense.machine_memory import format_bytes
 from batchsense.questions.correct.result import CorrectResult, LearnedBatch, OutOfCore, Reused
 from batchsense.questions.entangled import confounding_table, note_lines
-from batchsense.reports.columns import columns
+from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.wording import number, percent
 
@@ -16,13 +16,13 @@ from batchsense.reports.wording import number, percent
 def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
     """Write an account of a correction as text."""
     result = envelope.answer()
-    of_what = " of log counts per million" if result.method == "combat-seq" else ""
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
         f"the matrix is {result.orientation}.",
-        f"Removed by the {result.method} method: {result.batch} "
-        f"({len(result.batch_levels)} batches), {percent(result.removed_share)} of the total sum "
-        f"of squares{of_what}.",
+        paragraph(
+            f"Removed by the {result.method} method: {result.batch} "
+            f"({len(result.batch_levels)} batches){removed_words(result)}"
+        ),
         _kept_line(result),
         f"Written: {result.output}",
     ]
@@ -41,6 +41,20 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         lines.append(_learned_table(result.learned))
     lines.extend(note_lines([*envelope.notes, *result.notes]))
     return "\n".join(lines)
+
+
+def removed_words(result: CorrectResult) -> str:
+    """Say by how much the total sum of squares fell, or that it grew, and why that can be."""
+    of_what = "the total sum of squares"
+    of_what += " of log counts per million" if result.method == "combat-seq" else ""
+    if result.removed_share >= 0:
+        return f", {percent(result.removed_share)} of {of_what}."
+    stretched = "" if result.method == "linear" else ", or where scales were changed"
+    return (
+        f". The correction added variation: {of_what} grew by {percent(-result.removed_share)}. "
+        "That can be where batch effects run against what is kept, or are badly known because they "
+        f"go with it (see VIF){stretched}."
+    )
 
 
 def reused_line(how: Reused) -> str:

@@ -78,12 +78,13 @@ def headline(found: PlaceboResult, batch_name: str) -> str:
     others = [one for one in run if one.pipeline != "model"]
     if not others:
         return ""
-    worst = max(others, key=lambda one: one.rate.estimate or 0.0)
-    if (worst.rate.low or 0.0) <= found.alpha:
+    clear = [one for one in others if (one.rate.low or 0.0) > found.alpha]
+    if not clear:
         return (
-            f"None of these ways calls clearly more noise than the {100 * found.alpha:g} % that it "
-            "may."
+            f"None of the ways without {batch_name} in the model calls clearly more noise than the "
+            f"{100 * found.alpha:g} % that it may."
         )
+    worst = max(clear, key=lambda one: one.rate.estimate or 0.0)
     article = "An F" if worst.test == "F" else "A t"
     corrected = worst.pipeline != "uncorrected"
     when = f"after {BEFORE[worst.pipeline]}" if corrected else f"without {batch_name}"

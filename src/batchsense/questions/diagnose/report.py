@@ -9,7 +9,7 @@ import numpy as np
 from batchsense.questions.diagnose import placebo_text
 from batchsense.questions.diagnose.placebo_text import BEFORE, headline
 from batchsense.questions.diagnose.result import DiagnoseResult, PlaceboResult, ScoresResult
-from batchsense.questions.diagnose.scores_text import contrast_sentences, p_value
+from batchsense.questions.diagnose.scores_text import contrast_sentences, distance_cell, p_value
 from batchsense.questions.diagnose.text import interaction_sentence
 from batchsense.questions.plane import Plane, centres, drawn_plane, plane_picture, principal_plane
 from batchsense.reports.columns import headings
@@ -42,6 +42,7 @@ def diagnose_report(
         uncrossed=interaction_sentence(envelope),
         designs=_design_pictures(result),
         contrasts=contrast_sentences(result.kept),
+        distance_cell=distance_cell,
         components=None if result.scores is None else _scores_picture(result.scores),
         placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
         planes=[] if found is None or table is None else _plane_pictures(found, table),

@@ -58,6 +58,10 @@ class ClusteringResult(Model):
     neighbours_by_chance: float = Field(description="The same for labels laid out at random.")
     distance_r2_alone: float = Field(description="Share of squared distances between labels.")
     distance_r2: float = Field(description="The same beyond the other factors.")
+    distance_r2_by_chance: float | None = Field(
+        description="Mean of distance_r2 over labels permuted within the other factors; null where "
+        "they cannot be. It grows with the number of labels."
+    )
     p_silhouette: float | None
     p_neighbours: float | None
     p_distance: float | None = Field(
@@ -94,7 +98,12 @@ class ScoresResult(Model):
                 for one in found.components
             ],
             clusterings=[
-                ClusteringResult.like(one, distance_r2_alone=one.alone, distance_r2=one.partial)
+                ClusteringResult.like(
+                    one,
+                    distance_r2_alone=one.alone,
+                    distance_r2=one.partial,
+                    distance_r2_by_chance=one.partial_by_chance,
+                )
                 for one in found.clusterings
             ],
         )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchsense.questions.diagnose.result import ComponentResult, KeptResult, ScoresResult
+from batchsense.questions.diagnose.result import (
+    ClusteringResult,
+    ComponentResult,
+    KeptResult,
+    ScoresResult,
+)
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.wording import number, percent, span
 
@@ -29,12 +34,12 @@ def component_line(found: ComponentResult, batch_name: str) -> str:
 
 def clustering_lines(scores: ScoresResult) -> list[str]:
     """Lay out silhouettes, neighbours and distances of every label, and the verdict of them."""
-    header = ["label", "distance R²", "p", "own label among 5 nearest (by chance)", "p"]
+    header = ["label", "distance R² (by chance)", "p", "own label among 5 nearest (by chance)", "p"]
     header += ["silhouette", "p"]
     rows = [
         [
             one.name,
-            percent(one.distance_r2),
+            distance_cell(one),
             number(one.p_distance, 2),
             f"{percent(one.neighbours)} ({percent(one.neighbours_by_chance)})",
             number(one.p_neighbours, 2),
@@ -55,6 +60,12 @@ def clustering_lines(scores: ScoresResult) -> list[str]:
         if one.reason is not None
     ]
     return lines
+
+
+def distance_cell(one: ClusteringResult) -> str:
+    """Write distance R², and what as many labels have by chance."""
+    chance = one.distance_r2_by_chance
+    return f"{percent(one.distance_r2)} ({'–' if chance is None else percent(chance)})"
 
 
 def component_lines(scores: ScoresResult) -> list[str]:
