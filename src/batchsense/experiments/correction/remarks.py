@@ -15,6 +15,7 @@ from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
+from batchsense.variation.linear import factor
 
 #: An unkept column of the sheet that would lose more than this part of its effect is named; in a
 #: small experiment the imbalance of chance alone takes as much.
@@ -174,10 +175,10 @@ def _additive_only(design: Design, scales: bool) -> list[Note]:
 
 
 def _later_tests(design: Design, found: tuple[Entanglement, ...], scales: bool) -> list[Note]:
-    batches = len(design.batches.levels)
-    wanted = design.wanted()[0].shape[1]
+    columns = design.wanted()[0]
+    wanted = columns.shape[1]
     n = design.specimens
-    df = n - wanted - batches + 1
+    df = n - factor(np.hstack([columns, design.batches.indicators()])).rank
     if df < 1:
         return []
     factors = {

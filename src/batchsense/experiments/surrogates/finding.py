@@ -311,8 +311,8 @@ def _remarks(
         (
             found > counted.count,
             "more_than_seen",
-            f"Only {counted.count} directions exceed permuted residuals; the others are noise that "
-            "costs degrees of freedom.",
+            f"Only {counted.count} directions exceed permuted residuals; the others cannot be told "
+            "from noise, and each costs a degree of freedom.",
         ),
         (
             found > 0 and affected < 1.0,

@@ -15,6 +15,8 @@ from batchsense.variation.linear import factor
 #: A column of the sheet with more levels than this share of the specimens, so with less than two
 #: specimens a level, explains anything.
 _MOST_LEVELS = 0.5
+#: The usual 5 %, for all columns of the sheet together.
+_BEYOND_CHANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class Likeness:
     column : str
         The column.
     adjusted_r2 : float
-        R² with what chance explains subtracted; may be negative.
+        R² with what chance explains subtracted.
     p_value : float
-        Of the F test; many columns are looked at, so read it as a hint.
+        Of the F test, not corrected for the number of columns.
     """
 
     column: str
@@ -39,7 +41,9 @@ class Likeness:
 def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
     """The columns of the sheet, at most three, that explain a surrogate best, the best first.
 
-    Text with too many levels and the ids are not looked at.
+    Of all columns that were looked at, only those that explain more than chance does (F, Bonferroni
+    at 5 %) are like it: half of all columns of noise have a positive adjusted R². Text with too
+    many levels and the ids are not looked at.
 
     Examples
     --------
@@ -65,8 +69,8 @@ def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
         else:
             continue
         found.append(_likeness(name, values[present], columns))
-    found.sort(key=lambda one: -one.adjusted_r2)
-    return tuple(one for one in found[:3] if one.adjusted_r2 > 0)
+    alike = [one for one in found if one.p_value * len(found) <= _BEYOND_CHANCE]
+    return tuple(sorted(alike, key=lambda one: -one.adjusted_r2)[:3])
 
 
 def _likeness(name: str, values: Floats, columns: Floats) -> Likeness:

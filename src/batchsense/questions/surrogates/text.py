@@ -33,7 +33,7 @@ def count_sentence(result: SurrogatesResult) -> str:
     words = ("1 direction", "exceeds") if seen == 1 else words
     return (
         f"{words[0]} of the residual variation {words[1]} what {result.permutations} permutations "
-        f"show. Surrogates: {len(result.surrogates)} ({result.method} method)"
+        f"show (p below 0.1). Surrogates: {len(result.surrogates)} ({result.method} method)"
         + (
             f"; about {number(round(result.affected_features))} of {number(result.features)} "
             "features took part."

@@ -38,8 +38,8 @@ class CombatSeqCorrection(KeepingColumns):
               \mu^* = \mu e^{-\gamma}, \quad \varphi^* \text{ the mean of the batches' } \varphi,
 
     so whole numbers stay whole and zeros stay zeros. Equal to R's sva (version 3.46, without its
-    shrinking options) in more than 99.9 % of the counts; the others differ by one, where R stops
-    its fits early.
+    shrinking options) in more than 99.9 % of the counts of every table that was compared; most of
+    the others differ by one, a few by more, where R stops its fits early.
 
     Features without any count in some batch are left unchanged. Where kept terms cannot be fitted
     inside a batch, all its features share one dispersion. There are no sufficient statistics: a fit
