@@ -16,13 +16,14 @@ from batchsense.reports.wording import number, percent
 def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
     """Write an account of a correction as text."""
     result = envelope.answer()
+    removed = (
+        f"Removed by the {result.method} method: {result.batch} "
+        f"({len(result.batch_levels)} batches){removed_words(result)}"
+    )
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
         f"the matrix is {result.orientation}.",
-        paragraph(
-            f"Removed by the {result.method} method: {result.batch} "
-            f"({len(result.batch_levels)} batches){removed_words(result)}"
-        ),
+        removed if result.removed_share >= 0 else paragraph(removed),
         _kept_line(result),
         f"Written: {result.output}",
     ]
