@@ -133,7 +133,10 @@ def test_partly_told_and_well_behaved(tmp_path, capsys):
     assert run(words) == 1
     page = " ".join(capsys.readouterr().out.split())
     assert "drug, F test with month in the model: only the differences that can be told" in page
-    assert "None of the ways without month in the model calls clearly more noise than the 5 % that it" in page
+    assert (
+        "None of the ways without month in the model calls clearly more noise than the 5 % that it"
+        in page
+    )
     assert "The noise has no shifts between batches: none is resolved in the data" in page
 
 

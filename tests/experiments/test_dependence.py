@@ -23,7 +23,7 @@ NAMES = ["subject", "Patient ID", "donor_id", "participant", "animalNr", "mouse"
 
 
 def drawn(seed):
-    """Draw a study of subjects, each measured several times, nested in arms or crossed with them."""
+    """Draw a study of subjects that are measured several times, nested in arms or crossed."""
     rng = np.random.default_rng(seed)
     subjects, times = int(rng.integers(6, 16)), int(rng.integers(2, 6))
     units = np.repeat(np.arange(subjects), times)
@@ -102,7 +102,7 @@ def test_units_nested_in_a_tested_factor_need_no_name():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_standard_errors_are_as_wrong_as_said(seed):
-    """Where residuals of a subject agree, t of noise spreads as many times wider as the note says."""
+    """Where residuals of a subject agree, errors are as many times too small as the note says."""
     sheet, units, rng = drawn(seed)
     values = rng.normal(size=(units.max() + 1, 3000))[units] + 1e-3 * rng.normal(
         size=(len(units), 3000)
