@@ -142,7 +142,8 @@ def on_shared_rows(table: Table, design: Design, model: Model, compared: Compari
     notes = []
     solution, basis = model.full.solution, model.full.basis
     for shared in shared_rows(table, design):
-        low, high = {}, {}
+        low: dict[str, float] = {}
+        high: dict[str, float] = {}
         for one in compared.differences:
             weights = (one.weights(model.full.names) @ solution) @ basis.T
             wrong = wrong_errors(shared, weights, basis, model.full.df_residual)
