@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 #: How many culprits an error text lists before it says "and N more".
 SHOWN_CULPRITS = 10
@@ -30,7 +31,26 @@ def listed(culprits: Iterable[object], shown: int = SHOWN_CULPRITS) -> str:
 
 
 class BatchsenseError(Exception):
-    """Base of every error that batchsense raises on purpose."""
+    """Base of every error that batchsense raises on purpose; another process gets it as it was.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> pickle.loads(pickle.dumps(DataError("the sheet is empty", where="s.csv"))).where
+    's.csv'
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy what the error says and carries: its arguments are not those it was made with."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(
+    kind: type[BatchsenseError], args: tuple[object, ...], carried: dict[str, object]
+) -> BatchsenseError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(carried)
+    return error
 
 
 class DataError(BatchsenseError):

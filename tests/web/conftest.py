@@ -16,7 +16,7 @@ pytest.importorskip("starlette", reason="the web extra is not installed")
 from starlette.testclient import TestClient
 
 from batchsense.experiments import Table, plant, write
-from batchsense.web import Visitors, create_app
+from batchsense.web import Door, Readers, Visitors, create_app
 
 BASE = "http://127.0.0.1:8000"
 LIMIT = 300_000
@@ -35,10 +35,11 @@ class Clock:
 class Browser:
     """One visitor: a cookie jar, and forms sent as a browser sends them."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, door: Door) -> None:
         headers = {"Origin": BASE, "Sec-Fetch-Site": "same-origin"}
         self.client = TestClient(app, base_url=BASE, raise_server_exceptions=False)
         self.own = headers
+        self.client.get(door.path)
 
     def get(self, path: str) -> Any:
         """Open a page."""
@@ -65,6 +66,11 @@ class Browser:
         return answer
 
 
+def in_process(work: Any, _: Any, listen: Any) -> Any:
+    """Do the work of another process here: quickly, and where a test can reach into it."""
+    return work(listen)
+
+
 @pytest.fixture
 def clock() -> Clock:
     """A clock that stands still."""
@@ -83,11 +89,12 @@ def visitors(clock: Clock) -> Iterator[Visitors]:
 @pytest.fixture
 def new_browser(visitors: Visitors) -> Iterator[Callable[[], Browser]]:
     """Make browsers that visit one and the same application."""
-    app = create_app(limit=LIMIT, visitors=visitors)
+    door = Door()
+    app = create_app(door, LIMIT, visitors=visitors, readers=Readers(LIMIT, runner=in_process))
     with ExitStack() as stack:
 
         def make() -> Browser:
-            browser = Browser(app)
+            browser = Browser(app, door)
             stack.callback(browser.client.close)
             return browser
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 from starlette.testclient import TestClient
 
-from batchsense.web import Visitors, create_app
+from batchsense.web import Door, Visitors, create_app
 from batchsense.web.jobs import Answer, Job, SupersededError
 from batchsense.web.visitors import COOKIE, Visitor
 
@@ -47,19 +47,35 @@ def test_forms_of_other_sites_are_refused(browser, visitors, path, headers):
     assert list(visitors.root.iterdir()) == []
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:8000"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example", "evil.example:8000", "localhost.evil.example"),
+        *("", ":8000", "[]", "[::1", "[localhost]", "[::1]evil", "localhost:80x", "localhost:8_0"),
+        *("evil@localhost", "localhost/evil", "localhost evil", "sub.localhost", "10.0.0.1", "*"),
+        *("[::ffff:10.0.0.1]", "[2001:db8::1]", "0.0.0.0", "[::]", "127.0.0.1:\u0663"),
+    ],
+)
 def test_foreign_names_are_refused(browser, host):
     """A foreign name that resolves to this machine reaches no page (DNS rebinding)."""
     for request in (browser.client.get, browser.client.post):
-        answer = request("/", headers={"Host": host, "Origin": f"http://{host}"})
+        answer = request("/", headers={"Host": host.encode(), "Origin": b"http://" + host.encode()})
         assert answer.status_code == 400
         assert "batchsense" not in answer.text
 
 
-@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:9", "[::1]:8000"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost:8000", "127.0.0.1:9", "[::1]:8000", "LOCALHOST:8000", "localhost.", "[::1]"),
+        *("127.0.0.2:8000", "[::ffff:127.0.0.1]:8000", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]:1"),
+    ],
+)
 def test_the_names_of_this_machine_are_answered(browser, host):
-    """The names by which a local browser comes are known."""
-    assert browser.client.get("/", headers={"Host": host}).status_code == 200
+    """The names by which a local browser comes are known, however they are written."""
+    (key,) = browser.client.cookies.items()
+    headers = {"Host": host, "Cookie": "=".join(key)}
+    assert browser.client.get("/", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/diagnose/result", "/favicon.ico"])
@@ -251,24 +267,88 @@ def test_new_files_replace_old_ones(browser, files, visitors):
     assert len(list(visitors.root.rglob("m-corrected.csv"))) == 1
 
 
-def test_the_least_recently_seen_go_first(new_browser, files, visitors):
+def test_who_is_away_makes_room(new_browser, files, visitors, clock):
     """More visitors than fit, by number or by bytes: the one away longest is forgotten."""
     crowd = [new_browser() for _ in range(4)]
     for one in crowd[:3]:
         one.send("diagnose", *files)
+    clock.now += 1000
     crowd[0].get("/diagnose")
     crowd[3].send("diagnose", *files)
     assert [one.get("/diagnose/columns").status_code for one in crowd] == [200, 404, 200, 200]
 
     visitors.capacity = 2 * sum(path.stat().st_size for path in files)
-    crowd[0].send("diagnose", *files)
-    assert [one.get("/diagnose/columns").status_code for one in crowd] == [200, 404, 404, 200]
+    clock.now += 1000
+    crowd[2].get("/diagnose")
+    crowd[1].send("diagnose", *files)
+    assert [one.get("/diagnose/columns").status_code for one in crowd] == [404, 200, 200, 404]
+
+
+@pytest.mark.parametrize("why", ["number", "bytes"])
+def test_nobody_present_loses_anything(new_browser, files, visitors, why):
+    """Where all are present a newcomer is told to wait, and nothing of theirs stays."""
+    crowd = [new_browser() for _ in range(3)]
+    for one in crowd:
+        one.send("diagnose", *files)
+    if why == "bytes":
+        visitors.most, visitors.capacity = 20, visitors.size + 1
+    before = {path for path in visitors.root.rglob("*") if path.is_file()}
+
+    late = new_browser()
+    for answer in (late.send("diagnose", *files), late.send("correct", *files)):
+        assert answer.status_code == 503
+        assert "no room at present" in answer.text
+    assert before == {path for path in visitors.root.rglob("*") if path.is_file()}
+    assert [one.get("/diagnose/columns").status_code for one in crowd] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "sheet"),
+    [
+        ("m.csv", b"id,month\n"),
+        ("m.csv", b""),
+        ("m.exe", b"id,month\ns1,May\n"),
+        ("m.csv", b"id,a,a\n1,2,3\n"),
+        ("m.csv", b"9" * (LIMIT + 1)),
+        ("m.zip", b"id,month\ns1,May\n"),
+        ("m.csv", b"id," + b",".join(b"c%d" % i for i in range(1001)) + b"\n" + b"1," * 1001),
+    ],
+)
+def test_refused_uploads_evict_nobody(new_browser, files, visitors, clock, matrix, sheet):
+    """However many files are refused, and however long the others were away."""
+    victim = new_browser()
+    victim.send("diagnose", *files)
+    clock.now += 3000
+    for _ in range(5):
+        parts = {"matrix": (matrix, b"id,a\ns1,1\n"), "sheet": ("s.csv", sheet)}
+        refused = new_browser().post("/diagnose/files", files=parts)
+        assert refused.status_code in (413, 422)
+
+    assert len(visitors) == 1
+    assert len([path for path in visitors.root.rglob("*") if path.is_file()]) == 2
+    assert victim.get("/diagnose/columns").status_code == 200
+
+
+def test_an_answer_without_room_is_dropped_not_the_files_of_others(new_browser, files, visitors):
+    """Who calculates what does not fit is told so; all files stay."""
+    mine, other = new_browser(), new_browser()
+    for one in (mine, other):
+        one.send("correct", *files)
+    visitors.capacity = visitors.size + 10
+
+    answer = mine.run("correct", batch="month", keep="drug")
+    assert answer.status_code == 503
+    assert mine.get("/correct/file").status_code == 404
+    assert [one.get("/correct/columns").status_code for one in (mine, other)] == [200, 200]
+    assert len(list(visitors.root.rglob("*.csv"))) == 4
 
 
 def test_nothing_stays_when_the_server_ends(files):
     """The end of the application deletes the temporary folder."""
     kept = Visitors()
-    with TestClient(create_app(visitors=kept), base_url=BASE) as client:
+    door = Door()
+    with TestClient(create_app(door, visitors=kept), base_url=BASE) as client:
+        client.get(door.path)
         parts = {"matrix": ("m.csv", b"1"), "sheet": ("s.csv", files[1].read_bytes())}
         client.post("/diagnose/files", headers={"Origin": BASE}, files=parts)
         assert list(kept.root.rglob("s.csv"))

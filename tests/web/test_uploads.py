@@ -17,9 +17,9 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.errors import DataError
-from batchsense.web.archives import pack, unpack
-from batchsense.web.contents import check_contents
-from batchsense.web.guard import TooLargeError
+from batchsense.web.entrance.guard import TooLargeError
+from batchsense.web.files.archives import pack, unpack
+from batchsense.web.files.contents import check_contents
 
 anndata = pytest.importorskip("anndata")
 pytestmark = pytest.mark.filterwarnings("ignore:zarr v3 autosharding", "ignore:.*Writing zarr v2")
@@ -487,7 +487,7 @@ def test_a_workbook_that_unfolds_to_too_much_is_refused(browser, files, tmp_path
     """Its parts are added up before any of them is read."""
     book = tmp_path / "s.xlsx"
     shutil.copy(files[1], book)
-    monkeypatch.setattr("batchsense.web.contents._LARGEST_WORKBOOK", 1000)
+    monkeypatch.setattr("batchsense.web.files.contents._LARGEST_WORKBOOK", 1000)
     pd.read_csv(files[1]).to_excel(book, index=False)
 
     answer = browser.send("diagnose", files[0], book)

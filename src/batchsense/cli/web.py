@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import ipaddress
 import re
 import socket
-from typing import Annotated, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from batchsense.cli.console import say, verbosity, write_answer
-from batchsense.errors import MissingExtraError
+from batchsense.errors import DataError, MissingExtraError
+from batchsense.machine_memory import parse_bytes
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+if TYPE_CHECKING:
+    from batchsense.web.entrance.hosts import Address
+
 #: Open calculations get so many seconds when the server is told to end.
 _GRACE_S = 1
+#: An address in any of its spellings, such as 127.1 and 0x7f000001.
+_FIGURES = re.compile(r"(0[xX][0-9a-fA-F]*|\d+)(\.(0[xX][0-9a-fA-F]*|\d+)){0,3}")
 
 
 def web(
@@ -32,11 +39,19 @@ def web(
     limit: Annotated[
         str, typer.Option(metavar="BYTES", help="Largest upload, for example 200MB or 1GB.")
     ] = "200MB",
+    memory: Annotated[
+        str,
+        typer.Option(
+            metavar="BYTES",
+            help="Memory for a calculation, beyond ten times what was sent; for example 4GB.",
+        ),
+    ] = "500MB",
 ) -> None:
     """Serve every question as a page, for a browser on this machine.
 
-    Prints the address and runs until Ctrl-C. Files that are sent stay on this machine and are
-    deleted afterwards. The pages work without JavaScript and load nothing from the network.
+    Prints an address that lets one browser in, and runs until Ctrl-C. Files that are sent stay on
+    this machine and are deleted afterwards. The pages work without JavaScript and load nothing from
+    the network.
 
     \b
     Examples:
@@ -44,40 +59,61 @@ def web(
       batchsense web --port 0 --open
       batchsense web --limit 1GB
     """
-    most = _bytes(limit)
+    most, room = _amount("--limit", limit), _amount("--memory", memory)
     try:
         import python_multipart  # noqa: F401
         import uvicorn
         from starlette.applications import Starlette  # noqa: F401
     except ImportError:
         raise MissingExtraError("Web pages", "web") from None
-    from batchsense.web import create_app
-    from batchsense.web.guard import LOCAL_HOSTS
+    from batchsense.web import Door, Readers, create_app
+    from batchsense.web.entrance.connections import Patience, bounded
+    from batchsense.web.entrance.hosts import in_address
 
     listening = _listen(host, port)
-    name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{listening.getsockname()[1]}/"
-    if not _address(listening.getsockname()).is_loopback:
-        say(f"{host} can be reached by others: they need no password to use these pages.")
-    app = create_app(limit=most, hosts=(*LOCAL_HOSTS, host, name))
+    reached = _address(listening.getsockname())
+    name = in_address(reached) if ":" in host or _FIGURES.fullmatch(host) else host
+    base = f"http://{name}:{listening.getsockname()[1]}"
+    if not reached.is_loopback:
+        say(
+            f"{host} can be reached by others: whoever has the address below may use these pages, "
+            "and what is sent is not encrypted."
+        )
+    door = Door(lambda path: say(f"Opened by one browser. For another one: {base}{path}"))
+    app = create_app(door, most, (host, str(reached)), readers=Readers(most, room))
     settings = uvicorn.Config(
         app,
+        http=bounded(Patience()),
+        ws="none",
         log_level="info" if verbosity.level > 0 else "error",
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    write_answer(address)
+    write_answer(base + door.path)
     say("Ctrl-C ends it.")
-    if open_page:
-        import webbrowser
-
-        webbrowser.open(address)  # the socket listens already: an early request waits in line
     try:
-        uvicorn.Server(settings).run(sockets=[listening])
+        with _shown(base + door.path) if open_page else contextlib.nullcontext():
+            uvicorn.Server(settings).run(sockets=[listening])
     except KeyboardInterrupt:
         say("batchsense web has ended; uploaded files are deleted.")
     finally:
         listening.close()
+
+
+@contextlib.contextmanager
+def _shown(address: str) -> Iterator[None]:
+    """Show the page in a browser; other accounts could read an address among its arguments."""
+    import tempfile
+    import webbrowser
+
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "open.html")
+        page.write_text(
+            f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">'
+            f'<a href="{address}">batchsense</a>'
+        )
+        webbrowser.open(page.as_uri())  # the socket listens already: an early request waits
+        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -108,23 +144,21 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address(where: tuple[Any, ...]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address of a socket; one of version 4 that is written in version 6 is unwrapped."""
-    address = ipaddress.ip_address(str(where[0]).partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
+def _address(where: tuple[Any, ...]) -> Address:
+    """The address of a socket."""
+    from batchsense.web.entrance.hosts import address_of
+
+    address = address_of(where[0])
+    assert address is not None
+    return address
 
 
-def _bytes(text: str) -> int:
-    """Read an amount of bytes in powers of 1000.
-
-    Examples
-    --------
-    >>> _bytes("200MB"), _bytes("1.5 GB")
-    (200000000, 1500000000)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", text)
-    unit = _UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None or float(match[1]) * unit < 1:
-        raise typer.BadParameter(f"--limit: {text!r} is no amount; write for example 200MB or 1GB")
-    return int(float(match[1]) * unit)
+def _amount(option: str, text: str) -> int:
+    """Read an amount of bytes."""
+    try:
+        amount = parse_bytes(text)
+    except DataError as error:
+        raise typer.BadParameter(f"{option}: {error.message}") from None
+    if amount < 1:
+        raise typer.BadParameter(f"{option}: {text!r} is less than a byte")
+    return amount

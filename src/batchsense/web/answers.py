@@ -11,20 +11,25 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from batchsense.errors import BatchsenseError
-from batchsense.web.jobs import Answer, Job, SupersededError, Work
-from batchsense.web.pages import error_page, page, typed_error_page, with_bar
-from batchsense.web.visitors import Visitor, Visitors
+from batchsense.web.apart import ExceededError
+from batchsense.web.jobs import Answer, Job, SupersededError
+from batchsense.web.pages import (
+    error_page,
+    exceeded_page,
+    full_page,
+    page,
+    typed_error_page,
+    with_bar,
+)
+from batchsense.web.visitors import FullError, Visitor, Visitors
 
 #: A short calculation is waited for, so that its answer comes without a page in between.
 _PATIENCE_S = 1.0
 
 
-async def begin(
-    request: Request, visitor: Visitor, command: str, work: Work, choice: Any
-) -> Response:
+async def begin(request: Request, visitor: Visitor, command: str, job: Job) -> Response:
     """Start a calculation and lead to its page."""
     visitors: Visitors = request.app.state.visitors
-    job = Job(work, choice)
     visitor.run(command, job, visitors.worker)
     await run_in_threadpool(job.wait, _PATIENCE_S)
     return visitors.remember(visitor, RedirectResponse(f"/{command}/result", 303))
@@ -50,10 +55,14 @@ def answer_routes(command: str, back: str) -> list[Route]:
             return waiting
         visitors: Visitors = request.app.state.visitors
         visitor = visitors.find(request)
-        if visitor is not None:
-            visitors.trim(visitor)
+        assert visitor is not None  # else there is no job
         try:
+            visitors.keep(visitor)
             answer = job.answer()
+        except FullError:
+            job.discard()
+            visitor.jobs.pop(command)
+            return full_page(command, back)
         except SupersededError:
             return error_page(
                 409,
@@ -66,14 +75,9 @@ def answer_routes(command: str, back: str) -> list[Route]:
         except BatchsenseError as error:
             return typed_error_page(error, command, back)
         except MemoryError:
-            return error_page(
-                413,
-                "There is not enough memory",
-                "The table needs more memory than this machine has left. Take fewer features, or "
-                "a machine with more memory.",
-                command,
-                back,
-            )
+            return exceeded_page(ExceededError("memory"), command, back)
+        except ExceededError as error:
+            return exceeded_page(error, command, back)
         if answer.refusal is not None:
             return page("refusal.html.j2", command, refusal=answer.refusal, back=back)
         name = None if answer.file is None else answer.file.name
@@ -128,7 +132,7 @@ def _answer(request: Request, command: str) -> Answer | None:
     job = _job(request, command)
     try:
         return job.answer() if job is not None and job.over else None
-    except (SupersededError, BatchsenseError):
+    except (SupersededError, BatchsenseError, ExceededError, MemoryError):
         return None
 
 

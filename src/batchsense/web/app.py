@@ -8,21 +8,33 @@ from collections.abc import AsyncIterator, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from batchsense.errors import BatchsenseError
-from batchsense.web.guard import LOCAL_HOSTS, Guard, SafeHeaders, TooLargeError
+from batchsense.web.apart import BrokenError, warm_up
+from batchsense.web.entrance.door import Door, Locked
+from batchsense.web.entrance.guard import (
+    Guard,
+    SafeHeaders,
+    TooLargeError,
+    TooSlowError,
+    too_slow_page,
+)
+from batchsense.web.entrance.hosts import OwnNames
+from batchsense.web.files.uploads import UNFOLDED
 from batchsense.web.home import ROUTES as HOME
 from batchsense.web.pages import FAVICON, error_page, too_large_page, typed_error_page
 from batchsense.web.question_pages import question_routes
+from batchsense.web.readers import Readers
 from batchsense.web.visitors import Visitors
 
 #: The largest upload that is accepted unless another limit is given, in bytes.
 LIMIT = 200_000_000
+#: What is kept of all visitors, in limits: the largest thing that unfolds, and some more.
+_KEPT = UNFOLDED + 5
 # Files live for an hour; a minute more or less does not matter.
 _SWEEP_EVERY_S = 60.0
 _PHRASES = {
@@ -32,22 +44,41 @@ _PHRASES = {
 
 
 def create_app(
-    limit: int = LIMIT, hosts: Sequence[str] = LOCAL_HOSTS, visitors: Visitors | None = None
+    door: Door,
+    limit: int = LIMIT,
+    hosts: Sequence[str] = (),
+    visitors: Visitors | None = None,
+    readers: Readers | None = None,
 ) -> ASGIApp:
     """Make the web application.
+
+    Parameters
+    ----------
+    door : Door
+        Who may come in.
+    limit : int
+        The largest upload, in bytes.
+    hosts : sequence of str
+        Names under which it answers, beside those of the machine itself.
+    visitors : Visitors, optional
+        What is kept of whom; by default up to fifteen times the limit.
+    readers : Readers, optional
+        Where files are read, and what that may take.
 
     Examples
     --------
     >>> from starlette.testclient import TestClient
-    >>> with TestClient(create_app(), base_url="http://127.0.0.1") as browser:
-    ...     browser.get("/").status_code, browser.get("/", headers={"Host": "a.org"}).status_code
-    (200, 400)
+    >>> door = Door()
+    >>> with TestClient(create_app(door), base_url="http://127.0.0.1") as browser:
+    ...     [browser.get(path).status_code for path in ("/", door.path, "/")]
+    [403, 200, 200]
     """
-    known = Visitors(capacity=5 * limit) if visitors is None else visitors
+    known = Visitors(capacity=_KEPT * limit) if visitors is None else visitors
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(known))
+        warm_up()
         try:
             yield
         finally:
@@ -66,6 +97,7 @@ def create_app(
         exception_handlers={
             HTTPException: _http_error,
             TooLargeError: _too_large,
+            TooSlowError: _too_slow,
             ClientDisconnect: _broken_off,
             BatchsenseError: _typed_error,
             Exception: _bug,
@@ -73,8 +105,8 @@ def create_app(
     )
     inner.state.visitors = known
     inner.state.limit = limit
-    guarded = Guard(inner, limit)
-    return SafeHeaders(TrustedHostMiddleware(guarded, list(hosts), www_redirect=False))
+    inner.state.readers = Readers(limit) if readers is None else readers
+    return SafeHeaders(OwnNames(Locked(Guard(inner, limit), door), hosts))
 
 
 async def _sweep(visitors: Visitors) -> None:
@@ -99,6 +131,11 @@ async def _too_large(request: Request, error: Exception) -> Response:
     return too_large_page(request.app.state.limit, request.url.path, error.unfolded)
 
 
+async def _too_slow(_: Request, __: Exception) -> Response:
+    """Answer an upload that came to a halt."""
+    return too_slow_page()
+
+
 async def _broken_off(_: Request, __: Exception) -> Response:
     """End an upload whose sender has gone; nobody reads the answer."""
     return error_page(400, "The upload was broken off", "Send the form again.")
@@ -110,9 +147,10 @@ async def _typed_error(_: Request, error: Exception) -> Response:
 
 
 async def _bug(_: Request, error: Exception) -> Response:
+    kind = error.kind if isinstance(error, BrokenError) else type(error).__name__
     return error_page(
         500,
         "Something went wrong inside batchsense",
-        f"{type(error).__name__}. This is a bug of batchsense, not of your data; the terminal that "
-        "runs batchsense web says more. Please report it.",
+        f"{kind}. This is a bug of batchsense, not of your data; the terminal that runs batchsense "
+        "web says more. Please report it.",
     )

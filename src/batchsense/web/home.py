@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from batchsense.web.guard import LOCAL_HOSTS
+from batchsense.web.entrance.hosts import address_of
 from batchsense.web.pages import page
 from batchsense.web.visitors import COOKIE
 
@@ -16,7 +16,9 @@ async def show(request: Request) -> Response:
     visitor = request.app.state.visitors.find(request)
     files = () if visitor is None else visitor.names
     machine = request.url.hostname or ""
-    local = machine in LOCAL_HOSTS
+    # Which address was reached tells, not how it was spelt.
+    reached = address_of(request.scope["server"][0])
+    local = reached is not None and reached.is_loopback
     known = visitor is not None
     return page("home.html.j2", "home", known=known, files=files, machine=machine, local=local)
 

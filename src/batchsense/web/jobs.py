@@ -41,6 +41,24 @@ class Answer:
 
 #: Takes a progress listener and a folder for files, gives an answer.
 Work = Callable[[Progress, Path], Answer]
+#: Does work that needs a listener, here or in another process.
+Place = Callable[[Callable[[Progress], Answer], Progress], Answer]
+
+
+def here(work: Callable[[Progress], Answer], listen: Progress) -> Answer:
+    """Do work in this very process."""
+    return work(listen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """Work on files in a folder; another process can be given it."""
+
+    work: Work
+    folder: Path
+
+    def __call__(self, listen: Progress) -> Answer:
+        return self.work(listen, self.folder)
 
 
 class Job:
@@ -52,16 +70,22 @@ class Job:
         Takes a progress listener and a folder of its own, gives an answer.
     choice : object
         What was asked for, so that the form can show it again.
+    place : callable
+        Where the work is done; :func:`here` by default.
     clock : callable
         Gives the time in seconds.
     """
 
     def __init__(
-        self, work: Work, choice: Any, clock: Callable[[], float] = time.monotonic
+        self,
+        work: Work,
+        choice: Any,
+        place: Place = here,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.choice = choice
         self.stage: tuple[str, int, int] | None = None
-        self._work = work
+        self._work, self._place = work, place
         self._folder = Path()
         self._stopped = threading.Event()
         self._clock = clock
@@ -76,7 +100,7 @@ class Job:
     def _run(self) -> Answer:
         self._began = self._clock()
         self._listen("preparing", 0, 1)
-        return self._work(self._listen, self._folder)
+        return self._place(_Inside(self._work, self._folder), self._listen)
 
     @property
     def elapsed(self) -> float:
@@ -84,7 +108,7 @@ class Job:
         return 0.0 if self._began is None else self._clock() - self._began
 
     def stop(self) -> None:
-        """End the work: at once if it waits, at its next report of progress if it runs."""
+        """End the work: at once if it waits or is apart, else at its next report of progress."""
         self._stopped.set()
         if self._future is not None:
             self._future.cancel()

@@ -15,6 +15,8 @@ from batchsense.questions.registry import QUESTIONS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from batchsense.web.apart import ExceededError
+
 FAVICON = Path(__file__).with_name("favicon.svg")
 #: The commands, in the order of the navigation, with what their buttons say.
 COMMANDS = {command: command.capitalize() for command in QUESTIONS}
@@ -63,6 +65,48 @@ def too_large_page(limit: int, path: str, unfolded: str | None = None) -> HTMLRe
         f"the files where they lie: batchsense {here or 'diagnose'} {files}",
         here,
         f"/{here}" if here else None,
+    )
+
+
+_EXCEEDED = {
+    "memory": (
+        "This takes too much memory",
+        "Reading these files, or calculating with them, takes more memory than files from a "
+        "browser may. Take fewer features, start batchsense web with a higher --memory, or use the "
+        "command line, where no such bound holds.",
+    ),
+    "time": (
+        "Reading these files takes too long",
+        "They were not read in the time that files from a browser have. Take fewer features, "
+        "another format such as .parquet, or the command line, where no such bound holds.",
+    ),
+    "disk": (
+        "There is not enough room",
+        "The result is larger than files here may be, or than the disk has room for. Take fewer "
+        "features, start batchsense web with a higher --limit, or use the command line.",
+    ),
+    "end": (
+        "Reading these files ended early",
+        "The process that read them was ended from outside: for lack of memory on this machine, or "
+        "because a library broke on a damaged file. Save the files anew, or try the command line.",
+    ),
+}
+
+
+def exceeded_page(error: ExceededError, here: str = "", back: str | None = None) -> HTMLResponse:
+    """Say that files take more than they may, and what works instead."""
+    return error_page(413, *_EXCEEDED[error.what], here, back)
+
+
+def full_page(here: str = "", back: str | None = None) -> HTMLResponse:
+    """Say that others have all the room, and keep it."""
+    return error_page(
+        503,
+        "There is no room at present",
+        "Other visitors are here, and what they sent is kept. Come back in some minutes, or start "
+        "batchsense web with a higher --limit.",
+        here,
+        back,
     )
 
 

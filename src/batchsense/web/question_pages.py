@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,32 +13,29 @@ from starlette.requests import Request as Call
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from batchsense.errors import (
-    BatchsenseError,
-    ConfoundedError,
-    DataError,
-    RequestError,
-    UnresolvedError,
-)
+from batchsense.errors import BatchsenseError, DataError, RequestError
 from batchsense.progress import Progress
 from batchsense.questions.registry import QUESTIONS, Question
 from batchsense.questions.request import Request
-from batchsense.questions.table_request import known_names
 from batchsense.web.answers import answer_routes, begin, last_choice
-from batchsense.web.archives import pack
-from batchsense.web.forms import form_fields, in_words_of_the_form, read_form, text_field
-from batchsense.web.jobs import Answer, Work
-from batchsense.web.pages import error_page, page, typed_error_page
-from batchsense.web.sheet_columns import SheetOutline, sheet_outline
-from batchsense.web.uploads import (
+from batchsense.web.apart import ExceededError
+from batchsense.web.calculation import Calculation
+from batchsense.web.files.look import Look
+from batchsense.web.files.sheet_columns import SheetOutline, digits_outline
+from batchsense.web.files.uploads import (
     DOCUMENT_KINDS,
     MATRIX_KINDS,
     SHEET_KINDS,
+    UNFOLDED,
     Upload,
     chosen_files,
     keep_files,
 )
-from batchsense.web.visitors import Visitors
+from batchsense.web.forms import form_fields, in_words_of_the_form, read_form, text_field
+from batchsense.web.jobs import Answer, Job, Place, here
+from batchsense.web.pages import error_page, exceeded_page, full_page, page, typed_error_page
+from batchsense.web.readers import Readers
+from batchsense.web.visitors import FullError, Visitors
 
 _DIGITS = "digits"
 #: A sheet of a thousand columns has three fields a column in the largest form.
@@ -122,21 +119,23 @@ class _Pages:
     async def send(self, call: Call) -> Response:
         """Take files in, and lead to the form."""
         visitors: Visitors = call.app.state.visitors
+        before = visitors.find(call)
         async with call.form(max_files=2, max_fields=4) as form:
-            visitor = visitors.welcome(call)
             try:
                 chosen = chosen_files(form, self.kind.about)
-                upload = await run_in_threadpool(
-                    keep_files, visitor.folder, chosen, call.app.state.limit
-                )
+                readers = call.app.state.readers
+                upload = await run_in_threadpool(keep_files, visitors.root, chosen, readers)
             except BatchsenseError as error:
-                answer: Response = typed_error_page(error, self.command, f"/{self.command}")
-                return visitors.remember(visitor, answer)
-        if visitor not in visitors:  # forgotten while the files came in
-            shutil.rmtree(visitor.folder, ignore_errors=True)
+                return typed_error_page(error, self.command, f"/{self.command}")
+            except ExceededError as error:
+                return exceeded_page(error, self.command, f"/{self.command}")
+        if before is not None and before not in visitors:  # forgotten while the files came in
+            upload.delete()
             return self._no_files()
-        visitor.take(self.kind.about, upload)
-        visitors.trim(visitor)
+        try:
+            visitor = visitors.take(call, self.kind.about, upload)
+        except FullError:
+            return full_page(self.command, f"/{self.command}")
         return visitors.remember(visitor, RedirectResponse(self.form_path, 303))
 
     async def form(self, call: Call) -> Response:
@@ -152,9 +151,11 @@ class _Pages:
         found = SheetOutline([])
         if self.kind.about in ("table", "sheet"):
             try:
-                found = await run_in_threadpool(sheet_outline, upload, worksheet)
+                found = await run_in_threadpool(_outline, call, upload, worksheet)
             except BatchsenseError as error:
                 return typed_error_page(error, self.command, f"/{self.command}")
+            except ExceededError as error:
+                return exceeded_page(error, self.command, f"/{self.command}")
         return page(
             "form.html.j2",
             self.command,
@@ -182,9 +183,12 @@ class _Pages:
                 return typed_error_page(told, self.command, back)
             except BatchsenseError as error:
                 return typed_error_page(error, self.command, back)
-        visitor = call.app.state.visitors.welcome(call)
-        work = _work_on(self.question, checked, choice)
-        return await begin(call, visitor, self.command, work, choice)
+        try:
+            visitor = call.app.state.visitors.welcome(call)
+        except FullError:
+            return full_page(self.command, back)
+        job = Job(Calculation(checked, choice.names), choice, _place(call, upload))
+        return await begin(call, visitor, self.command, job)
 
     async def again(self, call: Call) -> Response:
         """Lead back to the form."""
@@ -210,8 +214,48 @@ class _Pages:
         )
 
 
+def _outline(call: Call, upload: Upload | None, worksheet: str | None) -> SheetOutline:
+    if upload is None:
+        return digits_outline()
+    if worksheet in (None, upload.outline.worksheet):
+        return upload.outline
+    readers: Readers = call.app.state.readers
+    look = Look(upload.parts, UNFOLDED * readers.limit, worksheet)
+    return replace(
+        readers.look(look, upload.sent)[1],
+        worksheets=upload.outline.worksheets,
+    )
+
+
+def _place(call: Call, upload: Upload | None) -> Place:
+    """Where a calculation is done: what a visitor sent is read in another process only.
+
+    Training jobs stay here, where torch is loaded once; of a plan they take a few checked numbers.
+    """
+    if upload is None or upload.document is not None:
+        return here
+    readers: Readers = call.app.state.readers
+    return partial(_calculate, readers, upload.sent)
+
+
+def _calculate(
+    readers: Readers, sent: int, work: Callable[[Progress], Answer], listen: Progress
+) -> Answer:
+    return readers.calculate(work, sent, listen)
+
+
 def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choice:
-    return Choice(upload, text_field(form, "worksheet"), read_form(kind, form, upload is None))
+    """What a form says.
+
+    Raises
+    ------
+    DataError
+        A number is none, or the workbook has no such worksheet.
+    """
+    worksheet = text_field(form, "worksheet")
+    if upload is not None and worksheet not in (None, *upload.outline.worksheets):
+        raise DataError(f"the workbook has no worksheet {worksheet!r}; choose one of its own")
+    return Choice(upload, worksheet, read_form(kind, form, upload is None))
 
 
 def _request(kind: type[Request], choice: Choice) -> Request:
@@ -222,39 +266,3 @@ def _request(kind: type[Request], choice: Choice) -> Request:
     request = kind.of(values).known_as(choice.names)
     name = request.offered_output()
     return request if name is None else kind.of({**values, "output": name}).known_as(choice.names)
-
-
-def _work_on(question: Question, request: Request, choice: Choice) -> Work:
-    """The calculation: the same as on the command line, with its file in a folder of its own."""
-
-    def work(progress: Progress, folder: Path) -> Answer:
-        name = request.offered_output()
-        target = None if name is None else folder / name
-        here, names = request, choice.names
-        if target is not None and name is not None:
-            names = {**names, str(target): name}
-            here = request.model_copy(update={"output": str(target)}).known_as(names)
-        try:
-            answer = question.ask(here, progress)
-            for product in answer.products:
-                if target is not None and product.field == "output":
-                    progress(f"writing the {product.name}", 0, 1)
-                    product.write(target)
-        except (ConfoundedError, UnresolvedError) as error:
-            from batchsense.reports.envelope import Refusal
-
-            refusal = Refusal.of(error)
-            return Answer(here.envelope(None, refusal=refusal).to_json(), refusal=refusal)
-        except RequestError as error:
-            message = in_words_of_the_form(type(here), error.message)
-            raise RequestError(message) from None
-        except DataError as error:
-            raise known_names(error, names) from None
-        if target is not None and target.is_dir():
-            progress(f"packing {name}", 0, 1)
-            target = pack(target)
-        progress("drawing the report", 0, 1)
-        report = answer.html(here.words())
-        return Answer(answer.envelope.to_json(), report, file=target)
-
-    return work

@@ -1,4 +1,7 @@
-"""Who asked for what: each visitor's files and answers, apart from all others', and for a while."""
+"""Who asked for what: each visitor's files and answers, apart from all others', and for a while.
+
+Nobody loses anything because others come: only who is away makes room, and else newcomers wait.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +24,16 @@ from batchsense.web.jobs import Job
 from batchsense.web.leftovers import new_root
 
 if TYPE_CHECKING:
-    from batchsense.web.uploads import Upload
+    from batchsense.web.files.uploads import Upload
 
 #: The cookie that names a visitor.
 COOKIE = "batchsense_visitor"
+#: Who was seen within so many seconds keeps everything, whoever else comes.
+_PRESENT_S = 600.0
+
+
+class FullError(Exception):
+    """There is no room for more files or visitors, and nobody is away."""
 
 
 class Visitor:
@@ -50,8 +59,8 @@ class Visitor:
         self._stop_all()
         old = self.uploads.pop(kind, None)
         if old is not None:
-            shutil.rmtree(old.folder, ignore_errors=True)
-        self.uploads[kind] = upload
+            old.delete()
+        self.uploads[kind] = upload.moved(self.folder)
 
     def run(self, command: str, job: Job, worker: concurrent.futures.Executor) -> None:
         """Start a calculation; an unfinished one of the same visitor gives way."""
@@ -87,7 +96,7 @@ class Visitor:
 
 
 class Visitors:
-    """All visitors: the least recently seen go first, everybody goes after a while.
+    """All visitors: who is away longest goes first, everybody goes after a while.
 
     Parameters
     ----------
@@ -129,12 +138,42 @@ class Visitors:
         """Give the visitor of a request that leaves something here, a new one if need be.
 
         A name is always drawn here: one that a cookie brings along is never adopted.
+
+        Raises
+        ------
+        FullError
+            There are as many visitors as may be, and none is away.
         """
         visitor = self.find(request)
         if visitor is None:
+            self._make_room(lambda staying: len(staying) < self.most)
             visitor = Visitor(Path(tempfile.mkdtemp(dir=self.root)), self._clock())
             self._known[visitor.token] = visitor
-            self.trim(visitor)
+        return visitor
+
+    def take(self, request: Request, kind: str, upload: Upload) -> Visitor:
+        """Give files that were found good to their visitor, a new one if need be.
+
+        Raises
+        ------
+        FullError
+            There is no room; nothing has changed, and the files are deleted.
+        """
+        present = self.find(request)
+        old = None if present is None else present.uploads.get(kind)
+        more = upload.size - (0 if old is None else old.size)
+
+        def enough(staying: list[Visitor]) -> bool:
+            room = present is not None or len(staying) < self.most
+            return room and _size(staying) + more <= self.capacity
+
+        try:
+            self._make_room(enough, present)
+        except FullError:
+            upload.delete()
+            raise
+        visitor = self.welcome(request)
+        visitor.take(kind, upload)
         return visitor
 
     def remember(self, visitor: Visitor, response: Response) -> Response:
@@ -154,16 +193,36 @@ class Visitors:
             if now - visitor.used > self.lifetime:
                 self.forget(visitor)
 
-    def trim(self, present: Visitor) -> None:
-        """Forget the least recently seen until the limits hold; never the one who is present."""
-        while len(self._known) > 1 and (len(self._known) > self.most or self.size > self.capacity):
-            oldest = next(visitor for visitor in self._known.values() if visitor is not present)
-            self.forget(oldest)
+    def keep(self, present: Visitor) -> None:
+        """Make room for an answer that is there.
+
+        Raises
+        ------
+        FullError
+            There is none.
+        """
+        self._make_room(lambda staying: _size(staying) <= self.capacity, present)
+
+    def _make_room(
+        self, enough: Callable[[list[Visitor]], bool], present: Visitor | None = None
+    ) -> None:
+        """Forget who was away longest, as many as it takes, or nobody if that would not do."""
+        staying, going = list(self._known.values()), []
+        for one in self._known.values():
+            if enough(staying) or self._clock() - one.used < _PRESENT_S:
+                break
+            if one is not present:
+                staying.remove(one)
+                going.append(one)
+        if not enough(staying):
+            raise FullError
+        for one in going:
+            self.forget(one)
 
     @property
     def size(self) -> int:
         """Bytes held for all."""
-        return sum(visitor.size for visitor in self._known.values())
+        return _size(self._known.values())
 
     def __contains__(self, visitor: Visitor) -> bool:
         return self._known.get(visitor.token) is visitor
@@ -178,6 +237,10 @@ class Visitors:
         # What still writes ends first: it could leave a file behind in a folder that is going.
         self.worker.shutdown(wait=True, cancel_futures=True)
         self._cleaning()
+
+
+def _size(visitors: Iterable[Visitor]) -> int:
+    return sum(visitor.size for visitor in visitors)
 
 
 def _delete(root: Path, lock: int) -> None:

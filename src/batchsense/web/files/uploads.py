@@ -5,16 +5,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import FormData, UploadFile
 
 from batchsense.errors import DataError
 from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
-from batchsense.web.archives import ARCHIVES, unpack
-from batchsense.web.contents import check_contents
-from batchsense.web.file_names import file_name
+from batchsense.web.files.archives import ARCHIVES
+from batchsense.web.files.file_names import file_name
+from batchsense.web.files.look import Look
+from batchsense.web.files.sheet_columns import SheetOutline
+
+if TYPE_CHECKING:
+    from batchsense.web.readers import Readers
 
 #: Kinds of files, in the order in which the forms name them.
 MATRIX_KINDS = (*DELIMITERS, ".parquet", ".xlsx", ".h5ad", *ARCHIVES)
@@ -22,6 +27,8 @@ SHEET_KINDS = (*DELIMITERS, ".xlsx", ".parquet")
 DOCUMENT_KINDS = (".json",)
 #: A file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.
 UNFOLDED = 10
+#: A plan has some ten kB; JSON takes ten times its size in memory.
+_LARGEST_DOCUMENT = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,8 @@ class Upload:
     """Files of a visitor: a matrix, perhaps with its sheet, a sheet, or a document such as a plan.
 
     Each has a folder of its own, since they may have the same name; a matrix that came as an
-    archive is a folder itself. The size is that of all, in bytes.
+    archive is a folder itself. The size is that of all, in bytes; before archives were unpacked it
+    was that which was sent.
     """
 
     folder: Path
@@ -37,6 +45,29 @@ class Upload:
     sheet: Path | None = None
     document: Path | None = None
     size: int = 0
+    sent: int = 0
+    outline: SheetOutline = field(default_factory=lambda: SheetOutline([]))
+
+    def moved(self, parent: Path) -> Upload:
+        """Move the files into the folder of their visitor."""
+        target = self.folder.rename(parent / self.folder.name)
+        found = {part: getattr(self, part) for part in ("matrix", "sheet", "document")}
+        there = {
+            part: target / path.relative_to(self.folder)
+            for part, path in found.items()
+            if path is not None
+        }
+        return replace(self, folder=target, **there)
+
+    def delete(self) -> None:
+        """Delete the files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def parts(self) -> dict[str, Path]:
+        """The files that a table needs, by field."""
+        found = {"matrix": self.matrix, "sheet": self.sheet}
+        return {part: path for part, path in found.items() if path is not None}
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -83,26 +114,34 @@ def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
     return files
 
 
-def keep_files(parent: Path, files: Mapping[str, UploadFile], limit: int) -> Upload:
-    """Write files into a new folder; nothing stays if one of them cannot be kept.
+def keep_files(root: Path, files: Mapping[str, UploadFile], readers: Readers) -> Upload:
+    """Write files into a new folder and look at them; nothing stays if one cannot be kept.
 
     Raises
     ------
     DataError
-        A file is empty, an archive holds something else than one store, or a file points outside
-        itself.
+        A file is empty, cannot be written, holds what no visitor may send, or is a sheet that
+        cannot be read.
     TooLargeError
         A file unfolds to too much.
+    ExceededError
+        The look takes more memory or time than it may.
     """
-    folder = Path(tempfile.mkdtemp(dir=parent))
+    folder = Path(tempfile.mkdtemp(dir=root))
     try:
-        most = UNFOLDED * limit
-        kept = {part: _kept(file, folder / part, most) for part, file in files.items()}
+        kept = {part: _kept(file, folder / part) for part, file in files.items()}
+        sent = size_of(folder)
+        kept, outline = readers.look(Look(kept, UNFOLDED * readers.limit), sent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Upload(folder, kept.get("matrix"), kept.get("sheet"), kept.get("plan"), size)
+    parts = (kept.get("matrix"), kept.get("sheet"), kept.get("plan"))
+    return Upload(folder, *parts, size=size_of(folder), sent=sent, outline=outline)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _kind(part: UploadFile) -> str:
@@ -117,15 +156,17 @@ def _chosen(form: FormData, field: str) -> UploadFile | None:
     return part if isinstance(part, UploadFile) and part.filename else None
 
 
-def _kept(part: UploadFile, folder: Path, most: int) -> Path:
+def _kept(part: UploadFile, folder: Path) -> Path:
     folder.mkdir()
     path = folder / file_name(part.filename)
-    with path.open("wb") as file:
-        shutil.copyfileobj(part.file, file, 1 << 20)
-    if path.stat().st_size == 0:
+    try:
+        with path.open("wb") as file:
+            shutil.copyfileobj(part.file, file, 1 << 20)
+    except OSError as error:
+        raise DataError(f"the file cannot be kept: {error.strerror}", where=path.name) from None
+    size = path.stat().st_size
+    if size == 0:
         raise DataError("the file is empty", where=path.name)
-    check_contents(path, most)
-    if suffix_of(path) in ARCHIVES:
-        path = unpack(path, most)
-        check_contents(path, most)
+    if suffix_of(path) in DOCUMENT_KINDS and size > _LARGEST_DOCUMENT:
+        raise DataError("no plan is so large; choose the document of one", where=path.name)
     return path

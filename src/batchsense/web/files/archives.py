@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from batchsense.errors import DataError, listed
-from batchsense.web.file_names import file_name
-from batchsense.web.guard import TooLargeError
+from batchsense.web.entrance.guard import TooLargeError
+from batchsense.web.files.file_names import file_name
 
 #: Kinds of archives; .tar also gzipped.
 ARCHIVES = (".zip", ".tar", ".tgz")

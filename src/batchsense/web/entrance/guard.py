@@ -7,7 +7,14 @@ every answer forbids the browser to load, frame or send anything elsewhere.
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchsense.web.pages import error_page, too_large_page
@@ -25,12 +32,14 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-#: The names by which a browser on this machine reaches the server.
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
 _CHANGING_NOTHING = ("GET", "HEAD")
 #: A refused upload is read and thrown away up to so many times the limit: a browser whose sending
 #: is cut off shows "connection reset" instead of the page that explains.
 _DISCARDED = 20
+#: A form without files: a thousand columns with three fields each take a tenth.
+_LARGEST_FORM = 1_000_000
+#: Bodies at a time. Each takes some megabytes of memory and up to the limit on the disk.
+_MOST_BODIES = 8
 
 
 class TooLargeError(Exception):
@@ -45,6 +54,32 @@ class TooLargeError(Exception):
     def __init__(self, unfolded: str | None = None) -> None:
         self.unfolded = unfolded
         super().__init__(unfolded)
+
+
+class TooSlowError(Exception):
+    """The body of a request does not come in, or hardly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the body of a request must come in.
+
+    Attributes
+    ----------
+    idle_s : float
+        Seconds without a byte.
+    grace_s : float
+        Seconds before the rate counts.
+    bytes_per_s : float
+        The slowest rate after that, on average.
+    clock : callable
+        Gives the time in seconds.
+    """
+
+    idle_s: float = 20.0
+    grace_s: float = 20.0
+    bytes_per_s: float = 50_000.0
+    clock: Callable[[], float] = time.monotonic
 
 
 class SafeHeaders:
@@ -67,7 +102,7 @@ class SafeHeaders:
 
 
 class Guard:
-    """Refuse requests from other sites and bodies over the limit.
+    """Refuse requests from other sites, and bodies that are too large or too slow.
 
     Parameters
     ----------
@@ -75,14 +110,17 @@ class Guard:
         What is guarded.
     limit : int
         The largest body, in bytes.
+    pace : Pace
+        How fast bodies must come in.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
+    def __init__(self, app: ASGIApp, limit: int, pace: Pace | None = None) -> None:
+        self.app, self.limit = app, limit
+        self.pace = Pace() if pace is None else pace
+        self._bodies = asyncio.Semaphore(_MOST_BODIES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it here with 403 or 413."""
+        """Pass the request on, or answer it here with 403, 408, 413 or 503."""
         if scope["type"] != "http" or scope["method"] in _CHANGING_NOTHING:
             await self.app(scope, receive, send)
             return
@@ -96,13 +134,50 @@ class Guard:
             )
             await page(scope, receive, send)
             return
+        try:
+            await asyncio.wait_for(self._bodies.acquire(), self.pace.idle_s)
+        except TimeoutError:
+            await _busy_page()(scope, receive, send)
+            return
+        try:
+            await self._take(headers, scope, _paced(receive, self.pace), send)
+        except TooSlowError:
+            await too_slow_page()(scope, receive, send)
+        finally:
+            self._bodies.release()
+
+    async def _take(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self.limit:
             if "expect" not in headers:
-                await _discard(receive, _DISCARDED * self.limit)
+                await discard(receive, _DISCARDED * self.limit)
             await too_large_page(self.limit, scope["path"])(scope, receive, send)
             return
-        await self.app(scope, _counted(receive, self.limit), send)
+        files = headers.get("content-type", "").lower().startswith("multipart/")
+        if files:
+            receive = _counted(receive, self.limit, TooLargeError())
+        else:
+            told = f"Without files it may have {_LARGEST_FORM:,} bytes; this one has more."
+            receive = _counted(receive, _LARGEST_FORM, HTTPException(413, told))
+        await self.app(scope, receive, send)
+
+
+def too_slow_page() -> HTMLResponse:
+    """Say that nothing, or hardly anything, came in."""
+    page = error_page(
+        408,
+        "This upload is too slow",
+        "It came to a halt, or takes longer than its size explains. Send it again, over another "
+        "connection if need be.",
+    )
+    page.headers["Connection"] = "close"
+    return page
+
+
+def _busy_page() -> HTMLResponse:
+    return error_page(
+        503, "Too much comes in at once", "Others are sending files. Try again in a minute."
+    )
 
 
 def from_own_page(headers: Headers, scheme: str = "http") -> bool:
@@ -123,7 +198,7 @@ def from_own_page(headers: Headers, scheme: str = "http") -> bool:
     return origin is None or origin == f"{scheme}://{headers.get('host')}"
 
 
-def _counted(receive: Receive, limit: int) -> Receive:
+def _counted(receive: Receive, limit: int, error: Exception) -> Receive:
     """Count what comes in and stop at the limit: a body may have no declared length."""
     seen = 0
 
@@ -132,13 +207,35 @@ def _counted(receive: Receive, limit: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > limit:
-            raise TooLargeError
+            raise error
         return message
 
     return counting
 
 
-async def _discard(receive: Receive, most: int) -> None:
+def _paced(receive: Receive, pace: Pace) -> Receive:
+    """Wait for what comes in only so long."""
+    began, seen, more = pace.clock(), 0, True
+
+    async def pacing() -> Message:
+        nonlocal seen, more
+        if not more:
+            return await receive()  # until the sender goes
+        try:
+            message = await asyncio.wait_for(receive(), pace.idle_s)
+        except TimeoutError:
+            raise TooSlowError from None
+        seen += len(message.get("body", b""))
+        more = message["type"] == "http.request" and message.get("more_body", False)
+        if more and pace.clock() - began - pace.grace_s > seen / pace.bytes_per_s:
+            raise TooSlowError
+        return message
+
+    return pacing
+
+
+async def discard(receive: Receive, most: int) -> None:
+    """Read the rest of a request and throw it away, so many bytes at most."""
     seen, more = 0, True
     while more and seen <= most:
         message = await receive()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchsense.errors import DataError
 from batchsense.experiments.tables.matrix import suffix_of
-from batchsense.questions.table_request import known_names
-from batchsense.web.uploads import Upload
 
 # Chosen by eye: enough to recognise a column, on one line beside its name.
 _SHOWN_VALUES = 4
 _LONGEST_VALUE = 24
+#: Every column stands in up to ten fields of a form; more columns than these nobody reads.
+_MOST_COLUMNS = 1000
+_LONGEST_NAMES = 200_000
+#: Each costs a reading of the workbook.
+_TRIED_WORKSHEETS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,55 +57,67 @@ class SheetOutline:
     layers: tuple[str, ...] = ()
 
 
-def sheet_outline(upload: Upload | None, worksheet: str | None = None) -> SheetOutline:
-    """Look into a visitor's files, or take the built-in digits.
+def digits_outline() -> SheetOutline:
+    """The columns of the built-in digits."""
+    from batchsense.experiments import digits_table
+
+    return SheetOutline(_described(digits_table().sheet))
+
+
+def files_outline(
+    matrix: Path | None, sheet: Path | None, worksheet: str | None = None
+) -> SheetOutline:
+    """Look into a sheet, or into a matrix that brings its own.
 
     Raises
     ------
     DataError
-        The sheet cannot be read.
+        The sheet cannot be read, or has more columns than a form can show.
     """
-    if upload is None:
-        from batchsense.experiments import digits_table
-
-        return SheetOutline(_described(digits_table().sheet))
-    try:
-        return _outline(upload, worksheet)
-    except DataError as error:
-        raise known_names(error, {str(path): path.name for path in upload.paths}) from None
-
-
-def _outline(upload: Upload, worksheet: str | None) -> SheetOutline:
     from batchsense.experiments.tables import annotated, workbook
     from batchsense.experiments.tables.reading import read_sheet
 
     layers: tuple[str, ...] = ()
     entries: Mapping[str, tuple[str | None, ...]] = {}
-    if upload.matrix is not None and suffix_of(upload.matrix) in annotated.SUFFIXES:
-        entries, layers = annotated.outline(upload.matrix)
-    if upload.sheet is None:
+    if matrix is not None and suffix_of(matrix) in annotated.SUFFIXES:
+        entries, layers = annotated.outline(matrix)
+    if sheet is None:
         if not entries:
             raise DataError(
                 "a sheet is needed beside this matrix: one row per specimen, with its id and its "
                 "batch",
-                where=upload.names[0],
+                where=None if matrix is None else matrix.name,
             )
         return SheetOutline(_described(entries), layers=layers)
-    names: tuple[str, ...] = ()
-    path = str(upload.sheet)
-    if suffix_of(upload.sheet) == workbook.SUFFIX:
-        names = workbook.worksheets(upload.sheet)
-        if len(names) < 2 and worksheet is None:
-            names = ()
-        else:
-            worksheet = worksheet or names[0]
-            path += f"#{worksheet}"
-    else:
-        worksheet = None
-    return SheetOutline(_described(read_sheet(path)[0]), names, worksheet, layers)
+    names = workbook.worksheets(sheet) if suffix_of(sheet) == workbook.SUFFIX else ()
+    if len(names) < 2 and (worksheet is None or not names):
+        return SheetOutline(_described(read_sheet(sheet)[0]), layers=layers)
+    name, entries = _first_readable(sheet, names if worksheet is None else (worksheet,))
+    return SheetOutline(_described(entries), names, name, layers)
+
+
+def _first_readable(
+    book: Path, names: tuple[str, ...]
+) -> tuple[str, Mapping[str, tuple[str | None, ...]]]:
+    """The first worksheet that is a sheet: remarks and merged titles often come before it."""
+    from batchsense.experiments.tables.reading import read_sheet
+
+    complaint: DataError | None = None
+    for name in names[:_TRIED_WORKSHEETS]:
+        try:
+            return name, read_sheet(f"{book}#{name}")[0]
+        except DataError as error:
+            complaint = complaint or error
+    raise complaint or DataError("the workbook has no worksheet", where=book.name)
 
 
 def _described(sheet: Mapping[str, tuple[str | None, ...]]) -> list[SheetColumn]:
+    if len(sheet) > _MOST_COLUMNS or sum(map(len, sheet)) > _LONGEST_NAMES:
+        raise DataError(
+            f"a form shows at most {_MOST_COLUMNS:,} columns and {_LONGEST_NAMES:,} letters of "
+            f"their names, and this sheet has {len(sheet):,}; send the columns that matter, or use "
+            "the command line"
+        )
     described = []
     for name, entries in sheet.items():
         distinct = list(dict.fromkeys(entry for entry in entries if entry is not None))

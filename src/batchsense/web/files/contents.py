@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.matrix import suffix_of
-from batchsense.web.guard import TooLargeError
+from batchsense.web.entrance.guard import TooLargeError
 
 #: A spreadsheet takes some fifty times its size in memory.
 _LARGEST_WORKBOOK = 50_000_000
