@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
-import tempfile
-import time
 
 import pytest
+from tests.web.works import DEADLINE_S, add, fail, take, tell
 
 from batchsense.errors import ConfoundedError, DataError, RequestError, UnresolvedError
 from batchsense.web import Door, Readers, create_app
@@ -17,45 +15,6 @@ from batchsense.web.entrance.guard import TooLargeError
 from batchsense.web.jobs import SupersededError
 
 BOUNDS = Bounds(memory=100_000_000, file=1_000_000, reading_s=600)
-#: What must happen is given up after this: far beyond what a busy machine needs.
-DEADLINE_S = 600
-
-
-def add(a, b, listen):
-    """Give a sum, and tell how far it is."""
-    listen("adding", 1, 2)
-    return a + b
-
-
-def fail(error, _):
-    """Fail as told."""
-    raise error
-
-
-def take(how, _):
-    """Take more than is given."""
-    if how == "memory":
-        return len(bytearray(10**9))
-    if how == "array":
-        import numpy as np
-
-        return np.ones(10**9).sum()
-    if how == "frame":
-        import pandas as pd
-
-        return pd.DataFrame({"a": range(50_000_000)}).size
-    if how == "disk":
-        with tempfile.TemporaryFile() as file:
-            return file.write(b"1" * 2_000_000)
-    if how == "end":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return time.sleep(DEADLINE_S)
-
-
-def tell(_):
-    """Print, as a library may."""
-    print("a library prints")
-    return os.getpid()
 
 
 def test_it_gives_what_the_work_gives():

@@ -445,6 +445,7 @@ def test_files_of_a_visitor_who_left_are_dropped(browser, files, visitors, monke
     from batchsense.web import question_pages
 
     keep = question_pages.keep_files
+    browser.send("diagnose", *files)
 
     def kept_and_forgotten(*given):
         upload = keep(*given)

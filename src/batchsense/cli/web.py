@@ -45,7 +45,7 @@ def web(
             metavar="BYTES",
             help="Memory for a calculation, beyond ten times what was sent; for example 4GB.",
         ),
-    ] = "500MB",
+    ] = "400MB",
 ) -> None:
     """Serve every question as a page, for a browser on this machine.
 

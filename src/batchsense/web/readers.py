@@ -12,8 +12,8 @@ from batchsense.web.apart import Bounds, Runner, apart
 from batchsense.web.files.uploads import UNFOLDED
 
 T = TypeVar("T")
-#: With the server and the libraries (some 250 MB) less than 1 GiB in all, whatever is sent.
-MEMORY = 500_000_000
+#: With the server and the libraries (some 300 MB) less than 1 GiB in all, whatever is sent.
+MEMORY = 400_000_000
 #: The largest text files that are taken are read in a tenth of this.
 READING_S = 300.0
 #: A look reads a sheet, no matrix.

@@ -1,0 +1,1 @@
+"""What is sent to ``batchsense web`` to see what it bears."""
