@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_a_port_in_use_is_said_plainly(taken, capsys):
         (["--limit", "-5MB"], "--limit"),
         (["--host", "0.0.0.0"], "name one address"),
         (["--host", "::"], "name one address"),
+        (["--host", "0"], "name one address"),
+        (["--host", "0x0"], "name one address"),
+        (["--host", "0.0"], "name one address"),
+        (["--host", "::0.0.0.0"], "name one address"),
+        (["--host", "::ffff:0.0.0.0"], "name one address"),
+        (["--host", "::ffff:0:0"], "name one address"),
+        (["--host", "0:0:0:0:0:0:0:0"], "name one address"),
+        (["--host", ""], "name one address"),
+        (["--host", "*"], "no address"),
+        (["--memory", "some"], "--memory"),
         (["--port", "70000"], "--port"),
     ],
 )
@@ -59,8 +70,9 @@ def test_a_missing_extra_is_named(module, monkeypatch, capsys):
 
 
 def test_it_prints_its_address_and_ends_when_told(tmp_path):
-    """Stdout holds the address alone; after the end no temporary file is left."""
+    """Stdout holds the address alone, which opens once; after the end no file is left."""
     import os
+    import urllib.error
     import urllib.request
 
     process = subprocess.Popen(
@@ -72,7 +84,10 @@ def test_it_prints_its_address_and_ends_when_told(tmp_path):
     )
     try:
         address = process.stdout.readline().strip()
-        with urllib.request.urlopen(address, timeout=600) as page:
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address.partition("?")[0], timeout=600)
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with browser.open(address, timeout=600) as page:
             assert "Every decision about batches" in page.read().decode()
         assert list(tmp_path.glob("batchsense-web-*"))
     finally:
@@ -81,5 +96,77 @@ def test_it_prints_its_address_and_ends_when_told(tmp_path):
 
     assert address.startswith("http://127.0.0.1:")
     assert out == ""
+    (second,) = re.findall(r"For another one: (\S+)", err)
+    assert second.partition("=")[0] == address.partition("=")[0]
+    assert second != address
     assert "Traceback" not in err
     assert list(tmp_path.glob("batchsense-web-*")) == []
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Do all but serve; give what would have been served, and how."""
+    uvicorn = pytest.importorskip("uvicorn")
+    seen = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: seen.append(self.config))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost"),
+        ("127.1", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("0x7f.1", "127.0.0.1"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("::ffff:7f00:1", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("0:0:0:0:0:0:0:1", "[::1]"),
+    ],
+)
+def test_loopback_is_told_by_the_address(served, capsys, host, name):
+    """However it is written: no warning, and an address that a browser takes and that answers."""
+    try:
+        socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]).close()
+    except OSError:
+        pytest.skip(f"this machine has no address {host}")
+    assert run(["web", "--host", host, "--port", "0"]) == 0
+
+    out, err = capsys.readouterr()
+    assert out.startswith(f"http://{name}:")
+    assert "can be reached by others" not in err
+    (config,) = served
+    names = config.app.app  # below the headers
+    assert names.known(_headers(out.split("/")[2]))
+    assert not names.known(_headers("evil.example"))
+
+
+def _headers(host):
+    from starlette.datastructures import Headers
+
+    return Headers({"Host": host})
+
+
+def test_no_account_sees_the_token_among_arguments(served, monkeypatch, capsys):
+    """The browser is given a file that only this account can read, which goes at the end."""
+    import stat
+    import webbrowser
+    from pathlib import Path
+    from urllib.parse import urlsplit
+
+    opened = []
+
+    def look(address):
+        page = Path(urlsplit(address).path)
+        opened.append((page, page.read_text(), stat.S_IMODE(page.parent.stat().st_mode)))
+
+    monkeypatch.setattr(webbrowser, "open", look)
+    assert run(["web", "--open", "--port", "0"]) == 0
+    ((page, text, mode),) = opened
+    assert capsys.readouterr().out.strip() in text
+    assert mode == 0o700
+    assert not page.exists()
+    assert served

@@ -15,14 +15,9 @@ from starlette.types import ASGIApp
 
 from batchsense.errors import BatchsenseError
 from batchsense.web.apart import BrokenError, warm_up
+from batchsense.web.entrance.bodies import TooSlowError
 from batchsense.web.entrance.door import Door, Locked
-from batchsense.web.entrance.guard import (
-    Guard,
-    SafeHeaders,
-    TooLargeError,
-    TooSlowError,
-    too_slow_page,
-)
+from batchsense.web.entrance.guard import Guard, SafeHeaders, TooLargeError, too_slow_page
 from batchsense.web.entrance.hosts import OwnNames
 from batchsense.web.files.uploads import UNFOLDED
 from batchsense.web.home import ROUTES as HOME

@@ -15,7 +15,7 @@ T = TypeVar("T")
 #: With the server and the libraries (some 300 MB) less than 1 GiB in all, whatever is sent.
 MEMORY = 400_000_000
 #: The largest text files that are taken are read in a tenth of this.
-READING_S = 300.0
+READING_S = 200.0
 #: A look reads a sheet, no matrix.
 _SHARE_OF_A_LOOK = 0.4
 #: The rest is for the other programs of the machine.
@@ -82,4 +82,4 @@ class Readers:
         left = available_memory()
         if left is not None:
             memory = min(memory, int(_SHARE_OF_THE_MACHINE * left))
-        return Bounds(memory, UNFOLDED * self.limit, self.reading_s)
+        return Bounds(memory, UNFOLDED * self.limit, share * self.reading_s)

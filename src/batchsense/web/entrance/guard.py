@@ -7,16 +7,12 @@ every answer forbids the browser to load, frame or send anything elsewhere.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from batchsense.web.entrance.bodies import Bodies, Pace, TooManyError, TooSlowError
 from batchsense.web.pages import error_page, too_large_page
 
 # Referrer-Policy must not be "no-referrer": browsers would then send "Origin: null" with our forms.
@@ -38,8 +34,6 @@ _CHANGING_NOTHING = ("GET", "HEAD")
 _DISCARDED = 20
 #: A form without files: a thousand columns with three fields each take a tenth.
 _LARGEST_FORM = 1_000_000
-#: Bodies at a time. Each takes some megabytes of memory and up to the limit on the disk.
-_MOST_BODIES = 8
 
 
 class TooLargeError(Exception):
@@ -54,32 +48,6 @@ class TooLargeError(Exception):
     def __init__(self, unfolded: str | None = None) -> None:
         self.unfolded = unfolded
         super().__init__(unfolded)
-
-
-class TooSlowError(Exception):
-    """The body of a request does not come in, or hardly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast the body of a request must come in.
-
-    Attributes
-    ----------
-    idle_s : float
-        Seconds without a byte.
-    grace_s : float
-        Seconds before the rate counts.
-    bytes_per_s : float
-        The slowest rate after that, on average.
-    clock : callable
-        Gives the time in seconds.
-    """
-
-    idle_s: float = 20.0
-    grace_s: float = 20.0
-    bytes_per_s: float = 50_000.0
-    clock: Callable[[], float] = time.monotonic
 
 
 class SafeHeaders:
@@ -116,8 +84,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, limit: int, pace: Pace | None = None) -> None:
         self.app, self.limit = app, limit
-        self.pace = Pace() if pace is None else pace
-        self._bodies = asyncio.Semaphore(_MOST_BODIES)
+        self._bodies = Bodies(Pace() if pace is None else pace)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it here with 403, 408, 413 or 503."""
@@ -135,16 +102,12 @@ class Guard:
             await page(scope, receive, send)
             return
         try:
-            await asyncio.wait_for(self._bodies.acquire(), self.pace.idle_s)
-        except TimeoutError:
+            async with self._bodies.place(receive) as paced:
+                await self._take(headers, scope, paced, send)
+        except TooManyError:
             await _busy_page()(scope, receive, send)
-            return
-        try:
-            await self._take(headers, scope, _paced(receive, self.pace), send)
         except TooSlowError:
             await too_slow_page()(scope, receive, send)
-        finally:
-            self._bodies.release()
 
     async def _take(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         length = headers.get("content-length", "")
@@ -211,27 +174,6 @@ def _counted(receive: Receive, limit: int, error: Exception) -> Receive:
         return message
 
     return counting
-
-
-def _paced(receive: Receive, pace: Pace) -> Receive:
-    """Wait for what comes in only so long."""
-    began, seen, more = pace.clock(), 0, True
-
-    async def pacing() -> Message:
-        nonlocal seen, more
-        if not more:
-            return await receive()  # until the sender goes
-        try:
-            message = await asyncio.wait_for(receive(), pace.idle_s)
-        except TimeoutError:
-            raise TooSlowError from None
-        seen += len(message.get("body", b""))
-        more = message["type"] == "http.request" and message.get("more_body", False)
-        if more and pace.clock() - began - pace.grace_s > seen / pace.bytes_per_s:
-            raise TooSlowError
-        return message
-
-    return pacing
 
 
 async def discard(receive: Receive, most: int) -> None:
