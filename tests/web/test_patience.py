@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("uvicorn", reason="the web extra is not installed")
 
 import uvicorn
-from starlette.testclient import TestClient
 
 from batchsense.web.entrance.bodies import Bodies, Pace, TooManyError, TooSlowError
 from batchsense.web.entrance.connections import Patience, bounded
@@ -142,76 +141,91 @@ async def swallow(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 
-@pytest.mark.parametrize(("step", "status"), [(0.001, 200), (10.0, 408)])
-def test_a_body_must_come_in_at_some_rate(step, status):
-    """So many bytes in so much time, after a grace; it says so in words."""
-
-    def pieces():
-        for _ in range(100):
-            yield b"a" * 100
-
-    guard = Guard(swallow, 1_000_000, Pace(clock=Ticking(step)))
-    client = TestClient(guard, base_url=BASE)
-    # The client of the tests joins the pieces of a generator unless they are asked for one by one.
-    answer = client.post("/x", headers=OWN, content=pieces())
-    assert answer.status_code == status
-
-
-def test_a_body_that_halts_is_given_up():
-    """408, and others get its place."""
+async def status(guard, receive):
+    """What a form that comes in like this is answered."""
     sent = []
-
-    async def never():
-        await asyncio.sleep(DEADLINE_S)
 
     async def send(message):
         sent.append(message)
 
-    async def ask():
-        headers = [(b"origin", BASE.encode()), (b"host", b"127.0.0.1:8000")]
-        scope = {"type": "http", "method": "POST", "path": "/x", "scheme": "http"}
-        guard = Guard(swallow, 1000, Pace(idle_s=0.05))
-        await asyncio.gather(*(guard(scope | {"headers": headers}, never, send) for _ in range(8)))
-
-    asyncio.run(ask())
-    assert [one["status"] for one in sent if "status" in one] == [408] * 8
+    headers = [(b"origin", BASE.encode()), (b"host", b"127.0.0.1:8000")]
+    scope = {"type": "http", "method": "POST", "path": "/x", "scheme": "http", "headers": headers}
+    await guard(scope, receive, send)
+    return sent[0]["status"]
 
 
-def test_a_form_without_files_has_a_limit_of_its_own(browser):
-    """Fields are held in memory; a megabyte is more than any form has."""
-    answer = browser.post("/diagnose/run", data={"batch": "m" * 1_000_001})
-    assert answer.status_code == 413
-    assert "1,000,000 bytes" in answer.text
+@pytest.mark.parametrize(("step", "expected"), [(0.001, 200), (10.0, 408)])
+def test_a_body_must_come_in_at_some_rate(step, expected):
+    """So many bytes in so much time, after a grace; it says so in words."""
+    left = iter(range(100))
+
+    async def receive():
+        return {"type": "http.request", "body": b"a" * 100, "more_body": next(left) < 99}
+
+    guard = Guard(swallow, 1_000_000, Pace(clock=Ticking(step)))
+    assert asyncio.run(status(guard, receive)) == expected
 
 
-def test_the_slowest_gives_way():
-    """Where all places are taken, whoever hardly sends loses theirs; a body that is there stays."""
+def test_bodies_that_halt_are_given_up():
+    """408 for each, however many there are, and whoever sends is not kept out meanwhile."""
 
     async def halting():
         await asyncio.sleep(DEADLINE_S)
 
     async def whole():
-        return {"type": "http.request", "body": b"1" * 1000, "more_body": False}
-
-    async def ask(bodies, receive, over):
-        async with bodies.place(receive) as paced:
-            message = await paced()
-            await over.wait()
-            return message
+        return {"type": "http.request", "body": b"a", "more_body": False}
 
     async def all_of_them():
-        over, bodies = asyncio.Event(), Bodies(Pace(idle_s=DEADLINE_S, clock=Ticking(1.0)), 2)
-        first = [asyncio.create_task(ask(bodies, one, over)) for one in (whole, halting)]
+        guard = Guard(swallow, 1000, Pace(idle_s=0.2))
+        slow = [asyncio.create_task(status(guard, halting)) for _ in range(30)]
         await asyncio.sleep(0)
-        third = asyncio.create_task(ask(bodies, whole, over))
+        first = await status(guard, whole)
+        return first, [task.done() for task in slow], await asyncio.gather(*slow)
+
+    first, done, slow = asyncio.run(all_of_them())
+    assert first == 200
+    assert not any(done)
+    assert slow == [408] * 30
+
+
+def test_a_form_without_files_has_a_limit_of_its_own(browser, monkeypatch):
+    """Fields are held in memory; no form needs what files may take."""
+    monkeypatch.setattr("batchsense.web.entrance.guard._LARGEST_FORM", 1000)
+    answer = browser.post("/plan/run", data={"target": "m" * 1001})
+    assert answer.status_code == 413
+    assert "1,000 bytes" in answer.text
+
+
+def test_the_slowest_gives_way():
+    """Where all places are taken, whoever came to a halt loses theirs; who is done stays."""
+
+    async def ask(bodies, messages, over):
+        async def receive():
+            return messages.pop() if messages else await asyncio.sleep(DEADLINE_S)
+
+        async with bodies.place(receive) as paced:
+            while (await paced())["more_body"]:
+                pass
+            await over.wait()
+
+    def sent(more):
+        return [{"type": "http.request", "body": b"1" * 70_000, "more_body": more}]
+
+    async def all_of_them():
+        over, pace = asyncio.Event(), Pace(idle_s=DEADLINE_S, clock=Ticking(10.0))
+        bodies = Bodies(pace, most=2)
+        tasks = [asyncio.create_task(ask(bodies, sent(more), over)) for more in (False, True)]
+        while len(bodies._coming) < 2:
+            await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(ask(bodies, sent(False), over)))
         with pytest.raises(TooSlowError):
-            await first[1]
-        await asyncio.sleep(0.01)
+            await tasks.pop(1)
+        while len(bodies._coming) < 2:
+            await asyncio.sleep(0)
         bodies.pace = Pace(idle_s=0.01)
         with pytest.raises(TooManyError):  # two bodies are there, and are being worked on
-            await ask(bodies, whole, over)
+            await ask(bodies, sent(False), over)
         over.set()
-        return await first[0], await third
+        await asyncio.gather(*tasks)
 
-    first, third = asyncio.run(all_of_them())
-    assert first == third
+    asyncio.run(all_of_them())

@@ -1,7 +1,7 @@
 """Bodies of requests: how many come in at a time, and how fast each must.
 
-Each takes some megabytes of memory and up to the limit on the disk. Where too many come in, the
-slowest gives way, so that nobody who sends is kept out by those who hardly do.
+Each takes some megabytes of memory and up to the limit on the disk. Who hardly sends takes no
+place: the beginning is read before. Where too many come in, the slowest gives way.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive
 
 _MOST = 8
+#: So much of a body is read before it needs a place; as much waits in every connection anyhow.
+_AHEAD = 65_536
 #: Younger ones had no time to show how fast they are.
 _YOUNG_S = 1.0
 
@@ -73,20 +76,30 @@ class Bodies:
         ------
         TooManyError
             No place became free.
+        TooSlowError
+            It hardly comes in.
         """
-        if self._places.locked():
-            self._drop_slowest()
-        try:
-            await asyncio.wait_for(self._places.acquire(), self.pace.idle_s)
-        except TimeoutError:
-            raise TooManyError from None
         body = _Body(receive, self.pace)
+        await body.read_ahead()
+        await self._wait_for_place()
         self._coming.add(body)
         try:
             yield body.receive
         finally:
             self._coming.discard(body)
             self._places.release()
+
+    async def _wait_for_place(self) -> None:
+        waited = 0.0
+        while waited < self.pace.idle_s:
+            if self._places.locked():
+                self._drop_slowest()
+            step = min(_YOUNG_S, self.pace.idle_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._places.acquire(), step)
+                return
+            waited += step
+        raise TooManyError
 
     def _drop_slowest(self) -> None:
         slow = [
@@ -105,6 +118,7 @@ class _Body:
         self._began, self._seen, self._more = pace.clock(), 0, True
         self._pending: asyncio.Future[Message] | None = None
         self._dropped = False
+        self._ahead: deque[Message] = deque()
 
     @property
     def age(self) -> float:
@@ -122,7 +136,16 @@ class _Body:
         if self._pending is not None:
             self._pending.cancel()
 
+    async def read_ahead(self) -> None:
+        """Read the beginning."""
+        while self._more and self._seen < _AHEAD:
+            self._ahead.append(await self._next())
+
     async def receive(self) -> Message:
+        """Give what came in, in its order."""
+        return self._ahead.popleft() if self._ahead else await self._next()
+
+    async def _next(self) -> Message:
         """Wait for what comes in, but only so long."""
         if not self._more:
             return await self._receive()  # until the sender goes

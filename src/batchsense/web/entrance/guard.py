@@ -7,6 +7,9 @@ every answer forbids the browser to load, frame or send anything elsewhere.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
@@ -32,6 +35,7 @@ _CHANGING_NOTHING = ("GET", "HEAD")
 #: A refused upload is read and thrown away up to so many times the limit: a browser whose sending
 #: is cut off shows "connection reset" instead of the page that explains.
 _DISCARDED = 20
+_DISCARDED_S = 60.0
 #: A form without files: a thousand columns with three fields each take a tenth.
 _LARGEST_FORM = 1_000_000
 
@@ -101,28 +105,26 @@ class Guard:
             )
             await page(scope, receive, send)
             return
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self.limit:
+            if "expect" not in headers:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(discard(receive, _DISCARDED * self.limit), _DISCARDED_S)
+            await too_large_page(self.limit, scope["path"])(scope, receive, send)
+            return
         try:
             async with self._bodies.place(receive) as paced:
-                await self._take(headers, scope, paced, send)
+                await self.app(scope, self._bounded(headers, paced), send)
         except TooManyError:
             await _busy_page()(scope, receive, send)
         except TooSlowError:
             await too_slow_page()(scope, receive, send)
 
-    async def _take(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self.limit:
-            if "expect" not in headers:
-                await discard(receive, _DISCARDED * self.limit)
-            await too_large_page(self.limit, scope["path"])(scope, receive, send)
-            return
-        files = headers.get("content-type", "").lower().startswith("multipart/")
-        if files:
-            receive = _counted(receive, self.limit, TooLargeError())
-        else:
-            told = f"Without files it may have {_LARGEST_FORM:,} bytes; this one has more."
-            receive = _counted(receive, _LARGEST_FORM, HTTPException(413, told))
-        await self.app(scope, receive, send)
+    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
+        if headers.get("content-type", "").lower().startswith("multipart/"):
+            return _counted(receive, self.limit, TooLargeError())
+        told = f"Without files it may have {_LARGEST_FORM:,} bytes; this one has more."
+        return _counted(receive, _LARGEST_FORM, HTTPException(413, told))
 
 
 def too_slow_page() -> HTMLResponse:
