@@ -118,6 +118,26 @@ def test_a_form_that_is_none_is_refused(browser):
     readable(answer, 400)
 
 
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (b"[" * 100_000, "not a JSON document"),
+        (b"{}", "not a plan"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused(browser, document, words):
+    """Also one that no reader of JSON can follow to its end."""
+    browser.post("/verify/files", files={"plan": ("p.json", document)})
+    readable(browser.run("verify"), 422, words)
+
+
+def test_a_plan_that_is_too_large_is_refused(browser, monkeypatch):
+    """JSON takes ten times its size in memory; no plan is large."""
+    monkeypatch.setattr("batchsense.web.files.uploads._LARGEST_DOCUMENT", 1000)
+    answer = browser.post("/verify/files", files={"plan": ("p.json", b"1" * 1001)})
+    readable(answer, 422, "no plan is so large")
+
+
 def test_a_missing_extra_is_named(browser, monkeypatch):
     """Without torch the plan page gives the pip command."""
     import sys

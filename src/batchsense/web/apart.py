@@ -135,7 +135,8 @@ def apart(work: Callable[[Progress], T], bounds: Bounds, listen: Progress = sile
         with _starting:
             child.start()
         theirs.close()
-        return _outcome(mine, bounds, listen)
+        found: T = _outcome(mine, bounds, listen)
+        return found
     finally:
         mine.close()
         _end(child)

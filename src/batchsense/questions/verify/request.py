@@ -123,7 +123,7 @@ def _read_plan(path: str) -> PlanResult:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(
             "not a JSON document; write one with `batchsense plan TARGET -o FILE`", where=path
         ) from None

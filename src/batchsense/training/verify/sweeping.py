@@ -162,7 +162,14 @@ class SweepStore:
             fingerprint = document["fingerprint"]
             runs = [SweptRun(**run) for run in document["runs"]]
             seconds = {int(size): float(time) for size, time in document["step_seconds"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise DataError(
                 f"not the state of a check ({type(error).__name__}); give another name with "
                 "--state",
