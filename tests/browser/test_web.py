@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.cookiejar
 import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,8 +19,15 @@ pytest.importorskip("uvicorn", reason="the web extra is not installed")
 LIMIT = 20_000
 
 
+class Server(NamedTuple):
+    """The command while it serves: where, and the key that lets browsers in."""
+
+    address: str
+    key: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def served() -> Iterator[Server]:
     """Start the command on a free port; it ends with the tests."""
     words = ["web", "--port", "0", "--limit", f"{LIMIT}B"]
     process = subprocess.Popen(
@@ -29,7 +38,13 @@ def server() -> Iterator[str]:
     )
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        printed = process.stdout.readline().strip()
+        jar = http.cookiejar.CookieJar()
+        urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(printed)
+        (key,) = jar
+        address = printed.partition("?")[0]
+        cookie = {"name": key.name, "value": str(key.value), "url": address}
+        yield Server(address, {**cookie, "httpOnly": True, "sameSite": "Lax"})
     finally:
         process.terminate()
         ended, (_, said) = process.poll(), process.communicate(timeout=600)
@@ -38,11 +53,23 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def online(chromium: Any) -> Iterator[Any]:
+def server(served: Server) -> str:
+    """The address of the first page."""
+    return served.address
+
+
+def begin_anew(driver: Any, key: dict[str, Any]) -> None:
+    """Forget who the browser is, and give it the key."""
+    driver.delete_all_cookies()
+    driver.execute_cdp_cmd("Network.setCookie", key)
+
+
+@pytest.fixture
+def online(chromium: Any, served: Server) -> Iterator[Any]:
     """Give the browser the network, and take it away again."""
     conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     chromium.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **conditions})
-    chromium.delete_all_cookies()
+    begin_anew(chromium, served.key)
     yield chromium
     chromium.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
 
@@ -173,8 +200,9 @@ def test_a_refused_upload_is_explained(server: str, online: Any, files: list[Pat
 
 
 @pytest.mark.browser
-def test_a_form_of_another_site_is_refused(server: str, online: Any, tmp_path: Path) -> None:
+def test_a_form_of_another_site_is_refused(served: Server, online: Any, tmp_path: Path) -> None:
     """A page from elsewhere that posts to the server gets nothing done."""
+    server = served.address
     page = tmp_path / "evil.html"
     page.write_text(
         f'<!DOCTYPE html><form method="post" action="{server}plan/run">'
@@ -183,9 +211,10 @@ def test_a_form_of_another_site_is_refused(server: str, online: Any, tmp_path: P
     driver = online
     driver.get(page.as_uri())
     press(driver, "Win a prize")
-    until(lambda: "another site" in driver.title)
+    # The browser does not even send the key along.
+    until(lambda: "does not know you" in driver.title)
 
-    assert driver.get_cookies() == []
+    assert {cookie["name"] for cookie in driver.get_cookies()} <= {served.key["name"]}
 
 
 @pytest.mark.browser
@@ -242,11 +271,13 @@ def choose_and_press(driver: Any) -> None:
 
 @pytest.mark.browser
 def test_everybody_can_use_it(
-    server: str, scripting: Any, violations: Callable[[], list[str]], files: list[Path]
+    served: Server, scripting: Any, violations: Callable[[], list[str]], files: list[Path]
 ) -> None:
     """Axe finds nothing on any page, form, answer or error, in light or dark."""
     driver, found, forms = scripting, {}, []
-    driver.delete_all_cookies()
+    server = served.address
+    driver.get(server)
+    begin_anew(driver, served.key)
     driver.set_window_size(1000, 900)
     for address in pages_behind(driver, server):
         found[address] = violations()
