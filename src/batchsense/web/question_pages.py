@@ -217,7 +217,7 @@ class _Pages:
 def _outline(call: Call, upload: Upload | None, worksheet: str | None) -> SheetOutline:
     if upload is None:
         return digits_outline()
-    if worksheet in (None, upload.outline.worksheet):
+    if not upload.outline.worksheets or worksheet in (None, upload.outline.worksheet):
         return upload.outline
     readers: Readers = call.app.state.readers
     look = Look(upload.parts, UNFOLDED * readers.limit, worksheet)
@@ -253,7 +253,10 @@ def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choic
         A number is none, or the workbook has no such worksheet.
     """
     worksheet = text_field(form, "worksheet")
-    if upload is not None and worksheet not in (None, *upload.outline.worksheets):
+    known = () if upload is None else upload.outline.worksheets
+    if not known:
+        worksheet = None
+    elif worksheet not in (None, *known):
         raise DataError(f"the workbook has no worksheet {worksheet!r}; choose one of its own")
     return Choice(upload, worksheet, read_form(kind, form, upload is None))
 
