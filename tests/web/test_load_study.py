@@ -7,7 +7,7 @@ STUDY = Path(__file__).parents[2] / "benchmarks" / "results" / "web_load.json"
 
 
 def test_it_bears_bombs_slow_clients_and_strangers():
-    """Under 1 GiB with 300 slow clients; nobody lost a file, no stranger came in, no log ran full."""
+    """Under 1 GiB with 300 slow clients; no file was lost, no stranger came in, no log ran full."""
     found = json.loads(STUDY.read_text())
 
     assert found["slow_clients"]["at_a_time"] == 300
