@@ -33,9 +33,10 @@ from batchsense.training.learning_rate import (
     optimizer_family,
     rescale,
 )
-from batchsense.training.memory.envelope import (
+from batchsense.training.memory import (
     MemoryEnvelope,
     MemoryLimit,
+    fake_memory_envelope,
     fit_memory_envelope,
     memory_limit,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "coupled_modules",
     "critical_batch_size_of_path",
     "digits_workload",
+    "fake_memory_envelope",
     "fit_memory_envelope",
     "fit_step_time",
     "format_bytes",

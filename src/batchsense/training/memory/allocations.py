@@ -1,22 +1,30 @@
-"""What a device has left, and every allocation of one real training step with its lifetime."""
+"""Every allocation of a training step: how many bytes, for what, and until when."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from batchsense.arrays import Integers
 from batchsense.machine_memory import available_memory
-from batchsense.training.workload import Workload, scalar_loss, still_optimizer
+from batchsense.training.workload import Workload, leaves, scalar_loss, still_optimizer
+
+#: What the bytes of a step are for, in the order of a report. Workspace is what operations take
+#: for a moment: temporaries of kernels, of the backward pass and of the optimizer.
+PURPOSES = ("weights", "gradients", "optimizer", "activations", "workspace", "data")
+#: Begins the names of the marks in a trace, which no operation of PyTorch has.
+_MARK = "batchsense:"
+#: Called at a moment of a step with what the tensors alive then are for.
+Mark = Callable[[str, Iterable[Tensor]], None]
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -48,11 +56,14 @@ class AllocationTrace:
         The first later allocation before which each was freed; the number of allocations if never.
     operations : tuple of str
         The operation that allocated.
+    purposes : tuple of str
+        What each was for, one of ``PURPOSES``.
     """
 
     sizes: Integers
     freed_before: Integers
     operations: tuple[str, ...]
+    purposes: tuple[str, ...]
 
     @property
     def peak_bytes(self) -> int:
@@ -60,10 +71,35 @@ class AllocationTrace:
 
         Examples
         --------
-        >>> AllocationTrace(np.array([8, 16, 4]), np.array([1, 3, 3]), ("a", "b", "c")).peak_bytes
+        >>> sizes, freed = np.array([8, 16, 4]), np.array([1, 3, 3])
+        >>> AllocationTrace(sizes, freed, ("a", "b", "c"), ("workspace",) * 3).peak_bytes
         20
         """
         return int(live_totals(self.sizes, self.freed_before).max(initial=0))
+
+    def around(
+        self, before: Iterable[tuple[str, str, int]], after: Iterable[tuple[str, str, int]]
+    ) -> AllocationTrace:
+        """Put allocations that are never freed before and after these: (operation, purpose, bytes).
+
+        Examples
+        --------
+        >>> trace = AllocationTrace(np.array([8]), np.array([1]), ("add",), ("workspace",))
+        >>> trace.around([("model", "weights", 100)], []).freed_before
+        array([2, 2])
+        """
+        first, last = list(before), list(after)
+        count = len(self.sizes) + len(first) + len(last)
+        # What lived to the end of the step still lives while what comes after is made.
+        ends = np.where(
+            self.freed_before >= len(self.sizes), count, self.freed_before + len(first)
+        )
+        return AllocationTrace(
+            np.array([*(b for *_, b in first), *self.sizes, *(b for *_, b in last)], dtype=np.int64),
+            np.array([*[count] * len(first), *ends, *[count] * len(last)], dtype=np.int64),
+            (*(name for name, *_ in first), *self.operations, *(name for name, *_ in last)),
+            (*(what for _, what, _ in first), *self.purposes, *(what for _, what, _ in last)),
+        )
 
 
 def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[Any]:
@@ -83,13 +119,13 @@ def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[A
     return np.cumsum(change[:-1])
 
 
-def trace_training_step(
-    workload: Workload, model: nn.Module, indices: Sequence[int]
-) -> AllocationTrace:
+def trace_training_step(workload: Workload, model: nn.Module, minibatch: Any) -> AllocationTrace:
     """Run two training steps and record the allocations on the model's device.
 
     Two steps, because only the second has the optimizer's state beside the activations. Weights do
-    not move (learning rate zero). ``model`` is a copy made before, so its own bytes are not traced.
+    not move (learning rate zero). ``model`` is a copy and ``minibatch`` was collated before, so
+    neither is among the allocations: a loader reads as many examples as it likes, one by one.
+    Call it inside :func:`uncollected`.
 
     Raises
     ------
@@ -103,39 +139,135 @@ def trace_training_step(
     profiler: Any = torch.profiler.profile(
         activities=activities, profile_memory=True, acc_events=True
     )
-    collecting = gc.isenabled()
-    gc.disable()  # a collection inside the trace would free at a random moment
+    marks: list[tuple[str, set[int]]] = []
+
+    def mark(name: str, tensors: Iterable[Tensor]) -> None:
+        pointers = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        with torch.profiler.record_function(f"{_MARK}{len(marks)}"):
+            marks.append((name, pointers))
+
+    with _quiet_profiler():
+        profiler.__enter__()
+    # Asked for, or a warning comes; its tables, never read, take several times as long as the steps.
+    profiler.profiler.acc_events = False
     try:
+        two_training_steps(workload, model, minibatch, mark=mark)
+    finally:
         with _quiet_profiler():
-            profiler.__enter__()
-        try:
-            two_training_steps(workload, model, indices)
-        finally:
-            with _quiet_profiler():
-                profiler.__exit__(None, None, None)
+            profiler.__exit__(None, None, None)
+    return _allocations(profiler, device.type, marks)
+
+
+def two_training_steps(
+    workload: Workload,
+    model: nn.Module,
+    minibatch: Any,
+    *,
+    micro_batches: int = 1,
+    mark: Mark = lambda name, tensors: None,
+) -> None:
+    """Train twice as a plain loop does, keeping alive what it keeps alive; weights do not move.
+
+    ``minibatch`` stands for each of ``micro_batches`` whose gradients are added up.
+    """
+    optimizer = still_optimizer(workload, model)
+    for _ in range(2):
+        for _ in range(micro_batches):
+            mark("start", ())
+            loss = scalar_loss(workload, model, minibatch)
+            mark("activations", ())
+            loss.backward()  # type: ignore[no-untyped-call]
+            mark("gradients", (p.grad for p in model.parameters() if p.grad is not None))
+        optimizer.step()
+        mark("optimizer", leaves(list(optimizer.state.values())))
+        optimizer.zero_grad()
+    del loss
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from freeing at a random moment of the traces inside."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return _allocations(profiler, device.type)
 
 
-def two_training_steps(workload: Workload, model: nn.Module, indices: Sequence[int]) -> None:
-    """Train twice as a plain loop does, keeping alive what it keeps alive; weights do not move."""
-    optimizer = still_optimizer(workload, model)
-    for _ in range(2):
-        minibatch = workload.minibatch(indices)
-        loss = scalar_loss(workload, model, minibatch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-    del minibatch, loss
+class Ledger:
+    """Allocations as they come: who allocated, until when, and what for.
+
+    Examples
+    --------
+    >>> ledger = Ledger()
+    >>> for key, name, size in ((1, "addmm", 40), (2, "relu", 8)):
+    ...     ledger.allocated(key, name, size)
+    >>> ledger.freed(1)
+    >>> ledger.marked("activations", ())
+    >>> ledger.trace().purposes, ledger.trace().freed_before
+    (('workspace', 'activations'), array([2, 2]))
+    """
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+        self._freed: list[int] = []
+        self._operations: list[str] = []
+        self._purposes: list[str] = []
+        self._alive: dict[int, int] = {}
+        self._forward = 0
+
+    def allocated(self, key: int, operation: str, size: int) -> None:
+        """Note an allocation; ``key`` is its own as long as it lives."""
+        self._alive[key] = len(self._sizes)
+        self._sizes.append(size)
+        self._freed.append(-1)
+        self._operations.append(operation)
+        self._purposes.append("workspace")
+
+    def knows(self, key: int) -> bool:
+        """Whether an allocation with this key is alive."""
+        return key in self._alive
+
+    def freed(self, key: int) -> None:
+        """Note the end of an allocation; one that began before is passed over."""
+        if (place := self._alive.pop(key, None)) is not None:
+            self._freed[place] = len(self._sizes)
+
+    def marked(self, name: str, keys: Iterable[int]) -> None:
+        """Say at a moment what is alive: activations since the start, or what ``keys`` name."""
+        if name == "start":
+            self._forward = len(self._sizes)
+        elif name == "activations":
+            for place in self._alive.values():
+                if place >= self._forward:
+                    self._purposes[place] = name
+        else:
+            for key in keys:
+                if (place := self._alive.get(key, -1)) >= 0:
+                    self._purposes[place] = name
+
+    def trace(self) -> AllocationTrace:
+        """Everything so far."""
+        ends = np.array(self._freed, dtype=np.int64)
+        ends[ends < 0] = len(self._sizes)
+        return AllocationTrace(
+            np.array(self._sizes, dtype=np.int64),
+            ends,
+            tuple(self._operations),
+            tuple(self._purposes),
+        )
 
 
-def _allocations(profiler: Any, device_type: str) -> AllocationTrace:
+def _allocations(
+    profiler: Any, device_type: str, marks: list[tuple[str, set[int]]]
+) -> AllocationTrace:
     # The tree is the only interface that gives pointers, without which lifetimes are unknown.
     from torch._C._profiler import _EventType
 
-    events = []
+    events: list[tuple[int, int, int, str]] = []
     waiting = list(profiler.profiler.kineto_results.experimental_event_tree())
     while waiting:
         event = waiting.pop()
@@ -145,22 +277,18 @@ def _allocations(profiler: Any, device_type: str) -> AllocationTrace:
             if fields.device.type == device_type:
                 operation = event.parent.name if event.parent is not None else "Python"
                 events.append((event.start_time_ns, fields.alloc_size, fields.ptr, operation))
+        elif event.name.startswith(_MARK):
+            events.append((event.start_time_ns, 0, 0, event.name))
     events.sort(key=lambda event: event[0])
-    sizes: list[int] = []
-    freed: list[int] = []
-    operations: list[str] = []
-    alive: dict[int, int] = {}
+    ledger = Ledger()
     for _, size, pointer, operation in events:
         if size > 0:
-            alive[pointer] = len(sizes)
-            sizes.append(size)
-            freed.append(-1)
-            operations.append(operation)
-        elif pointer in alive:
-            freed[alive.pop(pointer)] = len(sizes)
-    ends = np.array(freed, dtype=np.int64)
-    ends[ends < 0] = len(sizes)
-    return AllocationTrace(np.array(sizes, dtype=np.int64), ends, tuple(operations))
+            ledger.allocated(pointer, operation, size)
+        elif size < 0:
+            ledger.freed(pointer)
+        else:
+            ledger.marked(*marks[int(operation.removeprefix(_MARK))])
+    return ledger.trace()
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from batchsense.training.learning_rate import (
     matching_learning_rate,
     optimizer_family,
 )
-from batchsense.training.memory.envelope import (
+from batchsense.training.memory import (
     MemoryEnvelope,
     MemoryLimit,
     fit_memory_envelope,

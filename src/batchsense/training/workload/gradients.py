@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from batchsense.blame import described
 from batchsense.errors import BatchsenseError, DataError
@@ -44,7 +45,8 @@ def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
         )
     if value.is_complex():
         raise DataError("the loss is a complex number; return a real one, such as its .abs()")
-    if not math.isfinite(value.item()):
+    # A tensor without data, by which memory is followed, has no value to look at.
+    if not isinstance(value, FakeTensor) and not math.isfinite(value.item()):
         raise DataError(
             f"the loss is {value.item()}; check the examples for missing values and the learning "
             "rate, then try again"

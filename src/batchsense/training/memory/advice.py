@@ -1,0 +1,172 @@
+"""What a memory envelope and a limit advise: the largest size, what binds, how to go beyond."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from batchsense.errors import UnresolvedError
+from batchsense.training.memory.envelope import LARGEST, MemoryEnvelope
+from batchsense.training.memory.limit import MemoryLimit, memory_limit, returns_memory
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The memory of one batch size.
+
+    Attributes
+    ----------
+    batch_size, peak_bytes : int
+        Examples, and the most bytes alive at once.
+    operation : str
+        What allocates at the peak.
+    """
+
+    batch_size: int
+    peak_bytes: int
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """A batch size that does not fit, in parts whose gradients are added up.
+
+    Attributes
+    ----------
+    micro_batch : int
+        Examples of each part but the last.
+    count : int
+        Parts.
+    peak_bytes : int
+        The most bytes alive at once.
+    """
+
+    micro_batch: int
+    count: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAdvice:
+    """What fits, and why no more.
+
+    Attributes
+    ----------
+    limit : MemoryLimit
+        The limit with its margin, where training runs as this process does.
+    returned : MemoryLimit
+        The same where the C library returns what is freed.
+    max_batch_size : int or None
+        The largest size that fits, at most ``examples``; None if memory does not grow with it.
+    batch_size : int
+        The size that the rest is about: the one asked for, else the largest that fits.
+    fits : bool
+        Whether it does.
+    point : CurvePoint
+        Its peak.
+    breakdown : dict of str to int
+        Bytes at the peak by what they are for.
+    bytes_per_example : float
+        What one more example costs there.
+    curve : tuple of CurvePoint
+        Powers of two, and the size itself.
+    accumulation : Accumulation or None
+        How the size asked for can be trained where it does not fit; None where it does or cannot.
+    """
+
+    limit: MemoryLimit
+    returned: MemoryLimit
+    max_batch_size: int | None
+    batch_size: int
+    fits: bool
+    point: CurvePoint
+    breakdown: dict[str, int]
+    bytes_per_example: float
+    curve: tuple[CurvePoint, ...]
+    accumulation: Accumulation | None
+
+
+def advise_memory(
+    envelope: MemoryEnvelope,
+    device: torch.device,
+    allowed_bytes: int | None = None,
+    *,
+    batch_size: int | None = None,
+    examples: int | None = None,
+) -> MemoryAdvice:
+    """Find what fits into a limit and what binds there.
+
+    Parameters
+    ----------
+    envelope : MemoryEnvelope
+        Peak memory per batch size.
+    device : torch.device
+        Where the model is.
+    allowed_bytes : int, optional
+        The limit of the whole process; what is available now by default.
+    batch_size : int, optional
+        The size asked about; the largest that fits by default.
+    examples : int, optional
+        How many there are; no minibatch is larger.
+
+    Returns
+    -------
+    MemoryAdvice
+        Sizes, peak, what binds.
+
+    Raises
+    ------
+    UnresolvedError
+        The system does not say how much memory there is, and none was allowed.
+
+    Examples
+    --------
+    >>> from batchsense.training import fit_memory_envelope, load_target
+    >>> envelope = fit_memory_envelope(load_target("digits"))
+    >>> advice = advise_memory(envelope, torch.device("cpu"), 8 * 10**9, batch_size=10**8)
+    >>> advice.fits, advice.breakdown["optimizer"], advice.accumulation.count > 10
+    (False, 0, True)
+    """
+    limit = memory_limit(envelope, device, allowed_bytes)
+    if limit.max_batch_size is None or limit.usable_bytes is None:
+        raise UnresolvedError(limit.source, "an allowed amount, --limit 8GiB")
+    returned = limit if returns_memory() else memory_limit(
+        envelope, device, allowed_bytes, returning=True
+    )  # fmt: skip
+    most = limit.max_batch_size
+    largest = None if most >= LARGEST else most
+    fitting = min(most, examples or most)
+    size = batch_size or max(min(fitting, LARGEST), 1)
+    accumulation = None
+    if size > most:
+        accumulation = _accumulation(envelope.accumulating(), device, allowed_bytes, size)
+    powers = [1 << k for k in range(int(math.log2(size)) + 2)]
+    return MemoryAdvice(
+        limit,
+        returned,
+        largest if examples is None or largest is None else min(largest, examples),
+        size,
+        size <= most,
+        _point(envelope, size),
+        envelope.breakdown(size),
+        envelope.bytes_per_example(size),
+        tuple(_point(envelope, one) for one in sorted({*powers, size})),
+        accumulation,
+    )
+
+
+def _accumulation(
+    envelope: MemoryEnvelope, device: torch.device, allowed_bytes: int | None, size: int
+) -> Accumulation | None:
+    most = memory_limit(envelope, device, allowed_bytes).max_batch_size
+    if not most:
+        return None
+    count = math.ceil(size / most)
+    micro_batch = math.ceil(size / count)
+    return Accumulation(micro_batch, count, envelope.peak_bytes(micro_batch))
+
+
+def _point(envelope: MemoryEnvelope, size: int) -> CurvePoint:
+    return CurvePoint(size, envelope.peak_bytes(size), envelope.peak_operation(size))

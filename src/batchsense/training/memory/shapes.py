@@ -1,0 +1,102 @@
+"""A model that is only described: how much memory its full batch would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from batchsense.errors import DataError
+from batchsense.training.memory.envelope import MemoryEnvelope
+from batchsense.training.memory.probing import LOADING
+from batchsense.training.workload import Workload
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class PlainNet:
+    """A table of examples and a fully connected net that predicts one number from each.
+
+    Attributes
+    ----------
+    features : int
+        Columns of the table.
+    examples : int
+        Its rows.
+    dtype : str
+        Of numbers and weights: float64, float32 or bfloat16.
+    hidden : sequence of int
+        Widths of the hidden layers; none for a linear model.
+    """
+
+    features: int
+    examples: int
+    dtype: str = "float32"
+    hidden: Sequence[int] = ()
+
+    @property
+    def described(self) -> str:
+        """The net and its table in words.
+
+        Examples
+        --------
+        >>> PlainNet(500, 4_000_000, hidden=(1024, 1024)).described
+        'a net 500-1024-1024-1 over 4,000,000 examples of float32'
+        """
+        widths = "-".join(str(width) for width in (self.features, *self.hidden, 1))
+        return f"a net {widths} over {self.examples:,} examples of {self.dtype}"
+
+    def workload(self) -> Workload:
+        """The training job: least squares with AdamW. To be built without data.
+
+        Raises
+        ------
+        DataError
+            A size is below 1, or the type is unknown.
+
+        Examples
+        --------
+        >>> len(PlainNet(3, 10, hidden=(8,)).workload().model)
+        3
+        """
+        widths = (self.features, *self.hidden, 1)
+        if min(*widths, self.examples) < 1:
+            raise DataError("features, examples and widths of hidden layers are 1 or more")
+        if self.dtype not in DTYPES:
+            raise DataError(f"no dtype {self.dtype!r}; there are {', '.join(DTYPES)}")
+        dtype = DTYPES[self.dtype]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs, dtype=dtype), nn.ReLU()]
+        rows = torch.zeros(self.examples, self.features, dtype=dtype)
+        return Workload(
+            nn.Sequential(*layers[:-1]),
+            lambda model, minibatch: (model(minibatch[0]) - minibatch[1]).square().mean(),
+            TensorDataset(rows, torch.zeros(self.examples, 1, dtype=dtype)),
+            torch.optim.AdamW,
+        )
+
+
+def full_batch_bytes(envelope: MemoryEnvelope, examples: int) -> int:
+    """Peak of a step over all examples, which are loaded once and stay.
+
+    Examples
+    --------
+    >>> from batchsense.training.memory.fake import fake_memory_envelope
+    >>> net = PlainNet(2_000_000, 5_400, "float64")
+    >>> round(full_batch_bytes(fake_memory_envelope(net.workload), 5_400) / 1e9, 2)
+    86.5
+    """
+    step = slice(None, -1 if envelope.operations[-1] == LOADING else None)
+    return replace(
+        envelope,
+        constant=envelope.constant[step],
+        slope=envelope.slope[step],
+        curvature=envelope.curvature[step],
+        operations=envelope.operations[step],
+    ).peak_bytes(examples)

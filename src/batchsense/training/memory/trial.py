@@ -1,0 +1,170 @@
+"""One real step at the advised size, in a process of its own under the limit.
+
+``python -m batchsense.training.memory.trial`` reads what to try as JSON from stdin and writes what
+came of it as JSON to stdout; prints of the user's code go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.machine_memory import resident_bytes
+from batchsense.progress import Progress, silent
+from batchsense.training.memory.limit import RETURNING_MEMORY
+
+#: What a trial that runs out is reduced to, and how often: the last is .48 of the first.
+_SMALLER, _TRIES = 0.9, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of steps under the limit.
+
+    Attributes
+    ----------
+    batch_size : int
+        The largest size that trained; 0 if none of those tried did.
+    resident_bytes : int
+        By how much the resident memory of the process rose in it.
+    tried : tuple of int
+        Sizes in the order in which they were tried.
+    """
+
+    batch_size: int
+    resident_bytes: int
+    tried: tuple[int, ...]
+
+
+def try_step(
+    target: str,
+    batch_size: int,
+    limit_bytes: int,
+    *,
+    returning: bool,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Trial:
+    """Train two steps in a child whose address space may grow to the limit; smaller ones if it dies.
+
+    Parameters
+    ----------
+    target : str
+        As for :func:`~batchsense.training.load_target`.
+    batch_size : int
+        Examples to begin with.
+    limit_bytes : int
+        Memory of the whole process.
+    returning : bool
+        Whether the child is started with the settings of ``RETURNING_MEMORY``.
+    seed : int
+        Seed of the model's own randomness.
+    progress : Progress
+        Told before each try.
+
+    Returns
+    -------
+    Trial
+        The largest size that trained.
+
+    Raises
+    ------
+    UnresolvedError
+        This system has no limit of the address space.
+    DataError
+        The training job cannot be made in the child.
+    """
+    if not sys.platform.startswith("linux"):
+        raise UnresolvedError(
+            "a step can be tried under a limit on Linux only", "a run on Linux, or no --check"
+        )
+    tried: list[int] = []
+    while batch_size >= 1 and len(tried) < _TRIES:
+        progress("trying a step under the limit", len(tried), _TRIES)
+        tried.append(batch_size)
+        found = _in_child(
+            {
+                "target": target,
+                "batch_size": batch_size,
+                "limit_bytes": limit_bytes,
+                "seed": seed,
+            },
+            returning,
+        )
+        if found.get("refused"):
+            raise DataError(found["refused"])
+        if found.get("trained"):
+            return Trial(batch_size, found["resident_bytes"], tuple(tried))
+        batch_size = int(batch_size * _SMALLER)
+    return Trial(0, 0, tuple(tried))
+
+
+def _in_child(asked: dict[str, Any], returning: bool) -> dict[str, Any]:
+    environment = {k: v for k, v in os.environ.items() if k not in RETURNING_MEMORY}
+    environment |= RETURNING_MEMORY if returning else {}
+    with subprocess.Popen(
+        [sys.executable, "-m", "batchsense.training.memory.trial"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as child:
+        try:
+            answer, _ = child.communicate(json.dumps(asked))
+        except BaseException:
+            child.kill()
+            raise
+    # A child that was killed or aborted has not answered: it ran out.
+    found: dict[str, Any] = json.loads(answer) if answer.strip() else {"trained": False}
+    return found
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    import resource
+
+    from batchsense.training.memory.allocations import two_training_steps
+    from batchsense.training.memory.probing import first_examples, largest_examples
+    from batchsense.training.workload import borrowed_randomness, load_target
+
+    try:
+        workload = load_target(asked["target"])
+    except DataError as error:
+        return {"refused": str(error)}
+    with borrowed_randomness(asked["seed"]):
+        model = workload.fresh_model()
+        order, _ = largest_examples(workload)
+        two_training_steps(workload, model, workload.minibatch(first_examples(order, 4)))
+        before, size = resident_bytes(), asked["batch_size"]
+        room = max(asked["limit_bytes"] - before, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + room, resource.RLIM_INFINITY))
+        try:
+            # Loaded twice, as a loop holds the last minibatch while it loads the next.
+            minibatch = workload.minibatch(first_examples(order, size))
+            two_training_steps(workload, model, minibatch)
+            minibatch = workload.minibatch(first_examples(order, size))
+        except (MemoryError, RuntimeError, DataError):
+            return {"trained": False}
+        return {"trained": True, "resident_bytes": max(_highest_resident() - before, 0)}
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _highest_resident() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    json.dump(_answer(json.load(sys.stdin)), out)
+    out.close()
