@@ -11,7 +11,6 @@ the CPU time of the measurement in plain steps of its largest probe.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from common.memory_jobs import JOBS, as_tutorial
 from common.record import options, write
 
+from batchsense.errors import DataError
 from batchsense.training import Workload, fake_memory_envelope, fit_memory_envelope
-from batchsense.training.memory.allocations import two_training_steps
+from batchsense.training.memory.allocations import two_training_steps, uncollected
 from batchsense.training.memory.probing import trace_of_size
 
 #: Batch sizes compared; the largest is 300 times the smallest probe of 4.
@@ -34,8 +34,8 @@ def ratios(workload: Workload, peak: Callable[[int], int], sizes: tuple[int, ...
     count = len(workload.examples)
     found = []
     for size in sizes:
-        gc.collect()
-        traced = trace_of_size(workload, model, [k % count for k in range(size)]).peak_bytes
+        with uncollected():
+            traced = trace_of_size(workload, model, [k % count for k in range(size)]).peak_bytes
         found.append(peak(size) / traced)
     return found
 
@@ -75,9 +75,12 @@ def main() -> None:
                 "in_plain_steps": seconds / plain_steps(workload, largest),
             }
             if form == "tensors":
-                fake = fake_memory_envelope(make)
-                row["fake_over_traced"] = ratios(workload, fake.peak_bytes, SIZES)
-                row["fake_lower_bound"] = fake.lower_bound
+                try:
+                    fake = fake_memory_envelope(make)
+                    row["fake_over_traced"] = ratios(workload, fake.peak_bytes, SIZES)
+                    row["fake_lower_bound"] = fake.lower_bound
+                except DataError as refusal:
+                    row["fake_refused"] = str(refusal)
             print(row, flush=True)
             rows.append(row)
     off = [abs(r - 1) for row in rows for r in row["predicted_over_traced"]]

@@ -113,11 +113,16 @@ class MemoryResult(Model):
     batch_size: int = Field(description="The size asked about, else the largest that fits.")
     fits: bool
     peak_bytes: int = Field(description="Most bytes alive at once in a step of batch_size.")
+    minibatch_bytes: int = Field(description="Of batch_size examples, collated.")
     bytes_per_example: float = Field(description="What one more example costs there.")
     binding: BindingResult
     breakdown: BreakdownResult
     accumulation: AccumulationResult | None = Field(
         description="Where batch_size does not fit; null if it does, or not even one example does."
+    )
+    max_batch_size_when_deleted: int | None = Field(
+        description="max_batch_size of a loop that deletes each minibatch before it loads the "
+        "next; null where loading does not bind."
     )
     curve: list[PointResult]
     verified: bool = Field(description="Whether a real step of batch_size ran under the limit.")
@@ -168,12 +173,14 @@ class MemoryResult(Model):
             batch_size=size,
             fits=advice.fits and (trained is None or trained >= size > 0),
             peak_bytes=peak,
+            minibatch_bytes=envelope.minibatch_bytes(size),
             bytes_per_example=envelope.bytes_per_example(size),
             binding=BindingResult(operation=envelope.peak_operation(size), at=size),
             breakdown=BreakdownResult(**envelope.breakdown(size)),
             accumulation=None
             if advice.accumulation is None
             else AccumulationResult.like(advice.accumulation),
+            max_batch_size_when_deleted=advice.max_when_deleted,
             curve=[PointResult.like(point) for point in advice.curve],
             verified=trained is not None and trained >= size,
             trial=None if trial is None else TrialResult.like(trial, tried=list(trial.tried)),

@@ -7,8 +7,10 @@ from batchsense.questions.answer import Tabulate
 from batchsense.questions.memory.result import MemoryResult
 from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Envelope, Note
-from batchsense.reports.wording import number, percent
+from batchsense.reports.wording import percent
 
+#: Relative errors that are printed as none.
+_EXACT = 5e-5
 _SETTINGS = "MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=65536"
 
 
@@ -60,10 +62,10 @@ def limit_sentence(result: MemoryResult) -> str:
     allocator = result.allocator
     if result.device != "cpu" or allocator.returns_memory:
         return sentence
-    more = allocator.max_batch_size_returning
+    more = min(allocator.max_batch_size_returning or 0, result.examples)
     gain = ""
-    if more is not None and result.max_batch_size is not None and more > result.max_batch_size:
-        gain = f" With {_SETTINGS} before the command that trains, {min(more, result.examples):,} do."
+    if result.max_batch_size is not None and more > result.max_batch_size:
+        gain = f" With {_SETTINGS} before the command that trains, {more:,} fit."
     return (
         f"{sentence} The C library keeps freed blocks below 32 MiB in pieces, so these count 2.2 "
         f"times.{gain}"
@@ -72,10 +74,16 @@ def limit_sentence(result: MemoryResult) -> str:
 
 def peak_sentence(result: MemoryResult) -> str:
     """Say what binds."""
-    return (
+    sentence = (
         f"The peak is at {result.binding.operation}; one more example costs "
         f"{format_bytes(result.bytes_per_example)} there."
     )
+    more = result.max_batch_size_when_deleted
+    if more is not None and result.max_batch_size is not None and more > result.max_batch_size:
+        sentence += (
+            f" A loop that deletes each minibatch before it loads the next has room for {more:,}."
+        )
+    return sentence
 
 
 def full_batch_sentence(result: MemoryResult) -> str:
@@ -126,12 +134,11 @@ def evidence_sentence(result: MemoryResult) -> str:
     traced = f"From steps of {probes} examples"
     if result.checked_batch_size is None or result.checked_error is None:
         return f"{traced}; not compared with a larger step."
-    return (
-        f"{traced}; a real step of {result.checked_batch_size} took "
-        f"{number(100 * result.checked_error, 2)} % more or less than predicted."
-        if result.checked_error
-        else f"{traced}; a real step of {result.checked_batch_size} took exactly what was predicted."
-    )
+    off = abs(result.checked_error)
+    way = "more" if result.checked_error > 0 else "less"
+    took = f"{percent(off)} {way} than" if off >= _EXACT else "what"
+    end = "predicted" if off >= _EXACT else "was predicted, to a hundredth of a percent"
+    return f"{traced}; a real step of {result.checked_batch_size} took {took} {end}."
 
 
 def memory_notes(result: MemoryResult) -> list[Note]:
@@ -176,11 +183,7 @@ def memory_notes(result: MemoryResult) -> list[Note]:
         Note(
             code="loader_not_counted",
             message="Minibatches that loader processes fetch ahead are not counted: workers × "
-            f"prefetch_factor × {format_bytes(_loaded(result))} each.",
+            f"prefetch_factor × {format_bytes(result.minibatch_bytes)}.",
         )
     )
     return notes
-
-
-def _loaded(result: MemoryResult) -> float:
-    return result.breakdown.data

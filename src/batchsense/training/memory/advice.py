@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from batchsense.errors import UnresolvedError
-from batchsense.training.memory.envelope import LARGEST, MemoryEnvelope
+from batchsense.training.memory.envelope import LARGEST, LOADING, MemoryEnvelope
 from batchsense.training.memory.limit import MemoryLimit, memory_limit, returns_memory
+
+#: Powers of two below the size in the curve: all that matters to a choice, on one screen.
+_OCTAVES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,12 @@ class MemoryAdvice:
     bytes_per_example : float
         What one more example costs there.
     curve : tuple of CurvePoint
-        Powers of two, and the size itself.
+        Powers of two from a sixty-fourth to twice the size, and the size itself.
     accumulation : Accumulation or None
         How the size asked for can be trained where it does not fit; None where it does or cannot.
+    max_when_deleted : int or None
+        The largest size where a loop deletes each minibatch before it loads the next; None where
+        loading does not bind.
     """
 
     limit: MemoryLimit
@@ -86,6 +92,7 @@ class MemoryAdvice:
     bytes_per_example: float
     curve: tuple[CurvePoint, ...]
     accumulation: Accumulation | None
+    max_when_deleted: int | None
 
 
 def advise_memory(
@@ -142,7 +149,8 @@ def advise_memory(
     accumulation = None
     if size > most:
         accumulation = _accumulation(envelope.accumulating(), device, allowed_bytes, size)
-    powers = [1 << k for k in range(int(math.log2(size)) + 2)]
+    near = int(math.log2(size))
+    powers = [1 << k for k in range(max(near - _OCTAVES, 0), near + 2)]
     return MemoryAdvice(
         limit,
         returned,
@@ -154,7 +162,17 @@ def advise_memory(
         envelope.bytes_per_example(size),
         tuple(_point(envelope, one) for one in sorted({*powers, size})),
         accumulation,
+        _when_deleted(envelope, device, allowed_bytes, most),
     )
+
+
+def _when_deleted(
+    envelope: MemoryEnvelope, device: torch.device, allowed_bytes: int | None, most: int
+) -> int | None:
+    if envelope.peak_operation(most + 1) != LOADING:
+        return None
+    alone = memory_limit(envelope.without_loading(), device, allowed_bytes)
+    return alone.max_batch_size
 
 
 def _accumulation(

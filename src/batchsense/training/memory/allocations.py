@@ -27,6 +27,15 @@ _MARK = "batchsense:"
 Mark = Callable[[str, Iterable[Tensor]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Memory that is held beside a step: what for, and how much."""
+
+    operation: str
+    purpose: str
+    nbytes: int
+
+
 def available_bytes(device: torch.device) -> int | None:
     """Return the bytes that can still be allocated on a device; None where nothing says.
 
@@ -77,30 +86,6 @@ class AllocationTrace:
         """
         return int(live_totals(self.sizes, self.freed_before).max(initial=0))
 
-    def around(
-        self, before: Iterable[tuple[str, str, int]], after: Iterable[tuple[str, str, int]]
-    ) -> AllocationTrace:
-        """Put allocations that are never freed before and after these: (operation, purpose, bytes).
-
-        Examples
-        --------
-        >>> trace = AllocationTrace(np.array([8]), np.array([1]), ("add",), ("workspace",))
-        >>> trace.around([("model", "weights", 100)], []).freed_before
-        array([2, 2])
-        """
-        first, last = list(before), list(after)
-        count = len(self.sizes) + len(first) + len(last)
-        # What lived to the end of the step still lives while what comes after is made.
-        ends = np.where(
-            self.freed_before >= len(self.sizes), count, self.freed_before + len(first)
-        )
-        return AllocationTrace(
-            np.array([*(b for *_, b in first), *self.sizes, *(b for *_, b in last)], dtype=np.int64),
-            np.array([*[count] * len(first), *ends, *[count] * len(last)], dtype=np.int64),
-            (*(name for name, *_ in first), *self.operations, *(name for name, *_ in last)),
-            (*(what for _, what, _ in first), *self.purposes, *(what for _, what, _ in last)),
-        )
-
 
 def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[Any]:
     """Return what is alive after each allocation: the sum of amounts not freed before it.
@@ -119,13 +104,20 @@ def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[A
     return np.cumsum(change[:-1])
 
 
-def trace_training_step(workload: Workload, model: nn.Module, minibatch: Any) -> AllocationTrace:
+def trace_training_step(
+    workload: Workload,
+    model: nn.Module,
+    minibatch: Any,
+    before: Iterable[Held] = (),
+    after: Iterable[Held] = (),
+) -> AllocationTrace:
     """Run two training steps and record the allocations on the model's device.
 
     Two steps, because only the second has the optimizer's state beside the activations. Weights do
     not move (learning rate zero). ``model`` is a copy and ``minibatch`` was collated before, so
-    neither is among the allocations: a loader reads as many examples as it likes, one by one.
-    Call it inside :func:`uncollected`.
+    neither is allocated inside: a loader reads as many examples as it likes, one by one. What is
+    held ``before`` the step, and what comes ``after`` it, is put to the trace. Call it inside
+    :func:`uncollected`.
 
     Raises
     ------
@@ -155,7 +147,9 @@ def trace_training_step(workload: Workload, model: nn.Module, minibatch: Any) ->
     finally:
         with _quiet_profiler():
             profiler.__exit__(None, None, None)
-    return _allocations(profiler, device.type, marks)
+    ledger = Ledger(before)
+    _follow(profiler, device.type, marks, ledger)
+    return ledger.trace(after)
 
 
 def two_training_steps(
@@ -211,13 +205,15 @@ class Ledger:
     (('workspace', 'activations'), array([2, 2]))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Iterable[Held] = ()) -> None:
         self._sizes: list[int] = []
         self._freed: list[int] = []
         self._operations: list[str] = []
         self._purposes: list[str] = []
         self._alive: dict[int, int] = {}
         self._forward = 0
+        for held in before:
+            self._hold(held)
 
     def allocated(self, key: int, operation: str, size: int) -> None:
         """Note an allocation; ``key`` is its own as long as it lives."""
@@ -249,8 +245,10 @@ class Ledger:
                 if (place := self._alive.get(key, -1)) >= 0:
                     self._purposes[place] = name
 
-    def trace(self) -> AllocationTrace:
-        """Everything so far."""
+    def trace(self, after: Iterable[Held] = ()) -> AllocationTrace:
+        """Everything so far, and what is held from now on."""
+        for held in after:
+            self._hold(held)
         ends = np.array(self._freed, dtype=np.int64)
         ends[ends < 0] = len(self._sizes)
         return AllocationTrace(
@@ -260,10 +258,15 @@ class Ledger:
             tuple(self._purposes),
         )
 
+    def _hold(self, held: Held) -> None:
+        # Keys count down from -1: pointers are positive.
+        self.allocated(-1 - len(self._sizes), held.operation, held.nbytes)
+        self._purposes[-1] = held.purpose
 
-def _allocations(
-    profiler: Any, device_type: str, marks: list[tuple[str, set[int]]]
-) -> AllocationTrace:
+
+def _follow(
+    profiler: Any, device_type: str, marks: list[tuple[str, set[int]]], ledger: Ledger
+) -> None:
     # The tree is the only interface that gives pointers, without which lifetimes are unknown.
     from torch._C._profiler import _EventType
 
@@ -280,7 +283,6 @@ def _allocations(
         elif event.name.startswith(_MARK):
             events.append((event.start_time_ns, 0, 0, event.name))
     events.sort(key=lambda event: event[0])
-    ledger = Ledger()
     for _, size, pointer, operation in events:
         if size > 0:
             ledger.allocated(pointer, operation, size)
@@ -288,7 +290,6 @@ def _allocations(
             ledger.freed(pointer)
         else:
             ledger.marked(*marks[int(operation.removeprefix(_MARK))])
-    return ledger.trace()
 
 
 @contextlib.contextmanager

@@ -15,6 +15,10 @@ from batchsense.training.memory.allocations import PURPOSES, AllocationTrace, li
 _ROUNDING_BYTES = 8192
 #: Stands for "memory does not grow".
 LARGEST = 1 << 40
+#: The moment before the step, from which on the minibatch is there.
+MINIBATCH = "the minibatch"
+#: The last moment on the CPU: the loop still holds the minibatch of the step before.
+LOADING = "loading the next minibatch"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +102,26 @@ class MemoryEnvelope:
             constant=self.constant - kept[0] + everything,
             checked_batch_size=None,
             checked_error=None,
+        )
+
+    def minibatch_bytes(self, batch_size: int) -> int:
+        """Return the bytes of a collated minibatch."""
+        powers = np.array([1.0, batch_size, float(batch_size) ** 2])
+        return round(float(powers @ self.parts["data"][:, self.operations.index(MINIBATCH)]))
+
+    def without_loading(self) -> MemoryEnvelope:
+        """The envelope of a loop that never holds two minibatches: each is deleted, or stays."""
+        if self.operations[-1] != LOADING:
+            return self
+        return replace(
+            self,
+            constant=self.constant[:-1],
+            slope=self.slope[:-1],
+            curvature=self.curvature[:-1],
+            operations=self.operations[:-1],
+            parts={purpose: part[:, :-1] for purpose, part in self.parts.items()},
+            blocks=None if self.blocks is None else self.blocks[:, :-1],
+            freed_before=None if self.freed_before is None else self.freed_before[:-1],
         )
 
     def max_batch_size(self, budget_bytes: float) -> int:

@@ -25,12 +25,13 @@ from batchsense.errors import BatchsenseError, DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.memory.allocations import (
     AllocationTrace,
+    Held,
     Ledger,
     two_training_steps,
     uncollected,
 )
 from batchsense.training.memory.envelope import MemoryEnvelope, envelope_of_traces
-from batchsense.training.memory.probing import largest_examples, with_surroundings
+from batchsense.training.memory.probing import largest_examples, surroundings
 from batchsense.training.workload import Workload, admitted, borrowed_randomness, leaves
 
 #: Any four equally spaced sizes would do, as nothing is computed; not 1 or 2, as in ``probing``.
@@ -137,18 +138,18 @@ def _without_data(run: Callable[[], Any]) -> Any:
 def _trace(workload: Workload, model: nn.Module, indices: list[int]) -> AllocationTrace:
     minibatch = workload.minibatch(indices)
     known = [*model.parameters(), *model.buffers(), *leaves(minibatch)]
-    with _Recorder(known) as recorder:
+    before, after = surroundings(workload, model, minibatch, len(indices))
+    with _Recorder(known, before) as recorder:
         two_training_steps(workload, model, minibatch, mark=recorder.mark)
-    trace = recorder.ledger.trace()
-    return with_surroundings(trace, workload, model, minibatch, len(indices))
+    return recorder.ledger.trace(after)
 
 
 class _Recorder(TorchDispatchMode):
     """Notes every new storage that an operation returns, and its end."""
 
-    def __init__(self, known: Iterable[Tensor]) -> None:
+    def __init__(self, known: Iterable[Tensor], before: Iterable[Held]) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.ledger = Ledger(before)
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(

@@ -15,12 +15,18 @@ from batchsense.machine_memory import format_bytes
 from batchsense.progress import Progress, silent
 from batchsense.training.memory.allocations import (
     AllocationTrace,
+    Held,
     available_bytes,
     trace_training_step,
     two_training_steps,
     uncollected,
 )
-from batchsense.training.memory.envelope import MemoryEnvelope, envelope_of_traces
+from batchsense.training.memory.envelope import (
+    LOADING,
+    MINIBATCH,
+    MemoryEnvelope,
+    envelope_of_traces,
+)
 from batchsense.training.workload import Workload, admitted, borrowed_randomness, leaves
 
 #: Equally spaced batch sizes that are traced; never 1 or 2, which take special paths.
@@ -41,8 +47,6 @@ _CHECK_BYTES = 1 << 30
 _LOOKED_AT = 256
 #: A tensor whose storage is so many times larger is a view into the data set, not a copy of its own.
 _VIEW = 2
-#: What happens while the minibatch of the last step is still held by the loop.
-LOADING = "loading the next minibatch"
 
 
 def fit_memory_envelope(
@@ -113,22 +117,21 @@ def trace_of_size(
 ) -> AllocationTrace:
     """Trace a step over these examples, with model, minibatch and the loading of the next one."""
     minibatch = workload.minibatch(indices)
-    trace = trace_training_step(workload, model, minibatch)
-    return with_surroundings(trace, workload, model, minibatch, len(indices))
+    return trace_training_step(
+        workload, model, minibatch, *surroundings(workload, model, minibatch, len(indices))
+    )
 
 
-def with_surroundings(
-    trace: AllocationTrace, workload: Workload, model: nn.Module, minibatch: Any, size: int
-) -> AllocationTrace:
-    """Add to a trace what is alive beside the step."""
+def surroundings(
+    workload: Workload, model: nn.Module, minibatch: Any, size: int
+) -> tuple[list[Held], list[Held]]:
+    """What is held before a step of ``size`` examples, and what comes after it."""
     weights = bytes_of_storages([*model.parameters(), *model.buffers()])
     data = bytes_of_storages(leaves(minibatch))
-    loading = []
-    if next(model.parameters()).device.type == "cpu":
-        loading = [(LOADING, "data", data + size * _copied_bytes(workload))]
-    return trace.around(
-        [("the model", "weights", weights), ("the minibatch", "data", data)], loading
-    )
+    before = [Held("the model", "weights", weights), Held(MINIBATCH, "data", data)]
+    if next(model.parameters()).device.type != "cpu":
+        return before, []
+    return before, [Held(LOADING, "data", data + size * _copied_bytes(workload))]
 
 
 def bytes_of_storages(tensors: Sequence[Tensor]) -> int:

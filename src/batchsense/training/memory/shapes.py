@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -12,7 +12,6 @@ from torch.utils.data import TensorDataset
 
 from batchsense.errors import DataError
 from batchsense.training.memory.envelope import MemoryEnvelope
-from batchsense.training.memory.probing import LOADING
 from batchsense.training.workload import Workload
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -92,11 +91,4 @@ def full_batch_bytes(envelope: MemoryEnvelope, examples: int) -> int:
     >>> round(full_batch_bytes(fake_memory_envelope(net.workload), 5_400) / 1e9, 2)
     86.5
     """
-    step = slice(None, -1 if envelope.operations[-1] == LOADING else None)
-    return replace(
-        envelope,
-        constant=envelope.constant[step],
-        slope=envelope.slope[step],
-        curvature=envelope.curvature[step],
-        operations=envelope.operations[step],
-    ).peak_bytes(examples)
+    return envelope.without_loading().peak_bytes(examples)
