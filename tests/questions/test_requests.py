@@ -45,10 +45,18 @@ BESIDE = {
     ("layout", "lock_wells"): {"plate": "8x12"},
     ("plan", "maximum"): {"minimum": 1},
     ("audit", "micro_batch"): {"minibatch": 640},
+    ("memory", "features"): {"examples": 12.0},
+    ("memory", "examples"): {"features": 3.0},
+    ("memory", "hidden"): {"features": 3.0, "examples": 12.0},
+    ("memory", "dtype"): {"features": 3.0, "examples": 12.0},
 }
 #: Texts that not every option takes.
 SPECIAL = {
     "memory": ["2GiB", "500MB"],
+    ("memory", "limit"): ["2GiB", "500MB"],
+    ("memory", "features"): [1.0, 2e6],
+    ("memory", "examples"): [5400.0],
+    "hidden": ["8", "1024,1024"],
     "cluster": ["local:2"],
     "capacity": ["24", "24,20"],
     "plate": ["8x12"],

@@ -52,7 +52,8 @@ class MemoryRequest(TrainingRequest):
     target: Annotated[  # type: ignore[assignment]
         str | None,
         Option(
-            "digits, charlm, path.py:function or module:function (it is run).",
+            "digits, charlm, path.py:function or module:function (it is run); digits if nothing is "
+            "described.",
             of="target",
             argument=True,
             metavar="TARGET",

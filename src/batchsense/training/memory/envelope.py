@@ -172,9 +172,7 @@ def largest_that_fits(bytes_of: Callable[[int], int], budget_bytes: float) -> in
     return low
 
 
-def envelope_of_traces(
-    traces: Sequence[AllocationTrace], sizes: Sequence[int]
-) -> MemoryEnvelope:
+def envelope_of_traces(traces: Sequence[AllocationTrace], sizes: Sequence[int]) -> MemoryEnvelope:
     """Join the traces of four equally spaced batch sizes into an envelope.
 
     The envelope is not checked at a larger size.

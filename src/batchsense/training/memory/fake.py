@@ -124,7 +124,9 @@ def _without_data(run: Callable[[], Any]) -> Any:
     try:
         return run()
     except BatchsenseError as error:
-        if not isinstance(error.__cause__, DataDependentOutputException | DynamicOutputShapeException):
+        if not isinstance(
+            error.__cause__, DataDependentOutputException | DynamicOutputShapeException
+        ):
             raise
         cause: BaseException = error.__cause__
     except (DataDependentOutputException, DynamicOutputShapeException) as error:

@@ -97,7 +97,9 @@ def fit_memory_envelope(
         model = workload.fresh_model()
         on_cpu = next(model.parameters()).device.type == "cpu"
         order, variable = largest_examples(workload)
-        two_training_steps(workload, model, workload.minibatch(first_examples(order, 4)))  # lazy start-up
+        two_training_steps(
+            workload, model, workload.minibatch(first_examples(order, 4))
+        )  # lazy start-up
         fitted, refusals = [], []
         for sizes in PROBE_SIZES if on_cpu else PROBE_SIZES[-1:]:
             try:
@@ -112,9 +114,7 @@ def fit_memory_envelope(
         return replace(best, variable_examples=variable)
 
 
-def trace_of_size(
-    workload: Workload, model: nn.Module, indices: Sequence[int]
-) -> AllocationTrace:
+def trace_of_size(workload: Workload, model: nn.Module, indices: Sequence[int]) -> AllocationTrace:
     """Trace a step over these examples, with model, minibatch and the loading of the next one."""
     minibatch = workload.minibatch(indices)
     return trace_training_step(

@@ -87,7 +87,7 @@ def try_step(
     while batch_size >= 1 and len(tried) < _TRIES:
         progress("trying a step under the limit", len(tried), _TRIES)
         tried.append(batch_size)
-        found = _in_child(
+        found = in_child(
             {
                 "target": target,
                 "batch_size": batch_size,
@@ -104,7 +104,12 @@ def try_step(
     return Trial(0, 0, tuple(tried))
 
 
-def _in_child(asked: dict[str, Any], returning: bool) -> dict[str, Any]:
+def in_child(asked: dict[str, Any], returning: bool) -> dict[str, Any]:
+    """Run what is asked in a new process and return its answer.
+
+    ``asked`` holds target, batch_size, seed and the limit of the whole process (limit_bytes) or
+    what its steps may take (room_bytes).
+    """
     environment = {k: v for k, v in os.environ.items() if k not in RETURNING_MEMORY}
     environment |= RETURNING_MEMORY if returning else {}
     with subprocess.Popen(
@@ -140,7 +145,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
         order, _ = largest_examples(workload)
         two_training_steps(workload, model, workload.minibatch(first_examples(order, 4)))
         before, size = resident_bytes(), asked["batch_size"]
-        room = max(asked["limit_bytes"] - before, 0)
+        room = asked.get("room_bytes") or max(asked["limit_bytes"] - before, 0)
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + room, resource.RLIM_INFINITY))
         try:
             # Loaded twice, as a loop holds the last minibatch while it loads the next.
