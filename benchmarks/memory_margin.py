@@ -1,4 +1,4 @@
-"""Does the advised batch size train under the limit, and how much larger a one would?
+"""Whether the advised batch size trains under the limit, and how much larger a one would.
 
 Four jobs, three limits, with the settings that make the C library return memory and without. The
 limit is one of the address space, set in a child process after it has started up and trained a

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from common.memory_jobs import Net, adamw
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from batchsense.training import Workload
+from common.memory_jobs import Net, adamw
 
 
 def _mean_square(model: nn.Module, minibatch: list[torch.Tensor]) -> torch.Tensor:

@@ -45,7 +45,7 @@ class Net(nn.Module):
             self.add_module(name, module)
         self._join = forward
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return self._join(self, x)
 
 

@@ -96,7 +96,7 @@ class Rows(Dataset):
     def __len__(self):
         return 5400
     def __getitem__(self, index):
-        return torch.randn(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(index))
+        return torch.full((200_000,), index / 5400, dtype=torch.float64)
 
 def linear():
     return Workload(

@@ -49,7 +49,7 @@ class MemoryRequest(TrainingRequest):
 
     command: ClassVar[str] = "memory"
 
-    target: Annotated[  # type: ignore[assignment]
+    target: Annotated[
         str | None,
         Option(
             "digits, charlm, path.py:function or module:function (it is run); digits if nothing is "
@@ -61,7 +61,7 @@ class MemoryRequest(TrainingRequest):
             front=True,
             choices=BUILT_IN_TARGETS,
         ),
-    ] = None
+    ] = None  # type: ignore[assignment]
     limit: Annotated[
         str | None,
         Option(

@@ -140,7 +140,7 @@ def trace_training_step(
 
     with _quiet_profiler():
         profiler.__enter__()
-    # Asked for, or a warning comes; its tables, never read, take several times as long as the steps.
+    # Asked for, or a warning comes; its tables, never read, take longer than the steps.
     profiler.profiler.acc_events = False
     try:
         two_training_steps(workload, model, minibatch, mark=mark)

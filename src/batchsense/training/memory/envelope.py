@@ -87,7 +87,9 @@ class MemoryEnvelope:
         """Say what the bytes at the peak are for; they add up to it, but for rounding."""
         moment = int(self._live(batch_size).argmax())
         powers = np.array([1.0, batch_size, float(batch_size) ** 2])
-        return {purpose: round(powers @ part[:, moment]) for purpose, part in self.parts.items()}
+        return {
+            purpose: round(float(powers @ part[:, moment])) for purpose, part in self.parts.items()
+        }
 
     def accumulating(self) -> MemoryEnvelope:
         """The envelope of one micro-batch of several whose gradients are added up.

@@ -1,4 +1,4 @@
-"""The memory envelope of a model that no machine at hand could hold: steps on tensors without data."""
+"""The memory envelope of a model that no machine at hand could hold: tensors without data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -40,8 +40,11 @@ _SIZES = (3, 7, 11, 15)
 #: the CPU, a step of a convolutional net was .72 to .96 and of an LSTM .12 to .18 of the truth.
 _HIDDEN = (nn.modules.conv._ConvNd, nn.RNNBase)
 
+ResultT = TypeVar("ResultT")
+_ASKS_FOR_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
 
-class _Fakes(FakeTensorMode):
+
+class _Fakes(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Fake tensors whose copies stay in the same mode, so that models can be deep-copied."""
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> _Fakes:
@@ -100,7 +103,7 @@ def fake_memory_envelope(
         traces = []
         for done, size in enumerate(_SIZES, start=1):
             indices = [int(index) for index in np.resize(order, size)]
-            traces.append(_without_data(lambda: _trace(workload, model, indices)))
+            traces.append(_without_data(partial(_trace, workload, model, indices)))
             progress("following steps without data", done, len(_SIZES))
         envelope = envelope_of_traces(traces, _SIZES)
     hidden = tuple(
@@ -120,17 +123,13 @@ def _fakes() -> Iterator[None]:
             yield
 
 
-def _without_data(run: Callable[[], Any]) -> Any:
+def _without_data(run: Callable[[], ResultT]) -> ResultT:
     try:
         return run()
-    except BatchsenseError as error:
-        if not isinstance(
-            error.__cause__, DataDependentOutputException | DynamicOutputShapeException
-        ):
+    except (BatchsenseError, *_ASKS_FOR_VALUES) as error:
+        cause = error if isinstance(error, _ASKS_FOR_VALUES) else error.__cause__
+        if not isinstance(cause, _ASKS_FOR_VALUES):
             raise
-        cause: BaseException = error.__cause__
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        cause = error
     raise DataError(
         f"the code asks for the value of a tensor ({described(cause)}), and without data there is "
         "none; measure with real steps, without --fake"
@@ -141,16 +140,17 @@ def _trace(workload: Workload, model: nn.Module, indices: list[int]) -> Allocati
     minibatch = workload.minibatch(indices)
     known = [*model.parameters(), *model.buffers(), *leaves(minibatch)]
     before, after = surroundings(workload, model, minibatch, len(indices))
-    with _Recorder(known, before) as recorder:
+    recorder = _Recorder(known, before)
+    with recorder:
         two_training_steps(workload, model, minibatch, mark=recorder.mark)
     return recorder.ledger.trace(after)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every new storage that an operation returns, and its end."""
 
     def __init__(self, known: Iterable[Tensor], before: Iterable[Held]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = Ledger(before)
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
 

@@ -45,7 +45,7 @@ _PROBE_SHARE = 0.5
 _CHECK_BYTES = 1 << 30
 #: Examples whose sizes are looked at: one in a hundred that is larger is missed in 8 % of cases.
 _LOOKED_AT = 256
-#: A tensor whose storage is so many times larger is a view into the data set, not a copy of its own.
+#: A tensor whose storage is so many times larger is a view into the data set, no copy.
 _VIEW = 2
 
 

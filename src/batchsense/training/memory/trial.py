@@ -50,7 +50,7 @@ def try_step(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Trial:
-    """Train two steps in a child whose address space may grow to the limit; smaller ones if it dies.
+    """Train two steps in a child whose address space is limited; smaller ones if it dies.
 
     Parameters
     ----------
