@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "training" / "se
 from loss_zoo import named
 
 from batchsense.training.separability import audit
-from batchsense.training.separability.kind.evidence import bias_of, gather
+from batchsense.training.separability.kind.bias import bias_of
+from batchsense.training.separability.kind.evidence import gather
 from batchsense.training.separability.preparation import chosen_examples, opened
 
 ALPHA = 0.01

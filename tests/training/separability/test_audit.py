@@ -16,8 +16,9 @@ from batchsense.training.separability import (
     audit,
     quick_audit,
 )
-from batchsense.training.separability.probe.modes import InFloat64, TiedNoise
+from batchsense.training.separability.probe.modes import InFloat64
 from batchsense.training.separability.probe.probe import LONGEST
+from batchsense.training.separability.probe.tied_noise import TiedNoise
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
 
@@ -53,7 +54,7 @@ def test_the_uneven_end_is_what_it_would_be():
     """Seven micro-batches of 8 and one of 4, plainly averaged: the same number, recomputed."""
     job = named("cross_entropy").build(0)
     from batchsense.training.separability.preparation import chosen_examples, opened
-    from batchsense.training.separability.remedies.advice import uneven
+    from batchsense.training.separability.remedies.consequences import uneven
 
     first = opened(job, chosen_examples(job, 64, 8, 0), 8, "float64", 0)
     found = uneven(first.screening, 8, first.parts)

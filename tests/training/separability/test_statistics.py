@@ -14,7 +14,8 @@ from loss_zoo import named
 from scipy import stats
 
 from batchsense.training.separability import audit
-from batchsense.training.separability.kind.evidence import bias_of, gather
+from batchsense.training.separability.kind.bias import bias_of
+from batchsense.training.separability.kind.evidence import gather
 from batchsense.training.separability.preparation import chosen_examples, opened
 
 STUDY = Path(__file__).parents[3] / "benchmarks" / "results" / "audit_statistics.json"

@@ -23,7 +23,7 @@ from batchsense.training import (
 )
 from batchsense.training.example_gradients import per_example_squared_norms
 from batchsense.training.separability import assert_minibatch_safe, audit, audit_step, quick_audit
-from batchsense.training.separability.auditing import check_objective
+from batchsense.training.separability.objective import check_objective
 from batchsense.training.verify import Advice, verify_plan
 from batchsense.variation import Interval
 

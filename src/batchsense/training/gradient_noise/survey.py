@@ -41,7 +41,7 @@ from batchsense.training.gradient_noise.report import (
     notes_on_tail,
 )
 from batchsense.training.learning_rate import optimizer_family
-from batchsense.training.separability.auditing import check_objective
+from batchsense.training.separability.objective import check_objective
 from batchsense.training.workload import Workload, WorkloadCheck, check_workload, gram_matrix
 from batchsense.variation.moments import Moments
 

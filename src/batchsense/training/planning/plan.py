@@ -37,7 +37,7 @@ from batchsense.training.planning.doubts import (
     doubts_of_precision,
     doubts_of_rate,
 )
-from batchsense.training.separability.auditing import check_objective
+from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
 from batchsense.training.workload import Workload, WorkloadCheck, check_workload

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
+import numpy as np
 from torch import Tensor, nn
 
-from batchsense.errors import DataError, UnresolvedError
-from batchsense.notes import Note
+from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.separability.kind.evidence import (
-    Evidence,
-    bias_of,
-    candidates_of,
-    decided_kind,
-    gather,
-    silent_kind,
-)
+from batchsense.training.separability.kind.bias import bias_of, plausible, withheld_bias
+from batchsense.training.separability.kind.decision import decided_kind, silent_kind
+from batchsense.training.separability.kind.denominators import two_denominators
+from batchsense.training.separability.kind.evidence import Evidence, candidates_of, gather
 from batchsense.training.separability.kind.mean_length import LEAST_REPETITIONS
 from batchsense.training.separability.kind.ratio import example_counter, named_ratio, ratio_bias
+from batchsense.training.separability.kind.structure import Structure
 from batchsense.training.separability.leakage.tracing import located_sources
 from batchsense.training.separability.preparation import (
     Auditable,
@@ -28,19 +26,24 @@ from batchsense.training.separability.preparation import (
     as_workload,
     chosen_examples,
     opened,
-    quick_audit,
     terms_of,
 )
-from batchsense.training.separability.remedies.advice import (
+from batchsense.training.separability.probe.screening import rescreened
+from batchsense.training.separability.remedies.advice import fix_for, source_in_loss, verdict_of
+from batchsense.training.separability.remedies.consequences import (
     accumulation,
     ddp,
-    fix_for,
-    source_in_loss,
+    equal_accumulation,
     uneven,
-    verdict_of,
 )
-from batchsense.training.separability.report import Consequences, SeparabilityReport, Source
-from batchsense.training.workload import Workload, admitted
+from batchsense.training.separability.report import (
+    Bias,
+    Consequences,
+    FoundNormaliser,
+    Kind,
+    SeparabilityReport,
+    Source,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,10 +192,12 @@ def audit(
     if first.separable:
         return _clean_report(first, chosen)
     terms = terms_of(job, chosen.terms or {}, first, micro_batch, chosen.precision)
-    screening = first.screening
-    candidates = candidates_of(screening, chosen.normalisers)
-    evidence = gather(screening, micro_batch, chosen.partitions, candidates, progress)
-    return _full_report(first, evidence, terms, chosen)
+    found = _decided(first, chosen, progress)
+    if found.structure.kind == "mean" and found.evidence.screening.exact:
+        if found.first.equal:
+            return _clean_report(found.first, chosen, found.notes)
+        found = dataclasses.replace(found, structure=Structure("interacting"))
+    return _full_report(found, terms, chosen)
 
 
 def assert_minibatch_safe(
@@ -245,10 +250,38 @@ def assert_minibatch_safe(
     return report
 
 
-def _clean_report(first: Opened, design: AuditDesign) -> SeparabilityReport:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decided:
+    """What was opened, all partitions, the kind that they show, and what limits that."""
+
+    first: Opened
+    evidence: Evidence
+    structure: Structure
+    notes: tuple[str, ...]
+
+
+def _decided(first: Opened, design: AuditDesign, progress: Progress) -> _Decided:
+    """Measure partitions and decide the kind; without ties where shortened noise may break them."""
+    screening = first.screening
+    candidates = candidates_of(screening, design.normalisers)
+    evidence = gather(screening, design.micro_batch, design.partitions, candidates, progress)
+    evidence, structure, notes = decided_kind(evidence, design.alpha)
+    doubtful = screening.randomness == "tied" and screening.probe.isolated.shortened_tie
+    if doubtful and structure.kind in ("interacting", "undecided"):
+        screening.probe.isolated.broken_tie = "their shape follows the length of the padding"
+        first = dataclasses.replace(first, screening=rescreened(screening.probe, screening.seed))
+        return _decided(first, design, progress)
+    return _Decided(
+        dataclasses.replace(first, screening=evidence.screening), evidence, structure, notes
+    )
+
+
+def _clean_report(
+    first: Opened, design: AuditDesign, notes: tuple[str, ...] = ()
+) -> SeparabilityReport:
     """Report a mean of independent terms."""
     screening, split, parts = first.screening, first.split, first.parts
-    cost, count, tolerance = first.cost, len(parts.places), screening.tolerance
+    cost, tolerance = first.cost, screening.tolerance
     return SeparabilityReport(
         kind="mean",
         exact=True,
@@ -263,28 +296,27 @@ def _clean_report(first: Opened, design: AuditDesign) -> SeparabilityReport:
         ),
         sources=(),
         consequences=Consequences(
-            gradient_accumulation=accumulation(split.mean_gap, split.scale, count, tolerance),
+            gradient_accumulation=equal_accumulation(split.mean_gap, split.scale),
             ddp=ddp(screening, design.world_size, exact_mean=True),
             uneven_last=uneven(screening, design.micro_batch, parts),
         ),
         scale=split.scale,
         fix=fix_for("mean", None, (), "yes", None, design.bias_tolerance),
         cost=cost,
-        notes=first.notes,
+        notes=(*first.notes, *notes),
         **_common(first, design),
     )
 
 
 def _full_report(
-    first: Opened, evidence: Evidence, terms: tuple[Source, ...], design: AuditDesign
+    found: _Decided, terms: tuple[Source, ...], design: AuditDesign
 ) -> SeparabilityReport:
     """Report what many partitions show."""
-    screening, alpha, tolerance = first.screening, design.alpha, design.bias_tolerance
-    structure, notes = decided_kind(evidence, alpha)
-    cost = first.cost
+    first, evidence, notes = found.first, found.evidence, found.notes
+    screening, cost = first.screening, first.cost
     screening.refuse_drift()
-    structure, normaliser = named_ratio(structure, evidence)
-    bias = ratio_bias(evidence, normaliser, alpha) or bias_of(evidence, alpha)
+    structure, normaliser = _named(found.structure, evidence)
+    bias, withheld = _stated_bias(structure.kind, normaliser, evidence, design.alpha)
     kind = structure.kind
     limits: tuple[str, ...] = ()
     in_loss = source_in_loss(kind, structure.normaliser, normaliser)
@@ -295,29 +327,64 @@ def _full_report(
     if kind == "mean":  # statistics saw no bias; a leak says that the examples interact
         sources = tuple(source for source in sources if source.strength is not None)
         kind = "interacting" if sources else "mean"
-    verdict = verdict_of(kind, bias, screening.exact, tolerance)
+    repaired = "ratio" if normaliser is not None else kind
+    verdict = verdict_of(repaired, bias, screening.exact, design.bias_tolerance)
+    deviation = evidence.deviation
+    if screening.exact and deviation < screening.tolerance:  # only the uneven partition shows it
+        verdict, deviation = "no", first.split.mean_gap
+    elif verdict == "yes" and _moved_by_lengths(first) > design.bias_tolerance:
+        verdict = "unresolved"
+        apart = "With the shortest and the longest examples in micro-batches of their own"
+        limits += (f"{apart} the gradient differs by {_moved_by_lengths(first):.2g}·|G|.",)
     return SeparabilityReport(
         kind=kind,
         exact=screening.exact,
         verdict=verdict,
-        deviation=evidence.deviation,
+        deviation=deviation,
         residual=structure.residual,
         bias=bias,
+        bias_withheld=withheld,
         normaliser=normaliser,
         sources=(*terms, *sources),
         consequences=Consequences(
-            gradient_accumulation=accumulation(
-                evidence.deviation, evidence.scale, len(first.parts.places), screening.tolerance
-            ),
+            gradient_accumulation=accumulation(evidence),
             ddp=ddp(screening, design.world_size, exact_mean=False),
             uneven_last=uneven(screening, design.micro_batch),
         ),
         scale=evidence.scale,
-        fix=fix_for(kind, normaliser, sources, verdict, bias, tolerance),
+        fix=fix_for(kind, normaliser, sources, verdict, bias, design.bias_tolerance),
         cost=cost,
         notes=(*first.notes, *notes, *limits),
         **_common(first, design),
     )
+
+
+def _moved_by_lengths(first: Opened) -> float:
+    """How far the gradient moved with examples of like length together; 0 if all are alike."""
+    varying = first.screening.exact and np.ptp(first.screening.probe.lengths) > 0
+    return first.split.mean_gap if varying else 0.0
+
+
+def _named(structure: Structure, evidence: Evidence) -> tuple[Structure, FoundNormaliser | None]:
+    """Name what a ratio, or two terms of a sum of ratios, divide by."""
+    if structure.kind == "interacting" and (two := two_denominators(evidence)) is not None:
+        return structure, FoundNormaliser(f"{two[0]}, and {two[1]}", None, additive=False)
+    return named_ratio(structure, evidence)
+
+
+def _stated_bias(
+    kind: Kind, normaliser: FoundNormaliser | None, evidence: Evidence, alpha: float
+) -> tuple[Bias | None, str | None]:
+    """The bias of the averaged gradient, or why it is withheld."""
+    screening = evidence.screening
+    if screening.exact and evidence.deviation < screening.tolerance:
+        what = "are padded to other lengths" if np.ptp(screening.probe.lengths) else "are unequal"
+        return None, f"that shows only where micro-batches {what}"
+    why = None if kind == "sum" else withheld_bias(evidence)
+    if why is not None:
+        return None, why
+    computed = ratio_bias(evidence, normaliser, alpha) if kind == "ratio" else None
+    return plausible(computed, evidence) or bias_of(evidence, alpha), None
 
 
 def _common(first: Opened, design: AuditDesign) -> dict[str, Any]:
@@ -336,65 +403,3 @@ def _common(first: Opened, design: AuditDesign) -> dict[str, Any]:
         "bias_tolerance": design.bias_tolerance,
         "precision": screening.probe.precision,
     }
-
-
-#: A bias above this part of the gradient means that another batch size is another objective. A
-#: choice: below it noise scales, which are rarely known to a fifth, are still of use.
-ANOTHER_OBJECTIVE = 0.2
-
-
-def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
-    """Audit a loss before its noise is measured: warn where it is no mean, refuse where it must.
-
-    Noise scales, their 1/n law and every plan suppose a mean over independent examples. A loss that
-    misses it by a little (a token mean, BatchNorm) is measured with a caution. Where examples
-    interact so that the gradient of 8 is biased by more than a fifth against that of 64 (in-batch
-    negatives, energies of particles), the batch size is a part of the objective.
-
-    The notes are ``loss_not_a_mean``, ``loss_undecided`` or ``not_audited``; none if all is well.
-
-    Raises
-    ------
-    DataError
-        As :func:`~batchsense.training.workload.admitted`.
-    UnresolvedError
-        The objective changes with the batch size.
-
-    Examples
-    --------
-    >>> from batchsense.training import load_target
-    >>> check_objective(load_target("digits"))
-    []
-    """
-    admitted(workload)
-    try:
-        quick = quick_audit(workload, seed=seed)
-    except UnresolvedError:  # the gradient vanishes: the noise will say so with numbers
-        return []
-    except DataError as error:
-        return [Note("not_audited", f"Whether the loss is a mean is not known: {error}.")]
-    if quick.verdict == "yes":
-        return []
-    if quick.verdict == "unresolved":
-        return [Note("loss_undecided", quick.message)]
-    if quick.kind in ("interacting", "composite") and quick.deviation > ANOTHER_OBJECTIVE:
-        _refuse_another_objective(workload, seed)
-    return [Note("loss_not_a_mean", f"{quick.message} Until then noise scales are approximate.")]
-
-
-def _refuse_another_objective(workload: Workload, seed: int) -> None:
-    report = audit(workload, seed=seed)
-    if report.bias is None or not report.bias.detected:
-        return
-    size = report.bias.size
-    if size.low <= ANOTHER_OBJECTIVE:
-        return
-    where = f" ({report.sources[0].name})" if report.sources else ""
-    raise UnresolvedError(
-        f"the objective itself changes with the batch size: examples interact{where}, and the "
-        f"gradient of minibatches of 8 is biased by {size.estimate:.0%} of its length "
-        f"({size.low:.0%} to {size.high:.0%}) against that of {report.batch_size}. No noise scale "
-        "chooses such a batch size",
-        "a loss that is a mean over independent examples, or a batch size chosen by what it does "
-        "to the result; 'batchsense audit' names the source",
-    )

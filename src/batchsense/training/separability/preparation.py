@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError
 from batchsense.training.separability.kind.structure import Split, kind_of, split_of
 from batchsense.training.separability.probe.probe import GradientProbe
@@ -38,7 +39,8 @@ Auditable: TypeAlias = Workload | Loss
 class Opened:
     """A screened workload, its first partition with what that shows, and what limits the answer.
 
-    ``taken`` are the indices of the examples in the workload.
+    ``taken`` are the indices of the examples in the workload; ``uneven`` tells whether the last
+    part was measured in two halves, without which one partition does not decide.
     """
 
     screening: Screening
@@ -46,13 +48,18 @@ class Opened:
     split: Split
     taken: tuple[int, ...]
     notes: tuple[str, ...]
+    uneven: bool
 
     @property
     def separable(self) -> bool:
-        """Whether the average of the parts is the whole, to rounding."""
-        return self.screening.exact and (
-            self.split.mean_gap < self.screening.tolerance and not self.screening.order_matters
-        )
+        """Whether the average of the parts, two of them smaller, is the whole, to rounding."""
+        return self.uneven and self.equal and self.screening.exact
+
+    @property
+    def equal(self) -> bool:
+        """Whether the average of the measured parts is the whole, to rounding."""
+        screening = self.screening
+        return self.split.mean_gap < screening.tolerance and not screening.order_matters
 
     @property
     def kind(self) -> Kind:
@@ -183,20 +190,17 @@ def opened(
     screening, notes = _screened(workload, taken, precision, seed)
     probe = screening.probe
     places = partition(probe.count, micro_batch, np.random.default_rng([seed, 10]))
-    parts = screening.measured_parts(places, seed)
+    parts, split, uneven = _first_partition(screening, places)
     if screening.randomness == "tied" and probe.isolated.broken_tie is not None:
         screening = rescreened(probe, seed)
-        parts = screening.measured_parts(places, seed)
-    typical = float(np.sqrt(np.square(parts.gradients).sum(axis=1).mean()))
-    refuse_zero(screening.whole.gradient, typical)
-    split = split_of(screening.whole.gradient, parts.gradients, {}, probe.parameters)
+        parts, split, uneven = _first_partition(screening, places)
     if probe.sketched:
         notes = (
             *notes,
             f"Gradients of {probe.parameters:,} numbers were compared through a random sketch: "
             "zero stays zero, lengths are good to about 1 %.",
         )
-    return Opened(screening, parts, split, tuple(map(int, taken)), notes)
+    return Opened(screening, parts, split, tuple(map(int, taken)), notes, uneven)
 
 
 def terms_of(
@@ -212,9 +216,7 @@ def terms_of(
         )
         generator = np.random.default_rng([seed, 32, number])
         places = partition(screening.probe.count, micro_batch, generator)
-        parts = screening.measured_parts(places, screening.seed)
-        whole = screening.whole.gradient
-        split = split_of(whole, parts.gradients, {}, screening.probe.parameters)
+        _, split, _ = _first_partition(screening, places)
         kind = kind_of([split], screening.tolerance).kind
         if kind != "mean":
             found.append(Source(name, "term", f"{kind}; alone it deviates by {split.mean_gap:.2g}"))
@@ -258,6 +260,48 @@ def as_workload(workload: Auditable, model: nn.Module | None, minibatch: Any) ->
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0),
         collate=lambda places: take_examples(minibatch, [int(place) for place in places], count),
     )
+
+
+def _first_partition(screening: Screening, places: list[Places]) -> tuple[Parts, Split, bool]:
+    """Measure a partition whose last part is cut into halves: the shortest and the longest.
+
+    Equal parts alone can agree by chance, as where each has the same count of labels, or all are
+    padded to one length. Where halves fail, the last part is measured whole; the flag tells which.
+    """
+    probe, whole = screening.probe, screening.whole.gradient
+    size, short = len(places[-1]), len(places[-1]) // 2
+    if short > 0:
+        places = _ends_last(places, probe.lengths)
+        try:
+            halves = [places[-1][:short], places[-1][short:]]
+            cut = screening.measured_parts([*places[:-1], *halves], screening.seed)
+        except DataError:
+            short = 0
+    if short == 0:
+        parts = screening.measured_parts(places, screening.seed)
+        _refuse_vanishing(whole, parts.gradients)
+        return parts, split_of(whole, parts.gradients, {}, probe.parameters), size == 1
+    _refuse_vanishing(whole, cut.gradients)
+    split = split_of(whole, cut.gradients, {}, probe.parameters, [*map(len, cut.places)])
+    last = np.average(cut.gradients[-2:], axis=0, weights=[short, size - short])
+    gradients = np.array([*cut.gradients[:-2], last])
+    minibatches = [*cut.minibatches[:-2], probe.minibatch_of(places[-1])]
+    return Parts(places, gradients, minibatches), split, True
+
+
+def _ends_last(places: list[Places], lengths: Places) -> list[Places]:
+    """Let the last part of a partition hold the shortest, then the longest examples."""
+    if np.ptp(lengths) == 0:
+        return places
+    everyone, size = np.concatenate(places), len(places[-1])
+    order = everyone[np.argsort(lengths[everyone], kind="stable")]
+    ends = np.concatenate([order[: size // 2], order[len(order) - (size - size // 2) :]])
+    others = everyone[~np.isin(everyone, ends)]
+    return [*others.reshape(len(places) - 1, size), ends]
+
+
+def _refuse_vanishing(whole: Floats, parts: Floats) -> None:
+    refuse_zero(whole, float(np.sqrt(np.square(parts).sum(axis=1).mean())))
 
 
 def _screened(

@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from batchsense.variation.interval import Interval
 
-#: Mean of independent terms, their sum, a quotient of two sums, a function of such, or none.
-Kind: TypeAlias = Literal["mean", "sum", "ratio", "composite", "interacting"]
+#: Mean of independent terms, their sum, a quotient of two sums, a function of such, none of them;
+#: or undecided, where the design cannot tell.
+Kind: TypeAlias = Literal["mean", "sum", "ratio", "composite", "interacting", "undecided"]
 #: May the loss be cut into parts whose gradients are averaged?
 Verdict: TypeAlias = Literal["yes", "no", "unresolved"]
 
@@ -105,12 +106,20 @@ class Consequence:
         Name of the scale if the whole error is a factor: ``"1/K"``.
     message : str
         One sentence.
+    low, high : float or None
+        The least and the largest deviation that was measured; ``deviation`` is the root of their
+        mean square.
+    splits : int
+        How many ways of splitting were measured.
     """
 
     deviation: float | None
     scale: float | None
     factor: str | None
     message: str
+    low: float | None = None
+    high: float | None = None
+    splits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,8 @@ class SeparabilityReport:
     ----------
     kind : str
         With L over a set of examples: ``"mean"`` of independent terms, ``"sum"``, ``"ratio"`` of
-        two sums, ``"composite"`` (a function of such), ``"interacting"``.
+        two sums, ``"composite"`` (a function of such), ``"interacting"``; ``"undecided"`` where
+        the partitions cannot tell these apart.
     kind_without_noise : str or None
         The same with dropout switched off; None where the loss draws no random numbers.
     exact : bool
@@ -152,9 +162,11 @@ class SeparabilityReport:
     residual : float or None
         What no linear combination of micro-batch gradients reaches, relative to ‖G‖.
     bias : Bias or None
-        None where the deviation is zero to rounding.
+        None where the deviation is zero to rounding, or where ``bias_withheld`` says why.
+    bias_withheld : str or None
+        Why the partitions do not show a bias.
     normaliser : FoundNormaliser or None
-        What a mean (examples) or a ratio divides by.
+        What a mean (examples) or a ratio divides by, or the terms of a sum of two ratios.
     sources : tuple of Source
         Where examples meet; empty for a mean.
     consequences : Consequences
@@ -202,6 +214,7 @@ class SeparabilityReport:
     precision: str
     cost: float
     notes: tuple[str, ...] = field(default=())
+    bias_withheld: str | None = None
 
     @property
     def safe(self) -> bool:
@@ -211,12 +224,19 @@ class SeparabilityReport:
     @property
     def conclusion(self) -> str:
         """One sentence: what was found, and how far the test reaches."""
+        if self.kind == "interacting" and self.normaliser is not None:
+            return f"{_SUM_OF_RATIOS} {self.finding}"
         return f"{_KINDS[self.kind] if self.exact else _BY_CHANCE[self.kind]} {self.finding}"
 
     @property
     def finding(self) -> str:
         """What was measured about the averaged micro-batch gradient."""
         tested = f"{self.batch_size} examples in micro-batches of {self.micro_batch}"
+        if self.bias_withheld is not None:
+            return (
+                f"On {tested} the averaged gradient differs by {_share(self.deviation)} of the "
+                f"full one; {self.bias_withheld}."
+            )
         if self.bias is None and self.tolerance < self.bias_tolerance:
             return (
                 f"On {tested} the averaged gradient equals the full one to rounding "
@@ -229,11 +249,16 @@ class SeparabilityReport:
                 f"{self.tolerance:.1g}·|G| cannot be told from rounding."
             )
         if self.bias.detected:
-            size = self.bias.size
+            size, count = self.bias.size, self.bias.partitions
+            if size.high - size.low <= _ALIKE * size.estimate:
+                return (
+                    f"On {tested} the averaged gradient is off by {_share(size.estimate)} of the "
+                    f"full one, alike in all {count} partitions."
+                )
             return (
-                f"On {tested} the averaged gradient is biased by {size.estimate:.2%} of the full "
-                f"one ({size.low:.2%} to {size.high:.2%}, each end at {self.level:.0%}, "
-                f"{self.bias.partitions} partitions)."
+                f"On {tested} the averaged gradient is biased by {_share(size.estimate)} of the "
+                f"full one ({_share(size.low)} to {_share(size.high)}, each end at "
+                f"{self.level:.0%}, {count} partitions)."
             )
         return (
             f"On {tested}: no bias detected, |bias| < {self.bias.size.high:.2g}·|G| "
@@ -242,6 +267,16 @@ class SeparabilityReport:
         )
 
 
+def _share(part: float) -> str:
+    """A part of the gradient in per cent, with more digits where it is small."""
+    return f"{part:.2%}" if abs(part) >= 0.001 or part == 0 else f"{100 * part:.2g}%"
+
+
+# An interval as narrow as this is that of one number, which every partition gives.
+_ALIKE = 1e-5
+#: What is said of tensors whose shapes let every example meet every other.
+BROADCAST = "were broadcast to"
+_SUM_OF_RATIOS = "A sum of ratios: its terms divide by different counts of the minibatch."
 #: What a sum plus a regulariser is called: its parts add up, the regulariser K times.
 EXAMPLE_FREE_TERM = "a sum, and a term that does not depend on the examples"
 _KINDS: dict[str, str] = {
@@ -250,6 +285,7 @@ _KINDS: dict[str, str] = {
     "ratio": "A ratio of two sums over the examples: each micro-batch has its own denominator.",
     "composite": "A function of sums over the examples: no fixed weights put the parts together.",
     "interacting": "The examples of a minibatch act on each other.",
+    "undecided": "No mean of independent terms; what else it is these partitions cannot tell.",
 }
 _BY_CHANCE: dict[str, str] = {
     "mean": "Random numbers hide the parts; nothing speaks against a mean of independent terms.",
@@ -257,4 +293,5 @@ _BY_CHANCE: dict[str, str] = {
     "ratio": "Random numbers hide the parts; they fit a ratio of two sums over the examples.",
     "composite": "Random numbers hide the parts.",
     "interacting": "The examples of a minibatch act on each other, or are put together unevenly.",
+    "undecided": "Random numbers hide the parts.",
 }

@@ -28,6 +28,7 @@ from batchsense.training.workload.minibatches import (
     leaves,
     named_tensors,
     rebuilt,
+    size_of,
     take_examples,
 )
 from batchsense.training.workload.target import (
@@ -81,6 +82,7 @@ __all__ = [
     "scalar_loss",
     "seed_torch",
     "set_random_state",
+    "size_of",
     "still_optimizer",
     "take_examples",
     "trainable",

@@ -41,6 +41,25 @@ def leaves(tree: Any) -> list[Tensor]:
     return [tensor for _, tensor in named_tensors(tree)]
 
 
+def size_of(tree: Any) -> int:
+    """How many numbers or characters a tree holds: what makes one example longer than another.
+
+    Examples
+    --------
+    >>> size_of({"ids": torch.zeros(3, 2), "text": "abc", "label": 1})
+    10
+    """
+
+    def size(leaf: Any) -> int:
+        if isinstance(leaf, Tensor):
+            return leaf.numel()
+        if isinstance(leaf, np.ndarray):
+            return int(leaf.size)
+        return len(leaf) if isinstance(leaf, str | bytes) else 1
+
+    return sum(size(leaf) for _, leaf in _named_leaves(tree, ""))
+
+
 def rebuilt(tree: Any, change: Callable[[Tensor], Any]) -> Any:
     """Copy the containers of a tree with every tensor replaced by ``change(tensor)``.
 

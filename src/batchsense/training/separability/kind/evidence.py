@@ -1,4 +1,4 @@
-"""Measure many random partitions, and read kind and bias from them."""
+"""Measure many random partitions of a minibatch, at one or several parameter vectors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from batchsense.training.separability.kind.normalisers import (
     tensors_held_by,
     weights_of,
 )
-from batchsense.training.separability.kind.structure import Split, Structure, kind_of, split_of
+from batchsense.training.separability.kind.structure import Split, split_of
 from batchsense.training.separability.probe.screening import Screening, partition
-from batchsense.training.separability.report import EXAMPLE_FREE_TERM, Bias, Kind
 
 #: Candidates kept for the statistical choice, which holds one vector each per partition: with 24
 #: partitions of the longest gradients 1.2 GB. The most plausible come first.
@@ -33,11 +32,6 @@ _SHIFT = 0.3
 # Joined gradients cost a full gradient and its parts at each point. A model of one parameter with
 # 8 parts needs 18 points; more parts of so small a model stay undetermined.
 _MOST_POINTS = 24
-# A composite passes for a ratio in one partition by chance; six are what the bias test asks too.
-_PARTITIONS = 6
-# Weights that agree to this at two parameter vectors are the same: rounding, amplified by solving
-# for them, is far smaller, and what moves them (a loss, 1 + l_i) moves them by more.
-_SAME_WEIGHT = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +76,16 @@ class Evidence:
         return int(self.members.shape[2])
 
     @property
+    def presence(self) -> Floats:
+        """Which examples were in which part, of shape (partitions, parts, examples)."""
+        return presence(self.members)
+
+    @property
+    def one_partition(self) -> bool:
+        """Whether all partitions are the same: there is one into parts of one example."""
+        return self.micro_batch == 1
+
+    @property
     def scale(self) -> float:
         """Mean over partitions of the multiple of G nearest to mean_k g_k."""
         return float(np.mean([split.scale for split in self.splits]))
@@ -112,6 +116,13 @@ class Joined:
     def coefficients(self) -> Floats:
         """What combines the parts, of shape (partitions, parts)."""
         return np.array([split.coefficients for split in self.splits])
+
+
+def presence(members: Places) -> Floats:
+    """Which examples were in which part, as an array of shape (partitions, parts, examples)."""
+    present = np.zeros((*members.shape[:2], int(members.max()) + 1))
+    np.put_along_axis(present, members, 1.0, axis=2)
+    return present
 
 
 def candidates_of(
@@ -182,149 +193,15 @@ def gather(
     )
 
 
-def bias_of(evidence: Evidence, alpha: float) -> Bias:
-    """Estimate the mean deviation relative to |G| and test whether it is zero."""
-    return bias_from_gaps(evidence.gaps / evidence.size, evidence, alpha)
-
-
-def bias_from_gaps(gaps: Floats, evidence: Evidence, alpha: float, draws: int = 1) -> Bias:
-    """Test whether the mean of independent gaps is zero.
-
-    Each row of ``gaps``, an array of shape (repetitions, numbers), is the mean of
-    (mean_k g_k − G) / |G| over ``draws`` partitions.
-    """
-    found = mean_length(gaps @ gaps.T, level=1 - alpha, seed=evidence.screening.seed)
-    length = abs(found.length.estimate) * evidence.size
-    return Bias(
-        size=found.length,
-        detected=found.p_value_sign_flip < alpha,
-        p_value=found.p_value,
-        p_value_sign_flip=found.p_value_sign_flip,
-        over_noise=length / evidence.noise if evidence.noise else 0.0,
-        partitions=found.repetitions * draws,
-    )
-
-
-def decided_kind(evidence: Evidence, alpha: float) -> tuple[Structure, tuple[str, ...]]:
-    """Decide the kind by equalities where they hold, else by statistics; say what limits that."""
-    screening = evidence.screening
-    if not screening.exact:
-        why = screening.probe.isolated.broken_tie or "they depend on the order of the examples"
-        note = (
-            f"The random numbers of the loss could not be tied to its examples ({why}), so its "
-            "kind was judged by statistics."
-        )
-        return judged_kind(evidence, alpha), (note,)
-    if screening.order_matters:
-        return Structure("interacting"), ()
-    structure = exact_kind(evidence)
-    if not structure.determined:
-        structure = settled_kind(screening, evidence.micro_batch)
-    if not structure.determined:
-        note = (
-            f"With a gradient of {screening.probe.parameters} numbers a ratio or a function of an "
-            "average cannot be told from an interaction of the examples."
-        )
-        return structure, (note,)
-    return structure, ()
-
-
-def silent_kind(screening: Screening, micro_batch: int) -> Kind | None:
-    """The kind with dropout switched off; None if other random numbers remain."""
-    probe = screening.probe
-    everyone = np.arange(probe.count)
-    one, other = (
-        probe.gradient(everyone, screening.mixed(51, k), "silent").gradient for k in (0, 1)
-    )
-    if np.linalg.norm(one - other) > screening.tolerance * np.linalg.norm(one):
-        return None
-    candidates = candidates_of(screening)
-    silenced = screening.silenced().reseeded(screening.mixed(52))
-    return exact_kind(gather(silenced, micro_batch, 2, candidates)).kind
-
-
-def judged_kind(evidence: Evidence, alpha: float) -> Structure:
-    """Choose the kind by statistics, where random numbers hide the equalities.
-
-    Mean if no bias is detected; else the sum or candidate normaliser under which no bias is
-    detected and least is left; else interacting.
-    """
-
-    def left(gaps: Floats) -> tuple[float, float]:
-        length = mean_length(gaps @ gaps.T, level=1 - alpha)
-        return length.p_value_sign_flip, length.length.high
-
-    p_value, unexplained = left(evidence.gaps)
-    if p_value >= alpha:
-        return Structure("mean")
-    options = {"": evidence.sum_gaps, **evidence.candidate_gaps}
-    judged = {name: left(gaps) for name, gaps in options.items()}
-    fitting = {
-        name: high for name, (p, high) in judged.items() if p >= alpha and high < unexplained
-    }
-    if not fitting:
-        return Structure("interacting")
-    best = min(fitting, key=lambda name: fitting[name])
-    return Structure("sum") if best == "" else Structure("ratio", best)
-
-
-def exact_kind(evidence: Evidence) -> Structure:
-    """Decide the kind by equalities; a sum with a term free of examples is a composite."""
-    tolerance = evidence.screening.tolerance
-    found = kind_of(evidence.splits, tolerance)
-    if found.kind != "interacting":
-        return found
-    centre = evidence.sum_gaps.mean(axis=0)
-    spread = float(np.abs(evidence.sum_gaps - centre).max(initial=0.0))
-    if len(evidence.splits) > 1 and spread < tolerance * float(np.linalg.norm(centre)):
-        return Structure("composite", EXAMPLE_FREE_TERM, residual=found.residual)
-    return found
-
-
-def settled_kind(screening: Screening, micro_batch: int) -> Structure:
-    """Decide between ratio, composite and interacting with more numbers per part.
-
-    With fewer than 2K parameters, K gradients reach the whole one by chance. Gradients at several
-    shifted parameter vectors, joined end to end, are long enough, and the coefficients of a ratio
-    are the same at all of them. A composite's are not: it is sought in partitions into two parts.
-    ``determined`` is False if even two parts are too many for the parameters.
-    """
-    joined = joined_partitions(screening.reseeded(screening.mixed(42)), micro_batch, _PARTITIONS)
-    many = kind_of(joined.splits, screening.tolerance)
-    if many.kind != "interacting":
-        return many
-    half = screening.probe.count // 2
-    halves = _measured(screening.reseeded(screening.mixed(43)), [None], half, _PARTITIONS)
-    if not all(split.determined for split in halves.splits):
-        return Structure("interacting", determined=many.determined)
-    found = kind_of(halves.splits, screening.tolerance)
-    kind: Kind = "composite" if found.kind in ("composite", "ratio") else "interacting"
-    return Structure(kind, residual=found.residual)
-
-
 def joined_partitions(screening: Screening, micro_batch: int, partitions: int) -> Joined:
     """Measure partitions at as many parameter vectors as make the gradients long enough."""
     parts = screening.probe.count // micro_batch
     points = min(_MOST_POINTS, max(1, math.ceil((2 * parts + 2) / screening.probe.parameters)))
     shifts = [None, *(screening.mixed(41, k) for k in range(1, points))]
-    return _measured(screening, shifts, micro_batch, partitions)
+    return measured_at(screening, shifts, micro_batch, partitions)
 
 
-def weights_move(screening: Screening, weights: Floats, micro_batch: int) -> bool:
-    """Whether weights per example, found at one parameter vector, fail at another.
-
-    A ratio divides by something free of the parameters. log(1 + mean) has weights per example
-    too, 1 + l_i, but they move with the parameters: it is a composite.
-    """
-    probe = screening.probe
-    if probe.parameters < 2 * (probe.count // micro_batch):
-        return False  # the weights were found at several parameter vectors at once
-    elsewhere = _measured(screening, [screening.mixed(44)], micro_batch, 3)
-    expected = weights[elsewhere.members].sum(axis=2)
-    return not np.allclose(elsewhere.coefficients, expected, rtol=_SAME_WEIGHT)
-
-
-def _measured(
+def measured_at(
     screening: Screening, shifts: Sequence[int | None], size: int, partitions: int
 ) -> Joined:
     """Measure partitions into equal parts at all shifts of the parameters (None: as they are)."""

@@ -20,6 +20,8 @@ Normaliser: TypeAlias = Callable[[Any], float]
 #: A label with more values than this is not tried class by class: every class is one candidate
 #: more for each part, and one unknown more where class weights are discovered.
 MOST_CLASSES = 64
+#: Marks a candidate that the user gave.
+GIVEN = " (given)"
 # torch's own ignore_index, and what padding and background usually carry.
 _USUALLY_IGNORED = (-100, -1, 0)
 # Modules hold functions that hold fields; deeper lie caches and loggers, not class weights.
@@ -45,7 +47,7 @@ def candidate_normalisers(
     >>> candidates["minibatch['labels'] != -100"]({"labels": labels})
     3.0
     """
-    found: dict[str, Normaliser] = {f"{name} (given)": f for name, f in (given or {}).items()}
+    found: dict[str, Normaliser] = {f"{name}{GIVEN}": f for name, f in (given or {}).items()}
     counts = [
         (label.format(name), _of_tensor(name, count))
         for name, tensor in named_tensors(minibatch)
@@ -62,15 +64,22 @@ def weights_of(
 ) -> dict[str, tuple[Floats, float]]:
     """Weigh the parts and the whole by every candidate that is not zero for the whole.
 
+    Candidates of our own that give no finite number are left out.
+
     A part in which there is nothing to count has the weight 1: losses that count guard their
     division that way, and for those that do not the part has no gradient.
     """
     kept = list(parts)
     found = {}
     for name, normaliser in candidates.items():
-        total = weighed(normaliser, whole, name)
-        if total != 0:
+        try:
+            total = weighed(normaliser, whole, name)
             weights = [weighed(normaliser, part, name) or 1.0 for part in kept]
+        except DataError:
+            if name.endswith(GIVEN):
+                raise
+            continue
+        if total != 0:
             found[name] = np.array(weights), total
     return found
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from batchsense.arrays import Floats, Places
+from batchsense.training.separability.kind.bias import bias_from_gaps
+from batchsense.training.separability.kind.decision import weights_move
 from batchsense.training.separability.kind.evidence import (
     Evidence,
     Joined,
-    bias_from_gaps,
     joined_partitions,
-    weights_move,
+    presence,
 )
 from batchsense.training.separability.kind.normalisers import (
     Normaliser,
@@ -27,6 +28,7 @@ from batchsense.training.separability.kind.normalisers import (
     class_weight_sum,
     example_count,
     weighed,
+    weights_of,
 )
 from batchsense.training.separability.kind.structure import (
     LEAST_SINGULAR_VALUE,
@@ -70,7 +72,7 @@ def named_ratio(
     wanted = math.ceil(count / (count // micro_batch - 1)) + _SPARE
     joined = joined_partitions(screening.reseeded(screening.mixed(45)), micro_batch, wanted)
     loose = math.sqrt(screening.tolerance)
-    if found := _per_class(joined, loose):
+    if found := _power_of_count(joined, evidence) or _per_class(joined, loose):
         return structure, found
     weights = weights_per_example(joined.coefficients, joined.members, loose)
     if weights is None:
@@ -90,7 +92,7 @@ def ratio_bias(evidence: Evidence, normaliser: FoundNormaliser | None, alpha: fl
     """Average the bias of a ratio over 12,000 computed partitions.
 
     None where the terms of the examples cannot be recovered: another kind of loss, a denominator
-    that is no sum, random numbers, or too few partitions.
+    that is no sum or can pass through zero, random numbers, or too few partitions.
     """
     screening = evidence.screening
     if normaliser is None or normaliser.weight is None or not normaliser.additive:
@@ -102,6 +104,8 @@ def ratio_bias(evidence: Evidence, normaliser: FoundNormaliser | None, alpha: fl
     if recovered is None:
         return None
     slopes, masses = recovered
+    if masses.min() < 0:
+        return None
     K = evidence.members.shape[1]
     spawned = np.random.SeedSequence([screening.seed, 71]).spawn(_REPETITIONS)
     gaps = [_mean_gap(slopes, masses, K, np.random.default_rng(own)) for own in spawned]
@@ -115,7 +119,7 @@ def example_counter(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> F
 
 def weights_per_example(coefficients: Floats, members: Places, loose: float) -> Floats | None:
     """Explain coefficients (partitions, parts) by one weight per example; None if none do."""
-    return additive_weights(coefficients, _presence(members), loose)
+    return additive_weights(coefficients, presence(members), loose)
 
 
 def _candidate(structure: Structure, evidence: Evidence) -> FoundNormaliser:
@@ -147,6 +151,24 @@ def _power(name: str, evidence: Evidence) -> FoundNormaliser:
     if np.allclose(double.coefficients, (2 * m + e) / (whole + e), rtol=_SAME_LAW):
         return FoundNormaliser(f"examples {e:+.4g}", lambda b: count(b) + e, additive=False)
     return FoundNormaliser(name, None, additive=False)
+
+
+def _power_of_count(joined: Joined, evidence: Evidence) -> FoundNormaliser | None:
+    """Explain the coefficients by a power of some count, as in a division by its root."""
+    whole = evidence.screening.whole.minibatch
+    for name, (w, total) in weights_of(evidence.candidates, whole, joined.minibatches).items():
+        share = w.reshape(joined.coefficients.shape) / total
+        if share.min() <= 0 or np.ptp(share) == 0 or joined.coefficients.min() <= 0:
+            continue
+        one = np.log(share).reshape(-1)
+        power = float(one @ np.log(joined.coefficients).reshape(-1) / (one @ one))
+        if np.allclose(share**power, joined.coefficients, rtol=_SAME_LAW):
+            return _raised(name, evidence.candidates[name], power)
+    return None
+
+
+def _raised(name: str, count: Normaliser, power: float) -> FoundNormaliser:
+    return FoundNormaliser(f"({name})^{power:.4g}", lambda b: count(b) ** power, additive=False)
 
 
 def _is_additive(normaliser: Normaliser, evidence: Evidence) -> bool:
@@ -181,19 +203,12 @@ def _per_class(joined: Joined, loose: float) -> FoundNormaliser | None:
     return None
 
 
-def _presence(members: Places) -> Floats:
-    """Which examples were in which part, as an array of shape (partitions, parts, examples)."""
-    present = np.zeros((*members.shape[:2], int(members.max()) + 1))
-    np.put_along_axis(present, members, 1.0, axis=2)
-    return present
-
-
 def _terms(evidence: Evidence, weights: Floats, loose: float) -> tuple[Floats, Floats] | None:
     """Solve for the gradient and the weight of every example; None if they do not fit."""
     partitions, K, m = evidence.members.shape
     if evidence.parts.size == 0 or partitions * (K - 1) + 1 < K * m:
         return None
-    design = _presence(evidence.members).reshape(partitions * K, K * m)
+    design = evidence.presence.reshape(partitions * K, K * m)
     divisor = np.where(weights == 0, 1.0, weights)
     known = np.column_stack(
         [evidence.parts.reshape(partitions * K, -1) * divisor[:, None], weights]
@@ -205,7 +220,9 @@ def _terms(evidence: Evidence, weights: Floats, loose: float) -> tuple[Floats, F
     missed = float(np.abs(design @ solved - known).max())
     if missed > loose * float(np.abs(known).max()):
         return None
-    return solved[:, :-1], solved[:, -1]
+    masses = solved[:, -1]
+    # An example that does not count has the mass 0; solving leaves rounding, to be divided by.
+    return solved[:, :-1], np.where(np.abs(masses) < loose * np.abs(masses).max(), 0.0, masses)
 
 
 def _mean_gap(slopes: Floats, masses: Floats, K: int, generator: np.random.Generator) -> Floats:

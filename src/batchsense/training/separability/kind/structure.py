@@ -30,9 +30,9 @@ class Split:
     Attributes
     ----------
     mean_gap, sum_gap : float
-        |G − (1/K) Σ g_k| / |G| and |G − Σ g_k| / |G|.
+        |G − Σ (n_k/n) g_k| / |G| and |G − Σ g_k| / |G|.
     scale : float
-        The multiple of G that is nearest to (1/K) Σ g_k.
+        The multiple of G that is nearest to Σ (n_k/n) g_k.
     gaps : mapping
         For every candidate normaliser w: |G − Σ (w_k / W) g_k| / |G|.
     offsets : mapping
@@ -89,10 +89,11 @@ def split_of(
     parts: NDArray[Any],
     weights: Mapping[str, tuple[Floats, float]],
     parameters: int,
+    sizes: Sequence[int] | None = None,
 ) -> Split:
     """Compare the gradients of the parts of one partition with that of the whole.
 
-    Shapes: ``whole``, ``parts`` (numbers,).
+    Shapes: ``whole``, ``parts`` (numbers,). Parts of unequal ``sizes`` are averaged by size.
 
     Examples
     --------
@@ -103,10 +104,11 @@ def split_of(
     """
     size = float(np.linalg.norm(whole))
     coefficients, residual, independent = _least_squares(whole, parts)
+    average = np.average(parts, axis=0, weights=sizes)
     return Split(
-        mean_gap=float(np.linalg.norm(whole - parts.mean(axis=0))) / size,
+        mean_gap=float(np.linalg.norm(whole - average)) / size,
         sum_gap=float(np.linalg.norm(whole - parts.sum(axis=0))) / size,
-        scale=float(parts.mean(axis=0) @ whole) / float(whole @ whole),
+        scale=float(average @ whole) / float(whole @ whole),
         gaps={
             name: float(np.linalg.norm(whole - (w / total) @ parts)) / size
             for name, (w, total) in weights.items()

@@ -15,6 +15,7 @@ from batchsense.errors import BatchsenseError, DataError, listed
 from batchsense.training.separability.leakage.observation import (
     ROUNDING_MOVEMENT,
     by_example,
+    lengthened,
     movement,
     substitution_sets,
 )
@@ -25,7 +26,7 @@ from batchsense.training.separability.leakage.tracing import (
     stage_for,
 )
 from batchsense.training.separability.report import Source
-from batchsense.training.workload import cloned, leaves, named_tensors, rebuilt
+from batchsense.training.workload import leaves, rebuilt
 
 # Passes differ in more than the repetition and the one new order that set the floor; see
 # batchsense.training.separability.probe.screening.
@@ -204,7 +205,7 @@ class _Search:
 
     def stress_lengths(self) -> None:
         """Replace half of the examples by longer ones than any."""
-        longer = _lengthened(self._examples, self._donors)
+        longer = lengthened(self._examples, self._donors)
         if longer is None:
             return
         for parity in (0, 1):
@@ -263,7 +264,7 @@ class _Search:
         """Name the modules where examples meet; longer strangers if only those show it."""
         donors = self._donors
         if strength <= self._tolerance:
-            donors = _lengthened(self._examples, self._donors) or donors
+            donors = lengthened(self._examples, self._donors) or donors
         return leaking_sources(self._stage, self._examples, donors, self._tolerance)
 
     def _run(self, examples: list[Any]) -> list[Tensor]:
@@ -327,29 +328,3 @@ class _Search:
             slopes = torch.autograd.grad(total, inputs, allow_unused=True)
         rows = torch.as_tensor(np.flatnonzero(chosen))
         return any(g is not None and bool((g[rows] != 0).any()) for g in slopes)
-
-
-def _lengthened(examples: list[Any], donors: list[Any]) -> list[Any] | None:
-    """Make donors longer than every example, by repeating them; None if no length varies."""
-    shapes: dict[str, set[int]] = {}
-    for example in [*examples, *donors]:
-        for name, tensor in named_tensors(example):
-            if tensor.ndim > 0:
-                shapes.setdefault(name, set()).add(tensor.shape[0])
-    varying = {name: max(sizes) for name, sizes in shapes.items() if len(sizes) > 1}
-    if not varying:
-        return None
-
-    def longer(example: Any) -> Any:
-        wanted = {id(t): 2 * varying[n] for n, t in named_tensors(example) if n in varying}
-
-        def repeated(tensor: Tensor) -> Tensor:
-            size = wanted.get(id(tensor))
-            if size is None or tensor.shape[0] == 0:
-                return tensor
-            times = -(-size // tensor.shape[0])
-            return tensor.repeat(times, *([1] * (tensor.ndim - 1)))[:size]
-
-        return rebuilt(example, repeated)
-
-    return [longer(cloned(donor)) for donor in donors]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.nn.modules import module as hooks
 
 from batchsense.arrays import Flags, Floats
 from batchsense.training.separability.probe.modes import AroundCalls
-from batchsense.training.workload import leaves, place_now
+from batchsense.training.workload import cloned, leaves, named_tensors, place_now, rebuilt
 
 #: By precision: the movement that always counts as none, and the most that rounding may cause.
 #: Outputs round once where gradients sum: masked attention moved by 9e-17 in float64, and a leak of
@@ -107,7 +107,6 @@ class Recorder(AroundCalls):
                 return [
                     torch.empty_like(t, device="meta", requires_grad=t.requires_grad)
                     for t in leaves(tree)
-                    if t.is_floating_point()
                 ]
             return [t.detach().clone() for t in leaves(tree)]
 
@@ -159,6 +158,32 @@ def substitution_sets(count: int) -> Iterator[Flags]:
         having = (numbers >> bit) & 1 == 1
         yield having
         yield ~having
+
+
+def lengthened(examples: Sequence[Any], donors: Sequence[Any]) -> list[Any] | None:
+    """Make donors longer than every example, by repeating them; None if no length varies."""
+    shapes: dict[str, set[int]] = {}
+    for example in [*examples, *donors]:
+        for name, tensor in named_tensors(example):
+            if tensor.ndim > 0:
+                shapes.setdefault(name, set()).add(tensor.shape[0])
+    varying = {name: max(sizes) for name, sizes in shapes.items() if len(sizes) > 1}
+    if not varying:
+        return None
+
+    def longer(example: Any) -> Any:
+        wanted = {id(t): 2 * varying[n] for n, t in named_tensors(example) if n in varying}
+
+        def repeated(tensor: Tensor) -> Tensor:
+            size = wanted.get(id(tensor))
+            if size is None or tensor.shape[0] == 0:
+                return tensor
+            times = -(-size // tensor.shape[0])
+            return tensor.repeat(times, *([1] * (tensor.ndim - 1)))[:size]
+
+        return rebuilt(example, repeated)
+
+    return [longer(cloned(donor)) for donor in donors]
 
 
 def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:

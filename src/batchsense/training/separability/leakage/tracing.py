@@ -22,13 +22,14 @@ from batchsense.training.separability.leakage.observation import (
     ROUNDING_MOVEMENT,
     Record,
     Recorder,
+    lengthened,
     movement,
     substitution_sets,
 )
 from batchsense.training.separability.probe.isolated_model import IsolatedModel, blamed_on
 from batchsense.training.separability.probe.screening import Screening
-from batchsense.training.separability.report import Source
-from batchsense.training.workload import leaves
+from batchsense.training.separability.report import BROADCAST, Source
+from batchsense.training.workload import described, leaves
 
 #: Runs the user's function on a model and a minibatch.
 Function = Callable[[nn.Module, Any], Any]
@@ -270,13 +271,52 @@ def _searched(screening: Screening) -> tuple[Source, ...]:
         return workload.minibatch(range(len(chosen)))
 
     stage = Stage(probe.isolated, probe.workload.loss, collate, screening.seed)
-    sources = leaking_sources(stage, examples, strangers, ROUNDING_MOVEMENT[probe.precision][1])
-    if sources:
-        return sources
+    tolerance = ROUNDING_MOVEMENT[probe.precision][1]
+    sources = leaking_sources(stage, examples, strangers, tolerance)
+    replacing = "others were replaced"
+    if not sources and (longer := lengthened(examples, strangers)) is not None:
+        try:
+            sources = leaking_sources(stage, examples, longer, tolerance)
+            replacing = "others were replaced, by longer ones too"
+        except Exception as error:  # a model may bear no longer ones: no fault of the loss
+            replacing = f"others of these lengths were replaced (longer ones: {described(error)})"
+    shapes = broadcasts(stage, examples, probe.count)
+    if sources or shapes:
+        known = {source.where for source in shapes}
+        return (*shapes, *(source for source in sources if source.where not in known))
     lines = list(dict.fromkeys(averaging_sources(stage, examples)))
     where = f": {'; '.join(lines[:_MOST_SOURCES])}" if lines else ""
-    what = "no output of an example depends on the others; the examples meet where they are put"
-    return (Source("loss", "loss", f"{what} together{where}"),)
+    what = f"no recorded output of an example moved when {replacing}"
+    return (
+        Source("loss", "loss", f"{what}; the examples meet where they are put together{where}"),
+    )
+
+
+def broadcasts(stage: Stage, examples: Sequence[Any], shown: int) -> tuple[Source, ...]:
+    """Name the operations whose shapes let every example meet every other, unasked.
+
+    As (n, 1) with (n,), which gives (n, n): one input lacks an axis that the other has. ``shown``
+    is the number of examples to name them with, for which fewer were run.
+    """
+    count = len(examples)
+    records, _ = stage.run(examples, shapes_only=True)
+    found: dict[str | None, Source] = {}
+    for record in records:
+        shapes = [tuple(tensor.shape) for tensor in record.inputs if tensor.ndim > 0]
+        if len({len(shape) for shape in shapes}) < 2 or record.where in found:
+            continue
+        try:
+            together = tuple(torch.broadcast_shapes(*shapes))
+        except RuntimeError:
+            continue
+        if together.count(count) > max(shape.count(count) for shape in shapes):
+            told = [str(tuple(shown if k == count else k for k in s)) for s in (*shapes, together)]
+            detail = (
+                f"in {record.name} the shapes {' and '.join(told[:-1])} {BROADCAST} {told[-1]}: "
+                "every example meets every other"
+            )
+            found[record.where] = Source("loss", "loss", detail, record.where)
+    return tuple(found.values())[:_MOST_SOURCES]
 
 
 def _telling_count(model: nn.Module, most: int) -> int:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from batchsense.errors import BatchsenseError, DataError
 from batchsense.training.separability.probe.modes import (
     InFloat64,
-    TiedNoise,
     WithoutDropout,
     silence_dropout,
 )
+from batchsense.training.separability.probe.tied_noise import Cut, TiedNoise
 from batchsense.training.workload import borrowed_randomness, cloned, described, identical, rebuilt
 
 #: How random numbers are treated: as they come, tied to the examples, or dropout switched off.
@@ -36,9 +36,11 @@ class IsolatedModel:
         The copy, in the wanted precision, with its parameters and buffers at the start.
     stacked : bool
         How noise is tied where a minibatch is a multiple of its examples; see
-        :class:`~batchsense.training.separability.probe.modes.TiedNoise`.
+        :class:`~batchsense.training.separability.probe.tied_noise.TiedNoise`.
     broken_tie : str or None
         Why noise could not be tied to examples, once that was tried in vain.
+    shortened_tie : bool
+        Whether noise of a part was cut off because it was padded to less than the whole.
 
     Raises
     ------
@@ -59,7 +61,8 @@ class IsolatedModel:
         self.state = ModelState(self.model)
         self.stacked = False
         self.broken_tie: str | None = None
-        self._layout: list[str] | None = None
+        self.shortened_tie = False
+        self._layout: list[Cut] | None = None
         self._silent: tuple[nn.Module, ModelState] | None = None
 
     @property
@@ -70,7 +73,7 @@ class IsolatedModel:
     @property
     def cuts_multiples(self) -> bool:
         """Whether noise was drawn for several rows per example, whose order is a guess."""
-        return any(layout in ("groups", "stacked") for layout in self._layout or [])
+        return any(cut.layout in ("groups", "stacked") for cut in self._layout or [])
 
     def copied(self) -> IsolatedModel:
         """Another isolated copy of the same model in its state at the start."""
@@ -130,6 +133,7 @@ class IsolatedModel:
     def _note_tie(self, noise: TiedNoise, whole: bool) -> None:
         """Remember how noise was cut, or that it could not be tied."""
         self.broken_tie = self.broken_tie or noise.broken
+        self.shortened_tie = self.shortened_tie or noise.shortened
         if whole:
             self._layout = noise.layout
 

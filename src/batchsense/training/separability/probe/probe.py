@@ -25,6 +25,7 @@ from batchsense.training.workload import (
     borrowed_randomness,
     cloned,
     identical,
+    size_of,
     trainable,
 )
 
@@ -58,6 +59,8 @@ class GradientProbe:
         The copy of the model.
     count : int
         How many examples are kept.
+    lengths : array of shape (count,)
+        How many numbers each example holds.
     parameters : int
         How many numbers the full gradient has.
 
@@ -84,6 +87,7 @@ class GradientProbe:
         )
         self._read, self._indices = workload, {int(index) for index in indices}
         self.count = len(indices)
+        self.lengths = np.array([size_of(example) for example in self.workload.examples])
         self.parameters = sum(_length(p) for p in trainable(self.isolated.model))
         self._spent = [0]
         self._sketch = _Sketch(self.parameters, seed) if self.parameters > LONGEST else None
