@@ -19,6 +19,7 @@ from batchsense.training.example_gradients.contributions import norms_of_rows, p
 from batchsense.training.workload import (
     Loss,
     Workload,
+    differentiated,
     example_axis_of,
     has_list_of_examples,
     leaves,
@@ -117,7 +118,7 @@ def _single(
         loss = scalar_loss(workload, model, workload.minibatch([index]))
     except BatchsenseError as error:
         raise DataError(f"example {index} alone: {error}") from error
-    found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    found = differentiated(loss, list(wanted.values()))
     pairs = zip(found, wanted.values(), strict=True)
     whole = [torch.zeros_like(p) if g is None else g.to_dense() for g, p in pairs]
     return [gradient.detach().unsqueeze(0) for gradient in whole]

@@ -13,11 +13,14 @@ from batchsense.training.workload.checks import (
     coupled_modules,
 )
 from batchsense.training.workload.gradients import (
+    differentiated,
     flat_gradient,
     flattened,
     gram_matrix,
     loss_gradient,
+    refuse_complex,
     scalar_loss,
+    why_not_finite,
 )
 from batchsense.training.workload.minibatches import (
     cloned,
@@ -65,6 +68,7 @@ __all__ = [
     "count_examples",
     "coupled_modules",
     "described",
+    "differentiated",
     "digits_workload",
     "example_axis_of",
     "flat_gradient",
@@ -79,6 +83,7 @@ __all__ = [
     "place_now",
     "random_state",
     "rebuilt",
+    "refuse_complex",
     "scalar_loss",
     "seed_torch",
     "set_random_state",
@@ -86,4 +91,5 @@ __all__ = [
     "still_optimizer",
     "take_examples",
     "trainable",
+    "why_not_finite",
 ]

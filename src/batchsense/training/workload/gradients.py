@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
 from batchsense.blame import described
-from batchsense.errors import BatchsenseError, DataError
+from batchsense.errors import BatchsenseError, DataError, listed
+from batchsense.training.workload.minibatches import named_tensors
 from batchsense.training.workload.workload import Workload, trainable
 
+#: Labels that losses leave out, torch's own first.
+_IGNORED = (-100, -1)
 #: Coordinates converted to float64 at a time: 64 rows of them are 128 MiB.
 _BLOCK = 1 << 18
 
@@ -43,15 +46,52 @@ def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
             f"the loss returned a tensor of shape {tuple(value.shape)}; "
             "return one number, the mean over the examples of the minibatch"
         )
-    if value.is_complex():
-        raise DataError("the loss is a complex number; return a real one, such as its .abs()")
+    refuse_complex(value)
     # A tensor without data, by which memory is followed, has no value to look at.
     if not isinstance(value, FakeTensor) and not math.isfinite(value.item()):
-        raise DataError(
-            f"the loss is {value.item()}; check the examples for missing values and the learning "
-            "rate, then try again"
-        )
+        raise DataError(f"the loss is {value.item()}; {why_not_finite(minibatch)}")
     return value.reshape(())
+
+
+def refuse_complex(loss: Tensor) -> None:
+    """Refuse a loss that cannot be ordered, and so not minimised."""
+    if loss.is_complex():
+        raise DataError("the loss is a complex number; return a real one, such as its .abs()")
+
+
+def why_not_finite(minibatch: Any) -> str:
+    """Say what of a minibatch may have made its loss infinite or NaN, and what to do.
+
+    A tensor with nothing that counts comes first: no finite or no true entry, or the ignored label
+    everywhere. A mean over nothing is 0/0, in small minibatches more often than in large ones.
+
+    Examples
+    --------
+    >>> why_not_finite([torch.ones(2), torch.full((2,), math.nan)]).split(",")[0]
+    'minibatch[1] has no finite entry there'
+    """
+    nothing, odd = [], []
+    for name, tensor in named_tensors(minibatch):
+        if tensor.is_floating_point():
+            finite = torch.isfinite(tensor)
+            if not bool(finite.any()):
+                nothing.append(f"{name} has no finite entry")
+            elif not bool(finite.all()):
+                odd.append(name)
+        elif tensor.dtype == torch.bool and not bool(tensor.any()):
+            nothing.append(f"{name} has no true entry")
+        elif any(bool((tensor == ignored).all()) for ignored in _IGNORED):
+            nothing.append(f"{name} has no label that counts")
+    if nothing:
+        return (
+            f"{listed(nothing, 3)} there, and a mean over nothing is 0/0: guard the division (sum "
+            "/ count.clamp(min=1)), or measure minibatches large enough to hold some"
+        )
+    if odd:
+        return (
+            f"{listed(odd, 3)} holds values that are not finite; mask or leave out those examples"
+        )
+    return "check the examples for missing values and the learning rate, then try again"
 
 
 def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -68,7 +108,7 @@ def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tens
             "numpy or torch.no_grad()"
         )
     try:
-        found = torch.autograd.grad(loss, list(parameters), allow_unused=True)
+        found = differentiated(loss, parameters)
     except RuntimeError as error:
         raise DataError(f"the backward pass raised {described(error)}") from error
     if all(gradient is None for gradient in found):
@@ -78,6 +118,41 @@ def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tens
         )
     pairs = zip(found, parameters, strict=True)
     return [torch.zeros_like(p) if g is None else g.to_dense() for g, p in pairs]
+
+
+def differentiated(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+    """Differentiate a loss and leave every ``.grad`` as it was; None where it does not depend.
+
+    Reentrant checkpointing works by ``backward()`` alone: then gradients go through ``.grad``.
+    """
+    leaves, reentrant = _leaves_of(loss)
+    if not reentrant:
+        return torch.autograd.grad(loss, list(parameters), allow_unused=True)
+    everything = [*{id(leaf): leaf for leaf in (*leaves, *parameters)}.values()]
+    before = [leaf.grad for leaf in everything]
+    for leaf in everything:
+        leaf.grad = None
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+        return [parameter.grad for parameter in parameters]
+    finally:
+        for leaf, gradient in zip(everything, before, strict=True):
+            leaf.grad = gradient
+
+
+def _leaves_of(loss: Tensor) -> tuple[list[Tensor], bool]:
+    """The leaves that a loss depends on, and whether a reentrant checkpoint lies before them."""
+    waiting, seen, leaves, reentrant = [loss.grad_fn], set(), [], False
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        reentrant = reentrant or "CheckpointFunction" in node.name()
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves.append(leaf)
+        waiting += [before for before, _ in node.next_functions]
+    return leaves, reentrant
 
 
 def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:

@@ -39,6 +39,12 @@ Function = Callable[[nn.Module, Any], Any]
 _MOST_TRACED = 61
 # Places named: the first is what matters, the others tell that it is not the only one.
 _MOST_SOURCES = 4
+# Operations that combine tensors entry by entry, also inside torch's losses, and so broadcast.
+_ELEMENTWISE = {
+    "add", "sub", "rsub", "mul", "div", "true_divide", "pow", "where", "maximum", "minimum",
+    "eq", "lt", "gt", "le", "ge", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
+    "poisson_nll_loss", "gaussian_nll_loss",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -303,7 +309,11 @@ def broadcasts(stage: Stage, examples: Sequence[Any], shown: int) -> tuple[Sourc
     found: dict[str | None, Source] = {}
     for record in records:
         shapes = [tuple(tensor.shape) for tensor in record.inputs if tensor.ndim > 0]
-        if len({len(shape) for shape in shapes}) < 2 or record.where in found:
+        if (
+            record.name.strip("_") not in _ELEMENTWISE
+            or len({len(shape) for shape in shapes}) < 2
+            or record.where in found
+        ):
             continue
         try:
             together = tuple(torch.broadcast_shapes(*shapes))

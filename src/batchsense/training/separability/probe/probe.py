@@ -24,9 +24,12 @@ from batchsense.training.workload import (
     admitted,
     borrowed_randomness,
     cloned,
+    differentiated,
     identical,
+    refuse_complex,
     size_of,
     trainable,
+    why_not_finite,
 )
 
 #: Places among the examples of a probe.
@@ -188,8 +191,8 @@ class GradientProbe:
             gradients = _differentiated(loss, parameters)
         self._spent[0] += len(places)
         flat = torch.cat([_real(g, p) for g, p in zip(gradients, parameters, strict=True)])
-        value = float(loss.detach().double())
-        _refuse_what_is_not_finite(value, flat, model)
+        value = float(loss.detach())
+        _refuse_what_is_not_finite(value, flat, model, minibatch)
         return flat, value, minibatch
 
 
@@ -226,6 +229,7 @@ def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor
         raise DataError(
             f"it returned {shape or type(loss).__name__}; return a scalar tensor", where="loss"
         )
+    refuse_complex(loss)
     if not loss.requires_grad:
         raise DataError(
             "it has no gradient with respect to the model that it is given; use that model, "
@@ -235,9 +239,9 @@ def _scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor
     return loss.reshape(())
 
 
-def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor | None]:
     with blamed_on("loss", "its gradient fails"):
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = differentiated(loss, parameters)
     if all(gradient is None for gradient in gradients):
         raise DataError(
             "it does not depend on the parameters of the model that it is given; use that model, "
@@ -247,9 +251,12 @@ def _differentiated(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tenso
     return gradients
 
 
-def _refuse_what_is_not_finite(loss: float, gradient: Tensor, model: nn.Module) -> None:
+def _refuse_what_is_not_finite(
+    loss: float, gradient: Tensor, model: nn.Module, minibatch: Any
+) -> None:
     if not np.isfinite(loss):
-        raise DataError(f"it is {loss:g}, not a finite number", where="loss")
+        why = why_not_finite(minibatch)
+        raise DataError(f"it is {loss:g}, not a finite number; {why}", where="loss")
     if bool(torch.isfinite(gradient).all()):
         return
     parts = _by_name(gradient, model)

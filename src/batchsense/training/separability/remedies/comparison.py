@@ -5,6 +5,7 @@ Given gradients; that of processes whose gradients are averaged; that of an accu
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from batchsense.errors import DataError
+from batchsense.errors import DataError, listed
+from batchsense.training.separability.kind.structure import LEAST_SINGULAR_VALUE
 from batchsense.training.separability.preparation import chosen_examples
 from batchsense.training.separability.probe.probe import GradientProbe, mixed
 from batchsense.training.workload import Workload
@@ -49,6 +51,8 @@ class GradientComparison:
     by_parameter : mapping
         For every parameter whose gradient deviates: its own scale (NaN where the reference is
         zero).
+    cause: str | None
+        What else is found of an accumulation loop: ``"only the last micro-batch is left"``.
     """
 
     deviation: float
@@ -57,6 +61,7 @@ class GradientComparison:
     factor: str | None
     equal: bool
     by_parameter: Mapping[str, float]
+    cause: str | None = None
 
     @property
     def only_a_factor(self) -> bool:
@@ -220,7 +225,8 @@ def audit_step(
     Returns
     -------
     GradientComparison
-        Deviation, scale, the name of the scale, and the scale of each parameter that is off.
+        Deviation, scale, the name of the scale, the scale of each parameter that is off, and the
+        cause where micro-batches are missing or count unequally.
 
     Raises
     ------
@@ -257,8 +263,39 @@ def audit_step(
         name: gradient if gradient.numel() else torch.zeros_like(whole[name])
         for name, gradient in found.items()
     }
-    return compare_gradients(
-        whole, candidate, {"accumulation": len(parts), "world": world_size}, tolerance
+    factors = {"accumulation": len(parts), "world": world_size}
+    compared = compare_gradients(whole, candidate, factors, tolerance)
+    if compared.equal or compared.only_a_factor:
+        return compared
+    alone = [_by_name(probe.by_parameter(part, mixed(seed, 61))) for part in parts]
+    columns = np.array([np.concatenate([*gradients.values()]) for gradients in alone])
+    left = np.concatenate([_by_name(candidate)[name] for name in alone[0]])
+    return dataclasses.replace(compared, cause=_cause(columns, left, tolerance))
+
+
+def _cause(parts: NDArray[Any], left: NDArray[Any], tolerance: float) -> str | None:
+    """Tell how the gradients of the micro-batches (rows) make up what is left; None if not."""
+    sizes = np.linalg.norm(parts, axis=1)
+    if not left.any() or (sizes == 0).any():
+        return None
+    units = parts / sizes[:, None]
+    fitted, _, rank, _ = np.linalg.lstsq(units.T, left, rcond=LEAST_SINGULAR_VALUE)
+    missed = float(np.linalg.norm(left - fitted @ units))
+    if rank < len(parts) or len(left) < 2 * len(parts) or missed > tolerance * np.linalg.norm(left):
+        return None
+    weights = fitted / sizes
+    counted = np.flatnonzero(np.abs(weights) > tolerance * np.abs(weights).max())
+    count = len(parts)
+    if len(counted) == 1:
+        place = {0: "first", count - 1: "last"}.get(int(counted[0]), f"{counted[0] + 1}th")
+        return f"only the {place} micro-batch is left"
+    if len(counted) < count:
+        missing = [str(k + 1) for k in range(count) if k not in counted]
+        return f"of {count} micro-batches these are missing: {listed(missing)}"
+    shares = weights * count
+    return (
+        f"the {count} micro-batches count unequally: {shares.min():.2g} to {shares.max():.2g} "
+        "times their share"
     )
 
 
