@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 from batchsense.errors import UnresolvedError
 from batchsense.training import Workload, digits_workload, plan_training, survey_gradient_noise
-from batchsense.training.separability.auditing import check_objective
+from batchsense.training.separability.objective import check_objective
 
 
 def pairs(loss) -> Workload:

@@ -11,7 +11,7 @@ from batchsense.reports.envelope import Estimate, Model
 if TYPE_CHECKING:
     from batchsense.training.separability import SeparabilityReport
 
-Kind = Literal["mean", "sum", "ratio", "composite", "interacting"]
+Kind = Literal["mean", "sum", "ratio", "composite", "interacting", "undecided"]
 
 
 class BiasResult(Estimate):
@@ -47,6 +47,9 @@ class ConsequenceResult(Model):
     scale: float | None = Field(description="The nearest multiple of the full gradient.")
     factor: str | None = Field(description="Its name, if the whole error is a factor: '1/K'.")
     message: str
+    low: float | None = Field(description="The least deviation of those that were measured.")
+    high: float | None = Field(description="The largest; the deviation is their root mean square.")
+    splits: int = Field(description="How many ways of splitting were measured.")
 
 
 class ConsequencesResult(Model):
@@ -74,7 +77,9 @@ class AuditResult(Model):
         description="What no linear combination of the parts reaches; null if not needed."
     )
     bias: BiasResult
-    normaliser: str | None = Field(description="What a ratio divides by; null for other kinds.")
+    normaliser: str | None = Field(
+        description="What a ratio, or the terms of a sum of ratios, divide by; else null."
+    )
     normaliser_alternatives: list[str] = Field(
         description="Other counts that fit these examples as well."
     )
@@ -92,7 +97,7 @@ class AuditResult(Model):
     @classmethod
     def of(cls, report: SeparabilityReport, target: str) -> AuditResult:
         """Turn a :class:`~batchsense.training.separability.SeparabilityReport` into JSON form."""
-        normaliser = report.normaliser if report.kind == "ratio" else None
+        normaliser = report.normaliser if report.kind != "mean" else None
         parts = report.consequences
         return cls.like(
             report,
@@ -112,15 +117,17 @@ class AuditResult(Model):
 
 def _bias(report: SeparabilityReport) -> BiasResult:
     if report.bias is None:
+        missing = report.bias_withheld is not None
         return BiasResult(
-            estimate=0.0,
-            low=0.0,
-            high=report.tolerance,
+            estimate=None if missing else 0.0,
+            low=None if missing else 0.0,
+            high=None if missing else report.tolerance,
+            reason=report.bias_withheld,
             level=report.level,
             detected=False,
             p_value=None,
             p_value_sign_flip=None,
             over_noise=None,
-            partitions=1,
+            partitions=report.consequences.gradient_accumulation.splits if missing else 1,
         )
     return BiasResult.like(report.bias, **Estimate.of(report.bias.size).model_dump())

@@ -1,6 +1,7 @@
 """May this loss be mini-batched, accumulated, distributed: the audit and its remedies."""
 
-from batchsense.training.separability.auditing import AuditDesign, assert_minibatch_safe, audit
+from batchsense.training.separability.auditing import assert_minibatch_safe, audit
+from batchsense.training.separability.design import AuditDesign
 from batchsense.training.separability.kind.particles import (
     InteractionOrder,
     PairMinibatch,

@@ -25,7 +25,7 @@ class Bias:
         ‖E(mean_k g_k − G)‖ / ‖G‖. The estimate is the signed root of an unbiased estimate of the
         square, so it may be negative where there is nothing but noise.
     detected : bool
-        Whether the sign-flip test rejects "no bias".
+        Whether the sign-flip test rejects "no bias", or all partitions are off alike.
     p_value, p_value_sign_flip : float
         Split-half test, and sign-flip test beside it: the second decides, having more power.
     over_noise : float

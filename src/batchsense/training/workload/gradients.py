@@ -68,7 +68,7 @@ def why_not_finite(minibatch: Any) -> str:
     Examples
     --------
     >>> why_not_finite([torch.ones(2), torch.full((2,), math.nan)]).split(",")[0]
-    'minibatch[1] has no finite entry there'
+    'minibatch[1] has no finite entry in a minibatch that was drawn'
     """
     nothing, odd = [], []
     for name, tensor in named_tensors(minibatch):
@@ -84,8 +84,8 @@ def why_not_finite(minibatch: Any) -> str:
             nothing.append(f"{name} has no label that counts")
     if nothing:
         return (
-            f"{listed(nothing, 3)} there, and a mean over nothing is 0/0: guard the division (sum "
-            "/ count.clamp(min=1)), or measure minibatches large enough to hold some"
+            f"{listed(nothing, 3)} in a minibatch that was drawn, and a mean over nothing is 0/0; "
+            "guard the division in the loss: sum / count.clamp(min=1)"
         )
     if odd:
         return (

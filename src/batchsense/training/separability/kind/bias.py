@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import special
 
@@ -39,6 +41,14 @@ def withheld_bias(evidence: Evidence) -> str | None:
     )
 
 
+def powerless(bias: Bias, alpha: float) -> str | None:
+    """Say if partitions are so few that no bias, however large, can be detected."""
+    least = 1 + math.ceil(math.log2(1 / alpha))  # the sign-flip test gives 2^(1 − P) at least
+    if bias.detected or bias.partitions >= least:
+        return None
+    return f"{bias.partitions} partitions cannot show a bias at level {alpha:g}; give {least}."
+
+
 def plausible(computed: Bias | None, evidence: Evidence) -> Bias | None:
     """A computed bias, unless it is larger than any deviation that was measured."""
     if computed is None:
@@ -67,9 +77,11 @@ def bias_from_gaps(gaps: Floats, evidence: Evidence, alpha: float, draws: int = 
         found.length.high + rounding,
         found.length.level,
     )
+    alike = float(np.linalg.norm(gaps - gaps[0], axis=1).max()) <= rounding
+    equal = alike and found.length.estimate > rounding
     return Bias(
         size=size,
-        detected=found.p_value_sign_flip < alpha,
+        detected=equal or found.p_value_sign_flip < alpha,
         p_value=found.p_value,
         p_value_sign_flip=found.p_value_sign_flip,
         over_noise=length / evidence.noise if evidence.noise else 0.0,

@@ -26,7 +26,11 @@ _PARTITIONS = 6
 _SAME_WEIGHT = 1e-3
 # What the rounding of float32 explains: scripted and foreign code computes in its own precision,
 # whatever the audit asks for, and training in float32 does not see what is smaller.
-_COARSE = ROUNDING["float32"][1]
+COARSE = ROUNDING["float32"][1]
+COARSE_NOTE = (
+    f"Parts and whole agree to {COARSE:.0e}·|G| only, as where something computes in float32; "
+    "smaller differences count as zero."
+)
 
 
 def decided_kind(evidence: Evidence, alpha: float) -> tuple[Evidence, Structure, tuple[str, ...]]:
@@ -45,15 +49,12 @@ def decided_kind(evidence: Evidence, alpha: float) -> tuple[Evidence, Structure,
     if screening.order_matters:
         return evidence, Structure("interacting"), ()
     structure = exact_kind(evidence)
-    if structure.kind == "interacting" and screening.tolerance < _COARSE:
+    unnamed = structure.kind == "interacting" or _needs_several(evidence, structure)
+    if unnamed and screening.tolerance < COARSE:
         coarse = _coarsened(evidence)
         looser = exact_kind(coarse)
         if looser.kind in ("mean", "sum") or looser.normaliser in evidence.candidates:
-            note = (
-                f"Parts and whole agree to {_COARSE:.0e}·|G| only, as where something computes in "
-                "float32; smaller differences count as zero."
-            )
-            return coarse, looser, (note,)
+            return coarse, looser, (COARSE_NOTE,)
     if not structure.determined or (evidence.one_partition and _needs_several(evidence, structure)):
         structure = settled_kind(screening, evidence.micro_batch)
     elif structure.kind == "composite" and structure.normaliser is None:
@@ -186,5 +187,5 @@ def _needs_several(evidence: Evidence, structure: Structure) -> bool:
 
 
 def _coarsened(evidence: Evidence) -> Evidence:
-    screening = dataclasses.replace(evidence.screening, tolerance=_COARSE)
+    screening = dataclasses.replace(evidence.screening, tolerance=COARSE)
     return dataclasses.replace(evidence, screening=screening)

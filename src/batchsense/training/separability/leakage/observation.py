@@ -209,9 +209,10 @@ def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:
 def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
     """Measure how far each example's part of an output moved, in every possible layout.
 
-    Where sizes differ (longer padding), the common beginning is compared. The largest absolute
-    change of each example is divided by the root mean square of ``before``; a change from or to NaN
-    or infinity is infinite. Empty if the tensor does not hold examples.
+    Where sizes differ (longer padding), the common beginning or end is compared, whichever moved
+    less. The largest absolute change of each example is divided by the root mean square of
+    ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does not hold
+    examples.
 
     Examples
     --------
@@ -229,15 +230,29 @@ def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
 
 
 def _moved(one: Tensor, other: Tensor, count: int) -> Floats:
-    common = tuple(slice(0, min(a, b)) for a, b in zip(one.shape, other.shape, strict=True))
-    one, other = _plain(one[common]), _plain(other[common])
-    finite = one[torch.isfinite(one)]
-    scale = float(finite.square().mean().sqrt()) if len(finite) else 1.0
+    """Compare the common beginning, and the common end: padding may stand at either."""
+    finite = _plain(one)[torch.isfinite(_plain(one))]
+    scale = (float(finite.square().mean().sqrt()) if len(finite) else 1.0) or 1.0
+    sizes = [min(a, b) for a, b in zip(one.shape, other.shape, strict=True)]
+    beginning = tuple(slice(0, size) for size in sizes)
+    moved = _largest(one[beginning], other[beginning], count)
+    if one.shape != other.shape:
+        moved = np.minimum(moved, _largest(_end(one, sizes), _end(other, sizes), count))
+    return moved / scale
+
+
+def _largest(one: Tensor, other: Tensor, count: int) -> Floats:
+    """The largest change of each example; infinite from or to what is not finite."""
+    one, other = _plain(one), _plain(other)
     same = (one == other) | (torch.isnan(one) & torch.isnan(other))
     change = torch.where(same, 0.0, (other - one).abs())
     change = torch.nan_to_num(change, nan=math.inf, posinf=math.inf).reshape(count, -1)
     largest = change.amax(dim=1) if change.shape[1] else torch.zeros(count, dtype=change.dtype)
-    return (largest / (scale or 1.0)).cpu().numpy().astype(np.float64)
+    return largest.cpu().numpy().astype(np.float64)
+
+
+def _end(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+    return tensor[tuple(slice(a - b, a) for a, b in zip(tensor.shape, sizes, strict=True))]
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -265,7 +265,7 @@ def audit_step(
     }
     factors = {"accumulation": len(parts), "world": world_size}
     compared = compare_gradients(whole, candidate, factors, tolerance)
-    if compared.equal or compared.only_a_factor:
+    if compared.equal or (compared.only_a_factor and compared.factor is not None):
         return compared
     alone = [_by_name(probe.by_parameter(part, mixed(seed, 61))) for part in parts]
     columns = np.array([np.concatenate([*gradients.values()]) for gradients in alone])
@@ -293,6 +293,8 @@ def _cause(parts: NDArray[Any], left: NDArray[Any], tolerance: float) -> str | N
         missing = [str(k + 1) for k in range(count) if k not in counted]
         return f"of {count} micro-batches these are missing: {listed(missing)}"
     shares = weights * count
+    if np.ptp(shares) <= _UNEXPLAINED * np.abs(shares).max():
+        return None
     return (
         f"the {count} micro-batches count unequally: {shares.min():.2g} to {shares.max():.2g} "
         "times their share"
