@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
@@ -316,8 +317,8 @@ def broadcasts(stage: Stage, examples: Sequence[Any], shown: int) -> tuple[Sourc
         ):
             continue
         try:
-            together = tuple(torch.broadcast_shapes(*shapes))
-        except RuntimeError:
+            together = np.broadcast_shapes(*shapes)
+        except ValueError:
             continue
         if together.count(count) > max(shape.count(count) for shape in shapes):
             told = [str(tuple(shown if k == count else k for k in s)) for s in (*shapes, together)]

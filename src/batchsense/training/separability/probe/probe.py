@@ -83,14 +83,11 @@ class GradientProbe:
         admitted(workload)
         self.precision = precision
         self.isolated = IsolatedModel(workload.model, precision)
-        self.workload = dataclasses.replace(
-            workload,
-            model=self.isolated.model,
-            examples=frozen_examples(workload, indices, seed),
-        )
+        kept = frozen_examples(workload, indices, seed)
+        self.workload = dataclasses.replace(workload, model=self.isolated.model, examples=kept)
         self._read, self._indices = workload, {int(index) for index in indices}
         self.count = len(indices)
-        self.lengths = np.array([size_of(example) for example in self.workload.examples])
+        self.lengths = np.array([size_of(example) for example in kept])
         self.parameters = sum(_length(p) for p in trainable(self.isolated.model))
         self._spent = [0]
         self._sketch = _Sketch(self.parameters, seed) if self.parameters > LONGEST else None

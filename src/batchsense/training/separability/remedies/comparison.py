@@ -30,6 +30,8 @@ Gradients: TypeAlias = Mapping[str, Tensor] | Sequence[Tensor] | Tensor
 
 # An error is called a factor if the factor explains all of it but for this share.
 _UNEXPLAINED = 0.01
+# Solving for weights that are zero leaves about 1e-15; a loop that clips shrinks them, to 1e-6.
+_NOTHING = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +286,7 @@ def _cause(parts: NDArray[Any], left: NDArray[Any], tolerance: float) -> str | N
     if rank < len(parts) or len(left) < 2 * len(parts) or missed > tolerance * np.linalg.norm(left):
         return None
     weights = fitted / sizes
-    counted = np.flatnonzero(np.abs(weights) > tolerance * np.abs(weights).max())
+    counted = np.flatnonzero(np.abs(weights) > _NOTHING * np.abs(weights).max())
     count = len(parts)
     if len(counted) == 1:
         place = {0: "first", count - 1: "last"}.get(int(counted[0]), f"{counted[0] + 1}th")
