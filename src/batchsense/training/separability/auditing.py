@@ -207,7 +207,8 @@ def _decided(first: Opened, design: AuditDesign, progress: Progress) -> _Decided
     evidence = gather(screening, design.micro_batch, design.partitions, candidates, progress)
     evidence, structure, notes = decided_kind(evidence, design.alpha)
     doubtful = screening.randomness == "tied" and screening.probe.isolated.shortened_tie
-    if doubtful and structure.kind in ("interacting", "undecided"):
+    unequal = structure.kind == "mean" and not first.equal
+    if doubtful and (unequal or structure.kind in ("interacting", "undecided")):
         screening.probe.isolated.broken_tie = "their shape follows the length of the padding"
         first = dataclasses.replace(first, screening=rescreened(screening.probe, screening.seed))
         return _decided(first, design, progress)

@@ -59,6 +59,12 @@ def decided_kind(evidence: Evidence, alpha: float) -> tuple[Evidence, Structure,
         structure = settled_kind(screening, evidence.micro_batch)
     elif structure.kind == "composite" and structure.normaliser is None:
         structure = _unless_fixed(screening, structure, evidence.micro_batch)
+    if structure.kind in ("sum", "ratio", "composite") and _one_heard(evidence):
+        note = (
+            "In every partition only one micro-batch has a gradient, which a sum explains as well "
+            "as a ratio; audit more examples at once."
+        )
+        return evidence, dataclasses.replace(structure, kind="undecided", normaliser=None), (note,)
     if not structure.determined:
         note = (
             f"With a gradient of {screening.probe.parameters} numbers a ratio or a function of an "
@@ -137,6 +143,8 @@ def settled_kind(screening: Screening, micro_batch: int) -> Structure:
         moved = screening.reseeded(screening.mixed(42))
         joined = joined_partitions(moved, micro_batch, _PARTITIONS)
         many = kind_of(joined.splits, screening.tolerance)
+        if many.kind == "composite":  # the same at all parameter vectors, so free of them
+            return Structure("ratio", None, residual=many.residual)
         if many.kind != "interacting":
             return many
         determined = many.determined
@@ -147,8 +155,6 @@ def settled_kind(screening: Screening, micro_batch: int) -> Structure:
     found = kind_of(halves.splits, screening.tolerance)
     if found.kind not in ("composite", "ratio"):
         return Structure("interacting", residual=found.residual)
-    if micro_batch == 1 and found.kind == "ratio":
-        return Structure("ratio", None, residual=found.residual)
     return _unless_fixed(screening, Structure("composite", residual=found.residual), half)
 
 
@@ -184,6 +190,12 @@ def _needs_several(evidence: Evidence, structure: Structure) -> bool:
     return structure.kind == "composite" or (
         structure.kind == "ratio" and structure.normaliser not in evidence.candidates
     )
+
+
+def _one_heard(evidence: Evidence) -> bool:
+    """Whether no partition has two parts with a gradient."""
+    heard = np.abs(evidence.parts).max(axis=-1, initial=0.0) > evidence.screening.tolerance
+    return evidence.parts.size > 0 and int(heard.sum(axis=1).max()) < 2
 
 
 def _coarsened(evidence: Evidence) -> Evidence:

@@ -209,8 +209,8 @@ def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:
 def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
     """Measure how far each example's part of an output moved, in every possible layout.
 
-    Where sizes differ (longer padding), the common beginning or end is compared, whichever moved
-    less. The largest absolute change of each example is divided by the root mean square of
+    Where sizes differ (longer padding), the common beginning is compared, or the common end where
+    all beginnings move. The largest absolute change of each example is divided by the root mean square of
     ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does not hold
     examples.
 
@@ -230,13 +230,13 @@ def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
 
 
 def _moved(one: Tensor, other: Tensor, count: int) -> Floats:
-    """Compare the common beginning, and the common end: padding may stand at either."""
+    """Compare the common beginning; where all examples move, the common end: padding is in front."""
     finite = _plain(one)[torch.isfinite(_plain(one))]
     scale = (float(finite.square().mean().sqrt()) if len(finite) else 1.0) or 1.0
     sizes = [min(a, b) for a, b in zip(one.shape, other.shape, strict=True)]
     beginning = tuple(slice(0, size) for size in sizes)
     moved = _largest(one[beginning], other[beginning], count)
-    if one.shape != other.shape:
+    if one.shape != other.shape and moved.min(initial=math.inf) > 0:  # everything was shifted
         moved = np.minimum(moved, _largest(_end(one, sizes), _end(other, sizes), count))
     return moved / scale
 
