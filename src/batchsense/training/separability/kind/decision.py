@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -178,7 +179,8 @@ def _unless_fixed(screening: Screening, composite: Structure, size: int) -> Stru
     one, other = (measured_at(screening, [shift], size, 2) for shift in (None, elsewhere))
     if not all(split.determined for split in (*one.splits, *other.splits)):
         return composite
-    if np.allclose(one.coefficients, other.coefficients, rtol=_SAME_WEIGHT):
+    loose = math.sqrt(screening.tolerance)  # as good as coefficients are known, see kind_of
+    if np.allclose(one.coefficients, other.coefficients, rtol=loose):
         return Structure("ratio", None, residual=composite.residual)
     return composite
 

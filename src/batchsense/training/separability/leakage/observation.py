@@ -210,9 +210,9 @@ def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
     """Measure how far each example's part of an output moved, in every possible layout.
 
     Where sizes differ (longer padding), the common beginning is compared, or the common end where
-    all beginnings move. The largest absolute change of each example is divided by the root mean square of
-    ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does not hold
-    examples.
+    all beginnings move. The largest absolute change of each example is divided by the root mean
+    square of ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does
+    not hold examples.
 
     Examples
     --------
@@ -230,7 +230,7 @@ def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
 
 
 def _moved(one: Tensor, other: Tensor, count: int) -> Floats:
-    """Compare the common beginning; where all examples move, the common end: padding is in front."""
+    """Compare the common beginning, or the common end where all moved: padding is in front."""
     finite = _plain(one)[torch.isfinite(_plain(one))]
     scale = (float(finite.square().mean().sqrt()) if len(finite) else 1.0) or 1.0
     sizes = [min(a, b) for a, b in zip(one.shape, other.shape, strict=True)]
