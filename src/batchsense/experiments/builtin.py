@@ -30,7 +30,9 @@ def digits_table() -> Table:
         "position": digits.position,
     }
     ids, names = digits.specimen_ids, digits.feature_names
-    return Table.from_arrays(digits.observations, sheet, ids, names, DIGITS, _CATEGORICAL)
+    return Table.from_arrays(
+        digits.observations, sheet, ids, names, DIGITS, _CATEGORICAL, values_are="numbers"
+    )
 
 
 def scene_table(scene: DigitForms) -> Table:
@@ -52,5 +54,11 @@ def scene_table(scene: DigitForms) -> Table:
     }
     name = f"{DIGITS}, a draw of 3s and 8s"
     return Table.from_arrays(
-        scene.observations, sheet, ids, digits.feature_names, name, _CATEGORICAL
+        scene.observations,
+        sheet,
+        ids,
+        digits.feature_names,
+        name,
+        _CATEGORICAL,
+        values_are="numbers",
     )

@@ -186,7 +186,11 @@ def placebo(
     design = read_design(table, batch_labels, terms, kinds)
     values = noise.draw(design)
     made = Table.from_arrays(
-        values, table.sheet, table.specimens, name="noise on " + table.source.sheet
+        values,
+        table.sheet,
+        table.specimens,
+        name="noise on " + table.source.sheet,
+        categorical=table.categorical,
     )
     with one_thread_if_small(values.size):
         if callable(pipeline):

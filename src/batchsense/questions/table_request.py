@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -27,6 +28,16 @@ MATRIX = Option(
 )
 #: What stands in the place of the names of files where none was given.
 BUILT_IN = "Built-in digits (scikit-learn; form inferred from the order of the rows)"
+
+
+class ValuesAre(StrEnum):
+    """What the numbers of a matrix are."""
+
+    counts = "counts"
+    log = "log"
+    intensities = "intensities"
+    bounded = "bounded"
+    numbers = "numbers"
 
 
 class FilesRequest(Request):
@@ -61,6 +72,19 @@ class FilesRequest(Request):
         str | None,
         Option("Layer of an .h5ad or .zarr to read; else its X.", metavar="NAME", of="layer"),
     ] = None
+    values: Annotated[
+        ValuesAre | None,
+        Option(
+            "What the numbers of MATRIX are; else they are looked at.",
+            choices={
+                "counts": "whole numbers of reads, cells or events; only combat-seq suits them",
+                "log": "logarithms, of counts per million or intensities",
+                "intensities": "as an instrument gave them, not yet as logarithms",
+                "bounded": "proportions, percentages, methylation beta values",
+                "numbers": "anything else whose differences mean the same everywhere",
+            },
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _sheet_describes_a_matrix(self) -> Self:
@@ -81,7 +105,8 @@ class FilesRequest(Request):
         progress("reading the files", 0, 1)
         if self.matrix is None:
             return digits_table()
-        table = read(self.matrix, self.sheet, self.id_column, self.densify, self.layer)
+        kind = None if self.values is None else self.values.value
+        table = read(self.matrix, self.sheet, self.id_column, self.densify, self.layer, kind)
         source = table.source
         return replace(
             table,

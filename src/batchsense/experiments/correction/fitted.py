@@ -25,6 +25,7 @@ from batchsense.experiments.correction.storage import Stored, as_tuples, load_me
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
+from batchsense.experiments.value_kinds import range_notes
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 
@@ -150,6 +151,8 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
         unseen = self.unseen if table.features == self.features else self.unseen[:, features]
         notes = left_unchanged_notes(unseen, table, codes, self.batch_levels)
         values = self._apply(table, codes, features, out, progress)
+        if table.values_are not in ("log", "numbers"):
+            notes += range_notes(table.values, values)
         indicators = np.eye(len(self.batch_levels))[codes]
         return Corrected(
             values=values,

@@ -30,6 +30,7 @@ from batchsense.experiments.entanglement import (
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
+from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
@@ -168,7 +169,8 @@ def diagnose(
     ValueError
         Fewer than 20 permutations.
     UnresolvedError
-        The factors can be told apart, but no degree of freedom is left to judge noise by.
+        The factors can be told apart, but no degree of freedom is left to judge noise by, or the
+        values are counts or intensities, for which the model does not hold.
 
     Examples
     --------
@@ -183,9 +185,11 @@ def diagnose(
     if permutations < FEWEST_PERMUTATIONS:
         raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
     design = read_design(table, batch_labels, keep, kinds)
+    found = entanglements(design)
+    if all(one.confounding.estimable for one in found):  # what the sheet refuses needs no values
+        refuse_raw(table.values_read(), "the verdict")
     observations, notes = usable_features(table, standardise)
     with one_thread_if_small(observations.size):
-        found = entanglements(design)
         terms = _Terms(design, observations, permutations, seed, progress)
         shared = [
             dependent_rows(

@@ -7,6 +7,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.table import Table
+from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 
 #: A single feature with more than this part of the total variance outweighs all others together.
@@ -24,6 +25,7 @@ def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]
         Every feature has missing values, or none varies.
     """
     complete = np.asarray(~np.isnan(table.values).any(axis=0))
+    left_in = ~tallies(table.features)  # table.notes name the others
     notes = []
     if not complete.any():
         raise DataError(
@@ -39,6 +41,7 @@ def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]
             f"out of the diagnosis: {listed(names[~complete], 3)}."
         )
         notes.append(Note("incomplete_features", message, left_out))
+    complete &= left_in
     observations = table.values[:, complete]
     varies = np.asarray(np.ptp(observations, axis=0) > 0)
     if not varies.any():

@@ -36,8 +36,8 @@ from batchsense.experiments.out_of_core.pass_inputs import (
     united,
 )
 from batchsense.experiments.out_of_core.result_array import ResultArray
-from batchsense.experiments.tables.reading import count_remarks
 from batchsense.experiments.tables.table import Table
+from batchsense.experiments.value_kinds import ValueKind
 from batchsense.machine_memory import format_bytes
 from batchsense.progress import Progress, silent
 
@@ -81,12 +81,15 @@ class StoredMatrix:
         The column of the sheet with the ids.
     layer : str, optional
         The layer of an AnnData store to correct; its ``X`` by default.
+    values_are : str, optional
+        What the values are, as for :func:`~batchsense.experiments.read`.
     """
 
     matrix: str | Path
     sheet: str | Path | None = None
     id_column: str | None = None
     layer: str | None = None
+    values_are: ValueKind | None = None
 
 
 def correct_store(
@@ -155,7 +158,8 @@ def correct_store(
     location = find(given.matrix, inside_of(given.layer))
     target = Path(output)
     check_output_form(location, target)
-    table = describe(location, given.sheet, given.id_column)
+    described = describe(location, given.sheet, given.id_column)
+    table = replace(described, values_are=given.values_are)
     plan = StreamedFit.of(correction or LinearCorrection(), table, batch_labels)
     inputs = plan.inputs(location)
     doer = engine or ThisProcess()
@@ -290,8 +294,8 @@ def _looked_at(table: Table, location: MatrixLocation, rows: int) -> Table:
     block = np.empty((rows, location.shape[1]), dtype=location.working)
     with opened(location) as read:
         read(0, rows, block)
-    remarks = count_remarks(block, f"All values of the first {rows} specimens")
-    return replace(table, notes=(*table.notes, *remarks))
+    part = "" if rows == location.shape[0] else f" in the first {rows} specimens"
+    return table.remarked(block, part)
 
 
 def _maker(location: MatrixLocation) -> Any:

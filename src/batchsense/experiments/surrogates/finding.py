@@ -24,6 +24,7 @@ from batchsense.experiments.surrogates.likeness import Likeness, likenesses
 from batchsense.experiments.tables.columns import Factor, kept_factors
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
+from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
@@ -127,7 +128,8 @@ def find_surrogates(
     DataError
         A column cannot be used, fewer than 100 usable features, or a name is taken.
     UnresolvedError
-        The known factors leave fewer than two residual degrees of freedom.
+        The known factors leave fewer than two residual degrees of freedom, or the values are
+        counts or intensities, for which the model does not hold.
     ConfoundedError
         A kept factor cannot be told from the surrogates.
 
@@ -178,6 +180,7 @@ def find_surrogates(
             "unknown batches could be seen",
             where=table.source.matrix,
         )
+    refuse_raw(table.values_read(), "the search for surrogates")
     with one_thread_if_small(observations.size):
         rng = np.random.default_rng(seed)
         counted = surrogate_count(observations, full, rng, permutations, progress)

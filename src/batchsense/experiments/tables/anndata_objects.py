@@ -13,6 +13,7 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.annotated import COMPLETE, LAYER, load, unpack
 from batchsense.experiments.tables.matrix import stored
 from batchsense.experiments.tables.table import Source, Table, check
+from batchsense.experiments.value_kinds import ValueKind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from batchsense.experiments.correction.interface import Corrected
 
 
-def from_anndata(data: AnnData, layer: str | None = None, densify: bool = False) -> Table:
+def from_anndata(
+    data: AnnData,
+    layer: str | None = None,
+    densify: bool = False,
+    values_are: ValueKind | None = None,
+) -> Table:
     """Make a table of an AnnData object, with its ``obs`` as the sheet.
 
     Parameters
@@ -31,6 +37,8 @@ def from_anndata(data: AnnData, layer: str | None = None, densify: bool = False)
         The layer to take; ``X`` by default.
     densify : bool
         Whether a sparse matrix may be unfolded even if it takes more than 4 GB.
+    values_are : {"counts", "log", "intensities", "bounded", "numbers"}, optional
+        What the values are; else they are looked at, and a note says as what they were read.
 
     Raises
     ------
@@ -51,9 +59,10 @@ def from_anndata(data: AnnData, layer: str | None = None, densify: bool = False)
     name = "the AnnData object"
     raw, sheet, categorical = unpack(data, name, densify, layer)
     source = Source(name, "its obs", id_column=next(iter(sheet)), dtype=raw.dtype, layer=layer)
-    table = Table(raw.values, raw.row_ids, raw.column_ids, sheet, source, categorical)
+    ids = raw.row_ids, raw.column_ids
+    table = Table(raw.values, *ids, sheet, source, categorical, values_are=values_are)
     check(table)
-    return table
+    return table.remarked()
 
 
 def into_anndata(corrected: Corrected, data: AnnData) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from batchsense.errors import DataError
 from batchsense.experiments.tables import annotated, delimited, parquet, tenx, workbook
@@ -14,6 +10,7 @@ from batchsense.experiments.tables.alignment import align
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, suffix_of
 from batchsense.experiments.tables.table import Column, Source, Table, check
+from batchsense.experiments.value_kinds import ValueKind
 from batchsense.notes import Note
 
 
@@ -23,6 +20,7 @@ def read(
     id_column: str | None = None,
     densify: bool = False,
     layer: str | None = None,
+    values_are: ValueKind | None = None,
 ) -> Table:
     """Read a matrix of observations and the sheet of its specimens.
 
@@ -47,6 +45,8 @@ def read(
         Whether a sparse matrix, or a small file, may be unfolded to more than 4 GB.
     layer : str, optional
         The layer of an AnnData file to read; its ``X`` by default.
+    values_are : {"counts", "log", "intensities", "bounded", "numbers"}, optional
+        What the values are; else they are looked at, and a note says as what they were read.
 
     Raises
     ------
@@ -82,10 +82,11 @@ def read(
             layer=layer,
         ),
         categorical=categorical,
-        notes=(*raw.notes, *notes, *found.notes, *count_remarks(raw.values)),
+        notes=(*raw.notes, *notes, *found.notes),
+        values_are=values_are,
     )
     check(table)
-    return table
+    return table.remarked()
 
 
 def _read_matrix(
@@ -151,28 +152,3 @@ EXPORT = """Export the matrix from R with all its digits:
   x <- as.matrix(readRDS("FILE.rds"))  # or assay(...), or GetAssayData(...) of Seurat
   x <- cbind(id = rownames(x), formatC(x, digits = 17, width = 1, format = "g"))
   write.table(x, gzfile("matrix.tsv.gz"), sep = "\t", quote = FALSE, row.names = FALSE)"""
-
-
-#: Whole numbers of which one is above this look like counts rather than values on a log scale: as
-#: a binary logarithm it would stand for a count of 10¹⁵.
-_LARGEST_LOG = 50
-
-
-def count_remarks(values: npt.NDArray[Any], which: str = "All values") -> list[Note]:
-    """Remark on counts, which an additive model does not suit.
-
-    Examples
-    --------
-    >>> [note.code for note in count_remarks(np.array([[0.0, 51.0]]))]
-    ['looks_like_counts']
-    """
-    if not values.size or np.nanmax(values, initial=0.0) <= _LARGEST_LOG or (values < 0).any():
-        return []
-    if not np.array_equal(values, np.round(values), equal_nan=True):
-        return []
-    message = (
-        f"{which} are whole numbers and some exceed 50: these look like counts. The model adds "
-        "effects, so counts should be transformed first (for example to log counts per million), "
-        "or corrected as what they are: correct --method combat-seq."
-    )
-    return [Note("looks_like_counts", message)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.matrix import dense, refuse_magnitude
 from batchsense.experiments.tables.text import label_text
+from batchsense.experiments.value_kinds import ValueKind, ValuesRead, read_values, value_notes
 from batchsense.notes import Note
 
 Orientation = Literal["specimens × features", "features × specimens"]
@@ -68,6 +69,9 @@ class Table:
         Columns that the source itself declares to be categories, whatever their labels look like.
     notes : tuple of Note
         What reading it brought to light.
+    values_are : str or None
+        What the values are (``"counts"``, ``"log"``, ``"intensities"``, ``"bounded"`` or
+        ``"numbers"``), where that is declared.
     """
 
     values: Floats
@@ -77,11 +81,29 @@ class Table:
     source: Source
     categorical: frozenset[str] = frozenset()
     notes: tuple[Note, ...] = ()
+    values_are: ValueKind | None = None
 
     @property
     def orientation(self) -> Orientation:
         """How the matrix lies in its file."""
         return self.source.orientation
+
+    def values_read(self) -> ValuesRead:
+        """As what the values are read; see :func:`~batchsense.experiments.read`."""
+        return self.values_read_of(self.values)
+
+    def values_read_of(self, part: npt.NDArray[Any]) -> ValuesRead:
+        """The same where a part of the values stands for all."""
+        try:
+            return read_values(part, self.values_are)
+        except DataError as error:
+            raise DataError(error.message, self.source.matrix) from None
+
+    def remarked(self, part: npt.NDArray[Any] | None = None, where: str = "") -> Table:
+        """The same table with notes on what its values are, or a part of them does."""
+        values = self.values if part is None else part
+        found = value_notes(values, self.values_read_of(values), where, self.features)
+        return replace(self, notes=(*self.notes, *found))
 
     @classmethod
     def from_arrays(
@@ -92,6 +114,7 @@ class Table:
         features: Sequence[str] | None = None,
         name: str = "arrays",
         categorical: Iterable[str] = (),
+        values_are: ValueKind | None = None,
     ) -> Table:
         """Make a table from arrays whose rows are aligned already.
 
@@ -107,6 +130,8 @@ class Table:
             What to call the source in messages.
         categorical : iterable of str
             Columns of the sheet that are categories even if their labels are numbers.
+        values_are : {"counts", "log", "intensities", "bounded", "numbers"}, optional
+            What the values are; else that is told by their looks where it matters.
 
         Raises
         ------
@@ -143,7 +168,8 @@ class Table:
                     where=name,
                 )
         declared = frozenset(categorical)
-        table = cls(array, rows_ids, column_ids, labels, Source(name, name, dtype=dtype), declared)
+        source = Source(name, name, dtype=dtype)
+        table = cls(array, rows_ids, column_ids, labels, source, declared, values_are=values_are)
         check(table)
         return table
 

@@ -33,6 +33,7 @@ from batchsense.experiments.testing.moderation import (
 )
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
 from batchsense.experiments.threads import one_thread_if_small
+from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.progress import Progress, silent
 
 
@@ -93,7 +94,8 @@ def test(
     ConfoundedError
         None of the contrasts can be told from the batches; the terms are named.
     UnresolvedError
-        No degrees of freedom are left.
+        No degrees of freedom are left, or the values are counts or intensities, for which the
+        model does not hold.
 
     References
     ----------
@@ -140,6 +142,7 @@ def test(
     which, chosen = _chosen_values(corrected, table, options.values)
     model = Model.of(design, _batch_terms(corrected, design))
     compared = comparisons(design, model, asked)
+    refuse_raw(table.values_read(), "the test")
     fitted = model
     if options.ignore_batches:
         fitted = Model.of(design, np.zeros((design.specimens, 0)))

@@ -22,6 +22,7 @@ from batchsense.experiments.validation.folds import ShuffledFolds
 from batchsense.experiments.validation.gap import BatchGap, gap_of
 from batchsense.experiments.validation.models import PlainModel, guessing, make_model
 from batchsense.experiments.validation.over_groups import mean_over_groups
+from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval, student_quantile
@@ -170,7 +171,8 @@ def compare_gaps(
         Columns that do not exist, are the same or have missing labels; a model that cannot predict
         them; observations that do not vary.
     ConfoundedError, UnresolvedError
-        As :func:`batch_gap`.
+        As :func:`batch_gap`; the latter also for counts and intensities, which no correction
+        inside the folds and no distance between specimens suits.
 
     Examples
     --------
@@ -194,6 +196,7 @@ def compare_gaps(
         raise DataError(
             "no feature varies: there is nothing to predict from", where=table.source.matrix
         )
+    refuse_raw(table.values_read(), "the comparison")
     kind = predicted.kind
     values = predicted.values
     answers = Answers(

@@ -150,5 +150,7 @@ class CorrectionChoice:
 
         That values look like counts is no remark on a method for counts.
         """
-        irrelevant = {"looks_like_counts"} if self.method is Method.combat_seq else set()
+        irrelevant = (
+            {"looks_like_counts", "whole_numbers"} if self.method is Method.combat_seq else set()
+        )
         return [note for note in notes if note.code not in irrelevant]

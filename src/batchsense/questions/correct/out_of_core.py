@@ -107,7 +107,13 @@ def correct_on_disk(
 
     with _interruptible(how.output), _engine(how, matrix) as engine:
         found = correct_store(
-            StoredMatrix(matrix, request.sheet, request.id_column, request.layer),
+            StoredMatrix(
+                matrix,
+                request.sheet,
+                request.id_column,
+                request.layer,
+                None if request.values is None else request.values.value,
+            ),
             how.output,
             batch_column,
             cast("Streamed", correction),  # counts were refused

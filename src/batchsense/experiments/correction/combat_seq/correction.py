@@ -23,6 +23,7 @@ from batchsense.experiments.correction.terms import columns_of, match_terms
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
+from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 
@@ -104,7 +105,9 @@ class CombatSeqCorrection(KeepingColumns):
         gathered = of_factors(table, design.batches, design.kept)  # no sums of counts suffice
         with one_thread_if_small(table.values.size):
             columns = columns_of(design.kept, design.specimens)
-            model = fit_combat_seq(table.values, design.batches.codes, columns, progress)
+            model = fit_combat_seq(
+                table.values, design.batches.codes, columns, progress, tallies(table.features)
+            )
         notes = notes_on(table, FitDesign(gathered, design, found), model)
         return FittedCombatSeq(self, gathered, gathered.batch_levels, model, found, notes)
 
@@ -145,7 +148,8 @@ def check_counts(table: Table) -> None:
     Raises
     ------
     DataError
-        A value is missing, negative or not whole; names specimens and features.
+        A value is missing, negative or not whole; names specimens and features. Or all are, but of
+        the size of intensities.
 
     Examples
     --------
@@ -156,6 +160,14 @@ def check_counts(table: Table) -> None:
     values = table.values
     wrong = np.argwhere(~((values >= 0) & (values == np.rint(values))))
     if not len(wrong):
+        read = table.values_read()
+        if read.kind == "intensities":
+            raise DataError(
+                f"{read.sentence} ComBat-seq models counts, whose scatter follows from their size; "
+                "correct logarithms with another method, or say --values counts "
+                "(values_are='counts' in Python) if they are counts",
+                where=table.source.matrix,
+            )
         return
     cells = (
         f"{table.specimens[i]} / {table.features[j]} is "
@@ -199,7 +211,7 @@ def refuse_empty(design: Design, table: Table) -> None:
     """
     codes = design.batches.codes
     totals = [table.values[codes == b].sum(axis=0) for b in range(len(design.batches.levels))]
-    used = np.all(np.array(totals) > 0, axis=0)
+    used = np.all(np.array(totals) > 0, axis=0) & ~tallies(table.features)
     if not used.any():
         raise DataError(
             "no feature has counts in every batch, so batches cannot be compared",
@@ -244,7 +256,7 @@ def notes_on(table: Table, fit: FitDesign, model: CombatSeqModel) -> tuple[Note,
     notes.append(Note("later_tests", message, (name,)))
     notes += features_note(
         "features_unchanged",
-        chosen_features(table.features, ~model.used),
+        chosen_features(table.features, ~model.used & ~tallies(table.features)),
         "were left unchanged, because they have no counts in some batch",
     )
     if model.shared.any():

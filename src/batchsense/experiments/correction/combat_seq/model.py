@@ -62,7 +62,11 @@ class CombatSeqModel(LearnedArrays):
 
 
 def fit_combat_seq(
-    counts: Floats, codes: Integers, terms: Floats, progress: Progress = silent
+    counts: Floats,
+    codes: Integers,
+    terms: Floats,
+    progress: Progress = silent,
+    left_out: Flags | None = None,
 ) -> CombatSeqModel:
     r"""Fit means, batch effects and dispersions of counts.
 
@@ -75,7 +79,7 @@ def fit_combat_seq(
     batch alone.
 
     Shapes: ``counts`` (specimens, features); ``codes`` (specimens,); ``terms`` (specimens,
-    columns).
+    columns); ``left_out`` (features,), features that are none.
 
     References
     ----------
@@ -86,6 +90,8 @@ def fit_combat_seq(
     chosen = _independent(np.eye(batches)[codes], terms)
     terms = terms[:, chosen]
     used = np.all([counts[codes == b].sum(axis=0) > 0 for b in range(batches)], axis=0)
+    if left_out is not None:
+        used &= ~left_out
     y = counts[:, used]
     library = y.sum(axis=1)
     dispersions = np.empty((batches, y.shape[1]))
