@@ -10,6 +10,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.tables.columns import (
     Factor,
     NumericBatches,
@@ -19,12 +20,15 @@ from batchsense.experiments.tables.columns import (
     numeric_batches,
 )
 from batchsense.experiments.tables.table import Table
+from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
 #: A larger interaction (batches times terms) is not looked at: 20 batches by 20 terms. Chosen, not
 #: measured; factoring it costs the square of its columns.
 MOST_PRODUCTS = 400
+#: Numbers that name batches are shared by more specimens than this on average; ages are not.
+FEW_EACH = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +112,8 @@ def read_design(
     ------
     DataError
         A column is unknown, incomplete or constant, or two kept columns say the same.
+    ConfoundedError
+        Numbers of undeclared kind are confounded as categories and not as numbers, or the reverse.
 
     Examples
     --------
@@ -128,9 +134,9 @@ def read_design(
         kept, notes = kept_factors(table, keep, "", kinds)
         design = Design(numeric_batches(table, surrogates), kept, notes)
     else:
-        batches = batch_factor(table, batch_labels)
+        batches = batch_factor(table, batch_labels, kinds)
         kept, notes = kept_factors(table, keep, batch_labels, kinds)
-        design = Design(batches, kept, (*notes, *_small_batches(batches), *look_alikes([batches])))
+        design = Design(batches, kept, (*notes, *_batch_notes(batches)))
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations
     if relations:
@@ -138,7 +144,20 @@ def read_design(
             f"columns to be kept say the same: {listed(relations)}; keep one of them",
             where=table.source.sheet,
         )
+    refuse_doubtful(design)
     return design
+
+
+def _batch_notes(batches: Factor) -> list[Note]:
+    levels = batches.levels
+    numbers = []
+    if all(map(is_number, levels)) and len(batches.codes) < FEW_EACH * len(levels):
+        message = (
+            f"Column {batches.name!r} has {len(levels)} distinct numbers and was read as "
+            f"{len(levels)} batches. If it measures something, name it as --surrogate of test."
+        )
+        numbers.append(Note("numbers_as_batches", message, (batches.name,)))
+    return [*numbers, *_small_batches(batches), *look_alikes([batches])]
 
 
 def _small_batches(batches: Factor) -> list[Note]:

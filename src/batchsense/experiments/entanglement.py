@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import ConfoundedError, listed
-from batchsense.experiments.design import Design
 from batchsense.experiments.statistics.confounding import (
     Confounding,
     LinkedGroup,
@@ -19,6 +19,9 @@ from batchsense.experiments.statistics.confounding import (
 )
 from batchsense.experiments.tables.columns import Factor, NumericBatches
 from batchsense.variation.linear import factor
+
+if TYPE_CHECKING:
+    from batchsense.experiments.design import Design
 
 #: Levels named in one explanation, which lists several groups of them: fewer than in other texts.
 _SHOWN_LEVELS = 6

@@ -25,6 +25,7 @@ from batchsense.experiments.layout.rules import (
 from batchsense.experiments.layout.sheet import SheetColumns, sheet_table
 from batchsense.experiments.layout.wells import PlateRules, parse_wells, read_wells
 from batchsense.experiments.layout.worth import FactorWorth, detectable_effects
+from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.columns import Factor, kept_factors
 from batchsense.experiments.tables.table import Table
@@ -86,7 +87,7 @@ def plan_layout(
         It is proved that no layout keeps all constraints; says which, and by how much.
     ConfoundedError
         The constraints (locks, rows kept together) leave a balanced factor that cannot be told
-        from the batches.
+        from the batches; or numbers of undeclared kind could as categories, or as numbers, not.
     UnresolvedError
         No layout was found in time, nor was it proved that there is none.
 
@@ -121,6 +122,7 @@ def plan_layout(
         raise refuse_impossible(named, where) from None
     codes = found.codes[named.units]
     design = _design(table, column, named.batch_levels, codes, kept)
+    refuse_doubtful(design)
     entangled = entanglements(design)
     _refuse_confounded(entangled, column)
     filled = None

@@ -9,8 +9,10 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
+from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.statistics.confounding import Confounding, analyse
 from batchsense.experiments.surrogates.estimation import (
     ESTIMATORS,
@@ -21,7 +23,7 @@ from batchsense.experiments.surrogates.estimation import (
     surrogate_count,
 )
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
-from batchsense.experiments.tables.columns import Factor, kept_factors
+from batchsense.experiments.tables.columns import Factor, kept_factors, no_batches
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw
@@ -160,6 +162,7 @@ def find_surrogates(
             where=table.source.sheet,
         )
     factors, more = kept_factors(table, [*keep, *known], "", kinds)
+    refuse_doubtful(Design(no_batches(len(observations)), factors))
     constant = np.ones((len(observations), 1))
     wanted = _columns(factors[: len(keep)], len(observations))
     base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,9 +11,16 @@ import numpy as np
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
-from batchsense.experiments.tables.matrix import refuse_magnitude
+from batchsense.experiments.tables.matrix import DELIMITERS, refuse_magnitude, suffix_of
 from batchsense.experiments.tables.table import Column, Table
-from batchsense.experiments.tables.text import did_you_mean, is_number, look, nearly_numbers
+from batchsense.experiments.tables.text import (
+    MISSING,
+    STRINGIFIED,
+    did_you_mean,
+    is_number,
+    look,
+    nearly_numbers,
+)
 from batchsense.notes import Note
 
 Kind = Literal["categorical", "numeric"]
@@ -36,12 +43,15 @@ class Factor:
         Index into ``levels`` for each specimen; zeros for a numeric factor.
     values : array of shape (specimens,) or None
         The numbers of a numeric factor.
+    otherwise : Factor or None
+        The other reading, where nobody declared the kind and the numbers allow both.
     """
 
     name: str
     levels: tuple[str, ...]
     codes: Integers
     values: Floats | None = None
+    otherwise: Factor | None = None
 
     @property
     def kind(self) -> Kind:
@@ -102,7 +112,13 @@ def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
     factors, _ = kept_factors(table, names, "", ColumnKinds(numeric=names))
     numbers = [one.design()[0] for one in factors]
     codes = np.zeros(len(table.specimens), dtype=np.int64)
-    return NumericBatches(" + ".join(names), tuple(names), codes, None, np.hstack(numbers))
+    return NumericBatches(" + ".join(names), tuple(names), codes, columns=np.hstack(numbers))
+
+
+def no_batches(specimens: int) -> NumericBatches:
+    """What stands in the place of batches of which nothing is known yet."""
+    codes = np.zeros(specimens, dtype=np.int64)
+    return NumericBatches("", (), codes, columns=np.empty((specimens, 0)))
 
 
 def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> Column:
@@ -125,15 +141,21 @@ def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> 
     raise DataError(f"no column {name!r}; {hint}Columns: {listed(sheet, 20)}", where=where)
 
 
-def batch_factor(table: Table, name: str) -> Factor:
+def batch_factor(table: Table, name: str, kinds: ColumnKinds | None = None) -> Factor:
     """Read the batch labels: always categories, even where they are numbers.
+
+    Fractions are no names of batches, unless ``kinds`` or the file declares them to be; None where
+    the asker has no way to declare it.
 
     Raises
     ------
     DataError
-        Unknown column, missing labels, one batch only, or as many batches as specimens.
+        Unknown column, missing labels, fractional numbers, one batch only, or as many batches as
+        specimens.
     """
-    factor = _categorical(name, _complete(table, name))
+    declared = name in table.categorical or (kinds is not None and name in kinds.categorical)
+    factor = _categorical(name, _complete(table, name, declared))
+    _refuse_fractions(factor, table.source.sheet, declared, kinds is not None)
     if len(factor.levels) == 1:
         raise DataError(
             f"column {name!r} holds one batch only ({factor.levels[0]!r}); there is nothing to "
@@ -149,6 +171,23 @@ def batch_factor(table: Table, name: str) -> Factor:
     return factor
 
 
+def _refuse_fractions(factor: Factor, where: str, declared: bool, declarable: bool) -> None:
+    levels = factor.levels
+    if declared or not all(map(is_number, levels)):
+        return
+    fractions = [level for level in levels if not float(level).is_integer()]
+    if fractions:
+        declare = f" say --categorical {factor.name}, or" if declarable else ""
+        raise DataError(
+            f"column {factor.name!r} holds fractional numbers ({listed(fractions, 3)}), which as "
+            f"labels would make {len(levels)} batches. If it measures something, name it as "
+            f"--surrogate {factor.name} of test, which takes out its slope, or divide it into "
+            f"classes in a column of its own. If these are names of batches,{declare} put a letter "
+            "before them",
+            where=where,
+        )
+
+
 def label_factor(table: Table, name: str) -> Factor:
     """Read labels as categories, however many there are: for specimens to be corrected later.
 
@@ -157,7 +196,7 @@ def label_factor(table: Table, name: str) -> Factor:
     DataError
         Unknown column or missing labels.
     """
-    return _categorical(name, _complete(table, name))
+    return _categorical(name, _complete(table, name, declared=True))
 
 
 def kept_factors(
@@ -168,10 +207,11 @@ def kept_factors(
 ) -> tuple[tuple[Factor, ...], tuple[Note, ...]]:
     """Read the factors that must be kept, with notes on what the rule below decided.
 
-    Text is read as categories, numbers as numbers. Whole numbers are ambiguous: at most six
-    distinct ones are read as categories, more of them as numbers, with a note unless they are two
-    or most are different. ``kinds`` declares the kind, as does a categorical column of a Parquet
-    or AnnData file.
+    Text is read as categories, numbers as numbers; at most six distinct whole numbers as
+    categories. More than two numbers that specimens share may be either: a note says as what they
+    were read, and the factor holds the other reading, so that a question is put where the answer
+    depends on it (:func:`~batchsense.experiments.readings.refuse_doubtful`). ``kinds`` declares the
+    kind, as does a categorical column of a Parquet or AnnData file.
 
     Raises
     ------
@@ -185,7 +225,13 @@ def kept_factors(
         if name in declared:
             raise DataError(f"column {name!r} is declared categorical and numeric", where=where)
         declared[name] = "numeric"
-    if undeclared := [name for name in declared if name not in keep]:
+    if declared.get(batch_name) == "numeric":
+        raise DataError(
+            f"column {batch_name!r} names the batches, so it cannot be numeric; a number that is "
+            f"no label is --surrogate {batch_name} of test",
+            where=where,
+        )
+    if undeclared := [name for name in declared if name not in (*keep, batch_name)]:
         raise DataError(
             f"a kind is declared for {listed(map(repr, undeclared))}, which is not kept; add "
             f"--keep {undeclared[0]}",
@@ -205,9 +251,15 @@ def kept_factors(
 
 
 def look_alikes(factors: Iterable[Factor]) -> list[Note]:
-    """Remark on labels that a reader would take for the same, one note for each factor."""
+    """Remark on labels that a reader would take for the same, or for missing, by factor."""
     notes = []
     for one in factors:
+        if marks := [level for level in one.levels if level in MISSING | STRINGIFIED]:
+            message = (
+                f"{listed(map(repr, marks))} of {one.name!r} was read as a label, as it is stored. "
+                "Where it marks a missing one, leave that empty."
+            )
+            notes.append(Note("label_like_missing", message, tuple(marks)))
         groups: dict[str, list[str]] = {}
         for level in one.levels:
             groups.setdefault(look(level), []).append(level)
@@ -224,7 +276,7 @@ def look_alikes(factors: Iterable[Factor]) -> list[Note]:
 def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note]]:
     if kind is None and name in table.categorical:
         kind = "categorical"
-    labels = _complete(table, name)
+    labels = _complete(table, name, declared=kind == "categorical")
     where = table.source.sheet
     distinct = set(labels)
     if len(distinct) == 1:
@@ -239,22 +291,22 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
         whole = all_numbers and all(float(label).is_integer() for label in distinct)
         few = whole and len(distinct) <= FEW_VALUES
         kind = "numeric" if all_numbers and not few else "categorical"
-        if whole and 2 < len(distinct) <= len(labels) / 2:
+        if all_numbers and _may_be_codes(sorted(map(float, distinct)), len(labels)):
             read_as = "a number" if kind == "numeric" else "categories"
             message = (
-                f"Column {name!r} has {len(distinct)} distinct whole numbers and was read as "
-                f"{read_as}; --numeric {name} or --categorical {name} declares it."
+                f"Column {name!r} has {len(distinct)} distinct {'whole ' * whole}numbers and was "
+                f"read as {read_as}; --numeric {name} or --categorical {name} declares it."
             )
             notes.append(Note("kind_assumed", message, (name,)))
+            categories, numbers = _categorical(name, labels), _numeric(name, labels, where)
+            if kind == "numeric":
+                return replace(numbers, otherwise=categories), notes
+            return replace(categories, otherwise=numbers), notes
     if kind == "numeric":
         if not all_numbers:
             text = next(label for label in labels if not is_number(label))
             raise DataError(f"column {name!r} holds {text!r}, not a number", where=where)
-        values = np.array([float(label) for label in labels])
-        if np.ptp(values) == 0:
-            raise DataError(f"column {name!r} has one value only", where=where)
-        refuse_magnitude(np.abs(values).max(keepdims=True), [f"column {name!r}"], where)
-        return Factor(name, (), np.zeros(len(labels), dtype=np.int64), values), notes
+        return _numeric(name, labels, where), notes
     nearly = nearly_numbers(distinct)
     if len(distinct) == len(labels) > 2:
         raise DataError(
@@ -271,16 +323,53 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
     return _categorical(name, labels), notes
 
 
-def _complete(table: Table, name: str) -> tuple[str, ...]:
+def _may_be_codes(numbers: Sequence[float], specimens: int) -> bool:
+    """Whether distinct numbers, sorted, may be names: two may not differ, one each tells nothing.
+
+    Names are shared, by two specimens on average; or they are counted through, 1, 2, 3, ….
+    """
+    if not 2 < len(numbers) < specimens:
+        return False
+    steps = set(np.diff(numbers).tolist())
+    counted = len(steps) == 1 and all(number.is_integer() for number in numbers)
+    return counted or len(numbers) <= specimens / 2
+
+
+def _numeric(name: str, labels: Sequence[str], where: str) -> Factor:
+    values = np.array([float(label) for label in labels])
+    if np.ptp(values) == 0:
+        raise DataError(f"column {name!r} has one value only", where=where)
+    refuse_magnitude(np.abs(values).max(keepdims=True), [f"column {name!r}"], where)
+    return Factor(name, (), np.zeros(len(labels), dtype=np.int64), values)
+
+
+def _complete(table: Table, name: str, declared: bool) -> tuple[str, ...]:
+    """The labels, none of them missing, or turned into text where it was."""
     labels = column(table.sheet, name, table.source.sheet)
     missing = [table.specimens[i] for i, label in enumerate(labels) if label is None]
     if missing:
         raise DataError(
             f"column {name!r} has no label for {listed(map(repr, missing))}; fill it in or take "
-            "these specimens out of the matrix",
+            f"these specimens out of the matrix{_marks(table.source.sheet)}",
+            where=table.source.sheet,
+        )
+    doubtful = [] if declared else [i for i, one in enumerate(labels) if one in STRINGIFIED]
+    if doubtful:
+        names = listed(repr(table.specimens[i]) for i in doubtful)
+        raise DataError(
+            f"column {name!r} holds the text {labels[doubtful[0]]!r} for {names}, which programs "
+            "write where a label is missing. Leave it empty there; if it is a label, say "
+            f"--categorical {name} (categorical in Python)",
             where=table.source.sheet,
         )
     return tuple(label for label in labels if label is not None)
+
+
+def _marks(sheet: str) -> str:
+    """What a text file cannot say, where it is one."""
+    if suffix_of(sheet.partition("#")[0]) not in (*DELIMITERS, ".xlsx"):
+        return ""
+    return ". In text and Excel files NA, NaN and null mean that a label is missing; write another"
 
 
 def _categorical(name: str, labels: Sequence[str]) -> Factor:

@@ -78,7 +78,7 @@ def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozen
     """Turn a data frame into sheet columns, and name those of categorical or boolean type."""
     names = named_columns([str(name).strip() for name in frame.columns], where)
     sheet = {
-        name: tuple(label_text(_plain(value)) for value in frame.iloc[:, place])
+        name: tuple(label_text(value) for value in frame.iloc[:, place])
         for place, name in enumerate(names)
     }
     kinds = [str(dtype) for dtype in frame.dtypes]
@@ -156,12 +156,6 @@ def _numeric(column: pd.Series, name: str, row_ids: tuple[str, ...], where: str)
         ):
             raise refuse_text(where, str(value), row, name)
     return np.asarray(column.astype("float64"), dtype=np.float64)
-
-
-def _plain(value: object) -> object:
-    import pandas as pd
-
-    return None if value is pd.NA or value is pd.NaT else value
 
 
 def write_matrix(path: str | Path, matrix: RawMatrix) -> None:

@@ -12,19 +12,41 @@ import numpy as np
 
 from batchsense.errors import listed
 
-#: Marks of a missing value. ``None`` and ``none`` are labels: "no treatment" is often so named.
+#: Marks of a missing value in files of text, which have no other way to say so. ``None`` and
+#: ``none`` are labels: "no treatment" is often so named.
 MISSING = frozenset({"", "NA", "N/A", "#N/A", "NaN", "nan", "<NA>", "NULL", "null"})
 
 
+#: What programs make of a missing entry when they turn it into text: hardly ever a label.
+STRINGIFIED = frozenset({"NaN", "nan", "<NA>", "NaT"})
+#: The missing entries of pandas, by the names of their types: it may not be installed.
+_OF_PANDAS = ("NAType", "NaTType")
+
+
+def cell_text(cell: str) -> str | None:
+    """The label in a cell of a text file or workbook; None for a mark of a missing one.
+
+    Examples
+    --------
+    >>> cell_text(" May "), cell_text("NA"), cell_text("")
+    ('May', None, None)
+    """
+    text = cell.strip()
+    return None if text in MISSING else text
+
+
 def label_text(value: object) -> str | None:
-    """A label as text: whole numbers without a point, None where it is missing.
+    """A stored label as text: whole numbers without a point, None where it is missing.
+
+    What stores labels (Parquet, AnnData, data frames, Python) also stores what is missing, so the
+    text ``"NA"`` is a label there; an empty text names nothing, and is missing everywhere.
 
     Examples
     --------
     >>> label_text(3.0), label_text(" May "), label_text(float("nan")), label_text("NA")
-    ('3', 'May', None, None)
+    ('3', 'May', None, 'NA')
     """
-    if value is None or value is np.ma.masked:
+    if value is None or value is np.ma.masked or type(value).__name__ in _OF_PANDAS:
         return None
     if isinstance(value, np.datetime64):  # whose item() is a number of nanoseconds
         return None if np.isnat(value) else str(np.datetime_as_string(value, unit="auto"))
@@ -38,8 +60,7 @@ def label_text(value: object) -> str | None:
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
-    text = str(value).strip()
-    return None if text in MISSING or text == "NaT" else text
+    return str(value).strip() or None
 
 
 def number(text: str) -> float:

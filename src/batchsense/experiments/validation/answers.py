@@ -76,6 +76,12 @@ def read_answers(
             f"{rows} observations, {len(values)} answers and {len(labels)} batch labels; give one "
             "of each per specimen"
         )
+    if labels.dtype.kind == "f" and (labels != np.rint(labels)).any():
+        raise DataError(
+            f"fractional numbers, which would make {len(set(labels.tolist()))} batches; give text "
+            "if these are names of batches, or divide what they measure into classes",
+            where=names[1],
+        )
     found = levels_of(labels, names[1])
     if len(found.levels) < 2:
         raise DataError("one batch only: leave-batch-out testing needs at least two")

@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchsense.errors import DataError
+from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.dependence import SharedRows, dependent_rows, shared_rows
 from batchsense.experiments.design import Design
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.readings import doubt
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.validation.answers import Answers
+from batchsense.experiments.validation.answers import Answers, check_classes
 from batchsense.experiments.validation.folds import ShuffledFolds
 from batchsense.experiments.validation.gap import BatchGap, gap_of
 from batchsense.experiments.validation.models import PlainModel, guessing, make_model
@@ -196,17 +197,10 @@ def compare_gaps(
         raise DataError(
             "no feature varies: there is nothing to predict from", where=table.source.matrix
         )
+    _refuse_doubtful(predicted, batches)
     refuse_raw(table.values_read(), "the comparison")
     kind = predicted.kind
-    values = predicted.values
-    answers = Answers(
-        np.array(predicted.levels)[predicted.codes] if values is None else values,
-        np.array(batches.levels)[batches.codes],
-        batches.levels,
-        batches.codes,
-        batches.counts,
-        (predict, batch_labels),
-    )
+    answers = _answers(predicted, batches)
     name = model.name or ("nearest" if kind == "categorical" else "ridge")
     filled = int(np.isnan(table.values).sum())
     inside: dict[str, Any] = {
@@ -234,7 +228,9 @@ def compare_gaps(
         model=name,
         ways=tuple(ways),
         guess=guess.held_out,
-        association=cramers_v(predicted.codes, batches.codes).value if values is None else None,
+        association=cramers_v(predicted.codes, batches.codes).value
+        if kind == "categorical"
+        else None,
         filled=filled,
         notes=(
             *table.notes,
@@ -246,6 +242,31 @@ def compare_gaps(
         ),
         shared=shared,
     )
+
+
+def _answers(predicted: Factor, batches: Factor) -> Answers:
+    values = predicted.values
+    return Answers(
+        np.array(predicted.levels)[predicted.codes] if values is None else values,
+        np.array(batches.levels)[batches.codes],
+        batches.levels,
+        batches.codes,
+        batches.counts,
+        (predicted.name, batches.name),
+    )
+
+
+def _refuse_doubtful(predicted: Factor, batches: Factor) -> None:
+    """Ask for the kind of numbers that batches left out could not test if they were classes."""
+    if predicted.otherwise is None:
+        return
+    classes = predicted if predicted.kind == "categorical" else predicted.otherwise
+    try:
+        check_classes(_answers(classes, batches))
+    except (ConfoundedError, UnresolvedError) as error:
+        says = f"Read as classes: {error}. Read as a number: it can be predicted."
+        relations = error.aliased if isinstance(error, ConfoundedError) else ()
+        raise doubt([predicted], says, relations) from None
 
 
 def _predicted(

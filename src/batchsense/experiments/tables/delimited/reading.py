@@ -26,7 +26,7 @@ from batchsense.experiments.tables.matrix import (
     refuse_text,
 )
 from batchsense.experiments.tables.table import Column, repeated
-from batchsense.experiments.tables.text import label_text, number
+from batchsense.experiments.tables.text import cell_text, number
 from batchsense.notes import Note
 
 
@@ -135,7 +135,7 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
 def sheet_of(header: list[str], rows: list[list[str]], where: str) -> dict[str, Column]:
     """Turn rows of text into the columns of a sheet; None where a label is missing."""
     columns = zip(named_columns(header, where), zip(*rows, strict=True), strict=True)
-    return {name: tuple(map(label_text, entries)) for name, entries in columns}
+    return {name: tuple(map(cell_text, entries)) for name, entries in columns}
 
 
 def named_columns(header: list[str], where: str) -> list[str]:
