@@ -69,6 +69,11 @@ class Design:
                 names.extend(terms)
         return np.hstack(parts), tuple(names)
 
+    def assumed(self, names: Sequence[str]) -> list[str]:
+        """Sentences that say as what columns were read whose kind nobody declared."""
+        guessed = [note for note in self.notes if note.code == "kind_assumed"]
+        return [note.message for note in guessed if set(note.where) & set(names)]
+
     def batch_terms(self) -> Floats:
         """The batches coded to sum to zero, shape (specimens, batches - 1), or the surrogates."""
         indicators = self.batches.indicators()
@@ -113,7 +118,7 @@ def read_design(
     DataError
         A column is unknown, incomplete or constant, or two kept columns say the same.
     ConfoundedError
-        Numbers of undeclared kind are confounded as categories and not as numbers, or the reverse.
+        Numbers of undeclared kind are confounded if read the other way.
 
     Examples
     --------

@@ -115,6 +115,7 @@ def refuse_confounded(design: Design, found: tuple[Entanglement, ...]) -> None:
         f"{listed([one.name for one in lost])} cannot be told from {batch}: {listed(relations)}."
     ]
     parts.extend(one.explanation for one in lost if one.explanation)
+    parts.extend(design.assumed([one.name for one in lost]))
     kept = [one.name for one in found if one.confounding.estimable]
     if kept:
         parts.append(f"Estimable: {listed(kept)}.")

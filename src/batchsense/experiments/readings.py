@@ -31,7 +31,7 @@ class _Answer:
 
 
 def refuse_doubtful(design: Design) -> None:
-    """Ask for the kind of numbers that are confounded under one reading and not under another.
+    """Ask for the kind of numbers that are not confounded as they were read, and else would be.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def refuse_doubtful(design: Design) -> None:
     first = answer(design)
     for reading in _other_readings(design):
         second = answer(reading)
-        if second.lost != first.lost:
+        if second.lost - first.lost:  # what is refused as it was read stays refused
             raise _asked(design, reading, first, second)
 
 
@@ -87,9 +87,8 @@ def _told(design: Design) -> _Answer:
     """Analyse a design in full."""
     if same := factor(*design.wanted()).relations:
         relations = tuple(map(str, same))
-        return _Answer(
-            frozenset(relations), f"columns say the same ({listed(relations)})", relations
-        )
+        says = f"columns to be kept say the same ({listed(relations)})"
+        return _Answer(frozenset(relations), says, relations)
     batch = design.batches.name
     found = entanglements(design) if batch else ()
     lost = [one for one in found if not one.confounding.estimable]

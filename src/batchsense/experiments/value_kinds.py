@@ -105,8 +105,8 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
     Whole numbers from 0 on of which some exceed 50 are counts, or intensities where even the small
     ones are large; but plain numbers where none is below 10, unless they scatter as these do:
     means that span three orders of magnitude, with standard deviations that grow with them.
-    Fractions that scatter so are intensities. Fractions between 0 and 1 are bounded. All else are plain numbers,
-    logarithms among them: nothing tells these apart, and nothing depends on it.
+    Fractions that scatter so are intensities. Fractions between 0 and 1 are bounded. All else are
+    plain numbers, logarithms among them: nothing tells these apart, or depends on it.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def plan_layout(
         It is proved that no layout keeps all constraints; says which, and by how much.
     ConfoundedError
         The constraints (locks, rows kept together) leave a balanced factor that cannot be told
-        from the batches; or numbers of undeclared kind could as categories, or as numbers, not.
+        from the batches, or numbers of undeclared kind that cannot if read the other way.
     UnresolvedError
         No layout was found in time, nor was it proved that there is none.
 

@@ -169,5 +169,6 @@ def _confounded(design: Design, refused: list[Refused]) -> ConfoundedError:
     names = listed([one.contrast for one in refused])
     parts = [f"{names} cannot be told from {design.batches.name}: {listed(relations)}."]
     parts.extend(dict.fromkeys(one.explanation for one in refused if one.explanation))
+    parts.extend(design.assumed([one.name for one in design.kept]))
     parts.append("No test can answer; nothing was tested.")
     return ConfoundedError(" ".join(parts), relations)

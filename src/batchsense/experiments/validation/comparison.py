@@ -228,9 +228,7 @@ def compare_gaps(
         model=name,
         ways=tuple(ways),
         guess=guess.held_out,
-        association=cramers_v(predicted.codes, batches.codes).value
-        if kind == "categorical"
-        else None,
+        association=_association(predicted, batches),
         filled=filled,
         notes=(
             *table.notes,
@@ -242,6 +240,10 @@ def compare_gaps(
         ),
         shared=shared,
     )
+
+
+def _association(predicted: Factor, batches: Factor) -> float | None:
+    return None if predicted.values is not None else cramers_v(predicted.codes, batches.codes).value
 
 
 def _answers(predicted: Factor, batches: Factor) -> Answers:
@@ -258,11 +260,10 @@ def _answers(predicted: Factor, batches: Factor) -> Answers:
 
 def _refuse_doubtful(predicted: Factor, batches: Factor) -> None:
     """Ask for the kind of numbers that batches left out could not test if they were classes."""
-    if predicted.otherwise is None:
+    if predicted.otherwise is None or predicted.kind == "categorical":
         return
-    classes = predicted if predicted.kind == "categorical" else predicted.otherwise
     try:
-        check_classes(_answers(classes, batches))
+        check_classes(_answers(predicted.otherwise, batches))
     except (ConfoundedError, UnresolvedError) as error:
         says = f"Read as classes: {error}. Read as a number: it can be predicted."
         relations = error.aliased if isinstance(error, ConfoundedError) else ()
