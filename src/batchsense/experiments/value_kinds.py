@@ -6,6 +6,7 @@ intensities scatter the more the larger they are: where they are recognised, a v
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,8 +24,9 @@ ValueKind = Literal["counts", "log", "intensities", "bounded", "numbers"]
 RAW: frozenset[str] = frozenset({"counts", "intensities"})
 #: Larger numbers are no logarithms: as a binary one it would stand for a count of 10¹⁵.
 LARGEST_LOG = 50
-#: Counts come down to zero or a few, unless only the largest were left in the table.
-_FEW_COUNTS = 10
+#: Whole numbers that never come down to this, and whose variance is below half their mean in most
+#: features, are no counts: those of independent events scatter at least as much as their mean.
+_FEW_COUNTS, _EVEN = 10, 0.5
 #: Whole numbers of which the smallest positive one, or the middle of the positive ones, is beyond
 #: these are intensities: the deepest libraries have a median below 1e4.
 _SMALLEST_INTENSITY, _MEDIAN_INTENSITY = 1e3, 1e5
@@ -103,9 +105,9 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
     """Tell what the values of a matrix are.
 
     Whole numbers from 0 on of which some exceed 50 are counts, or intensities where even the small
-    ones are large; but plain numbers where none is below 10, unless they scatter as these do:
-    means that span three orders of magnitude, with standard deviations that grow with them.
-    Fractions that scatter so are intensities. Fractions between 0 and 1 are bounded. All else are
+    ones are large; but plain numbers where none is below 10 and they scatter less than counts can.
+    Fractions are intensities where the means of features span three orders of magnitude, with
+    standard deviations that grow with them. Fractions between 0 and 1 are bounded. All else are
     plain numbers, logarithms among them: nothing tells these apart, or depends on it.
 
     Parameters
@@ -145,7 +147,7 @@ def _recognised(values: npt.NDArray[Any], low: float, high: float, whole: bool) 
     if not low >= 0:
         return "numbers"
     if whole and high > LARGEST_LOG:
-        if low >= _FEW_COUNTS and not _scatter_grows(values):
+        if low >= _FEW_COUNTS and _too_even(values):
             return "numbers"
         some = _some(values)
         smallest = float(np.min(values, where=values > 0, initial=np.inf))
@@ -169,6 +171,15 @@ def _falls_off(values: npt.NDArray[Any]) -> bool:
         zeros,
         *others,
     ]
+
+
+def _too_even(values: npt.NDArray[Any]) -> bool:
+    """Whether positive numbers vary less, in most features, than counts of that size can."""
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # features without two observed values
+        ratio = np.nanvar(values, axis=0, ddof=1) / np.nanmean(values, axis=0)
+    told = ratio[np.isfinite(ratio)]
+    return bool(told.size and np.median(told) < _EVEN)
 
 
 def _scatter_grows(values: npt.NDArray[Any]) -> bool:

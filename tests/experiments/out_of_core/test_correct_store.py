@@ -329,7 +329,7 @@ def test_counts_are_remarked_upon(tmp_path):
     found = correct_store(path, tmp_path / "out.h5ad", "month", CORRECTIONS[0])
 
     assert [note.code for note in found.table.notes] == ["looks_like_counts"]
-    assert "All values of the first 30 specimens" in found.table.notes[0].message
+    assert "in the first 30 specimens" in found.table.notes[0].message
 
 
 def test_metadata_that_end_early_are_named(tmp_path):

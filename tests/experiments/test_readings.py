@@ -1,0 +1,162 @@
+"""Numeric codes: no reading hides what another would refuse, and a declaration always answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batchsense.errors import BatchsenseError, ConfoundedError, DataError
+from batchsense.experiments import (
+    BatchCorrector,
+    ColumnKinds,
+    LinearCorrection,
+    SheetColumns,
+    Table,
+    compare_gaps,
+    correct,
+    diagnose,
+    find_surrogates,
+    plan_layout,
+    testing,
+)
+from batchsense.experiments.design import read_design
+from batchsense.experiments.entanglement import entanglements
+
+ASKS = "Say which it is: --categorical code or --numeric code"
+
+
+def coded(rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+    """Conditions with random numbers for names, some of them in one batch only."""
+    conditions, replicates = int(rng.integers(7, 13)), int(rng.integers(2, 6))
+    batches = int(rng.integers(2, 4))
+    names = rng.choice(np.arange(1, 40), conditions, replace=False)
+    if rng.random() < 0.3:
+        names = names / 4  # fractions are codes as well
+    home = np.arange(conditions) % batches
+    code = np.repeat(names, replicates)
+    place = np.repeat(home, replicates)
+    crossed = rng.random(len(place)) < rng.choice([0.0, 0.1, 0.5])
+    place[crossed] = rng.integers(0, batches, crossed.sum())
+    return [f"b{p}" for p in place], code
+
+
+def estimable(table: Table, kinds: ColumnKinds) -> bool | None:
+    """Whether the code can be told from the batches under a declared reading; None: an error."""
+    try:
+        design = read_design(table, "batch", ["code"], kinds)
+    except DataError:
+        return None
+    return entanglements(design)[0].confounding.estimable
+
+
+def test_no_guess_hides_confounding() -> None:
+    """In 300 random designs: asked where the readings differ, else the answer of both."""
+    rng = np.random.default_rng(17)
+    asked = answered = 0
+    for _ in range(300):
+        batch, code = coded(rng)
+        table = Table.from_arrays(rng.normal(size=(len(code), 3)), {"batch": batch, "code": code})
+        if len(set(batch)) < 2:
+            continue
+        categories = estimable(table, ColumnKinds(categorical=["code"]))
+        number = estimable(table, ColumnKinds(numeric=["code"]))
+        try:
+            guessed = estimable(table, ColumnKinds())
+        except ConfoundedError as error:
+            assert number and not categories
+            assert ASKS in str(error)
+            assert error.aliased
+            asked += 1
+        else:
+            assert guessed == categories or not number
+            answered += 1
+    assert asked > 50
+    assert answered > 50
+
+
+def confounded(seed: int = 0) -> Table:
+    """Nine conditions coded 2 to 10, each in one of three batches only."""
+    code = np.repeat(np.arange(2, 11), 6)
+    values = np.random.default_rng(seed).normal(size=(54, 100)) + (code[:, None] - 2) // 3
+    return Table.from_arrays(values, {"batch": (code - 2) // 3, "code": code})
+
+
+QUESTIONS = {
+    "correct": lambda t, k: correct(
+        t, "batch", ["code"], **{n: getattr(k, n) for n in ("categorical", "numeric")}
+    ),
+    "diagnose": lambda t, k: diagnose(t, "batch", ["code"], kinds=k, permutations=20),
+    "test": lambda t, k: testing.test(t, "code", "batch", kinds=k),
+    "gap": lambda t, k: compare_gaps(t, "batch", "code", kinds=k),
+    "surrogates": lambda t, k: find_surrogates(
+        t, ["code"], known=["batch"], kinds=k, permutations=20
+    ),
+    "layout": lambda t, k: plan_layout(
+        {"code": t.sheet["code"], "unit": t.sheet["batch"], "lock": t.sheet["batch"]},
+        3,
+        ["code"],
+        columns=SheetColumns(k.categorical, k.numeric, "new"),
+        rules=_together(),
+    ),
+    "BatchCorrector": lambda t, _: BatchCorrector().fit(
+        t.values,
+        batch_labels=t.sheet["batch"],
+        covariates=np.array(t.sheet["code"], dtype=float)[:, None],
+    ),
+}
+
+
+def _together():
+    from batchsense.experiments import LayoutRules
+
+    return LayoutRules(together="unit")
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_asks(name: str) -> None:
+    """The same words everywhere; each declaration gives its own answer."""
+    table = confounded()
+    with pytest.raises(ConfoundedError, match=r"Say which it is: --categorical"):
+        QUESTIONS[name](table, ColumnKinds())
+    if name == "BatchCorrector":
+        return
+    QUESTIONS[name](table, ColumnKinds(numeric=["code"]))
+    try:
+        refused = QUESTIONS[name](table, ColumnKinds(categorical=["code"]))
+    except BatchsenseError as error:
+        assert "--numeric" not in str(error)
+    else:
+        assert name == "diagnose"
+        assert refused.verdict == "not_estimable"
+
+
+def test_two_codes_that_hide_each_other() -> None:
+    """Subjects coded by number, nested in a coded arm: together they say the same as categories."""
+    subject = np.repeat(np.arange(1, 13), 4)
+    arm, batch = (subject - 1) % 3 + 1, np.tile(["a", "b"], 24)
+    table = Table.from_arrays(np.zeros((48, 1)), {"batch": batch, "subject": subject, "arm": arm})
+
+    with pytest.raises(ConfoundedError, match="columns to be kept say the same"):
+        read_design(table, "batch", ["arm", "subject"])
+    assert LinearCorrection(keep=("arm", "subject"), numeric=("subject",)).fit(table, "batch")
+
+
+def test_the_safe_reading_says_that_it_is_one() -> None:
+    """Few whole numbers stay categories where that refuses, and the refusal says so."""
+    arm = np.repeat([1, 2, 3, 4], 6)
+    table = Table.from_arrays(np.zeros((24, 1)), {"batch": arm > 2, "arm": arm})
+
+    with pytest.raises(ConfoundedError, match="'arm' has 4 distinct whole numbers and was read as"):
+        correct(table, "batch", ["arm"])
+
+
+def test_ages_are_numbers_without_a_question() -> None:
+    """In 200 balanced experiments with ages nobody is asked."""
+    rng = np.random.default_rng(23)
+    for _ in range(200):
+        n = int(rng.integers(12, 120))
+        age, batch = rng.integers(20, 80, n), rng.permutation(np.arange(n) % 3)
+        table = Table.from_arrays(np.zeros((n, 1)), {"batch": batch, "age": age})
+        if len(set(age.tolist())) <= n / 2:
+            continue
+        assert read_design(table, "batch", ["age"]).kept[0].kind == "numeric"
