@@ -88,7 +88,7 @@ def _told(design: Design) -> _Answer:
     if same := factor(*design.wanted()).relations:
         relations = tuple(map(str, same))
         says = f"columns to be kept say the same ({listed(relations)})"
-        return _Answer(frozenset(relations), says, relations)
+        return _Answer(frozenset({"all of them"}), says, relations)
     batch = design.batches.name
     found = entanglements(design) if batch else ()
     lost = [one for one in found if not one.confounding.estimable]

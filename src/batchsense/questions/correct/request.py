@@ -17,7 +17,7 @@ from batchsense.questions.answer import Answer, Product
 from batchsense.questions.correct.choice import CorrectionChoice, Method
 from batchsense.questions.correct.result import CorrectResult
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import ModelRequest, beside
+from batchsense.questions.table_request import ModelRequest, ValuesAre, beside
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
@@ -151,6 +151,7 @@ class CorrectRequest(ModelRequest):
     def _agrees_with_itself(self) -> Self:
         faults = (
             self.choice.misplaced(),
+            self._fault_of_values(),
             self._fault_of_reuse(),
             self._fault_of_stdout(),
             self._fault_of_scale(),
@@ -205,6 +206,11 @@ class CorrectRequest(ModelRequest):
             "non-parametric": self.non_parametric,
             "despite-confounding": self.despite_confounding,
         }
+
+    def _fault_of_values(self) -> str | None:
+        if self.method is not Method.combat_seq or self.values in (None, ValuesAre.counts):
+            return None
+        return f"--values {self.values} contradicts --method combat-seq, which is for counts"
 
     def _fault_of_reuse(self) -> str | None:
         if self.new_batches and self.fitted is None:
