@@ -50,11 +50,11 @@ def estimable(table: Table, kinds: ColumnKinds) -> bool | None:
 
 
 def test_no_guess_hides_confounding() -> None:
-    """In 60 random designs: asked where the readings differ, else the answer of both."""
+    """In 24 random designs: asked where the readings differ, else the answer of both."""
     rng = np.random.default_rng(17)
     asked: list[tuple[bool | None, ...]] = []
     answered = 0
-    for _ in range(60):
+    for _ in range(24):
         batch, code = coded(rng)
         table = Table.from_arrays(rng.normal(size=(len(code), 3)), {"batch": batch, "code": code})
         if len(set(batch)) < 2:
@@ -69,8 +69,8 @@ def test_no_guess_hides_confounding() -> None:
             answered += 1
             assert guessed == categories or not number
     assert set(asked) == {(True, False, True, True)}
-    assert len(asked) > 10
-    assert answered > 10
+    assert len(asked) > 4
+    assert answered > 4
 
 
 def confounded(seed: int = 0) -> Table:
@@ -85,7 +85,7 @@ QUESTIONS = {
         keep=("code",), categorical=tuple(k.categorical), numeric=tuple(k.numeric)
     ).fit(t, "batch"),
     "diagnose": lambda t, k: diagnose(t, "batch", ["code"], kinds=k, permutations=20),
-    "test": lambda t, k: testing.test(t, "code:10-2", "batch", kinds=k),
+    "test": lambda t, k: testing.test(t, "code", "batch", kinds=k),
     "gap": lambda t, k: compare_gaps(t, "batch", "code", kinds=k),
     "surrogates": lambda t, k: find_surrogates(
         t, ["code"], known=["batch"], kinds=k, permutations=20
@@ -123,6 +123,10 @@ def test_every_question_asks(name: str) -> None:
     if name == "diagnose":
         found = QUESTIONS[name](table, ColumnKinds(categorical=["code"]))
         assert found.verdict == "not_estimable"
+        return
+    if name == "test":  # differences inside a batch can be told
+        found = QUESTIONS[name](table, ColumnKinds(categorical=["code"]))
+        assert [str(one.contrast) for one in found.refused] == ["code: 5 - 2", "code: 8 - 2"]
         return
     with pytest.raises(BatchsenseError, match=r"^((?!--numeric).)*$"):
         QUESTIONS[name](table, ColumnKinds(categorical=["code"]))

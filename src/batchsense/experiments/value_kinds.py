@@ -198,7 +198,7 @@ def _some(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Observed values, about 100,000 of them, from all over the matrix."""
     flat = values.reshape(-1)  # a copy only where the matrix lies the other way
     some = flat[:: max(1, flat.size // _LOOKED_AT)]
-    return some[~np.isnan(some)]
+    return np.asarray(some[~np.isnan(some)])
 
 
 def refuse_raw(read: ValuesRead, what: str) -> None:
@@ -340,7 +340,7 @@ def tallies(features: Sequence[str]) -> Flags:
 
 def tally_notes(features: Sequence[str]) -> list[Note]:
     """Name the rows that a counting program appended."""
-    found = [features[place] for place in np.flatnonzero(tallies(features))]
+    found = [features[place] for place in np.flatnonzero(tallies(features)).tolist()]
     if not found:
         return []
     message = (

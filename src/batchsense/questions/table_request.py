@@ -18,6 +18,7 @@ from batchsense.questions.request import About, Request
 
 if TYPE_CHECKING:
     from batchsense.experiments import Table
+    from batchsense.experiments.value_kinds import ValueKind
 
 MATRIX = Option(
     "Observations: .csv, .tsv, .txt (also .gz), .parquet, .xlsx (also FILE.xlsx#Sheet), .h5ad, "
@@ -92,6 +93,11 @@ class FilesRequest(Request):
             raise ValueError("SHEET was given without MATRIX; give both, or none")
         return self
 
+    @property
+    def values_are(self) -> ValueKind | None:
+        """What the values are, as the library takes it."""
+        return None if self.values is None else self.values.value
+
     def table(self, progress: Progress) -> Table:
         """Read the files, or take the built-in digits; the source bears the names that are known.
 
@@ -105,8 +111,8 @@ class FilesRequest(Request):
         progress("reading the files", 0, 1)
         if self.matrix is None:
             return digits_table()
-        kind = None if self.values is None else self.values.value
-        table = read(self.matrix, self.sheet, self.id_column, self.densify, self.layer, kind)
+        given = self.matrix, self.sheet, self.id_column, self.densify, self.layer
+        table = read(*given, self.values_are)
         source = table.source
         return replace(
             table,

@@ -112,7 +112,7 @@ def correct_on_disk(
                 request.sheet,
                 request.id_column,
                 request.layer,
-                None if request.values is None else request.values.value,
+                request.values_are,
             ),
             how.output,
             batch_column,
