@@ -162,3 +162,14 @@ def test_ages_are_numbers_without_a_question() -> None:
         if len(set(age.tolist())) <= n / 2:
             continue
         assert read_design(table, "batch", ["age"]).kept[0].kind == "numeric"
+
+
+def test_ages_of_subjects_who_come_twice_are_numbers() -> None:
+    """Each subject has an age of its own and one arm: as categories they would say the same."""
+    rng = np.random.default_rng(29)
+    for fractions in (1, 2):
+        age = rng.choice(np.arange(20 * fractions, 90 * fractions), 30, replace=False) / fractions
+        sheet = {"batch": ["a", "b"] * 30, "age": np.repeat(age, 2), "arm": np.arange(60) // 2 % 3}
+        table = Table.from_arrays(np.zeros((60, 1)), sheet)
+
+        assert read_design(table, "batch", ["arm", "age"]).kept[1].kind == "numeric"

@@ -27,6 +27,9 @@ Kind = Literal["categorical", "numeric"]
 #: At most so many distinct whole numbers are read as categories unless declared: plates, grades and
 #: arms have few, ages and days many. A guess, so a note says where it decided.
 FEW_VALUES = 6
+#: More distinct numbers are names only if they are counted through: conditions, arms and dates by
+#: code are fewer. Counted through means that at most every third number is left out.
+_MOST_CODES, _DENSE = 20, 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -326,13 +329,16 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
 def _may_be_codes(numbers: Sequence[float], specimens: int) -> bool:
     """Whether distinct numbers, sorted, may be names: two may not differ, one each tells nothing.
 
-    Names are shared, by two specimens on average; or they are counted through, 1, 2, 3, ….
+    Names are few, each shared by two specimens on average; or they are counted through, 1, 2, 3, …,
+    perhaps with gaps. The ages of many subjects, who come twice, are neither.
     """
     if not 2 < len(numbers) < specimens:
         return False
-    steps = set(np.diff(numbers).tolist())
-    counted = len(steps) == 1 and all(number.is_integer() for number in numbers)
-    return counted or len(numbers) <= specimens / 2
+    steps = np.diff(numbers)
+    whole = all(number.is_integer() for number in numbers)
+    dense = float(steps.sum()) < _DENSE * len(numbers)
+    counted = whole and (dense or bool((steps == steps[0]).all()))
+    return counted or len(numbers) <= min(_MOST_CODES, specimens / 2)
 
 
 def _numeric(name: str, labels: Sequence[str], where: str) -> Factor:
