@@ -40,7 +40,11 @@ BESIDE = {
     ("correct", "out_of_core"): {"matrix": "m.h5ad", "output": "o.h5ad"},
     ("correct", "memory"): {"matrix": "m.h5ad", "output": "o.h5ad"},
     ("correct", "cluster"): {"matrix": "m.h5ad", "output": "o.h5ad"},
-    **{(name, "sheet"): {"matrix": "m.csv"} for name in ("diagnose", "correct", "test", "gap")},
+    **{
+        (name, field): {"matrix": "m.csv"}
+        for name in ("diagnose", "correct", "test", "gap")
+        for field in ("sheet", "sheet_columns")
+    },
     ("layout", "empty_wells"): {"plate": "8x12"},
     ("layout", "lock_wells"): {"plate": "8x12"},
     ("plan", "maximum"): {"minimum": 1},

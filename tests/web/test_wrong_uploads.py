@@ -32,7 +32,7 @@ def send(browser, matrix=None, sheet=None, command="diagnose"):
     ("matrix", "sheet", "words"),
     [
         (None, None, "No matrix was chosen"),
-        (("m.csv", GOOD_MATRIX), None, "A sheet is needed"),
+        (("m.csv", GOOD_MATRIX), None, "m.csv: a sheet is needed"),
         (("m.xls", b"PK"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m", b"1"), ("s.csv", GOOD_SHEET), "unknown kind of file"),
         (("m.csv", b""), ("s.csv", GOOD_SHEET), "m.csv: the file is empty"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from batchsense.experiments.correction import CombatCorrection, Correction, Line
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Model, comparisons
 from batchsense.experiments.testing.contrasts import parse_contrast
@@ -27,6 +28,9 @@ from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.variation.interval import Interval
 from batchsense.variation.proportion import proportion
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 #: What a user may do with a table of noise: p-values, one for each feature.
 Pipeline = Callable[[Table], npt.ArrayLike]
@@ -120,7 +124,7 @@ class Placebo:
 
 
 def placebo(
-    table: Table,
+    table: Table | AnnData,
     pipeline: BuiltIn | Pipeline,
     contrast: str,
     batch_labels: str,
@@ -136,7 +140,7 @@ def placebo(
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         The experiment; only its sheet is used.
     pipeline : str or callable
         ``"uncorrected"``, ``"linear"``, ``"combat"``, ``"model"`` (see :data:`PIPELINES`; ordinary
@@ -181,6 +185,7 @@ def placebo(
     """
     if not callable(pipeline) and pipeline not in PIPELINES:
         raise DataError(f"no pipeline {pipeline!r}; known: {', '.join(PIPELINES)}, or a function")
+    table = as_table(table)
     asked = parse_contrast(contrast, table)
     terms = list(dict.fromkeys([asked.factor, *keep]))
     design = read_design(table, batch_labels, terms, kinds)

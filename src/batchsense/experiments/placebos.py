@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FR
 from batchsense.experiments.diagnosis import BatchComponent, Diagnosis, KeptDiagnosis
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.placebo import PIPELINES, BuiltIn, Placebo, PureNoise, placebo
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 #: Features of noise for each pipeline: half an interval at 5 % is 0.6 % wide.
 MOST_FEATURES = 5000
@@ -79,7 +83,7 @@ class Placebos:
 
 
 def placebos(
-    table: Table,
+    table: Table | AnnData,
     found: Diagnosis,
     *,
     features: int | None = None,
@@ -98,7 +102,7 @@ def placebos(
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         The experiment that was diagnosed.
     found : Diagnosis
         Its diagnosis: the factors and the variance component are taken from it.
@@ -132,7 +136,7 @@ def placebos(
     combat       357 0.24
     model        0 0.06
     """
-    kept = found.kept
+    table, kept = as_table(table), found.kept
     shift_sd, shift_reason = _shift(found.component)
     asked = _affordable(found.specimens, len(kept)) if features is None else features
     outcomes = []

@@ -69,6 +69,17 @@ class FilesRequest(Request):
     densify: Annotated[
         bool, Option("Unfold a sparse or small MATRIX even if it takes more than 4 GB.")
     ] = False
+    sheet_columns: Annotated[
+        tuple[str, ...],
+        Option(
+            "Column of MATRIX that is no feature, where it is one wide table and there is no "
+            "SHEET; may be repeated.",
+            metavar="COL",
+            of="column",
+            label="Columns that are no features",
+            front=True,
+        ),
+    ] = ()
     layer: Annotated[
         str | None,
         Option("Layer of an .h5ad or .zarr to read; else its X.", metavar="NAME", of="layer"),
@@ -91,6 +102,11 @@ class FilesRequest(Request):
     def _sheet_describes_a_matrix(self) -> Self:
         if self.sheet is not None and self.matrix is None:
             raise ValueError("SHEET was given without MATRIX; give both, or none")
+        if self.sheet_columns and (self.matrix is None or self.sheet is not None):
+            raise ValueError(
+                "--sheet-columns names the columns of a MATRIX that is its own sheet; give MATRIX "
+                "without SHEET"
+            )
         return self
 
     @property
@@ -111,8 +127,15 @@ class FilesRequest(Request):
         progress("reading the files", 0, 1)
         if self.matrix is None:
             return digits_table()
-        given = self.matrix, self.sheet, self.id_column, self.densify, self.layer
-        table = read(*given, self.values_are)
+        table = read(
+            self.matrix,
+            self.sheet,
+            self.id_column,
+            self.densify,
+            self.layer,
+            self.values_are,
+            self.sheet_columns,
+        )
         source = table.source
         return replace(
             table,

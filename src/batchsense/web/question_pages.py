@@ -163,7 +163,11 @@ class _Pages:
             about=self.kind.about,
             upload=upload,
             found=found,
-            fields=form_fields(self.kind, last.values),
+            fields=[
+                one
+                for one in form_fields(self.kind, last.values)
+                if one.described.field != "sheet_columns" or (upload is not None and upload.wide)
+            ],
             chosen=last.values,
         )
 

@@ -16,7 +16,9 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.combat import CombatCorrection
 from batchsense.experiments.correction.interface import Correction
 from batchsense.experiments.correction.linear import LinearCorrection
+from batchsense.experiments.row_labels import in_one_order
 from batchsense.experiments.tables.columns import label_factor
+from batchsense.experiments.tables.overlap import shared_with_sheet
 from batchsense.experiments.tables.table import Column, Table, repeated
 from batchsense.experiments.tables.text import label_text
 from batchsense.notes import Note
@@ -68,7 +70,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
     Raises
     ------
     DataError
-        Labels are missing or do not fit the rows, or a batch was not seen in fitting.
+        Labels are missing or do not fit the rows, the matrix holds a covariate or the batch labels
+        as features, or a batch was not seen in fitting.
     ConfoundedError
         A covariate that is to be kept cannot be told from the batches.
 
@@ -111,7 +114,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         Parameters
         ----------
         X : array of shape (specimens, features)
-            Observations; NaN where a value is missing.
+            Observations; NaN where a value is missing. Labels and covariates that carry an index
+            are matched with that of a data frame, never by position.
         y : object
             Ignored.
         batch_labels : iterable of length specimens
@@ -127,6 +131,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             Itself.
         """
         self._check_parameters()
+        ordered = in_one_order({"X": X, _BATCHES: batch_labels, "covariates": covariates})
+        batch_labels, covariates = ordered[_BATCHES], ordered["covariates"]
         needed = 1 if batch_labels is None else 2
         X = self._observations(X, copy=False, ensure_min_samples=needed)
         labels = self._labels(batch_labels, len(X))
@@ -141,6 +147,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         else:
             sheet = {_BATCHES: labels, **_columns(covariates, len(X))}
             table = self._table(X, sheet)
+            self._refuse_in_features(table, getattr(batch_labels, "name", None))
             self.batch_levels_ = label_factor(table, _BATCHES).levels
             if len(self.batch_levels_) == 1:
                 self.notes_ = (_one_batch(self.batch_levels_[0]),)
@@ -169,6 +176,7 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             The corrected observations, in the precision of ``X``.
         """
         check_is_fitted(self, "centre_")
+        batch_labels = in_one_order({"X": X, _BATCHES: batch_labels})[_BATCHES]
         X = self._observations(X, reset=False)
         labels = self._labels(batch_labels, len(X))
         if labels is None:
@@ -190,8 +198,8 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         covariates: Any = None,
     ) -> npt.NDArray[np.floating[Any]]:
         """Fit and transform the same rows; the inherited one would not hand the labels on."""
-        if batch_labels is not None:
-            batch_labels = tuple(batch_labels)
+        if batch_labels is not None and not hasattr(batch_labels, "iloc"):
+            batch_labels = tuple(batch_labels)  # may be an iterator
         self.fit(X, batch_labels=batch_labels, covariates=covariates)
         return self.transform(X, batch_labels=batch_labels)
 
@@ -254,6 +262,19 @@ class BatchCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         return Table.from_arrays(
             X, sheet, features=None if names is None else list(names), name="X"
         )
+
+    def _refuse_in_features(self, table: Table, name: str | None) -> None:
+        """Refuse features that are labels: a correction would change what it rests on."""
+        inside = [] if table.aside is None else list(table.aside.names)
+        if name is not None and name in table.features:
+            labels = {str(name): table.sheet[_BATCHES]}
+            inside += shared_with_sheet(table.values, table.features, labels)[0].values()
+        if inside:
+            raise DataError(
+                f"batch labels or covariates are among the features: {listed(map(repr, inside))}; "
+                "take them out of X",
+                where="X",
+            )
 
     def _corrected(self, table: Table) -> Floats:
         factor = label_factor(table, _BATCHES)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,15 @@ from batchsense.experiments.correction.interface import (
 from batchsense.experiments.correction.remarks import chosen_features, left_unchanged_notes
 from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
 from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.value_kinds import range_notes
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 class LearnedArrays(ABC):
@@ -133,7 +137,7 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
         return ()
 
     def transform(
-        self, table: Table, out: Matrix | None = None, progress: Progress = silent
+        self, table: Table | AnnData, out: Matrix | None = None, progress: Progress = silent
     ) -> Corrected:
         """Correct specimens of fitted batches.
 
@@ -145,6 +149,7 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
             A batch, a feature, or a level of a kept factor that the method needs was not seen in
             fitting, or a value is none that the method takes.
         """
+        table = as_table(table)
         factor = label_factor(table, self.batch_labels)
         codes = matched_batches(table, factor, self.batch_levels)
         features = matched_features(table, self.features)

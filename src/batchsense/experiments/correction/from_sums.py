@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from batchsense.arrays import Integers, Matrix
 from batchsense.errors import DataError
@@ -21,9 +21,13 @@ from batchsense.experiments.correction.fitted import Fitted, LearnedArrays
 from batchsense.experiments.correction.gathered import Gathered, gather
 from batchsense.experiments.correction.terms import match_terms
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread
 from batchsense.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 FittedT = TypeVar("FittedT")
 
@@ -32,7 +36,9 @@ FittedT = TypeVar("FittedT")
 class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
     """How corrections from sums are fitted: at once, or part by part."""
 
-    def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedT:
+    def fit(
+        self, table: Table | AnnData, batch_labels: str, progress: Progress = silent
+    ) -> FittedT:
         """Learn what every batch does to every feature.
 
         Raises
@@ -46,13 +52,13 @@ class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
         """
         progress("learning batch effects", 0, 2)
         with one_thread():  # the passes over the data have threads of their own
-            design = design_of_table(table, batch_labels, self)
+            design = design_of_table(as_table(table), batch_labels, self)
             progress("learning batch effects", 1, 2)
             fitted = self._learn(design)
         progress("learning batch effects", 2, 2)
         return fitted
 
-    def gather(self, table: Table, batch_labels: str) -> Gathered:
+    def gather(self, table: Table | AnnData, batch_labels: str) -> Gathered:
         """Read one part of the data, which need not be able to be corrected alone.
 
         Raises
@@ -60,7 +66,7 @@ class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
         DataError
             A column of the sheet cannot be used.
         """
-        return gather(table, batch_labels, self.keep, self.categorical, self.numeric)
+        return gather(as_table(table), batch_labels, self.keep, self.categorical, self.numeric)
 
     def finish(self, gathered: Gathered) -> FittedT:
         """Learn from all gathered parts, as :meth:`fit` does at once; raises as :meth:`fit`."""
@@ -119,7 +125,7 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
         both: Self = self.correction.finish(self.gathered.merge(other.gathered))
         return both
 
-    def extend(self, table: Table) -> Self:
+    def extend(self, table: Table | AnnData) -> Self:
         """Add batches that were not fitted; the fitted ones stay as they are.
 
         Level, slopes and standard deviation are those of the fit. Linear removal gives a new batch
@@ -132,7 +138,7 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
             There is no new batch, one has a single specimen although scales are adjusted, or a
             feature or a level of what is kept was not fitted.
         """
-        levels, statistics = new_batches(table, self.gathered, self.batch_levels)
+        levels, statistics = new_batches(as_table(table), self.gathered, self.batch_levels)
         return replace(
             self,
             batch_levels=(*self.batch_levels, *levels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from batchsense.experiments.correction.full_fit import full_fit, remove_slopes
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.correction.remarks import entangled_features, remarks, unseen_notes
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,12 +167,12 @@ class FittedLinear(FittedFromSums[LinearCorrection, LinearModel]):
         return extend_linear(self.model, statistics)
 
 
-def correct(table: Table, batch_labels: str, keep: Sequence[str] = ()) -> Corrected:
+def correct(table: Table | AnnData, batch_labels: str, keep: Sequence[str] = ()) -> Corrected:
     """Correct a table by linear removal, in one call.
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         The observations and their sheet.
     batch_labels : str
         The column of the sheet with the batch labels.
@@ -194,4 +198,5 @@ def correct(table: Table, batch_labels: str, keep: Sequence[str] = ()) -> Correc
     Traceback (most recent call last):
     batchsense.errors.ConfoundedError: drug cannot be told from month: ...
     """
+    table = as_table(table)
     return LinearCorrection(keep=tuple(keep)).fit(table, batch_labels).transform(table)

@@ -10,6 +10,7 @@ from scipy import linalg, special
 
 from batchsense.arrays import Floats, Places
 from batchsense.errors import ConfoundedError, DataError
+from batchsense.experiments.row_labels import in_one_order
 from batchsense.progress import Progress, silent
 from batchsense.variation.factoring import pivoted
 from batchsense.variation.interval import Interval
@@ -167,6 +168,8 @@ def two_factor_shares(
     >>> found.first.share.estimate, found.second.share.estimate
     (0.2, 0.8)
     """
+    ordered = in_one_order({"observations": observations, "first": first, "second": second})
+    first, second = ordered["first"], ordered["second"]
     values = finite_matrix(observations, "observations")
     rows, columns = levels_of(first, "first"), levels_of(second, "second")
     if np.ptp(values / 2.0, axis=0).max(initial=0.0) > 1e150:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,12 +29,16 @@ from batchsense.experiments.entanglement import (
     level_contrasts,
 )
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 #: Labels are permuted so often: the smallest possible p-value is 1/201, and one near 0.05 has a
 #: standard error of 0.015.
@@ -126,7 +131,7 @@ class Diagnosis:
 
 
 def diagnose(
-    table: Table,
+    table: Table | AnnData,
     batch_labels: str,
     keep: Sequence[str] = (),
     *,
@@ -145,7 +150,7 @@ def diagnose(
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         The observations and their sheet. Features with missing values are left out and noted.
     batch_labels : str
         The column of the sheet with the batch labels.
@@ -184,6 +189,7 @@ def diagnose(
     """
     if permutations < FEWEST_PERMUTATIONS:
         raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
+    table = as_table(table)
     design = read_design(table, batch_labels, keep, kinds)
     found = entanglements(design)
     if all(one.confounding.estimable for one in found):  # what the sheet refuses needs no values

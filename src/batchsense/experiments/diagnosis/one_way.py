@@ -15,6 +15,7 @@ from scipy import special
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.diagnosis.one_way_intervals import GroupMeans, between_end, icc_end
+from batchsense.experiments.row_labels import in_one_order
 from batchsense.variation.components import variance_component
 from batchsense.variation.interval import Interval
 from batchsense.variation.labels import Levels, levels_of
@@ -158,6 +159,7 @@ def variance_components(
     >>> print(round(found.icc.low, 3), round(found.icc.high, 3))
     -0.281 0.994
     """
+    labels = in_one_order({"observations": observations, "labels": labels})["labels"]
     values = np.asarray(observations)
     if values.ndim != 1:
         raise DataError(
@@ -216,6 +218,7 @@ def variance_components_by_feature(
     """
     if not 0.0 < level < 1.0:
         raise DataError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
+    labels = in_one_order({"observations": observations, "labels": labels})["labels"]
     values = finite_matrix(observations, "observations")
     _check_magnitude(values)
     groups = levels_of(labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,13 +34,16 @@ from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 #: R² of a balanced factor with the batches above which a note is due: its VIF is then 1.05, as if
 #: one specimen of 20 had been left out.
 NOTEWORTHY_R2 = 0.05
 
 
 def plan_layout(
-    sheet: Table | Mapping[str, Iterable[object]] | str | Path,
+    sheet: Table | AnnData | Mapping[str, Iterable[object]] | str | Path,
     batch_count: int,
     balance: Sequence[str],
     rules: LayoutRules = LayoutRules(),
@@ -56,7 +60,7 @@ def plan_layout(
 
     Parameters
     ----------
-    sheet : mapping, data frame, path or Table
+    sheet : mapping, data frame, path, Table or AnnData
         One entry per specimen in every column.
     batch_count : int
         How many batches.

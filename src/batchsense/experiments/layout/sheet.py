@@ -8,18 +8,23 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.row_labels import is_annotated, labelled_sheet
 from batchsense.experiments.tables.columns import column
-from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
+from batchsense.experiments.tables.matrix import DELIMITERS, free_name, suffix_of
 from batchsense.experiments.tables.reading import read_sheet
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
 from batchsense.experiments.tables.text import label_text
 from batchsense.notes import Note
 from batchsense.storage.atomic import writing
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,13 @@ class SheetColumns(ColumnKinds):
 
 
 def sheet_table(
-    sheet: Table | Mapping[str, Iterable[object]] | str | Path, id_column: str | None = None
+    sheet: Table | AnnData | Mapping[str, Iterable[object]] | str | Path,
+    id_column: str | None = None,
 ) -> Table:
     """A sheet as a table that has no observations yet.
+
+    Columns that carry an index are brought into one order by it. An index of ids, such as that of
+    an AnnData object, becomes the first column.
 
     Raises
     ------
@@ -65,6 +74,7 @@ def sheet_table(
         columns, declared, notes = read_sheet(sheet)
     else:
         where = "the sheet"
+        sheet = _in_one_order(sheet)
         columns = {str(name): tuple(map(label_text, entry)) for name, entry in sheet.items()}
     if not columns:
         raise DataError("the sheet is empty; give one row per specimen", where=where)
@@ -77,6 +87,17 @@ def sheet_table(
     ids, name = _ids(columns, id_column, where)
     source = Source(where, where, id_column=name)
     return Table(np.zeros((rows, 1)), ids, ("none",), columns, source, declared, notes)
+
+
+def _in_one_order(sheet: Any) -> Mapping[str, Iterable[object]]:
+    """The columns, those of pandas in one order, with the ids that an index carries in front."""
+    frame = sheet.obs if is_annotated(sheet) else sheet
+    _, ordered = labelled_sheet(None, frame)
+    index: Any = getattr(ordered, "index", None)
+    if hasattr(index, "nlevels") and (index.name is not None or index.dtype.kind not in "iu"):
+        name = free_name("id" if index.name is None else str(index.name), map(str, ordered))
+        return {name: index, **ordered}
+    return ordered
 
 
 def _ids(

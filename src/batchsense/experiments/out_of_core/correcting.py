@@ -36,6 +36,7 @@ from batchsense.experiments.out_of_core.pass_inputs import (
     united,
 )
 from batchsense.experiments.out_of_core.result_array import ResultArray
+from batchsense.experiments.row_labels import is_annotated
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.value_kinds import ValueKind
 from batchsense.machine_memory import format_bytes
@@ -155,6 +156,11 @@ def correct_store(
     ([3.0, 4.0, 3.0, 4.0], 0.941)
     """
     given = matrix if isinstance(matrix, StoredMatrix) else StoredMatrix(matrix)
+    if is_annotated(given.matrix):
+        raise DataError(
+            "an AnnData object lies in memory already: correct(data, ...) corrects it there; give "
+            "the path of its file to correct it on disk"
+        )
     location = find(given.matrix, inside_of(given.layer))
     target = Path(output)
     check_output_form(location, target)

@@ -31,7 +31,8 @@ def describe(
     Raises
     ------
     DataError
-        The ids of the sheet do not match the specimens, ids occur twice, or there is no sheet.
+        The ids of the sheet do not match the specimens, ids occur twice, a feature has the name of
+        a column of the sheet, or there is no sheet.
     """
     if not location.inside:
         return _of_plain_array(location, sheet, id_column)
@@ -64,6 +65,13 @@ def describe(
         layer=location.layer,
     )
     notes = (*notes, *found.notes)
+    labels = set(aligned) - {found.id_column}
+    if shared := [one for one in features if one.strip() in labels]:
+        raise DataError(
+            f"features have names of columns of the sheet: {listed(map(repr, shared))}; rename one "
+            "of the two, or correct in memory (--no-out-of-core), which compares their contents",
+            where=location.path,
+        )
     return _checked(location, specimens, features, aligned, source, categorical, notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from batchsense.experiments.surrogates.estimation import (
     surrogate_count,
 )
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import Factor, kept_factors, no_batches
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
@@ -30,6 +32,9 @@ from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 #: With fewer features the density of p-values, and so the weights, are not known.
 FEWEST_FEATURES = 100
@@ -92,7 +97,7 @@ class Surrogates:
 
 
 def find_surrogates(
-    table: Table,
+    table: Table | AnnData,
     keep: Sequence[str],
     *,
     known: Sequence[str] = (),
@@ -106,7 +111,7 @@ def find_surrogates(
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         Observations; features with missing values or without variation are left out and noted.
     keep : sequence of str
         Columns of interest: the surrogates are made so as not to swallow them, as far as the data
@@ -147,6 +152,7 @@ def find_surrogates(
     """
     if permutations < 20:
         raise ValueError(f"at least 20 permutations are needed, not {permutations}")
+    table = as_table(table)
     observations, notes = usable_features(table, standardise=False)
     observations = observations[:, np.ptp(observations, axis=0) > 0]
     features = observations.shape[1]

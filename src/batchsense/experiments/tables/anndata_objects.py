@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from batchsense.errors import DataError, listed
+from batchsense.experiments.row_labels import is_annotated
 from batchsense.experiments.tables.annotated import COMPLETE, LAYER, load, unpack
 from batchsense.experiments.tables.matrix import stored
+from batchsense.experiments.tables.overlap import set_aside, with_aside
 from batchsense.experiments.tables.table import Source, Table, check
 from batchsense.experiments.value_kinds import ValueKind
 
@@ -62,7 +64,31 @@ def from_anndata(
     ids = raw.row_ids, raw.column_ids
     table = Table(raw.values, *ids, sheet, source, categorical, values_are=values_are)
     check(table)
-    return table.remarked()
+    return set_aside(table).remarked()
+
+
+def as_table(given: Table | AnnData) -> Table:
+    """Take a table as it is, and an AnnData object by its ``X`` and ``obs``.
+
+    Raises
+    ------
+    DataError
+        Something else, or as :func:`from_anndata`.
+
+    Examples
+    --------
+    >>> as_table("matrix.csv")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: a table is needed, not a str: read(...) makes one of files, ...
+    """
+    if isinstance(given, Table):
+        return given
+    if is_annotated(given):
+        return from_anndata(given)
+    raise DataError(
+        f"a table is needed, not a {type(given).__name__}: read(...) makes one of files, "
+        "Table.from_arrays(...) of arrays and data frames, from_anndata(...) of an AnnData object"
+    )
 
 
 def into_anndata(corrected: Corrected, data: AnnData) -> None:
@@ -84,16 +110,17 @@ def into_anndata(corrected: Corrected, data: AnnData) -> None:
         Specimens or features of the two are not the same, in the same order.
     """
     table = corrected.table
+    values, features = with_aside(table, corrected.values)
     for kind, mine, theirs in (
         ("specimens", table.specimens, tuple(data.obs_names)),
-        ("features", table.features, tuple(data.var_names)),
+        ("features", features, tuple(data.var_names)),
     ):
         if mine != theirs:
             odd = sorted(set(mine) ^ set(theirs))
             what = f"differ: {listed(map(repr, odd), 3)}" if odd else "are in another order"
             raise DataError(f"{kind} of the correction and of the AnnData object {what}")
     record = {key: value for key, value in corrected.record().items() if value not in ([], None)}
-    data.layers[LAYER] = stored(corrected.values, table.source.dtype)
+    data.layers[LAYER] = stored(values, table.source.dtype)
     data.uns[LAYER] = {**record, COMPLETE: True}
 
 
@@ -153,8 +180,9 @@ def _x_holds(table: Table, layer: Any) -> Holds:
         return "unknown"
     values = np.asarray(layer.toarray() if hasattr(layer, "toarray") else layer, dtype=np.float64)
     precision = 1e-6 if table.source.dtype == "float32" else 1e-12
-    same = values.shape == table.values.shape and np.allclose(
-        values, table.values, rtol=precision, atol=precision, equal_nan=True
+    original, _ = with_aside(table, table.values)
+    same = values.shape == original.shape and np.allclose(
+        values, original, rtol=precision, atol=precision, equal_nan=True
     )
     return "corrected" if same else "original"
 

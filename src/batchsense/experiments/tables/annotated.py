@@ -19,6 +19,7 @@ from batchsense.experiments.tables.matrix import (
     dense,
     free_name,
     refuse_packed,
+    refuse_unfolding,
     stored,
     suffix_of,
 )
@@ -127,6 +128,9 @@ def unpack(
     if found is None:
         has = f"; its layers, for --layer, are {listed(data.layers)}" if data.layers else ""
         raise DataError(f"the file has no X{has}", where=where)
+    if hasattr(found, "to_memory"):  # sparse, and still on disk
+        refuse_unfolding(found.shape, where, densify)
+        found = found.to_memory()
     values, dtype = dense(found, where, densify)
     matrix = RawMatrix(values, tuple(data.obs_names), tuple(data.var_names), "id", dtype)
     check_ids(matrix.row_ids, "row", where)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class RawMatrix:
         Type of the numbers in the file: ``"float32"``, ``"float64"`` or that of whole numbers.
     notes : tuple of Note
         What was passed over, and which reading was taken.
+    labels : mapping of str to tuple
+        Columns of labels between the ids and the numbers, where sheet and matrix are one table.
     """
 
     values: Floats
@@ -54,6 +56,7 @@ class RawMatrix:
     corner: str | None = "id"
     dtype: str = "float64"
     notes: tuple[Note, ...] = ()
+    labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
 
 def suffix_of(path: str | Path) -> str:
@@ -183,7 +186,8 @@ def stored(values: Floats, dtype: str) -> npt.NDArray[Any]:
 def refuse_text(where: str, cell: str, row: str, column: str) -> DataError:
     """Make the error for a cell that is not a number."""
     reason = why_no_number(cell) or (
-        "the matrix may hold only ids and numbers (empty or NA where missing)"
+        "the matrix may hold only ids and numbers (empty or NA where missing). Of one wide table, "
+        "name the columns that are no features: --sheet-columns"
     )
     return DataError(
         f"row {row!r}, column {column!r} holds {shortened(cell)}, which is not a number; {reason}",

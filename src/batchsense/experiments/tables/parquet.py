@@ -9,6 +9,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, MissingExtraError
+from batchsense.experiments.row_labels import refuse_levels
 from batchsense.experiments.tables.delimited import named_columns
 from batchsense.experiments.tables.matrix import (
     RawMatrix,
@@ -41,7 +42,7 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
         pyarrow is not installed.
     """
     where = str(path)
-    frame = _ids_first(_read(path, densify))
+    frame = _ids_first(_read(path, densify), where)
     if frame.shape[0] < 1 or frame.shape[1] < 2:
         raise DataError("the matrix holds no numbers", where=where)
     columns = tuple(str(name) for name in frame.columns[1:])
@@ -68,7 +69,7 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
     MissingExtraError
         pyarrow is not installed.
     """
-    frame = _ids_first(_read(path))
+    frame = _ids_first(_read(path), str(path))
     if frame.empty:
         raise DataError("the sheet is empty; give one row per specimen", where=str(path))
     return sheet_of(frame, str(path))
@@ -135,9 +136,11 @@ def _looked_at(path: Path, densify: bool) -> list[str]:
     ]
 
 
-def _ids_first(frame: pd.DataFrame) -> pd.DataFrame:
+def _ids_first(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     import pandas as pd
 
+    refuse_levels(frame.index, where)
+    refuse_levels(frame.columns, where, "header")
     if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
         return frame
     wanted = "id" if frame.index.name is None else str(frame.index.name)
@@ -169,7 +172,9 @@ def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(stored(matrix.values, matrix.dtype), columns=list(matrix.column_ids))
-    frame.insert(0, free_name(matrix.corner or "id", matrix.column_ids), list(matrix.row_ids))
+    for name, entries in reversed(list(matrix.labels.items())):
+        frame.insert(0, name, list(entries))
+    frame.insert(0, free_name(matrix.corner or "id", frame.columns), list(matrix.row_ids))
     try:
         frame.to_parquet(path, engine="pyarrow", index=False)
     except ImportError:

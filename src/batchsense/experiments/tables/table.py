@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
+from batchsense.experiments.row_labels import column_names, labelled_sheet
 from batchsense.experiments.tables.matrix import dense, refuse_magnitude
+from batchsense.experiments.tables.overlap import Aside, set_aside
 from batchsense.experiments.tables.text import label_text
 from batchsense.experiments.value_kinds import ValueKind, ValuesRead, read_values, value_notes
 from batchsense.notes import Note
@@ -40,6 +42,8 @@ class Source:
         (for text ``"int64"`` where every number is written in digits only).
     layer : str or None
         The layer of an AnnData file that was read; None for its ``X`` and for other files.
+    sheet_columns : tuple of str
+        Columns of the matrix itself that are its sheet, where both are one wide table.
     """
 
     matrix: str
@@ -49,6 +53,7 @@ class Source:
     corner: str | None = "id"
     dtype: str = "float64"
     layer: str | None = None
+    sheet_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +77,8 @@ class Table:
     values_are : str or None
         What the values are (``"counts"``, ``"log"``, ``"intensities"``, ``"bounded"`` or
         ``"numbers"``), where that is declared.
+    aside : Aside or None
+        Columns of the sheet that the matrix holds as well: left out of the features.
     """
 
     values: Floats
@@ -82,6 +89,7 @@ class Table:
     categorical: frozenset[str] = frozenset()
     notes: tuple[Note, ...] = ()
     values_are: ValueKind | None = None
+    aside: Aside | None = None
 
     @property
     def orientation(self) -> Orientation:
@@ -116,16 +124,20 @@ class Table:
         categorical: Iterable[str] = (),
         values_are: ValueKind | None = None,
     ) -> Table:
-        """Make a table from arrays whose rows are aligned already.
+        """Make a table from arrays, whose rows are in one order, or from pandas objects, by label.
+
+        What carries an index is matched by it, never by position, and its labels are the ids;
+        ``specimens`` are the labels of observations that carry none.
 
         Parameters
         ----------
-        values : array or sparse matrix of shape (specimens, features)
+        values : array, sparse matrix or data frame of shape (specimens, features)
             The observations, of any type of numbers; NaN where a value is missing.
-        sheet : mapping of str to iterable
+        sheet : mapping of str to iterable, or data frame
             Columns of labels, one entry per specimen.
         specimens, features : sequence of str, optional
-            Ids; ``specimen 1`` and ``feature 1`` onwards by default.
+            Ids; by default the labels that ``values`` or ``sheet`` carry, else ``specimen 1`` and
+            ``feature 1`` onwards.
         name : str
             What to call the source in messages.
         categorical : iterable of str
@@ -136,15 +148,28 @@ class Table:
         Raises
         ------
         DataError
-            Wrong shape, infinite values, text, duplicate ids, a column of another length, or a
-            sparse matrix that would take more than 4 GB.
+            Wrong shape, infinite values, text, duplicate ids, a column of another length, labels
+            that differ, a feature with the name of a column and other content, or a sparse matrix
+            that would take more than 4 GB.
 
         Examples
         --------
         >>> table = Table.from_arrays([[1.0, 2.0], [3.0, 4.0]], {"month": ["May", "July"]})
         >>> table.sheet["month"], table.features
         (('May', 'July'), ('feature 1', 'feature 2'))
+
+        By label:
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"gene": [1.0, 2.0]}, index=["s1", "s2"])
+        >>> table = Table.from_arrays(frame, {"month": pd.Series({"s2": "July", "s1": "May"})})
+        >>> table.specimens, table.sheet["month"]
+        (('s1', 's2'), ('May', 'July'))
         """
+        own_features = column_names(values, "values")
+        ids, sheet = labelled_sheet(values, sheet, specimens)
+        if features is not None and own_features not in (None, tuple(map(str, features))):
+            raise DataError("features and the columns of values differ; give one", where=name)
         if isinstance(values, np.ma.MaskedArray):  # asarray would show what the mask hides
             values = np.where(np.ma.getmaskarray(values), np.nan, values.data)
         given = values if hasattr(values, "toarray") else np.asarray(values)
@@ -152,13 +177,18 @@ class Table:
         if array.ndim != 2:
             raise DataError(f"the observations must have two axes, not {array.ndim}", where=name)
         rows, columns = array.shape
-        rows_ids = _names(specimens, "specimen", rows)
-        column_ids = _names(features, "feature", columns)
+        rows_ids = _names(ids, "specimen", rows)
+        column_ids = _names(own_features if features is None else features, "feature", columns)
         if (len(rows_ids), len(column_ids)) != array.shape:
             raise DataError(
                 f"{len(rows_ids)} specimen ids and {len(column_ids)} feature ids do not fit "
                 f"a matrix of shape {array.shape}",
                 where=name,
+            )
+        column_names(sheet, name)
+        if twice := repeated([str(key) for key in sheet]):
+            raise DataError(
+                f"sheet columns occur more than once: {listed(map(repr, twice))}", where=name
             )
         labels = {str(key): tuple(map(label_text, entry)) for key, entry in sheet.items()}
         for key, entry in labels.items():
@@ -167,11 +197,19 @@ class Table:
                     f"sheet column {key!r} has {len(entry)} entries for {rows} specimens",
                     where=name,
                 )
+        first = next(iter(labels), "")
+        entries = labels.get(first, ())
+        if entries != rows_ids and sorted(map(str, entries)) == sorted(rows_ids):
+            raise DataError(
+                f"column {first!r} of the sheet holds the ids of the specimens in another order; "
+                "make it the index of the sheet, to be matched by label",
+                where=name,
+            )
         declared = frozenset(categorical)
         source = Source(name, name, dtype=dtype)
         table = cls(array, rows_ids, column_ids, labels, source, declared, values_are=values_are)
         check(table)
-        return table
+        return set_aside(table)
 
 
 def _names(given: Sequence[str] | None, kind: str, count: int) -> tuple[str, ...]:

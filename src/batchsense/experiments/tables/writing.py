@@ -8,16 +8,22 @@ import gzip
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
+from batchsense.experiments.row_labels import row_labels
 from batchsense.experiments.tables import annotated, parquet, tenx
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, stored, suffix_of
+from batchsense.experiments.tables.overlap import with_aside
 from batchsense.experiments.tables.table import Table
 from batchsense.storage.atomic import writing
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def check_format(source: str, output: str | Path) -> None:
@@ -81,7 +87,7 @@ def _result_kind(source: str, output: str | Path) -> str:
 
 
 def write(
-    table: Table,
+    table: Table | AnnData,
     values: Floats,
     output: str | Path,
     provenance: Mapping[str, Any] | None = None,
@@ -96,7 +102,7 @@ def write(
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         The table that the values belong to.
     values : array of shape (specimens, features)
         The result.
@@ -112,6 +118,7 @@ def write(
     OutputError
         What stands there may not be replaced, for example a folder of other things.
     """
+    table = as_table(table)
     check_format(table.source.matrix, output)
     raw = layout(table, values)
     suffix = _result_kind(table.source.matrix, output)
@@ -129,14 +136,18 @@ def write(
 
 def layout(table: Table, values: Floats) -> RawMatrix:
     """The values in the layout of the table's file."""
+    own = row_labels(values, "values")
+    if own is not None and own.labels != table.specimens:
+        raise DataError("the index of values and the specimens of the table differ")
     if values.shape != table.values.shape:
         raise ValueError(f"values of shape {values.shape} for a table of {table.values.shape}")
-    source = table.source
+    source, labels = table.source, {name: table.sheet[name] for name in table.source.sheet_columns}
+    values, features = with_aside(table, np.asarray(values))
     if source.orientation == "specimens × features":
-        axes = (values, table.specimens, table.features)
+        axes = (values, table.specimens, features)
     else:
-        axes = (values.T, table.features, table.specimens)
-    return RawMatrix(*axes, corner=source.corner, dtype=source.dtype)
+        axes = (values.T, features, table.specimens)
+    return RawMatrix(*axes, corner=source.corner, dtype=source.dtype, labels=labels)
 
 
 def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None:
@@ -152,13 +163,14 @@ def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None
     """
     lines = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     corner = () if matrix.corner is None else (matrix.corner,)
-    lines.writerow([*corner, *matrix.column_ids])
+    lines.writerow([*corner, *matrix.labels, *matrix.column_ids])
     has_missing = bool(np.isnan(matrix.values).any())
-    for name, row in zip(matrix.row_ids, stored(matrix.values, matrix.dtype), strict=True):
+    numbers_of = stored(matrix.values, matrix.dtype)
+    for place, (name, row) in enumerate(zip(matrix.row_ids, numbers_of, strict=True)):
         numbers: list[float | str] = row.tolist()
         if has_missing:
             numbers = ["" if value != value else value for value in numbers]
-        lines.writerow([name, *numbers])
+        lines.writerow([name, *(one[place] for one in matrix.labels.values()), *numbers])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ and a correction that is not linear is passed over for the original values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing import remarks
 from batchsense.experiments.testing.comparisons import Comparisons, Model, comparisons, plain_tests
@@ -36,9 +38,12 @@ from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.progress import Progress, silent
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 
 def test(
-    observations: Table | Corrected,
+    observations: Table | AnnData | Corrected,
     contrasts: str | Sequence[str],
     batch_labels: str | None = None,
     keep: Sequence[str] | None = None,
@@ -59,7 +64,7 @@ def test(
 
     Parameters
     ----------
-    observations : Table or Corrected
+    observations : Table, AnnData or Corrected
         What was measured, or what a correction made of it. For linear removal the corrected values
         are tested with the removed terms in the model, which equals the test of the original
         values exactly; for other corrections the original values are tested.
@@ -118,7 +123,7 @@ def test(
     True
     """
     corrected = observations if isinstance(observations, Corrected) else None
-    table = observations.table if isinstance(observations, Corrected) else observations
+    table = observations.table if isinstance(observations, Corrected) else as_table(observations)
     texts = [contrasts] if isinstance(contrasts, str) else contrasts
     asked = [parse_contrast(text, table) for text in texts]
     if not 0.0 < options.level < 1.0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from batchsense.arrays import Integers
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
+from batchsense.experiments.row_labels import column_names
+from batchsense.experiments.tables.text import label_text
 from batchsense.notes import Note
 from batchsense.variation.labels import Levels, levels_of, table_of_counts
 
@@ -161,6 +163,44 @@ def check_classes(answers: Answers) -> tuple[Note, ...]:
                 tuple(named),
             )
         )
+    return tuple(notes)
+
+
+def check_features(X: Any, given: Mapping[str, Any]) -> tuple[Note, ...]:
+    """Refuse features that hold the answers under their own name; remark on the batch labels.
+
+    ``given`` holds ``y`` and ``batch_labels`` as they were given, in the order of ``X``.
+
+    Raises
+    ------
+    DataError
+        A column of the data frame ``X`` is ``y``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"g": [0.1, 0.2], "ill": [0, 1]})
+    >>> check_features(frame, {"y": frame["ill"], "batch_labels": ["May", "July"]})
+    Traceback (most recent call last):
+    batchsense.errors.DataError: X: column 'ill' is y itself, so nothing is left to predict; ...
+    """
+    notes = []
+    for what, entries in given.items():
+        name = getattr(entries, "name", None)
+        if name is None or name not in (column_names(X, "X") or ()):
+            continue
+        if list(map(label_text, X[name])) != list(map(label_text, entries)):
+            continue
+        if what == "y":
+            raise DataError(
+                f"column {name!r} is y itself, so nothing is left to predict; take it out of X",
+                where="X",
+            )
+        message = (
+            f"Column {name!r} of X holds the batch labels: a model may learn from them, and of a "
+            "batch left out it never saw any. Take it out of X unless the model needs it."
+        )
+        notes.append(Note("batch_labels_among_features", message, (str(name),)))
     return tuple(notes)
 
 

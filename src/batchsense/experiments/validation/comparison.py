@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from batchsense.experiments.design import Design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.readings import doubt
 from batchsense.experiments.statistics.confounding import cramers_v
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers, check_classes
@@ -28,6 +29,9 @@ from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval, student_quantile
 from batchsense.variation.sample_size import least_number
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 Verdict = Literal["gap", "no_gap_seen", "cannot_tell"]
 
@@ -129,7 +133,7 @@ class GapComparison:
 
 
 def compare_gaps(
-    table: Table,
+    table: Table | AnnData,
     batch_labels: str,
     predict: str,
     model: PlainModel = PlainModel(),
@@ -145,7 +149,7 @@ def compare_gaps(
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         The observations and their sheet.
     batch_labels : str
         The column of the sheet with the batch labels.
@@ -190,6 +194,7 @@ def compare_gaps(
     """
     if predict == batch_labels:
         raise DataError(f"column {predict!r} cannot be both the batch and predicted")
+    table = as_table(table)
     batches = batch_factor(table, batch_labels)
     predicted, kind_notes = _predicted(table, predict, batch_labels, kinds)
     # fmax and fmin pass over missing values; NaN where all are missing fails the comparison.

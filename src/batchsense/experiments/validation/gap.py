@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
+from batchsense.experiments.row_labels import in_one_order
 from batchsense.experiments.validation.answers import (
     Answers,
     batch_notes,
     check_classes,
+    check_features,
     read_answers,
 )
 from batchsense.experiments.validation.folds import (
@@ -133,7 +135,8 @@ def batch_gap(
     y : array of shape (specimens,)
         What is to be predicted: labels or numbers.
     batch_labels : array of shape (specimens,)
-        The batch of each specimen.
+        The batch of each specimen. Of ``X``, ``y`` and these, what carries an index is matched by
+        its labels.
     folds : ShuffledFolds
         How often the shuffled folds are drawn, and their seed.
     level : float
@@ -154,7 +157,8 @@ def batch_gap(
     Raises
     ------
     DataError
-        Fewer than two batches, arrays of different length, missing labels, a corrector that
+        Fewer than two batches, arrays of different length, labels of rows that differ, missing
+        labels, a column of ``X`` that is ``y`` itself, a corrector that
         refuses unseen batches, rows that the estimator refuses (it says in which fold), or a
         scoring that is not defined on a batch.
     ConfoundedError
@@ -179,8 +183,12 @@ def batch_gap(
     >>> gap.shuffled.estimate < 0.05 < 0.3 < gap.held_out.estimate
     True
     """
+    ordered = in_one_order({"X": X, "y": y, "batch_labels": batch_labels})
+    y, batch_labels = ordered["y"], ordered["batch_labels"]
     answers = read_answers(row_count(X), y, batch_labels)
-    return gap_of(estimator, X, answers, folds, level, scoring, progress)
+    remarks = check_features(X, {"y": y, "batch_labels": batch_labels})
+    found = gap_of(estimator, X, answers, folds, level, scoring, progress)
+    return replace(found, notes=(*found.notes, *remarks))
 
 
 def gap_of(

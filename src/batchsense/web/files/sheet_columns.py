@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchsense.errors import DataError
-from batchsense.experiments.tables.matrix import suffix_of
+from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 
 # Chosen by eye: enough to recognise a column, on one line beside its name.
 _SHOWN_VALUES = 4
@@ -17,6 +17,10 @@ _MOST_COLUMNS = 1000
 _LONGEST_NAMES = 200_000
 #: Each costs a reading of the workbook.
 _TRIED_WORKSHEETS = 5
+#: Kinds of matrices whose sheet may stand in columns beside the features.
+WIDE_KINDS = (*DELIMITERS, ".parquet", ".xlsx")
+#: Of a wide table with thousands of features so many columns are offered as no features.
+_OFFERED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ def files_outline(
     entries: Mapping[str, tuple[str | None, ...]] = {}
     if matrix is not None and suffix_of(matrix) in annotated.SUFFIXES:
         entries, layers = annotated.outline(matrix)
+    elif matrix is not None and sheet is None and suffix_of(matrix) in WIDE_KINDS:
+        entries = _describing(read_sheet(str(matrix))[0])
     if sheet is None:
         if not entries:
             raise DataError(
@@ -109,6 +115,20 @@ def _first_readable(
         except DataError as error:
             complaint = complaint or error
     raise complaint or DataError("the workbook has no worksheet", where=book.name)
+
+
+def _describing(
+    wide: Mapping[str, tuple[str | None, ...]],
+) -> Mapping[str, tuple[str | None, ...]]:
+    """The columns of a wide table that may describe its specimens, those with few values first.
+
+    None where it is a matrix of numbers alone, beside which a sheet is needed.
+    """
+    by_values = sorted(wide, key=lambda name: len(set(wide[name])))
+    if all(len(set(entries)) == len(entries) for entries in list(wide.values())[1:]):
+        return {}
+    shown = set(by_values[:_OFFERED])
+    return {name: entries for name, entries in wide.items() if name in shown}
 
 
 def _described(sheet: Mapping[str, tuple[str | None, ...]]) -> list[SheetColumn]:

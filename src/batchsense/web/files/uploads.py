@@ -16,7 +16,7 @@ from batchsense.experiments.tables.matrix import DELIMITERS, suffix_of
 from batchsense.web.files.archives import ARCHIVES
 from batchsense.web.files.file_names import file_name
 from batchsense.web.files.look import Look
-from batchsense.web.files.sheet_columns import SheetOutline
+from batchsense.web.files.sheet_columns import WIDE_KINDS, SheetOutline
 
 if TYPE_CHECKING:
     from batchsense.web.readers import Readers
@@ -70,6 +70,12 @@ class Upload:
         return {part: path for part, path in found.items() if path is not None}
 
     @property
+    def wide(self) -> bool:
+        """Whether a text or Parquet file came alone: one table with its sheet in some columns."""
+        alone = self.matrix is not None and self.sheet is None
+        return alone and suffix_of(str(self.matrix)) in WIDE_KINDS
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The files, matrix first."""
         files = (self.matrix, self.sheet, self.document)
@@ -98,7 +104,7 @@ def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
         known = f"{', '.join(MATRIX_KINDS)} (text and .tar also .gz)"
         where = file_name(files["matrix"].filename)
         raise DataError(f"unknown kind of file {kind!r}; known: {known}", where=where)
-    carries_sheet = kinds.get("matrix") in (".h5ad", *ARCHIVES)
+    carries_sheet = kinds.get("matrix") in (".h5ad", *ARCHIVES, *WIDE_KINDS)
     if "sheet" in wanted and "sheet" not in files and not carries_sheet:
         raise DataError("a sheet is needed: one row per specimen, with its id and its batch")
     if "sheet" in kinds and kinds["sheet"] not in SHEET_KINDS:

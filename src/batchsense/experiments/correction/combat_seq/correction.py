@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -21,11 +21,15 @@ from batchsense.experiments.correction.interface import COUNTS_METHOD
 from batchsense.experiments.correction.remarks import chosen_features, features_note, remarks
 from batchsense.experiments.correction.terms import columns_of, match_terms
 from batchsense.experiments.design import Design
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,9 @@ class CombatSeqCorrection(KeepingColumns):
     True
     """
 
-    def fit(self, table: Table, batch_labels: str, progress: Progress = silent) -> FittedCombatSeq:
+    def fit(
+        self, table: Table | AnnData, batch_labels: str, progress: Progress = silent
+    ) -> FittedCombatSeq:
         """Learn means, batch effects and dispersions.
 
         Parameters
@@ -98,6 +104,7 @@ class CombatSeqCorrection(KeepingColumns):
         ConfoundedError
             A kept factor cannot be told from the batches; names every relation.
         """
+        table = as_table(table)
         design, found = self.design(table, batch_labels)
         check_counts(table)
         refuse_single(design, table)
