@@ -57,16 +57,17 @@ def ask_about_a_table(
     rng = np.random.default_rng([*seed, 0])
     command = str(rng.choice(words.COMMANDS))
     drawn = tables.draw(rng, wide=command == "surrogates" and rng.random() < 0.8)
-    made = files.write(folder, drawn, rng)
+    *made, whole = files.write(folder, drawn, rng)
     asked, outputs = words.draw(rng, command, drawn, made)
     before = state(folder)
     ending = way(asked)
     found = faults(asked, ending, before, folder, outputs)
     if command == "correct" and ending.code == 0 and outputs["-o"].exists():
         found += _lost(asked, made, outputs["-o"])
-    turned = not found and rng.random() < TURNED and _can_be_turned(drawn, asked, made)
+    answered = ending.code in (0, 1) and not found and whole
+    turned = answered and rng.random() < TURNED and _can_be_turned(drawn, made)
     if turned:
-        found += _turned(rng, drawn, asked, ending, way)
+        found += _turned(rng, drawn, made, asked, ending, way)
     said = f"{ending.out[:3000]}\n{ending.err[-3000:]}\n{ending.warned}"
     return Tried(asked, asked[0], ending.code, found, bool(turned), said)
 
@@ -85,7 +86,7 @@ def ask_about_a_job(
     return Tried(asked, asked[0], ending.code, found, False, said)
 
 
-def _lost(asked: Sequence[str], made: tuple[Path, Path], output: Path) -> list[str]:
+def _lost(asked: Sequence[str], made: Sequence[Path], output: Path) -> list[str]:
     """Read the input and the result, and compare where there are numbers."""
     layer = "batchsense" if output.suffix in (".h5ad", ".zarr") else None
     try:
@@ -96,19 +97,18 @@ def _lost(asked: Sequence[str], made: tuple[Path, Path], output: Path) -> list[s
     return lost_values(original, corrected)
 
 
-def _can_be_turned(drawn: tables.Drawn, asked: list[str], made: tuple[Path, Path]) -> bool:
+def _can_be_turned(drawn: tables.Drawn, made: Sequence[Path]) -> bool:
     """Whether names say nothing, so that others may stand for them."""
-    plain = [path.read_bytes()[:3] == b"id," for path in made if path.suffix == ".csv"]
-    named = len(set(drawn.specimens)) == len(drawn.specimens)
-    named &= len(set(drawn.features)) == len(drawn.features)
-    odd = [one for one in (*drawn.specimens, *drawn.features) if not one.isalnum()]
-    # Labels decide the order of levels, and gaps of a sheet are told by their words: both stay.
-    return plain == [True, True] and named and not odd and not drawn.cells and "id" in drawn.sheet
+    names = (*drawn.specimens, *drawn.features)
+    distinct = len({*names}) == len(names) and all(one.isalnum() for one in names)
+    text = all(path.name.endswith(files.TEXT) for path in made)
+    return distinct and text and not drawn.cells and "id" in drawn.sheet
 
 
 def _turned(
     rng: np.random.Generator,
     drawn: tables.Drawn,
+    made: Sequence[Path],
     asked: list[str],
     ending: Ending,
     way: Callable[[Sequence[str]], Ending],
@@ -118,14 +118,14 @@ def _turned(
     other, _, columns = tables.twin(rng, drawn, unit)
     place = Path(asked[1]).parent / "turned"
     place.mkdir()
-    files.write_plainly(place, other)
     again = [
         str(place / Path(word).name) if word.startswith(str(place.parent)) else word
         for word in asked
     ]
+    files.write_plainly(tuple(place / one.name for one in made), other)
     found = way(again)
     if found.code != ending.code:
-        return [f"exit {found.code} in another order: {found.err[-200:]}"]
+        return [f"exit {ending.code}, and {found.code} in another order: {found.err[-200:]}"]
     if ending.code or asked[0] not in ("test", "correct", "diagnose"):
         return []
     if asked[0] == "diagnose":

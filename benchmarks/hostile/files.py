@@ -15,8 +15,8 @@ from hostile.tables import Column, Drawn
 TEXT = (".csv", ".tsv", ".txt", ".csv.gz")
 
 
-def write(folder: Path, drawn: Drawn, rng: np.random.Generator) -> tuple[Path, Path]:
-    """Write the matrix and the sheet; give their paths."""
+def write(folder: Path, drawn: Drawn, rng: np.random.Generator) -> tuple[Path, Path, bool]:
+    """Write the matrix and the sheet; give their paths, and whether both are whole."""
     form = str(rng.choice([*TEXT, ".parquet", ".h5ad", ".zarr"], p=_often(4, 3)))
     cells = drawn.cells if form in TEXT else {}
     turned = form in TEXT and rng.random() < 0.3
@@ -34,10 +34,17 @@ def write(folder: Path, drawn: Drawn, rng: np.random.Generator) -> tuple[Path, P
         _write_workbook(sheet, drawn.sheet)
     else:
         _frame(drawn.sheet).to_parquet(sheet)
-    for path in (matrix, sheet):
-        if path.is_file() and rng.random() < 0.015:
-            _damage(path, rng)
-    return matrix, sheet
+    damaged = [path for path in (matrix, sheet) if path.is_file() and rng.random() < 0.015]
+    for path in damaged:
+        _damage(path, rng)
+    return matrix, sheet, not damaged
+
+
+def write_plainly(made: tuple[Path, Path], drawn: Drawn) -> None:
+    """Write both as plain text under given names."""
+    rows = [list(drawn.sheet), *map(list, zip(*drawn.sheet.values(), strict=True))]
+    for path, lines in zip(made, (_rows(drawn, {}, False), rows), strict=True):
+        _write_text(path, lines)
 
 
 def _often(texts: int, others: int) -> list[float]:
@@ -58,12 +65,12 @@ def _rows(drawn: Drawn, cells: dict[tuple[int, int], str], turned: bool) -> list
     return [list(column) for column in zip(*rows, strict=True)] if turned else rows
 
 
-def _write_text(path: Path, rows: list[list[str]], rng: np.random.Generator) -> None:
+def _write_text(path: Path, rows: list[list[str]], rng: np.random.Generator | None = None) -> None:
     stream = io.StringIO()
     delimiter = "," if ".csv" in path.name else "\t"
     csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
     text, coding = stream.getvalue(), "utf-8"
-    if rng.random() < 0.08:
+    if rng is not None and rng.random() < 0.08:
         kind = rng.choice(["bom", "crlf", "blank", "trailing", "title", "comment", "utf-16"])
         if kind == "crlf":
             text = text.replace("\n", "\r\n")
@@ -118,7 +125,7 @@ def _cell(entry: str) -> str | float | None:
     return number if np.isfinite(number) else entry
 
 
-def _frame(sheet: dict[str, Column]):  # noqa: ANN202
+def _frame(sheet: dict[str, Column]):
     import pandas as pd
 
     frame = pd.DataFrame({name: [_cell(one) for one in col] for name, col in sheet.items()})
@@ -135,11 +142,3 @@ def _damage(path: Path, rng: np.random.Generator) -> None:
     for place in rng.integers(len(data), size=int(rng.integers(1, 6))):
         data[place] = int(rng.integers(256))
     path.write_bytes(bytes(data))
-
-
-def write_plainly(folder: Path, drawn: Drawn) -> None:
-    """Write both as plain text."""
-    rows = [list(drawn.sheet), *map(list, zip(*drawn.sheet.values(), strict=True))]
-    for name, lines in (("m.csv", _rows(drawn, {}, False)), ("s.csv", rows)):
-        with (folder / name).open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(lines)

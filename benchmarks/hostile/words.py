@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ NUMBERS = ("0", "-1", "nan", "1e400", "2.5", "99999999999999999999", "x", "")
 
 
 def draw(
-    rng: np.random.Generator, command: str, drawn: Drawn, files: tuple[Path, Path]
+    rng: np.random.Generator, command: str, drawn: Drawn, files: Sequence[Path]
 ) -> tuple[list[str], dict[str, Path]]:
     """Words after ``batchsense``, and the outputs that they name, by option."""
     matrix, sheet = files
