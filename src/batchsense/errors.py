@@ -189,6 +189,16 @@ class OutputError(BatchsenseError):
         super().__init__(" ".join([*([option] if option else []), shown, message]))
 
 
+#: What each extra brings, by the names that are imported.
+_EXTRAS = {
+    "training": ("torch",),
+    "experiments": (
+        "anndata", "dask", "distributed", "h5py", "numba", "openpyxl", "pyarrow", "zarr",
+    ),
+    "web": ("multipart", "python_multipart", "starlette", "uvicorn"),
+}  # fmt: skip
+
+
 class MissingExtraError(BatchsenseError, ImportError):
     """An optional dependency is not installed.
 
@@ -209,3 +219,17 @@ class MissingExtraError(BatchsenseError, ImportError):
         self.extra = extra
         self.message = f"{purpose} need the {extra} extra: pip install 'batchsense[{extra}]'"
         super().__init__(self.message)
+
+    @classmethod
+    def of(cls, error: ImportError, purpose: str) -> MissingExtraError | None:
+        """What an import lacks, if that is a package of an extra.
+
+        Examples
+        --------
+        >>> lacking = ModuleNotFoundError("No module named 'torch'", name="torch")
+        >>> print(MissingExtraError.of(lacking, "The scenes of the demo"))
+        The scenes of the demo need the training extra: pip install 'batchsense[training]'
+        """
+        package = (error.name or "").partition(".")[0]
+        extra = next((name for name, brought in _EXTRAS.items() if package in brought), None)
+        return None if extra is None else cls(purpose, extra)

@@ -161,7 +161,14 @@ class Described:
             ("at most", self.at_most),
             ("below", self.below),
         )
-        return " and ".join(f"{word} {end:g}" for word, end in sides if end is not None) or None
+        return (
+            " and ".join(f"{word} {_full(end)}" for word, end in sides if end is not None) or None
+        )
+
+
+def _full(end: float) -> str:
+    """A bound in words; a whole one with all its digits, so that what exceeds it differs."""
+    return str(end) if isinstance(end, int) else f"{end:g}"
 
 
 @functools.cache

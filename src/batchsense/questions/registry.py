@@ -6,12 +6,15 @@ request, ``NameRequest``, and ``ask``; nothing of a room is loaded before it is 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from batchsense.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from batchsense.questions.answer import Answer
@@ -39,8 +42,17 @@ class Question:
     @property
     def ask(self) -> Callable[..., Answer[Any]]:
         """Takes a request and a progress listener, gives the answer."""
-        found: Callable[..., Answer[Any]] = self._room.ask
-        return found
+        ask: Callable[..., Answer[Any]] = self._room.ask
+
+        @functools.wraps(ask)
+        def asked(*given: Any, **named: Any) -> Answer[Any]:
+            try:
+                return ask(*given, **named)
+            except ModuleNotFoundError as error:
+                lacking = MissingExtraError.of(error, f"Answers of {self.command}")
+                raise (lacking or error) from None
+
+        return asked
 
     @property
     def result(self) -> type[Model]:

@@ -180,9 +180,11 @@ def _complaint(request: type[Request], error: ValidationError) -> str:
     if one.choices:
         return f"{one.flags} {given} is none of {', '.join(one.choices)}"
     if (bounds := one.bounds()) and isinstance(given, int | float):
+        # A whole number is shown in full: rounded, it may look as if it kept the bound.
+        shown = str(given) if isinstance(given, int) else f"{given:g}"
         if bounds == "above 0":
-            return f"{one.flags} must be positive, not {given:g}"
+            return f"{one.flags} must be positive, not {shown}"
         if one.at_least is None and one.at_most is None and None not in (one.above, one.below):
-            return f"{one.flags} must lie between {one.above:g} and {one.below:g}, not {given:g}"
-        return f"{one.flags} must be {bounds}, not {given:g}"
+            return f"{one.flags} must lie between {one.above:g} and {one.below:g}, not {shown}"
+        return f"{one.flags} must be {bounds}, not {shown}"
     return f"{one.flags} {given!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -182,7 +182,7 @@ def test_the_order_of_merging_does_not_matter() -> None:
 def test_a_book_survives_its_state() -> None:
     """Every row, its layers included, comes back."""
     made = book(np.random.default_rng(7), [0, 5, 7, 20, 21, 30])
-    read = StepBook.of_state(saved(made.state()), recent=4)
+    read = StepBook.of_state(saved(made.state()), recent=4, width=3)
 
     for one, two in zip(made.rows, read.rows, strict=True):
         assert (one.step, one.examples, one.batch_size) == (two.step, two.examples, two.batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -21,7 +21,13 @@ from batchsense.experiments.correction.interface import (
     matched_features,
 )
 from batchsense.experiments.correction.remarks import chosen_features, left_unchanged_notes
-from batchsense.experiments.correction.storage import Stored, as_tuples, load_method, save
+from batchsense.experiments.correction.storage import (
+    Stored,
+    as_tuples,
+    damaged,
+    load_method,
+    save,
+)
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import label_factor
@@ -207,7 +213,33 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
             The file holds no correction of this method.
         """
         stored = load_method(path, cls.method)
+        if stored.sealed:
+            return cls._taken_up(stored)
+        try:
+            found = cls._taken_up(stored)
+            found.transform(_one_specimen(stored))
+        except Exception as error:
+            # Files without a seal are taken up if they can be used; what is wrong in them may be
+            # anything.
+            raise damaged(path, error) from None
+        return found
+
+    @classmethod
+    def _taken_up(cls, stored: Stored) -> Self:
+        """The correction that a file holds."""
         correction: Any = cls.options_type(**as_tuples(stored.options))
         model: Any = cls.learned_type.from_arrays(stored.model)
         kept = design_of_parts(stored.gathered, correction).found
         return cls(correction, stored.gathered, stored.batch_levels, model, kept, stored.notes)
+
+
+def _one_specimen(stored: Stored) -> Table:
+    """The first fitted specimen, with ones in the place of its observations."""
+    sheet = stored.gathered.sheet
+    return replace(
+        sheet,
+        values=np.ones((1, len(stored.gathered.features))),
+        specimens=sheet.specimens[:1],
+        features=stored.gathered.features,
+        sheet={name: column[:1] for name, column in sheet.sheet.items()},
+    )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from batchsense.errors import DataError
 from batchsense.experiments.correction.gathered import Gathered, bare_sheet
@@ -19,11 +17,12 @@ from batchsense.experiments.correction.two_passes.statistics import BatchStatist
 from batchsense.experiments.tables.table import Source
 from batchsense.notes import Note
 from batchsense.storage.atomic import writing
-
-Arrays = dict[str, npt.NDArray[Any]]
+from batchsense.storage.inputs import check_input
+from batchsense.storage.seal import Arrays, BrokenSealError, read_arrays, write_arrays
 
 _FORMAT = "batchsense correction"
-_VERSION = 1
+#: The first version had no seal, and is still read.
+_VERSION, _UNSEALED = 2, 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +43,8 @@ class Stored:
         What the reader must know.
     model : dict of str to array
         What was learned.
+    sealed : bool
+        Whether the file says by a seal that it is as it was written.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Stored:
     batch_levels: tuple[str, ...]
     notes: tuple[Note, ...]
     model: Arrays
+    sealed: bool = True
 
 
 def save(path: str | Path, stored: Stored) -> None:
@@ -87,7 +89,7 @@ def save(path: str | Path, stored: Stored) -> None:
     arrays |= {f"seen_{name}": array for name, array in gathered.statistics.arrays().items()}
     arrays |= {f"model_{name}": array for name, array in stored.model.items()}
     with writing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        write_arrays(stream, arrays)
 
 
 def load(path: str | Path) -> Stored:
@@ -96,26 +98,45 @@ def load(path: str | Path) -> Stored:
     Raises
     ------
     DataError
-        There is no such file, or it is not a correction of a known version.
+        There is no such file, it is not a correction of a known version, or it was damaged or
+        changed after it was saved.
     """
+    check_input(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: Arrays = dict(archive)
-        about: dict[str, Any] = json.loads(arrays["about"].tobytes())
+        arrays, sealed = read_arrays(path)
+        about = json.loads(arrays["about"].tobytes())
         known = about["format"] == _FORMAT
-    except FileNotFoundError:
-        raise DataError("cannot be read: no such file", str(path)) from None
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
-        known = False
+        version = about["version"]
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {(error.strerror or str(error)).lower()}", str(path)
+        ) from None
+    except (BrokenSealError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from None
     if not known:
         raise DataError("not a correction that batchsense saved", str(path))
-    if about["version"] != _VERSION:
+    if version not in (_VERSION, _UNSEALED):
         raise DataError(
-            f"a correction of format {about['version']}; this version of batchsense reads "
-            f"{_VERSION}, so fit again",
+            f"a correction of format {version}; this version of batchsense reads "
+            f"{_UNSEALED} to {_VERSION}, so fit again",
             str(path),
         )
-    return _stored(about, arrays, str(path))
+    if sealed != (version == _VERSION):
+        raise damaged(path, "its seal")
+    try:
+        return _stored(about, arrays, str(path), sealed)
+    except Exception as error:
+        # Without a seal anything may stand anywhere.
+        raise damaged(path, error) from None
+
+
+def damaged(path: str | Path, reason: object) -> DataError:
+    """The refusal of a file that is not as it was saved."""
+    return DataError(
+        "not a correction that batchsense saved, or it was damaged or changed afterwards "
+        f"({' '.join(str(reason).split())}); fit again, or take the file from a backup",
+        str(path),
+    )
 
 
 def load_method(path: str | Path, method: str) -> Stored:
@@ -145,7 +166,7 @@ def as_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
+def _stored(about: Mapping[str, Any], arrays: Arrays, path: str, sealed: bool) -> Stored:
     sheet = bare_sheet(
         about["specimens"],
         {name: tuple(entries) for name, entries in about["sheet"].items()},
@@ -164,7 +185,7 @@ def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
     notes = tuple(Note(code, message, tuple(where)) for code, message, where in about["notes"])
     levels = tuple(about["batch_levels"])
     model = _part(arrays, "model_")
-    return Stored(about["method"], about["options"], gathered, levels, notes, model)
+    return Stored(about["method"], about["options"], gathered, levels, notes, model, sealed)
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

@@ -186,17 +186,18 @@ def _client(address: str, memory: int) -> Iterator[Any]:
         number = address.removeprefix("local:")
         if not number.isdigit() or int(number) < 1:
             raise DataError(f"{address!r} is no cluster; write for example local:2")
-        with (
-            LocalCluster(  # type: ignore[no-untyped-call]
+        try:
+            cluster = LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=int(number),
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=int(memory / _USED),
                 dashboard_address=None,
                 silence_logs=logging.ERROR,
-            ) as cluster,
-            Client(cluster) as client,  # type: ignore[no-untyped-call]
-        ):
+            )
+        except (RuntimeError, OSError, TimeoutError) as error:
+            raise DataError(f"its processes do not start: {error}", where=address) from None
+        with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
             client.run(_ignore_interrupts)
             yield client
         return

@@ -210,6 +210,16 @@ def correct_store(
                 f"{found.folder}, and the same command goes on with it",
                 where=str(target),
             ) from None
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:
+            if not resumed:
+                raise
+            # What readers of a store raise where it was damaged since it was left.
+            raise DataError(
+                f"what an earlier run left in {found.folder} cannot be taken up "
+                f"({type(error).__name__}: {error}); remove that folder, and the same command "
+                "begins anew",
+                where=str(target),
+            ) from None
     return answer
 
 

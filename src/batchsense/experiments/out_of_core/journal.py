@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -23,9 +23,17 @@ from batchsense.experiments.correction.two_passes.statistics import BatchStatist
 from batchsense.experiments.out_of_core.pass_inputs import SpecimenRun, united
 from batchsense.experiments.out_of_core.result_array import ResultArray
 from batchsense.storage.atomic import refuse_irreplaceable, sync_one
+from batchsense.storage.seal import (
+    BrokenSealError,
+    read_arrays,
+    sealed,
+    unsealed,
+    write_arrays,
+)
 
 #: Number of the layout of the folder; another one is not taken up.
-_LAYOUT = 1
+_LAYOUT = 2
+_SUMS = "sums.npz"
 
 
 class Journal:
@@ -67,21 +75,20 @@ class Journal:
 
     def keep_statistics(self, statistics: BatchStatistics, runs: list[SpecimenRun]) -> None:
         """Keep the sums of some specimens."""
-        self._keep("sums.npz", {**statistics.arrays(), "spans": np.array(runs, dtype=np.int64)})
+        spans = np.array(runs, dtype=np.int64)
+        self._keep(_SUMS, {**statistics.arrays(), "spans": spans})
 
     def statistics(self) -> tuple[BatchStatistics | None, list[SpecimenRun]]:
         """The sums that were kept, and of which specimens they are."""
-        arrays = self._kept("sums.npz")
-        if arrays is None:
+        if not (self.folder / _SUMS).exists():
             return None, []
+        arrays, _ = read_arrays(self.folder / _SUMS)
         runs = [(int(low), int(high)) for low, high in arrays["spans"]]
         return BatchStatistics.from_arrays(arrays), runs
 
     def _append(self, event: dict[str, Any]) -> None:
-        """Write a line that survives a loss of power."""
-        self._stream.write(json.dumps(event) + "\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Note what is done, and go on from it."""
+        _write_line(self._stream, event)
         self._take(event)
 
     def _take(self, event: dict[str, Any]) -> None:
@@ -95,17 +102,10 @@ class Journal:
     def _keep(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         draft = self.folder / f"{name}.new"
         with draft.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
+            write_arrays(stream, arrays)
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(self.folder / name)
-
-    def _kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        path = self.folder / name
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
     """Open the folder of unfinished work of a target.
 
     The fingerprint stands for the input, the design and the options. Earlier work is taken up where
-    it has the same one, and thrown away otherwise.
+    it has the same one and is as it was written, and thrown away otherwise.
 
     Raises
     ------
@@ -128,19 +128,17 @@ def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
         raise DataError("is in the way, and no unfinished work; move it", where=str(folder))
     try:
         folder.mkdir(exist_ok=True)
-        stream = (folder / "journal").open("a+", encoding="utf-8")
+        stream = (folder / "journal").open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(target)) from None
     with stream:
         _lock(stream, target)
         begun = {"event": "begun", "layout": _LAYOUT, "fingerprint": fingerprint}
         events = _events(stream)
-        if events[:1] != [begun]:
+        if events[:1] != [begun] or not _is_whole(folder, events):
             _empty(folder)
             stream.truncate(0)
-            stream.write(json.dumps(begun) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+            _write_line(stream, begun)
             events = []
         yield Journal(folder, stream, events)
 
@@ -168,6 +166,16 @@ def _is_unfinished_work(folder: Path) -> bool:
     begun = b'{"event": "begun"'
     # A run that was killed at once leaves nothing but an empty or cut journal.
     return first.startswith(begun) or (names == ["journal"] and begun.startswith(first))
+
+
+def _is_whole(folder: Path, events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the sums are those that were kept, and the result that was begun is still there."""
+    try:
+        as_kept = not (folder / _SUMS).exists() or read_arrays(folder / _SUMS)[1]
+    except (BrokenSealError, OSError):
+        return False
+    begun = any(event["event"] == "reserved" for event in events)
+    return as_kept and (not begun or (folder / "result").exists())
 
 
 def publish(found: Journal, target: Path) -> None:
@@ -199,14 +207,14 @@ def _lock(stream: IO[str], target: Path) -> None:
 
 
 def _events(stream: IO[str]) -> list[dict[str, Any]]:
-    """Read the journal; a last line that was cut off is dropped."""
+    """Read the journal up to the first line that is not as it was written, such as a cut one."""
     stream.seek(0)
     events: list[dict[str, Any]] = []
     kept = 0
     for line in stream.read().splitlines(keepends=True):
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = unsealed(json.loads(line))
+        except (ValueError, RecursionError, BrokenSealError):
             break
         if not line.endswith("\n"):
             break
@@ -215,6 +223,13 @@ def _events(stream: IO[str]) -> list[dict[str, Any]]:
     stream.seek(kept)
     stream.truncate()
     return events
+
+
+def _write_line(stream: IO[str], event: Mapping[str, Any]) -> None:
+    """Write a line that survives a loss of power."""
+    stream.write(json.dumps(sealed(event)) + "\n")
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def _empty(folder: Path) -> None:

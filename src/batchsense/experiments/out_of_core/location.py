@@ -11,6 +11,7 @@ import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
 from batchsense.experiments.tables.annotated import refuse_lost_chunks
+from batchsense.storage.inputs import check_input
 
 Store = Literal["hdf5", "zarr"]
 Form = Literal["dense", "csr"]
@@ -105,6 +106,7 @@ def find(path: str | Path, inside: str = "X") -> MatrixLocation:
     MissingExtraError
         h5py or zarr is not installed.
     """
+    check_input(path)
     target = Path(path)
     if not target.exists():
         raise DataError("cannot be read: no such file", where=str(path))

@@ -26,6 +26,7 @@ from batchsense.experiments.tables.table import Column, Source, Table, check, re
 from batchsense.experiments.tables.text import number
 from batchsense.experiments.value_kinds import ValueKind
 from batchsense.notes import Note
+from batchsense.storage.inputs import check_input
 
 
 def read(
@@ -69,12 +70,13 @@ def read(
     Raises
     ------
     DataError
-        A file is missing, empty or malformed, the ids do not match exactly one axis, ids occur
+        A file is missing, empty or malformed, or an address or a pipe; the ids do not match exactly one axis, ids occur
         twice, a value is text or infinite, a feature has the name of a column of the sheet and
         other content, or both are one file; names the file, rows and columns concerned.
     MissingExtraError
         Parquet or AnnData files without the ``experiments`` extra.
     """
+    check_input(matrix)
     if sheet_columns:
         return _read_wide(matrix, sheet, id_column, sheet_columns, values_are)
     if sheet is not None:
@@ -223,6 +225,7 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str], tup
     DataError
         The file is missing, empty or malformed, or of an unknown kind.
     """
+    check_input(path)
     suffix = suffix_of(workbook.split(path)[0])
     if suffix in DELIMITERS:
         entries, notes = delimited.read_sheet(path)

@@ -182,6 +182,13 @@ class CorrectRequest(ModelRequest):
         return True if self.cluster is not None else self.out_of_core
 
     @override
+    def read_paths(self) -> list[str]:
+        """The files that are read, the file of a scheduler among them."""
+        cluster = self.cluster
+        scheduler = [] if cluster is None or not Path(cluster).exists() else [cluster]
+        return [*super().read_paths(), *scheduler]
+
+    @override
     def offered_output(self) -> str:
         from batchsense.experiments.tables.matrix import suffix_of
         from batchsense.storage.outputs import file_of

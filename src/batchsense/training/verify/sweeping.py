@@ -18,6 +18,7 @@ from batchsense import clock
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.storage.atomic import write_text
+from batchsense.storage.seal import BrokenSealError, sealed, unsealed
 from batchsense.training.step_time import measure_step_time
 from batchsense.training.verify.advice import Advice
 from batchsense.training.verify.training_run import OutOfTimeError, SweptRun, train_to_loss
@@ -34,7 +35,7 @@ _GIVE_UP = 8.0
 #: For step times, of the budget and at most; the rest is for the runs, which tell more.
 _STEP_TIME_SHARE, _STEP_TIME_SECONDS = 0.1, 6.0
 _KIND = "batchsense verify state"
-_FORMAT = f"{_KIND} 1"
+_FORMAT = f"{_KIND} 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,38 +151,40 @@ class SweepStore:
             "step_seconds": {str(size): time for size, time in self.step_seconds.items()},
             "runs": [asdict(run) for run in self._runs.values()],
         }
-        write_text(self._path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        text = json.dumps(sealed(document), indent=1, allow_nan=False)
+        write_text(self._path, text + "\n")
 
     def _read(self, path: Path, restart: bool) -> None:
         where = str(path)
         try:
             document: Any = json.loads(path.read_text(encoding="utf-8"))
-            if restart and document["format"].startswith(_KIND):
-                return
-            known = document["format"] == _FORMAT
-            fingerprint = document["fingerprint"]
-            runs = [SweptRun(**run) for run in document["runs"]]
-            seconds = {int(size): float(time) for size, time in document["step_seconds"].items()}
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+            known = document["format"]
+            if not known.startswith(_KIND):
+                raise ValueError(known)
+        except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"not the state of a check ({type(error).__name__}); give another name with "
                 "--state",
                 where=where,
             ) from None
-        if not known or fingerprint != self._fingerprint:
+        if restart:
+            return
+        if known != _FORMAT:
+            raise DataError("is of another version; --restart replaces it", where=where)
+        try:
+            held = unsealed(document)
+        except BrokenSealError:
+            raise DataError(
+                "was damaged or changed after it was written; --restart replaces it", where=where
+            ) from None
+        if held["fingerprint"] != self._fingerprint:
             raise DataError(
                 "belongs to the check of another plan, model, loss or seed; --restart replaces it",
                 where=where,
             )
+        runs = [SweptRun(**run) for run in held["runs"]]
         self._runs = {(run.batch_size, run.multiplier, run.repeat): run for run in runs}
-        self.step_seconds = seconds
+        self.step_seconds = {int(size): time for size, time in held["step_seconds"].items()}
 
 
 def fingerprint_of(workload: Workload, advice: Advice, seed: int) -> str:

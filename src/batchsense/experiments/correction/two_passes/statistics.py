@@ -195,8 +195,29 @@ class BatchStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> BatchStatistics:
-        """Take up a stored state."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        """Take up a stored state.
+
+        Raises
+        ------
+        DataError
+            An array is absent, holds no numbers or does not fit the others.
+        """
+        try:
+            found = cls(**{field.name: arrays[field.name] for field in fields(cls)})
+            blank = cls.empty(found.shape[0], found.shape[2], found.shape[1])
+        except (KeyError, ValueError) as error:
+            raise DataError(f"no statistics of batches: {error}") from None
+        width = found.incomplete.size
+        for field in fields(cls):
+            given, wanted = getattr(found, field.name), getattr(blank, field.name)
+            shape = wanted.shape
+            if field.name == "incomplete" or field.name.startswith("own_"):
+                shape = (*shape[:-1], width)
+            if given.dtype.kind != wanted.dtype.kind or given.shape != shape:
+                raise DataError(f"no statistics of batches: {field.name} does not fit the others")
+        if width and not 0 <= found.incomplete.min() <= found.incomplete.max() < found.shape[2]:
+            raise DataError("no statistics of batches: incomplete names no feature")
+        return found
 
     def _moments(self, features: Places | None) -> _Moments:
         """N, x̄, M₂, C, z̄ and W: shared by all features, or of some features one by one."""

@@ -252,10 +252,7 @@ class GradientNoiseMeter:
         DataError
             It is of another version, model or mode.
         """
-        book = self._read(state)
-        self._book = book
-        self._steps, self._since = int(state["steps"]), int(state["since"])
-        self._unmeasured = Counter(state["unmeasured"])
+        self._book, self._steps, self._since, self._unmeasured = self._read(state)
         if self._handle is not None:
             self._observer.disarm()
             self._arm_if_due()
@@ -278,10 +275,10 @@ class GradientNoiseMeter:
             It is of another version, model or mode, or holds the same measurements.
         """
         state = other.state_dict() if isinstance(other, GradientNoiseMeter) else other
-        self._book.merge(self._read(state))
-        self._steps = max(self._steps, int(state["steps"]))
-        self._since = max(self._since, int(state["since"]))
-        self._unmeasured.update(state["unmeasured"])
+        book, steps, since, unmeasured = self._read(state)
+        self._book.merge(book)
+        self._steps, self._since = max(self._steps, steps), max(self._since, since)
+        self._unmeasured.update(unmeasured)
 
     def _arm_if_due(self) -> None:
         if self._steps % self._every:
@@ -309,17 +306,28 @@ class GradientNoiseMeter:
                 f"step {self._steps} was not measured: {reason}", RuntimeWarning, stacklevel=2
             )
 
-    def _read(self, state: Mapping[str, Any]) -> StepBook:
-        if state.get("version") != STATE_VERSION:
+    def _read(self, state: Mapping[str, Any]) -> tuple[StepBook, int, int, Counter[str]]:
+        if not isinstance(state, Mapping) or state.get("version") != STATE_VERSION:
+            version = state.get("version") if isinstance(state, Mapping) else type(state).__name__
             raise DataError(
-                f"the state is of version {state.get('version')!r}, not {STATE_VERSION}; it was "
+                f"the state is of version {version!r}, not {STATE_VERSION}; it was "
                 "not written by this version of batchsense"
             )
-        if list(state["layers"]) != list(self._observer.metered.layers.names):
-            raise DataError("the state is that of another model: its layers have other names")
-        if bool(state["single_examples"]) != self._observer.single_examples:
-            raise DataError("the state was measured in another mode; make the meter with the same")
-        return StepBook.of_state(state["book"], self._pooled)
+        names = list(self._observer.metered.layers.names)
+        try:
+            if list(state["layers"]) != names:
+                raise DataError("the state is that of another model: its layers have other names")
+            if bool(state["single_examples"]) != self._observer.single_examples:
+                raise DataError(
+                    "the state was measured in another mode; make the meter with the same"
+                )
+            unmeasured = Counter({str(why): int(n) for why, n in state["unmeasured"].items()})
+            book = StepBook.of_state(state["book"], self._pooled, len(names))
+            return book, int(state["steps"]), int(state["since"]), unmeasured
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise DataError(
+                f"the state is damaged ({type(error).__name__}: {error}); take an earlier one"
+            ) from None
 
 
 def _single_examples(model: nn.Module, mode: Mode) -> tuple[bool, Note | None]:

@@ -123,14 +123,16 @@ class StepBook:
         return {**columns, "layers": layers}
 
     @classmethod
-    def of_state(cls, state: Mapping[str, Any], recent: int) -> StepBook:
-        """Restore from :meth:`state`."""
+    def of_state(cls, state: Mapping[str, Any], recent: int, width: int) -> StepBook:
+        """Restore from :meth:`state`; ``width`` is the number of layers."""
         book = cls(recent)
         layers = state["layers"]
         for values in zip(*(state[name].tolist() for name in _NUMBERS), strict=True):
             step, examples, batch_size, tau, gamma, tail = values
             own = layers.get(int(step))
-            row_layers = None if own is None else np.asarray(own.numpy(), dtype=np.float64)
+            row_layers = None
+            if own is not None:
+                row_layers = np.asarray(own.numpy(), dtype=np.float64).reshape(width, 2)
             book._rows[int(step)] = StepNoise(
                 int(step), int(examples), batch_size, tau, gamma, tail, row_layers
             )
