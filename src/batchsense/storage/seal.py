@@ -46,15 +46,16 @@ def read_arrays(path: str | Path) -> tuple[Arrays, bool]:
     Examples
     --------
     >>> import tempfile
-    >>> with tempfile.TemporaryFile() as stream:
+    >>> with tempfile.NamedTemporaryFile() as stream:
     ...     write_arrays(stream, {"sums": np.ones(2)})
-    ...     _ = stream.seek(0)
-    ...     arrays, sealed = read_arrays(stream)
-    >>> arrays, sealed
+    ...     stream.flush()
+    ...     arrays, known = read_arrays(stream.name)
+    >>> arrays, known
     ({'sums': array([1., 1.])}, True)
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: where it is no archive, numpy leaves a file that it opened to chance.
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays: Arrays = dict(archive)
     except OSError:
         raise

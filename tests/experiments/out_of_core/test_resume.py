@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,41 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
         second.note_written((10, 12))
     with journal(tmp_path / "out.zarr", "this") as third:
         assert third.written == [(0, 12)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [("dense.h5ad", "sums_until"), ("plain.zarr", "correct_until")]
+)
+def test_damaged_work_is_done_again_or_named(tmp_path, name, stage):
+    """Any file of the unfinished work cut, filled or removed: the same result, or words."""
+    stored = StoredMatrix(make(tmp_path, name, values()), tmp_path / "sheet.csv")
+    target, whole = tmp_path / f"o-{name}", tmp_path / f"whole-{name}"
+    correct_store(stored, whole, "month", CORRECTION)
+    with pytest.raises(InterruptedRunError):
+        correct_store(stored, target, "month", CORRECTION, engine=Faltering([], **{stage: 2}))
+    left = tmp_path / f"o-{name}.partial"
+    kept = tmp_path / "kept"
+    shutil.copytree(left, kept)
+    found = [path.relative_to(kept) for path in kept.rglob("*") if path.is_file()]
+    small = [path for path in found if path.parts[0] != "result" or path.suffix == ".json"]
+    done = refused = 0
+    for path in small:
+        for damage in (lambda data: data[: len(data) // 2], lambda data: b"\x00" * len(data), None):
+            for old in (left, target):
+                shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(True)
+            shutil.copytree(kept, left)
+            (left / path).unlink()
+            if damage is not None:
+                (left / path).write_bytes(damage((kept / path).read_bytes()))
+            try:
+                correct_store(stored, target, "month", CORRECTION)
+            except DataError as error:
+                assert str(left) in str(error)
+                refused += 1
+                continue
+            assert np.allclose(result(target), result(whole), rtol=1e-12, atol=1e-12)
+            done += 1
+    assert done >= 3
 
 
 def test_two_runs_do_not_write_the_same_result(tmp_path):

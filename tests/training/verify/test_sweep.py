@@ -161,6 +161,26 @@ def test_a_state_file_of_another_check_is_refused(workload: Workload, tmp_path: 
                 SweepStore(mark, path, restart)
 
 
+def test_an_edited_state_is_refused(workload: Workload, tmp_path: Path) -> None:
+    """Any number of a state changed, or its seal: refused in words; --restart replaces it."""
+    path = tmp_path / "state.json"
+    store = SweepStore("this", path)
+    store.keep_step_seconds({32: 1e-3})
+    store.add(SweptRun(32, 1.0, 0, 120.0, 130, False, 0.4))
+    text = path.read_text()
+    assert SweepStore("this", path).find(32, 1.0, 0) is not None
+    digits = [place for place, letter in enumerate(text) if letter.isdigit()]
+    for place in digits:
+        other = "7" if text[place] != "7" else "3"
+        path.write_text(text[:place] + other + text[place + 1 :])
+        with pytest.raises(DataError):
+            SweepStore("this", path)
+    path.write_text(json.dumps({**json.loads(text), "runs": [{"steps": "x"}]}))
+    with pytest.raises(DataError, match="damaged or changed"):
+        SweepStore("this", path)
+    assert SweepStore("this", path, restart=True).runs == ()
+
+
 def test_learning_rates_follow_the_rule(workload: Workload) -> None:
     """SGD: saturating rule times the multiplier; Adam: square root, with β₂ and ε."""
     model = workload.fresh_model()

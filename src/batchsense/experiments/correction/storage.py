@@ -108,9 +108,8 @@ def load(path: str | Path) -> Stored:
         known = about["format"] == _FORMAT
         version = about["version"]
     except OSError as error:
-        raise DataError(
-            f"cannot be read: {(error.strerror or str(error)).lower()}", str(path)
-        ) from None
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"cannot be read: {reason}", str(path)) from None
     except (BrokenSealError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, error) from None
     if not known:

@@ -70,9 +70,10 @@ def read(
     Raises
     ------
     DataError
-        A file is missing, empty or malformed, or an address or a pipe; the ids do not match exactly one axis, ids occur
-        twice, a value is text or infinite, a feature has the name of a column of the sheet and
-        other content, or both are one file; names the file, rows and columns concerned.
+        A file is missing, empty or malformed, or it is an address or a pipe; the ids do not match
+        exactly one axis, ids occur twice, a value is text or infinite, a feature has the name of a
+        column of the sheet and other content, or both are one file; names the file, rows and
+        columns concerned.
     MissingExtraError
         Parquet or AnnData files without the ``experiments`` extra.
     """
