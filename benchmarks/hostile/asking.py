@@ -124,9 +124,11 @@ def _turned(
     ]
     files.write_plainly(tuple(place / one.name for one in made), other)
     found = way(again)
-    if found.code != ending.code:
+    # Folds and permutations are drawn anew in another order, and may decide a narrow question.
+    drawn_anew = asked[0] in ("gap", "surrogates") and {found.code, ending.code} == {0, 1}
+    if found.code != ending.code and not drawn_anew:
         return [f"exit {ending.code}, and {found.code} in another order: {found.err[-200:]}"]
-    if ending.code or asked[0] not in ("test", "correct", "diagnose"):
+    if ending.code or found.code or asked[0] not in ("test", "correct", "diagnose"):
         return []
     if asked[0] == "diagnose":
         return _differing_shares(ending, found) if "--json" in asked else []

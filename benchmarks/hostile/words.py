@@ -39,8 +39,9 @@ def draw(
     if rng.random() < ODD:
         words += ["--seed", str(rng.choice(["1", "9223372036854775807", "18446744073709551616"]))]
     if rng.random() < ODD / 4:
-        place = int(rng.integers(1, len(words)))
-        words[place] = str(rng.choice([*NAMES, *NUMBERS]))
+        named = {*outputs, *map(str, outputs.values())}
+        places = [place for place, word in enumerate(words) if place and word not in named]
+        words[int(rng.choice(places))] = str(rng.choice([*NAMES, *NUMBERS]))
     return words, outputs
 
 

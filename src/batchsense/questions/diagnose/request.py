@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
@@ -79,6 +78,7 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     from batchsense.questions.diagnose.report import diagnose_report
     from batchsense.questions.diagnose.text import diagnose_text
     from batchsense.reports.envelope import Note
+    from batchsense.storage.atomic import write_text
 
     table = request.table(progress)
     found = diagnose(
@@ -94,6 +94,8 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     noise = (
         placebos(table, found, seed=request.seed, progress=progress) if request.placebo else None
     )
+    # Before anything is told: they may be refused.
+    features = None if request.output is None else _features(table, found, request.output)
     envelope = request.envelope(
         DiagnoseResult.of(found, table.orientation, request.standardise, noise),
         Note.published(found.notes),
@@ -106,7 +108,7 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
             Product(
                 "output",
                 "features",
-                lambda path: _write_features(table, found, path),
+                lambda path: write_text(path, features or ""),
                 announced=True,
             ),
         ),
@@ -114,10 +116,9 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     )
 
 
-def _write_features(table: Table, found: Diagnosis, path: Path) -> None:
+def _features(table: Table, found: Diagnosis, output: str) -> str:
     from batchsense.experiments.diagnosis import shares_by_feature
     from batchsense.questions.diagnose.feature_table import feature_table
-    from batchsense.storage.atomic import write_text
 
-    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-    write_text(path, feature_table(shares_by_feature(table, found.design), delimiter))
+    delimiter = "," if output.lower().endswith(".csv") else "\t"
+    return feature_table(shares_by_feature(table, found.design), delimiter)
