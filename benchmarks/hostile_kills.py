@@ -24,7 +24,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-
 from common.record import options, write
 from hostile.judge import in_a_process, state
 
