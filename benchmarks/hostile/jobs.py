@@ -54,7 +54,6 @@ LOSSES = {
     "raises": "raise ValueError('no\\nsuch thing')",
     "exits": "sys.exit(0)",
     "exits hard": "raise SystemExit",
-    "interrupts": "raise KeyboardInterrupt",
     "prints": "print('step'); " + SOUND,
     "warns": "warnings.warn('careful'); " + SOUND,
     "asserts": "assert False",

@@ -20,10 +20,12 @@ from typing import Any
 import jsonschema
 import numpy as np
 
+import batchsense
 from batchsense.cli.main import run
 from batchsense.experiments.tables.table import Table
 from batchsense.questions.registry import json_schema
 
+PACKAGE = Path(batchsense.__file__).parent
 #: Ends that are answers or refusals; 70 is a bug of ours, and 130 is for who interrupts.
 ENDS = (0, 1, 2, 3)
 
@@ -59,10 +61,18 @@ def in_process(words: Sequence[str]) -> Ending:
             except BaseException:  # a traceback is what is looked for
                 traceback.print_exc()
                 code = -1
-    # Those of libraries among themselves are not printed to users.
-    loud = [one for one in warned if not issubclass(one.category, DeprecationWarning)]
-    said = [f"{one.category.__name__}: {one.message} ({one.filename})" for one in loud]
+    said = [
+        f"{one.category.__name__}: {one.message} ({one.filename})" for one in filter(_ours, warned)
+    ]
     return Ending(code, out.getvalue(), err.getvalue(), said)
+
+
+def _ours(warned: warnings.WarningMessage) -> bool:
+    """Whether a warning is of our own making; what torch says of a job is the user's to hear."""
+    of_a_job = issubclass(warned.category, UserWarning) and PACKAGE / "training" in (
+        Path(warned.filename).parents
+    )
+    return Path(warned.filename).is_relative_to(PACKAGE) and not of_a_job
 
 
 def in_a_process(words: Sequence[str], seconds: float = 120.0) -> Ending:

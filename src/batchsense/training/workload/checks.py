@@ -160,8 +160,10 @@ def admitted(workload: Workload) -> int:
     for name in ("loss", "optimizer"):
         if not callable(getattr(workload, name)):
             raise DataError(f"Workload.{name} is not callable; give a function")
-    if workload.batch_size is not None and workload.batch_size < 1:
-        raise DataError(f"Workload.batch_size is {workload.batch_size}; it counts examples")
+    size: object = workload.batch_size
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if size is not None and not (whole and size >= 1):  # type: ignore[operator]
+        raise DataError(f"Workload.batch_size is {size!r}; it counts examples")
     _check_weights(workload.model)
     return _count(workload.examples)
 
