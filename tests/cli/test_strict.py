@@ -188,3 +188,75 @@ def test_finished_runs_are_not_replaced_by_an_answer(
     assert name in capsys.readouterr().err
     assert plan.read_text() == "{}"
     assert not exists or (tmp_path / name).read_text() == "{}"
+
+
+@pytest.mark.parametrize("command", ["demo", "audit", "noise", "plan"])
+def test_a_missing_extra_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without torch every question about training, and the demo, says what to install."""
+    ours = [name for name in sys.modules if name.startswith(("batchsense", "torch"))]
+    kept = {name: sys.modules.pop(name) for name in ours}
+    monkeypatch.setitem(sys.modules, "torch", None)
+    try:
+        from batchsense.cli.main import run as anew
+
+        assert anew([command]) == 2
+    finally:
+        for name in [name for name in sys.modules if name.startswith("batchsense")]:
+            del sys.modules[name]
+        sys.modules.pop("torch", None)
+        sys.modules.update(kept)
+    assert "need the training extra: pip install" in capsys.readouterr().err
+
+
+def test_nothing_is_read_from_an_address_in_python(tmp_path: Path) -> None:
+    """Matrix, sheet, store and saved correction: refused before anything is opened."""
+    from batchsense.errors import DataError
+    from batchsense.experiments import load_correction, read
+    from batchsense.experiments.out_of_core import correct_store
+
+    (tmp_path / "m.csv").write_text("id,a\ns1,1\ns2,2\n")
+    os.mkfifo(tmp_path / "f.csv")
+    address = "http://127.0.0.1:9/m"
+    for ask in (
+        lambda: read(f"{address}.parquet", tmp_path / "m.csv"),
+        lambda: read(tmp_path / "m.csv", f"{address}.parquet"),
+        lambda: read(tmp_path / "f.csv", tmp_path / "m.csv"),
+        lambda: read(tmp_path / "m.csv", tmp_path / "f.csv"),
+        lambda: correct_store(f"{address}.zarr", tmp_path / "o.zarr", "month"),
+        lambda: load_correction(f"{address}.npz"),
+        lambda: load_correction(tmp_path / "f.csv"),
+    ):
+        with pytest.raises(DataError, match=r"an address|a pipe"):
+            ask()
+
+
+def test_the_file_of_a_scheduler_is_an_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No output takes its place, not even with --force."""
+    scheduler = tmp_path / "scheduler.h5ad"
+    scheduler.write_text("{}")
+    words = ["correct", "m.h5ad", "s.csv", "--batch", "month", "--cluster", str(scheduler)]
+
+    assert run([*words, "-o", str(scheduler), "--force"]) == 2
+    assert "is an input of this run" in capsys.readouterr().err
+    assert scheduler.read_text() == "{}"
+
+
+def test_shares_that_cannot_be_told_are_a_refusal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refusal of a file of shares stands in the document, and no file is written."""
+    months, drugs = ["May", "July"] * 3, ["no", "no", "yes", "low", "high", "most"]
+    rows = [f"s{i},{m},{d}" for i, (m, d) in enumerate(zip(months, drugs, strict=True))]
+    (tmp_path / "s.csv").write_text("\n".join(["id,month,drug", *rows]) + "\n")
+    lines = [f"s{i},{i * i % 3}.5,{i % 2}.25,{i}.5" for i in range(6)]
+    (tmp_path / "m.csv").write_text("\n".join(["id,a,b,c", *lines]) + "\n")
+    files = [str(tmp_path / name) for name in ("m.csv", "s.csv")]
+    words = ["diagnose", *files, "--batch", "month", "--keep", "drug", "--no-placebo", "--json"]
+
+    assert run([*words, "-o", str(tmp_path / "f.csv")]) == 1
+    assert json.loads(capsys.readouterr().out)["refusal"] is not None
+    assert not (tmp_path / "f.csv").exists()
