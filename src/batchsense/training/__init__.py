@@ -43,12 +43,12 @@ from batchsense.training.memory import (
 from batchsense.training.planning.batch_size import (
     BatchSizePlan,
     Limits,
-    TradeOff,
     knee_batch_size,
     optimal_batch_size,
     plan_batch_size,
 )
 from batchsense.training.planning.plan import PlanRequirements, TrainingPlan, plan_training
+from batchsense.training.planning.trade_off import TradeOff
 from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
 from batchsense.training.tolerance import (
     GradientPilot,

@@ -159,7 +159,7 @@ def test_examples_of_different_size_count_by_the_largest() -> None:
     )
     envelope = fit_memory_envelope(job)
 
-    assert envelope.variable_examples
+    assert str(envelope.differing_examples) == "the largest of all 30"
     assert envelope.bytes_per_example(10_000) >= 2 * 11 * 64 * 4
 
 

@@ -139,8 +139,9 @@ class MemoryResult(Model):
     )
     checked_error: float | None = Field(description="(measured − predicted) / predicted there.")
     examples: int = Field(description="Examples in the data set.")
-    variable_examples: bool = Field(
-        description="Whether examples differ in size; then each counts as the largest seen."
+    largest_of: int | None = Field(
+        description="How many examples were looked at, where they differ in size: each counts as "
+        "the largest of these. null where all are alike."
     )
     full_batch_bytes: int | None = Field(
         description="Peak of a step over all examples; null for a TARGET."
@@ -194,6 +195,8 @@ class MemoryResult(Model):
             checked_batch_size=envelope.checked_batch_size,
             checked_error=envelope.checked_error,
             examples=job.examples,
-            variable_examples=envelope.variable_examples,
+            largest_of=None
+            if envelope.differing_examples is None
+            else envelope.differing_examples.looked_at,
             full_batch_bytes=full_batch_bytes(envelope, job.examples) if job.described else None,
         )

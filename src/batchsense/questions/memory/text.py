@@ -161,11 +161,12 @@ def memory_notes(result: MemoryResult) -> list[Note]:
                 "are kept free for that. Try a step before you rely on it.",
             )
         )
-    if result.variable_examples:
+    if result.largest_of is not None:
         notes.append(
             Note(
-                code="variable_examples",
-                message="Examples differ in size; every one is counted as the largest seen.",
+                code="examples_differ_in_size",
+                message="Examples differ in size; every one is counted as the largest of "
+                f"{result.largest_of:,} looked at, of {result.examples:,}.",
             )
         )
     if result.trial is not None:

@@ -92,7 +92,8 @@ class TradeOffResult(Model):
 
     batch_size: int
     relative_time: Estimate = Field(
-        description="Training time over the least that memory and data allow."
+        description="Training time over the least that memory and data allow, over all values in "
+        "the intervals of noise and step time."
     )
     relative_examples: Estimate = Field(description="Examples spent over the fewest possible.")
     relative_steps: Estimate = Field(description="Steps over the fewest possible.")
@@ -115,6 +116,9 @@ class PlanResult(Model):
 
     target: str
     batch_size: int = Field(description="The advice, in examples.")
+    drop_last: bool = Field(
+        description="Whether an epoch's last, smaller minibatch must be dropped; see the doubts."
+    )
     optimum: Estimate = Field(description="The time-optimal size before limits and rounding.")
     binding: Literal["noise", "overhead", "memory", "data", "maximum", "precision", "minimum"] = (
         Field(description="What decides the advice.")
@@ -135,8 +139,8 @@ class PlanResult(Model):
     knee: int = Field(description="The size with the least product of time and examples.")
     fastest: int = Field(description="The allowed size with the least training time.")
     worst_excess: float = Field(
-        description="Most that the advice may lose against the best choice, as a part of the "
-        "training time, over all values in the intervals of noise and step time."
+        description="Most that the advice may take longer than the best choice within the limits, "
+        "as a part of that, over all values in the intervals of noise and step time."
     )
     tolerance: list[RungResult] = Field(description="Empty unless a tolerance was asked for.")
     batch_size_today: int | None
@@ -152,6 +156,7 @@ class PlanResult(Model):
         return cls(
             target=target,
             batch_size=advice.batch_size,
+            drop_last=any(doubt.code == "last_minibatch" for doubt in plan.doubts),
             optimum=Estimate.of(advice.optimum),
             binding=advice.binding,
             critical_batch_size=ResolvedEstimate.of(

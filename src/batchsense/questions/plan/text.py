@@ -17,7 +17,7 @@ _WHAT_BINDS = {
     "data": "data: a larger minibatch would be faster, but there are no more examples.",
     "maximum": "your maximum: a larger minibatch would be faster.",
     "precision": "precision: the tolerance asks for more examples than speed does.",
-    "minimum": "your minimum: a smaller minibatch would be faster.",
+    "minimum": "the minimum (yours, or 2 with BatchNorm): a smaller minibatch would be faster.",
 }
 
 
@@ -43,8 +43,9 @@ def _headline(result: PlanResult) -> str:
     today = result.batch_size_today
     now = "" if today is None else f" (today: {today:,})"
     ends = span(result.optimum.low, result.optimum.high, 2)
+    loader = ", with drop_last=True" if result.drop_last else ""
     lines = [
-        f"Recommended batch size for {result.target}: {result.batch_size:,} examples{now}",
+        f"Recommended batch size for {result.target}: {result.batch_size:,} examples{now}{loader}",
         f"Fastest by the measurements: {_about(result.optimum)} "
         f"(95 % interval {ends}), before limits and rounding.",
         f"What decides: {_WHAT_BINDS[result.binding]}",
@@ -73,10 +74,33 @@ def _why(result: PlanResult) -> str:
     )
     excess = (
         "Together. Training takes (number of steps) × (time of a step); the two pull in opposite "
-        "directions, and near the best size little depends on it: over all values inside the "
-        f"intervals this choice loses at most {percent(result.worst_excess)} of the time."
+        f"directions. {price(result)}"
     )
     return "\n".join(prose(text) for text in (noise, overhead, excess))
+
+
+def price(result: PlanResult) -> str:
+    """Say what the advice costs: against what the limits allow, and what a limit itself costs.
+
+    The second is the row of the table.
+    """
+    row = next(row for row in result.pareto if row.batch_size == result.batch_size)
+    within = (
+        "Over all values inside the intervals, this choice takes at most "
+        f"{percent(result.worst_excess)} more time than the best one"
+    )
+    limit = {
+        "precision": "the tolerance",
+        "minimum": "the minimum",
+        "maximum": "your maximum",
+    }.get(result.binding)
+    if limit is None:
+        return f"{within} within the limits."
+    times = row.relative_time
+    return (
+        f"{within} that {limit} allows; {limit} itself makes it {number(times.estimate)} times "
+        f"(95 % interval {span(times.low, times.high)}) the least time that memory and data allow."
+    )
 
 
 def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:

@@ -10,6 +10,7 @@ import numpy as np
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import UnresolvedError
 from batchsense.training.memory.allocations import PURPOSES, AllocationTrace, live_totals
+from batchsense.training.memory.example_sizes import DifferingExamples
 
 #: Bytes by which an allocation may miss its line: kernels round workspaces to pages of 4096.
 _ROUNDING_BYTES = 8192
@@ -41,8 +42,8 @@ class MemoryEnvelope:
         A larger size at which the envelope was compared with a real step.
     checked_error : float or None
         Relative difference there: (measured − predicted) / predicted.
-    variable_examples : bool
-        Whether examples differ in size; the largest was used.
+    differing_examples : DifferingExamples or None
+        That examples differ in size, and of which the largest was used.
     parts : mapping of str to array of shape (3, moments)
         A, S and Q of weights, gradients, optimizer, activations, workspace and data.
     blocks : array of shape (3, moments), optional
@@ -63,7 +64,7 @@ class MemoryEnvelope:
     probe_sizes: tuple[int, ...]
     checked_batch_size: int | None = None
     checked_error: float | None = None
-    variable_examples: bool = False
+    differing_examples: DifferingExamples | None = None
     parts: Mapping[str, Floats] = field(default_factory=dict)
     blocks: Floats | None = None
     freed_before: Integers | None = None

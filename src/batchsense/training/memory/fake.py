@@ -31,7 +31,8 @@ from batchsense.training.memory.allocations import (
     uncollected,
 )
 from batchsense.training.memory.envelope import MemoryEnvelope, envelope_of_traces
-from batchsense.training.memory.probing import largest_examples, surroundings
+from batchsense.training.memory.example_sizes import examples_to_trace
+from batchsense.training.memory.probing import surroundings
 from batchsense.training.workload import Workload, admitted, borrowed_randomness, leaves
 
 #: Any four equally spaced sizes would do, as nothing is computed; not 1 or 2, as in ``probing``.
@@ -99,10 +100,10 @@ def fake_memory_envelope(
         workload = _without_data(load)
         admitted(workload)
         model = workload.model
-        order, variable = _without_data(lambda: largest_examples(workload))
+        lists, differing = _without_data(lambda: examples_to_trace(workload))
         traces = []
         for done, size in enumerate(_SIZES, start=1):
-            indices = [int(index) for index in np.resize(order, size)]
+            indices = [int(index) for index in np.resize(lists[0], size)]
             traces.append(_without_data(partial(_trace, workload, model, indices)))
             progress("following steps without data", done, len(_SIZES))
         envelope = envelope_of_traces(traces, _SIZES)
@@ -111,7 +112,7 @@ def fake_memory_envelope(
         for name, module in model.named_modules()
         if isinstance(module, _HIDDEN)
     )
-    return replace(envelope, variable_examples=variable, lower_bound=hidden)
+    return replace(envelope, differing_examples=differing, lower_bound=hidden)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from batchsense.training.memory.envelope import (
     MemoryEnvelope,
     envelope_of_traces,
 )
+from batchsense.training.memory.example_sizes import examples_to_trace
 from batchsense.training.workload import Workload, admitted, borrowed_randomness, leaves
 
 #: Equally spaced batch sizes that are traced; never 1 or 2, which take special paths.
@@ -43,8 +44,6 @@ _CHECK_ERROR = 0.05
 _PROBE_SHARE = 0.5
 #: The check at a larger size is made only where it takes less than this.
 _CHECK_BYTES = 1 << 30
-#: Examples whose sizes are looked at: one in a hundred that is larger is missed in 8 % of cases.
-_LOOKED_AT = 256
 #: A tensor whose storage is so many times larger is a view into the data set, no copy.
 _VIEW = 2
 
@@ -96,7 +95,7 @@ def fit_memory_envelope(
     with borrowed_randomness(seed), uncollected():
         model = workload.fresh_model()
         on_cpu = next(model.parameters()).device.type == "cpu"
-        order, variable = largest_examples(workload)
+        lists, differing = examples_to_trace(workload)
         two_training_steps(
             workload, model, workload.minibatch(first_examples(order, 4))
         )  # lazy start-up
@@ -111,7 +110,7 @@ def fit_memory_envelope(
         best = min(fitted, key=lambda envelope: abs(envelope.checked_error or 0.0), default=None)
         if best is None:
             raise refusals[0]
-        return replace(best, variable_examples=variable)
+        return replace(best, differing_examples=differing)
 
 
 def trace_of_size(workload: Workload, model: nn.Module, indices: Sequence[int]) -> AllocationTrace:
@@ -143,16 +142,13 @@ def bytes_of_storages(tensors: Sequence[Tensor]) -> int:
     return sum(storages.values())
 
 
-def largest_examples(workload: Workload) -> tuple[list[int], bool]:
-    """Choose the examples to trace: the largest one, repeated, where they differ in size."""
-    count = len(workload.examples)
-    looked_at = np.random.default_rng(0).permutation(count)[:_LOOKED_AT].tolist()
-    if isinstance(workload.examples, torch.utils.data.TensorDataset):
-        return looked_at, False
-    sizes = [_bytes_of(example) for example in workload.fetch(looked_at)]
-    if len(set(sizes)) == 1:
-        return looked_at, False
-    return [looked_at[int(np.argmax(sizes))]], True
+def most_demanding(workload: Workload, model: nn.Module, lists: list[list[int]]) -> list[int]:
+    """Choose the list of examples with which a small step takes most."""
+    if len(lists) == 1:
+        return lists[0]
+    least = PROBE_SIZES[0][0]
+    peaks = [trace_of_size(workload, model, first_examples(x, least)).peak_bytes for x in lists]
+    return lists[int(np.argmax(peaks))]
 
 
 def _fit(
@@ -201,16 +197,6 @@ def _copied_bytes(workload: Workload) -> int:
         if tensor.untyped_storage().nbytes() <= _VIEW * tensor.nbytes
     ]
     return bytes_of_storages(own)
-
-
-def _bytes_of(example: Any) -> int:
-    if isinstance(example, Tensor | np.ndarray):
-        return int(example.nbytes)
-    if isinstance(example, dict):
-        return sum(_bytes_of(value) for value in example.values())
-    if isinstance(example, list | tuple):
-        return sum(_bytes_of(value) for value in example)
-    return len(example) if isinstance(example, str | bytes) else 8
 
 
 def first_examples(order: list[int], count: int) -> list[int]:

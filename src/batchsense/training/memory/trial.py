@@ -133,7 +133,8 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     import resource
 
     from batchsense.training.memory.allocations import two_training_steps
-    from batchsense.training.memory.probing import first_examples, largest_examples
+    from batchsense.training.memory.example_sizes import examples_to_trace
+    from batchsense.training.memory.probing import first_examples, most_demanding
     from batchsense.training.workload import borrowed_randomness, load_target
 
     try:
@@ -142,8 +143,9 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
         return {"refused": str(error)}
     with borrowed_randomness(asked["seed"]):
         model = workload.fresh_model()
-        order, _ = largest_examples(workload)
-        two_training_steps(workload, model, workload.minibatch(first_examples(order, 4)))
+        lists, _ = examples_to_trace(workload)
+        two_training_steps(workload, model, workload.minibatch(first_examples(lists[0], 4)))
+        order = most_demanding(workload, model, lists)
         before, size = resident_bytes(), asked["batch_size"]
         room = asked.get("room_bytes") or max(asked["limit_bytes"] - before, 0)
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + room, resource.RLIM_INFINITY))

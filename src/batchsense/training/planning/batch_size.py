@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.training.gradient_noise import is_resolved
+from batchsense.training.planning.trade_off import (
+    Readings,
+    TradeOff,
+    time_over_least,
+    trade_offs,
+)
 from batchsense.training.step_time import StepTime
 from batchsense.variation.interval import Interval
 
@@ -21,8 +25,6 @@ Binding = Literal["noise", "overhead", "memory", "data", "maximum", "precision",
 #: Where step times follow no line, the optimum is sought up to this multiple of the largest timed:
 #: a curve without a law must not be carried far.
 _TRUSTED_BEYOND = 2.0
-#: Stands for an unbounded critical batch size where a number is needed: more than any data set.
-_UNBOUNDED = 1e12
 #: Points of the search between 1 and the largest size, 0.3 % apart even over five decades.
 _SEARCHED = 4000
 
@@ -49,30 +51,10 @@ class Limits:
     maximum: int | None = None
     precision: int | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class TradeOff:
-    """One row of the table of choices.
-
-    Attributes
-    ----------
-    batch_size : int
-        Examples.
-    relative_time : Interval
-        Training time, relative to the shortest that memory and data allow.
-    relative_examples : Interval
-        Examples spent, relative to the fewest possible: 1 + B/B_crit.
-    relative_steps : Interval
-        Steps, relative to the fewest possible: 1 + B_crit/B.
-    efficient : bool
-        False where a smaller batch size is both faster and cheaper.
-    """
-
-    batch_size: int
-    relative_time: Interval
-    relative_examples: Interval
-    relative_steps: Interval
-    efficient: bool
+    @property
+    def possible(self) -> int:
+        """The most examples that memory and data allow."""
+        return self.examples if self.memory is None else min(self.examples, self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +155,7 @@ def plan_batch_size(
             "the noise measured so far fits any critical batch size", "a longer measurement"
         )
     critical = used_critical_batch_size(critical_batch_size)
+    readings = Readings(critical_batch_size, critical, step_time)
     lower, upper, lower_by, upper_by = _bounds(limits)
     optimum = _optimum_interval(critical, critical_batch_size, step_time, limits.examples)
     wanted = optimum.estimate
@@ -194,9 +177,9 @@ def plan_batch_size(
         cheapest=lower,
         knee=_handy(knee_batch_size(critical, step_time), lower, max(size, lower)),
         fastest=size,
-        worst_excess=_worst_excess(size, critical_batch_size, step_time, lower, upper),
+        worst_excess=float(time_over_least(readings, size, lower, upper).max()) - 1,
         limits=limits,
-        table=_trade_offs(size, critical, critical_batch_size, step_time, upper, include),
+        table=trade_offs(readings, size, wanted, limits.possible, include),
     )
 
 
@@ -327,71 +310,3 @@ def _handy(wanted: float, lower: int, upper: int) -> int:
     if len(handy) == 0:
         return round(clipped)
     return int(handy[np.abs(np.log(handy / clipped)).argmin()])
-
-
-def _worst_excess(
-    size: int, interval: Interval, step_time: StepTime, lower: int, upper: int
-) -> float:
-    worst = 0.0
-    overhead = step_time.overhead_batch_size
-    for critical in (interval.low, interval.estimate, interval.high):
-        noise = min(critical, _UNBOUNDED)
-        for ratio in (overhead.low, overhead.estimate, min(overhead.high, _UNBOUNDED)):
-            best = min(max(math.sqrt(noise * ratio), lower), upper)
-            here, there = ((1 + noise / b) * (ratio + b) for b in (size, best))
-            worst = max(worst, here / there - 1)
-        if not step_time.is_line:
-            # The line above is then one of two readings of the times, and this the other.
-            here = float(_training_time(size, noise, step_time))
-            worst = max(worst, here / _least_time(noise, step_time, lower, upper) - 1)
-    return worst
-
-
-def _training_time(sizes: npt.ArrayLike, critical: float, step_time: StepTime) -> Floats:
-    # In units of S_min seconds.
-    values = np.asarray(sizes, dtype=np.float64)
-    return np.asarray((1 + min(critical, _UNBOUNDED) / values) * step_time.seconds(values))
-
-
-def _least_time(critical: float, step_time: StepTime, lower: int, upper: int) -> float:
-    best = min(max(optimal_batch_size(critical, step_time, upper), lower), upper)
-    return float(_training_time([lower, upper, best], critical, step_time).min())
-
-
-def _trade_offs(
-    size: int,
-    critical: float,
-    interval: Interval,
-    step_time: StepTime,
-    upper: int,
-    include: tuple[int, ...],
-) -> tuple[TradeOff, ...]:
-    """Tabulate powers of two around advice and optimum, and the included sizes."""
-    best = min(max(optimal_batch_size(critical, step_time, upper), 1), upper)
-    first, last = min(size, best) / 24, min(upper, 12 * max(size, best))
-    powers = {2**k for k in range(41) if first <= 2**k <= last}
-    sizes = sorted(powers | {size} | {s for s in include if 1 <= s <= upper})
-    ends = (critical, interval.low, min(interval.high, _UNBOUNDED))
-
-    def spread(values: list[float]) -> Interval:
-        high = math.inf if max(values) > 1e6 * values[0] else max(values)
-        return Interval(values[0], min(values), high, interval.level)
-
-    least = [_least_time(end, step_time, 1, upper) for end in ends]
-    rows: list[TradeOff] = []
-    fastest = math.inf
-    for candidate in sizes:
-        times = [float(_training_time(candidate, end, step_time)) for end in ends]
-        rows.append(
-            TradeOff(
-                batch_size=candidate,
-                relative_time=spread([t / best for t, best in zip(times, least, strict=True)]),
-                relative_examples=spread(
-                    [1 + candidate / end if end > 0 else math.inf for end in ends]
-                ),
-                relative_steps=spread([1 + end / candidate for end in ends]),
-                efficient=times[0] < fastest,
-            )
-        )
-        fastest = min(fastest, times[0])
-    return tuple(rows)

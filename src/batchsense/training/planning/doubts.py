@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from batchsense.errors import listed
 from batchsense.notes import Note
 from batchsense.training.gradient_noise import PathNoise
+from batchsense.training.memory.example_sizes import DifferingExamples
+from batchsense.training.tolerance import ToleranceRung
 
 
 def doubts_of_noise(
@@ -87,14 +89,16 @@ def doubts_of_coupling(modules: Sequence[str], cautions: Iterable[Note]) -> tupl
     )
 
 
-def doubts_of_memory(refusal: str, variable_examples: bool, device: str) -> tuple[Note, ...]:
+def doubts_of_memory(
+    refusal: str, differing: DifferingExamples | None, device: str
+) -> tuple[Note, ...]:
     """Say why the memory limit may be off, or, after a refusal, is unknown."""
     return _those(
         (bool(refusal), "memory_unresolved", f"Memory is not part of the advice: {refusal}."),
         (
-            variable_examples,
+            differing is not None,
             "examples_differ_in_size",
-            "Examples differ in size; memory holds for the largest of 256 looked at.",
+            f"Examples differ in size; memory holds for minibatches of {differing}.",
         ),
         (
             device == "cuda" and not refusal,
@@ -104,24 +108,49 @@ def doubts_of_memory(refusal: str, variable_examples: bool, device: str) -> tupl
     )
 
 
-def doubts_of_precision(size: int | None, memory: int | None, needed: str | None) -> Note:
+def doubts_of_precision(calibrated: ToleranceRung, advised: int) -> Note:
     """Say when the wanted precision could not be resolved or reached."""
+    size = calibrated.batch_size
     if size is None:
         return Note(
             "precision_unresolved",
-            "The mean gradient is lost in noise, so no batch size can be named for the tolerance; "
-            f"it would take {needed}.",
+            f"No batch size can be named for the tolerance: {calibrated.assumes}; it would take "
+            f"{calibrated.needed}.",
         )
-    if memory is not None and size > memory:
+    if size > advised:
         return Note(
-            "precision_beyond_memory",
-            f"The tolerance needs {size:,} examples, more than fit at once; accumulate gradients "
-            "over several minibatches.",
+            "precision_beyond_limits",
+            f"The tolerance needs {size:,} examples, more than memory, data or your maximum allow: "
+            f"minibatches of {advised:,} do not keep it. Accumulate gradients over several.",
         )
     return Note(
         "precision_at_these_weights",
         "The tolerance holds for the weights where the short run ended; as the gradient shrinks, "
         "more examples are needed.",
+    )
+
+
+def doubts_of_the_last(
+    examples: int, advised: int, failure: str, coupled: Sequence[str]
+) -> tuple[Note, ...]:
+    """Warn of an epoch's last minibatch, of very few examples: ``failure`` is what a step said."""
+    left = examples % advised
+    leaves = (
+        f"{examples:,} examples in minibatches of {advised:,} leave a last one of {left}, "
+        f"{'from which' if not failure else 'on which'} "
+    )
+    remedy = "Use drop_last=True in the DataLoader."
+    return _those(
+        (
+            bool(failure),
+            "last_minibatch",
+            f"{leaves}a step fails ({failure}). {remedy}",
+        ),
+        (
+            not failure and left == 1 and bool(coupled),
+            "last_minibatch",
+            f"{leaves}{listed(coupled, 3)} takes its statistics. {remedy}",
+        ),
     )
 
 

@@ -18,10 +18,11 @@ _PASSES = 2
 
 
 def calibrated_bound(noise: PilotNoise, epsilon: float, delta: float) -> float:
-    """Give the n that suffices for all but 5 % of the spreads that a pilot leaves plausible.
+    """Give the n that suffices for most of the spreads that a pilot leaves plausible.
 
     Each plausible spread (:func:`~batchsense.training.tolerance.plausible.plausible_spreads`) has
-    its own :func:`calibrated_need`; this is their quantile at the level of the pilot's bounds.
+    its own :func:`calibrated_need`; this is their quantile at
+    :attr:`~batchsense.training.tolerance.pilot_noise.PilotNoise.shape_level`.
     Variance and shape are thus bounded together: where a few examples hold most of the variance,
     they also decide in how many directions it points. At least the need of the estimates.
 
@@ -51,7 +52,7 @@ def calibrated_bound(noise: PilotNoise, epsilon: float, delta: float) -> float:
     need = least = calibrated_need(noise.trace, epsilon, delta, *noise.shape)
     if len(noise.plausible) == 0 or need == 0:
         return need
-    rank = math.ceil(noise.level * len(noise.plausible)) - 1
+    rank = math.ceil(noise.shape_level * len(noise.plausible)) - 1
     chosen = None
     for _ in range(_PASSES):
         errors = [row[0] * _quantile(*_moments_at(need, row[1:]), delta) for row in noise.plausible]
@@ -128,11 +129,11 @@ def _quantile(variance: float, third: float, delta: float) -> float:
     r = 2 / max(variance, 1e-12)  # degrees of freedom of the χ² that needs no shift
     if r > 1e9:
         return 1.0
-    candidates = np.append(np.geomspace(r, 1.0, 64), r) if r < 1 else np.array([r])
+    candidates = np.append(np.geomspace(r, 1.0, 32), r) if r < 1 else np.array([r])
     plain = float((special.chdtri(candidates, delta) / candidates).max())
     if third <= 2 * variance**2:
         return plain
-    shifted = np.geomspace(max(8 * variance**3 / third**2, 1e-3), r, 64)
+    shifted = np.geomspace(max(8 * variance**3 / third**2, 1e-3), r, 32)
     return max(
         plain,
         1

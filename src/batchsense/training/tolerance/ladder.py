@@ -239,13 +239,14 @@ def _source(noise: PilotNoise, population: int | None, *, shape: bool = False) -
     if noise.observations == population:
         text = f"variance known from all {population:,} examples"
         if shape and len(noise.plausible):
-            text += f", its directions at their {noise.level:.0%} bound from a part of them"
+            text += f", its directions at their {noise.shape_level:.0%} bound from a part of them"
         return text
-    what = "variance and shape at their joint" if shape else "variance at its"
-    text = (
-        f"{what} {noise.level:.0%} bound from {noise.observations:,} examples and one more as far "
-        "out as the farthest"
+    what = (
+        f"variance and shape at their joint {noise.shape_level:.0%} bound"
+        if shape
+        else f"variance at its {noise.level:.0%} bound"
     )
+    text = f"{what} from {noise.observations:,} examples and one more as far out as the farthest"
     if noise.heavy_tailed:
         text += (
             f", which is weak: one of them holds {noise.outlier_ratio:.0f} times the average, "

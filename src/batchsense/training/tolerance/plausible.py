@@ -14,6 +14,14 @@ import numpy as np
 
 from batchsense.arrays import Floats
 
+#: An observation this many times as far out as the average one (squared) marks a heavy tail: of
+#: 256 normal values the largest is 9 times, and in one pilot of 800 more than 20 times.
+HEAVY_TAIL = 20.0
+#: Where nothing that far out was drawn, the extra observation is up to so many times as far out
+#: (squared) as the farthest: a kind of example that is one in a hundred is missed by 8 % of pilots
+#: of 256. Where the tail was seen, its own weight is caution enough.
+_MOST_STRETCH = 2.0
+
 
 class KnownSpread(NamedTuple):
     """What is estimated of a pilot's spread, as far as the plausible ones are made with it.
@@ -74,8 +82,12 @@ def plausible_spreads(
     array([3.5, 4.1])
     """
     centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
-    drawn = np.append(np.arange(len(centred)), int(np.diag(centred).argmax()))
+    far = int(np.diag(centred).argmax())
+    stretch = _stretch(float(centred[far, far] / np.diag(centred).mean()))
+    drawn = np.append(np.arange(len(centred)), far)
     centred = centred[np.ix_(drawn, drawn)]
+    centred[-1] *= math.sqrt(stretch)
+    centred[:, -1] *= math.sqrt(stretch)
     even = np.append(np.full(len(products), 1 / len(products)), 0.0)
     weights = rng.dirichlet(np.ones(len(drawn)), size=resamples)
     weights = even + known.left * (weights - even)
@@ -95,6 +107,11 @@ def plausible_spreads(
     third = cubes - 3 * lengths * squares + 2 * lengths**3
     ratios = (square, squares / lengths**2 - 1, square ** _power(known), mixed / trace**3)
     return np.column_stack([trace, *ratios, third / lengths**3])
+
+
+def _stretch(outlier_ratio: float) -> float:
+    """How much further out the extra observation is, squared."""
+    return min(max(HEAVY_TAIL / outlier_ratio, 1.0), _MOST_STRETCH)
 
 
 def _power(known: KnownSpread) -> float:
