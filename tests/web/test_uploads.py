@@ -518,3 +518,16 @@ def test_a_large_table_of_parquet_is_refused(tmp_path):
 
     with pytest.raises(TooLargeError):
         check_contents(tmp_path / "m.parquet", MOST)
+
+
+def test_wide_table_needs_no_sheet(browser):
+    """One text with labels among its columns leads to a form that asks which are no features."""
+    rows = [f"s{k},{'MJ'[k % 2]},{'xy'[k // 8]},{k * k % 7}.5,{k * 5 % 11}.25" for k in range(16)]
+    table = "\n".join(["id,month,drug,a,b", *rows])
+
+    form = browser.post("/diagnose/files", files={"matrix": ("w.csv", table)})
+    assert "Columns that are no features" in form.text
+
+    chosen = {"sheet-columns": ["month", "drug"], "batch": "month", "keep": "drug"}
+    answer = browser.run("diagnose", **chosen)
+    assert "Read as one wide table" in answer.text

@@ -26,6 +26,7 @@ Of = Literal[
     "document",  # a file that another command wrote
     "output",  # a file to be written
     "column",  # of the sheet
+    "wide",  # columns of a matrix that is its own sheet
     "contrast",  # a column, or two levels of one
     "kind",  # columns whose kind is declared; the form asks beside each column
     "layer",

@@ -75,7 +75,7 @@ class FilesRequest(Request):
             "Column of MATRIX that is no feature, where it is one wide table and there is no "
             "SHEET; may be repeated.",
             metavar="COL",
-            of="column",
+            of="wide",
             label="Columns that are no features",
             front=True,
         ),

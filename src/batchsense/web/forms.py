@@ -59,14 +59,15 @@ def form_fields(request: type[Request], values: Mapping[str, Any]) -> list[FormF
         value = values.get(one.field, one.default)
         name = f"no-{one.flag}" if one.default is True else one.flag
         widget = _widget(one)
-        kinds = asks_kinds and widget == "columns" and not any(each.kinds for each in found)
+        may = asks_kinds and widget == "columns" and one.option.of != "wide"
+        kinds = may and not any(each.kinds for each in found)
         found.append(FormField(name, one, widget, value, kinds))
     return found
 
 
 def _widget(one: Described) -> str:
     of = one.option.of
-    if of in ("column", "contrast", "layer"):
+    if of in ("column", "contrast", "layer", "wide"):
         return {"contrast": "contrasts", "layer": "layer"}.get(of, _one_or_more(one))
     if of == "target" or (one.choices and one.option.choices):
         return "radios"
@@ -98,7 +99,12 @@ def read_form(request: type[Request], form: FormData, builtin: bool = False) -> 
             one = field.described
             if one.repeated and one.optional and not values[one.field]:
                 values[one.field] = None
-    used = [name for field in fields if field.widget in _OF_COLUMNS for name in _used(field, form)]
+    kinded = (
+        field
+        for field in fields
+        if field.widget in _OF_COLUMNS and field.described.option.of != "wide"
+    )
+    used = [name for field in kinded for name in _used(field, form)]
     for one in options_of(request):
         if one.option.of == "kind":
             values[one.field] = tuple(

@@ -166,7 +166,7 @@ class _Pages:
             fields=[
                 one
                 for one in form_fields(self.kind, last.values)
-                if one.described.field != "sheet_columns" or (upload is not None and upload.wide)
+                if one.described.option.of != "wide" or (upload is not None and upload.wide)
             ],
             chosen=last.values,
         )

@@ -96,9 +96,9 @@ def fit_memory_envelope(
         model = workload.fresh_model()
         on_cpu = next(model.parameters()).device.type == "cpu"
         lists, differing = examples_to_trace(workload)
-        two_training_steps(
-            workload, model, workload.minibatch(first_examples(order, 4))
-        )  # lazy start-up
+        # Much is set up in the first steps only.
+        two_training_steps(workload, model, workload.minibatch(first_examples(lists[0], 4)))
+        order = most_demanding(workload, model, lists)
         fitted, refusals = [], []
         for sizes in PROBE_SIZES if on_cpu else PROBE_SIZES[-1:]:
             try:

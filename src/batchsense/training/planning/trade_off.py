@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def _step_times(
         yield timed.seconds, None
     for fixed in (ratio.estimate, ratio.low, ratio.high):
         overhead = min(fixed, _UNBOUNDED)
-        yield (lambda sizes, overhead=overhead: overhead + sizes), math.sqrt(critical * overhead)
+        yield partial(np.add, overhead), math.sqrt(critical * overhead)
 
 
 def trade_offs(

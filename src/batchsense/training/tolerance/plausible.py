@@ -95,7 +95,7 @@ def plausible_spreads(
     off = centred - np.diag(own)
 
     def over_pairs(table: Floats) -> Floats:
-        return np.einsum("ri,ri->r", weights @ table, weights) / pairs
+        return np.asarray(np.einsum("ri,ri->r", weights @ table, weights) / pairs)
 
     pairs = 1 - (weights**2).sum(axis=1)  # as likely are two different observations
     lengths, squares, cubes = (weights @ own**power for power in (1, 2, 3))
