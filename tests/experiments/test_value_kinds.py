@@ -36,8 +36,10 @@ def drawn(kind: str, rng: np.random.Generator, features: int = 120) -> np.ndarra
         )
     if kind == "intensities":
         found = np.exp(rng.uniform(15, 20) + level + rng.normal(0, 0.4, size))
+        whole = rng.random() < 0.5
+        found *= 1 if whole else np.exp(rng.normal(0, 1.5, features))  # shown by spread alone
         found[rng.random(size) < rng.uniform(0, 0.3)] = 0
-        return np.rint(found)
+        return np.rint(found) if whole else found
     if kind == "bounded":
         return rng.beta(rng.uniform(0.5, 5), rng.uniform(0.5, 5), size)
     logs = rng.uniform(5, 20) + level + rng.normal(0, 0.5, size)
@@ -110,7 +112,7 @@ def test_values_that_look_missing(end: float) -> None:
     for _ in range(20):
         logs = rng.uniform(18, 22) + rng.normal(0, 1.5, (12, 60))
         near = np.maximum(rng.normal(1, 1, (12, 60)), 0.0)
-        gaps = rng.random(logs.shape) < rng.uniform(0.02, 0.4)
+        gaps = rng.random(logs.shape) < rng.uniform(0.02, 0.2)
         holed = np.where(gaps, end, logs)
 
         (note,) = value_notes(holed, read_values(holed))
@@ -161,7 +163,7 @@ def test_tallies_are_no_features() -> None:
 
 def test_intensities_are_no_counts() -> None:
     """ComBat-seq asks before it models whole numbers of the size of intensities."""
-    values = drawn("intensities", np.random.default_rng(2), 20)
+    values = np.rint(drawn("intensities", np.random.default_rng(2), 20))
 
     with pytest.raises(DataError, match=r"read as intensities .* say --values counts"):
         CombatSeqCorrection().fit(Table.from_arrays(values, SHEET), "batch")

@@ -37,9 +37,9 @@ _LARGEST_WHOLE = 2**53
 _SMALL_COUNTS, _ZEROS = 10, 0.25
 #: Fewer values do not show how they are distributed.
 _FEWEST = 100
-#: Features whose means span three orders of magnitude and scatter nearly in proportion to them
-#: (the slope in logarithms is 1 for intensities, 1/2 for pure Poisson counts, 0 for logarithms).
-_SPAN, _SLOPE, _FEATURES = 1e3, 0.5, 50
+#: Features of which some exceed 1000, whose medians span two orders of magnitude and which scatter
+#: nearly in proportion to them: the slope in logarithms is 1 for intensities, 0 for logarithms.
+_LARGE, _SPAN, _SLOPE, _FEATURES = 1e3, 1e2, 0.75, 50
 #: A repeated extreme stands for "not observed" where it lies farther from the next value than this
 #: part of the range of all others: zero in log intensities of 18 to 30, or -999.
 _APART = {"zero": 0.3, "other": 1.0}
@@ -106,8 +106,8 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
 
     Whole numbers from 0 on of which some exceed 50 are counts, or intensities where even the small
     ones are large; but plain numbers where none is below 10 and they scatter less than counts can.
-    Fractions are intensities where the means of features span three orders of magnitude, with
-    standard deviations that grow with them. Fractions between 0 and 1 are bounded. All else are
+    Fractions are intensities where the medians of features span two orders of magnitude, with
+    a scatter that grows with them. Fractions between 0 and 1 are bounded. All else are
     plain numbers, logarithms among them: nothing tells these apart, or depends on it.
 
     Parameters
@@ -158,7 +158,7 @@ def _recognised(values: npt.NDArray[Any], low: float, high: float, whole: bool) 
         return "counts" if high >= _SMALL_COUNTS and _falls_off(values) else "numbers"
     if high <= 1:
         return "bounded"
-    return "intensities" if high > _SPAN and _scatter_grows(values) else "numbers"
+    return "intensities" if high > _LARGE and _scatter_grows(values) else "numbers"
 
 
 def _falls_off(values: npt.NDArray[Any]) -> bool:
@@ -183,15 +183,22 @@ def _too_even(values: npt.NDArray[Any]) -> bool:
 
 
 def _scatter_grows(values: npt.NDArray[Any]) -> bool:
-    """Whether features of many sizes scatter in proportion to their size."""
+    """Whether features of many sizes scatter in proportion to their size.
+
+    By medians, which a code for missing values, such as 9999, does not move.
+    """
     complete = values[:, ~np.isnan(values).any(axis=0)]
-    complete = complete[:, (complete > 0).any(axis=0) & (np.ptp(complete, axis=0) > 0)]
     if len(values) < 3 or complete.shape[1] < _FEATURES:
         return False
-    means, scatters = np.log(complete.mean(axis=0)), np.log(complete.std(axis=0))
-    if np.subtract(*np.quantile(means, [0.95, 0.05])) < np.log(_SPAN):
+    middle = np.median(complete, axis=0)
+    scatter = np.median(np.abs(complete - middle), axis=0)
+    told = (middle > 0) & (scatter > 0)
+    if np.count_nonzero(told) < _FEATURES:
         return False
-    return bool(np.polyfit(means, scatters, 1)[0] >= _SLOPE)
+    sizes = np.log(middle[told])
+    if np.subtract(*np.quantile(sizes, [0.95, 0.05])) < np.log(_SPAN):
+        return False
+    return bool(np.polyfit(sizes, np.log(scatter[told]), 1)[0] >= _SLOPE)
 
 
 def _some(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
