@@ -199,12 +199,7 @@ def find_surrogates(
         if asked:
             found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
             values, weights = found.values, found.weights
-    names = tuple(f"sv{k + 1}" for k in range(values.shape[1]))
-    if taken := [name for name in names if name in table.sheet]:
-        raise DataError(
-            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
-            where=table.source.sheet,
-        )
+    names = _free_names(values.shape[1], table)
     confounded = _against_kept(factors[: len(keep)], factors[len(keep) :], values, names)
     remarks = _remarks(confounded, counted, values, keep, asked, float(weights.sum()))
     return Surrogates(
@@ -220,6 +215,16 @@ def find_surrogates(
         features=features,
         notes=(*table.notes, *notes, *more, *remarks),
     )
+
+
+def _free_names(count: int, table: Table) -> tuple[str, ...]:
+    names = tuple(f"sv{k + 1}" for k in range(count))
+    if taken := [name for name in names if name in table.sheet]:
+        raise DataError(
+            f"the sheet has columns {listed(map(repr, taken))} already; rename or remove them",
+            where=table.source.sheet,
+        )
+    return names
 
 
 def _columns(factors: Sequence[Factor], rows: int) -> Floats:
