@@ -249,7 +249,7 @@ def test_stores_folders_and_workbooks(planted, tmp_path, capsys):
     layer = anndata.read_zarr(tmp_path / "om.zarr").layers["batchsense"]
     from batchsense.experiments import read
 
-    folder = read(tmp_path / "om", tmp_path / "s.xlsx")
+    folder = read(tmp_path / "om", named)
     assert np.array_equal(layer, folder.values)
     assert json.loads((tmp_path / "om" / "batchsense.json").read_text())["method"] == "linear"
 
