@@ -310,3 +310,14 @@ def test_a_fault_is_told_by_the_name_of_its_option(values: dict[str, object], sa
     """Types, bounds, choices and unknown names."""
     with pytest.raises(RequestError, match=says):
         ToyRequest.of(values)
+
+
+@pytest.mark.parametrize("command", QUESTIONS)
+def test_numbers_beyond_64_bits_are_refused(command: str) -> None:
+    """Every whole number of every question: refused by name, before any work."""
+    request = QUESTIONS[command].request
+    for one in options_of(request):
+        if one.type is int and not one.option.argument:
+            values = {each.field: "x" for each in options_of(request) if each.required}
+            with pytest.raises(RequestError, match=f"--{one.flag}"):
+                request.of({**values, one.field: 10**20})

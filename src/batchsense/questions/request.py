@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from batchsense.errors import RequestError
 from batchsense.questions.option import Described, Option, options_of
@@ -49,6 +49,14 @@ class Request(BaseModel):
 
     #: Names that the asker knows, by the paths under which files lie here.
     _known_as: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> Self:
+        for one in options_of(type(self)):
+            value = getattr(self, one.field)
+            if isinstance(value, int) and abs(value) > LARGEST_SEED:
+                raise ValueError(f"{one.flags} {value} is beyond what can be counted")
+        return self
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
