@@ -62,7 +62,7 @@ def lowess(
     for _ in range(robust_rounds):
         sizes = np.abs(up - curve)
         limit = 6.0 * float(np.median(sizes))
-        if limit < 1e-7 * sizes.mean():
+        if limit <= 1e-7 * sizes.mean():  # equal where the curve goes through every point
             break
         robust = np.where(sizes <= _CORE * limit, 1.0, (1.0 - (sizes / limit) ** 2) ** 2)
         robust[sizes > _EDGE * limit] = 0.0
