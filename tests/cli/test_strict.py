@@ -191,13 +191,11 @@ def test_finished_runs_are_not_replaced_by_an_answer(
 
 
 @pytest.mark.parametrize("command", ["demo", "audit", "noise", "plan"])
-def test_a_missing_extra_is_named(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_extra_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without torch every question about training, and the demo, says what to install."""
     ours = [name for name in sys.modules if name.startswith(("batchsense", "torch"))]
     kept = {name: sys.modules.pop(name) for name in ours}
-    monkeypatch.setitem(sys.modules, "torch", None)
+    sys.modules["torch"] = None  # not by monkeypatch, which would take torch away at its end
     try:
         from batchsense.cli.main import run as anew
 

@@ -17,6 +17,7 @@ from batchsense.experiments import (
 )
 from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import read_design
+from batchsense.experiments.kinds import ColumnKinds
 
 NEW = SheetColumns(new_column="run")
 NAMES = ["subject", "Patient ID", "donor_id", "participant", "animalNr", "mouse", "pair", "sample"]
@@ -60,7 +61,7 @@ def test_shared_rows_are_found_whatever_they_are_called(seed):
     assert [one.column for one in found] == names
     assert found[0].rows == len(units)
     assert found[0].units == len(set(units.tolist()))
-    kept = read_design(table, "batch", names)
+    kept = read_design(table, "batch", names, ColumnKinds(categorical=names))
     assert shared_rows(table, kept) == ()
 
 
