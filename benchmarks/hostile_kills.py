@@ -110,8 +110,10 @@ def readable(path: Path) -> object:
     return gzip.decompress(path.read_bytes())
 
 
-def kill_once(name: str, seconds: float, moments: random.Random, whole: dict) -> list[str]:
-    """Start a command, end it, look, and run it again; what does not hold."""
+def kill_once(
+    name: str, seconds: float, moments: random.Random, whole: dict[Path, object]
+) -> tuple[str, list[str]]:
+    """Start a command, end it, look, and run it again; the signal, and what does not hold."""
     words, chosen = COMMANDS[name], moments.choice(SIGNALS)
     targets, inputs = outputs(words), state(Path())
     running = subprocess.Popen(
@@ -138,10 +140,10 @@ def kill_once(name: str, seconds: float, moments: random.Random, whole: dict) ->
             remove(path)
     again = in_a_process(words, 300)
     if again.code not in (0, 1):
-        found.append(f"again: {again.code} {again.err[-200:]}")
+        return chosen.name, [*found, f"again: {again.err[-200:]}"]
     found += [f"{path} differs" for path in targets if content(path) != whole[path]]
     found += [f"left {path}" for path in Path().glob("*.partial")]
-    return [f"{chosen.name} {one}" for one in found]
+    return chosen.name, found
 
 
 def main() -> None:
@@ -168,8 +170,9 @@ def main() -> None:
                 if "--force" not in words:
                     for path in outputs(words):
                         remove(path)
-                found = kill_once(name, seconds, moments, whole)
+                chosen, found = kill_once(name, seconds, moments, whole)
                 counted[name] += 1
+                counted[chosen] += 1
                 if found:
                     faults[f"{name} {kill}"] = found
                     print(name, kill, found, flush=True)
@@ -178,6 +181,7 @@ def main() -> None:
                     remove(path)
             for path in outputs(words):
                 remove(path)
+            print(name, "done", flush=True)
         os.chdir("/")
     spent = time.process_time() - cpu
     write(results, asked.seed, began, spent, kills=dict(counted), faults=faults)

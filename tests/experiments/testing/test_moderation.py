@@ -134,3 +134,9 @@ def test_unusable_variances_are_refused(variances, df, error, says):
     """Negative, missing or too few variances: a typed error that says so."""
     with pytest.raises(error, match=says):
         shrink_variances(variances, df)
+
+
+def test_a_curve_through_every_point_divides_by_nothing():
+    """Where one value stands everywhere there are no outliers: no warning, the value itself."""
+    assert lowess(np.repeat([1.0, 2.0, 3.0], 4), np.full(12, 5.0)).tolist() == [5.0] * 12
+    assert lowess(np.ones(4), np.full(4, 5.0)).tolist() == [5.0] * 4
