@@ -130,30 +130,6 @@ def doubts_of_precision(calibrated: ToleranceRung, advised: int) -> Note:
     )
 
 
-def doubts_of_the_last(
-    examples: int, advised: int, failure: str, coupled: Sequence[str]
-) -> tuple[Note, ...]:
-    """Warn of an epoch's last minibatch, of very few examples: ``failure`` is what a step said."""
-    left = examples % advised
-    leaves = (
-        f"{examples:,} examples in minibatches of {advised:,} leave a last one of {left}, "
-        f"{'from which' if not failure else 'on which'} "
-    )
-    remedy = "Use drop_last=True in the DataLoader."
-    return _those(
-        (
-            bool(failure),
-            "last_minibatch",
-            f"{leaves}a step fails ({failure}). {remedy}",
-        ),
-        (
-            not failure and left == 1 and bool(coupled),
-            "last_minibatch",
-            f"{leaves}{listed(coupled, 3)} takes its statistics. {remedy}",
-        ),
-    )
-
-
 def doubts_of_rate(rules: Sequence[str] | None) -> tuple[Note, ...]:
     """Pass on the doubts of the learning rate's rule; None where no rate could be given."""
     if rules is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from torch import nn
 
 from batchsense import clock
@@ -37,18 +36,12 @@ from batchsense.training.planning.doubts import (
     doubts_of_noise,
     doubts_of_precision,
     doubts_of_rate,
-    doubts_of_the_last,
 )
+from batchsense.training.planning.last_minibatch import doubts_of_the_last_minibatch
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
-from batchsense.training.workload import (
-    Workload,
-    WorkloadCheck,
-    borrowed_randomness,
-    check_workload,
-    flat_gradient,
-)
+from batchsense.training.workload import Workload, WorkloadCheck, check_workload
 
 #: Batch size of the short run: small, because a run far above the critical size overestimates it.
 RUN_BATCH_SIZE = 32
@@ -64,8 +57,6 @@ _STEP_TIME_SHARE, _NOISE_SHARE, _LEAST_RUN_SHARE = 0.2, 0.1, 0.3
 _TOLERANCE_SHARE = 0.3
 #: Examples and parts behind the final noise: 32 parts know a variance to a quarter.
 _NOISE_EXAMPLES, _NOISE_PARTS = 2048, 32
-#: A last minibatch of so few is tried: losses that need two or three examples are found by it.
-_FEW = 3
 #: The least examples a part of the noise measurement is cut down to.
 _LEAST_PART = 8
 
@@ -274,7 +265,7 @@ def plan_training(
                 refusal, None if envelope is None else envelope.differing_examples, device.type
             ),
             *_doubts_of_tolerance(wanted.tolerance, calibrated, advice.batch_size),
-            *_doubts_of_the_last(there, check, advice.batch_size),
+            *doubts_of_the_last_minibatch(there, check, advice.batch_size),
             *doubts_of_rate(None if rate is None else rate.doubts if rate.changes else ()),
         ),
     )
@@ -376,18 +367,3 @@ def _doubts_of_tolerance(
             ),
         )
     return (doubts_of_precision(calibrated, advised),)
-
-
-def _doubts_of_the_last(workload: Workload, check: WorkloadCheck, advised: int) -> tuple[Note, ...]:
-    """Try a step on what an epoch leaves for its last minibatch, if that is very little."""
-    left = check.examples % advised
-    if not 0 < left <= _FEW:
-        return ()
-    rows = np.arange(left)
-    failure = ""
-    with borrowed_randomness(0):
-        try:
-            flat_gradient(workload, workload.fresh_model(), workload.minibatch(rows))
-        except DataError as error:
-            failure = error.message
-    return doubts_of_the_last(check.examples, advised, failure, check.coupled_modules)
