@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from batchsense import clock
 from batchsense.training import PlanRequirements, Workload, check_workload, plan_training
 from batchsense.training.planning.last_minibatch import doubts_of_the_last_minibatch
 
@@ -14,6 +15,7 @@ def job(model: nn.Module, examples: int, spread: bool = False) -> Workload:
     """Make a job of so many examples; its loss divides by their spread if asked for."""
 
     def loss(model: nn.Module, minibatch: list[torch.Tensor]) -> torch.Tensor:
+        getattr(clock.now, "spend", float)(1e-3 + 1e-4 * len(minibatch[0]))
         out = model(minibatch[0])
         return ((out - 1).square() / (out.detach().std(0) + 1e-6 if spread else 1.0)).mean()
 
@@ -56,4 +58,6 @@ def test_the_plan_says_drop_last_and_never_advises_one_example_for_batch_norm() 
 
     assert "last_minibatch" in {doubt.code for doubt in plan.doubts}
     assert plan.advice.limits.minimum == 64
-    assert plan_training(job(normed(), 40), seconds=1).advice.limits.minimum == 2
+    for examples, today in ((40, None), (257, 8), (33, 3), (64, 12)):
+        few = plan_training(job(normed(), examples), seconds=0.5, batch_size_today=today)
+        assert few.advice.limits.minimum == 2

@@ -25,6 +25,7 @@ from batchsense.training.workload import (
     flat_gradient,
     flattened,
     gram_matrix,
+    least_part,
     loss_gradient,
     scalar_loss,
     trainable,
@@ -239,15 +240,16 @@ def _drawn(
             f"{micro_batches} micro-batches are too few; ask for {LEAST_GROUPS} or more"
         )
     population = admitted(workload)
-    if population < LEAST_GROUPS:
+    least = least_part(workload.model)
+    if population < least * LEAST_GROUPS:
         raise UnresolvedError(
             f"{population} examples are too few to see how gradients differ",
-            f"{LEAST_GROUPS} or more examples",
+            f"{least * LEAST_GROUPS} or more examples",
         )
     weights = sum(parameter.numel() for parameter in trainable(workload.model))
     affordable = max(LEAST_GROUPS, gradient_bytes / max(1, 4 * weights))
     drawn = min(examples, population)
-    groups = int(min(micro_batches, affordable, drawn))
+    groups = int(min(micro_batches, affordable, drawn // least))
     size = drawn // groups
     order = np.random.default_rng(seed).permutation(population)
     return order[: groups * size].reshape(groups, size)

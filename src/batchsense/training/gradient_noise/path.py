@@ -27,6 +27,7 @@ from batchsense.training.workload import (
     Workload,
     admitted,
     borrowed_randomness,
+    least_part,
     loss_gradient,
     scalar_loss,
     trainable,
@@ -176,10 +177,11 @@ def record_short_run(
     >>> bool(records.loss[-5:].mean() < records.loss[:5].mean())
     True
     """
-    groups = min(micro_batches, batch_size, admitted(workload))
+    drawn, least = min(batch_size, admitted(workload)), least_part(workload.model)
+    groups = min(micro_batches, drawn // least)
     if groups < 2:
-        raise DataError(f"a run at batch size {batch_size} cannot show noise; use 2 or more")
-    size = min(batch_size, len(workload.examples)) // groups
+        raise DataError(f"a run of {drawn} examples a step cannot show noise; use {2 * least}")
+    size = drawn // groups
     rows = []
     with borrowed_randomness(seed):
         model = workload.fresh_model()

@@ -41,7 +41,7 @@ from batchsense.training.planning.last_minibatch import doubts_of_the_last_minib
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
-from batchsense.training.workload import Workload, WorkloadCheck, check_workload
+from batchsense.training.workload import Workload, WorkloadCheck, check_workload, least_part
 
 #: Batch size of the short run: small, because a run far above the critical size overestimates it.
 RUN_BATCH_SIZE = 32
@@ -235,7 +235,7 @@ def plan_training(
         examples=check.examples,
         memory=fits,
         # BatchNorm has no variance of one example.
-        minimum=max(wanted.minimum, 2 if check.coupled_modules else 1),
+        minimum=max(wanted.minimum, least_part(workload.model)),
         maximum=wanted.maximum,
         precision=None if calibrated is None else calibrated.batch_size,
     )
@@ -282,7 +282,8 @@ def _short_run(
     workload: Workload, timed: StepTime, today: int | None, watch: _Watch
 ) -> tuple[PathNoise, nn.Module, int]:
     """Train a copy, once more at a smaller batch size if the first proves far too large."""
-    size = max(min(RUN_BATCH_SIZE, today or RUN_BATCH_SIZE, len(workload.examples)), 2)
+    least = 2 * least_part(workload.model)
+    size = max(min(RUN_BATCH_SIZE, today or RUN_BATCH_SIZE, len(workload.examples)), least)
     path, model, wanted = _record(workload, timed, size, today, watch)
     if path.resolved and path.run_too_large and size > _LEAST_RUN_BATCH_SIZE and watch.left() > 0:
         path, model, wanted = _record(workload, timed, _LEAST_RUN_BATCH_SIZE, today, watch)

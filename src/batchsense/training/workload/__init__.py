@@ -11,6 +11,7 @@ from batchsense.training.workload.checks import (
     admitted,
     check_workload,
     coupled_modules,
+    least_part,
 )
 from batchsense.training.workload.gradients import (
     differentiated,
@@ -77,6 +78,7 @@ __all__ = [
     "gram_matrix",
     "has_list_of_examples",
     "identical",
+    "least_part",
     "leaves",
     "load_target",
     "loss_gradient",

@@ -121,6 +121,17 @@ def coupled_modules(model: nn.Module) -> tuple[str, ...]:
     )
 
 
+def least_part(model: nn.Module) -> int:
+    """Give the fewest examples that go through a model together: two where BatchNorm mixes them.
+
+    Examples
+    --------
+    >>> least_part(nn.Linear(4, 4)), least_part(nn.BatchNorm1d(4))
+    (1, 2)
+    """
+    return 2 if coupled_modules(model) else 1
+
+
 def admitted(workload: Workload) -> int:
     """Refuse what cannot be measured, whatever the question; nothing of the workload is run.
 
