@@ -59,7 +59,7 @@ def decided_kind(evidence: Evidence, alpha: float) -> tuple[Evidence, Structure,
     if not structure.determined or (evidence.one_partition and _needs_several(evidence, structure)):
         structure = settled_kind(screening, evidence.micro_batch)
     elif structure.kind == "composite" and structure.normaliser is None:
-        structure = _unless_fixed(screening, structure, evidence.micro_batch)
+        structure = unless_fixed(screening, structure, evidence.micro_batch)
     if structure.kind in ("sum", "ratio", "composite") and _one_heard(evidence):
         note = (
             "In every partition only one micro-batch has a gradient, which a sum explains as well "
@@ -156,7 +156,7 @@ def settled_kind(screening: Screening, micro_batch: int) -> Structure:
     found = kind_of(halves.splits, screening.tolerance)
     if found.kind not in ("composite", "ratio"):
         return Structure("interacting", residual=found.residual)
-    return _unless_fixed(screening, Structure("composite", residual=found.residual), half)
+    return unless_fixed(screening, Structure("composite", residual=found.residual), half)
 
 
 def weights_move(screening: Screening, weights: Floats, micro_batch: int) -> bool:
@@ -173,7 +173,7 @@ def weights_move(screening: Screening, weights: Floats, micro_batch: int) -> boo
     return not np.allclose(elsewhere.coefficients, expected, rtol=_SAME_WEIGHT)
 
 
-def _unless_fixed(screening: Screening, composite: Structure, size: int) -> Structure:
+def unless_fixed(screening: Screening, composite: Structure, size: int) -> Structure:
     """A composite; a ratio of fixed weights if its coefficients are the same elsewhere."""
     elsewhere = screening.mixed(47)
     one, other = (measured_at(screening, [shift], size, 2) for shift in (None, elsewhere))

@@ -15,7 +15,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Places
 from batchsense.training.separability.kind.bias import bias_from_gaps
-from batchsense.training.separability.kind.decision import weights_move
+from batchsense.training.separability.kind.decision import unless_fixed, weights_move
 from batchsense.training.separability.kind.evidence import (
     Evidence,
     Joined,
@@ -76,6 +76,10 @@ def named_ratio(
         return structure, found
     weights = weights_per_example(joined.coefficients, joined.members, loose)
     if weights is None:
+        composite = Structure("composite", residual=structure.residual)
+        several = screening.probe.parameters < 2 * (count // micro_batch)  # joined at many points
+        if not several and unless_fixed(screening, composite, micro_batch).kind == "composite":
+            return composite, None
         unknown = "unknown: it is not a sum over the examples"
         return structure, FoundNormaliser(unknown, None, additive=False)
     if weights_move(screening, weights, micro_batch):
