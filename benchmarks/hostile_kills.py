@@ -124,7 +124,7 @@ def kill_once(
     )
     time.sleep(moments.uniform(0.3, 1.0) * seconds)
     running.send_signal(chosen)
-    running.wait(timeout=120)
+    running.wait(timeout=600)
     found, after = [], state(Path())
     ours = [str(path) for path in targets]
     kept = [f"changed {one}" for one in inputs if after.get(one) != inputs[one]]
@@ -138,7 +138,7 @@ def kill_once(
         # Complete: it ended before the signal. All of several outputs or some: never a half one.
         for path in targets:
             remove(path)
-    again = in_a_process(words, 300)
+    again = in_a_process(words)
     if again.code not in (0, 1):
         return chosen.name, [*found, f"again: {again.err[-200:]}"]
     found += [f"{path} differs" for path in targets if content(path) != whole[path]]
@@ -161,7 +161,7 @@ def main() -> None:
             for path in outputs(words):
                 remove(path)
             start = time.monotonic()
-            first = in_a_process([word for word in words if word != "--force"], 300)
+            first = in_a_process([word for word in words if word != "--force"])
             seconds = time.monotonic() - start
             if first.code not in (0, 1):
                 raise SystemExit(f"{name}: {first.err}")

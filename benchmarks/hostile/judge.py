@@ -75,7 +75,7 @@ def _ours(warned: warnings.WarningMessage) -> bool:
     return Path(warned.filename).is_relative_to(PACKAGE) and not of_a_job
 
 
-def in_a_process(words: Sequence[str], seconds: float = 120.0) -> Ending:
+def in_a_process(words: Sequence[str], seconds: float = 600.0) -> Ending:
     """Run a command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "batchsense", *words],
