@@ -26,7 +26,7 @@ from torch.utils.data import TensorDataset
 
 from batchsense.training import Workload
 from batchsense.training.tolerance import certify_tolerance, tolerance_ladder
-from batchsense.training.tolerance.calibrated import calibrated_need
+from batchsense.training.tolerance.ladder import calibrated_need
 from batchsense.training.tolerance.pilot import GradientSource
 from batchsense.training.tolerance.pilot_noise import PilotNoise, pilot_noise, third_moments
 

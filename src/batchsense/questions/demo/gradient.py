@@ -22,7 +22,7 @@ from batchsense.questions.demo.result import (
 )
 from batchsense.reports.envelope import Estimate
 from batchsense.training import Workload
-from batchsense.training.tolerance.calibrated import calibrated_need
+from batchsense.training.tolerance.ladder import calibrated_need
 from batchsense.training.tolerance.pilot_noise import third_moments
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
 from batchsense.variation import chebyshev_need, miss_rate, without_replacement

@@ -17,11 +17,7 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.progress import Progress, silent
 from batchsense.training.gradient_noise import micro_batch_gradients
-from batchsense.training.tolerance.pilot_noise import (
-    PilotNoise,
-    pilot_noise,
-    with_known_lengths,
-)
+from batchsense.training.tolerance.pilot_noise import PilotNoise, pilot_noise
 from batchsense.training.workload import (
     Workload,
     admitted,
@@ -209,9 +205,16 @@ def _whole(
     for row in range(population):
         distances[row] = source.squared_distance(np.array([row]), mean)
         progress("measuring every example's gradient", row + 1, population)
-    squared = float(mean.double().square().sum())
+    trace, squared = float(distances.mean()), float(mean.double().square().sum())
     exact = replace(
-        with_known_lengths(noise, distances), squared_mean=squared, squared_mean_bound=squared
+        noise,
+        trace=trace,
+        trace_bound=trace,
+        fourth_ratio=float(distances.var()) / trace**2 if trace > 0 else 0.0,
+        squared_mean=squared,
+        squared_mean_bound=squared,
+        outlier_ratio=float(distances.max()) / trace if trace > 0 else 1.0,
+        observations=population,
     )
     radius = math.sqrt(float(distances.max())) or None
     return GradientPilot(exact, mean, population, population, radius)
