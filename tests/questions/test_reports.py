@@ -100,7 +100,9 @@ def test_a_plan_with_open_ends_is_reported_in_words(plan: Envelope[PlanResult]) 
             "learning_rate": None,
             "learning_rate_rule": None,
             "batch_size_today": None,
-            "pareto": plan.result.pareto[:1],
+            "pareto": [
+                row for row in plan.result.pareto if row.batch_size == plan.result.batch_size
+            ],
             "tolerance": [],
         }
     )

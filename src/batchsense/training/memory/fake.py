@@ -84,6 +84,7 @@ def fake_memory_envelope(
 
     Examples
     --------
+    >>> import torch
     >>> from torch.utils.data import TensorDataset
     >>> def workload():
     ...     inputs = torch.zeros(64, 1_000_000)
