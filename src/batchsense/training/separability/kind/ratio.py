@@ -84,7 +84,10 @@ def named_ratio(
         return structure, FoundNormaliser(unknown, None, additive=False)
     if weights_move(screening, weights, micro_batch):
         return Structure("composite", residual=structure.residual), None
-    typical = float(np.median(np.abs(weights)))
+    counted = np.abs(weights) > loose * float(np.abs(weights).max())
+    if np.count_nonzero(counted) < 2:  # a softmax that chose one example is locally such a ratio
+        return Structure("undecided", residual=structure.residual), None
+    typical = float(np.median(np.abs(weights[counted])))
     return structure, FoundNormaliser(
         f"weight per example ({weights.min() / typical:.3g} to {weights.max() / typical:.3g} "
         "times the median) that no count in the minibatch gives",

@@ -63,7 +63,7 @@ class Structure:
     Attributes
     ----------
     kind : str
-        mean, sum, ratio, composite or interacting.
+        mean, sum, ratio, composite, interacting or undecided.
     normaliser : str or None
         The candidate that a ratio divides by, or a description of what was discovered.
     offset : float
