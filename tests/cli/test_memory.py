@@ -124,3 +124,54 @@ def test_the_advice_trains_where_the_full_batch_dies(
     assert result["verified"]
     assert result["batch_size"] >= 50
     assert in_child(whole, returning=True) == {"trained": False}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--features", "9e15", "--examples", "9e15"],
+        ["--features", "1e12", "--examples", "1e12", "--dtype", "float64"],
+        ["--features", "3", "--examples", "4", "--hidden", "9" * 21],
+    ],
+)
+def test_what_no_machine_can_address_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3 and no answer: sizes of tensors would overflow."""
+    assert run(["memory", *words]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no machine can address" in " ".join(captured.err.split())
+
+
+def test_a_trial_that_fails_for_another_reason_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault of the user's code in the child is told; it is not taken for memory that ran out."""
+    found = {"refused": "a step of 1797 examples failed: RuntimeError: a bug of mine"}
+    monkeypatch.setattr("batchsense.training.memory.trial.in_child", lambda asked, returning: found)
+
+    assert run(["memory", "digits", "--limit", "4GiB", "--check"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "a bug of mine" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "ran_out"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), True),
+        (RuntimeError("not enough memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("a bug of mine"), False),
+    ],
+)
+def test_only_words_of_memory_mean_memory(error: Exception, ran_out: bool) -> None:
+    """Also where the error is the cause of another."""
+    from batchsense.errors import DataError
+    from batchsense.training.memory.trial import _ran_out
+
+    outer = DataError("the loss raised something")
+    outer.__cause__ = error
+    assert _ran_out(error) is _ran_out(outer) is ran_out

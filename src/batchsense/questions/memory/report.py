@@ -35,15 +35,16 @@ def memory_report(envelope: Envelope[MemoryResult], command_line: str | None = N
 
 
 def _curve(result: MemoryResult) -> Picture:
-    points = {point.batch_size: point.peak_bytes for point in result.curve}
-    points[result.batch_size] = result.peak_bytes
+    points = {p.batch_size: (p.peak_bytes, p.counted_bytes) for p in result.curve}
+    points[result.batch_size] = result.peak_bytes, result.counted_bytes
     sizes = sorted(points)
-    ax = draw_memory(
-        sizes, [points[size] for size in sizes], result.usable_bytes, result.batch_size
-    )
-    below = "below" if result.peak_bytes <= result.usable_bytes else "above"
+    peaks, counts = zip(*(points[size] for size in sizes), strict=True)
+    ax = draw_memory(sizes, peaks, counts, result.usable_bytes, result.batch_size)
+    counted = format_bytes(result.counted_bytes)
+    kept = "" if result.counted_bytes == result.peak_bytes else f", counted as {counted},"
     finding = (
-        f"At {result.batch_size:,} examples the peak of {format_bytes(result.peak_bytes)} is "
-        f"{below} the {format_bytes(result.usable_bytes)} that a step may take."
+        f"At {result.batch_size:,} examples the peak of {format_bytes(result.peak_bytes)}{kept} "
+        f"{'is below' if result.counted_bytes <= result.usable_bytes else 'exceeds'} the "
+        f"{format_bytes(result.usable_bytes)} that a step may take."
     )
     return Picture.of(ax, "curve", "Peak memory by batch size", finding)

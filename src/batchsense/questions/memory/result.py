@@ -67,6 +67,7 @@ class PointResult(Model):
 
     batch_size: int
     peak_bytes: int
+    counted_bytes: int = Field(description="What the step counts against usable_bytes.")
     operation: str = Field(description="What allocates at the peak.")
 
 
@@ -85,6 +86,11 @@ class AllocatorResult(Model):
         description="Whether MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ are 65536 or less "
         "in this process; max_batch_size holds for a process with the same settings."
     )
+    kept_factor: float | None = Field(
+        description="How many times blocks below kept_below_bytes count, because they are kept in "
+        "pieces when they are freed; null where they are returned, or on a GPU."
+    )
+    kept_below_bytes: int | None
     max_batch_size_returning: int | None = Field(
         description="max_batch_size where training runs with both at 65536."
     )
@@ -113,6 +119,10 @@ class MemoryResult(Model):
     batch_size: int = Field(description="The size asked about, else the largest that fits.")
     fits: bool
     peak_bytes: int = Field(description="Most bytes alive at once in a step of batch_size.")
+    counted_bytes: int = Field(
+        description="What the step counts against usable_bytes: peak_bytes, or more where the C "
+        "library keeps blocks. It fits if this is no larger."
+    )
     minibatch_bytes: int = Field(description="Of batch_size examples, collated.")
     bytes_per_example: float = Field(description="What one more example costs there.")
     binding: BindingResult
@@ -158,8 +168,15 @@ class MemoryResult(Model):
         asked: bool,
     ) -> MemoryResult:
         """Turn what was found into its JSON form."""
-        from batchsense.training.memory import full_batch_bytes, returns_memory
+        from batchsense.training.memory import (
+            ALWAYS_RETURNED,
+            KEPT_FACTOR,
+            counted_bytes,
+            full_batch_bytes,
+            returns_memory,
+        )
 
+        kept = job.device.type == "cpu" and not returns_memory()
         trained = None if trial is None else trial.batch_size
         lowered = trained is not None and trained < advice.batch_size
         size = advice.batch_size if asked or not lowered else trained or advice.batch_size
@@ -174,6 +191,7 @@ class MemoryResult(Model):
             batch_size=size,
             fits=advice.fits and (trained is None or trained >= size > 0),
             peak_bytes=peak,
+            counted_bytes=counted_bytes(envelope, job.device, size),
             minibatch_bytes=envelope.minibatch_bytes(size),
             bytes_per_example=envelope.bytes_per_example(size),
             binding=BindingResult(operation=envelope.peak_operation(size), at=size),
@@ -187,6 +205,8 @@ class MemoryResult(Model):
             trial=None if trial is None else TrialResult.like(trial, tried=list(trial.tried)),
             allocator=AllocatorResult(
                 returns_memory=returns_memory(),
+                kept_factor=KEPT_FACTOR if kept else None,
+                kept_below_bytes=ALWAYS_RETURNED if kept else None,
                 max_batch_size_returning=advice.returned.max_batch_size,
             ),
             lower_bound=list(envelope.lower_bound),

@@ -41,8 +41,10 @@ def headline(result: MemoryResult) -> str:
     peak = f"a step of {result.batch_size:,} takes {at_most}{format_bytes(result.peak_bytes)}"
     if not result.fits:
         most = result.max_batch_size
-        then = f"{most:,} do" if most else "not even one does"
-        return f"{result.batch_size:,} examples of {result.target} do not fit: {peak}; {then}."
+        then = f"; {most:,} fit." if most else "; not even one fits."
+        if result.batch_size == 1:
+            return f"Not even one example of {result.target} fits: {peak}."
+        return f"{result.batch_size:,} examples of {result.target} do not fit: {peak}{then}"
     if result.max_batch_size is None:
         return f"{result.target} takes the same memory at every batch size: {peak}."
     if result.max_batch_size >= result.examples:
@@ -60,15 +62,17 @@ def limit_sentence(result: MemoryResult) -> str:
         "what the process itself takes and a margin."
     )
     allocator = result.allocator
-    if result.device != "cpu" or allocator.returns_memory:
+    if allocator.kept_factor is None or allocator.kept_below_bytes is None:
         return sentence
     more = min(allocator.max_batch_size_returning or 0, result.examples)
     gain = ""
     if result.max_batch_size is not None and more > result.max_batch_size:
         gain = f" With {_SETTINGS} before the command that trains, {more:,} fit."
     return (
-        f"{sentence} The C library keeps freed blocks below 32 MiB in pieces, so these count 2.2 "
-        f"times.{gain}"
+        f"{sentence} The C library keeps freed blocks below "
+        f"{format_bytes(allocator.kept_below_bytes)} in pieces, so these count "
+        f"{allocator.kept_factor:g} times: the step counts {format_bytes(result.counted_bytes)}."
+        f"{gain}"
     )
 
 

@@ -10,8 +10,11 @@ from batchsense.training.memory.allocations import available_bytes
 from batchsense.training.memory.envelope import MemoryEnvelope
 from batchsense.training.memory.fake import fake_memory_envelope
 from batchsense.training.memory.limit import (
+    ALWAYS_RETURNED,
+    KEPT_FACTOR,
     RETURNING_MEMORY,
     MemoryLimit,
+    counted_bytes,
     memory_limit,
     returns_memory,
 )
@@ -19,6 +22,8 @@ from batchsense.training.memory.probing import fit_memory_envelope
 from batchsense.training.memory.shapes import PlainNet, full_batch_bytes
 
 __all__ = [
+    "ALWAYS_RETURNED",
+    "KEPT_FACTOR",
     "RETURNING_MEMORY",
     "Accumulation",
     "CurvePoint",
@@ -28,6 +33,7 @@ __all__ = [
     "PlainNet",
     "advise_memory",
     "available_bytes",
+    "counted_bytes",
     "fake_memory_envelope",
     "fit_memory_envelope",
     "full_batch_bytes",

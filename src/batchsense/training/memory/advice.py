@@ -9,7 +9,12 @@ import torch
 
 from batchsense.errors import UnresolvedError
 from batchsense.training.memory.envelope import LARGEST, LOADING, MemoryEnvelope
-from batchsense.training.memory.limit import MemoryLimit, memory_limit, returns_memory
+from batchsense.training.memory.limit import (
+    MemoryLimit,
+    counted_bytes,
+    memory_limit,
+    returns_memory,
+)
 
 #: Powers of two below the size in the curve: all that matters to a choice, on one screen.
 _OCTAVES = 6
@@ -23,12 +28,15 @@ class CurvePoint:
     ----------
     batch_size, peak_bytes : int
         Examples, and the most bytes alive at once.
+    counted_bytes : int
+        What the step counts against the usable memory.
     operation : str
         What allocates at the peak.
     """
 
     batch_size: int
     peak_bytes: int
+    counted_bytes: int
     operation: str
 
 
@@ -157,10 +165,10 @@ def advise_memory(
         largest if examples is None or largest is None else min(largest, examples),
         size,
         size <= most,
-        _point(envelope, size),
+        _point(envelope, device, size),
         envelope.breakdown(size),
         envelope.bytes_per_example(size),
-        tuple(_point(envelope, one) for one in sorted({*powers, size})),
+        tuple(_point(envelope, device, one) for one in sorted({*powers, size})),
         accumulation,
         _when_deleted(envelope, device, allowed_bytes, most),
     )
@@ -186,5 +194,10 @@ def _accumulation(
     return Accumulation(micro_batch, count, envelope.peak_bytes(micro_batch))
 
 
-def _point(envelope: MemoryEnvelope, size: int) -> CurvePoint:
-    return CurvePoint(size, envelope.peak_bytes(size), envelope.peak_operation(size))
+def _point(envelope: MemoryEnvelope, device: torch.device, size: int) -> CurvePoint:
+    return CurvePoint(
+        size,
+        envelope.peak_bytes(size),
+        counted_bytes(envelope, device, size),
+        envelope.peak_operation(size),
+    )

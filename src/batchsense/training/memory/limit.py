@@ -22,9 +22,9 @@ _RESERVE_BYTES = 12 * 2**20
 #: next ones do not fit: up to 2.0 times what is allocated was measured (an encoder at 400 MB), and
 #: 1.4 to 1.7 for a CNN and an MLP. How much depends on the order of blocks of all sizes, so it is
 #: not predicted; a factor a tenth above the worst stands in for it unless a step is tried.
-_KEPT_FACTOR = 2.2
+KEPT_FACTOR = 2.2
 #: Blocks of this size and more are always returned at once (glibc's largest threshold).
-_ALWAYS_RETURNED = 32 * 2**20
+ALWAYS_RETURNED = 32 * 2**20
 #: No GPU result stands behind the envelope: caching allocators fragment.
 _USABLE_SHARE_GPU = 0.85
 
@@ -116,10 +116,30 @@ def memory_limit(
     share = _USABLE_SHARE_GPU if device.type == "cuda" else _USABLE_SHARE
     usable = max(share * room - _RESERVE_BYTES, 0.0)
     usable /= 1 + max(envelope.checked_error or 0.0, 0.0)
-    if on_cpu and not (returns_memory() if returning is None else returning):
-        most = largest_that_fits(
-            lambda size: envelope.kept_bytes(size, _ALWAYS_RETURNED, _KEPT_FACTOR), usable
-        )
-    else:
-        most = envelope.max_batch_size(usable)
+    most = largest_that_fits(
+        lambda size: counted_bytes(envelope, device, size, returning=returning), usable
+    )
     return MemoryLimit(most, int(usable), limit, source)
+
+
+def counted_bytes(
+    envelope: MemoryEnvelope,
+    device: torch.device,
+    batch_size: int,
+    *,
+    returning: bool | None = None,
+) -> int:
+    """Return what a step counts against the usable memory: its peak, or more where blocks are kept.
+
+    Parameters are those of :func:`memory_limit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> envelope = MemoryEnvelope(np.zeros(1), np.full(1, 1e6), np.zeros(1), ("addmm",), (4, 8))
+    >>> counted_bytes(envelope, torch.device("cpu"), 10, returning=False)
+    22000000
+    """
+    if device.type != "cpu" or (returns_memory() if returning is None else returning):
+        return envelope.peak_bytes(batch_size)
+    return envelope.kept_bytes(batch_size, ALWAYS_RETURNED, KEPT_FACTOR)

@@ -16,6 +16,9 @@ from batchsense.training.workload import Workload
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
+#: A quarter of what torch's signed sizes can count, so that sums of a step do not overflow either.
+_ADDRESSED = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class PlainNet:
@@ -56,7 +59,7 @@ class PlainNet:
         Raises
         ------
         DataError
-            A size is below 1, or the type is unknown.
+            A size is below 1 or beyond what can be addressed, or the type is unknown.
 
         Examples
         --------
@@ -69,6 +72,13 @@ class PlainNet:
         if self.dtype not in DTYPES:
             raise DataError(f"no dtype {self.dtype!r}; there are {', '.join(DTYPES)}")
         dtype = DTYPES[self.dtype]
+        # The table, each matrix of weights, and the outputs of each layer for all examples.
+        sizes = [*(a * b for a, b in pairwise(widths)), *(self.examples * w for w in widths)]
+        if max(sizes) * dtype.itemsize >= _ADDRESSED:
+            raise DataError(
+                f"{self.described}: its largest tensor has 2⁶² bytes or more, which no machine can "
+                "address; check the numbers"
+            )
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs, dtype=dtype), nn.ReLU()]

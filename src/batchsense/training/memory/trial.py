@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from batchsense.blame import described
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.machine_memory import resident_bytes
 from batchsense.progress import Progress, silent
@@ -20,6 +21,13 @@ from batchsense.training.memory.limit import RETURNING_MEMORY
 
 #: What a trial that runs out is reduced to, and how often: the last is .48 of the first.
 _SMALLER, _TRIES = 0.9, 8
+#: Words of torch, of the C++ library and of the system where memory ran out.
+_NO_MEMORY = (
+    "not enough memory",
+    "bad_alloc",
+    "t allocate memory",
+    "out of memory",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,8 @@ def try_step(
     UnresolvedError
         This system has no limit of the address space.
     DataError
-        The training job cannot be made in the child.
+        The training job cannot be made in the child, or a step fails there for another reason
+        than memory.
     """
     if not sys.platform.startswith("linux"):
         raise UnresolvedError(
@@ -154,9 +163,20 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
             minibatch = workload.minibatch(first_examples(order, size))
             two_training_steps(workload, model, minibatch)
             minibatch = workload.minibatch(first_examples(order, size))
-        except (MemoryError, RuntimeError, DataError):
-            return {"trained": False}
+        except Exception as error:
+            if _ran_out(error):
+                return {"trained": False}
+            return {"refused": f"a step of {size} examples failed: {described(error)}"}
         return {"trained": True, "resident_bytes": max(_highest_resident() - before, 0)}
+
+
+def _ran_out(error: BaseException | None) -> bool:
+    """Whether an error, or what it came of, says that there was no memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _address_space() -> int:
