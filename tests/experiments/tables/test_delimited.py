@@ -71,6 +71,7 @@ def test_compressed(tmp_path):
         ("id,a,b\nx,1,2,\ny,3,4,\n", "ends with a delimiter"),
         ("id;a;b\nx;1;2\n", "separated by semicolons"),
         ("id\nx\n", "no columns"),
+        ("id,\nx,\n", "no column of the header has a name"),
         ("id,a,\nx,1,2\n", "column without an id: number 2"),
         ("id,a\n,1\n", "row without an id: number 1"),
     ],

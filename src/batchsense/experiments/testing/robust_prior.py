@@ -184,8 +184,10 @@ def _with_equal_df(variances: Floats, df: Floats, prior: VariancePrior) -> tuple
         df[fewer] / 2.0, lent / 2.0, df[fewer] * ratios / (df[fewer] * ratios + lent)
     )
     below = special.betaincinv(most / 2.0, lent / 2.0, lower)
+    from_above = upper < lower  # there the other end may be 1, and its odds infinite
+    below = np.where(from_above, 0.0, below)
     from_below = lent * below / (most * (1.0 - below))
-    moved[fewer] = scale * np.where(upper < lower, f_quantile(upper, most, lent), from_below)
+    moved[fewer] = scale * np.where(from_above, f_quantile(upper, most, lent), from_below)
     return moved, most
 
 

@@ -55,6 +55,8 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
     if nameless:
         values = np.delete(values, nameless, axis=1)
         columns = [name for name in columns if name.strip()]
+        if not columns:
+            raise DataError("no column of the header has a name: nothing to read", where=where)
     check_ids(tuple(rows.ids), "row", where)
     dtype = "int64" if rows.whole and np.abs(values).max() <= LARGEST_EXACT else "float64"
     left_out = [annotation_note()] if rows.left_out else []
