@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -186,9 +188,7 @@ def load_digits() -> Digits:
     >>> digits.observations.shape, int(digits.form_labels.max())
     ((1797, 64), 13)
     """
-    from sklearn.datasets import load_digits as load_from_sklearn
-
-    observations, digit = load_from_sklearn(return_X_y=True)
+    observations, digit = _rows_of_scikit_learn()
     form_labels, position = form_of_rows(len(digit))
     arrays = (
         np.asarray(observations, dtype=np.float64),
@@ -200,3 +200,17 @@ def load_digits() -> Digits:
         array.setflags(write=False)
     features = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
     return Digits(*arrays, features, tuple(f"row{row:04d}" for row in range(len(digit))))
+
+
+def _rows_of_scikit_learn() -> tuple[Floats, Integers]:
+    """Read scikit-learn's file; importing scikit-learn takes a second, reading the file nothing."""
+    package = find_spec("sklearn")
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    file = folder / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits as load_from_sklearn
+
+    observations, digit = load_from_sklearn(return_X_y=True)
+    return observations, digit
