@@ -204,11 +204,12 @@ def third_moments(
     trace, pairs = float(own.mean()), n * (n - 1)
     if trace <= 0:
         return ThirdMoments(0.0, 0.0, 0.0)
-    squares = (off**2).sum(axis=1) / (n - 1)
+    off_squared = off * off
+    squares = off_squared.sum(axis=1) / (n - 1)
     cube = float(np.einsum("ij,ij->", off @ off, off)) / (pairs * (n - 2)) / trace**3
     cube = float(np.clip(cube, square_ratio**2, square_ratio**1.5))
     mixed = (
-        4 * float((off**3).sum()) / pairs
+        4 * float(np.einsum("ij,ij->", off_squared, off)) / pairs
         + 12 * float(np.cov(own, squares)[0, 1])
         + 6 * float(own @ off @ own) / pairs
     ) / trace**3
