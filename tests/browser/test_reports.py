@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -55,7 +56,7 @@ REPORTS = {
 @contextlib.contextmanager
 def few_draws() -> Any:
     """Let the demo tell its story with few draws."""
-    from batchsense.questions.demo import confounded, forms, gradient
+    from batchsense.questions.demo import confounded, forms, gradient, story
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient, "DRAWS", 20)
@@ -63,6 +64,7 @@ def few_draws() -> Any:
         patch.setattr(forms, "REPEATS", 1)
         patch.setattr(forms, "PERMUTATIONS", 20)
         patch.setattr(confounded, "DRAWS", 3)
+        patch.setattr(story, "tell", functools.partial(story.tell, plan_seconds=1))
         yield
 
 
@@ -81,7 +83,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Pa
     written = {}
     with pytest.MonkeyPatch.context() as patch, few_draws():
         patch.chdir(folder)
-        assert run(["plan", "job.py:job", "--budget", "2", "-o", "plan.json", "-q"]) == 0
+        assert run(["plan", "job.py:job", "--budget", "1", "-o", "plan.json", "-q"]) == 0
         for name, line in REPORTS.items():
             page = folder / f"{name.replace(' ', '-')}.html"
             option = "-o" if name == "demo" else "--report"

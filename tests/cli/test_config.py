@@ -61,7 +61,7 @@ def test_environment_overrides_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BATCHSENSE_DIAGNOSE_SEED stands above the file and below the flag."""
-    words = config(tmp_path, "[diagnose]\nseed = 1\n")
+    words = config(tmp_path, "[diagnose]\nseed = 1\npermutations = 20\nplacebo = false\n")
     monkeypatch.setenv("BATCHSENSE_DIAGNOSE_SEED", "2")
 
     run([*words, "diagnose", "--json"])

@@ -23,7 +23,7 @@ def told() -> Any:
         patch.setattr(gradient, "DRAWS", 150)
         patch.setattr(gradient, "CHECKS", 400)
         patch.setattr(forms, "REPEATS", 1)
-        return story.tell(seed=0, plan_seconds=3)
+        return story.tell(seed=0, plan_seconds=1)
 
 
 @pytest.fixture

@@ -18,12 +18,15 @@ HEAD = """
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
+from batchsense import clock
 from batchsense.training import Workload
 
 inputs = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
 data = TensorDataset(inputs, inputs.sum(1) + torch.randn(200))
 
 def square(model, minibatch):
+    if hasattr(clock.now, "spend"):
+        clock.now.spend(1e-3 + 5e-5 * len(minibatch[0]))
     return (model(minibatch[0])[:, 0] - minibatch[1]).square().mean()
 
 def sgd(parameters):
@@ -76,6 +79,7 @@ def test_json_has_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None
     assert result["batch_size"] in [row["batch_size"] for row in result["pareto"]]
 
 
+@pytest.mark.usefixtures("timed_digits")
 def test_text_is_one_page_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
     """It begins with the answer, explains its words, and ends with its doubts."""
     assert run(["plan", "digits", "--budget", "2", "--tolerance", "0.5"]) == 0
@@ -136,7 +140,7 @@ def test_an_unknown_size_of_today_gives_no_learning_rate(
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("1 / 0", ["ZeroDivisionError", "train.py:17"]),
+        ("1 / 0", ["ZeroDivisionError", "train.py:20"]),
         ("None", ["returned NoneType"]),
         ("Workload(nn.Linear(3, 1), lambda m, b: m(b[0]), data, sgd)", ["return one number"]),
         (
@@ -149,7 +153,7 @@ def test_an_unknown_size_of_today_gives_no_learning_rate(
         ),
         (
             "Workload(nn.Linear(3, 1), lambda m, b: b[0].missing, data, sgd)",
-            ["AttributeError", "train.py:17"],
+            ["AttributeError", "train.py:20"],
         ),
         ("Workload(nn.Linear(3, 1), square, TensorDataset(*data[:1]), sgd)", ["one example"]),
         ("Workload(nn.Linear(3, 1), square, [], sgd)", ["no example"]),

@@ -56,7 +56,7 @@ def plan() -> Envelope[PlanResult]:
     """Plan a small job, measured for a moment."""
     from batchsense.training import PlanRequirements, load_target, plan_training
 
-    measured = plan_training(load_target("digits"), PlanRequirements(tolerance=0.5), seconds=2)
+    measured = plan_training(load_target("digits"), PlanRequirements(tolerance=0.5), seconds=1)
     result = PlanResult.of(measured, "digits")
     return Envelope[PlanResult](command="plan", seed=0, result=result)
 
