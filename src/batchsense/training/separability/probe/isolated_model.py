@@ -97,8 +97,12 @@ class IsolatedModel:
 
     def collated(self, collate: Callable[[list[Any]], Any], examples: Sequence[Any]) -> Any:
         """Collate copies of examples (a collate may write into them) in the model's precision."""
+        return self.in_precision(collate([cloned(example) for example in examples]))
+
+    def in_precision(self, minibatch: Any) -> Any:
+        """Copy a minibatch with its floating tensors in the model's precision."""
         return rebuilt(
-            collate([cloned(example) for example in examples]),
+            minibatch,
             lambda t: t.to(self.dtype) if t.is_floating_point() and t.dtype != self.dtype else t,
         )
 

@@ -128,12 +128,14 @@ class GradientProbe:
 
     def minibatch_of(self, members: Members) -> Any:
         """Collate copies of some examples, in the audited precision."""
-        return self.isolated.collated(
-            lambda kept: dataclasses.replace(self.workload, examples=kept).minibatch(
-                range(len(kept))
-            ),
-            [self.workload.examples[int(k)] for k in members],
-        )
+        return self._collated(self._copies(members))
+
+    def _copies(self, members: Members) -> list[Any]:
+        return [cloned(self.workload.examples[int(k)]) for k in members]
+
+    def _collated(self, copies: list[Any]) -> Any:
+        workload = dataclasses.replace(self.workload, examples=copies)
+        return self.isolated.in_precision(workload.minibatch(range(len(copies))))
 
     def left_by(
         self, step: Callable[[nn.Module, Sequence[Any]], Any], parts: Sequence[Members], seed: int
@@ -182,8 +184,9 @@ class GradientProbe:
         model = self.isolated.ready(randomness, restore)
         parameters = trainable(model)
         whole = len(places) == self.count
+        copies = self._copies(places)  # outside: every call inside is looked at
         with self.isolated.conditions(places, whole, seed, randomness, elsewhere):
-            minibatch = self.minibatch_of(places)
+            minibatch = self._collated(copies)
             loss = _scalar_loss(self.workload, model, cloned(minibatch))
             gradients = _differentiated(loss, parameters)
         self._spent[0] += len(places)
