@@ -1,13 +1,18 @@
 """Shared settings: reproducible properties, a single-threaded stack, a clock of our own."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parent))  # what tests of several folders share
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
@@ -45,6 +50,20 @@ def work_clock() -> Iterator[WorkClock]:
     """Replace the clock of steps and budgets for one test."""
     with _replaced() as clock:
         yield clock
+
+
+@pytest.fixture
+def timed_digits(work_clock: WorkClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step of the digits take 1 ms and 50 µs an example on that clock, so budgets end."""
+    from batchsense.training.workload import target
+
+    loss = target._cross_entropy
+
+    def timed(model: Any, minibatch: Any) -> Any:
+        work_clock.spend(1e-3 + 5e-5 * len(minibatch[0]))
+        return loss(model, minibatch)
+
+    monkeypatch.setattr(target, "_cross_entropy", timed)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from batchsense.cli.main import run
+
 pytest.importorskip("uvicorn", reason="the web extra is not installed")
 
 LIMIT = 20_000
@@ -125,7 +127,11 @@ def address_is(driver: Any, address: str) -> None:
 
 @pytest.mark.browser
 def test_a_reader_without_javascript_gets_the_numbers(
-    server: str, online: Any, files: list[Path]
+    server: str,
+    online: Any,
+    files: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """From files to the report by labels alone; no foreign request, no complaint, right numbers."""
     from selenium.webdriver.support.ui import Select
@@ -148,14 +154,10 @@ def test_a_reader_without_javascript_gets_the_numbers(
     element = driver.find_element("css selector", "#batchsense-numbers")
     shown = json.loads(element.get_attribute("textContent"))
     words = ["diagnose", "m.csv", "s.csv", "--batch", "month", "--keep", "drug", "--json"]
-    printed = subprocess.run(
-        [sys.executable, "-m", "batchsense", *words],
-        cwd=files[0].parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(printed.stdout) == shown
+    monkeypatch.chdir(files[0].parent)
+    capsys.readouterr()
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out) == shown
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     requested = {
         event["params"]["request"]["url"]

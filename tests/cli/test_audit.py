@@ -6,11 +6,10 @@ import json
 import re
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 JOBS = """
 import numpy as np
@@ -71,7 +70,7 @@ def document(capsys, arguments, code):
     """Run with --json and give the one valid document on stdout."""
     assert run(["audit", *arguments, "--json", "-vv"]) == code
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("audit"))
+    check_document(parsed, "audit")
     return parsed
 
 

@@ -6,7 +6,6 @@ import csv
 import json
 import warnings
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.datasets import digit_forms, load_digits
 from batchsense.experiments import CombatCorrection, plant, scene_table
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def twin(planted):
 
 def document(capsys):
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("correct"))
+    check_document(parsed, "correct")
     return parsed
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import CombatCorrection, LinearCorrection, Table, plant
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 METHODS = ["linear", "combat"]
 
@@ -79,7 +78,7 @@ def test_a_new_batch_is_refused_or_estimated(table, months, tmp_path, capsys, me
     report = str(tmp_path / "r.html")
     assert run([*later, "--new-batches", "--json", "--report", report]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json_schema("correct"))
+    check_document(found, "correct")
     assert found["result"]["reused"] == {"file": fitted, "specimens": 20, "new_batches": ["m2"]}
     assert [file["path"] for file in found["inputs"]][-1] == fitted
     assert f"--fitted {fitted} --new-batches" in (tmp_path / "r.html").read_text()

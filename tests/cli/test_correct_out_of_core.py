@@ -9,7 +9,6 @@ import warnings
 from contextlib import contextmanager
 
 import anndata
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +19,7 @@ from batchsense.cli import run as running
 from batchsense.cli.main import run
 from batchsense.experiments import plant
 from batchsense.experiments.out_of_core import budget
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 BATCH = ["--batch", "month", "--keep", "drug"]
 
@@ -64,7 +63,7 @@ def small_blocks(monkeypatch):
 
 def document(capsys):
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("correct"))
+    check_document(parsed, "correct")
     return parsed
 
 

@@ -5,13 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.questions.demo import forms, gradient, story
-from batchsense.questions.registry import json_schema
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
+from published import check_document
 
 pytestmark = pytest.mark.usefixtures("work_clock")
 
@@ -63,7 +62,7 @@ def test_json_is_one_valid_document_and_equals_the_report(
     assert run(["demo", "--json", "-vv", "-o", "story.html"]) == 0
     document = json.loads(capsys.readouterr().out)
 
-    jsonschema.validate(document, json_schema("demo"))
+    check_document(document, "demo")
     assert numbers(quick / "story.html") == document
     assert len((quick / "story.html").read_bytes()) < LARGEST_PAGE
 

@@ -10,14 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.datasets import digit_forms
 from batchsense.experiments import Table, plant, scene_table, write
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 def save_sheet(path, **columns):
@@ -48,7 +47,7 @@ def document(capsys):
     """Parse stdout, which must hold exactly one valid JSON document."""
     text = capsys.readouterr().out
     parsed = json.loads(text)
-    jsonschema.validate(parsed, json_schema(parsed["command"]))
+    check_document(parsed, parsed["command"])
     return parsed
 
 

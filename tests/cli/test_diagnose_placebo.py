@@ -6,13 +6,12 @@ import csv
 import json
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import PureNoise, Table, placebo
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 GIVEN = np.load(Path(__file__).resolve().parents[1] / "references" / "bladder" / "input.npz")
 
@@ -34,7 +33,7 @@ def save(folder, values, **columns):
 def document(capsys):
     """Parse stdout, which must hold exactly one valid JSON document."""
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("diagnose"))
+    check_document(parsed, "diagnose")
     return parsed
 
 

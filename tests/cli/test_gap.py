@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 def written(folder, rows=20, count=6, shift=2.5, missing=False, seed=0):
@@ -36,7 +35,7 @@ def written(folder, rows=20, count=6, shift=2.5, missing=False, seed=0):
 
 def document(capsys):
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("gap"))
+    check_document(parsed, "gap")
     return parsed
 
 
@@ -125,7 +124,7 @@ def test_a_class_for_each_batch_is_refused(tmp_path, capsys):
 
     out, err = capsys.readouterr()
     parsed = json.loads(out)
-    jsonschema.validate(parsed, json_schema("gap"))
+    check_document(parsed, "gap")
     assert parsed["refusal"]["aliased"] == ["arm[no] = plate[p0]", "arm[yes] = plate[p1]"]
     assert "arm cannot be told from plate" in err
 

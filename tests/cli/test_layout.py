@@ -6,11 +6,10 @@ import csv
 import gzip
 import json
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def sheet(tmp_path):
 
 def document(capsys):
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("layout"))
+    check_document(parsed, "layout")
     return parsed
 
 

@@ -5,18 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 def asked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
     """The exit code and the result of a valid document."""
     code = run(["memory", *words, "--json"])
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, json_schema("memory"))
+    check_document(document, "memory")
     return code, document["result"]
 
 

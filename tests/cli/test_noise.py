@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 HEAD = """
 import torch
@@ -53,7 +52,7 @@ def test_json_has_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None
     """One valid document on stdout, at any verbosity, with the keys that programs rely on."""
     code = run(["noise", "digits", "--steps", "40", "--json", "-vv"])
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, json_schema("noise"))
+    check_document(document, "noise")
     result = document["result"]
 
     assert code == 0
@@ -90,7 +89,7 @@ def test_not_resolved_is_an_answer_with_exit_code_1(capsys: pytest.CaptureFixtur
     words = ["noise", "digits", "--examples", "32", "--steps", "0"]
     assert run([*words, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, json_schema("noise"))
+    check_document(document, "noise")
 
     assert document["refusal"]["kind"] == "unresolved"
     assert "more examples" in document["refusal"]["needed"]

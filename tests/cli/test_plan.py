@@ -3,14 +3,11 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
-from batchsense.training.workload import target
+from published import check_document
 
 pytestmark = pytest.mark.usefixtures("work_clock")
 
@@ -44,24 +41,12 @@ def job(tmp_path: Path, expression: str) -> str:
 GOOD = "Workload(nn.Linear(3, 1), square, data, sgd)"
 
 
-@pytest.fixture
-def timed_digits(work_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step of the digits take 1 ms and 50 µs an example on a clock that load cannot move."""
-    loss = target._cross_entropy
-
-    def timed(model: Any, minibatch: Any) -> Any:
-        work_clock.spend(1e-3 + 5e-5 * len(minibatch[0]))
-        return loss(model, minibatch)
-
-    monkeypatch.setattr(target, "_cross_entropy", timed)
-
-
 @pytest.mark.usefixtures("timed_digits")
 def test_json_has_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None:
     """One valid document on stdout, at any verbosity, with the keys that programs rely on."""
     code = run(["plan", "digits", "--budget", "2", "--json", "-vv"])
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, json_schema("plan"))
+    check_document(document, "plan")
     result = document["result"]
 
     assert code == 0
@@ -210,7 +195,7 @@ def test_no_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be done ends with 1 and, with --json, a document that says what would help."""
     code = run(["plan", "digits", "--budget", "1", "--memory", "1MB", "--json"])
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, json_schema("plan"))
+    check_document(document, "plan")
 
     assert code == 1
     assert document["result"] is None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import json
 
-import jsonschema
 import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import PlantedEffects, plant
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def files(tmp_path):
 
 def document(capsys):
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("surrogates"))
+    check_document(parsed, "surrogates")
     return parsed
 
 

@@ -7,14 +7,13 @@ import gzip
 import json
 import warnings
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
 from batchsense.experiments import CombatCorrection, Table, correct, plant, read, testing, write
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def files(planted, tmp_path):
 
 def document(capsys):
     parsed = json.loads(capsys.readouterr().out)
-    jsonschema.validate(parsed, json_schema("test"))
+    check_document(parsed, "test")
     return parsed
 
 

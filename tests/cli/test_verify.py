@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import json_schema
+from published import check_document
 
 pytestmark = pytest.mark.usefixtures("module_clock")
 
@@ -69,7 +68,7 @@ def test_a_plan_is_checked_and_goes_on_from_its_state(
     words = ["verify", target(folder), "--plan", plan, "--budget", "90", "--loss", "6.5"]
     code = run([*words, "--json", "-q"])
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, json_schema("verify"))
+    check_document(document, "verify")
     result = document["result"]
     page = tmp_path / "report.html"
     again = run([*words, "--report", str(page)])

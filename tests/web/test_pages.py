@@ -7,14 +7,14 @@ import json
 import re
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import QUESTIONS, json_schema
+from batchsense.questions.registry import QUESTIONS
 from batchsense.questions.table_request import beside
+from published import check_document
 
 
 def command_line(capsys, *words, code=0):
@@ -153,14 +153,14 @@ def test_a_refusal_is_an_answer_in_words(browser, files, capsys, monkeypatch):
     assert expected == browser.get("/correct/result.json").text
 
 
-@pytest.mark.usefixtures("work_clock")
+@pytest.mark.usefixtures("timed_digits")
 def test_a_plan_is_measured_and_reported(browser):
     """A built-in job is planned; the document is valid and the report carries it."""
     result = browser.run("plan", target="digits", budget="1", today="32", seed="0")
     assert "examples per minibatch" in result.text
 
     document = json.loads(browser.get("/plan/result.json").text)
-    jsonschema.validate(document, json_schema("plan"))
+    check_document(document, "plan")
     inside = re.search(r'id="batchsense-numbers">(.*?)</script>', result.text, re.S)[1]
     assert document == json.loads(inside)
     assert document["result"]["target"] == "digits"

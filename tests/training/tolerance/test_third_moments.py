@@ -10,7 +10,7 @@ from batchsense.training.tolerance.pilot_noise import ThirdMoments, third_moment
 @pytest.fixture(scope="module")
 def one_in_ten() -> ThirdMoments:
     """Moments of observations of which one in ten is 1, the rest 0."""
-    pilot = (np.arange(4000) % 10 == 0).astype(float)[:, None]
+    pilot = (np.arange(2000) % 10 == 0).astype(float)[:, None]
     return third_moments(pilot @ pilot.T, square_ratio=1.0)
 
 

@@ -290,6 +290,6 @@ def _checked(gram: ArrayLike) -> Floats:
             f"{LEAST_ROWS} or more, better 256",
         )
     slack = 1e-8 * float(np.abs(products).max())
-    if not np.allclose(products, products.T, rtol=1e-6, atol=slack):
+    if (np.abs(products - products.T) > slack + 1e-6 * np.abs(products)).any():
         raise DataError("a Gram matrix is symmetric; this is not")
     return products
