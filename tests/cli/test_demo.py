@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.demo import forms, gradient, story
+from batchsense.questions.demo import forms, gradient, report, story
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 from published import check_document
 
@@ -25,10 +25,17 @@ def told() -> Any:
         return story.tell(seed=0, plan_seconds=1)
 
 
+@pytest.fixture(scope="module")
+def pictures(told: Any) -> Any:
+    """Draw its figures once."""
+    return report._demo_pictures(told)
+
+
 @pytest.fixture
-def quick(told: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Let the command tell the story that was computed already, in an empty folder."""
+def quick(told: Any, pictures: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let the command tell the story that was computed and drawn already, in an empty folder."""
     monkeypatch.setattr(story, "tell", lambda seed=0, **_: told)
+    monkeypatch.setattr(report, "_demo_pictures", lambda _: pictures)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -107,17 +114,17 @@ def test_an_existing_report_of_the_default_name_is_kept(
     quick: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The account is told all the same, the report stays, and --force is named."""
-    report = quick / "demo-report.html"
-    report.write_text("mine")
+    page = quick / "demo-report.html"
+    page.write_text("mine")
     assert run(["demo"]) == 0
     streams = capsys.readouterr()
 
-    assert report.read_text() == "mine"
+    assert page.read_text() == "mine"
     assert "8. " in streams.out
     assert "The same with figures" not in streams.out
     assert "--force" in streams.err
     assert run(["demo", "--force"]) == 0
-    assert report.read_text() != "mine"
+    assert page.read_text() != "mine"
 
 
 def test_an_existing_report_that_was_named_is_a_mistake(
