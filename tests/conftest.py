@@ -62,22 +62,37 @@ def work_clock() -> Iterator[WorkClock]:
         yield clock
 
 
-@pytest.fixture
-def timed_digits(work_clock: WorkClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step of the digits take 1 ms and 50 µs an example on that clock, so budgets end."""
-    from batchsense.training.workload import target
-
-    loss = target._cross_entropy
-
-    def timed(model: Any, minibatch: Any) -> Any:
-        work_clock.spend(1e-3 + 5e-5 * len(minibatch[0]))
-        return loss(model, minibatch)
-
-    monkeypatch.setattr(target, "_cross_entropy", timed)
-
-
 @pytest.fixture(scope="module")
 def module_clock() -> Iterator[WorkClock]:
     """Replace it for all tests of a file, and for what they share."""
     with _replaced() as clock:
         yield clock
+
+
+@contextmanager
+def _timed(clock: WorkClock) -> Iterator[None]:
+    from batchsense.training.workload import target
+
+    loss = target._cross_entropy
+
+    def timed(model: Any, minibatch: Any) -> Any:
+        clock.spend(1e-3 + 5e-5 * len(minibatch[0]))
+        return loss(model, minibatch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, "_cross_entropy", timed)
+        yield
+
+
+@pytest.fixture
+def timed_digits(work_clock: WorkClock) -> Iterator[None]:
+    """Let a step of the digits take 1 ms and 50 µs an example on that clock, so budgets end."""
+    with _timed(work_clock):
+        yield
+
+
+@pytest.fixture(scope="module")
+def module_timed_digits(module_clock: WorkClock) -> Iterator[None]:
+    """Let it take as long for all tests of a file, and for what they share."""
+    with _timed(module_clock):
+        yield

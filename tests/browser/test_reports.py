@@ -16,11 +16,12 @@ import pytest
 from batchsense.cli.main import run
 
 Open = Callable[..., Any]
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("work_clock")]
+pytestmark = pytest.mark.browser
 
 JOB = """
 import torch
 from torch.utils.data import TensorDataset
+from batchsense import clock
 from batchsense.training import Workload
 
 generator = torch.Generator().manual_seed(0)
@@ -28,6 +29,7 @@ inputs = torch.randn(2000, 8, generator=generator)
 targets = inputs.sum(1) + 2 * torch.randn(2000, generator=generator)
 
 def square(model, minibatch):
+    clock.now.spend(1e-3 + 5e-5 * len(minibatch[0]))
     return (model(minibatch[0])[:, 0] - minibatch[1]).square().mean()
 
 def job():
@@ -42,7 +44,7 @@ REPORTS = {
     "noise": "noise digits --steps 16",
     "audit": "audit digits",
     "verify": "verify job.py:job --plan plan.json --budget 90 --loss 6.5",
-    "diagnose": "diagnose",
+    "diagnose": "diagnose --permutations 20",
     "diagnose a sheet": "diagnose m.csv s.csv --batch month --keep drug --permutations 20",
     "correct": "correct -o corrected.csv",
     "test": "test",
@@ -64,12 +66,14 @@ def few_draws() -> Any:
         patch.setattr(forms, "REPEATS", 1)
         patch.setattr(forms, "PERMUTATIONS", 20)
         patch.setattr(confounded, "DRAWS", 3)
-        patch.setattr(story, "tell", functools.partial(story.tell, plan_seconds=1))
+        patch.setattr(story, "tell", functools.partial(story.tell, plan_seconds=2))
         yield
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path]]:
+def reports(
+    tmp_path_factory: pytest.TempPathFactory, module_timed_digits: None
+) -> dict[str, tuple[Any, Path]]:
     """Let every command write its report once; give the document of each and the page."""
     from batchsense.experiments import PlantedEffects, plant
 
@@ -83,7 +87,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Pa
     written = {}
     with pytest.MonkeyPatch.context() as patch, few_draws():
         patch.chdir(folder)
-        assert run(["plan", "job.py:job", "--budget", "1", "-o", "plan.json", "-q"]) == 0
+        assert run(["plan", "job.py:job", "--budget", "2", "-o", "plan.json", "-q"]) == 0
         for name, line in REPORTS.items():
             page = folder / f"{name.replace(' ', '-')}.html"
             option = "-o" if name == "demo" else "--report"

@@ -12,17 +12,15 @@ from batchsense.questions.demo import forms, gradient, report, story
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 from published import check_document
 
-pytestmark = pytest.mark.usefixtures("work_clock")
-
 
 @pytest.fixture(scope="module")
-def told() -> Any:
+def told(module_timed_digits: None) -> Any:
     """Tell the story once, with fewer draws than the command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient, "DRAWS", 150)
         patch.setattr(gradient, "CHECKS", 400)
         patch.setattr(forms, "REPEATS", 1)
-        return story.tell(seed=0, plan_seconds=1)
+        return story.tell(seed=0, plan_seconds=3)
 
 
 @pytest.fixture(scope="module")

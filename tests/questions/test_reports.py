@@ -19,8 +19,6 @@ from batchsense.questions.plan.result import PlanResult
 from batchsense.reports.envelope import Envelope, Note
 from batchsense.reports.page import LARGEST_PAGE, NUMBERS_ID
 
-pytestmark = pytest.mark.usefixtures("work_clock")
-
 SVG = re.compile(r"<svg.*?</svg>", re.S)
 
 
@@ -52,11 +50,11 @@ def diagnosed(table: Table, batch_labels: str, keep: list[str]) -> tuple[str, An
 
 
 @pytest.fixture(scope="module")
-def plan() -> Envelope[PlanResult]:
+def plan(module_timed_digits: None) -> Envelope[PlanResult]:
     """Plan a small job, measured for a moment."""
     from batchsense.training import PlanRequirements, load_target, plan_training
 
-    measured = plan_training(load_target("digits"), PlanRequirements(tolerance=0.5), seconds=1)
+    measured = plan_training(load_target("digits"), PlanRequirements(tolerance=0.5), seconds=2)
     result = PlanResult.of(measured, "digits")
     return Envelope[PlanResult](command="plan", seed=0, result=result)
 
