@@ -76,6 +76,28 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     resident.end()
 
 
+#: What commands on the built-in rows printed, which several pages show: they ask nothing else.
+printed_before: dict[str, tuple[int, str]] = {}
+
+
+def run_command(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command in a folder; give its exit code and what it printed."""
+    if command in printed_before:
+        return printed_before[command]
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if command in ("batchsense diagnose", "batchsense gap", "batchsense test"):
+        printed_before[command] = done.returncode, done.stdout
+    return done.returncode, done.stdout
+
+
 def run_terminal(block: Block, folder: Path, terminal: Path) -> None:
     """Run a terminal block and compare."""
     path = f"{terminal}:{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
@@ -86,24 +108,16 @@ def run_terminal(block: Block, folder: Path, terminal: Path) -> None:
         if command.strip() == "echo $?":
             assert int(shown) == code
             continue
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            # A plan takes the time it is given, whatever the machine.
-            env=environment | (slower if command.startswith("batchsense plan") else {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        code = done.returncode
-        assert code != 70, done.stdout
+        # A plan takes the time it is given, whatever the machine.
+        extra = slower if command.startswith("batchsense plan") else {}
+        code, printed = run_command(command, folder, environment | extra)
+        assert code != 70, printed
         if shown.strip():
-            assert agrees(shown, done.stdout, block.numbers_vary), (
-                f"$ {command}\nshown:\n{shown}\nprinted:\n{done.stdout}"
+            assert agrees(shown, printed, block.numbers_vary), (
+                f"$ {command}\nshown:\n{shown}\nprinted:\n{printed}"
             )
         else:
-            assert code in (0, 1, 141), done.stdout
+            assert code in (0, 1, 141), printed
 
 
 def run_python(block: Block, folder: Path, names: dict[str, object]) -> None:
