@@ -76,6 +76,27 @@ class DataError(BatchsenseError):
         super().__init__(message if where is None else f"{where}: {message}")
 
 
+class PeerError(DataError):
+    """Another process of the same training cannot be reached, is gone, or does something else.
+
+    Parameters
+    ----------
+    message : str
+        Which process, after how long, and what to do.
+    told : bool
+        Whether another process says it, so that this one need not.
+
+    Examples
+    --------
+    >>> PeerError("rank 1 of 2 ended the run and says why", told=True).told
+    True
+    """
+
+    def __init__(self, message: str, told: bool = False) -> None:
+        self.told = told
+        super().__init__(message)
+
+
 class RequestError(BatchsenseError):
     """What is asked for contradicts itself, or lacks something; nothing was read yet.
 

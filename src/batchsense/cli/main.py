@@ -20,7 +20,7 @@ from batchsense.cli import config
 from batchsense.cli.commands import SUMMARIES, command_of
 from batchsense.cli.console import verbosity
 from batchsense.cli.run import EXIT_BUG, EXIT_DATA, EXIT_OK, EXIT_USAGE, exit_code
-from batchsense.errors import BatchsenseError, OutputError, RequestError
+from batchsense.errors import BatchsenseError, OutputError, PeerError, RequestError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
 
@@ -128,6 +128,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         command = next((word for word in words if word in SUMMARIES), "")
         return _fail(f"batchsense: {error}\nTry 'batchsense {command} --help'.", EXIT_USAGE)
     except BatchsenseError as error:
+        if isinstance(error, PeerError) and error.told:
+            return exit_code(error)
         return _fail(f"batchsense: {error}", exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130

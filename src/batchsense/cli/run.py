@@ -86,7 +86,8 @@ def run_question(question: Question, values: Mapping[str, Any], delivery: Delive
             raise
         _tell_refusal(request, error)
         raise typer.Exit(EXIT_NO) from None
-    _tell(request, answer, delivery)
+    if answer.told:
+        _tell(request, answer, delivery)
     if answer.no:
         raise typer.Exit(EXIT_NO)
 

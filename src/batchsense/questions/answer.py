@@ -59,6 +59,8 @@ class Answer(Generic[ResultT]):
         Files that the request asks for.
     no : bool
         Whether the answer is no (exit code 1).
+    told : bool
+        Whether this process tells it: of several that calculate together, one does.
     """
 
     envelope: Envelope[ResultT]
@@ -66,6 +68,7 @@ class Answer(Generic[ResultT]):
     page: Callable[[], str] | None = None
     products: tuple[Product, ...] = ()
     no: bool = False
+    told: bool = True
 
     def html(self, command_line: str) -> str:
         """The self-contained page of the answer, with the words that ask for it again."""

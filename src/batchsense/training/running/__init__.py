@@ -1,0 +1,1 @@
+"""The one training loop: ranks, an endless order, the step, checkpoints; all else builds on it."""
