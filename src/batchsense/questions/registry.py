@@ -69,6 +69,7 @@ QUESTIONS: dict[str, Question] = {
         "noise": "Measure the noise scale of a training job, at its present weights and along a "
         "short run.",
         "verify": "Check a plan: train copies at sizes from an eighth to eight times its advice.",
+        "train": "Train a job at its planned batch size, in one process or many, with checkpoints.",
         "memory": "Predict the memory of a training step at every batch size, and the largest that "
         "fits.",
         "audit": "Test whether the average gradient of micro-batches is the gradient of the "

@@ -252,6 +252,47 @@ def rescale(
                 group[name] *= change
 
 
+def follow_batch_size(
+    optimizer: torch.optim.Optimizer,
+    from_batch_size: int,
+    to_batch_size: int,
+    critical_batch_size: float | None = None,
+    multiplier: float = 1.0,
+) -> None:
+    """Change an optimizer in place as :func:`matching_learning_rate` says; others stay.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        With the settings that belong to ``from_batch_size``.
+    from_batch_size, to_batch_size : int
+        In examples.
+    critical_batch_size : float, optional
+        In examples, if known.
+    multiplier : float
+        A further factor on the learning rate.
+
+    Examples
+    --------
+    >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> follow_batch_size(sgd, 32, 128, critical_batch_size=128)
+    >>> sgd.param_groups[0]["lr"]
+    0.25
+    """
+    rule = _rule_for(optimizer, critical_batch_size)
+    if rule == "square_root":
+        rescale(optimizer, to_batch_size / from_batch_size)
+    else:
+        multiplier *= learning_rate_factor(
+            rule, from_batch_size, to_batch_size, critical_batch_size
+        )
+    for group in optimizer.param_groups:
+        if isinstance(group.get("lr"), torch.Tensor):
+            group["lr"].mul_(multiplier)
+        elif "lr" in group:
+            group["lr"] *= multiplier
+
+
 def _rule_for(optimizer: torch.optim.Optimizer, critical: float | None) -> Rule:
     family = optimizer_family(optimizer)
     if family == "adam":

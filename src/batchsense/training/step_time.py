@@ -17,11 +17,11 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
+from batchsense.training.running import optimizer_step
 from batchsense.training.workload import (
     Workload,
     admitted,
     borrowed_randomness,
-    scalar_loss,
     still_optimizer,
 )
 from batchsense.variation.interval import Interval
@@ -308,9 +308,7 @@ class _StepTimer:
             began = clock.now()
             minibatch = self.workload.minibatch(indices)
             fetched = clock.now()
-            scalar_loss(self.workload, self.model, minibatch).backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            optimizer_step(self.workload, self.model, self.optimizer, [minibatch])
             self._wait()
             step = clock.now() - began
             if step < taken:

@@ -22,6 +22,7 @@ from batchsense.questions.demo.result import (
 )
 from batchsense.reports.envelope import Estimate
 from batchsense.training import Workload
+from batchsense.training.running import optimizer_step
 from batchsense.training.tolerance.ladder import calibrated_need
 from batchsense.training.tolerance.pilot_noise import third_moments
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
@@ -157,9 +158,7 @@ def _trained(workload: Workload, rng: np.random.Generator) -> nn.Module:
     size = workload.batch_size or _DEFAULT_BATCH_SIZE
     for _ in range(STEPS):
         rows = rng.integers(len(workload.examples), size=size)
-        optimizer.zero_grad()
-        scalar_loss(workload, model, workload.minibatch(rows)).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        optimizer_step(workload, model, optimizer, [workload.minibatch(rows)])
     return model
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from typing_extensions import override
 
-from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
-from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.plan.document import check_same_job, read_plan
 from batchsense.questions.request import About
 from batchsense.questions.training_request import TargetField, TrainingRequest
 from batchsense.questions.verify.result import VerifyResult
-
-if TYPE_CHECKING:
-    from batchsense.training import Workload
 
 
 class VerifyRequest(TrainingRequest):
@@ -88,9 +83,9 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
     from batchsense.questions.verify.text import verify_notes, verify_text
     from batchsense.training.verify import StateFile, verify_plan
 
-    planned = _read_plan(request.plan)
+    planned = read_plan(request.plan)
     workload = request.workload(progress)
-    _check_same_job(workload, planned, request.plan)
+    check_same_job(workload, planned, request.plan)
     kept = request.kept_paths()["--state"]
     try:
         checked = verify_plan(
@@ -116,38 +111,3 @@ def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyRes
         (document_product(envelope, "verdict"),),
         no=result.verdict == "refuted",
     )
-
-
-def _read_plan(path: str) -> PlanResult:
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-    except (ValueError, RecursionError):
-        raise DataError(
-            "not a JSON document; write one with `batchsense plan TARGET -o FILE`", where=path
-        ) from None
-    if not isinstance(document, dict) or document.get("command") != "plan":
-        raise DataError("not a plan; write one with `batchsense plan TARGET -o FILE`", where=path)
-    if document.get("result") is None:
-        raise DataError("holds a refusal, not a plan: there is no advice to check", where=path)
-    try:
-        return PlanResult.model_validate(document["result"])
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise DataError(
-            f"not a plan of this version of batchsense ({place}); plan again", where=path
-        ) from None
-
-
-def _check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:
-    from batchsense.training import trainable
-
-    count = len(workload.examples)
-    size = sum(parameter.numel() for parameter in trainable(workload.model))
-    if (count, size) != (plan.examples, plan.parameters):
-        raise DataError(
-            f"made for {plan.target} with {plan.parameters:,} parameters and {plan.examples:,} "
-            f"examples, but TARGET has {size:,} and {count:,}",
-            where=path,
-        )

@@ -23,13 +23,13 @@ from batchsense.training.gradient_noise.report import (
     pool_moments,
 )
 from batchsense.training.learning_rate import optimizer_family, rescale
+from batchsense.training.running import Moment, optimizer_step
 from batchsense.training.workload import (
     Workload,
     admitted,
     borrowed_randomness,
     least_part,
     loss_gradient,
-    scalar_loss,
     trainable,
 )
 from batchsense.variation.grouped_moments import GroupedMoments
@@ -213,20 +213,28 @@ def _step(
     groups, size = chosen.shape
     total: list[Tensor] = []
     squares = torch.zeros((), dtype=torch.float64)
-    loss_sum = 0.0
-    for part in chosen:
-        loss = scalar_loss(workload, model, workload.minibatch(part))
+    loss_sum = mean_square = 0.0
+
+    def differentiate(loss: Tensor) -> None:
+        nonlocal total, squares, loss_sum
         gradient = loss_gradient(loss, parameters)
         loss_sum += loss.item()
         squares += _squared_norm(gradient)
         total = [a + b for a, b in zip(total, gradient, strict=True)] if total else gradient
-    mean = [part / groups for part in total]
-    mean_square = _squared_norm(mean).item()
-    if not math.isfinite(mean_square):
-        raise DataError("the gradient is not finite although the loss is")
-    for parameter, value in zip(parameters, mean, strict=True):
-        parameter.grad = value
-    optimizer.step()
+
+    def watch(moment: Moment, loss: Tensor | None) -> None:
+        nonlocal mean_square
+        if moment != "ready":
+            return
+        mean = [part / groups for part in total]
+        mean_square = _squared_norm(mean).item()
+        if not math.isfinite(mean_square):
+            raise DataError("the gradient is not finite although the loss is")
+        for parameter, value in zip(parameters, mean, strict=True):
+            parameter.grad = value
+
+    parts = (workload.minibatch(part) for part in chosen)
+    optimizer_step(workload, model, optimizer, parts, differentiate=differentiate, watch=watch)
     # A micro-batch mean is an "example" whose covariance is Σ/size.
     population = len(workload.examples)
     moments = moments_of_examples(squares.item() / groups, mean_square, groups)

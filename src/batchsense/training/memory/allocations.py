@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from batchsense.arrays import Integers
 from batchsense.machine_memory import available_memory
-from batchsense.training.workload import Workload, leaves, scalar_loss, still_optimizer
+from batchsense.training.running import Moment, optimizer_step
+from batchsense.training.workload import Workload, leaves, still_optimizer
 
 #: What the bytes of a step are for, in the order of a report. Workspace is what operations take
 #: for a moment: temporaries of kernels, of the backward pass and of the optimizer.
@@ -165,17 +166,21 @@ def two_training_steps(
     ``minibatch`` stands for each of ``micro_batches`` whose gradients are added up.
     """
     optimizer = still_optimizer(workload, model)
-    for _ in range(2):
-        for _ in range(micro_batches):
+    alive: list[Tensor | None] = [None]
+
+    def watch(moment: Moment, loss: Tensor | None) -> None:
+        if moment == "start":
             mark("start", ())
-            loss = scalar_loss(workload, model, minibatch)
+        elif moment == "loss":
+            alive[0] = loss  # a plain loop keeps its last loss until it has the next
             mark("activations", ())
-            loss.backward()  # type: ignore[no-untyped-call]
+        elif moment == "gradients":
             mark("gradients", (p.grad for p in model.parameters() if p.grad is not None))
-        optimizer.step()
-        mark("optimizer", leaves(list(optimizer.state.values())))
-        optimizer.zero_grad()
-    del loss
+        elif moment == "step":
+            mark("optimizer", leaves(list(optimizer.state.values())))
+
+    for _ in range(2):
+        optimizer_step(workload, model, optimizer, [minibatch] * micro_batches, watch=watch)
 
 
 @contextlib.contextmanager

@@ -130,6 +130,10 @@ class Ranks:
         self.gathered(None)
 
 
+#: A run of one process.
+ALONE = Ranks()
+
+
 @contextlib.contextmanager
 def joined_ranks(
     *, timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str] = os.environ

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,8 @@ from torch import nn
 from batchsense import clock
 from batchsense.arrays import Integers
 from batchsense.errors import DataError
-from batchsense.training.learning_rate import (
-    learning_rate_factor,
-    optimizer_family,
-    rescale,
-)
+from batchsense.training.learning_rate import follow_batch_size
+from batchsense.training.running import EndlessOrder, optimizer_step
 from batchsense.training.verify.advice import Advice
 from batchsense.training.workload import Workload, borrowed_randomness, scalar_loss
 
@@ -166,18 +163,13 @@ def ruled_optimizer(
         Ready to step.
     """
     optimizer = workload.fresh_optimizer(model)
-    base, family = advice.learning_rate_batch_size, optimizer_family(optimizer)
-    if family == "adam":
-        rescale(optimizer, batch_size / base)
-    elif family == "sgd":
-        multiplier *= learning_rate_factor(
-            "saturating", base, batch_size, advice.used_critical_batch_size
-        )
-    for group in optimizer.param_groups:
-        if isinstance(group.get("lr"), torch.Tensor):
-            group["lr"].mul_(multiplier)
-        elif "lr" in group:
-            group["lr"] *= multiplier
+    follow_batch_size(
+        optimizer,
+        advice.learning_rate_batch_size,
+        batch_size,
+        advice.used_critical_batch_size,
+        multiplier,
+    )
     return optimizer
 
 
@@ -230,18 +222,16 @@ def train_to_loss(
         judge = _Judge(workload, 8 * advice.batch_size, seed)
         model = workload.fresh_model()
         optimizer = ruled_optimizer(workload, model, advice, batch_size, multiplier)
-        minibatches = _minibatches(len(workload.examples), batch_size, seed, repeat)
+        order = EndlessOrder(len(workload.examples), [seed, repeat])
         steps, losses = [0], [judge.loss(model)]
         found, diverged = None, False
         for goal in evaluation_steps(most_steps):
             if out_of_time():
                 raise OutOfTimeError
             try:
-                for _ in range(goal - steps[-1]):
-                    optimizer.zero_grad(set_to_none=True)
-                    minibatch = workload.minibatch(next(minibatches))
-                    scalar_loss(workload, model, minibatch).backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+                for step in range(steps[-1], goal):
+                    rows = order.at(step * batch_size, batch_size)
+                    optimizer_step(workload, model, optimizer, [workload.minibatch(rows)])
                 loss = judge.loss(model)
             except DataError:
                 if len(steps) == 1:
@@ -255,17 +245,6 @@ def train_to_loss(
             if found is not None or diverged:
                 break
     return SweptRun(batch_size, multiplier, repeat, found, steps[-1], diverged, clock.now() - began)
-
-
-def _minibatches(count: int, batch_size: int, seed: int, repeat: int) -> Iterator[Integers]:
-    """Cut one endless shuffled order, the same for every batch size, into minibatches."""
-    rng = np.random.default_rng([seed, repeat])
-    queue = rng.permutation(count)
-    while True:
-        while len(queue) < batch_size:
-            queue = np.concatenate([queue, rng.permutation(count)])
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
 
 
 class _Judge:

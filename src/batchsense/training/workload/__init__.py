@@ -14,6 +14,7 @@ from batchsense.training.workload.checks import (
     least_part,
 )
 from batchsense.training.workload.gradients import (
+    backward,
     differentiated,
     flat_gradient,
     flattened,
@@ -63,6 +64,7 @@ __all__ = [
     "Workload",
     "WorkloadCheck",
     "admitted",
+    "backward",
     "borrowed_randomness",
     "charlm_workload",
     "check_workload",

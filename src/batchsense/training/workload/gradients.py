@@ -94,6 +94,28 @@ def why_not_finite(minibatch: Any) -> str:
     return "check the examples for missing values and the learning rate, then try again"
 
 
+_NO_GRADIENT = (
+    "the loss has no gradient; compute it from the model's output without .detach(), "
+    "numpy or torch.no_grad()"
+)
+
+
+def backward(loss: Tensor) -> None:
+    """Add the gradient of a loss to ``.grad``.
+
+    Raises
+    ------
+    DataError
+        The loss has no gradient, or the backward pass fails.
+    """
+    if not loss.requires_grad:
+        raise DataError(_NO_GRADIENT)
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise DataError(f"the backward pass raised {described(error)}") from error
+
+
 def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Differentiate a loss, one tensor per parameter; zeros where it does not depend on one.
 
@@ -103,10 +125,7 @@ def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tens
         The loss has no gradient, or depends on none of the parameters.
     """
     if not loss.requires_grad:
-        raise DataError(
-            "the loss has no gradient; compute it from the model's output without .detach(), "
-            "numpy or torch.no_grad()"
-        )
+        raise DataError(_NO_GRADIENT)
     try:
         found = differentiated(loss, parameters)
     except RuntimeError as error:

@@ -44,6 +44,11 @@ class Accumulation:
     _weight: Normaliser
     _additive: bool = True
 
+    @property
+    def needs_whole(self) -> bool:
+        """Whether the weights of the parts do not add up, so that all examples are collated."""
+        return self.kind == "ratio" and not self._additive
+
     def scales(self, micro_batches: Sequence[Any], *, whole: Any = None) -> Floats:
         """The scale of each micro-batch: n_k/n, 1, or w_k/W.
 

@@ -1,0 +1,125 @@
+"""What ``batchsense train --json`` prints: what was trained, how far, and how noisy it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from batchsense.reports.envelope import Estimate, Model, Note, ResolvedEstimate, finite
+
+if TYPE_CHECKING:
+    from batchsense.questions.train.request import TrainRequest
+    from batchsense.training.running import Ranks
+    from batchsense.training.training_job import TrainedRun, TrainingSettings
+
+
+class LossPoint(Model):
+    """The loss over a stretch of steps."""
+
+    step: int = Field(description="The last step of the stretch.")
+    loss: float = Field(description="Mean loss of its minibatches.")
+
+
+class TrainResult(Model):
+    """What a training came to."""
+
+    target: str
+    examples: int = Field(description="Seen by all processes together, repetitions counted.")
+    steps: int = Field(description="Optimizer steps, also those before a checkpoint.")
+    stopped_by: Literal["loss", "steps", "epochs", "signal"]
+    final_loss: float = Field(description="Mean loss of the last 20 minibatches.")
+    final_loss_error: float | None = Field(
+        description="Its standard error, from the spread of these; null after a single step."
+    )
+    target_loss: float | None = Field(description="What --loss asked for.")
+    seconds: float = Field(description="In the training loop, also before a checkpoint.")
+    noise_scale: ResolvedEstimate = Field(
+        description="Of the gradient over the last measured steps, in examples."
+    )
+    critical_batch_size: Estimate = Field(
+        description="Integrated over the measured steps: where training takes twice the fewest "
+        "steps and twice the fewest examples."
+    )
+    batch_size: int = Field(description="Examples per step over all processes.")
+    learning_rate: float | None = Field(description="Of the first parameter group.")
+    learning_rate_from: int | None = Field(
+        description="The batch size that the job's own learning rate belongs to; null if unknown: "
+        "then it was kept."
+    )
+    processes: int
+    nodes: int | None = Field(description="Machines; null where nothing says.")
+    backend: Literal["gloo", "nccl"] | None = Field(description="null for one process.")
+    combined: Literal["mean", "sum", "ratio", "inexact"] | None = Field(
+        description="How the losses of the parts of a step make that of the whole, by the audit; "
+        "null where a step is one part."
+    )
+    resumed_at: int | None = Field(description="The step of the checkpoint it went on from.")
+    curve: list[LossPoint] = Field(description="Stretches of equal length, 256 at most.")
+
+    @classmethod
+    def of(
+        cls,
+        trained: TrainedRun,
+        target: str,
+        settings: TrainingSettings,
+        ranks: Ranks,
+        target_loss: float | None,
+    ) -> TrainResult:
+        """Turn what was trained into its JSON form."""
+        record, noise = trained.record, trained.noise
+        why = "no step of the run was measured" if noise is None else "fewer than 16 measured steps"
+        critical = None if noise is None else noise.critical_batch_size
+        return cls(
+            target=target,
+            examples=record.examples,
+            steps=record.steps,
+            stopped_by=trained.stopped_by,
+            final_loss=record.loss,
+            final_loss_error=finite(record.loss_error),
+            target_loss=target_loss,
+            seconds=record.seconds,
+            noise_scale=ResolvedEstimate.missing(why, resolved=False)
+            if noise is None
+            else ResolvedEstimate.of(noise.noise_scale, resolved=noise.resolved),
+            critical_batch_size=Estimate.missing(why)
+            if critical is None
+            else Estimate.of(critical),
+            batch_size=settings.batch_size,
+            learning_rate=trained.learning_rate,
+            learning_rate_from=settings.learning_rate_batch_size,
+            processes=ranks.world_size,
+            nodes=ranks.nodes,
+            backend=ranks.backend,
+            combined=trained.combined,
+            resumed_at=trained.resumed_at,
+            curve=[LossPoint(step=step, loss=loss) for step, loss in record.curve],
+        )
+
+    def levers_that_did_nothing(self, request: TrainRequest) -> list[Note]:
+        """Say which options of several processes meant nothing, and what one of them costs."""
+        if self.processes > 1:
+            if request.sync_every == 1:
+                return []
+            return [
+                Note(
+                    code="local_steps",
+                    message=f"Each process stepped by itself for {request.sync_every} steps at a "
+                    "time. What that costs in steps to a loss is not known beforehand: compare the "
+                    "loss with that of a run without --sync-every.",
+                )
+            ]
+        asked = {
+            "--compress": request.compress is not None,
+            "--bucket-cap": request.bucket_cap is not None,
+            "--sync-every": request.sync_every > 1,
+        }
+        named = " and ".join(name for name, given in asked.items() if given)
+        if not named:
+            return []
+        return [
+            Note(
+                code="one_process",
+                message=f"{named} did nothing: there was one process. Start several with torchrun.",
+            )
+        ]

@@ -1,0 +1,96 @@
+"""A training in plain words."""
+
+from __future__ import annotations
+
+from batchsense.questions.answer import Tabulate
+from batchsense.questions.train.result import TrainResult
+from batchsense.reports.columns import prose
+from batchsense.reports.envelope import Envelope
+from batchsense.reports.wording import number, seconds, with_interval
+
+#: Rows of the table of losses: enough to see a fall level off.
+_ROWS = 8
+
+_ENDINGS = {
+    "loss": "the loss asked for was reached",
+    "steps": "the number of steps asked for was made",
+    "epochs": "every example was seen as often as asked for",
+    "signal": "it was asked to stop",
+}
+
+
+def train_text(envelope: Envelope[TrainResult], table: Tabulate) -> str:
+    """Write the training for people."""
+    result = envelope.answer()
+    parts = [prose(headline(result)), prose(work_sentence(result)), prose(noise_sentence(result))]
+    if len(result.curve) > 1:
+        parts += ["The loss on the way:", table(*curve_rows(result))]
+    if envelope.notes:
+        notes = (prose(note.message, "- ") for note in envelope.notes)
+        parts.append("\n".join(["What to keep in mind:", *notes]))
+    return "\n\n".join(parts)
+
+
+def headline(result: TrainResult) -> str:
+    """Say the answer first."""
+    missed = ""
+    if result.target_loss is not None and result.stopped_by != "loss":
+        missed = f" The loss of {number(result.target_loss)} was not reached."
+    return (
+        f"Trained {result.target} to a loss of {loss_words(result)} over the last minibatches; "
+        f"stopped because {_ENDINGS[result.stopped_by]}.{missed}"
+    )
+
+
+def loss_words(result: TrainResult) -> str:
+    """The last loss with its standard error."""
+    error = result.final_loss_error
+    return number(result.final_loss) + ("" if error is None else f" ± {number(error, 2)}")
+
+
+def work_sentence(result: TrainResult) -> str:
+    """Say what was done, where and how fast."""
+    where = "in one process"
+    if result.processes > 1:
+        machines = "" if result.nodes in (None, 1) else f" on {result.nodes} machines"
+        where = f"in {result.processes} processes ({result.backend}){machines}"
+    split = {
+        "mean": ", whose parts were weighted by their examples",
+        "ratio": ", whose parts were weighted by what the loss divides by",
+        "sum": ", whose parts were added up",
+        "inexact": ", whose parts do not add up to the whole",
+    }.get(result.combined or "", "")
+    resumed = "" if result.resumed_at is None else f", from step {result.resumed_at:,} on anew"
+    sentence = (
+        f"{result.steps:,} steps of {result.batch_size:,} examples{split}, in "
+        f"{seconds(result.seconds)} {where}{resumed}."
+    )
+    if result.learning_rate is None:
+        return sentence
+    sentence += f" Learning rate {number(result.learning_rate)}"
+    if result.learning_rate_from is None:
+        return f"{sentence}, the job's own."
+    if result.learning_rate_from == result.batch_size:
+        return f"{sentence}, the job's own for this batch size."
+    return f"{sentence}, from the job's own for {result.learning_rate_from:,} examples."
+
+
+def noise_sentence(result: TrainResult) -> str:
+    """Say how noisy the gradient was at the end."""
+    if result.noise_scale.reason is not None and result.noise_scale.estimate is None:
+        return f"Noise scale: unknown; {result.noise_scale.reason}."
+    sentence = (
+        "Noise scale over the last measured steps: "
+        f"{with_interval(result.noise_scale, ' examples', 2)}."
+    )
+    if not result.noise_scale.resolved:
+        sentence += " Not resolved: the interval is wider than a factor of four."
+    return sentence
+
+
+def curve_rows(result: TrainResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the loss at evenly spread steps."""
+    last = len(result.curve) - 1
+    places = sorted({round(k * last / (_ROWS - 1)) for k in range(_ROWS)})
+    points = [result.curve[place] for place in places]
+    return ["up to step", "loss"], [[f"{p.step:,}", number(p.loss)] for p in points]

@@ -1,0 +1,95 @@
+"""One optimizer step, as every loop of batchsense makes it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from batchsense.arrays import Floats
+from batchsense.training.workload import Workload, backward, scalar_loss
+
+#: The moments of a step: before and after the loss of each micro-batch, after its backward pass;
+#: then before and after the optimizer. Gradients are zeroed after the last.
+Moment: TypeAlias = Literal["start", "loss", "gradients", "ready", "step"]
+#: Told each moment, with the loss where there is one.
+Watch: TypeAlias = Callable[[Moment, Tensor | None], None]
+
+
+def _unwatched(moment: Moment, loss: Tensor | None) -> None:
+    """Look away."""
+
+
+def optimizer_step(
+    workload: Workload,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    minibatches: Iterable[Any],
+    *,
+    scales: Sequence[float] | Floats | None = None,
+    differentiate: Callable[[Tensor], None] = backward,
+    watch: Watch = _unwatched,
+) -> None:
+    r"""Add up the gradients of micro-batches, step once, and zero the gradients.
+
+    The gradient is :math:`\sum_k s_k \nabla L_k`. A ``DistributedDataParallel`` model exchanges
+    it in the backward pass of the last micro-batch only.
+
+    Parameters
+    ----------
+    workload : Workload
+        Whose loss.
+    model : torch.nn.Module
+        The copy that is trained; its gradients are zero or None before.
+    optimizer : torch.optim.Optimizer
+        Of its parameters.
+    minibatches : iterable
+        The collated micro-batches; one is taken at a time.
+    scales : sequence of float, optional
+        The factor s on each loss; 1 by default.
+    differentiate : callable
+        Adds the gradient of a loss to what the parameters hold; ``backward`` by default.
+    watch : callable
+        Told each moment.
+
+    Raises
+    ------
+    DataError
+        As :func:`~batchsense.training.workload.scalar_loss`, or the loss has no gradient.
+
+    Examples
+    --------
+    >>> from batchsense.training import digits_workload
+    >>> job = digits_workload()
+    >>> model = job.fresh_model()
+    >>> optimizer = job.fresh_optimizer(model)
+    >>> halves = (job.minibatch(rows) for rows in (range(8), range(8, 32)))
+    >>> optimizer_step(job, model, optimizer, halves, scales=[0.25, 0.75])
+    >>> all(p.grad is None for p in model.parameters())
+    True
+    """
+    last = None if scales is None else len(scales) - 1
+    for k, minibatch in enumerate(minibatches):
+        watch("start", None)
+        with _kept_back(model, k, last):
+            loss = scalar_loss(workload, model, minibatch)
+            watch("loss", loss)
+            scale = 1.0 if scales is None else float(scales[k])
+            differentiate(loss if scale == 1.0 else loss.mul(scale))
+        watch("gradients", loss)
+    watch("ready", None)
+    optimizer.step()
+    watch("step", None)
+    optimizer.zero_grad()
+
+
+def _kept_back(
+    model: nn.Module, k: int, last: int | None
+) -> contextlib.AbstractContextManager[None]:
+    if last is None or k == last or not hasattr(model, "no_sync"):
+        return contextlib.nullcontext()
+    held: contextlib.AbstractContextManager[None] = model.no_sync()
+    return held

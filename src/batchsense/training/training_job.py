@@ -1,0 +1,410 @@
+"""Train a workload to its end, in one process or many, at a planned batch size."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.nn.parallel import DistributedDataParallel
+
+from batchsense.arrays import Floats
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.notes import Note
+from batchsense.progress import Progress, silent
+from batchsense.training.example_gradients import LossForm
+from batchsense.training.gradient_noise import GradientNoiseMeter, MeterReport
+from batchsense.training.learning_rate import follow_batch_size, optimizer_family
+from batchsense.training.running import (
+    ALONE,
+    BatchSizes,
+    CheckpointFolder,
+    Ending,
+    EndlessOrder,
+    Metering,
+    Ranks,
+    Run,
+    RunRecord,
+    Scaling,
+    StoppedBy,
+    identity_of,
+    refuse_other,
+    train_until,
+)
+from batchsense.training.separability import accumulate, audit
+from batchsense.training.separability.remedies.accumulation import Accumulation
+from batchsense.training.workload import (
+    Workload,
+    admitted,
+    borrowed_randomness,
+    differentiated,
+    scalar_loss,
+    trainable,
+)
+
+Compression: TypeAlias = Literal["fp16", "bf16"]
+
+_HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
+#: Examples whose loss tells which parameters it depends on: two, because BatchNorm takes no less.
+_TRIED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a workload is trained.
+
+    Attributes
+    ----------
+    batch_size : int
+        Examples per step, over all processes; where ``batch_sizes`` is given, that of the start.
+    learning_rate_batch_size : int or None
+        The size that the optimizer's learning rate belongs to; None leaves the rate as it is.
+    critical_batch_size : float or None
+        B_crit in examples, which the rule for SGD follows where it is known.
+    accumulate : int
+        Micro-batches a process cuts its part of a step into.
+    compress : {"fp16", "bf16"} or None
+        The format in which gradients travel.
+    bucket_cap_mb : float or None
+        Size of the buckets in which gradients travel, in MiB; None leaves it to torch: 1, then 25.
+    sync_every : int
+        1 averages gradients at each step; H lets each process step by itself and averages
+        parameters every H steps (local SGD).
+    inexact : bool
+        Split the loss even where the gradients of its parts do not add up to that of the whole.
+    seed : int
+        Seed of the order and of the model's own randomness.
+    batch_sizes : BatchSizes or None
+        The size of each step; None for the same always.
+    """
+
+    batch_size: int
+    learning_rate_batch_size: int | None = None
+    critical_batch_size: float | None = None
+    accumulate: int = 1
+    compress: Compression | None = None
+    bucket_cap_mb: float | None = None
+    sync_every: int = 1
+    inexact: bool = False
+    seed: int = 0
+    batch_sizes: BatchSizes | None = None
+
+    def plan(self) -> dict[str, Any]:
+        """What a run must have in common with the checkpoint that it goes on from."""
+        return {
+            "batch size": self.batch_size,
+            "--accumulate": self.accumulate,
+            "--compress": self.compress,
+            "--sync-every": self.sync_every,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedRun:
+    """What a training came to.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        The trained copy.
+    record : RunRecord
+        Steps, examples, seconds and losses.
+    stopped_by : str
+        loss, steps, epochs or signal.
+    learning_rate : float or None
+        Of the first parameter group.
+    noise : MeterReport or None
+        Gradient noise over the last measured steps; None where none could be measured.
+    combined : str or None
+        How the losses of parts are put together: mean, sum or ratio, or inexact; None for one part.
+    resumed_at : int or None
+        The step of the checkpoint that it went on from.
+    notes : tuple of Note
+        What to keep in mind.
+    """
+
+    model: nn.Module
+    record: RunRecord
+    stopped_by: StoppedBy
+    learning_rate: float | None
+    noise: MeterReport | None
+    combined: str | None
+    resumed_at: int | None
+    notes: tuple[Note, ...]
+
+
+def train(
+    workload: Workload,
+    settings: TrainingSettings,
+    ending: Ending,
+    *,
+    ranks: Ranks = ALONE,
+    kept: CheckpointFolder | None = None,
+    resume: bool = False,
+    keep_every_seconds: float = 60.0,
+    progress: Progress = silent,
+) -> TrainedRun:
+    """Train a copy of the model, and measure its gradient noise on the way.
+
+    A step takes the same examples whatever the number of processes, and its gradient is that of
+    the whole minibatch: parts of a loss that is a mean, a sum or a ratio are scaled as the audit
+    says. All processes call this with the same arguments.
+
+    Parameters
+    ----------
+    workload : Workload
+        The training job; it is not changed.
+    settings : TrainingSettings
+        How to train.
+    ending : Ending
+        When to stop.
+    ranks : Ranks
+        The processes, from :func:`~batchsense.training.running.joined_ranks`.
+    kept : CheckpointFolder, optional
+        Where checkpoints go.
+    resume : bool
+        Go on from the checkpoint there.
+    keep_every_seconds : float
+        Time between checkpoints.
+    progress : Progress
+        Told on the first process.
+
+    Returns
+    -------
+    TrainedRun
+        The model, what happened, and the gradient noise.
+
+    Raises
+    ------
+    DataError
+        The workload cannot be trained, a loss is not finite, processes have different models or
+        data, or a checkpoint is of another run.
+    UnresolvedError
+        The loss cannot be split and ``inexact`` is not set.
+
+    Examples
+    --------
+    >>> from batchsense.training import digits_workload
+    >>> trained = train(digits_workload(), TrainingSettings(64), Ending(steps=40))
+    >>> trained.stopped_by, trained.record.examples, trained.record.loss < 2
+    ('steps', 2560, True)
+    """
+    count = ranks.agreed(lambda: admitted(workload))
+    notes: list[Note] = []
+    seeds = np.random.SeedSequence([settings.seed, ranks.rank]).generate_state(1)
+    with borrowed_randomness(int(seeds[0])):
+        model = ranks.agreed(workload.fresh_model)
+        optimizer = ranks.agreed(lambda: workload.fresh_optimizer(model))
+        notes += _follow(optimizer, settings)
+        identity = ranks.agreed(
+            lambda: identity_of(workload, model, optimizer, settings.plan(), settings.seed)
+        )
+        first, *others = ranks.gathered(identity)
+        for rank, other in enumerate(others, start=1):
+            refuse_other(first, other, "on rank 0", f"rank {rank}")
+        combined, scaling = ranks.agreed(lambda: _combination(workload, settings, ranks, progress))
+        if combined == "inexact":
+            notes.append(_INEXACT)
+        called = ranks.agreed(lambda: _called(workload, model, settings, ranks))
+        meter, metering, more = _metered(called, optimizer)
+        notes += more
+        run = Run(
+            dataclasses.replace(workload, loss=lambda module, minibatch: module(minibatch)),
+            called,
+            model,
+            optimizer,
+            ranks,
+            EndlessOrder(count, settings.seed),
+            settings.batch_sizes or (lambda record: settings.batch_size),
+            settings.accumulate,
+            scaling,
+            settings.sync_every,
+            metering,
+        )
+        resumed_at = None
+        if kept is not None and resume:
+            notes += ranks.agreed(lambda: _go_on(run, kept, identity))
+            resumed_at = run.record.steps
+        with meter or contextlib.nullcontext(), warnings.catch_warnings():
+            # The report says the same, once and by one process.
+            warnings.filterwarnings("ignore", "step .* was not measured", RuntimeWarning)
+            stopped_by = train_until(
+                run,
+                ending,
+                kept=kept,
+                keep_every_seconds=keep_every_seconds,
+                also_kept={"identity": identity},
+                progress=progress,
+            )
+    report, more = _report(meter)
+    rate = optimizer.param_groups[0].get("lr")
+    return TrainedRun(
+        model=model,
+        record=run.record,
+        stopped_by=stopped_by,
+        learning_rate=None if rate is None else float(rate),
+        noise=report,
+        combined=combined,
+        resumed_at=resumed_at,
+        notes=(*notes, *more),
+    )
+
+
+class _LossModule(nn.Module):
+    """The loss as a module, so that all of it lies inside DistributedDataParallel.
+
+    A loss may use any part of the model, not only call it.
+    """
+
+    def __init__(self, workload: Workload, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+        self._loss = workload.loss
+
+    def forward(self, minibatch: Any) -> Tensor:
+        return self._loss(self.model, minibatch)
+
+    def train(self, mode: bool = True) -> _LossModule:
+        self.training = mode  # the modes of parts of the model are the user's
+        return self
+
+
+def _called(
+    workload: Workload, model: nn.Module, settings: TrainingSettings, ranks: Ranks
+) -> nn.Module:
+    module = _LossModule(workload, model)
+    if ranks.alone:
+        return module
+    if settings.sync_every > 1:
+        for tensor in [*model.parameters(), *model.buffers()]:
+            distributed.broadcast(tensor.data, 0)
+        return module
+    wrapped = DistributedDataParallel(
+        module,
+        bucket_cap_mb=settings.bucket_cap_mb,
+        find_unused_parameters=_leaves_some_out(workload),
+    )
+    if settings.compress is not None:
+        wrapped.register_comm_hook(None, _HOOKS[settings.compress])
+    return wrapped
+
+
+def _leaves_some_out(workload: Workload) -> bool:
+    """Whether the loss does not depend on every trained parameter; DDP waits for all otherwise."""
+    model = workload.fresh_model()
+    rows = range(min(_TRIED, len(workload.examples)))
+    with borrowed_randomness(0):
+        loss = scalar_loss(workload, model, workload.minibatch(rows))
+    return not loss.requires_grad or None in differentiated(loss, trainable(model))
+
+
+def _follow(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> list[Note]:
+    """Let the learning rate follow the batch size, or say why it does not."""
+    base, size = settings.learning_rate_batch_size, settings.batch_size
+    if base is None:
+        return [
+            Note(
+                "learning_rate_kept",
+                "The learning rate is the optimizer's own: nothing says which batch size it "
+                "belongs to (Workload.batch_size, or plan --today).",
+            )
+        ]
+    if optimizer_family(optimizer) == "other" and base != size:
+        return [
+            Note(
+                "learning_rate_kept",
+                f"The learning rate is the optimizer's own, for {base:,} examples: no rule is "
+                f"known for {type(optimizer).__name__}.",
+            )
+        ]
+    follow_batch_size(optimizer, base, size, settings.critical_batch_size)
+    return []
+
+
+def _combination(
+    workload: Workload, settings: TrainingSettings, ranks: Ranks, progress: Progress
+) -> tuple[str | None, Scaling | None]:
+    """How the losses of parts make that of a step, by the audit; nothing for a single part."""
+    split = settings.accumulate > 1 or not (ranks.alone or settings.sync_every > 1)
+    if not split:
+        return None, None
+    try:
+        report = audit(workload, seed=settings.seed, progress=ranks.on_first(progress))
+        rule = accumulate(report)
+    except UnresolvedError as error:
+        if settings.inexact:
+            return "inexact", None
+        raise UnresolvedError(
+            f"the gradients of parts of this loss do not add up to that of a minibatch: {error}",
+            "one process without --accumulate, or --inexact to train on the mean over the parts",
+        ) from None
+    if rule.kind == "mean" and rule.normaliser == "examples":
+        return "mean", None
+    sharers = 1 if settings.sync_every > 1 else ranks.world_size
+    return rule.kind, _scaling(rule, sharers, ranks)
+
+
+def _scaling(rule: Accumulation, sharers: int, ranks: Ranks) -> Scaling:
+    def summed(total: float) -> float:
+        return total if sharers == 1 else float(ranks.summed(total))
+
+    def scaling(minibatches: Sequence[Any], collate_all: Callable[[], Any]) -> Floats:
+        whole = collate_all() if rule.needs_whole else None
+        return rule.ddp_scales(minibatches, sharers, summed, whole=whole)
+
+    return scaling
+
+
+_INEXACT = Note(
+    "inexact",
+    "The gradient of a step is the mean over its parts, which is not that of the whole minibatch "
+    "for this loss; it changes with the number of parts. `batchsense audit` says how.",
+)
+
+
+def _metered(
+    called: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[GradientNoiseMeter | None, Metering, list[Note]]:
+    metering = Metering()
+    form = LossForm(loss_scale=lambda: metering.scale)
+    try:
+        meter = GradientNoiseMeter(called, optimizer, form=form)
+    except DataError as error:
+        return None, metering, [Note("noise_not_measured", f"No gradient noise: {error}.")]
+    metering.watching = meter.watching
+    metering.state_dict, metering.load_state_dict = meter.state_dict, meter.load_state_dict
+    return meter, metering, []
+
+
+def _report(meter: GradientNoiseMeter | None) -> tuple[MeterReport | None, list[Note]]:
+    if meter is None:
+        return None, []
+    try:
+        report = meter.report()
+    except UnresolvedError as error:
+        return None, [Note("noise_not_measured", f"No gradient noise: {error}.")]
+    return report, list(report.cautions)
+
+
+def _go_on(run: Run, kept: CheckpointFolder, identity: Any) -> list[Note]:
+    state = kept.read()
+    refuse_other(identity, state["identity"], "in this run", str(kept.file))
+    wrote = len(state["ranks"])
+    run.load_state_dict(state)
+    if wrote == run.ranks.world_size:
+        return []
+    return [
+        Note(
+            "other_processes",
+            f"The checkpoint is of {wrote} processes, this run of {run.ranks.world_size}: the same "
+            "minibatches, but random numbers of the model itself (dropout) are others.",
+        )
+    ]
