@@ -40,6 +40,9 @@ class BatchsenseError(Exception):
     's.csv'
     """
 
+    #: Whether another process of the same run says it, so that this one need not.
+    told: bool = False
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy what the error says and carries: its arguments are not those it was made with."""
         return _as_it_was, (type(self), self.args, self.__dict__)
@@ -77,24 +80,19 @@ class DataError(BatchsenseError):
 
 
 class PeerError(DataError):
-    """Another process of the same training cannot be reached, is gone, or does something else.
+    """Another process of the same training cannot be reached, is gone, or does not answer.
 
     Parameters
     ----------
     message : str
         Which process, after how long, and what to do.
-    told : bool
-        Whether another process says it, so that this one need not.
 
     Examples
     --------
-    >>> PeerError("rank 1 of 2 ended the run and says why", told=True).told
-    True
+    >>> raise PeerError("rank 0 of 2 did not meet the others within 300 s")
+    Traceback (most recent call last):
+    batchsense.errors.PeerError: rank 0 of 2 did not meet the others within 300 s
     """
-
-    def __init__(self, message: str, told: bool = False) -> None:
-        self.told = told
-        super().__init__(message)
 
 
 class RequestError(BatchsenseError):

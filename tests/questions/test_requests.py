@@ -27,6 +27,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "commands"
 #: What each command cannot do without, and values that only some options may have.
 NEEDED = {
     "verify": {"target": "digits", "plan": "plan.json"},
+    "train": {"epochs": 1},
     "correct": {"output": "out.csv"},
     "layout": {"sheet": "s.csv", "batch_count": 4, "balance": ("arm",), "output": "out.csv"},
     "surrogates": {"matrix": "m.csv", "output": "out.csv"},
@@ -49,6 +50,7 @@ BESIDE = {
     ("layout", "lock_wells"): {"plate": "8x12"},
     ("plan", "maximum"): {"minimum": 1},
     ("audit", "micro_batch"): {"minibatch": 640},
+    ("train", "resume"): {"checkpoint": "run"},
     ("memory", "features"): {"examples": 12.0},
     ("memory", "examples"): {"features": 3.0},
     ("memory", "hidden"): {"features": 3.0, "examples": 12.0},

@@ -20,7 +20,7 @@ from batchsense.cli import config
 from batchsense.cli.commands import SUMMARIES, command_of
 from batchsense.cli.console import verbosity
 from batchsense.cli.run import EXIT_BUG, EXIT_DATA, EXIT_OK, EXIT_USAGE, exit_code
-from batchsense.errors import BatchsenseError, OutputError, PeerError, RequestError
+from batchsense.errors import BatchsenseError, OutputError, RequestError
 
 _FLAGS_ANYWHERE = {"-v", "-vv", "-q", "--verbose", "--quiet", "--debug"}
 
@@ -126,11 +126,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = app(_flags_first(words), standalone_mode=False, prog_name="batchsense")
     except (OutputError, RequestError) as error:
         command = next((word for word in words if word in SUMMARIES), "")
-        return _fail(f"batchsense: {error}\nTry 'batchsense {command} --help'.", EXIT_USAGE)
+        text = f"batchsense: {error}\nTry 'batchsense {command} --help'."
+        return _fail("" if error.told else text, EXIT_USAGE)
     except BatchsenseError as error:
-        if isinstance(error, PeerError) and error.told:
-            return exit_code(error)
-        return _fail(f"batchsense: {error}", exit_code(error))
+        return _fail("" if error.told else f"batchsense: {error}", exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as error:
@@ -198,5 +197,6 @@ def _bug(error: Exception) -> int:
 def _fail(text: str, code: int) -> int:
     if verbosity.debug and sys.exc_info()[0] is not None and code != EXIT_BUG:
         traceback.print_exc()
-    print(text, file=sys.stderr)
+    if text:
+        print(text, file=sys.stderr)
     return code

@@ -82,7 +82,7 @@ def run_question(question: Question, values: Mapping[str, Any], delivery: Delive
             say(f"batchsense: {stop}", level=-1)
         raise
     except (ConfoundedError, UnresolvedError) as error:
-        if not delivery.as_json:
+        if error.told or not delivery.as_json:
             raise
         _tell_refusal(request, error)
         raise typer.Exit(EXIT_NO) from None

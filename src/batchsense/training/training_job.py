@@ -49,11 +49,20 @@ from batchsense.training.workload import (
     trainable,
 )
 
+
+# Without annotations, because torch compares them and does not know them as text.
+def _bf16_compress_hook(group, bucket):  # type: ignore[no-untyped-def]
+    # torch refuses its own hook, by its name, on gloo, which adds bfloat16 all the same.
+    return default_hooks.bf16_compress_hook(group, bucket)
+
+
 Compression: TypeAlias = Literal["fp16", "bf16"]
 
-_HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
+_HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": _bf16_compress_hook}
 #: Examples whose loss tells which parameters it depends on: two, because BatchNorm takes no less.
 _TRIED = 2
+#: Examples of a part in the audit, its own default.
+_AUDITED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +218,9 @@ def train(
         first, *others = ranks.gathered(identity)
         for rank, other in enumerate(others, start=1):
             refuse_other(first, other, "on rank 0", f"rank {rank}")
-        combined, scaling = ranks.agreed(lambda: _combination(workload, settings, ranks, progress))
+        combined, scaling = ranks.agreed(
+            lambda: _combination(workload, settings, ranks, ranks.on_first(progress))
+        )
         if combined == "inexact":
             notes.append(_INEXACT)
         called = ranks.agreed(lambda: _called(workload, model, settings, ranks))
@@ -337,7 +348,9 @@ def _combination(
     if not split:
         return None, None
     try:
-        report = audit(workload, seed=settings.seed, progress=ranks.on_first(progress))
+        # An audit needs four parts of a minibatch; a small data set gets small ones.
+        part = max(1, min(_AUDITED, len(workload.examples) // 4))
+        report = audit(workload, micro_batch=part, seed=settings.seed, progress=progress)
         rule = accumulate(report)
     except UnresolvedError as error:
         if settings.inexact:

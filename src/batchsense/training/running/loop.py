@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from batchsense import clock
-from batchsense.arrays import Floats
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.running.checkpoint import CheckpointFolder
@@ -145,8 +145,8 @@ class Run:
                 "take a larger batch size or fewer processes"
             )
         everything = self.order.at(start, batch_size)
-        mine = np.array_split(everything, ranks.world_size)[ranks.rank]
-        parts = np.array_split(mine, min(self.accumulate, len(mine)))
+        mine = _cut(everything, ranks.world_size)[ranks.rank]
+        parts = _cut(mine, min(self.accumulate, len(mine)))
         minibatches: Any = (self.workload.minibatch(rows) for rows in parts)
         together = mine if self.local else everything
         sharers = 1 if self.local else ranks.world_size
@@ -305,14 +305,15 @@ class _Exchange:
         began = clock.now()
         losses: list[float] = []
         sizes: list[int] = []
-        while not losses or len(losses) < self._steps:
+        while len(losses) < self._steps:
             size, number = run.batch_sizes(record), record.steps + len(losses) + 1
             try:
                 losses.append(run.step(number, record.examples + sum(sizes), size))
             except DataError as error:
                 raise DataError(f"at step {number}: {error}") from error
             sizes.append(size)
-            if self._must_share(ending, len(losses), sum(sizes)):
+            alone_and_asked = run.ranks.alone and stop_asked()
+            if alone_and_asked or self._must_share(ending, len(losses), sum(sizes)):
                 break
         took = clock.now() - began
         wishes = [float(stop_asked()), float(keep_due), took]
@@ -320,20 +321,23 @@ class _Exchange:
         took /= run.ranks.world_size
         record.add(losses, sizes)
         record.seconds += took
-        if not run.ranks.alone:
-            quick = self._seconds * len(losses) / took if took > 0 else math.inf
-            self._steps = int(min(max(quick, 1.0), _MOST_UNSHARED))
+        quick = self._seconds * len(losses) / took if took > 0 else math.inf
+        self._steps = int(min(max(quick, 1.0), _MOST_UNSHARED))
         return _Shared(stop > 0, keep > 0)
 
     def _must_share(self, ending: Ending, steps: int, examples: int) -> bool:
         """Whether a step is one after which something may be decided."""
-        record = self._run.record
+        record, count = self._run.record, len(self._run.workload.examples)
         if ending.loss is not None and (record.steps + steps) % _LOOK_EVERY == 0:
             return True
-        return Ending(ending.steps, ending.epochs).reached(
-            RunRecord(record.steps + steps, record.examples + examples),
-            len(self._run.workload.examples),
-        ) is not None  # fmt: skip
+        if ending.steps is not None and record.steps + steps >= ending.steps:
+            return True
+        return ending.epochs is not None and record.examples + examples >= ending.epochs * count
+
+
+def _cut(rows: Integers, parts: int) -> list[Integers]:
+    """Cut rows into parts as equal as can be; nearly every step has one, which costs nothing."""
+    return [rows] if parts == 1 else np.array_split(rows, parts)
 
 
 def _telling(ending: Ending, run: Run, progress: Progress) -> Callable[[], None]:

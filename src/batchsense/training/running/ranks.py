@@ -87,10 +87,10 @@ class Ranks:
         RuntimeError
             A process is gone; :func:`joined_ranks` makes a PeerError of it.
         """
-        total = torch.tensor(np.asarray(values, dtype=np.float64))
+        own = np.array(values, dtype=np.float64)
         if not self.alone:
-            distributed.all_reduce(total)
-        return np.asarray(total.numpy())
+            distributed.all_reduce(torch.from_numpy(own))
+        return own
 
     def gathered(self, thing: T) -> list[T]:
         """What each process gives, by rank; every process must call."""
@@ -145,7 +145,7 @@ def joined_ranks(
     on ``"cuda"`` is on it.
 
     One process speaks for all: the first on which an error is raised that is not only about lost
-    peers. On the others a :class:`~batchsense.errors.PeerError` that was ``told`` is raised.
+    peers. Errors on the others are marked as ``told``.
 
     Parameters
     ----------
@@ -182,7 +182,10 @@ def joined_ranks(
     try:
         yield ranks
     except Exception as error:
-        raise _spoken(ranks, error) from error
+        spoken = _spoken(ranks, error)
+        if spoken is error:
+            raise
+        raise spoken from error
     finally:
         with contextlib.suppress(RuntimeError):
             distributed.destroy_process_group()
@@ -251,16 +254,16 @@ def _existing(seconds: float) -> Ranks:
 def _spoken(ranks: Ranks, error: Exception) -> Exception:
     """What to raise for an error on one process: itself, or that another has said why."""
     lost = _is_loss_of_peers(error)
-    told_by = _claim(ranks, _GRACE_SECONDS if lost else 0.0)
-    if told_by != ranks.rank:
-        return PeerError(f"rank {told_by} ended the run and says why", told=True)
-    if not lost:
-        return error
-    return PeerError(
-        f"rank {ranks.rank} of {ranks.world_size} lost another process, or waited for it more than "
-        f"{ranks.timeout_seconds:g} s ({_first_line(error)}); see what that one said last, then "
-        "start all of them again"
-    )
+    speaker = _claim(ranks, _GRACE_SECONDS if lost else 0.0)
+    if lost:
+        error = PeerError(
+            f"rank {ranks.rank} of {ranks.world_size} lost another process, or waited for it more "
+            f"than {ranks.timeout_seconds:g} s ({_first_line(error)}); see what that one said "
+            "last, then start all of them again"
+        )
+    if isinstance(error, BatchsenseError):
+        error.told = speaker != ranks.rank
+    return error
 
 
 def _claim(ranks: Ranks, grace_seconds: float) -> int:
@@ -286,4 +289,5 @@ def _is_loss_of_peers(error: BaseException | None) -> bool:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rpartition("] ")[2][:200]  # without the line of gloo's source
+    # Without the line of gloo's source before, and its advice after.
+    return lines[0].rpartition("] ")[2].split(". ")[0][:200]

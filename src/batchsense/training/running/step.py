@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from batchsense.arrays import Floats
 from batchsense.training.workload import Workload, backward, scalar_loss
 
 #: The moments of a step: before and after the loss of each micro-batch, after its backward pass;
-#: then before and after the optimizer. Gradients are zeroed after the last.
+#: then before and after the optimizer.
 Moment: TypeAlias = Literal["start", "loss", "gradients", "ready", "step"]
 #: Told each moment, with the loss where there is one.
 Watch: TypeAlias = Callable[[Moment, Tensor | None], None]
@@ -51,7 +52,8 @@ def optimizer_step(
     scales : sequence of float, optional
         The factor s on each loss; 1 by default.
     differentiate : callable
-        Adds the gradient of a loss to what the parameters hold; ``backward`` by default.
+        Adds the gradient of a loss to what the parameters hold; ``backward`` by default. Who gives
+        another sets all gradients by himself, so they are not zeroed after the step.
     watch : callable
         Told each moment.
 
@@ -83,13 +85,13 @@ def optimizer_step(
     watch("ready", None)
     optimizer.step()
     watch("step", None)
-    optimizer.zero_grad()
+    if differentiate is backward:
+        optimizer.zero_grad()
 
 
 def _kept_back(
     model: nn.Module, k: int, last: int | None
 ) -> contextlib.AbstractContextManager[None]:
-    if last is None or k == last or not hasattr(model, "no_sync"):
+    if last is None or k == last or not isinstance(model, DistributedDataParallel):
         return contextlib.nullcontext()
-    held: contextlib.AbstractContextManager[None] = model.no_sync()
-    return held
+    return model.no_sync()

@@ -1,0 +1,129 @@
+"""Run cases in one or several processes: python processes.py FOLDER CASES.json.
+
+torch is loaded once and every process is a fork, so a case costs what it calculates. Each process
+has the environment that torchrun would give it. A case has ``world`` and either ``words`` of the
+command line, or ``job`` and ``settings`` of :func:`batchsense.training.training_job.train`; what
+process r of case NAME printed and saved lies in NAME.r.out, NAME.r.err and NAME.r.pt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch._dynamo  # which DistributedDataParallel loads, here once for all
+
+sys.path.insert(0, str(Path(__file__).parent))
+import jobs
+from torch.distributed import TCPStore
+
+import batchsense.questions.train.report
+import batchsense.questions.train.request  # noqa: F401
+from batchsense.cli.main import run
+from batchsense.training.running import CheckpointFolder, Ending, joined_ranks
+from batchsense.training.training_job import TrainingSettings, train
+
+
+def free_port() -> int:
+    """A port that nobody uses at this moment."""
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        return line.getsockname()[1]
+
+
+def work(folder: Path, name: str, case: dict, rank: int) -> int:
+    """What one process does; its exit code."""
+    if "words" in case:
+        return run(case["words"])
+    with joined_ranks(timeout_seconds=60) as ranks:
+        kept = None
+        if case.get("checkpoint"):
+            kept = CheckpointFolder(Path(case["checkpoint"]))
+            ranks.from_first(lambda: CheckpointFolder.opened(kept.folder, resume=False))
+        done = train(
+            getattr(jobs, case["job"])(),
+            TrainingSettings(**case["settings"]),
+            Ending(**case["ending"]),
+            ranks=ranks,
+            kept=kept,
+        )
+    found = {
+        "weights": torch.cat([p.detach().reshape(-1) for p in done.model.parameters()]),
+        "curve": torch.tensor(done.record.curve, dtype=torch.float64),
+        "combined": done.combined,
+        "stopped_by": done.stopped_by,
+        "examples": done.record.examples,
+    }
+    torch.save(found, folder / f"{name}.{rank}.pt")
+    return 0
+
+
+def begin(folder: Path, name: str, case: dict, rank: int, port: int) -> int:
+    """Fork a process for a rank; its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        for number, end in ((1, "out"), (2, "err")):
+            os.dup2(os.open(folder / f"{name}.{rank}.{end}", os.O_WRONLY | os.O_CREAT), number)
+        world = case.get("world", 1)
+        environment = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_PORT": port}
+        environment |= {"LOCAL_WORLD_SIZE": world, "GROUP_WORLD_SIZE": 1}
+        os.environ.update({key: str(value) for key, value in environment.items()})
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        code = work(folder, name, case, rank)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    """Wait for a process; its exit code, or minus the signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_case(folder: Path, name: str, case: dict) -> list[int]:
+    """Run a case to its end; the exit codes."""
+    # As torchrun does: the store outlives the processes that meet in it.
+    port = free_port()
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    absent = case.get("absent", [])
+    ranks = [rank for rank in range(case.get("world", 1)) if rank not in absent]
+    children = [begin(folder, name, case, rank, port) for rank in ranks]
+    if "signal" in case:
+        hit(children, case, folder)
+    codes = [ended(child) for child in children]
+    del store
+    return codes
+
+
+def hit(children: list[int], case: dict, folder: Path) -> None:
+    """Send a signal to one process once there is a checkpoint and a random time has passed."""
+    number, rank, seed = case["signal"]
+    until = time.monotonic() + 60
+    while not Path(case["waits_for"]).exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0.0, case.get("spread", 0.3)))
+    for child in children if rank is None else [children[rank]]:
+        os.kill(child, getattr(signal, number))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    os.chdir(folder)
+    cases = json.loads(Path(sys.argv[2]).read_text())
+    codes = {name: run_case(folder, name, case) for name, case in cases.items()}
+    (folder / "codes.json").write_text(json.dumps(codes))
