@@ -92,7 +92,7 @@ def whole(job: Workload, size: int) -> tuple[Callable[[], None], Callable[[], No
         *made[1],
         Ranks(),
         EndlessOrder(len(job.examples), 0),
-        lambda record: size,
+        lambda steps, examples: size,
     )
 
     def before() -> None:

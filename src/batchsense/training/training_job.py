@@ -233,7 +233,7 @@ def train(
             optimizer,
             ranks,
             EndlessOrder(count, settings.seed),
-            settings.batch_sizes or (lambda record: settings.batch_size),
+            settings.batch_sizes or (lambda steps, examples: settings.batch_size),
             settings.accumulate,
             scaling,
             settings.sync_every,

@@ -35,10 +35,14 @@ _EXCHANGE_SECONDS, _MOST_UNSHARED = 1.0, 256
 
 
 class BatchSizes(Protocol):
-    """How many examples each step takes; a schedule may follow what was seen so far."""
+    """How many examples each step takes: where a schedule comes in.
 
-    def __call__(self, record: RunRecord) -> int:
-        """The batch size of the next step, over all processes."""
+    It must give the same on every process and after a resumed run, so it may depend on the counts,
+    and on what is the same everywhere, such as a meter's report; not on time.
+    """
+
+    def __call__(self, steps: int, examples: int) -> int:
+        """The batch size, over all processes, of the step after so many steps and examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +310,12 @@ class _Exchange:
         losses: list[float] = []
         sizes: list[int] = []
         while len(losses) < self._steps:
-            size, number = run.batch_sizes(record), record.steps + len(losses) + 1
+            made, seen = record.steps + len(losses), record.examples + sum(sizes)
+            size = run.batch_sizes(made, seen)
             try:
-                losses.append(run.step(number, record.examples + sum(sizes), size))
+                losses.append(run.step(made + 1, seen, size))
             except DataError as error:
-                raise DataError(f"at step {number}: {error}") from error
+                raise DataError(f"at step {made + 1}: {error}") from error
             sizes.append(size)
             alone_and_asked = run.ranks.alone and stop_asked()
             if alone_and_asked or self._must_share(ending, len(losses), sum(sizes)):
