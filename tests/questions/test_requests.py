@@ -71,6 +71,7 @@ SPECIAL = {
     ("diagnose", "output"): ["f.tsv", "f x.csv"],
     ("test", "output"): ["t.csv", "t.txt.gz"],
     "steps": [0, 16, 500],
+    ("train", "steps"): [1, 500],
     "minibatch": [32, 128],
 }
 ALL = [

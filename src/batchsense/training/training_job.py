@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +14,6 @@ from torch import Tensor, distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
@@ -32,14 +30,12 @@ from batchsense.training.running import (
     Ranks,
     Run,
     RunRecord,
-    Scaling,
     StoppedBy,
     identity_of,
     refuse_other,
     train_until,
 )
-from batchsense.training.separability import accumulate, audit
-from batchsense.training.separability.remedies.accumulation import Accumulation
+from batchsense.training.splitting import INEXACT, combination
 from batchsense.training.workload import (
     Workload,
     admitted,
@@ -61,8 +57,6 @@ Compression: TypeAlias = Literal["fp16", "bf16"]
 _HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": _bf16_compress_hook}
 #: Examples whose loss tells which parameters it depends on: two, because BatchNorm takes no less.
 _TRIED = 2
-#: Examples of a part in the audit, its own default.
-_AUDITED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +212,20 @@ def train(
         first, *others = ranks.gathered(identity)
         for rank, other in enumerate(others, start=1):
             refuse_other(first, other, "on rank 0", f"rank {rank}")
+        local = settings.sync_every > 1
         combined, scaling = ranks.agreed(
-            lambda: _combination(workload, settings, ranks, ranks.on_first(progress))
+            lambda: combination(
+                workload,
+                ranks,
+                split=settings.accumulate > 1 or not (ranks.alone or local),
+                local=local,
+                inexact=settings.inexact,
+                seed=settings.seed,
+                progress=ranks.on_first(progress),
+            )
         )
         if combined == "inexact":
-            notes.append(_INEXACT)
+            notes.append(INEXACT)
         called = ranks.agreed(lambda: _called(workload, model, settings, ranks))
         meter, metering, more = _metered(called, optimizer)
         notes += more
@@ -338,49 +341,6 @@ def _follow(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> lis
         ]
     follow_batch_size(optimizer, base, size, settings.critical_batch_size)
     return []
-
-
-def _combination(
-    workload: Workload, settings: TrainingSettings, ranks: Ranks, progress: Progress
-) -> tuple[str | None, Scaling | None]:
-    """How the losses of parts make that of a step, by the audit; nothing for a single part."""
-    split = settings.accumulate > 1 or not (ranks.alone or settings.sync_every > 1)
-    if not split:
-        return None, None
-    try:
-        # An audit needs four parts of a minibatch; a small data set gets small ones.
-        part = max(1, min(_AUDITED, len(workload.examples) // 4))
-        report = audit(workload, micro_batch=part, seed=settings.seed, progress=progress)
-        rule = accumulate(report)
-    except UnresolvedError as error:
-        if settings.inexact:
-            return "inexact", None
-        raise UnresolvedError(
-            f"the gradients of parts of this loss do not add up to that of a minibatch: {error}",
-            "one process without --accumulate, or --inexact to train on the mean over the parts",
-        ) from None
-    if rule.kind == "mean" and rule.normaliser == "examples":
-        return "mean", None
-    sharers = 1 if settings.sync_every > 1 else ranks.world_size
-    return rule.kind, _scaling(rule, sharers, ranks)
-
-
-def _scaling(rule: Accumulation, sharers: int, ranks: Ranks) -> Scaling:
-    def summed(total: float) -> float:
-        return total if sharers == 1 else float(ranks.summed(total))
-
-    def scaling(minibatches: Sequence[Any], collate_all: Callable[[], Any]) -> Floats:
-        whole = collate_all() if rule.needs_whole else None
-        return rule.ddp_scales(minibatches, sharers, summed, whole=whole)
-
-    return scaling
-
-
-_INEXACT = Note(
-    "inexact",
-    "The gradient of a step is the mean over its parts, which is not that of the whole minibatch "
-    "for this loss; it changes with the number of parts. `batchsense audit` says how.",
-)
 
 
 def _metered(

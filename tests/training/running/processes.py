@@ -1,4 +1,4 @@
-"""Run cases in one or several processes: python processes.py FOLDER CASES.json.
+"""Run cases in one or several processes, as asked on the standard input.
 
 torch is loaded once and every process is a fork, so a case costs what it calculates. Each process
 has the environment that torchrun would give it. A case has ``world`` and either ``words`` of the
@@ -121,9 +121,11 @@ def hit(children: list[int], case: dict, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Answers requests, a line of JSON each, until its input ends.
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    os.chdir(folder)
-    cases = json.loads(Path(sys.argv[2]).read_text())
-    codes = {name: run_case(folder, name, case) for name, case in cases.items()}
-    (folder / "codes.json").write_text(json.dumps(codes))
+    for line in sys.stdin:
+        asked = json.loads(line)
+        os.chdir(asked["folder"])
+        here = Path(asked["folder"])
+        codes = {name: run_case(here, name, case) for name, case in asked["cases"].items()}
+        print(json.dumps(codes), flush=True)

@@ -11,7 +11,7 @@ import pytest
 
 JOBS = Path(__file__).parent / "jobs.py"
 #: Long enough that a signal meets most runs on their way.
-STEPS = 300
+STEPS = 200
 
 
 def words(folder: str, *more: str) -> list[str]:
