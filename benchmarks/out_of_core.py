@@ -87,8 +87,8 @@ def bare(source: Path, target: Path) -> dict[str, float]:
     import h5py
     import zarr
 
-    from batchsense.experiments.out_of_core.chunks import opened
-    from batchsense.experiments.out_of_core.location import find
+    from batchsense.storage.matrices.chunks import opened
+    from batchsense.storage.matrices.location import find
 
     location = find(source)
     block = np.empty((ROWS, location.shape[1]), dtype=np.float32)
@@ -171,8 +171,8 @@ def on_cluster(source: Path, target: Path) -> dict[str, float]:
 def difference(source: Path, target: Path) -> dict[str, float]:
     """Correct the whole matrix in memory, in double precision, and compare."""
     from batchsense.experiments import Table
-    from batchsense.experiments.out_of_core.chunks import opened
-    from batchsense.experiments.out_of_core.location import find
+    from batchsense.storage.matrices.chunks import opened
+    from batchsense.storage.matrices.location import find
 
     ids, months, drugs = np.loadtxt(
         source.parent / "sheet.csv", str, delimiter=",", skiprows=1, unpack=True

@@ -23,7 +23,7 @@ from batchsense.errors import DataError
 from batchsense.experiments import CombatCorrection, StoredMatrix
 from batchsense.experiments.out_of_core import ThisProcess, budget, correct_store
 from batchsense.experiments.out_of_core.journal import partial_folder
-from batchsense.experiments.out_of_core.location import find
+from batchsense.storage.matrices.location import find
 
 #: What a run does at most before it is killed, in seconds; about what it takes in all.
 LONGEST_S = 0.45

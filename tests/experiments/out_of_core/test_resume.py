@@ -21,7 +21,7 @@ from batchsense.errors import DataError
 from batchsense.experiments import CombatCorrection
 from batchsense.experiments.out_of_core import StoredMatrix, ThisProcess, budget, correct_store
 from batchsense.experiments.out_of_core.journal import journal
-from batchsense.experiments.out_of_core.location import find
+from batchsense.storage.matrices.location import find
 
 WORKER = Path(__file__).parent / "killed_runs.py"
 CORRECTION = CombatCorrection(keep=("drug",))

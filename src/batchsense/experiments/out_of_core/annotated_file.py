@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from batchsense.experiments.out_of_core.location import COMPLETE, MARK, MatrixLocation, open_hdf5
 from batchsense.experiments.out_of_core.result_array import ResultArray
+from batchsense.storage.matrices.location import COMPLETE, MARK, MatrixLocation, open_hdf5
 
 #: Bytes that the system is asked to copy at a time, and that are copied through this process at a
 #: time: large enough to go at the speed of the disk, small enough to stop within a second.

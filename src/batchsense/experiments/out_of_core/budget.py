@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchsense.errors import DataError
-from batchsense.experiments.out_of_core.chunks import ZARR_AT_ONCE
-from batchsense.experiments.out_of_core.location import MatrixLocation
 from batchsense.machine_memory import format_bytes
+from batchsense.storage.matrices.chunks import ZARR_AT_ONCE
+from batchsense.storage.matrices.location import MatrixLocation
 
 #: Blocks in memory at a time: one is read, one computed, one written. Fewer where they are large.
 BLOCKS = 3

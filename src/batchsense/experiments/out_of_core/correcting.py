@@ -21,11 +21,9 @@ from batchsense.experiments.correction.interface import Account
 from batchsense.experiments.correction.linear import LinearCorrection
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core import annotated_file, zarr_store
-from batchsense.experiments.out_of_core.chunks import opened
 from batchsense.experiments.out_of_core.description import describe
 from batchsense.experiments.out_of_core.engine import Assignment, Engine, Sizes, ThisProcess
 from batchsense.experiments.out_of_core.journal import Journal, journal, partial_folder, publish
-from batchsense.experiments.out_of_core.location import MatrixLocation, find, inside_of
 from batchsense.experiments.out_of_core.pass_inputs import (
     PassInputs,
     SpecimenRun,
@@ -41,6 +39,8 @@ from batchsense.experiments.tables.table import Table
 from batchsense.experiments.value_kinds import ValueKind
 from batchsense.machine_memory import format_bytes
 from batchsense.progress import Progress, silent
+from batchsense.storage.matrices.chunks import opened
+from batchsense.storage.matrices.location import MatrixLocation, find, inside_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

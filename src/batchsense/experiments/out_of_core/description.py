@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.out_of_core.location import MatrixLocation, open_hdf5, open_zarr
 from batchsense.experiments.tables.alignment import align
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import free_name
@@ -16,6 +15,7 @@ from batchsense.experiments.tables.parquet import sheet_of
 from batchsense.experiments.tables.reading import read_sheet
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
 from batchsense.notes import Note
+from batchsense.storage.matrices.location import MatrixLocation, open_hdf5, open_zarr
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ from batchsense.experiments.correction.terms import columns_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
 from batchsense.experiments.out_of_core.budget import ModelSize
-from batchsense.experiments.out_of_core.location import MatrixLocation
 from batchsense.experiments.tables.table import Table
+from batchsense.storage.matrices.location import MatrixLocation
 
 #: Specimens from the first number up to, not including, the second.
 SpecimenRun: TypeAlias = tuple[int, int]

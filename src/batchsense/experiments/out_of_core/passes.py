@@ -18,10 +18,10 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.budget import BLOCKS
-from batchsense.experiments.out_of_core.chunks import Reader, opened
-from batchsense.experiments.out_of_core.location import MatrixLocation
 from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun
 from batchsense.experiments.out_of_core.result_array import ResultArray, filling
+from batchsense.storage.matrices.chunks import Reader, opened
+from batchsense.storage.matrices.location import MatrixLocation
 
 #: Told of every run when it is done.
 Done = Callable[[SpecimenRun], None]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from batchsense.arrays import Matrix
-from batchsense.experiments.out_of_core.chunks import zarr_bounded
-from batchsense.experiments.out_of_core.location import MatrixLocation, Store
 from batchsense.storage.atomic import sync_one
+from batchsense.storage.matrices.chunks import zarr_bounded
+from batchsense.storage.matrices.location import MatrixLocation, Store
 
 #: Bytes of a chunk of a Zarr result where the input has none (a sparse matrix): few files, and a
 #: block in memory holds several of them (see ``LARGEST_BLOCK``).

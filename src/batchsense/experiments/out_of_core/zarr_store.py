@@ -10,10 +10,10 @@ from threading import Event
 from typing import Any
 
 from batchsense.experiments.out_of_core.annotated_file import ARRAY, copy_file, group_in, unfinished
-from batchsense.experiments.out_of_core.location import COMPLETE, MARK, MatrixLocation, open_zarr
 from batchsense.experiments.out_of_core.result_array import ResultArray, result_rows
 from batchsense.storage.atomic import sync_one
 from batchsense.storage.marks import mark
+from batchsense.storage.matrices.location import COMPLETE, MARK, MatrixLocation, open_zarr
 
 #: The files in which Zarr keeps metadata, in both of its formats.
 _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")

@@ -25,6 +25,7 @@ from batchsense.experiments.tables.matrix import (
 )
 from batchsense.experiments.tables.parquet import sheet_of
 from batchsense.experiments.tables.table import Column
+from batchsense.storage.matrices.location import refuse_lost_chunks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -223,16 +224,6 @@ def _refuse_unfinished(root: Any, where: str, inside: str) -> None:
     if data is None or hasattr(data, "shape") or not Path(where).is_dir():
         return
     refuse_lost_chunks(data["data"], where)
-
-
-def refuse_lost_chunks(values: Any, where: str) -> None:
-    """Refuse a sparse Zarr matrix if some of its values, which are never zero, have no file."""
-    if values.nchunks_initialized < values.nchunks:
-        raise DataError(
-            f"{values.nchunks - values.nchunks_initialized} of {values.nchunks} chunks of X are "
-            "missing; the store was not copied or written to its end",
-            where=where,
-        )
 
 
 def load(path: str | Path, backed: Literal["r"] | None = None) -> AnnData:

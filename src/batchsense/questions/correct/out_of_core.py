@@ -49,8 +49,8 @@ class OnDisk:
 def decide(matrix: str, layer: str | None, memory: int | None) -> Decision | None:
     """Tell whether memory does not suffice, and why; None: it does."""
     from batchsense.experiments.out_of_core.budget import LIBRARIES, loaded_bytes
-    from batchsense.experiments.out_of_core.location import find, inside_of, is_store
     from batchsense.machine_memory import available_memory, format_bytes
+    from batchsense.storage.matrices.location import find, inside_of, is_store
 
     if not is_store(matrix):
         return None
@@ -81,7 +81,7 @@ def correct_on_disk(
     """Correct out of core; an interrupted user is told how to go on."""
     from batchsense.experiments.out_of_core import StoredMatrix, correct_store
     from batchsense.experiments.out_of_core.description import describe
-    from batchsense.experiments.out_of_core.location import find, inside_of
+    from batchsense.storage.matrices.location import find, inside_of
 
     matrix = str(request.matrix)
     batch_column = request.batch_labels

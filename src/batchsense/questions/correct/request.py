@@ -267,7 +267,7 @@ class CorrectRequest(ModelRequest):
             return f"{name} suits --method linear and combat; combat-seq needs all counts in memory"
         if self.output == "-":
             return f"{name} writes a file or store, not to stdout; name one"
-        from batchsense.experiments.out_of_core.location import is_store
+        from batchsense.storage.matrices.location import is_store
 
         if is_store(self.matrix):
             return None

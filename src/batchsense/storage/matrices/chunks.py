@@ -10,7 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.errors import DataError
-from batchsense.experiments.out_of_core.location import MatrixLocation, open_hdf5, open_zarr
+from batchsense.storage.matrices.location import MatrixLocation, open_hdf5, open_zarr
 
 #: ``read(low, high, into)``: fill ``into`` with the specimens ``low`` to ``high``.
 Reader = Callable[[int, int, Matrix], None]
@@ -46,7 +46,7 @@ def opened(location: MatrixLocation) -> Iterator[Reader]:
     >>> folder = tempfile.mkdtemp()
     >>> array = zarr.create_array(folder, shape=(3, 2), chunks=(2, 2), dtype="float32")
     >>> array[:] = np.arange(6.0).reshape(3, 2)
-    >>> from batchsense.experiments.out_of_core.location import find
+    >>> from batchsense.storage.matrices.location import find
     >>> block = np.empty((1, 2), dtype="float32")
     >>> with opened(find(folder)) as read:
     ...     read(1, 2, block)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.tables.annotated import refuse_lost_chunks
 from batchsense.storage.inputs import check_input
 
 Store = Literal["hdf5", "zarr"]
@@ -137,6 +136,16 @@ def open_hdf5(path: str) -> Any:
         return h5py.File(path, "r", rdcc_nbytes=1 << 20)
     except OSError as error:
         raise DataError(f"not an AnnData file: {error}", where=path) from None
+
+
+def refuse_lost_chunks(values: Any, where: str) -> None:
+    """Refuse a sparse Zarr matrix if some of its values, which are never zero, have no file."""
+    if values.nchunks_initialized < values.nchunks:
+        raise DataError(
+            f"{values.nchunks - values.nchunks_initialized} of {values.nchunks} chunks of X are "
+            "missing; the store was not copied or written to its end",
+            where=where,
+        )
 
 
 def _in_zarr(path: str, inside: str) -> MatrixLocation:
