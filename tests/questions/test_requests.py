@@ -30,6 +30,7 @@ NEEDED = {
     "train": {"epochs": 1},
     "correct": {"output": "out.csv"},
     "layout": {"sheet": "s.csv", "batch_count": 4, "balance": ("arm",), "output": "out.csv"},
+    "stream": {"file": "rows.npy"},
     "surrogates": {"matrix": "m.csv", "output": "out.csv"},
 }
 #: Options that make sense only beside others.

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from batchsense.cli.main import run
-from batchsense.questions.registry import QUESTIONS
 from batchsense.questions.table_request import beside
 from published import check_document
+from batchsense.web.pages import OFFERED
 
 
 def command_line(capsys, *words, code=0):
@@ -23,7 +23,7 @@ def command_line(capsys, *words, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", ["/", "/favicon.svg", *(f"/{command}" for command in QUESTIONS)])
+@pytest.mark.parametrize("path", ["/", "/favicon.svg", *(f"/{command}" for command in OFFERED)])
 def test_pages_need_nothing_from_elsewhere(browser, path):
     """Every page is there, names no other address and holds no script."""
     answer = browser.get(path)
@@ -36,7 +36,7 @@ def test_pages_need_nothing_from_elsewhere(browser, path):
 @pytest.mark.parametrize(
     "path",
     [
-        *(f"/{command}" for command in QUESTIONS),
+        *(f"/{command}" for command in OFFERED),
         "/diagnose/columns?data=digits",
         "/gap/columns?data=digits",
         "/correct/columns?data=digits",

@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     from batchsense.reports.envelope import Model
 
 
+_NOT_IN_BROWSERS = ("stream",)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A command, as far as it is known before its room is loaded."""
 
     command: str
     summary: str
+
+    @property
+    def in_browser(self) -> bool:
+        """Whether a browser asks it; nobody sends a table larger than memory to a page."""
+        return self.command not in _NOT_IN_BROWSERS
 
     @property
     def _room(self) -> ModuleType:
@@ -72,6 +80,8 @@ QUESTIONS: dict[str, Question] = {
         "train": "Train a job at its planned batch size, in one process or many, with checkpoints.",
         "memory": "Predict the memory of a training step at every batch size, and the largest that "
         "fits.",
+        "stream": "Plan how a table larger than memory is streamed, and tell what its order on "
+        "disk costs.",
         "audit": "Test whether the average gradient of micro-batches is the gradient of the "
         "minibatch.",
         "diagnose": "Show how much of the variance belongs to the batches, and what is entangled "

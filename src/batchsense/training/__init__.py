@@ -50,6 +50,12 @@ from batchsense.training.planning.batch_size import (
 from batchsense.training.planning.plan import PlanRequirements, TrainingPlan, plan_training
 from batchsense.training.planning.trade_off import TradeOff
 from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
+from batchsense.training.streaming import (
+    BlockStream,
+    StreamPlan,
+    plan_stream,
+    shuffle_rows,
+)
 from batchsense.training.tolerance import (
     GradientPilot,
     ToleranceRung,
@@ -72,6 +78,7 @@ from batchsense.training.workload import (
 __all__ = [
     "BUILT_IN",
     "BatchSizePlan",
+    "BlockStream",
     "GradientNoiseMeter",
     "GradientPilot",
     "LayerNoise",
@@ -87,6 +94,7 @@ __all__ = [
     "PlanRequirements",
     "ShortRun",
     "StepTime",
+    "StreamPlan",
     "ToleranceRung",
     "TradeOff",
     "TrainingPlan",
@@ -113,10 +121,12 @@ __all__ = [
     "optimizer_family",
     "parse_bytes",
     "plan_batch_size",
+    "plan_stream",
     "plan_tolerance",
     "plan_training",
     "record_short_run",
     "rescale",
+    "shuffle_rows",
     "survey_gradient_noise",
     "tolerance_ladder",
     "trainable",

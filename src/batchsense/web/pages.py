@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FAVICON = Path(__file__).with_name("favicon.svg")
 #: The commands, in the order of the navigation, with what their buttons say.
-COMMANDS = {command: command.capitalize() for command in QUESTIONS}
+OFFERED = {command: question for command, question in QUESTIONS.items() if question.in_browser}
+COMMANDS = {command: command.capitalize() for command in OFFERED}
 
 
 def page(template: str, here: str = "", status: int = 200, **context: Any) -> HTMLResponse:
@@ -158,5 +159,5 @@ def _environment() -> Environment:
     )
     environment.filters["bytes"] = readable_bytes
     environment.globals["commands"] = COMMANDS
-    environment.globals["questions"] = QUESTIONS
+    environment.globals["questions"] = OFFERED
     return environment

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from batchsense.errors import BatchsenseError, DataError, RequestError
 from batchsense.progress import Progress
-from batchsense.questions.registry import QUESTIONS, Question
+from batchsense.questions.registry import Question
 from batchsense.questions.request import Request
 from batchsense.web.answers import answer_routes, begin, last_choice
 from batchsense.web.apart import ExceededError
@@ -33,7 +33,14 @@ from batchsense.web.files.uploads import (
 )
 from batchsense.web.forms import form_fields, in_words_of_the_form, read_form, text_field
 from batchsense.web.jobs import Answer, Job, Place, here
-from batchsense.web.pages import error_page, exceeded_page, full_page, page, typed_error_page
+from batchsense.web.pages import (
+    OFFERED,
+    error_page,
+    exceeded_page,
+    full_page,
+    page,
+    typed_error_page,
+)
 from batchsense.web.readers import Readers
 from batchsense.web.visitors import FullError, Visitors
 
@@ -77,7 +84,7 @@ class Choice:
 
 def question_routes() -> list[Route]:
     """The routes of all questions."""
-    return [route for question in QUESTIONS.values() for route in _Pages(question).routes()]
+    return [route for question in OFFERED.values() for route in _Pages(question).routes()]
 
 
 class _Pages:

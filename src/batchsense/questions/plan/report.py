@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchsense.questions.plan.result import PlanResult
-from batchsense.questions.plan.text import price
+from batchsense.questions.plan.text import price, stream_sentence
 from batchsense.reports.envelope import Envelope, Estimate
 from batchsense.reports.figures.intervals import Row, draw_sizes
 from batchsense.reports.figures.laws import draw_step_time
@@ -16,7 +16,14 @@ def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None)
     """The page of a plan."""
     result = envelope.answer()
     pictures = plan_pictures(result)
-    return render(__file__, envelope, command_line, pictures=pictures, price=price(result))
+    return render(
+        __file__,
+        envelope,
+        command_line,
+        pictures=pictures,
+        price=price(result),
+        stream=stream_sentence(result),
+    )
 
 
 def plan_pictures(result: PlanResult) -> dict[str, Picture]:

@@ -63,6 +63,16 @@ class PlanRequest(TrainingRequest):
         int | None, Field(ge=1), Option("Largest batch size to advise.", name="max", metavar="N")
     ] = None
 
+    stream: Annotated[
+        str | None,
+        Option(
+            "A document of batchsense stream; the advice then has as many rows as are worth the "
+            "wanted ones.",
+            metavar="STREAM.json",
+            of="document",
+        ),
+    ] = None
+
     @field_validator("memory")
     @classmethod
     def _is_an_amount(cls, memory: str | None) -> str | None:
@@ -86,14 +96,16 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
     Raises
     ------
     DataError
-        The training job cannot be made or measured.
+        The training job cannot be made or measured, or the document is not of a stream.
     UnresolvedError
-        The batch size of its loss cannot be chosen.
+        The batch size of its loss cannot be chosen, or no pool of the stream holds as much.
     """
     from batchsense.questions.plan.report import plan_report
+    from batchsense.questions.plan.stream import read_stream, streamed
     from batchsense.questions.plan.text import plan_text
     from batchsense.training import PlanRequirements, plan_training
 
+    stream = None if request.stream is None else read_stream(request.stream)
     measured = plan_training(
         request.workload(progress),
         PlanRequirements(
@@ -108,7 +120,10 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
         seed=request.seed,
         progress=progress,
     )
-    envelope = request.envelope(PlanResult.of(measured, request.target))
+    result = PlanResult.of(measured, request.target)
+    if stream is not None:
+        result = streamed(result, stream)
+    envelope = request.envelope(result)
     return Answer(
         envelope,
         lambda table: plan_text(envelope.answer(), table),

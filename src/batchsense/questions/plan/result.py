@@ -111,6 +111,15 @@ class RungResult(Model):
     )
 
 
+class StreamedResult(Model):
+    """The advice where minibatches come from a stream whose rows are alike in part."""
+
+    file: str = Field(description="The table that is streamed.")
+    batch_size: int = Field(description="Rows of a minibatch that are worth the advice.")
+    design_effect: float = Field(description="batch_size over independent, but for rounding.")
+    independent: int = Field(description="The advised batch size, of independent examples.")
+
+
 class PlanResult(Model):
     """The advised batch size, what decides it, what it is worth and what is unsure."""
 
@@ -148,6 +157,9 @@ class PlanResult(Model):
     parameters: int = Field(description="Trained numbers in the model.")
     optimizer: Literal["sgd", "adam", "other"]
     doubts: list[Note] = Field(description="What the plan is unsure of.")
+    stream: StreamedResult | None = Field(
+        default=None, description="How many rows of a stream are worth batch_size; see --stream."
+    )
 
     @classmethod
     def of(cls, plan: TrainingPlan, target: str) -> PlanResult:

@@ -50,7 +50,21 @@ def _headline(result: PlanResult) -> str:
         f"(95 % interval {ends}), before limits and rounding.",
         f"What decides: {_WHAT_BINDS[result.binding]}",
     ]
+    if result.stream is not None:
+        lines.insert(1, stream_sentence(result))
     return "\n".join(lines)
+
+
+def stream_sentence(result: PlanResult) -> str:
+    """Say how many rows of the stream are worth the advice."""
+    stream = result.stream
+    if stream is None:
+        return ""
+    return (
+        f"From {stream.file} take {stream.batch_size:,} rows, which are worth "
+        f"{stream.independent:,} independent ones (design effect "
+        f"{number(stream.design_effect)})."
+    )
 
 
 def _why(result: PlanResult) -> str:

@@ -98,16 +98,21 @@ def _dense(location: MatrixLocation, array: Any) -> Reader:
     return unpacked
 
 
+def csr_parts(group: Any, first: int, last: int) -> tuple[Matrix, Matrix]:
+    """Read stored numbers of a CSR matrix, from one place to another, and their columns."""
+    return group["data"][first:last], group["indices"][first:last]
+
+
 def _sparse(group: Any) -> Reader:
-    data, indices, starts = group["data"], group["indices"], group["indptr"]
+    starts = group["indptr"]
 
     def unfold(low: int, high: int, into: Matrix) -> None:
         from scipy.sparse import csr_matrix
 
         bounds = np.asarray(starts[low : high + 1], dtype=np.int64)
         first, last = int(bounds[0]), int(bounds[-1])
-        parts = (data[first:last], indices[first:last], bounds - first)
-        part = csr_matrix(parts, shape=into.shape)
+        data, indices = csr_parts(group, first, last)
+        part = csr_matrix((data, indices, bounds - first), shape=into.shape)
         if part.dtype != into.dtype:
             part = part.astype(into.dtype)
         part.toarray(out=into)
