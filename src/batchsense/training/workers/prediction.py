@@ -28,20 +28,19 @@ class StepConfiguration:
         Examples of one worker in one forward and backward pass.
     accumulation : int
         Passes of a worker before gradients are exchanged.
-    fullest_node : int or None
-        Most workers on one node, where nodes have unlike numbers; ``workers / nodes`` if None.
+    uneven : bool
+        Whether nodes may hold unlike numbers of workers; without it workers must divide by nodes.
 
     Raises
     ------
     DataError
-        A number below 1, fewer workers than nodes, or workers that do not divide by the nodes
-        while nothing says how they are spread.
+        A number below 1, fewer workers than nodes, or workers that do not divide by the nodes.
 
     Examples
     --------
     >>> configuration = StepConfiguration(nodes=2, workers=8, micro_batch=32)
     >>> configuration.batch_size, configuration.per_node
-    (256, 4)
+    (256, 4.0)
     >>> StepConfiguration(nodes=2, workers=3, micro_batch=32)
     Traceback (most recent call last):
     batchsense.errors.DataError: 3 workers cannot be spread evenly over 2 nodes; ...
@@ -51,7 +50,7 @@ class StepConfiguration:
     workers: int
     micro_batch: int
     accumulation: int = 1
-    fullest_node: int | None = None
+    uneven: bool = False
 
     def __post_init__(self) -> None:
         for name in ("nodes", "workers", "micro_batch", "accumulation"):
@@ -63,16 +62,10 @@ class StepConfiguration:
                 f"{self.workers} workers leave some of {self.nodes} nodes empty; workers are "
                 "counted over all nodes"
             )
-        fullest = self.fullest_node
-        if fullest is None and self.workers % self.nodes:
+        if self.workers % self.nodes and not self.uneven:
             raise DataError(
                 f"{self.workers} workers cannot be spread evenly over {self.nodes} nodes; give a "
                 f"multiple of {self.nodes}"
-            )
-        most = self.workers - self.nodes + 1
-        if fullest is not None and not self.workers <= fullest * self.nodes <= most * self.nodes:
-            raise DataError(
-                f"the fullest of {self.nodes} nodes cannot have {fullest} of {self.workers} workers"
             )
 
     @property
@@ -81,9 +74,9 @@ class StepConfiguration:
         return self.workers * self.micro_batch * self.accumulation
 
     @property
-    def per_node(self) -> int:
-        """Workers on the fullest node."""
-        return self.fullest_node or self.workers // self.nodes
+    def per_node(self) -> float:
+        """Workers on a node, on average."""
+        return self.workers / self.nodes
 
 
 @dataclass(frozen=True, slots=True)
