@@ -82,6 +82,8 @@ QUESTIONS: dict[str, Question] = {
         "fits.",
         "stream": "Plan how a table larger than memory is streamed, and tell what its order on "
         "disk costs.",
+        "workers": "Say when one more worker slows a training step down, from a few measured "
+        "steps.",
         "audit": "Test whether the average gradient of micro-batches is the gradient of the "
         "minibatch.",
         "diagnose": "Show how much of the variance belongs to the batches, and what is entangled "

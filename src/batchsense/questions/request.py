@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     ResultT = TypeVar("ResultT", bound=Model)
 
 #: What a question can be about.
-About = Literal["training job", "plan", "table", "sheet", "nothing"]
+About = Literal["training job", "plan", "steps", "table", "sheet", "nothing"]
 #: Larger seeds overflow the signed 64-bit integers in which files and generators keep them.
 LARGEST_SEED = 2**63 - 1
 

@@ -26,6 +26,7 @@ from batchsense.web.files.uploads import (
     DOCUMENT_KINDS,
     MATRIX_KINDS,
     SHEET_KINDS,
+    STEPS_KINDS,
     UNFOLDED,
     Upload,
     chosen_files,
@@ -48,7 +49,7 @@ _DIGITS = "digits"
 #: A sheet of a thousand columns has three fields a column in the largest form.
 _MOST_FIELDS = 5000
 #: Questions that start from files, by what they are about.
-_FROM_FILES = ("table", "sheet", "plan")
+_FROM_FILES = ("table", "sheet", "plan", "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,11 @@ class Choice:
         return known
 
     def files(self) -> dict[str, str]:
-        """The paths of the files, by field of the request."""
+        """The paths of the files, by field of the request or ``document``."""
         if self.upload is None:
             return {}
         upload = self.upload
-        of = {"matrix": upload.matrix, "sheet": upload.sheet, "plan": upload.document}
+        of = {"matrix": upload.matrix, "sheet": upload.sheet, "document": upload.document}
         found = {name: str(path) for name, path in of.items() if path is not None}
         if upload.sheet is not None and upload.sheet.suffix.lower() == ".xlsx" and self.worksheet:
             found["sheet"] = f"{upload.sheet}#{self.worksheet}"
@@ -119,7 +120,12 @@ class _Pages:
             about=self.kind.about,
             upload=self._upload(call),
             limit=call.app.state.limit,
-            kinds={"matrix": MATRIX_KINDS, "sheet": SHEET_KINDS, "plan": DOCUMENT_KINDS},
+            kinds={
+                "matrix": MATRIX_KINDS,
+                "sheet": SHEET_KINDS,
+                "plan": DOCUMENT_KINDS,
+                "steps": STEPS_KINDS,
+            },
             builtin=bool(self.kind.built_in()),
         )
 
@@ -274,6 +280,8 @@ def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choic
 
 def _request(kind: type[Request], choice: Choice) -> Request:
     values = {**choice.values, **choice.files()}
+    if "document" in values:  # the field of a document bears the name of what it is
+        values[kind.about] = values.pop("document")
     output = kind.model_fields.get("output")
     if output is not None and output.is_required():
         values["output"] = "unnamed"

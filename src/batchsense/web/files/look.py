@@ -44,7 +44,7 @@ class Look:
             A file unfolds to too much.
         """
         paths = {part: self._checked(path) for part, path in self.paths.items()}
-        if "plan" in paths:
+        if "plan" in paths or "steps" in paths:
             return paths, SheetOutline([])
         try:
             return paths, files_outline(paths.get("matrix"), paths.get("sheet"), self.worksheet)

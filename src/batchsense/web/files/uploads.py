@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MATRIX_KINDS = (*DELIMITERS, ".parquet", ".xlsx", ".h5ad", *ARCHIVES)
 SHEET_KINDS = (*DELIMITERS, ".xlsx", ".parquet")
 DOCUMENT_KINDS = (".json",)
+STEPS_KINDS = (".csv", ".tsv", ".json")
 #: A file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.
 UNFOLDED = 10
 #: A plan has some ten kB; JSON takes ten times its size in memory.
@@ -33,7 +34,7 @@ _LARGEST_DOCUMENT = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Files of a visitor: a matrix, perhaps with its sheet, a sheet, or a document such as a plan.
+    """Files of a visitor: a matrix, perhaps with its sheet, a sheet, or a plan or measured steps.
 
     Each has a folder of its own, since they may have the same name; a matrix that came as an
     archive is a folder itself. The size is that of all, in bytes; before archives were unpacked it
@@ -95,9 +96,10 @@ def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
     DataError
         A file is missing or of an unknown kind.
     """
-    wanted = {"table": ("matrix", "sheet"), "sheet": ("sheet",), "plan": ("plan",)}[about]
+    alone = {about: (about,) for about in ("sheet", "plan", "steps")}
+    wanted = {"table": ("matrix", "sheet"), **alone}[about]
     files = {part: file for part in wanted if (file := _chosen(form, part)) is not None}
-    if wanted[0] in ("matrix", "plan") and wanted[0] not in files:
+    if wanted[0] != "sheet" and wanted[0] not in files:
         raise DataError(f"no {wanted[0]} was chosen; choose a file and send the form again")
     kinds = {part: _kind(file) for part, file in files.items()}
     if (kind := kinds.get("matrix", MATRIX_KINDS[0])) not in MATRIX_KINDS:
@@ -116,6 +118,11 @@ def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
         raise DataError(
             "a plan is the .json document that `batchsense plan -o FILE` writes",
             where=file_name(files["plan"].filename),
+        )
+    if "steps" in kinds and kinds["steps"] not in STEPS_KINDS:
+        raise DataError(
+            f"measured steps are one of {', '.join(STEPS_KINDS)}",
+            where=file_name(files["steps"].filename),
         )
     return files
 
@@ -141,7 +148,7 @@ def keep_files(root: Path, files: Mapping[str, UploadFile], readers: Readers) ->
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    parts = (kept.get("matrix"), kept.get("sheet"), kept.get("plan"))
+    parts = (kept.get("matrix"), kept.get("sheet"), kept.get("plan", kept.get("steps")))
     return Upload(folder, *parts, size=size_of(folder), sent=sent, outline=outline)
 
 

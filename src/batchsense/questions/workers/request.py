@@ -1,0 +1,169 @@
+"""What ``batchsense workers`` is asked, and how it is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from batchsense.errors import DataError
+from batchsense.progress import Progress, silent
+from batchsense.questions.answer import Answer, document_product
+from batchsense.questions.option import Option
+from batchsense.questions.request import About, Request
+from batchsense.questions.workers.result import WorkersResult
+
+if TYPE_CHECKING:
+    from batchsense.training.workers import StepEvidence
+
+
+class WorkersRequest(Request):
+    """Say when one more worker slows a training step down, from a few measured steps.
+
+    STEPS.csv has a row per measured step: nodes, workers (in all), micro_batch (per worker),
+    seconds. At least five rows, one of them with one worker. Exit code 1 if the most workers asked
+    about are slower for certain than fewer.
+
+    \b
+    Examples:
+      batchsense workers steps.csv --workers 1,2,4,8 --batch-size 1024
+      batchsense workers steps.csv --workers 4,8,16 --nodes 1,2,4 --micro-batch 64
+      batchsense workers steps.csv --at configurations.csv --json
+    """
+
+    command: ClassVar[str] = "workers"
+    about: ClassVar[About] = "steps"
+
+    steps: Annotated[
+        str,
+        Option(
+            "Measured steps as .csv or .tsv: nodes, workers, micro_batch, seconds and, if there is "
+            "any, accumulation; or what `batchsense probe` wrote.",
+            of="document",
+            argument=True,
+            metavar="STEPS",
+        ),
+    ]
+    workers: Annotated[
+        str | None,
+        Option(
+            "Numbers of workers to ask about, in all, e.g. 1,2,4,8; else 1, 2, 4 ... up to twice "
+            "the most that were measured.",
+            metavar="LIST",
+            front=True,
+        ),
+    ] = None
+    nodes: Annotated[
+        str | None,
+        Option(
+            "Numbers of nodes to spread them over, e.g. 1,2,4, wherever they divide; else the "
+            "fewest that hold them, as full as was measured.",
+            metavar="LIST",
+            front=True,
+        ),
+    ] = None
+    at: Annotated[
+        str | None,
+        Option(
+            "Predict these instead: .csv or .tsv with nodes, workers, micro_batch, in that order.",
+            metavar="FILE",
+            of="document",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("Examples of a step over all workers, held fixed.", metavar="N", front=True),
+    ] = None
+    micro_batch: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("Examples of one worker, held fixed instead.", metavar="N", front=True),
+    ] = None
+    noise_scale: Annotated[
+        float | None,
+        Field(gt=0),
+        Option(
+            "Noise scale of the gradient, from `batchsense noise`: the best is what reaches a "
+            "given loss soonest, not what sees the most examples a second.",
+            metavar="N",
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        Option("Also write the JSON document here.", short="-o", metavar="FILE", of="output"),
+    ] = None
+
+    @field_validator("workers", "nodes")
+    @classmethod
+    def _are_counts(cls, given: str | None) -> str | None:
+        parts = [] if given is None else [part.strip() for part in given.split(",")]
+        # More than nine digits are no number of workers, and would overflow what counts them.
+        if not all(part.isascii() and part.isdigit() and 0 < int(part) < 10**9 for part in parts):
+            raise ValueError(f"{given!r}: write whole numbers with commas, such as 1,2,4,8")
+        return given
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if self.batch_size is not None and self.micro_batch is not None:
+            raise ValueError("hold either --batch-size or --micro-batch fixed")
+        beside = {
+            "--workers": self.workers,
+            "--nodes": self.nodes,
+            "--batch-size": self.batch_size,
+            "--micro-batch": self.micro_batch,
+        }
+        given = [name for name, value in beside.items() if value is not None]
+        if self.at is not None and given:
+            raise ValueError(f"--at says all of a step; leave out {', '.join(given)}")
+        return self
+
+
+def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersResult]:
+    """Predict the steps.
+
+    Raises
+    ------
+    DataError
+        A table cannot be read, or the workers cannot be spread as asked.
+    UnresolvedError
+        Too little was measured.
+    """
+    from batchsense.questions.workers.configurations import asked_configurations, pairs_of
+    from batchsense.questions.workers.report import workers_report
+    from batchsense.questions.workers.text import workers_notes, workers_text
+
+    evidence = read_evidence(request, progress)
+    held, configurations = asked_configurations(request, evidence)
+    predictions = evidence.predict(configurations)
+    comparisons = evidence.compare(pairs_of(configurations))
+    result = WorkersResult.of(evidence, predictions, comparisons, held, request.noise_scale)
+    answer = request.envelope(result, workers_notes(result, evidence.needed(predictions)))
+    return Answer(
+        answer,
+        lambda table: workers_text(answer, table),
+        lambda: workers_report(answer, request.words()),
+        (document_product(answer, "workers"),),
+        no=result.slower_for_certain,
+    )
+
+
+def read_evidence(request: WorkersRequest, progress: Progress) -> StepEvidence:
+    """Read what was measured: a table of steps, or the document of a probe.
+
+    Raises
+    ------
+    DataError
+        The file is neither.
+    UnresolvedError
+        Too little was measured.
+    """
+    from batchsense.training.workers import evidence_from_steps, fit_steps, read_steps
+
+    name = request.name_of(request.steps)
+    if Path(request.steps).suffix.lower() == ".json":
+        # The one place where a probe comes in: make a StepEvidence of its document here.
+        raise DataError("documents of a probe are not read yet; give a table of steps", where=name)
+    table = read_steps(request.steps, name)
+    return evidence_from_steps(fit_steps(table, request.seed, progress))
