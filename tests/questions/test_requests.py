@@ -32,6 +32,7 @@ NEEDED = {
     "layout": {"sheet": "s.csv", "batch_count": 4, "balance": ("arm",), "output": "out.csv"},
     "stream": {"file": "rows.npy"},
     "surrogates": {"matrix": "m.csv", "output": "out.csv"},
+    "workers": {"steps": "steps.csv"},
 }
 #: Options that make sense only beside others.
 BESIDE = {
@@ -73,6 +74,10 @@ SPECIAL = {
     ("test", "output"): ["t.csv", "t.txt.gz"],
     "steps": [0, 16, 500],
     ("train", "steps"): [1, 500],
+    ("workers", "steps"): ["steps.csv", "s x.tsv"],
+    ("workers", "workers"): ["1", "1,2,4"],
+    ("workers", "nodes"): ["1", "2,4"],
+    ("workers", "noise_scale"): [0.5, 1200.0],
     "minibatch": [32, 128],
 }
 ALL = [

@@ -132,7 +132,8 @@ def evidence_sentence(result: WorkersResult) -> str:
     forms = ", ".join(one.form for one in result.model)
     return (
         f"From {result.measured_in_words} that were measured, by {len(result.model)} forms of the "
-        f"step time ({forms}). An interval holds what these disagree about, and what no form follows."
+        f"step time ({forms}). An interval holds what these disagree about, and what no form "
+        "follows."
     )
 
 

@@ -59,9 +59,10 @@ def draw_workers(
     ``ideal`` is what each would be if twice the workers did twice as much.
     """
     ax = axes(ax)
+    looks: dict[str, Any]
     if ideal is not None:
         path = sorted({(point.workers, value) for point, value in zip(points, ideal, strict=True)})
-        looks: dict[str, Any] = {"color": FAINT, "linestyle": DASHES, "linewidth": 1.2}
+        looks = {"color": FAINT, "linestyle": DASHES, "linewidth": 1.2}
         ax.plot(*zip(*path, strict=True), label="in proportion", zorder=1, **looks)
     ax.vlines(
         [point.workers for point in points],
@@ -81,10 +82,10 @@ def draw_workers(
         if some:
             x, y = [point.workers for point in some], [point.value for point in some]
             ax.plot(x, y, "o", color=BLUE, markerfacecolor=fill, label=words, zorder=3)
-    seen = [point for point in points if point.measured is not None]
+    seen = [(one.workers, one.measured) for one in points if one.measured is not None]
     if seen:
-        x, y = [point.workers for point in seen], [point.measured for point in seen]
-        ax.plot(x, y, "x", color=GREEN, markersize=8, markeredgewidth=2, label="measured", zorder=4)
+        looks = {"color": GREEN, "markersize": 8, "markeredgewidth": 2, "zorder": 4}
+        ax.plot(*zip(*seen, strict=True), "x", label="measured", **looks)
     marked = points[best]
     looks = {"color": VERMILLION, "markerfacecolor": "none", "markersize": 13, "zorder": 5}
     ax.plot([marked.workers], [marked.value], "D", markeredgewidth=1.6, label="best", **looks)

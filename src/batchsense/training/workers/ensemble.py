@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -132,7 +133,7 @@ class StepModel:
         if not pairs:
             return ()
         # A configuration stands in many pairs; each is computed once.
-        known = {one: place for place, one in enumerate(dict.fromkeys(sum(pairs, ())))}
+        known = {one: place for place, one in enumerate(dict.fromkeys(chain.from_iterable(pairs)))}
         sizes = np.array([one.batch_size for one in known], dtype=float)
         per_example = self.log_seconds(list(known)) - np.log(sizes)
         places = np.array([[known[one] for one in pair] for pair in pairs])

@@ -162,11 +162,13 @@ def _configuration(
         for key in ("nodes", "workers", "micro_batch", "accumulation")
         if key in columns
     }
+    uneven = False
     if "placement" in columns:
-        numbers |= _placed(cells[columns["placement"]], where)
-    may_be_uneven = "placement" in columns or columns["workers"] == "num_replicas"
-    # Where workers do divide, it is the same configuration whatever the column was called.
-    uneven = may_be_uneven and numbers["workers"] % numbers["nodes"] > 0
+        placement = cells[columns["placement"]]
+        numbers |= _placed(placement, where)
+        uneven = len(set(placement)) > 1
+    elif columns["workers"] == "num_replicas":
+        uneven = numbers["workers"] % numbers["nodes"] > 0
     try:
         return StepConfiguration(**numbers, uneven=uneven)
     except DataError as error:
