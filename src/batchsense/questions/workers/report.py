@@ -19,7 +19,6 @@ def workers_report(envelope: Envelope[WorkersResult], command_line: str | None =
         pictures={"steps": _steps(result)},
         headline=text.headline(result),
         turning=text.turning_sentence(result),
-        comparison=text.comparison_sentence(result),
         evidence=text.evidence_sentence(result),
         predictions=text.prediction_rows(result),
         caption=text.lever_caption(result),
@@ -43,7 +42,9 @@ def _steps(result: WorkersResult) -> Picture:
         ideal = [first.value * (one.workers / first.workers) ** power for one in points]
     unit = "seconds of a step" if by_step else "examples a second"
     ax = draw_workers(points, place, unit, ideal)
-    return Picture.of(ax, "steps", unit.capitalize() + " by workers", text.headline(result))
+    return Picture.of(
+        ax, "steps", unit.capitalize() + " by workers", text.comparison_sentence(result)
+    )
 
 
 def _point(one: PredictionResult, by_step: bool) -> StepPoint:

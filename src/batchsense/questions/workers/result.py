@@ -105,7 +105,9 @@ class WorkersResult(Model):
     best: StepResult = Field(
         description="The least time per example, or with a noise scale to a given loss."
     )
-    best_certain: bool = Field(description="Whether every comparison with the best is decided.")
+    best_certain: bool = Field(
+        description="Whether every comparison with the best is decided, and no flag casts doubt."
+    )
     slower_for_certain: bool = Field(
         description="Whether the most workers asked about are slower for certain than fewer."
     )
@@ -159,7 +161,8 @@ class WorkersResult(Model):
                 for one in comparisons
             ],
             best=StepResult(**_step(best)),
-            best_certain=all(
+            best_certain=not predictions[place].flags
+            and all(
                 one.verdict != "undecided" for one in comparisons if best in (one.first, one.second)
             ),
             slower_for_certain=any(

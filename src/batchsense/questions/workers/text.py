@@ -49,15 +49,20 @@ def headline(result: WorkersResult) -> str:
 
 
 def prediction_rows(result: WorkersResult) -> tuple[list[str], list[list[str]]]:
-    """Tabulate the steps."""
+    """Tabulate the steps; what is the same in all of them is said in the headline."""
     header = ["nodes", "workers", "micro-batch", "batch size", "step", "80 % interval", "measured"]
-    header += ["examples/s", *(["time to a loss"] if _aims(result) else []), "doubts"]
-    return header, [_row(one) for one in result.predictions]
+    header += ["examples/s", "time to a loss", "doubts"]
+    left_out = {"batch_size": ["batch size"], "micro_batch": ["micro-batch"], "rows": []}[
+        result.held
+    ]
+    left_out += [] if _aims(result) else ["time to a loss"]
+    rows = [dict(zip(header, _row(one), strict=True)) for one in result.predictions]
+    kept = [name for name in header if name not in left_out]
+    return kept, [[row[name] for name in kept] for row in rows]
 
 
 def _row(one: PredictionResult) -> list[str]:
     passes = f" × {one.accumulation}" if one.accumulation > 1 else ""
-    to_target = [] if one.time_to_target is None else [f"{one.time_to_target:.2f}"]
     return [
         f"{one.nodes:,}",
         f"{one.workers:,}",
@@ -67,7 +72,7 @@ def _row(one: PredictionResult) -> list[str]:
         f"{seconds(one.seconds.low)} to {seconds(one.seconds.high)}",
         seconds(one.measured_seconds),
         number(one.examples_per_second),
-        *to_target,
+        "–" if one.time_to_target is None else f"{one.time_to_target:.2f}",
         ", ".join(flag.replace("_", " ") for flag in one.flags) or "none",
     ]
 
@@ -153,7 +158,7 @@ def workers_notes(result: WorkersResult, needed: str | None) -> list[Note]:
     flags = dict.fromkeys(flag for one in result.predictions for flag in one.flags)
     for flag in flags:
         where = [
-            f"nodes={one.nodes}, workers={one.workers}, micro_batch={one.micro_batch}"
+            f"nodes={one.nodes} workers={one.workers} micro_batch={one.micro_batch}"
             for one in result.predictions
             if flag in one.flags
         ]

@@ -89,7 +89,9 @@ def draw_workers(
     marked = points[best]
     looks = {"color": VERMILLION, "markerfacecolor": "none", "markersize": 13, "zorder": 5}
     ax.plot([marked.workers], [marked.value], "D", markeredgewidth=1.6, label="best", **looks)
-    ax.margins(x=0.08, y=0.1)
+    ax.margins(x=0.08)
+    # The line of proportion may leave the figure; it would press everything else together.
+    ax.set_ylim(min(point.low for point in points) / 1.3, max(point.high for point in points) * 1.3)
     plain_log(ax, x=True, y=True)
     counts = sorted({point.workers for point in points})
     if len(counts) <= 8:
