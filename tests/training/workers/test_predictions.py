@@ -240,3 +240,87 @@ def test_steps_to_a_target_follow_the_noise() -> None:
     assert steps_to_target(0.0, 32, 256, 100) == 100
     assert steps_to_target(1e9, 32, 256, 100) == pytest.approx(12.5, rel=1e-4)
     assert steps_to_target(np.array([0.0, 1e12]), 32, 64) == pytest.approx(1.5)
+
+
+def test_most_pairs_far_apart_are_answered_where_links_were_measured() -> None:
+    """Of pairs more than 30 % apart whose kinds of spread were measured, 40 % and more."""
+    steps, seconds = rows_of("bert")
+    rows = at_ends(steps, ADVISED)
+    model = fit_steps(StepTable.of([(steps[k], float(seconds[k])) for k in rows]))
+    known = [k for k, one in enumerate(steps) if model.measured.slower_by(one) == 1]
+    some = [steps[k] for k in known]
+
+    _, answered, far = pairs_judged(model, some, seconds[known], np.log(1.3))
+    assert answered[far].mean() >= 0.4
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="21 % (bert) and 18 % (cifar10) are answered, 88 % of deepspeech2: two nodes were not "
+    "measured, and pairs across a kind of spread that was not measured stay undecided",
+)
+@pytest.mark.parametrize("name", ["bert", "cifar10"])
+def test_most_pairs_far_apart_are_answered(name: str) -> None:
+    """Of all pairs more than 30 % apart, 40 % and more."""
+    steps, seconds = rows_of(name)
+    rows = at_ends(steps, ADVISED)
+    model = fit_steps(StepTable.of([(steps[k], float(seconds[k])) for k in rows]))
+
+    _, answered, far = pairs_judged(model, steps, seconds, np.log(1.3))
+    assert answered[far].mean() >= 0.4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar10",
+        pytest.param(
+            "deepspeech2",
+            marks=pytest.mark.xfail(
+                strict=True, reason="1.38 times: steps at 16 times the batch size are overrated"
+            ),
+        ),
+    ],
+)
+def test_noise_of_one_small_run_finds_the_shortest_training(name: str) -> None:
+    """At most 1.15 times the best of all measured choices, to 95 % of what every run reaches."""
+    steps, seconds = rows_of(name)
+    rows = at_ends(steps, ADVISED)
+    model = fit_steps(StepTable.of([(steps[k], float(seconds[k])) for k in rows]))
+    needed = steps_needed(POLLUX / name, 0.95)
+    near = [min(needed, key=lambda b: abs(np.log(b / one.batch_size))) for one in steps]
+    usable = [k for k, b in enumerate(near) if abs(np.log(b / steps[k].batch_size)) < 0.03]
+
+    predicted = [one.seconds.estimate for one in model.predict([steps[k] for k in usable])]
+    expected = [needed[near[k]][0] * t for k, t in zip(usable, predicted, strict=True)]
+    real = [needed[near[k]][1] * seconds[k] for k in usable]
+    assert real[int(np.argmin(expected))] <= 1.15 * min(real)
+
+
+def steps_needed(folder: Path, share: float) -> dict[int, tuple[float, float]]:
+    """Predicted and real steps to a target by batch size."""
+    runs = {}
+    for path in folder.glob("validation-*.csv"):
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        columns = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+        runs[int(path.stem.split("-")[1])] = columns
+    small = min(runs)
+    first = runs[small]["metric"][0]
+    sign = np.sign(runs[small]["metric"][-1] - first)
+    common = min((sign * run["metric"]).max() for run in runs.values())
+    target = sign * first + share * (common - sign * first)
+    reached = {size: int(np.argmax(sign * run["metric"] >= target)) for size, run in runs.items()}
+    start = {key: values[: reached[small] + 1] for key, values in runs[small].items()}
+    counts = np.diff(start["iteration"], prepend=0).astype(int)
+    noise = small * start["grad_var"] / start["grad_sqr"]
+    return {
+        size: (
+            sum(
+                steps_to_target(float(phi), small, size, int(count))
+                for phi, count in zip(noise, counts, strict=True)
+            ),
+            float(run["iteration"][reached[size]]),
+        )
+        for size, run in runs.items()
+    }

@@ -4,7 +4,6 @@ from batchsense.training.workers.ensemble import StepModel, fit_steps
 from batchsense.training.workers.evidence import (
     Lever,
     StepEvidence,
-    compare_intervals,
     evidence_from_steps,
 )
 from batchsense.training.workers.prediction import (
@@ -39,7 +38,6 @@ __all__ = [
     "Verdict",
     "best_workers",
     "break_even",
-    "compare_intervals",
     "evidence_from_steps",
     "fit_steps",
     "minimum_batch_size",

@@ -12,7 +12,6 @@ from batchsense.training.workers.prediction import (
     Comparison,
     StepConfiguration,
     StepPrediction,
-    Verdict,
 )
 from batchsense.training.workers.range import measurements, regime
 from batchsense.training.workers.turning_point import TurningPoint, turning_point
@@ -150,31 +149,6 @@ def step_levers(model: StepModel, configuration: StepConfiguration) -> tuple[Lev
         ratio = own.ratios(now, logs - np.log(changed.batch_size))[0]
         seconds = model.intervals(logs)[0]
         found.append(Lever(name, words, changed, seconds, ratio))
-    return tuple(found)
-
-
-def compare_intervals(
-    pairs: Sequence[tuple[StepPrediction, StepPrediction]],
-) -> tuple[Comparison, ...]:
-    """Compare predictions that share no draws: decided only where intervals do not meet.
-
-    Examples
-    --------
-    >>> step = StepConfiguration(1, 1, 8), StepConfiguration(1, 2, 4)
-    >>> first = StepPrediction(step[0], Interval(1.0, 0.9, 1.1, 0.8))
-    >>> second = StepPrediction(step[1], Interval(1.4, 1.2, 1.6, 0.8))
-    >>> compare_intervals([(first, second)])[0].verdict
-    'slower'
-    """
-    found = []
-    for first, second in pairs:
-        sizes = first.configuration.batch_size, second.configuration.batch_size
-        verdict: Verdict = "undecided"
-        if second.seconds.low / sizes[1] > first.seconds.high / sizes[0]:
-            verdict = "slower"
-        elif second.seconds.high / sizes[1] < first.seconds.low / sizes[0]:
-            verdict = "faster"
-        found.append(Comparison(first.configuration, second.configuration, verdict))
     return tuple(found)
 
 
