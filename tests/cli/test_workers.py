@@ -1,6 +1,7 @@
 """`batchsense workers`: the ladder, a list of steps, what is refused, and the page."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import jsonschema
 import pytest
 
 from batchsense.cli.main import run
+from batchsense.progress import Progress
 from batchsense.questions.registry import json_schema
+from batchsense.training import workers
 
 HEADER = "nodes,workers,micro_batch,seconds"
 
@@ -26,6 +29,22 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> str:
     lines = [f"{n},{k},{b},{shared_link(k, b)}" for n, k, b in rows]
     path.write_text("\n".join([HEADER, *lines, ""]))
     return str(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fitted_once() -> Iterator[None]:
+    """One table is asked many questions here; it is fitted once."""
+    known: dict[bytes, workers.StepModel] = {}
+    fit = workers.fit_steps
+
+    def once(table: workers.StepTable, seed: int, progress: Progress) -> workers.StepModel:
+        if table.seconds.tobytes() not in known:
+            known[table.seconds.tobytes()] = fit(table, seed, progress)
+        return known[table.seconds.tobytes()]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "fit_steps", once)
+        yield
 
 
 def asked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
@@ -134,6 +153,15 @@ def test_the_text_and_the_page_say_the_same(
     assert "gradients sent in half the bytes" in text
 
 
+def test_a_single_step_is_only_told(steps: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is best among one, and nothing is compared."""
+    assert run(["workers", steps, "--workers", "2", "--batch-size", "512"]) == 0
+    text = capsys.readouterr().out
+
+    assert text.startswith("A step of 512 examples with 2 workers on 2 nodes takes 2")
+    assert "For the same number of examples" not in text
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -142,7 +170,8 @@ def test_the_text_and_the_page_say_the_same(
         (["--workers", "0"], "whole numbers with commas"),
         (["--at", "at.csv", "--workers", "1"], "leave out --workers"),
         (["--workers", "1,3", "--batch-size", "256"], "the next that does is 258"),
-        (["--workers", "1,2,3", "--nodes", "2"], "1 workers cannot be spread evenly"),
+        (["--workers", "1,2,3", "--nodes", "2"], "3 workers cannot be spread evenly"),
+        (["--nodes", "7"], "8 workers cannot be spread evenly over --nodes 7"),
     ],
 )
 def test_wrong_questions_are_usage(

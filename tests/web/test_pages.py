@@ -167,6 +167,22 @@ def test_a_plan_is_measured_and_reported(browser):
     assert "batchsense plan digits --budget 1 --today 32 --seed 0" in result.text
 
 
+def test_measured_steps_are_sent_and_answered(browser):
+    """A table of steps gives the page of the command, with the words that ask again."""
+    rows = [(k, b, 0.02 + 0.001 * b + 0.1 * (k - 1)) for k in (1, 2, 4) for b in (8, 64)]
+    table = "\n".join(
+        ["nodes,workers,micro_batch,seconds", *(f"1,{k},{b},{t}" for k, b, t in rows)]
+    )
+    browser.post("/workers/files", files={"steps": ("s.csv", table.encode())})
+    result = browser.run("workers", **{"workers": "1,2,4", "batch-size": "64", "seed": "0"})
+
+    assert "4 workers are slower for certain" in result.text
+    assert "batchsense workers s.csv --workers 1,2,4 --batch-size 64 --seed 0" in result.text
+    document = json.loads(browser.get("/workers/result.json").text)
+    jsonschema.validate(document, json_schema("workers"))
+    assert document["inputs"][0]["path"] == "s.csv"
+
+
 def test_the_form_shows_again_what_was_chosen(browser, files):
     """After an answer the choice can be changed without choosing everything anew."""
     browser.send("diagnose", *files)

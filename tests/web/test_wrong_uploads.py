@@ -138,6 +138,30 @@ def test_a_plan_that_is_too_large_is_refused(browser, monkeypatch):
     readable(answer, 422, "no plan is so large")
 
 
+@pytest.mark.parametrize(
+    ("name", "table", "words"),
+    [
+        ("s.xlsx", b"PK", "measured steps are one of"),
+        (
+            "s.csv",
+            b"nodes,workers,micro_batch,seconds\n1,1,8,-1\n" + b"1,1,8,1\n" * 200,
+            "so large",
+        ),
+    ],
+)
+def test_steps_that_are_none_are_refused(browser, monkeypatch, name, table, words):
+    """A file of another kind, and one with more rows than anyone measures."""
+    monkeypatch.setattr("batchsense.web.files.uploads._LARGEST_DOCUMENT", 1000)
+    readable(browser.post("/workers/files", files={"steps": (name, table)}), 422, words)
+
+
+def test_a_row_of_steps_that_cannot_be_is_named(browser):
+    """By the name that the visitor knows, with its line."""
+    table = b"nodes,workers,micro_batch,seconds\n1,1,8,-1\n"
+    browser.post("/workers/files", files={"steps": ("s.csv", table)})
+    readable(browser.run("workers"), 422, "s.csv, line 2")
+
+
 def test_a_missing_extra_is_named(browser, monkeypatch):
     """Without torch the plan page gives the pip command."""
     import sys

@@ -54,6 +54,7 @@ def test_public_names_are_read(tmp_path: Path) -> None:
         ("1,1.5,8,0.5", "whole number"),
         ("1,0,8,0.5", "positive"),
         ("1,1e30,8,0.5", "whole number up to"),
+        ("1,1,8,1e-200", "no step takes 1e-200 seconds"),
         ("1,1,8", "3 cells under 4 column names"),
     ],
 )

@@ -67,10 +67,10 @@ def _spreads(request: WorkersRequest, evidence: StepEvidence) -> list[tuple[int,
     nodes = sorted({int(part) for part in request.nodes.split(",")})
     spreads = [(one, count) for count in counts for one in nodes if count % one == 0]
     left = [count for count in counts if count not in {count for _, count in spreads}]
-    if left and request.workers is not None:
+    if left and (request.workers is not None or not spreads):
         raise RequestError(
-            f"{left[0]} workers cannot be spread evenly over --nodes {request.nodes}; give a "
-            "number of nodes that divides them"
+            f"{left[-1]} workers cannot be spread evenly over --nodes {request.nodes}; give "
+            "--workers that they divide"
         )
     return spreads
 
@@ -83,8 +83,8 @@ def _fewest_nodes(workers: int, per_node: int) -> int:
     >>> _fewest_nodes(8, 4), _fewest_nodes(6, 4), _fewest_nodes(7, 4)
     (2, 2, 7)
     """
-    fewest = math.ceil(workers / per_node)
-    return next(nodes for nodes in range(fewest, workers + 1) if workers % nodes == 0)
+    fullest = min(workers, per_node)
+    return workers // next(each for each in range(fullest, 0, -1) if workers % each == 0)
 
 
 def _held_by_the_table(

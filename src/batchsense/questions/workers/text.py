@@ -18,7 +18,8 @@ def workers_text(envelope: Envelope[WorkersResult], table: Tabulate) -> str:
     parts = [prose(headline(result)), table(*prediction_rows(result))]
     if result.turning is not None:
         parts.append(prose(turning_sentence(result)))
-    parts.append(prose(comparison_sentence(result)))
+    if len(result.predictions) > 1:
+        parts.append(prose(comparison_sentence(result)))
     if result.levers:
         parts += [lever_caption(result) + ":", table(*lever_rows(result))]
     parts.append(prose(evidence_sentence(result)))
@@ -30,6 +31,13 @@ def workers_text(envelope: Envelope[WorkersResult], table: Tabulate) -> str:
 
 def headline(result: WorkersResult) -> str:
     """Say the answer first."""
+    if len(result.predictions) == 1:
+        one = result.predictions[0]
+        ends = f"{seconds(one.seconds.low)} to {seconds(one.seconds.high)}"
+        return (
+            f"A step of {one.batch_size:,} examples with {_named(one)} takes "
+            f"{seconds(one.seconds.estimate)} (80 % interval {ends})."
+        )
     best, most = result.best, _most(result)
     asked = sorted({one.workers for one in result.predictions})
     held = {
@@ -108,6 +116,8 @@ def comparison_sentence(result: WorkersResult) -> str:
         ]
         if found:
             said.append(f"{verdict} from {', '.join(dict.fromkeys(found))} workers")
+    if len(result.predictions) == 1:
+        return headline(result)
     if not said:
         return "No two of these steps have one batch size or one micro-batch to be compared at."
     return f"For the same number of examples: {'; '.join(said)}."

@@ -25,6 +25,8 @@ _NAMES = {
     # One digit a node: how many workers it has.
     "placement": ("placement",),
 }
+#: Seconds of a step in another unit, or a slip; the forms' parameters would leave their range.
+_SHORTEST, _LONGEST = 1e-7, 1e7
 #: More workers or examples than any machine has; products of two still are exact whole numbers.
 _MOST = 10**9
 
@@ -90,10 +92,12 @@ def read_steps(path: str | Path, name: str | None = None) -> StepTable:
         No such file or column, or a row that cannot be: it is named.
     """
     columns, rows = _read(path, name or str(path), ("seconds",))
-    measured = [
-        (_configuration(columns, cells, where), _positive(cells, columns["seconds"], where))
-        for where, cells in rows
-    ]
+    measured = []
+    for where, cells in rows:
+        seconds = _positive(cells, columns["seconds"], where)
+        if not _SHORTEST <= seconds <= _LONGEST:
+            raise DataError(f"no step takes {seconds:g} seconds", where=where)
+        measured.append((_configuration(columns, cells, where), seconds))
     return StepTable.of(measured)
 
 

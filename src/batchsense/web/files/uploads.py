@@ -28,7 +28,7 @@ DOCUMENT_KINDS = (".json",)
 STEPS_KINDS = (".csv", ".tsv", ".json")
 #: A file may unfold to so many times the limit; a text of 200 MB packs to 20 or more.
 UNFOLDED = 10
-#: A plan has some ten kB; JSON takes ten times its size in memory.
+#: A plan has some ten kB, and measured steps a few; JSON takes ten times its size in memory.
 _LARGEST_DOCUMENT = 5_000_000
 
 
@@ -182,4 +182,6 @@ def _kept(part: UploadFile, folder: Path) -> Path:
         raise DataError("the file is empty", where=path.name)
     if suffix_of(path) in DOCUMENT_KINDS and size > _LARGEST_DOCUMENT:
         raise DataError("no plan is so large; choose the document of one", where=path.name)
+    if folder.name == "steps" and size > _LARGEST_DOCUMENT:
+        raise DataError("no table of measured steps is so large", where=path.name)
     return path
