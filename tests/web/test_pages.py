@@ -13,8 +13,8 @@ import pytest
 
 from batchsense.cli.main import run
 from batchsense.questions.table_request import beside
-from published import check_document
 from batchsense.web.pages import OFFERED
+from published import check_document
 
 
 def command_line(capsys, *words, code=0):
@@ -179,7 +179,7 @@ def test_measured_steps_are_sent_and_answered(browser):
     assert "4 workers are slower for certain" in result.text
     assert "batchsense workers s.csv --workers 1,2,4 --batch-size 64 --seed 0" in result.text
     document = json.loads(browser.get("/workers/result.json").text)
-    jsonschema.validate(document, json_schema("workers"))
+    check_document(document, "workers")
     assert document["inputs"][0]["path"] == "s.csv"
 
 

@@ -83,7 +83,8 @@ def before_sentence(result: StreamResult) -> str:
 def remedy_sentence(result: StreamResult) -> str:
     """Say what would mend a bad shuffle."""
     return (
-        f"{format_bytes(result.least_bytes)} would suffice ({math.ceil(result.least_bytes / 1e6):,} MB); "
+        f"{format_bytes(result.least_bytes)} would suffice "
+        f"({math.ceil(result.least_bytes / 1e6):,} MB); "
         "or shuffle the rows once on the disk, with --shuffle-to OUT: two reads and two writes of "
         "the file, and after that a pool of some ten minibatches is enough."
     )
