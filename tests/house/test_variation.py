@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -35,7 +34,6 @@ from batchsense.training import (
     PlanRequirements,
     ShortRun,
     digits_workload,
-    plan_stream,
     plan_training,
     survey_gradient_noise,
 )
@@ -71,14 +69,6 @@ def audited() -> None:
     audit(loss, nn.Linear(5, 3), minibatch)
 
 
-def streamed() -> None:
-    """Plan the stream of a table on disk whose rows are sorted."""
-    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        np.save(file, np.repeat(np.arange(8.0), 1000)[:, None])
-        file.flush()
-        plan_stream(file.name, 16, 40_000)
-
-
 def diagnosed() -> None:
     """Share out the variation of a planted table."""
     diagnose(PLANTED, "month", ["drug"], permutations=20)
@@ -110,7 +100,7 @@ def tested() -> None:
 
 
 HALVES = {
-    "training": (surveyed, planned, audited, streamed),
+    "training": (surveyed, planned, audited),
     "experiments": (diagnosed, corrected, compared, calibrated, tested),
 }
 

@@ -76,7 +76,7 @@ def test_a_shuffle_mends_it(sorted_rows, capsys, tmp_path):
         (["absent.npy"], 3, "no such file"),
         (["https://example.org/x.npy"], 3, "address"),
         (["rows.npy", "--memory", "much"], 2, "amount of memory"),
-        (["rows.npy", "--batch-size", "0"], 2, "at least 1"),
+        (["rows.npy", "--batch-size", "0"], 2, "greater than or equal to 1"),
         (["rows.npy", "--by", "label"], 3, "0 to 63"),
         (["rows.npy", "--memory", "2kB"], 3, "not even one minibatch"),
         (["rows.npy", "--shuffle-to", "rows.npy"], 2, "input of this run"),

@@ -17,8 +17,11 @@ from pyarrow import parquet
 from torch.utils.data import DataLoader
 
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.diagnosis.one_way import variance_components
+from batchsense.storage.rows import open_rows
 from batchsense.training import Workload
 from batchsense.training.streaming import BlockStream, plan_stream, shuffle_rows
+from batchsense.training.streaming.pilot import read_pilot
 
 #: torch warns of more loader processes than cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -197,6 +200,20 @@ def test_minibatches_vary_as_predicted(tmp_path):
     error = np.std(effects) / np.sqrt(len(effects))
 
     assert abs(np.mean(effects) - stream.plan.design_effect.estimate) < 3 * error + 0.15
+
+
+def test_the_interval_is_that_of_the_experiments(tmp_path):
+    """Blocks of one size are groups of one size: the same correlation and ends as there."""
+    values = np.repeat(np.random.default_rng(0).normal(size=64), 32)
+    values += np.random.default_rng(1).normal(size=values.size)
+    np.save(tmp_path / "t.npy", values[:, None])
+    found = read_pilot(open_rows(tmp_path / "t.npy"), 10**6).clusterings[0]
+    expected = variance_components(values, np.repeat(np.arange(64), 32)).icc
+
+    assert found.block == 32
+    assert (found.icc.estimate, found.icc.low, found.icc.high) == pytest.approx(
+        (expected.estimate, expected.low, expected.high), rel=1e-6
+    )
 
 
 def test_columns_are_named_tensors_and_texts_lists(tmp_path):

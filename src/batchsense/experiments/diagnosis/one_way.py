@@ -14,12 +14,12 @@ from scipy import special
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.diagnosis.one_way_intervals import GroupMeans, between_end, icc_end
 from batchsense.experiments.row_labels import in_one_order
 from batchsense.variation.components import variance_component
 from batchsense.variation.interval import Interval
 from batchsense.variation.labels import Levels, levels_of
 from batchsense.variation.matrices import finite_matrix
-from batchsense.variation.one_way_intervals import GroupMeans, between_end, icc_end
 
 
 @dataclass(frozen=True, slots=True)

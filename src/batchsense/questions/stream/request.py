@@ -114,17 +114,17 @@ def ask(request: StreamRequest, progress: Progress = silent) -> Answer[StreamRes
     """
     from batchsense.questions.stream.report import stream_report
     from batchsense.questions.stream.text import stream_notes, stream_text
+    from batchsense.storage.rows import open_rows
     from batchsense.training.streaming import plan_stream, shuffle_rows
 
     memory = parse_bytes(request.memory)
 
     def planned(path: str) -> StreamResult:
         plan = plan_stream(
-            path,
+            open_rows(path, request.columns or None),
             request.batch_size,
             memory,
             request.seed,
-            columns=request.columns or None,
             by=request.by,
             loaders=request.loaders,
             progress=progress,

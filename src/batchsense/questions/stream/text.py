@@ -82,9 +82,9 @@ def before_sentence(result: StreamResult) -> str:
 
 def remedy_sentence(result: StreamResult) -> str:
     """Say what would mend a bad shuffle."""
+    megabytes = math.ceil(result.least_bytes / 1e6)
     return (
-        f"{format_bytes(result.least_bytes)} would suffice "
-        f"({math.ceil(result.least_bytes / 1e6):,} MB); "
+        f"{format_bytes(result.least_bytes)} would suffice ({megabytes:,} MB); "
         "or shuffle the rows once on the disk, with --shuffle-to OUT: two reads and two writes of "
         "the file, and after that a pool of some ten minibatches is enough."
     )
@@ -133,12 +133,13 @@ def stream_notes(result: StreamResult) -> list[Note]:
         )
     small = result.block * result.row_bytes < _SMALL_BLOCK
     if small and result.fits and result.block < result.rows:
+        instead = "" if result.shuffled_from else ", and after --shuffle-to any size will do"
         notes.append(
             Note(
                 code="small_blocks",
                 message=f"Blocks of {format_bytes(result.block * result.row_bytes)} are read "
                 "slowly from disks that seek or lie behind a network; more memory allows larger "
-                "ones, and --shuffle-to makes any size do.",
+                f"ones{instead}.",
             )
         )
     notes.append(

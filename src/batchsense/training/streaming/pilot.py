@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import special
 
 from batchsense.arrays import Flags, Floats, Matrix
 from batchsense.errors import DataError, UnresolvedError
@@ -15,7 +16,6 @@ from batchsense.training.streaming.permutation import Permutation
 from batchsense.variation.components import variance_component
 from batchsense.variation.interval import Interval
 from batchsense.variation.moments import Moments
-from batchsense.variation.one_way_intervals import GroupMeans, icc_end
 
 #: Blocks that are read. With 64 the interval of the correlation of sorted rows is about .04 wide,
 #: and the upper end covers (benchmarks/results/stream_design_effect.json).
@@ -288,21 +288,19 @@ def _f_statistics(means: Moments, within: Floats, size: int) -> Floats:
 
 
 def _icc(means: Moments, within: Floats, size: int, column: int, level: float) -> Interval:
-    count = means.count
-    df = count - 1, count * (size - 1)
-    squares = means.centred_sum_of_squares[column : column + 1]
-    ms_within = within[column : column + 1] / df[1]
-    component = float(variance_component(size * squares, df[0], ms_within, df[0] * size)[0])
-    total = component + float(ms_within[0])
-    if ms_within[0] == 0.0:
+    """The correlation from both components, its ends from the quantiles of F (Searle 1971)."""
+    df = means.count - 1, means.count * (size - 1)
+    squares = float(size * means.centred_sum_of_squares[column])
+    ms_within = float(within[column]) / df[1]
+    if ms_within == 0.0:
         return Interval(1.0, 1.0, 1.0, level)
-    table = GroupMeans(
-        np.array([float(size)]),
-        np.array([float(count)]),
-        means.mean[None, column : column + 1],
-        squares[None, :],
+    component = variance_component(squares, df[0], ms_within, df[0] * size)
+    ratio = squares / df[0] / ms_within
+    tails = (1.0 + level) / 2.0, (1.0 - level) / 2.0
+    low, high = (ratio / float(special.fdtri(*df, tail)) for tail in tails)
+    return Interval(
+        component / (component + ms_within),
+        (low - 1.0) / (low + size - 1.0),
+        (high - 1.0) / (high + size - 1.0),
+        level,
     )
-    low, high = (
-        float(icc_end(table, ms_within, df, tail)[0]) for tail in ((1 + level) / 2, (1 - level) / 2)
-    )
-    return Interval(component / total, low, high, level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +97,6 @@ def plan_stream(
     memory_bytes: int,
     seed: int = 0,
     *,
-    columns: Sequence[str] | None = None,
     by: str | None = None,
     loaders: int = 0,
     allowed: float = MAX_DESIGN_EFFECT,
@@ -112,15 +110,13 @@ def plan_stream(
     Parameters
     ----------
     source : path or RowSource
-        The table; see :func:`batchsense.storage.rows.open_rows`.
+        The table; :func:`batchsense.storage.rows.open_rows` chooses columns of it.
     batch_size : int
         Rows of a minibatch.
     memory_bytes : int
         What the stream may take in memory beside the program, in all its processes together.
     seed : int
         Which blocks are looked at.
-    columns : sequence of str, optional
-        Which columns are read.
     by : str, optional
         The column whose order on the disk matters, such as a label; by default all are looked at
         and the one counts that is most alike within blocks.
@@ -149,7 +145,7 @@ def plan_stream(
     >>> plan.block, plan.pool, round(plan.design_effect.high, 2), plan.fits
     (8, 911, 1.03, True)
     """
-    table = source if isinstance(source, RowSource) else open_rows(source, columns)
+    table = source if isinstance(source, RowSource) else open_rows(source)
     if batch_size < 1 or memory_bytes < 1 or loaders < 0:
         raise DataError("batch size and memory must be positive, loaders at least 0")
     if table.rows < batch_size:
