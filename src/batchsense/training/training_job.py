@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -54,6 +55,9 @@ def _bf16_compress_hook(group, bucket):  # type: ignore[no-untyped-def]
 
 Compression: TypeAlias = Literal["fp16", "bf16"]
 
+#: Every 20th step is measured in a long run, and of a short one so many in all: the meter's own
+#: defaults for how often to measure and how many steps to pool.
+_RARELY, _POOLED = 20, 64
 _HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": _bf16_compress_hook}
 #: Examples whose loss tells which parameters it depends on: two, because BatchNorm takes no less.
 _TRIED = 2
@@ -227,7 +231,7 @@ def train(
         if combined == "inexact":
             notes.append(INEXACT)
         called = ranks.agreed(lambda: _called(workload, model, settings, ranks))
-        meter, metering, more = _metered(called, optimizer)
+        meter, metering, more = _metered(called, optimizer, _spacing(settings, ending, count))
         notes += more
         run = Run(
             dataclasses.replace(workload, loss=lambda module, minibatch: module(minibatch)),
@@ -343,13 +347,19 @@ def _follow(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> lis
     return []
 
 
+def _spacing(settings: TrainingSettings, ending: Ending, count: int) -> int:
+    """Measure a short run more often, so that its noise is known too."""
+    ends = [ending.steps or math.inf, (ending.epochs or math.inf) * count / settings.batch_size]
+    return int(min(max(min(ends) / _POOLED, 1), _RARELY))
+
+
 def _metered(
-    called: nn.Module, optimizer: torch.optim.Optimizer
+    called: nn.Module, optimizer: torch.optim.Optimizer, every: int
 ) -> tuple[GradientNoiseMeter | None, Metering, list[Note]]:
     metering = Metering()
     form = LossForm(loss_scale=lambda: metering.scale)
     try:
-        meter = GradientNoiseMeter(called, optimizer, form=form)
+        meter = GradientNoiseMeter(called, optimizer, form=form, every=every)
     except DataError as error:
         return None, metering, [Note("noise_not_measured", f"No gradient noise: {error}.")]
     metering.watching = meter.watching
