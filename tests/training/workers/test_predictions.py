@@ -156,6 +156,58 @@ def test_a_known_law_is_recovered(small: StepModel) -> None:
     ].verdict == ("undecided")
 
 
+#: Milliseconds of real DistributedDataParallel steps on one machine, at each batch size with 1, 2,
+#: 4 (and 8) workers on nodes of their own; one run each. 4.2 MB of gradients over links of 200
+#: Mbit/s that a switch joins, and over one link of 400 Mbit/s that all share.
+SWITCHED = {256: (91, 203, 283, 326), 1024: (325, 291, 306, 336), 4096: (1237, 755, 517, 409)}
+SHARED = {256: (94, 195, 522), 1024: (316, 290, 555), 4096: (1237, 745, 690)}
+
+
+def laboratory(times: dict[int, tuple[int, ...]], most: int) -> StepTable:
+    """Steps of up to so many workers."""
+    rows = [(b, k, t) for b, row in times.items() for k, t in zip((1, 2, 4, 8), row, strict=False)]
+    return StepTable.of(
+        [(StepConfiguration(k, k, b // k), t / 1e3) for b, k, t in rows if k <= most]
+    )
+
+
+def test_eight_workers_are_foreseen_from_four() -> None:
+    """Links of a switch, where two workers and four leave open what is bytes and what messages."""
+    predictions = fit_steps(laboratory(SWITCHED, 4)).predict(
+        [StepConfiguration(8, 8, b // 8) for b in SWITCHED]
+    )
+    for one, row in zip(predictions, SWITCHED.values(), strict=True):
+        assert one.seconds.estimate == pytest.approx(row[3] / 1e3, rel=0.4)
+        assert not one.flags
+
+
+def test_a_shared_link_has_its_best_number_of_workers() -> None:
+    """One at 256 examples, two at 1,024 and more at 4,096; slower and faster as measured."""
+    model = fit_steps(laboratory(SHARED, 4))
+    pairs = [
+        (StepConfiguration(1, 1, b), StepConfiguration(k, k, b // k))
+        for b in SHARED
+        for k in (2, 4)
+    ]
+
+    assert [turning_point(model, b).workers.estimate for b in SHARED] == [1, 2, 3]
+    assert [one.verdict for one in model.compare(pairs)] == [
+        "slower", "slower", "undecided", "slower", "faster", "faster",
+    ]  # fmt: skip
+
+
+def test_two_workers_do_not_tell_what_four_take() -> None:
+    """A shared link takes twice what a switch lets expect: flagged, and inside the interval."""
+    model = fit_steps(laboratory(SHARED, 2))
+    for one, row in zip(
+        model.predict([StepConfiguration(4, 4, b // 4) for b in SHARED]),
+        SHARED.values(),
+        strict=True,
+    ):
+        assert one.flags == ("regime_unmeasured",)
+        assert row[2] / 1e3 in one.seconds
+
+
 def test_flags_say_what_lies_outside(small: StepModel) -> None:
     """Twice what was measured is trusted, more is not; links between nodes are unknown."""
     flags = {

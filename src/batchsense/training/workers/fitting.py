@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.training.workers.forms import Form, Spread
+from batchsense.training.workers.range import REGIME_FACTOR
 
 #: Pull to the prior, as a share of a residual: weak, so that it decides only what rows leave open.
 _PULL = 0.05
-#: The factor of two nodes is free where two and more were measured; else it would share what the
-#: links took with them, and what is unknown of it is drawn with the ensemble.
+#: What two nodes may take beside more of them, one standard deviation as a logarithm: as little is
+#: known of it as of a kind of spread that was not measured.
+_TWO_NODES = math.log(REGIME_FACTOR)
+#: Where not both were measured the factor would share with the links what they took, so it is held
+#: at one; what is unknown of it is then drawn with the ensemble.
 _HELD = 10.0
 #: Residuals of more than about 10 % count linearly: a cold or disturbed row must not bend all.
 _ROBUST_FROM = 0.1
@@ -99,7 +104,7 @@ def fit_form(
     random : numpy.random.Generator
         Of the starts.
     start : ndarray, optional
-        The only start; several about the prior by default.
+        The only start, of a further fit; several about the prior by default.
 
     Returns
     -------
@@ -112,8 +117,14 @@ def fit_form(
     logs = np.log(seconds)
     steps = _STEP * np.eye(len(before))
     pull = np.full(len(before), _PULL)
-    if not (2 in spread.nodes and spread.nodes.max() > 2):
-        pull[form.parameters.index("two")] = _HELD
+    two = form.parameters.index("two")
+    if 2 in spread.nodes and spread.nodes.max() > 2:
+        pull[two] = _LEAST_SPREAD / _TWO_NODES
+        if start is not None:
+            # A further fit is a draw: what rows cannot tell from the links, they leave open.
+            before[two] += random.normal(0, _TWO_NODES)
+    else:
+        pull[two] = _HELD
 
     def residuals(theta: Floats) -> Floats:
         return np.concatenate([np.log(form.seconds(theta, spread)) - logs, pull * (theta - before)])
