@@ -1,9 +1,9 @@
 """Minibatches of a table on disk: each row once, in an order that survives a kill."""
 
+import json
+import multiprocessing
 import os
-import subprocess
-import sys
-import textwrap
+import signal
 from itertools import chain
 
 import anndata
@@ -133,32 +133,30 @@ def test_loaders_must_be_those_it_was_planned_for(rows):
         stream_of(rows, 2 * MEMORY, loaders=2).state_dict()
 
 
-KILLED = """
-    import json, os, sys
-    from torch.utils.data import DataLoader
-    from batchsense.training.streaming import BlockStream
-    stream = BlockStream(sys.argv[1], 16, 8_000, seed=1, allowed=99.0)
-    state = sys.argv[2]
-    if os.path.exists(state):
-        stream.load_state_dict(json.load(open(state)))
-    for step, minibatch in enumerate(DataLoader(stream, batch_size=None)):
-        print(minibatch[:, 0].long().tolist(), flush=True)
-        json.dump(stream.state_dict(), open(state + ".new", "w"))
-        os.replace(state + ".new", state)
-        if step == int(sys.argv[3]):
-            os.kill(os.getpid(), 9)
-"""
+def train_until_killed(path, folder, step):
+    """Note the rows of each minibatch and keep the state after it; die after some."""
+    stream, state = stream_of(path, seed=1), folder / "state.json"
+    if state.exists():
+        stream.load_state_dict(json.loads(state.read_text()))
+    for number, minibatch in enumerate(stream):
+        with (folder / "rows.txt").open("a") as noted:
+            noted.write(json.dumps(minibatch[:, 0].long().tolist()) + "\n")
+        (folder / "new.json").write_text(json.dumps(stream.state_dict()))
+        (folder / "new.json").replace(state)
+        if number == step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_run_goes_on(rows, tmp_path):
     """Killed after a checkpoint and started again, the rows are those of a run left alone."""
-    lines = []
-    for step in (11, -1):
-        words = [sys.executable, "-c", textwrap.dedent(KILLED), rows, tmp_path / "state", str(step)]
-        ran = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
-        assert ran.returncode == (-9 if step >= 0 else 0), ran.stderr
-        lines += [[int(one) for one in line[1:-1].split(",")] for line in ran.stdout.splitlines()]
+    for step, code in ((11, -signal.SIGKILL), (9, -signal.SIGKILL), (-1, 0)):
+        words = (rows, tmp_path, step)
+        process = multiprocessing.get_context("fork").Process(target=train_until_killed, args=words)
+        process.start()
+        process.join()
 
+        assert process.exitcode == code
+    lines = [json.loads(line) for line in (tmp_path / "rows.txt").read_text().splitlines()]
     assert lines == numbers(stream_of(rows, seed=1))
 
 
@@ -283,11 +281,12 @@ def test_a_stream_trains_and_its_rows_can_be_planned_with(rows):
         )
 
     workload = Workload(torch.nn.Linear(1, 1), loss, examples, lambda p: torch.optim.SGD(p, 0.05))
-    optimizer = workload.optimizer(workload.model.parameters())
-    for minibatch in DataLoader(stream, batch_size=None):
-        optimizer.zero_grad()
+    for minibatch in chain(stream, stream):
+        workload.model.zero_grad()
         loss(workload.model, [minibatch]).backward()
-        optimizer.step()
+        with torch.no_grad():
+            for parameter in workload.model.parameters():
+                parameter -= 0.1 * parameter.grad
 
     assert len({int(row[0][0]) for row in examples}) == 128
     assert abs(workload.model.weight.item() - 2) < 0.05
