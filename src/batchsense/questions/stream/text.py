@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from batchsense.machine_memory import format_bytes
 from batchsense.questions.answer import Tabulate
@@ -40,7 +41,7 @@ def headline(result: StreamResult) -> str:
             f"All {result.rows:,} rows of {result.file} fit into one pool: minibatches of "
             f"{result.batch_size:,} are drawn from the whole table."
         )
-    blocks = f"{result.pool:,} random blocks of {_rows(result.block)}"
+    blocks = f"{result.pool:,} random blocks of {_counted(result.block, 'row')}"
     if result.fits:
         return (
             f"Stream {result.file} in pools of {blocks}: minibatches of {result.batch_size:,} vary "
@@ -82,9 +83,12 @@ def before_sentence(result: StreamResult) -> str:
 
 def remedy_sentence(result: StreamResult) -> str:
     """Say what would mend a bad shuffle."""
-    megabytes = math.ceil(result.least_bytes / 1e6)
+    megabytes = math.ceil(result.least_bytes / 1e5) / 10
+    enough = f"{format_bytes(result.least_bytes)} would suffice ({megabytes:,.1f} MB)"
+    if Path(result.file).suffix.lower() in (".h5ad", ".zarr"):
+        return f"{enough}; or write the file with its rows in random order."
     return (
-        f"{format_bytes(result.least_bytes)} would suffice ({megabytes:,} MB); "
+        f"{enough}; "
         "or shuffle the rows once on the disk, with --shuffle-to OUT: two reads and two writes of "
         "the file, and after that a pool of some ten minibatches is enough."
     )
@@ -96,10 +100,14 @@ def rows(result: StreamResult) -> tuple[list[str], list[list[str]]]:
     pool = result.block * result.pool
     found = [
         ["rows of the table", f"{result.rows:,}", f"{format_bytes(result.row_bytes)} each"],
-        ["block", f"{_rows(result.block)}", format_bytes(result.block * result.row_bytes)],
+        [
+            "block",
+            _counted(result.block, "row"),
+            format_bytes(result.block * result.row_bytes),
+        ],
         [
             "pool",
-            f"{result.pool:,} blocks",
+            _counted(result.pool, "block"),
             f"{pool:,} rows, {format_bytes(pool * result.row_bytes)}",
         ],
         [
@@ -133,13 +141,12 @@ def stream_notes(result: StreamResult) -> list[Note]:
         )
     small = result.block * result.row_bytes < _SMALL_BLOCK
     if small and result.fits and result.block < result.rows:
-        instead = "" if result.shuffled_from else ", and after --shuffle-to any size will do"
         notes.append(
             Note(
                 code="small_blocks",
                 message=f"Blocks of {format_bytes(result.block * result.row_bytes)} are read "
                 "slowly from disks that seek or lie behind a network; more memory allows larger "
-                f"ones{instead}.",
+                "ones.",
             )
         )
     notes.append(
@@ -152,5 +159,5 @@ def stream_notes(result: StreamResult) -> list[Note]:
     return notes
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+def _counted(number_of: int, what: str) -> str:
+    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"

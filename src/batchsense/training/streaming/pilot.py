@@ -179,8 +179,11 @@ class _Spread:
     ) -> None:
         """Take in a block."""
         for one in fields:
-            if one.dtype == object or one.levels:
+            if one.dtype == object:
                 self.texts.setdefault(one.name, []).append(rows[one.name])
+            elif one.levels:  # -1 says that none was noted
+                named = np.array([*one.levels, "(missing)"])[rows[one.name].astype(int)]
+                self.texts.setdefault(one.name, []).append(named)
         parts = [
             part
             for one in fields
