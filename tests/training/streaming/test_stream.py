@@ -78,6 +78,20 @@ def test_it_goes_on_in_the_same_order(rows, loaders):
         assert numbers(again, loaders) == rest
 
 
+def test_loaders_that_stay_learn_where_to_go_on(rows):
+    """Processes that live for many epochs: each is another one, and a set epoch reaches them."""
+    stream = stream_of(rows, seed=1, loaders=2)
+    loader = DataLoader(stream, batch_size=None, num_workers=2, persistent_workers=True)
+    found = [[minibatch[:, 0].long().tolist() for minibatch in loader] for _ in range(2)]
+    stream.set_epoch(0)
+    found.append([minibatch[:, 0].long().tolist() for minibatch in loader])
+    stream.load_state_dict(stream.state_dict(9))
+    rest = [minibatch[:, 0].long().tolist() for minibatch in loader]
+
+    assert found[0] == found[2] != found[1]
+    assert rest == found[0][9:]
+
+
 def test_it_counts_by_itself_without_loaders(rows):
     """The state inside a training loop is the next minibatch."""
     stream = stream_of(rows)

@@ -25,6 +25,10 @@ from batchsense.training.streaming.planning import MAX_DESIGN_EFFECT, StreamPlan
 Minibatch = Tensor | dict[str, "Tensor | list[str]"]
 
 
+#: What a state has of the order, and in which order processes share it.
+_SHARED = ("epoch", "minibatches", "seed", "block", "pool")
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where iteration goes on: an epoch, and minibatches of it that are done in this rank."""
@@ -109,20 +113,13 @@ class BlockStream(IterableDataset[Minibatch]):
         self._rank, self._ranks = _rank_and_ranks()
         self._processes = max(loaders, 1)
         self._loaders = loaders
-        self._order = StreamOrder(
-            self.plan.rows,
-            self.plan.block,
-            self.plan.pool,
-            batch_size,
-            self._ranks * self._processes,
-            seed,
-            drop_last,
-        )
-        self._begin = _Place(0, 0)
-        # How often each loader process began an epoch. In memory that all of them see, because
-        # torch copies a data set into its processes and takes nothing back.
-        self._begun = torch.zeros(self._processes, dtype=torch.int64)
-        self._begun.share_memory_()  # type: ignore[no-untyped-call]
+        self._batch_size, self._drop_last = batch_size, drop_last
+        # In memory that all processes see, because torch copies a data set into its loaders and
+        # may keep them for many epochs: what the order hangs on, and how often each process that
+        # reads has begun an epoch since it was set.
+        self._shared = torch.zeros(len(_SHARED) + self._processes, dtype=torch.int64)
+        self._shared.share_memory_()  # type: ignore[no-untyped-call]
+        self._start((0, 0, seed, self.plan.block, self.plan.pool))
         self._given = 0
 
     def __len__(self) -> int:
@@ -151,7 +148,8 @@ class BlockStream(IterableDataset[Minibatch]):
         """Let the next iteration be this epoch, from its beginning."""
         if epoch < 0:
             raise DataError(f"epochs count from 0, not {epoch}")
-        self._start(_Place(epoch, 0))
+        order = self._order
+        self._start((epoch, 0, order.seed, order.block, order.pool))
 
     def examples(self, number: int) -> TensorDataset:
         """Some random rows in memory, as the examples of a :class:`~batchsense.training.Workload`.
@@ -201,13 +199,12 @@ class BlockStream(IterableDataset[Minibatch]):
             raise DataError(f"an epoch has {len(self):,} minibatches, not {minibatches:,}")
         if minibatches == len(self):
             epoch, minibatches = epoch + 1, 0
+        found = dict(zip(_SHARED, map(int, self._shared), strict=False))
         return {
             "version": 1,
+            **found,
             "epoch": epoch,
             "minibatches": minibatches,
-            "seed": self._order.seed,
-            "block": self._order.block,
-            "pool": self._order.pool,
             **self._must_agree(),
         }
 
@@ -237,33 +234,46 @@ class BlockStream(IterableDataset[Minibatch]):
                 "Give as much, or begin an epoch anew without the state",
                 where=self.source.path,
             )
-        self._order = StreamOrder(
-            self._order.rows,
-            block,
-            pool,
-            self._order.batch_size,
-            self._order.shares,
-            seed,
-            self._order.drop_last,
-        )
-        self._start(place)
+        self._start((place.epoch, place.minibatches, seed, block, pool))
 
     def _must_agree(self) -> dict[str, Any]:
         """What a state and a stream must have in common, or the order would be another one."""
         return {
             "fingerprint": fingerprint(self.source.path),
-            "rows": self._order.rows,
-            "batch_size": self._order.batch_size,
+            "rows": self.plan.rows,
+            "batch_size": self._batch_size,
             "columns": [one.name for one in self.source.fields],
             "ranks": self._ranks,
             "loaders": self._loaders,
-            "drop_last": self._order.drop_last,
+            "drop_last": self._drop_last,
         }
 
-    def _start(self, place: _Place) -> None:
-        self._begin = place
+    @property
+    def _order(self) -> StreamOrder:
+        seed, block, pool = map(int, self._shared[2 : len(_SHARED)])
+        return StreamOrder(
+            self.plan.rows,
+            block,
+            pool,
+            self._batch_size,
+            self._ranks * self._processes,
+            seed,
+            self._drop_last,
+        )
+
+    @property
+    def _begin(self) -> _Place:
+        return _Place(int(self._shared[0]), int(self._shared[1]))
+
+    @property
+    def _begun(self) -> Tensor:
+        return self._shared[len(_SHARED) :]
+
+    def _start(self, values: tuple[int, int, int, int, int]) -> None:
+        """Let the next iteration begin there."""
+        self._shared[: len(_SHARED)] = torch.tensor(values, dtype=torch.int64)
         self._begun.zero_()
-        self._given = place.minibatches
+        self._given = values[1]
 
     def _loader(self) -> int:
         """Which of the loader processes this is."""
@@ -281,19 +291,20 @@ class BlockStream(IterableDataset[Minibatch]):
 
     def _minibatches(self, epoch: int, share: int, done: int) -> Iterator[dict[str, Matrix]]:
         """Cut what a process reads into minibatches; rows left of a pool go with the next one."""
-        size, left = self._order.batch_size, self._order.minibatches(share) - done
+        order, size = self._order, self._batch_size
+        left = order.minibatches(share) - done
         over: list[dict[str, Matrix]] = []
         waiting = 0
         if left < 1:
             return
         with self.source.opened() as fill:
-            for part in self._order.parts_from(share, done):
+            for part in order.parts_from(share, done):
                 rows: Rows | None = None  # before the next pool takes its place
-                rows = fill(self._order.spans(epoch, part.pool))
+                rows = fill(order.spans(epoch, part.pool))
                 low = part.low
                 while low < part.high:
                     high = min(low + size - waiting, part.high)
-                    places = self._order.places(epoch, Part(part.pool, low, high))
+                    places = order.places(epoch, Part(part.pool, low, high))
                     over.append(rows.take(places))
                     waiting += high - low
                     low = high
