@@ -17,6 +17,7 @@ from batchsense.training.running import (
     Ending,
     EndlessOrder,
     RunRecord,
+    joined_ranks,
     optimizer_step,
 )
 from batchsense.training.training_job import TrainingSettings, train
@@ -112,6 +113,22 @@ def test_scaled_parts_add_up_to_the_whole() -> None:
     )
 
     torch.testing.assert_close(weights(models[0]), weights(models[1]), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("environment", "wrong"),
+    [
+        ({"WORLD_SIZE": "2"}, "RANK, MASTER_ADDR, MASTER_PORT"),
+        (
+            {"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"},
+            "WORLD_SIZE is missing or no number",
+        ),
+    ],
+)
+def test_half_an_environment_is_refused(environment: dict[str, str], wrong: str) -> None:
+    """What another launcher left is named, before any waiting."""
+    with pytest.raises(DataError, match=wrong), joined_ranks(environment=environment):
+        pass
 
 
 def test_the_order_can_be_read_from_anywhere() -> None:

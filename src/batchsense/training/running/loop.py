@@ -183,10 +183,10 @@ class Run:
 
     def average(self) -> None:
         """Average parameters and buffers over the processes."""
-        floating = [t for t in self.trained.state_dict().values() if t.is_floating_point()]
-        for tensor in floating:
-            distributed.all_reduce(tensor)
-            tensor.div_(self.ranks.world_size)
+        for tensor in (*self.trained.parameters(), *self.trained.buffers()):
+            if tensor.is_floating_point():
+                distributed.all_reduce(tensor.data)
+                tensor.data.div_(self.ranks.world_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from; every process must call, the first one gets it all."""

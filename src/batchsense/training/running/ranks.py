@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from batchsense import clock
 from batchsense.arrays import Floats
-from batchsense.errors import BatchsenseError, DataError, PeerError
+from batchsense.errors import BatchsenseError, DataError, PeerError, listed
 from batchsense.progress import Progress, silent
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ T = TypeVar("T")
 TIMEOUT_SECONDS = 300.0
 #: What torchrun tells each process; without the second there is one process.
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 #: Seconds that a process which lost its peers leaves to the one that failed first to say why.
 _GRACE_SECONDS = 1.0
 
@@ -175,7 +176,7 @@ def joined_ranks(
     if distributed.is_available() and distributed.is_initialized():
         yield _existing(timeout_seconds)
         return
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
+    if environment.get("WORLD_SIZE", "1") == "1":
         yield Ranks(timeout_seconds=timeout_seconds)
         return
     ranks = _met(environment, timeout_seconds)
@@ -192,10 +193,12 @@ def joined_ranks(
 
 
 def _met(environment: Mapping[str, str], seconds: float) -> Ranks:
-    missing = [name for name in _NEEDED if not environment.get(name)]
-    if missing:
+    wrong = [name for name in _NEEDED if not environment.get(name)]
+    wrong += [name for name in _COUNTS if not environment.get(name, "0").isdigit()]
+    if wrong:
         raise DataError(
-            f"WORLD_SIZE is set but {' and '.join(missing)} not; start with torchrun, or unset it",
+            f"WORLD_SIZE is set but {listed(dict.fromkeys(wrong))} is missing or no number; start "
+            "with torchrun, or unset it",
             where="environment",
         )
     if not (distributed.is_available() and distributed.is_gloo_available()):
