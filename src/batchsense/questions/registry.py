@@ -82,6 +82,7 @@ QUESTIONS: dict[str, Question] = {
         "fits.",
         "stream": "Plan how a table larger than memory is streamed, and tell what its order on "
         "disk costs.",
+        "probe": "Measure in under a minute what predicts the step of any number of workers.",
         "workers": "Say when one more worker slows a training step down, from a few measured "
         "steps.",
         "audit": "Test whether the average gradient of micro-batches is the gradient of the "

@@ -251,7 +251,7 @@ def fit_step_time(
     typical = _rising(np.quantile(table, _QUANTILE, axis=0))
     drawn = np.random.default_rng(seed).integers(rounds, size=(_RESAMPLES, rounds))
     resampled = _rising(np.quantile(table[drawn], _QUANTILE, axis=1))
-    fixed, slope = _fit_lines(sizes, np.vstack([typical, resampled]))
+    fixed, slope = nonnegative_lines(sizes, np.vstack([typical, resampled]))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(slope > 0, fixed / slope, math.inf)
     line = fixed[0] + slope[0] * sizes
@@ -272,8 +272,17 @@ def _rising(times: Floats) -> Floats:
     return np.asarray(np.minimum.accumulate(times[..., ::-1], axis=-1)[..., ::-1])
 
 
-def _fit_lines(sizes: Floats, times: Floats) -> tuple[Floats, Floats]:
-    """Fit non-negative c0 and c1 to each row by relative least squares."""
+def nonnegative_lines(sizes: Floats, times: Floats) -> tuple[Floats, Floats]:
+    """Fit non-negative c0 and c1 to each row by relative least squares.
+
+    ``sizes`` has shape (sizes,) in examples, ``times`` shape (rows, sizes) in seconds.
+
+    Examples
+    --------
+    >>> fixed, slope = nonnegative_lines(np.array([2.0, 8.0]), np.array([[0.012, 0.018]]))
+    >>> round(float(fixed[0]), 6), round(float(slope[0]), 6)
+    (0.01, 0.001)
+    """
     weight = 1 / times**2
     lines = weighted_lines(sizes, times, weight)
     slope, fixed = lines.slope, lines.at(0.0)

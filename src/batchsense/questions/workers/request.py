@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
@@ -133,13 +132,19 @@ def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersR
     from batchsense.questions.workers.configurations import asked_configurations, pairs_of
     from batchsense.questions.workers.report import workers_report
     from batchsense.questions.workers.text import workers_notes, workers_text
+    from batchsense.reports.envelope import Note
 
     evidence = read_evidence(request, progress)
     held, configurations = asked_configurations(request, evidence)
     predictions = evidence.predict(configurations)
     comparisons = evidence.compare(pairs_of(configurations))
     result = WorkersResult.of(evidence, predictions, comparisons, held, request.noise_scale)
-    answer = request.envelope(result, workers_notes(result, evidence.needed(predictions)))
+    notes = workers_notes(result, evidence.needed(predictions))
+    if held == "batch_size":
+        most = max(one.workers for one in configurations)
+        remarks = evidence.remarks(configurations[0].batch_size, most)
+        notes = [*Note.published(remarks), *notes]
+    answer = request.envelope(result, notes)
     return Answer(
         answer,
         lambda table: workers_text(answer, table),
@@ -160,10 +165,11 @@ def read_evidence(request: WorkersRequest, progress: Progress) -> StepEvidence:
         Too little was measured.
     """
     from batchsense.training.workers import evidence_from_steps, fit_steps, read_steps
+    from batchsense.training.workers.probe import read_probe
+    from batchsense.training.workers.probe_evidence import evidence_from_probe
 
     name = request.name_of(request.steps)
     if Path(request.steps).suffix.lower() == ".json":
-        # The one place where a probe comes in: make a StepEvidence of its document here.
-        raise DataError("documents of a probe are not read yet; give a table of steps", where=name)
+        return evidence_from_probe(read_probe(request.steps, name), seed=request.seed)
     table = read_steps(request.steps, name)
     return evidence_from_steps(fit_steps(table, request.seed, progress))

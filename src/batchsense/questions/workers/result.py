@@ -65,6 +65,7 @@ class LeverResult(Model):
     batch_size: int = Field(description="Examples of the step with it.")
     seconds: Estimate = Field(description="Wall time of the step with it.")
     ratio: Estimate = Field(description="Seconds per example with it over those without.")
+    option: str = Field(description="How `batchsense train` is told; empty where it is not.")
 
 
 class FormResult(Model):

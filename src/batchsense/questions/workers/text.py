@@ -132,7 +132,7 @@ def lever_rows(result: WorkersResult) -> tuple[list[str], list[list[str]]]:
     """Tabulate what would help."""
     rows = [
         [
-            one.words,
+            f"{one.words} ({one.option})" if one.option else one.words,
             f"{one.batch_size:,}",
             seconds(one.seconds.estimate),
             f"{percent(one.ratio.estimate)} ({_percents(one.ratio)})",
@@ -144,6 +144,12 @@ def lever_rows(result: WorkersResult) -> tuple[list[str], list[list[str]]]:
 
 def evidence_sentence(result: WorkersResult) -> str:
     """Say what the predictions rest on."""
+    if _from_parts(result):
+        return (
+            f"From {result.measured_in_words}: local steps, buckets and their exchange were timed "
+            "one by one, and a step is put together of them. Intervals come from the repeats, and "
+            "from how well the parts explain the probe's own real steps."
+        )
     forms = ", ".join(one.form for one in result.model)
     return (
         f"From {result.measured_in_words} that were measured, by {len(result.model)} forms of the "
@@ -157,7 +163,7 @@ def workers_notes(result: WorkersResult, needed: str | None) -> list[Note]:
     from batchsense.training.workers import FLAGS
 
     notes = []
-    if result.measured < _FIRM_FROM:
+    if result.measured < _FIRM_FROM and not _from_parts(result):
         notes.append(
             Note(
                 code="preliminary",
@@ -185,6 +191,11 @@ def workers_notes(result: WorkersResult, needed: str | None) -> list[Note]:
             )
         )
     return notes
+
+
+def _from_parts(result: WorkersResult) -> bool:
+    """Whether a probe was asked, not a table."""
+    return [one.form for one in result.model] == ["white_box"]
 
 
 def _neighbours(result: WorkersResult, one: StepResult, other: StepResult) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from batchsense.notes import Note
 from batchsense.training.workers.ensemble import StepModel
 from batchsense.training.workers.prediction import (
     Comparison,
@@ -38,6 +39,8 @@ class Lever:
         Wall time of the step with it.
     ratio : Interval
         Seconds per example with it over those without.
+    option : str
+        How ``batchsense train`` is told, where it can be.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Lever:
     configuration: StepConfiguration
     seconds: Interval
     ratio: Interval
+    option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,10 @@ class StepEvidence:
         What the predictions rest on, with weights that add up to one.
     described : str
         What was measured, in a phrase.
-    needed : str or None
-        What measuring next would make firm, if a prediction asks for it.
+    needed : callable
+        Takes predictions, gives what measuring next would make firm, or None.
+    remarks : callable
+        Takes the batch size and the most workers asked about, gives what else is certain.
     """
 
     predict: Callable[[Sequence[StepConfiguration]], tuple[StepPrediction, ...]]
@@ -82,6 +88,7 @@ class StepEvidence:
     forms: tuple[tuple[str, float], ...]
     described: str
     needed: Callable[[Sequence[StepPrediction]], str | None]
+    remarks: Callable[[int, int], tuple[Note, ...]] = lambda batch_size, workers: ()
 
 
 def evidence_from_steps(model: StepModel) -> StepEvidence:

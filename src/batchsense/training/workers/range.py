@@ -18,6 +18,10 @@ FLAGS = {
     "workers_beyond": "more than twice the workers that were measured",
     "micro_batch_outside": "a micro-batch less than half the smallest, or more than twice the "
     "largest, that was measured",
+    "link_class_unknown": "the probe cannot tell a shared link from a switched one, and the "
+    "interval reaches over both",
+    "workers_disturb": "workers of one machine slow each other down, by another factor for another "
+    "number of them",
 }
 #: How far beyond what was measured a prediction stands without a flag. At 4 a few predictions of
 #: public tables were off by 72 % without one, at 2 the worst was off by 38 %.
