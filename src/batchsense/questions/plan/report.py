@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from batchsense.questions.plan.result import PlanResult
-from batchsense.questions.plan.text import price, stream_sentence
+from batchsense.questions.plan.text import (
+    price,
+    stream_sentence,
+    workers_rows,
+    workers_sentence,
+)
 from batchsense.reports.envelope import Envelope, Estimate
 from batchsense.reports.figures.intervals import Row, draw_sizes
 from batchsense.reports.figures.laws import draw_step_time
@@ -16,6 +21,7 @@ def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None)
     """The page of a plan."""
     result = envelope.answer()
     pictures = plan_pictures(result)
+    found = result.workers
     return render(
         __file__,
         envelope,
@@ -23,6 +29,7 @@ def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None)
         pictures=pictures,
         price=price(result),
         stream=stream_sentence(result),
+        workers=None if found is None else (workers_sentence(found), *workers_rows(found)),
     )
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from batchsense.errors import DataError
 from batchsense.machine_memory import parse_bytes
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
-from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.plan.network import (
+    bytes_per_second,
+    check_same_gradients,
+    from_bandwidth,
+    from_probe,
+    numbers_of,
+    planned_workers,
+    seconds_of,
+)
+from batchsense.questions.plan.result import PlanResult, WorkersResult
 from batchsense.questions.training_request import TrainingRequest
 
 
@@ -26,6 +35,7 @@ class PlanRequest(TrainingRequest):
       batchsense plan
       batchsense plan train.py:workload --today 64 --budget 60
       batchsense plan charlm --memory 8GiB --report plan.html -o plan.json
+      batchsense plan train.py:workload --workers 1,2,4,8 --probe probe.json
     """
 
     command: ClassVar[str] = "plan"
@@ -62,6 +72,47 @@ class PlanRequest(TrainingRequest):
     maximum: Annotated[
         int | None, Field(ge=1), Option("Largest batch size to advise.", name="max", metavar="N")
     ] = None
+    workers: Annotated[
+        str | None,
+        Option(
+            "Compare these numbers of workers, e.g. 1,2,4,8; with --probe, or --bandwidth and "
+            "--latency.",
+            metavar="N,N,...",
+        ),
+    ] = None
+    probe: Annotated[
+        str | None,
+        Option("What batchsense probe wrote of this job.", metavar="FILE", of="document"),
+    ] = None
+    bandwidth: Annotated[
+        str | None, Option("Of each worker's link, e.g. 1Gbit or 50MB/s.", metavar="RATE")
+    ] = None
+    latency: Annotated[
+        str | None,
+        Option("Round trip between workers, as ping says, e.g. 0.2ms.", metavar="TIME"),
+    ] = None
+
+    @field_validator("workers", "bandwidth", "latency")
+    @classmethod
+    def _can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
+        read = {"workers": numbers_of, "bandwidth": bytes_per_second, "latency": seconds_of}
+        try:
+            if text is not None:
+                read[str(info.field_name)](text)
+        except ValueError as error:
+            raise ValueError(f"--{info.field_name} {text}: {error}") from None
+        return text
+
+    @model_validator(mode="after")
+    def _one_network(self) -> Self:
+        given = self.bandwidth is not None or self.latency is not None
+        if given and (self.bandwidth is None or self.latency is None):
+            raise ValueError("--bandwidth and --latency are given together")
+        if given and self.probe is not None:
+            raise ValueError("give either --probe or --bandwidth and --latency")
+        if (self.workers is not None) != (given or self.probe is not None):
+            raise ValueError("--workers needs --probe, or --bandwidth and --latency; and they it")
+        return self
 
     stream: Annotated[
         str | None,
@@ -98,16 +149,31 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
     DataError
         The training job cannot be made or measured, or the document is not of a stream.
     UnresolvedError
-        The batch size of its loss cannot be chosen, or no pool of the stream holds as much.
+        The batch size of its loss cannot be chosen, no pool of the stream holds as much, or the
+        probe says nothing of the workers.
     """
     from batchsense.questions.plan.report import plan_report
     from batchsense.questions.plan.stream import read_stream, streamed
     from batchsense.questions.plan.text import plan_text
     from batchsense.training import PlanRequirements, plan_training
+    from batchsense.training.workers.from_probe import fit_white_box
+    from batchsense.training.workers.probe import read_probe
 
     stream = None if request.stream is None else read_stream(request.stream)
+    probed = (
+        None
+        if request.probe is None
+        else fit_white_box(read_probe(request.probe, request.name_of(request.probe)))
+    )
+    if probed is not None:
+        step_seconds = from_probe(probed)
+        for count in numbers_of(request.workers or "1"):
+            step_seconds(count, 1)  # refuses what the probe says nothing of, before any work
+    workload = request.workload(progress)
+    if probed is not None and request.probe is not None:
+        check_same_gradients(workload, probed, request.name_of(request.probe))
     measured = plan_training(
-        request.workload(progress),
+        workload,
         PlanRequirements(
             tolerance=request.tolerance,
             confidence=request.confidence,
@@ -120,7 +186,18 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
         seed=request.seed,
         progress=progress,
     )
-    result = PlanResult.of(measured, request.target)
+    workers = None
+    if request.workers is not None:
+        if request.bandwidth is not None and request.latency is not None:
+            step_seconds = from_bandwidth(
+                workload,
+                measured.step_time,
+                bytes_per_second(request.bandwidth),
+                seconds_of(request.latency),
+            )
+        bounds = request.minimum, request.maximum
+        workers = planned_workers(measured, step_seconds, request.workers, bounds, request.seed)
+    result = PlanResult.of(measured, request.target, WorkersResult.of(workers, probed))
     if stream is not None:
         result = streamed(result, stream)
     envelope = request.envelope(result)

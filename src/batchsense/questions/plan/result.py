@@ -10,6 +10,8 @@ from batchsense.reports.envelope import Estimate, Model, Note, ResolvedEstimate,
 
 if TYPE_CHECKING:
     from batchsense.training import TrainingPlan
+    from batchsense.training.planning.workers import WorkersPlan
+    from batchsense.training.workers.from_probe import WhiteBox
 
 
 class StepTimeResult(Model):
@@ -120,6 +122,46 @@ class StreamedResult(Model):
     independent: int = Field(description="The advised batch size, of independent examples.")
 
 
+class WorkersChoiceResult(Model):
+    """Some workers, and the batch size at which they train fastest."""
+
+    workers: int
+    batch_size: int = Field(description="Examples of a step in all.")
+    micro_batch: int = Field(description="Examples of one worker.")
+    step_seconds: Estimate
+    relative_time: Estimate = Field(description="Training time over that of the fastest choice.")
+    relative_cost: Estimate = Field(description="Worker-seconds over those of the cheapest.")
+    saved: Estimate | None = Field(
+        description="Part of the time saved against the choice before it; null for the first."
+    )
+    paid: Estimate | None = Field(description="Part of the cost added against the same.")
+
+
+class WorkersResult(Model):
+    """What each number of workers takes and costs; intervals are of 80 %."""
+
+    choices: list[WorkersChoiceResult] = Field(description="Ascending by workers.")
+    fastest: int = Field(description="Workers with the least training time.")
+    cheapest: int = Field(description="Workers with the fewest worker-seconds.")
+    knee: int = Field(description="Workers with the least product of both.")
+    network: str = Field(description="What the exchange is predicted from.")
+
+    @classmethod
+    def of(cls, plan: WorkersPlan | None, box: WhiteBox | None) -> WorkersResult | None:
+        """Turn a :class:`~batchsense.training.planning.workers.WorkersPlan` into its JSON form."""
+        if plan is None:
+            return None
+        network = "a switched link of the given rate, with all overlap or none"
+        if box is not None:
+            kinds = " or ".join(link.kind for link in box.links) or "no"
+            network = f"a probe of {box.probe.workers} workers: {kinds} link"
+        return cls.like(
+            plan,
+            choices=[WorkersChoiceResult.like(one) for one in plan.choices],
+            network=network,
+        )
+
+
 class PlanResult(Model):
     """The advised batch size, what decides it, what it is worth and what is unsure."""
 
@@ -156,13 +198,23 @@ class PlanResult(Model):
     examples: int = Field(description="Examples in the data set.")
     parameters: int = Field(description="Trained numbers in the model.")
     optimizer: Literal["sgd", "adam", "other"]
+    workers: WorkersResult | None = Field(
+        default=None, description="Null unless workers were asked about."
+    )
     doubts: list[Note] = Field(description="What the plan is unsure of.")
     stream: StreamedResult | None = Field(
         default=None, description="How many rows of a stream are worth batch_size; see --stream."
     )
 
+    def batch_size_of(self, workers: int) -> int:
+        """The advice for a number of workers, where they were asked about; else for one."""
+        choices = [] if self.workers is None else self.workers.choices
+        return next((o.batch_size for o in choices if o.workers == workers), self.batch_size)
+
     @classmethod
-    def of(cls, plan: TrainingPlan, target: str) -> PlanResult:
+    def of(
+        cls, plan: TrainingPlan, target: str, workers: WorkersResult | None = None
+    ) -> PlanResult:
         """Turn a :class:`~batchsense.training.TrainingPlan` into its JSON form."""
         advice, path, noise, rate = plan.advice, plan.path, plan.noise, plan.learning_rate
         return cls(
@@ -193,6 +245,7 @@ class PlanResult(Model):
             examples=plan.check.examples,
             parameters=plan.check.parameters,
             optimizer=plan.family,
+            workers=workers,
             doubts=[Note(code=doubt.code, message=doubt.message) for doubt in plan.doubts],
         )
 

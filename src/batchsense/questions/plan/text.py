@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchsense.questions.answer import Tabulate
-from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.plan.result import PlanResult, WorkersChoiceResult, WorkersResult
 from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Estimate
 from batchsense.reports.wording import number, percent, seconds, size, span, with_interval
@@ -31,6 +31,8 @@ def plan_text(result: PlanResult, table: Tabulate) -> str:
         _learning_rate(result),
         _memory(result),
     ]
+    if result.workers is not None:
+        parts += [prose(workers_sentence(result.workers)), table(*workers_rows(result.workers))]
     if result.tolerance:
         parts += ["Least batch size for the tolerance, by what is promised:"]
         parts += [table(*_promises(result))]
@@ -138,6 +140,50 @@ def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return header, rows
+
+
+def workers_sentence(found: WorkersResult) -> str:
+    """Say how many workers to take for what."""
+    sizes = {one.workers: one.batch_size for one in found.choices}
+
+    def shown(workers: int) -> str:
+        return f"{workers} worker{'s'[: workers > 1]} with {sizes[workers]:,} examples a step"
+
+    advice = (
+        f"For time: {shown(found.fastest)}. For cost: {shown(found.cheapest)}. Between, with the "
+        f"least product of both: {shown(found.knee)}."
+    )
+    if found.fastest == found.cheapest == found.knee:
+        advice = f"{shown(found.fastest)} takes the least time and costs the least."
+    return f"Workers. {advice} Predicted from {found.network}; 80 % intervals:"
+
+
+def workers_rows(found: WorkersResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the choices, each with the price of the workers added."""
+    header = ["workers", "batch size", "step", "training time", "cost", "price of the added"]
+    rows = [
+        [
+            str(one.workers),
+            f"{one.batch_size:,}",
+            seconds(one.step_seconds.estimate),
+            f"{one.relative_time.estimate:.2f} ({_between(one.relative_time)})",
+            f"{one.relative_cost.estimate:.2f} ({_between(one.relative_cost)})",
+            _price_of_more(one),
+        ]
+        for one in found.choices
+    ]
+    return header, rows
+
+
+def _price_of_more(one: WorkersChoiceResult) -> str:
+    """The time that added workers save, and what they cost."""
+    saved, paid = one.saved, one.paid
+    if saved is None or paid is None or saved.estimate is None or paid.estimate is None:
+        return ""
+    if saved.low is None or saved.high is None or saved.high <= 0:
+        return f"slower, and {percent(paid.estimate)} dearer"
+    end = "" if saved.low > 0 else ", or none"
+    return f"{percent(max(saved.estimate, 0.0))} less time{end}, {percent(paid.estimate)} more cost"
 
 
 def _promises(result: PlanResult) -> tuple[list[str], list[list[str]]]:
