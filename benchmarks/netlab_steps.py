@@ -32,10 +32,10 @@ from batchsense.training.workers.from_probe import (
     links_for,
     predict_from_probe,
 )
-from batchsense.training.workers.levers import predict_levers
 from batchsense.training.workers.prediction import StepConfiguration
-from batchsense.training.workers.probe import read_probe
-from batchsense.training.workers.probe_evidence import evidence_from_probe
+from batchsense.training.workers.probing.evidence import evidence_from_probe
+from batchsense.training.workers.probing.levers import predict_levers
+from batchsense.training.workers.probing.readings import read_probe
 
 HERE = Path(__file__).parent / "netlab"
 SIZES = (256, 1024, 4096)

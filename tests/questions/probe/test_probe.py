@@ -18,9 +18,9 @@ from torch import distributed, nn
 from batchsense.cli.main import run
 from batchsense.errors import DataError
 from batchsense.training.workers.from_probe import fit_white_box, predict_from_probe
-from batchsense.training.workers.local_steps import refuse_unlike_models
 from batchsense.training.workers.prediction import StepConfiguration
-from batchsense.training.workers.probe import read_probe
+from batchsense.training.workers.probing.local_steps import refuse_unlike_models
+from batchsense.training.workers.probing.readings import read_probe
 
 
 def free_port() -> int:

@@ -14,15 +14,17 @@ import torch
 from torch import distributed
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.workers.compute import ComputeReading, given_compute
 from batchsense.training.workers.from_probe import (
     compare_from_probe,
     fit_white_box,
     predict_from_probe,
 )
-from batchsense.training.workers.levers import predict_levers
-from batchsense.training.workers.link import AllReduceReading, Link, LinkClass, given_link
-from batchsense.training.workers.overlap import (
+from batchsense.training.workers.prediction import StepConfiguration
+from batchsense.training.workers.probing.compute import ComputeReading, given_compute
+from batchsense.training.workers.probing.evidence import evidence_from_probe
+from batchsense.training.workers.probing.levers import predict_levers
+from batchsense.training.workers.probing.link import AllReduceReading, Link, LinkClass, given_link
+from batchsense.training.workers.probing.overlap import (
     MEBIBYTE,
     Bucket,
     Exchange,
@@ -30,9 +32,7 @@ from batchsense.training.workers.overlap import (
     step_bounds,
     step_seconds,
 )
-from batchsense.training.workers.prediction import StepConfiguration
-from batchsense.training.workers.probe import Probe, StepReading, probe_from, read_probe
-from batchsense.training.workers.probe_evidence import evidence_from_probe
+from batchsense.training.workers.probing.readings import Probe, StepReading, probe_from, read_probe
 from batchsense.training.workers.turning_point import best_workers
 
 COMPUTE = given_compute(fixed=0.009, per_example=3e-4)

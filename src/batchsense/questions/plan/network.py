@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from batchsense.arrays import Floats
     from batchsense.training import StepTime, TrainingPlan, Workload
     from batchsense.training.planning.workers import StepSeconds, WorkersPlan
-    from batchsense.training.workers.compute import Compute
     from batchsense.training.workers.from_probe import WhiteBox
+    from batchsense.training.workers.probing.compute import Compute
 
 _BITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "kb": 8e3, "mb": 8e6, "gb": 8e9}
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -112,8 +112,13 @@ def from_bandwidth(
 
     Where in the backward pass gradients become ready is not known without a probe.
     """
-    from batchsense.training.workers.link import given_link
-    from batchsense.training.workers.overlap import Bucket, Exchange, fill_buckets, step_bounds
+    from batchsense.training.workers.probing.link import given_link
+    from batchsense.training.workers.probing.overlap import (
+        Bucket,
+        Exchange,
+        fill_buckets,
+        step_bounds,
+    )
     from batchsense.training.workload import trainable
 
     sizes = [one.numel() * one.element_size() for one in reversed(trainable(workload.model))]
@@ -132,7 +137,7 @@ def from_bandwidth(
 
 def _compute(timed: StepTime) -> Compute:
     """The line of the step time with draws within its intervals."""
-    from batchsense.training.workers.compute import given_compute
+    from batchsense.training.workers.probing.compute import given_compute
 
     rng, ends = np.random.default_rng(1), []
     for interval in (timed.fixed, timed.per_example):

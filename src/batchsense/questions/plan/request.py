@@ -157,7 +157,7 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
     from batchsense.questions.plan.text import plan_text
     from batchsense.training import PlanRequirements, plan_training
     from batchsense.training.workers.from_probe import fit_white_box
-    from batchsense.training.workers.probe import read_probe
+    from batchsense.training.workers.probing.readings import read_probe
 
     stream = None if request.stream is None else read_stream(request.stream)
     probed = (

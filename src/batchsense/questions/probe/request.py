@@ -77,7 +77,7 @@ def ask(request: ProbeRequest, progress: Progress = silent) -> Answer[ProbeResul
     from batchsense.questions.probe.text import probe_notes, probe_text
     from batchsense.training.running.ranks import joined_ranks
     from batchsense.training.workers.from_probe import checked_seconds, fit_white_box
-    from batchsense.training.workers.probing import measure_probe
+    from batchsense.training.workers.probing.measuring import measure_probe
 
     with joined_ranks(timeout_seconds=request.timeout) as ranks:
         workload = ranks.agreed(lambda: request.workload(ranks.on_first(progress)))

@@ -165,8 +165,8 @@ def read_evidence(request: WorkersRequest, progress: Progress) -> StepEvidence:
         Too little was measured.
     """
     from batchsense.training.workers import evidence_from_steps, fit_steps, read_steps
-    from batchsense.training.workers.probe import read_probe
-    from batchsense.training.workers.probe_evidence import evidence_from_probe
+    from batchsense.training.workers.probing.evidence import evidence_from_probe
+    from batchsense.training.workers.probing.readings import read_probe
 
     name = request.name_of(request.steps)
     if Path(request.steps).suffix.lower() == ".json":

@@ -11,15 +11,6 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
-from batchsense.training.workers.compute import Compute, fit_compute
-from batchsense.training.workers.link import (
-    Link,
-    LinkClass,
-    fit_link,
-    given_link,
-    told_classes,
-)
-from batchsense.training.workers.overlap import Exchange, step_seconds
 from batchsense.training.workers.prediction import (
     LEVEL,
     Comparison,
@@ -27,7 +18,16 @@ from batchsense.training.workers.prediction import (
     StepPrediction,
     Verdict,
 )
-from batchsense.training.workers.probe import Probe
+from batchsense.training.workers.probing.compute import Compute, fit_compute
+from batchsense.training.workers.probing.link import (
+    Link,
+    LinkClass,
+    fit_link,
+    given_link,
+    told_classes,
+)
+from batchsense.training.workers.probing.overlap import Exchange, step_seconds
+from batchsense.training.workers.probing.readings import Probe
 from batchsense.variation.interval import Interval
 
 #: Standard deviation of log(measured / predicted) that is allowed for in every prediction: raw
@@ -201,7 +201,7 @@ def predict_from_probe(
 
     Examples
     --------
-    >>> from batchsense.training.workers.probe import probe_from
+    >>> from batchsense.training.workers.probing.readings import probe_from
     >>> rows = [
     ...     {
     ...         "workers": 1,

@@ -12,13 +12,13 @@ from torch import nn
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.running.ranks import Ranks
-from batchsense.training.workers.exchange import measure_allreduce, real_buckets
-from batchsense.training.workers.local_steps import (
+from batchsense.training.workers.probing.exchange import measure_allreduce, real_buckets
+from batchsense.training.workers.probing.local_steps import (
     LocalSteps,
     measure_compute,
     refuse_unlike_models,
 )
-from batchsense.training.workers.probe import Probe
+from batchsense.training.workers.probing.readings import Probe
 from batchsense.training.workload import (
     Workload,
     admitted,

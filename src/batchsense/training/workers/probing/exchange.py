@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from batchsense import clock
 from batchsense.training.running.ranks import Ranks
-from batchsense.training.workers.link import AllReduceReading
-from batchsense.training.workers.local_steps import LocalSteps
-from batchsense.training.workers.overlap import MEBIBYTE, Bucket, fill_buckets
-from batchsense.training.workers.probe import StepReading
+from batchsense.training.workers.probing.link import AllReduceReading
+from batchsense.training.workers.probing.local_steps import LocalSteps
+from batchsense.training.workers.probing.overlap import MEBIBYTE, Bucket, fill_buckets
+from batchsense.training.workers.probing.readings import StepReading
 
 #: Small enough that its time is all rounds and no rate.
 SMALL_BYTES = 4096

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from batchsense.training.workers.evidence import Lever
 from batchsense.training.workers.from_probe import WhiteBox, joined, links_for
-from batchsense.training.workers.overlap import MEBIBYTE, Exchange, fill_buckets
 from batchsense.training.workers.prediction import StepConfiguration
+from batchsense.training.workers.probing.overlap import MEBIBYTE, Exchange, fill_buckets
 
 #: Caps that are tried, in MiB: from many small messages to one.
 CAPS = (1, 2, 5, 10, 25)

@@ -12,8 +12,8 @@ from torch import nn
 from batchsense import clock
 from batchsense.errors import DataError
 from batchsense.training.running.ranks import Ranks
-from batchsense.training.workers.compute import ComputeReading
-from batchsense.training.workers.overlap import Bucket
+from batchsense.training.workers.probing.compute import ComputeReading
+from batchsense.training.workers.probing.overlap import Bucket
 from batchsense.training.workload import Workload, scalar_loss, still_optimizer
 
 #: Rounds of all sizes: five are the least of which a median means something, twenty know it to a

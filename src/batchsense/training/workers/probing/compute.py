@@ -11,7 +11,7 @@ import numpy.typing as npt
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.training.step_time import nonnegative_lines
-from batchsense.training.workers.link import Count, Times
+from batchsense.training.workers.probing.link import Count, Times
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from batchsense.errors import DataError
-from batchsense.training.workers.compute import ComputeReading
-from batchsense.training.workers.link import AllReduceReading, Count, Times
-from batchsense.training.workers.overlap import Bucket
+from batchsense.training.workers.probing.compute import ComputeReading
+from batchsense.training.workers.probing.link import AllReduceReading, Count, Times
+from batchsense.training.workers.probing.overlap import Bucket
 
 
 @dataclass(frozen=True, slots=True)

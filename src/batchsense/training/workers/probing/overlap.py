@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from batchsense.arrays import Floats
-from batchsense.training.workers.compute import Compute
-from batchsense.training.workers.link import Count, Link
+from batchsense.training.workers.probing.compute import Compute
+from batchsense.training.workers.probing.link import Count, Link
 
 MEBIBYTE = 1 << 20
 #: DistributedDataParallel's own caps, where none is given. A cap that is given holds for the first
@@ -126,8 +126,8 @@ def step_seconds(
 
     Examples
     --------
-    >>> from batchsense.training.workers.compute import given_compute
-    >>> from batchsense.training.workers.link import given_link
+    >>> from batchsense.training.workers.probing.compute import given_compute
+    >>> from batchsense.training.workers.probing.link import given_link
     >>> compute = given_compute(fixed=0.0, per_example=3e-4)
     >>> link = given_link(bytes_per_second=50e6, round_seconds=0.0, kind="shared")
     >>> late = Exchange((Bucket(4_000_000, 1.0),))

@@ -17,10 +17,10 @@ from batchsense.training.workers.from_probe import (
     links_for,
     predict_from_probe,
 )
-from batchsense.training.workers.levers import predict_levers
-from batchsense.training.workers.overlap import step_bounds
 from batchsense.training.workers.prediction import LEVEL, StepConfiguration, StepPrediction
-from batchsense.training.workers.probe import Probe
+from batchsense.training.workers.probing.levers import predict_levers
+from batchsense.training.workers.probing.overlap import step_bounds
+from batchsense.training.workers.probing.readings import Probe
 from batchsense.training.workers.turning_point import TurningPoint, best_workers
 from batchsense.variation.interval import Interval
 
