@@ -6,6 +6,7 @@ from batchsense.training.workers.evidence import (
     StepEvidence,
     evidence_from_steps,
 )
+from batchsense.training.workers.from_probe import fit_white_box, predict_from_probe
 from batchsense.training.workers.prediction import (
     LEVEL,
     Comparison,
@@ -13,6 +14,9 @@ from batchsense.training.workers.prediction import (
     StepPrediction,
     Verdict,
 )
+from batchsense.training.workers.probing.evidence import evidence_from_probe
+from batchsense.training.workers.probing.measuring import measure_probe
+from batchsense.training.workers.probing.readings import Probe, read_probe
 from batchsense.training.workers.range import FLAGS
 from batchsense.training.workers.step_table import StepTable, read_configurations, read_steps
 from batchsense.training.workers.time_to_target import steps_to_target
@@ -29,6 +33,7 @@ __all__ = [
     "LEVEL",
     "Comparison",
     "Lever",
+    "Probe",
     "StepConfiguration",
     "StepEvidence",
     "StepModel",
@@ -38,10 +43,15 @@ __all__ = [
     "Verdict",
     "best_workers",
     "break_even",
+    "evidence_from_probe",
     "evidence_from_steps",
     "fit_steps",
+    "fit_white_box",
+    "measure_probe",
     "minimum_batch_size",
+    "predict_from_probe",
     "read_configurations",
+    "read_probe",
     "read_steps",
     "steps_to_target",
     "turning_point",
