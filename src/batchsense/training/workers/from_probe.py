@@ -121,20 +121,6 @@ def fit_white_box(probe: Probe, link_class: LinkClass | None = None, *, seed: in
     Real steps of the probe, if there are any, raise the error of the model to their own distance
     from what the parts predict.
 
-    Parameters
-    ----------
-    probe : Probe
-        The readings.
-    link_class : {"switched", "shared"}, optional
-        Where it is known; by default those that the readings do not exclude.
-    seed : int
-        Of the resampling of repeats.
-
-    Returns
-    -------
-    WhiteBox
-        Compute, link, buckets.
-
     Raises
     ------
     UnresolvedError

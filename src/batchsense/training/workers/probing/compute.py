@@ -96,20 +96,6 @@ def fit_compute(
 
     Workers on one machine share its cores and memory, so that all at once may be slower than one.
 
-    Parameters
-    ----------
-    readings : sequence of ComputeReading
-        Two micro-batches at least for each number of workers.
-    draws : int
-        Resamples of the repeats beside the estimate.
-    seed : int
-        Of the resampling.
-
-    Returns
-    -------
-    dict of int to Compute
-        By the number of workers.
-
     Raises
     ------
     UnresolvedError

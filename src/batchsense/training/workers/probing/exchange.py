@@ -40,22 +40,6 @@ def measure_allreduce(
 
     Messages follow each other without a pause, so that connections stay warm. A size that does not
     fit into the time is left out, as long as two remain.
-
-    Parameters
-    ----------
-    ranks : Ranks
-        The workers; nothing is measured of one alone.
-    device : torch.device
-        Where the messages lie.
-    buckets : sequence of Bucket
-        Whose sizes to send, beside 4 KiB.
-    seconds : float
-        About how long to measure.
-
-    Returns
-    -------
-    tuple of AllReduceReading
-        By workers and size.
     """
     if ranks.alone:
         return ()
@@ -154,27 +138,12 @@ def real_buckets(
     """The buckets of the Reducer after it has seen a step, and how long real steps take.
 
     One worker alone has no Reducer: buckets are then filled as it would.
-
-    Parameters
-    ----------
-    steps : LocalSteps
-        The job.
-    ranks : Ranks
-        The workers.
-    gradients : sequence of Bucket
-        In the order in which they become ready, for when a bucket is.
-    micro_batches : pair of int
-        Of which steps are timed.
-
-    Returns
-    -------
-    tuple of Bucket, tuple of StepReading
-        In the order in which they are sent; the steps.
     """
     if ranks.alone:
         return fill_buckets(gradients), ()
-    untouched = any(gradient.ready >= 1 for gradient in gradients[:-1])
-    model = DistributedDataParallel(steps.model, find_unused_parameters=untouched)
+    # Only a gradient that never came is ready at the very end.
+    untouched = any(gradient.ready >= 1 for gradient in gradients)
+    model = DistributedDataParallel(steps.loss_module(), find_unused_parameters=untouched)
     readings = []
     for size in micro_batches:
         repeat = _repeating(steps, model, size)

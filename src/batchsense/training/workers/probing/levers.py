@@ -30,21 +30,6 @@ def predict_levers(
     PowerSGD is not among them: on gloo its hook hangs or fails (torch issue 58467). Nor is bf16 on
     gloo, where torch refuses its hook.
 
-    Parameters
-    ----------
-    box : WhiteBox
-        The fitted probe.
-    configuration : StepConfiguration
-        The step as it is; there are no levers for one worker.
-    critical : float, optional
-        The critical batch size: a larger batch is tried up to it; twice today's otherwise.
-
-    Returns
-    -------
-    tuple of Lever
-        With 80 % intervals of seconds and of the ratio of seconds per example, over both classes of
-        link where the probe cannot tell.
-
     Raises
     ------
     UnresolvedError

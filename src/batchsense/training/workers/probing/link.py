@@ -123,22 +123,6 @@ def fit_link(
 
     Minimises relative residuals of the medians over repeats; draws resample the repeats.
 
-    Parameters
-    ----------
-    readings : sequence of AllReduceReading
-        At least two sizes, with at least two workers each.
-    kind : {"switched", "shared"}
-        The class.
-    draws : int
-        Resamples beside the estimate.
-    seed : int
-        Of the resampling.
-
-    Returns
-    -------
-    Link
-        The fit.
-
     Raises
     ------
     UnresolvedError
@@ -181,16 +165,6 @@ def told_classes(readings: Sequence[AllReduceReading]) -> tuple[LinkClass, ...]:
     What tells them is how much longer a byte takes with more workers. With one number of workers
     the rate takes up any factor, so that both laws fit alike and predict other numbers of workers
     up to twofold apart.
-
-    Parameters
-    ----------
-    readings : sequence of AllReduceReading
-        Two sizes at least for each number of workers.
-
-    Returns
-    -------
-    tuple of {"switched", "shared"}
-        In this order.
 
     Examples
     --------

@@ -49,7 +49,7 @@ class LocalSteps:
     def time(self, micro_batch: int) -> tuple[float, float, float]:
         """Seconds of fetch and forward, backward, optimizer; all above 0."""
         moments = [self._now()]
-        loss = self._loss(self.model, micro_batch)
+        loss = self._loss(micro_batch)
         moments.append(self._now())
         loss.backward()
         moments.append(self._now())
@@ -60,13 +60,17 @@ class LocalSteps:
         forward, backward, optimizer = np.maximum(np.diff(moments), 1e-9)
         return float(forward), float(backward), float(optimizer)
 
-    def whole_step(self, model: nn.Module, micro_batch: int) -> float:
-        """Seconds of a step of another wrapping of the same parameters."""
+    def whole_step(self, wrapped: nn.Module, micro_batch: int) -> float:
+        """Seconds of a step of what wraps the loss of the same model."""
         began = self._now()
-        self._loss(model, micro_batch).backward()
+        wrapped(self._minibatch(micro_batch)).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         return self._now() - began
+
+    def loss_module(self) -> nn.Module:
+        """The loss as a module, so that DistributedDataParallel sees all uses of the model."""
+        return _Loss(self.workload, self.model)
 
     def readiness(self, micro_batch: int) -> tuple[Bucket, ...]:
         """The gradients in the order in which they become ready; those never ready come last."""
@@ -86,7 +90,7 @@ class LocalSteps:
         ]
         try:
             for reading in range(_READINGS_OF_READINESS):
-                loss = self._loss(self.model, micro_batch)
+                loss = self._loss(micro_batch)
                 began = self._now()
                 loss.backward()
                 found[reading] /= self._now() - began
@@ -99,13 +103,26 @@ class LocalSteps:
         order = np.argsort(parts, kind="stable")
         return tuple(Bucket(sizes[place], float(parts[place])) for place in order)
 
-    def _loss(self, model: nn.Module, micro_batch: int) -> Any:
-        chosen = np.arange(micro_batch) % len(self.workload.examples)
-        return scalar_loss(self.workload, model, self.workload.minibatch(chosen))
+    def _loss(self, micro_batch: int) -> Any:
+        return scalar_loss(self.workload, self.model, self._minibatch(micro_batch))
+
+    def _minibatch(self, micro_batch: int) -> Any:
+        return self.workload.minibatch(np.arange(micro_batch) % len(self.workload.examples))
 
     def _now(self) -> float:
         self.wait()
         return clock.now()
+
+
+class _Loss(nn.Module):
+    def __init__(self, workload: Workload, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.workload = workload
+        self.training = model.training
+
+    def forward(self, minibatch: Any) -> torch.Tensor:
+        return scalar_loss(self.workload, self.model, minibatch)
 
 
 def measure_compute(

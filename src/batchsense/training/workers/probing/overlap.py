@@ -38,18 +38,6 @@ class Bucket:
 def fill_buckets(gradients: Sequence[Bucket], cap_bytes: int | None = None) -> tuple[Bucket, ...]:
     """Fill buckets as DistributedDataParallel does: in order of readiness, closed at the cap.
 
-    Parameters
-    ----------
-    gradients : sequence of Bucket
-        One a parameter, in the order in which they become ready.
-    cap_bytes : int, optional
-        The cap of every bucket; torch's 1 MiB for the first and 25 for the others by default.
-
-    Returns
-    -------
-    tuple of Bucket
-        In the order in which they are sent.
-
     Examples
     --------
     >>> gradients = [Bucket(MEBIBYTE, quarter / 4) for quarter in (1, 2, 3, 4)]
@@ -107,22 +95,6 @@ def step_seconds(
 
     after the passes of the accumulation but the last, in which nothing is sent. With an exchange
     every H steps, weights are averaged after the step: :math:`T = t_c + AR(n, K)/H`.
-
-    Parameters
-    ----------
-    compute, link, exchange : Compute, Link, Exchange
-        What was measured, and how gradients are sent.
-    workers : int
-        Workers in all, K.
-    micro_batch : float
-        Examples of a worker in one pass.
-    accumulation : int
-        Passes before an exchange.
-
-    Returns
-    -------
-    array of shape (draws,)
-        Seconds.
 
     Examples
     --------
