@@ -3,7 +3,8 @@
 In each network the command ``probe`` runs with four workers (and with two, where it must not be
 able to tell a shared link from a switched one). Then real steps are timed that it did not see: one
 to eight workers, batch sizes over a factor of sixteen, and the levers. Computing is sleep, so that
-eight workers fit on two cores; gradients, buckets and their exchange are real.
+eight workers fit on two cores; gradients, buckets and their exchange are real. With ``--only``,
+results of the other networks are kept.
 
     python benchmarks/netlab_steps.py [--only shared400 ...] [-o results/netlab_steps.json]
 """
@@ -182,6 +183,18 @@ def break_evens(box: WhiteBox) -> list[dict[str, Any]]:
     return rows
 
 
+def kept(path: Path, again: list[str]) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """What an earlier run found in the networks that are not measured again."""
+    if not path.exists():
+        return [], [], {}
+    found = json.loads(path.read_text())
+    more = {name: found[name] for name in ("exchange", "break_even")}
+    steps, levers = (
+        [row for row in found[kind] if row["network"] not in again] for kind in ("steps", "levers")
+    )
+    return steps, levers, more
+
+
 def main() -> None:
     parser = options(__doc__, "netlab_steps")
     parser.add_argument("--only", nargs="*", default=list(NETWORKS))
@@ -190,7 +203,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         return
     began, cpu = time.time(), time.process_time()
-    rows, levers, more = [], [], {}
+    rows, levers, more = kept(arguments.output, arguments.only)
     for name in arguments.only:
         network = NETWORKS[name]
         box = probed(network, 4)
