@@ -27,6 +27,8 @@ class ProbeRequest(TrainingRequest):
     """
 
     command: ClassVar[str] = "probe"
+    #: `batchsense workers` draws what follows from it.
+    has_page: ClassVar[bool] = False
 
     micro_batches: Annotated[
         str | None,

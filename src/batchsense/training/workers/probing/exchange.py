@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,11 @@ def measure_allreduce(
         members.append(subgroup)
     found: list[AllReduceReading] = []
     for chosen in members:
-        group = None if len(chosen) == ranks.world_size else distributed.new_group(chosen)
+        group = None
+        if len(chosen) < ranks.world_size:
+            # Without it a group of its own waits for half an hour.
+            patience = timedelta(seconds=ranks.timeout_seconds)
+            group = distributed.new_group(chosen, timeout=patience)
         times: dict[int, list[float]] = {}
         if ranks.rank in chosen:
             times = _timed_sizes(group, device, _sizes(buckets), seconds / len(members))
