@@ -30,26 +30,39 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+def as_torchrun_says(rank: int, port: str) -> dict[str, str]:
+    """What torchrun tells each of two processes of one machine."""
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+    return {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), **here,
+            "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1"}  # fmt: skip
+
+
 def test_two_workers_probe_real_buckets_and_say_what_two_cannot_tell(tmp_path: Path) -> None:
     """One document from both: buckets are the Reducer's, the exchange is timed, both links stay."""
     if not (distributed.is_available() and distributed.is_gloo_available()):
         pytest.skip("this torch was built without gloo")
     file = tmp_path / "probe.json"
-    words = [
-        *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-        *("--master_addr", "127.0.0.1", "--master_port", str(free_port())),
-        *("-m", "batchsense", "probe", "digits", "--budget", "1", "-o", str(file), "--json"),
+    words = [sys.executable, "-W", "ignore", "-m", "batchsense", "probe", "digits"]
+    words += ["--budget", "1", "-o", str(file), "--json"]
+    port = str(free_port())
+    started = [
+        subprocess.Popen(
+            words,
+            env={**os.environ, **as_torchrun_says(rank, port), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
     ]
-    asked = subprocess.run(
-        words,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr
-    document = json.loads(asked.stdout)  # one document, from one of the two
+    try:
+        told = [process.communicate(timeout=240) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], told
+    assert told[1][0] == ""  # one of the two tells
+    document = json.loads(told[0][0])
     probe = read_probe(file)
 
     assert document == json.loads(file.read_text())
@@ -82,13 +95,7 @@ def test_a_worker_that_nobody_meets_gives_up_in_time(
 ) -> None:
     """The second of two, whose first does not exist: exit code 3 and the address."""
     port = str(free_port())
-    for name, value in {
-        "RANK": "1",
-        "WORLD_SIZE": "2",
-        "LOCAL_RANK": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }.items():
+    for name, value in as_torchrun_says(1, port).items():
         monkeypatch.setenv(name, value)
     began = time.monotonic()
     code = run(["probe", "digits", "--timeout", "1"])
