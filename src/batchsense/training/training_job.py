@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -27,6 +28,7 @@ from batchsense.training.running import (
     CheckpointFolder,
     Ending,
     EndlessOrder,
+    Identity,
     Metering,
     Ranks,
     Run,
@@ -213,9 +215,7 @@ def train(
         identity = ranks.agreed(
             lambda: identity_of(workload, model, optimizer, settings.plan(), settings.seed)
         )
-        first, *others = ranks.gathered(identity)
-        for rank, other in enumerate(others, start=1):
-            refuse_other(first, other, "on rank 0", f"rank {rank}")
+        _refuse_other_ranks(ranks.gathered(identity))
         local = settings.sync_every > 1
         combined, scaling = ranks.agreed(
             lambda: combination(
@@ -273,6 +273,12 @@ def train(
         resumed_at=resumed_at,
         notes=(*notes, *more),
     )
+
+
+def _refuse_other_ranks(identities: Sequence[Identity]) -> None:
+    first, *others = identities
+    for rank, other in enumerate(others, start=1):
+        refuse_other(first, other, "on rank 0", f"rank {rank}")
 
 
 class _LossModule(nn.Module):

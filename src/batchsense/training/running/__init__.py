@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchsense.training.running.checkpoint import CheckpointFolder
-from batchsense.training.running.identity import identity_of, refuse_other
+from batchsense.training.running.identity import Identity, identity_of, refuse_other
 from batchsense.training.running.loop import (
     BatchSizes,
     Ending,
@@ -26,6 +26,7 @@ __all__ = [
     "CheckpointFolder",
     "Ending",
     "EndlessOrder",
+    "Identity",
     "Metering",
     "Moment",
     "Ranks",
