@@ -87,6 +87,8 @@ SPECIAL = {
     ("workers", "nodes"): ["1", "2,4"],
     ("workers", "noise_scale"): [0.5, 1200.0],
     "minibatch": [32, 128],
+    ("temperature", "steps"): [2000],
+    ("temperature", "window"): [20, 1000],
 }
 ALL = [
     pytest.param(command, one, id=f"{command}-{one.flag}")

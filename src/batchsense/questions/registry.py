@@ -78,6 +78,7 @@ QUESTIONS: dict[str, Question] = {
         "short run.",
         "verify": "Check a plan: train copies at sizes from an eighth to eight times its advice.",
         "train": "Train a job at its planned batch size, in one process or many, with checkpoints.",
+        "temperature": "Measure the heat of a training run, and what cooling it would gain.",
         "memory": "Predict the memory of a training step at every batch size, and the largest that "
         "fits.",
         "stream": "Plan how a table larger than memory is streamed, and tell what its order on "

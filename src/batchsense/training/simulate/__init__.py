@@ -1,0 +1,25 @@
+"""Small worlds in which minibatch noise can be watched: a bowl, a double well, a rugged one."""
+
+from __future__ import annotations
+
+from batchsense.training.simulate.arrhenius import Arrhenius, ArrheniusPoint, arrhenius_plot
+from batchsense.training.simulate.bowl import MeasuredHeat, RegressionBowl, simulate_bowl
+from batchsense.training.simulate.descent import MeasuredEscapes, count_escapes, descend
+from batchsense.training.simulate.draws import MinibatchDraws
+from batchsense.training.simulate.landscape import DoubleWell, RuggedBowl, example_tilts
+
+__all__ = [
+    "Arrhenius",
+    "ArrheniusPoint",
+    "DoubleWell",
+    "MeasuredEscapes",
+    "MeasuredHeat",
+    "MinibatchDraws",
+    "RegressionBowl",
+    "RuggedBowl",
+    "arrhenius_plot",
+    "count_escapes",
+    "descend",
+    "example_tilts",
+    "simulate_bowl",
+]
