@@ -11,6 +11,7 @@ import pytest
 from batchsense.arrays import Floats
 from batchsense.cli.main import run
 from batchsense.errors import UnresolvedError
+from batchsense.questions.plan.result import PlanResult, WorkersChoiceResult, WorkersResult
 from batchsense.training.planning.batch_size import Limits
 from batchsense.training.planning.workers import StepSeconds, plan_workers
 from batchsense.variation.interval import Interval
@@ -124,3 +125,12 @@ def test_a_probe_of_another_model_or_of_one_worker_is_refused_before_any_measure
     assert "torchrun --nproc_per_node 4 -m batchsense probe other.py:job" in "".join(
         capsys.readouterr()
     ).replace("\n", " ")
+
+
+def test_a_plan_names_the_batch_size_of_each_number_of_workers() -> None:
+    """That of the choice where it was asked about, of one worker otherwise."""
+    choices = [WorkersChoiceResult.model_construct(workers=k, batch_size=100 * k) for k in (2, 4)]
+    workers = WorkersResult.model_construct(choices=choices)
+    plan = PlanResult.model_construct(batch_size=64, workers=workers)
+
+    assert [plan.batch_size_of(count) for count in (1, 2, 4, 8)] == [64, 200, 400, 64]

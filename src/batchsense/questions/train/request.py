@@ -147,7 +147,7 @@ def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResul
 
     with joined_ranks(timeout_seconds=request.timeout) as ranks:
         workload = ranks.agreed(lambda: request.workload(ranks.on_first(progress)))
-        settings = ranks.agreed(lambda: _settings(request, workload))
+        settings = ranks.agreed(lambda: _settings(request, workload, ranks.world_size))
         kept = ranks.from_first(lambda: _folder(request))
         trained = _trained(request, workload, settings, ranks, kept, ranks.on_first(progress))
         if trained.stopped_by == "signal":
@@ -165,7 +165,7 @@ def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResul
     )
 
 
-def _settings(request: TrainRequest, workload: Workload) -> TrainingSettings:
+def _settings(request: TrainRequest, workload: Workload, workers: int) -> TrainingSettings:
     from batchsense.questions.plan.document import check_same_job, read_plan
     from batchsense.questions.verify.result import advice_of
     from batchsense.training.training_job import TrainingSettings
@@ -174,7 +174,7 @@ def _settings(request: TrainRequest, workload: Workload) -> TrainingSettings:
     if request.plan is not None:
         plan = read_plan(request.plan)
         check_same_job(workload, plan, request.plan)
-        size, rule = plan.batch_size, plan.learning_rate_rule
+        size, rule = plan.batch_size_of(workers), plan.learning_rate_rule
         today = None if rule is None else rule.from_batch_size
         critical = advice_of(plan).used_critical_batch_size
     if size is None:
