@@ -121,7 +121,8 @@ def faults(
     after = state(folder)
     found += [f"changed {name}" for name in before if after.get(name) != before[name]]
     known = [path.relative_to(folder).as_posix() for path in outputs.values()]
-    new = [name for name in after if name not in before]
+    # Python keeps the bytecode of a job beside it, as for any module that is imported.
+    new = [name for name in after if name not in before and "__pycache__" not in name]
     found += [f"left {one}" for one in new if not any(one.startswith(name) for name in known)]
     written = [path.exists() for path in outputs.values()]
     if ending.code in (2, 3) and any(written):

@@ -76,7 +76,7 @@ SPECIAL = {
     "save_fitted": ["f.npz"],
     ("diagnose", "output"): ["f.tsv", "f x.csv"],
     ("test", "output"): ["t.csv", "t.txt.gz"],
-    "micro_batches": ["16,128"],
+    ("probe", "micro_batches"): ["16,128"],
     ("plan", "workers"): ["1,2,4,8", "2"],
     "bandwidth": ["1Gbit", "50MB/s"],
     "latency": ["0.2ms", "50us"],
