@@ -107,6 +107,8 @@ def rows(seed: int, momentum: float, rate: float) -> list[dict[str, Any]]:
                 "momentum": momentum,
                 "steps": moment,
                 "ratio": reading.ratio,
+                "withheld": reading.withheld,
+                "heats": [window.heat for window in thermometer.windows],
                 "heat": reading.heat.estimate,
                 "gain": gain,
                 "heat_over_gain": reading.heat.estimate / gain,

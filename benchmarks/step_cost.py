@@ -2,8 +2,8 @@
 
 Blocks of steps by both alternate in random order; each ratio is that of two neighbouring blocks, in
 CPU time of one thread, and the median is reported with a 95 % interval from the order statistics.
-Five loops: the plain step (step times, sweeps, the demo), the traced step of memory, the step of
-the short run from micro-batches, and a whole training against a loop without losses, order,
+Three loops: the plain step (step times, sweeps, the demo, traces of memory), the step of the short
+run from micro-batches, and a whole training against a loop without losses, order,
 checkpoints or meter. Run it with real-time priority on a busy machine: ``chrt -r 10``.
 """
 

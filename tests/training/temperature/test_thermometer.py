@@ -208,3 +208,14 @@ def test_a_loss_that_is_not_finite_is_said_with_its_step() -> None:
     meter = Thermometer(model, sgd, lambda net: math.nan, window=100)
     with pytest.raises(DataError, match="step 7"):
         train(model, sgd, data, 100, 1, meter.step)
+
+
+def test_a_heat_that_changes_gives_no_forecast() -> None:
+    """Windows whose heat falls on a line say little about the next; scattered ones do not."""
+    falling = [
+        HeatWindow(0, 9, 1.0 + x, 0.9, 0.1, 9.0, 0.1, 0.0) for x in (0.05, 0.041, 0.03, 0.019, 0.01)
+    ]
+    scattered = [falling[place] for place in (2, 0, 4, 1, 3)]
+
+    assert read_windows([falling[0]] * 5 + falling, "sgd").withheld_for == "changing"
+    assert read_windows([falling[0]] * 5 + scattered, "sgd").withheld_for is None

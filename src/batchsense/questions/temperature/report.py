@@ -44,9 +44,10 @@ def _windows(result: TemperatureResult) -> Picture:
         [window.loss_of_mean for window in result.windows],
     )
     last = result.windows[-1]
+    both = "heat" if result.settled and result.settled.yes else "heat and travel"
     finding = (
         f"In the last window the weights have a loss of {number(last.mean_loss)} on average, and "
-        f"their mean has {number(last.loss_of_mean)}: the gap is heat."
+        f"their mean has {number(last.loss_of_mean)}: the gap is {both}."
     )
     return Picture.of(ax, "windows", "Loss along the run and of mean weights", finding)
 

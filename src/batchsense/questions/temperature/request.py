@@ -33,7 +33,7 @@ class TemperatureRequest(TrainingRequest):
     Minibatch noise keeps the loss above its floor. A copy of the model is trained at the job's own
     learning rate; the mean loss of its weights, less the loss of their mean, is the heat. Once the
     weights have settled this is what a smaller learning rate or a larger batch size would gain.
-    Exit code 1 while they still travel, because then nobody can say.
+    Exit code 1 while they still travel or the heat changes, because then nobody can say.
 
     \b
     Examples:
@@ -118,7 +118,7 @@ def ask(request: TemperatureRequest, progress: Progress = silent) -> Answer[Temp
         )
         result = TemperatureResult.of(run, request.target)
         notes = [Note(code="thermometer", message=_sentence(w)) for w in run.reading.warnings]
-        if not run.reading.settled:
+        if run.reading.withheld_for not in (None, "no_heat"):
             refusal = Refusal(
                 kind="unresolved",
                 message=f"no forecast: {run.reading.withheld}",

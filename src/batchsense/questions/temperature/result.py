@@ -11,6 +11,7 @@ from batchsense.reports.envelope import Estimate, Model, finite
 if TYPE_CHECKING:
     from batchsense.training.simulate import Arrhenius
     from batchsense.training.temperature import TemperatureRun
+    from batchsense.training.temperature.reading import Withheld
 
 
 class Settled(Model):
@@ -53,7 +54,7 @@ class TemperatureResult(Model):
     target: str | None = Field(description="null for a simulation.")
     heat: Estimate = Field(
         description="Mean loss of the weights less the loss of their mean, on training examples; "
-        "90 % interval from the windows."
+        "while the weights travel that is part of it; 90 % interval from the windows."
     )
     forecast: Estimate = Field(
         description="How far the loss would fall if the run were cooled to rest; null with the "
@@ -95,7 +96,7 @@ class TemperatureResult(Model):
             settled=Settled(ratio=finite(reading.ratio), yes=reading.settled),
             injected_heat=None if reading.injected is None else finite(reading.injected),
             sampling="epoch" if run.sampling == "epoch" else "replacement",
-            advice=advice(forecast, settled=reading.settled),
+            advice=advice(forecast, reading.withheld_for),
             batch_size=run.batch_size,
             examples=run.examples,
             optimizer=run.optimizer,
@@ -148,11 +149,19 @@ class TemperatureResult(Model):
         )
 
 
-def advice(forecast: Estimate, *, settled: bool) -> str:
+def advice(forecast: Estimate, withheld_for: Withheld | None) -> str:
     """Say in a few words what to do."""
-    if not settled:
-        return "still travelling: train on"
+    if withheld_for is not None:
+        return _WITHOUT_FORECAST[withheld_for]
     if forecast.estimate is None or forecast.low is None or forecast.low <= 0:
-        return "cooling gains nothing that can be told from zero"
+        return _WITHOUT_FORECAST["no_heat"]
     half = forecast.estimate - forecast.low
     return f"cool now: −{forecast.estimate:.2g} ± {half:.1g}"
+
+
+_WITHOUT_FORECAST: dict[str, str] = {
+    "travelling": "still travelling: train on",
+    "changing": "the heat still changes: train on",
+    "no_heat": "cooling gains nothing that can be told from zero",
+    "unknown_optimizer": "try a cooldown: how this optimizer cools is not known",
+}

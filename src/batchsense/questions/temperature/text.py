@@ -35,7 +35,14 @@ def temperature_text(envelope: Envelope[TemperatureResult], table: Tabulate) -> 
 
 
 def headline(result: TemperatureResult) -> str:
-    """Say the answer first."""
+    """Say the answer first; while weights travel the difference is not all heat."""
+    assert result.settled is not None
+    if not result.settled.yes:
+        return (
+            f"{result.target} is still travelling. The mean of its weights has a loss lower by "
+            f"{with_interval(result.heat)} than the weights, {number(result.loss)}; that is heat "
+            f"of minibatches of {result.batch_size:,} and travel together. Train on."
+        )
     return (
         f"Heat of {result.target}: {with_interval(result.heat)} of a loss of "
         f"{number(result.loss)}, kept up by the noise of minibatches of {result.batch_size:,}. "
@@ -96,7 +103,7 @@ def window_rows(result: TemperatureResult) -> tuple[list[str], list[list[str]]]:
         ]
         for window in result.windows
     ]
-    return ["up to step", "mean loss", "loss of mean weights", "heat", "settled"], rows
+    return ["up to step", "mean loss", "loss of mean weights", "difference", "settled"], rows
 
 
 def escape_headline(escapes: EscapesResult) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
+from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.training.learning_rate import Family
 from batchsense.training.temperature.windows import HeatWindow, equilibration, mean_and_error
@@ -25,6 +27,10 @@ SETTLED = 0.9
 #: relative error is added to that of the windows.
 _FORECAST_ERROR = 0.08
 _LEVEL = 0.9
+#: Why there may be no forecast.
+Withheld = Literal["travelling", "changing", "no_heat", "unknown_optimizer"]
+#: A trend is named where chance alone would show one like it in one of twenty settled runs.
+_TREND_LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,11 @@ class HeatReading:
     forecast : Interval or None
         By how much the loss would fall if the run were cooled to rest; None where that cannot be
         said.
+    withheld_for : str or None
+        Why there is no forecast: ``travelling`` weights, a ``changing`` heat, ``no_heat`` that is
+        told from zero, or an ``unknown_optimizer``.
     withheld : str or None
-        Why there is no forecast.
+        The same in words.
     ratio : float
         r of :func:`~batchsense.training.temperature.windows.equilibration`.
     settled : bool
@@ -54,6 +63,7 @@ class HeatReading:
 
     heat: Interval
     forecast: Interval | None
+    withheld_for: Withheld | None
     withheld: str | None
     ratio: float
     settled: bool
@@ -103,10 +113,11 @@ def read_windows(
     heat, error = mean_and_error(heats)
     ratio = equilibration(newest)
     settled = ratio >= SETTLED
-    withheld = _why_withheld(heat, error, ratio, family, len(newest))
+    why, withheld = _why_withheld(heats, error, ratio, family) or (None, None)
     return HeatReading(
         heat=_interval(heat, error, len(newest)),
         forecast=None if withheld else _forecast(heat, heats, error),
+        withheld_for=why,
         withheld=withheld,
         ratio=ratio,
         settled=settled,
@@ -117,18 +128,36 @@ def read_windows(
 
 
 def _why_withheld(
-    heat: float, error: float, ratio: float, family: Family, count: int
-) -> str | None:
+    heats: Floats, error: float, ratio: float, family: Family
+) -> tuple[Withheld, str] | None:
     if ratio < SETTLED:
-        return (
+        return "travelling", (
             f"the weights still travel (r = {ratio:.2f}, settled from {SETTLED:g} on), so the loss "
             "falls for other reasons than cooling and the heat is no floor"
         )
-    if heat <= _quantile(count) * error:
-        return "the heat is not told from zero"
+    if heats.mean() <= _quantile(len(heats)) * error:
+        return "no_heat", "the heat is not told from zero"
+    trend = _trend(heats)
+    if trend is not None:
+        return "changing", (
+            f"the heat itself still changes, by {100 * trend:+.0f} % of its mean from window to "
+            "window, so that of the past says little about the next"
+        )
     if family == "other":
-        return "how this optimizer cools is not known"
+        return "unknown_optimizer", "how this optimizer cools is not known"
     return None
+
+
+def _trend(heats: Floats) -> float | None:
+    """Change of the heat a window over its mean, if a straight line tells it from zero."""
+    count = len(heats)
+    away = np.arange(count) - (count - 1) / 2
+    spread = float(away @ away)
+    slope = float(away @ heats) / spread
+    left = heats - heats.mean() - slope * away
+    error = math.sqrt(float(left @ left) / (count - 2) / spread)
+    unlikely = abs(slope) > float(special.stdtrit(count - 2, 1 - _TREND_LEVEL / 2)) * error
+    return slope / float(heats.mean()) if unlikely else None
 
 
 def _doubts(windows: list[HeatWindow], family: Family) -> tuple[str, ...]:
@@ -137,7 +166,7 @@ def _doubts(windows: list[HeatWindow], family: Family) -> tuple[str, ...]:
     return ()
 
 
-def _forecast(heat: float, heats: np.ndarray, error: float) -> Interval:
+def _forecast(heat: float, heats: Floats, error: float) -> Interval:
     """One cooldown scatters like one window, beside the error of the mean."""
     scatter = float(heats.std(ddof=1))
     whole = math.sqrt(scatter**2 + error**2 + (_FORECAST_ERROR * heat) ** 2)
