@@ -12,6 +12,7 @@ well or names the file to remove.
 from __future__ import annotations
 
 import collections
+import json
 import os
 import random
 import signal
@@ -27,6 +28,8 @@ import numpy as np
 from common.record import options, write
 from hostile.judge import in_a_process, state
 
+#: Where verify keeps its finished runs, beside the plan.
+JOURNAL = "plan.verify.json"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 #: So many rows make a write last long enough to be hit.
 ROWS, COLUMNS = 240, 800
@@ -103,6 +106,15 @@ def content(path: Path) -> object:
     return path.read_bytes()
 
 
+def whole_json(path: Path) -> bool:
+    """Whether a file is one complete document."""
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def readable(path: Path) -> object:
     """The text of a compressed file."""
     import gzip
@@ -128,6 +140,8 @@ def kill_once(
     found, after = [], state(Path())
     ours = [str(path) for path in targets]
     kept = [f"changed {one}" for one in inputs if after.get(one) != inputs[one]]
+    # What a command goes on from grows with every run; it must be whole, and never be gone.
+    kept = [one for one in kept if one != f"changed {JOURNAL}" or not whole_json(Path(JOURNAL))]
     found += [one for one in kept if not any(one.startswith(f"changed {name}") for name in ours)]
     for path in targets:
         if path.exists() and content(path) != whole[path]:
