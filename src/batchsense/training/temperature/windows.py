@@ -21,11 +21,11 @@ class HeatWindow:
     loss_of_mean : float
         Loss of the mean weights of the window, on the same set.
     displacement : float
-        |w_W − w_0|², from the window's first to its last weights.
+        Squared distance from the window's first to its last weights.
     path : float
-        Σ|u_t|² over all steps of the window, u the updates.
+        Sum of squared updates over all steps of the window.
     learning_rate : float
-        Of the window; None never, because windows end where it changes.
+        Of the window; a window in which it changes is left out.
     momentum : float
         m of the optimizer (β₁ for Adam).
     """

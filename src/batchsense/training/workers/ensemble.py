@@ -163,7 +163,7 @@ def fit_steps(table: StepTable, seed: int = 0, progress: Progress = silent) -> S
     Raises
     ------
     UnresolvedError
-        As :meth:`MeasuredRange.of`.
+        As ``MeasuredRange.of``.
     """
     measured = MeasuredRange.of(table.configurations)
     random = np.random.default_rng(seed)
