@@ -88,7 +88,7 @@ SPECIAL = {
     ("workers", "noise_scale"): [0.5, 1200.0],
     "minibatch": [32, 128],
     ("temperature", "steps"): [2000],
-    ("temperature", "window"): [20, 1000],
+    ("temperature", "window"): [40, 1000],
 }
 ALL = [
     pytest.param(command, one, id=f"{command}-{one.flag}")

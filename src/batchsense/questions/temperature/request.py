@@ -59,7 +59,7 @@ class TemperatureRequest(TrainingRequest):
     ] = None
     window: Annotated[
         int | None,
-        Field(ge=20),
+        Field(ge=40),
         Option("Steps of a window; else an eighth of the run, ten epochs at least.", metavar="N"),
     ] = None
     sampling: Annotated[
