@@ -47,3 +47,34 @@ def test_a_thermometer_costs_little_and_changes_nothing() -> None:
     """Weights equal to the bit; its own work within 1.10 on a small net."""
     assert all(row["equal_weights"] for row in study("thermometer_cost")["rows"])
     assert costs("thermometer")["digits"]["ratio"] <= 1.10
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured 1.040 on charlm (116,834 numbers, 8 examples a step), 1.015 on 301,066 "
+    "numbers with 32 examples, wanted 1.03",
+)
+def test_a_thermometer_costs_little_from_a_hundred_thousand_numbers_on() -> None:
+    """1.03 of the step."""
+    rows = costs("thermometer")
+    assert max(rows[job]["ratio"] for job in ("wide digits", "charlm")) <= 1.03
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="9 forecasts of 30 moments, heat over gain .19 to 3.7, wanted .85 to 1.15; 6 of 9 in "
+    "their interval, wanted .8: late in training the loss comes in bursts",
+)
+def test_forecasts_are_what_cooling_gains() -> None:
+    """Wherever one is given."""
+    given = [row for row in study("cooling_forecast")["moments"] if row["forecast"] is not None]
+    assert all(0.85 <= row["heat_over_gain"] <= 1.15 for row in given)
+    assert sum(row["covered"] for row in given) >= 0.8 * len(given)
+
+
+def test_no_forecast_is_given_early() -> None:
+    """After 8,400 steps, while r is about .75, none of ten."""
+    early = [row for row in study("cooling_forecast")["moments"] if row["steps"] == 8400]
+
+    assert len(early) == 10
+    assert all(row["forecast"] is None for row in early)
