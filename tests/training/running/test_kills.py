@@ -20,7 +20,8 @@ def words(folder: str, *more: str) -> list[str]:
     """A run with dropout and momentum that writes a checkpoint after nearly every step."""
     return [
         *("train", f"{JOBS}:dropout", "--steps", str(STEPS), "--json", "-q"),
-        *("--checkpoint", folder, "--checkpoint-every", "0", *more),
+        # The peer of a killed process may wait for it as long as this.
+        *("--checkpoint", folder, "--checkpoint-every", "0", "--timeout", "60", *more),
     ]
 
 
