@@ -5,6 +5,7 @@ The inputs are drawn in ``benchmarks/hostile``; the whole study is ``benchmarks/
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,3 +46,11 @@ def test_hostile_inputs_end_in_an_answer_or_a_refusal(
             found[f"{what}-{index}"] = (" ".join(tried.words), tried.faults)
 
     assert found == {}
+
+
+def test_commands_that_were_ended_left_nothing_half() -> None:
+    """110 KILL, TERM and INT over eleven writing commands: nothing half, nothing lost."""
+    found = json.loads((BENCHMARKS / "results" / "hostile_kills.json").read_text())
+
+    assert sum(found["kills"][name] for name in ("SIGKILL", "SIGTERM", "SIGINT")) >= 100
+    assert found["faults"] == {}
