@@ -115,8 +115,9 @@ def test_simulated_escapes_follow_the_law(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer than usual here; the slope with its interval, and no heat of any training."""
-    module = pytest.importorskip("batchsense.training.simulate")
-    monkeypatch.setattr(module, "arrhenius_plot", lambda seed, progress: _few(seed))
+    monkeypatch.setattr(
+        "batchsense.training.simulate.arrhenius_plot", lambda seed, progress: _few(seed)
+    )
     code, document = asked(capsys, "--simulate", "well")
     result = document["result"]
     assert isinstance(result, dict)

@@ -78,3 +78,12 @@ def test_no_forecast_is_given_early() -> None:
 
     assert len(early) == 10
     assert all(row["forecast"] is None for row in early)
+
+
+def test_what_is_said_beside_a_forecast_is_what_the_study_found() -> None:
+    """How many forecasts held the gain, in the words of the command."""
+    from batchsense.questions.temperature.request import _TRIALS
+
+    found = study("cooling_forecast")
+
+    assert f"{found['covered']} of {found['given']} forecasts held" in _TRIALS
