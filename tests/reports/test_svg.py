@@ -100,6 +100,13 @@ def test_letters_stay_letters_and_ink_comes_from_the_page() -> None:
     assert "DejaVu" not in text
 
 
+@pytest.mark.parametrize("letters", ["五月", "مايو", "मई", "🧪"])
+def test_letters_that_no_font_here_has_are_the_readers_to_draw(letters: str) -> None:
+    figure = Figure(layout="constrained")
+    figure.subplots().set_title(letters)
+    assert letters in inline_svg(figure, "f", "t", "d")
+
+
 def test_the_drawing_keeps_its_place() -> None:
     """Rounding moves no point by more than a hundredth of a point."""
     figure = Figure(figsize=(4, 3))

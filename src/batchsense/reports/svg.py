@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -80,7 +81,9 @@ def _write(figure: Figure) -> str:
 
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with _ONE_AT_A_TIME, matplotlib.rc_context(_SETTINGS):
+    with _ONE_AT_A_TIME, matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        # Letters stay letters, which the reader's own fonts draw: only a width is guessed here.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(stream, format="svg", metadata=nothing, transparent=True)
     return stream.getvalue()
 
