@@ -69,6 +69,19 @@ def test_limits_hold_for_all_workers_together_and_memory_for_one() -> None:
         plan_workers(CRITICAL, 1000.0, steps(0.0), [4000], limits)
 
 
+def test_a_worker_gets_two_examples_where_batch_norm_takes_its_statistics_from_them() -> None:
+    """A wanted precision counts for all together; what one worker needs, for each."""
+    dear = lambda workers, micro_batch: np.array([float(micro_batch)])  # noqa: E731
+    alone, mixed, exact = (
+        plan_workers(CRITICAL, 1e-3, dear, [4], limits, least_micro_batch=least).choices[0]
+        for limits, least in ((MANY, 1), (MANY, 2), (Limits(100_000, precision=64), 1))
+    )
+
+    assert [one.batch_size for one in (alone, mixed, exact)] == [4, 8, 64]
+    with pytest.raises(UnresolvedError, match="needed: at least 6 examples"):
+        plan_workers(CRITICAL, 1000.0, dear, [3], Limits(examples=5), least_micro_batch=2)
+
+
 def test_plan_with_a_bandwidth_has_workers_in_text_and_document(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,10 @@ def planned_workers(
             memory=None if plan.memory is None else plan.memory.max_batch_size,
             minimum=bounds[0],
             maximum=bounds[1],
+            precision=next(
+                (rung.batch_size for rung in plan.tolerance if rung.guarantee == "calibrated"), None
+            ),
         ),
+        least_micro_batch=2 if plan.check.coupled_modules else 1,
         seed=seed,
     )

@@ -79,6 +79,7 @@ def plan_workers(
     workers: Sequence[int],
     limits: Limits,
     *,
+    least_micro_batch: int = 1,
     seed: int = 0,
 ) -> WorkersPlan:
     r"""Choose a batch size for each number of workers, and compare them.
@@ -97,6 +98,8 @@ def plan_workers(
         Numbers of workers to compare.
     limits : Limits
         Of which ``memory`` holds for one worker, the others for all together.
+    least_micro_batch : int
+        Fewest examples of one worker: two where BatchNorm takes its statistics from them.
     seed : int
         Of the draws of B_crit.
 
@@ -129,12 +132,13 @@ def plan_workers(
         raise DataError("name at least one number of workers, such as 1,2,4")
     found = []
     for count in sorted(set(workers)):
-        if (best := _best_micro_batch(used, step_seconds, count, limits)) is not None:
+        best = _best_micro_batch(used, step_seconds, count, limits, least_micro_batch)
+        if best is not None:
             found.append((count, best, step_seconds(count, best)))
     if not found:
         raise UnresolvedError(
             f"no batch size of {min(workers)} or more workers keeps the limits",
-            f"at least {min(workers)} examples in a step",
+            f"at least {least_micro_batch * min(workers)} examples in a step",
         )
     draws = max(len(seconds) for _, _, seconds in found)
     noise = _noise(critical, used, draws, seed)
@@ -163,7 +167,7 @@ def plan_workers(
 
 
 def _best_micro_batch(
-    used: float, step_seconds: StepSeconds, workers: int, limits: Limits
+    used: float, step_seconds: StepSeconds, workers: int, limits: Limits, fewest: int
 ) -> int | None:
     """The micro-batch with the least training time by the estimates; None where none is allowed."""
     most = min(
@@ -171,7 +175,7 @@ def _best_micro_batch(
         limits.examples // workers,
         (limits.maximum or math.inf) // workers,
     )
-    least = max(math.ceil(max(limits.minimum, limits.precision or 1) / workers), 1)
+    least = max(math.ceil(max(limits.minimum, limits.precision or 1) / workers), fewest)
     if least > most:
         return None
     octaves = math.log2(most / least)

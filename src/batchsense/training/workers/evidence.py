@@ -138,7 +138,7 @@ def step_levers(model: StepModel, configuration: StepConfiguration) -> tuple[Lev
     tried = (
         (
             "half_the_bytes",
-            "gradients sent in half the bytes (fp16 or bf16)",
+            "gradients sent in half the bytes (fp16; over NCCL also bf16)",
             configuration,
             0.5,
             1,
