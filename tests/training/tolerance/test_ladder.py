@@ -7,6 +7,7 @@ import pytest
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.tolerance import ToleranceRung, tolerance_ladder
+from batchsense.training.tolerance.ladder import _bounded
 from batchsense.training.tolerance.pilot_noise import PilotNoise, clipped_gram, gram_of, pilot_noise
 
 POPULATION, RELATIVE, DELTA = 3000, 0.5, 0.1
@@ -27,7 +28,7 @@ EPSILON = RELATIVE * float(np.linalg.norm(ROWS.mean(axis=0)))
 def pilot(seed: int, examples: int = 256) -> PilotNoise:
     """Measure a pilot drawn without replacement."""
     chosen = np.random.default_rng(seed).permutation(POPULATION)[:examples]
-    return pilot_noise(gram_of(ROWS[chosen]), population=POPULATION, resamples=300)
+    return pilot_noise(gram_of(ROWS[chosen]), population=POPULATION)
 
 
 def ladder(seed: int = 1, **options: float) -> dict[str, ToleranceRung]:
@@ -64,9 +65,12 @@ def test_a_relative_tolerance_uses_what_the_gradient_is_at_least() -> None:
         tolerance_ladder(
             pilot(seed, 1024), relative=RELATIVE, confidence=1 - DELTA, population=POPULATION
         )[1].require()
-        for seed in range(40)
+        for seed in range(12)
     ]
-    truth = ladder()["calibrated"].require()
+    whole = pilot(0, POPULATION)
+    truth = tolerance_ladder(whole, epsilon=EPSILON, confidence=1 - DELTA, population=POPULATION)[
+        1
+    ].require()
 
     assert np.mean(np.array(sizes) >= 0.97 * truth) >= 0.9
     assert np.median(sizes) <= 1.6 * truth
@@ -141,8 +145,9 @@ def test_the_bounded_variance_covers_laws_that_hide_their_tail() -> None:
         variance, failures = chance * (1 - chance), 0
         for _ in range(120):
             values = (rng.random(256) < chance).astype(float)
-            noise = pilot_noise(gram_of(values), resamples=5)
-            need = tolerance_ladder(noise, epsilon=0.1, diameter=1.0)[3].unlimited
+            noise = pilot_noise(gram_of(values))
+            need = _bounded(noise, 0.1, 0.05, None, None, diameter=1.0).unlimited
+            assert need is not None
             honest = 2 * np.log(2 / 0.05) * (variance / 0.01 + 1.0 / 0.3)
             failures += need < honest
 
@@ -162,10 +167,23 @@ def test_a_mean_that_is_lost_in_noise_has_no_relative_size() -> None:
 
 def test_a_heavy_tail_is_said_with_the_promise() -> None:
     """What a pilot of a heavy-tailed law cannot know is part of what the rung assumes."""
-    values = np.random.default_rng(7).standard_t(2.2, size=256)
+    values = np.random.default_rng(3).standard_t(3.5, size=1000)
     rungs = tolerance_ladder(pilot_noise(gram_of(values)), epsilon=0.3)
 
     assert "worse ones may not have been drawn" in rungs[1].assumes
+
+
+def test_a_pilot_that_does_not_know_the_number_gives_none() -> None:
+    """Where a few observations hold the variance, the rung says how far it is open, and what helps.
+
+    The mean-square rung, which promises nothing of a single minibatch, is still given.
+    """
+    values = np.random.default_rng(7).standard_t(2.2, size=256)
+    rungs = tolerance_ladder(pilot_noise(gram_of(values)), epsilon=0.3)
+
+    assert (rungs[0].batch_size is None, rungs[1].batch_size) == (False, None)
+    assert "leave the number open by a factor of" in rungs[1].assumes
+    assert "more examples in the pilot" in str(rungs[1].needed)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def spread_rows(rng: np.random.Generator, rows: int) -> np.ndarray:
 def test_every_moment_is_right_on_average() -> None:
     """Over 300 pilots of 40 vectors the mean of τ̂, γ̂ and tr Σ² is the truth."""
     rng = np.random.default_rng(11)
-    found = [pilot_noise(gram_of(spread_rows(rng, 40)), resamples=50) for _ in range(300)]
+    found = [pilot_noise(gram_of(spread_rows(rng, 40))) for _ in range(300)]
 
     def mean_within(values: list[float], truth: float) -> bool:
         error = np.std(values, ddof=1) / np.sqrt(len(values))
@@ -23,29 +23,26 @@ def test_every_moment_is_right_on_average() -> None:
 
     assert mean_within([p.trace for p in found], 8.0)
     assert mean_within([p.squared_mean for p in found], 9.0)
-    assert mean_within([p.square_ratio * p.trace**2 for p in found], 21.5)
+    assert mean_within([p.moments.square_ratio * p.trace**2 for p in found], 21.5)
 
 
 def test_rows_that_are_means_tell_the_same_about_single_observations() -> None:
     """64 means of 16 vectors give the τ, tr Σ²/τ² and Var|e|²/τ² of one vector."""
     rng = np.random.default_rng(2)
     tail = rng.standard_t(5, size=(400, 64, 16, 3))
-    found = [
-        pilot_noise(gram_of(block.mean(axis=1)), observations_per_row=16, resamples=20)
-        for block in tail
-    ]
+    found = [pilot_noise(gram_of(block.mean(axis=1)), observations_per_row=16) for block in tail]
 
     # Three independent t₅: variance 5/3 each, kurtosis 9, so Var|e|²/τ² = 3·8·(5/3)²/25.
     assert np.mean([p.trace for p in found]) == pytest.approx(5.0, rel=0.03)
-    assert np.mean([p.square_ratio for p in found]) == pytest.approx(1 / 3, rel=0.05)
-    assert np.mean([p.fourth_ratio for p in found]) == pytest.approx(8 / 3, rel=0.35)
+    assert np.mean([p.moments.square_ratio for p in found]) == pytest.approx(1 / 3, rel=0.05)
+    assert np.mean([p.moments.fourth_ratio for p in found]) == pytest.approx(8 / 3, rel=0.35)
     assert found[0].observations == 1024
 
 
 def test_the_bounds_hold_as_often_as_they_say() -> None:
     """The 95 % bounds of τ and γ are right in at least 90 % of 300 normal pilots of 256."""
     rng = np.random.default_rng(3)
-    found = [pilot_noise(gram_of(spread_rows(rng, 256)), resamples=300) for _ in range(300)]
+    found = [pilot_noise(gram_of(spread_rows(rng, 256))) for _ in range(300)]
 
     assert np.mean([p.trace_bound >= 8.0 for p in found]) >= 0.90
     assert np.mean([p.squared_mean_bound <= 9.0 for p in found]) >= 0.92
@@ -67,7 +64,7 @@ def test_without_replacement_the_squared_mean_is_still_unbiased() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(0.3, 1.0, size=25)
     found = [
-        pilot_noise(gram_of(rng.choice(values, 20, replace=False)), population=25, resamples=5)
+        pilot_noise(gram_of(rng.choice(values, 20, replace=False)), population=25)
         for _ in range(4000)
     ]
     squared = [p.squared_mean for p in found]

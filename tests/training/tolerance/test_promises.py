@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from batchsense.training.tolerance.ladder import calibrated_need
+from batchsense.training.tolerance.calibrated import calibrated_need
 from batchsense.variation import (
     chebyshev_need,
     mean_square_need,

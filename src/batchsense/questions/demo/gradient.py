@@ -23,8 +23,8 @@ from batchsense.questions.demo.result import (
 from batchsense.reports.envelope import Estimate
 from batchsense.training import Workload
 from batchsense.training.running import optimizer_step
-from batchsense.training.tolerance.ladder import calibrated_need
-from batchsense.training.tolerance.pilot_noise import third_moments
+from batchsense.training.tolerance.calibrated import calibrated_need
+from batchsense.training.tolerance.moments import moments_of_rows
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
 from batchsense.variation import chebyshev_need, miss_rate, without_replacement
 from batchsense.variation.interval import Interval
@@ -64,6 +64,7 @@ class GradientScene:
         self._model = _trained(workload, np.random.default_rng(training))
         self._full = self._gradient(np.arange(self._examples))
         self._gram = self._gram_of_deviations()
+        self._trace = float(np.trace(self._gram)) / self._examples
 
     def variance(self, progress: Progress = silent) -> GradientResult:
         """Measure the mean squared distance of minibatch gradients from the full one, by size."""
@@ -87,7 +88,7 @@ class GradientScene:
             ],
             slope=Estimate.of(log_slope(BATCH_SIZES, measured)),
             squared_gradient_norm=float(self._full @ self._full),
-            trace_covariance=float(np.trace(self._gram)),
+            trace_covariance=self._trace,
         )
 
     def tolerance(self, progress: Progress = silent) -> ToleranceResult:
@@ -112,21 +113,16 @@ class GradientScene:
         )
 
     def _promises(self, allowed: float) -> list[Promise]:
-        # The Gram matrix of the deviations has the trace and the squares of the covariance matrix,
-        # which would have as many rows as the net has weights.
-        trace = float(np.trace(self._gram))
-        squares = float((self._gram**2).sum()) / trace**2
-        fourth = float(np.diag(self._gram).var()) * self._examples**2 / trace**2
-        third = third_moments(self._gram, squares)
+        shape = moments_of_rows(self._gram).shape
         needs = (
             (
                 "calibrated",
-                calibrated_need(trace, allowed, MISS_RATE, squares, fourth, *third),
+                calibrated_need(self._trace, allowed, MISS_RATE, *shape),
                 "the error of a mean has the spread that its first three moments tell",
             ),
             (
                 "chebyshev",
-                chebyshev_need(trace, allowed, MISS_RATE),
+                chebyshev_need(self._trace, allowed, MISS_RATE),
                 "nothing: any distribution of this variance",
             ),
         )
@@ -149,7 +145,7 @@ class GradientScene:
         deviations = np.empty((self._examples, len(self._full)), dtype=np.float32)
         for row in range(self._examples):
             deviations[row] = self._gradient(np.array([row])) - self._full
-        return (deviations @ deviations.T).astype(np.float64) / self._examples
+        return (deviations @ deviations.T).astype(np.float64)
 
 
 def _trained(workload: Workload, rng: np.random.Generator) -> nn.Module:

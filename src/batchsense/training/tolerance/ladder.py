@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from scipy import special
-from scipy.optimize import brentq
-
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.training.tolerance.calibrated import calibrated_need
+from batchsense.training.tolerance.moments import ErrorMoments
 from batchsense.training.tolerance.pilot_noise import PilotNoise
 from batchsense.variation.sample_size import (
     chebyshev_need,
@@ -21,6 +19,11 @@ from batchsense.variation.sample_size import (
 
 #: The promises, from the weakest to the strongest evidence.
 Guarantee = Literal["mean_square", "calibrated", "chebyshev", "bounded", "verified"]
+
+#: A calibrated number is given where the pilot knows it to this factor at its level. Where it does
+#: not, a few observations hold most of the variance, and pilots without the worst of them have
+#: both an estimate and an error that are too small (docs/decisions/0010 has the counts).
+_SETTLED = 1.5
 
 _NO_BOUND = (
     "nothing bounds the gradient of an example that was not seen; without a bound no batch size "
@@ -86,9 +89,10 @@ def tolerance_ladder(
     :math:`|G|^2`, under independent drawing
 
     - ``mean_square``: :math:`n_0 = τ/ε^2`, the error is ε on average;
-    - ``calibrated``: :math:`n_0 = τ_U/ε^2\; q_{1-δ}`, the quantile of the shifted χ² with the first
+    - ``calibrated``: :math:`n_0 = τ/ε^2\; q_{1-δ}`, the quantile of the shifted χ² with the first
       three moments that the squared error has at this batch size
-      (:func:`~batchsense.training.tolerance.ladder.calibrated_need`);
+      (:func:`~batchsense.training.tolerance.calibrated.calibrated_need`), times the factor by
+      which the pilot may have it too small; refused where that is more than 1.5;
     - ``chebyshev``: :math:`n_0 = τ_U/(δε^2)`, any distribution of that variance;
     - ``bounded``: :math:`n_0 = 2\ln(2/δ)(τ/ε^2 + R/(3ε))`, no example further than R from the mean,
       for any number of draws (Pinelis).
@@ -140,8 +144,8 @@ def tolerance_ladder(
     >>> for rung in tolerance_ladder(pilot_noise(gram_of(scores)), epsilon=3.0):
     ...     print(rung.guarantee, rung.batch_size)
     mean_square 25
-    calibrated 107
-    chebyshev 557
+    calibrated 113
+    chebyshev 563
     bounded None
     """
     _check(noise, epsilon, relative, confidence, radius, diameter)
@@ -162,13 +166,7 @@ def tolerance_ladder(
     ]
     source = _source(noise, population)
     rungs += [
-        _rung(
-            "calibrated",
-            None if sure is None else calibrated_need(noise.trace_bound, sure, delta, *noise.shape),
-            f"the squared error is spread like a χ² of the same three moments; {source}",
-            lost,
-            population,
-        ),
+        _calibrated(noise, sure, delta, source, population),
         _rung(
             "chebyshev",
             None if sure is None else chebyshev_need(noise.trace_bound, sure, delta),
@@ -193,6 +191,37 @@ def _rung(
     if population is None:
         return ToleranceRung(guarantee, max(1, math.ceil(need - 1e-9)), assumes, need)
     return ToleranceRung(guarantee, without_replacement(need, population), assumes, need)
+
+
+def calibrated_bound(noise: PilotNoise, epsilon: float, delta: float) -> tuple[float, float]:
+    """Give the calibrated number at its upper bound, and how far that lies above the estimate."""
+
+    def need(moments: ErrorMoments) -> float:
+        return calibrated_need(moments.trace, epsilon, delta, *moments.shape)
+
+    factor = noise.factor(need)
+    return factor * need(noise.moments), factor
+
+
+def _calibrated(
+    noise: PilotNoise, epsilon: float | None, delta: float, source: str, population: int | None
+) -> ToleranceRung:
+    need, factor = (None, 1.0) if epsilon is None else calibrated_bound(noise, epsilon, delta)
+    refusal = _lost(noise)
+    if factor > _SETTLED:
+        # The log of the factor falls as one over the root of the observations.
+        times = (math.log(factor) / math.log(_SETTLED)) ** 2
+        need, refusal = (
+            None,
+            (
+                f"{noise.observations:,} examples leave the number open by a factor of "
+                f"{factor:.1f}, because a few of them hold much of the variance",
+                f"about {math.ceil(noise.observations * (times - 1)):,} more examples in the pilot "
+                "and the time for them",
+            ),
+        )
+    assumes = f"the squared error is spread like a χ² of the same three moments; {source}"
+    return _rung("calibrated", need, assumes, refusal, population)
 
 
 def _bounded(
@@ -286,92 +315,3 @@ def _check(
             f"the pilot's variance {noise.trace:.3g} is more than a set of diameter {diameter:.3g} "
             "allows; clip the pilot as the training does"
         )
-
-
-#: Where the moments are those of no law there may be several answers: eight halvings choose the one
-#: that halving to the end would, a quicker method finds its digits.
-_HALVINGS = 8
-
-
-def calibrated_need(
-    trace: float,
-    epsilon: float,
-    delta: float,
-    square_ratio: float,
-    fourth_ratio: float = 0.0,
-    cube_ratio: float = 0.0,
-    mixed_ratio: float = 0.0,
-    sixth_ratio: float = 0.0,
-) -> float:
-    r"""Give the n that solves :math:`n = τ/ε^2\; q_{1-δ}(n)`.
-
-    q is a quantile of the squared error of a mean of n over its expectation, taken for a shifted
-    and scaled χ² (Pearson's type III) with its true first three moments: 1,
-
-    .. math:: v(n) = 2\left(1 - \frac1n\right)\frac{\operatorname{tr}Σ^2}{τ^2}
-        + \frac{1}{n}\frac{\operatorname{Var}|e|^2}{τ^2}
-
-    and κ₃(n) of :func:`~batchsense.training.tolerance.pilot_noise.third_moments`. With two moments
-    only (Satterthwaite's χ²) a chance of 1 % was one of 1.2 to 1.6 % for the gradients of a small
-    net, whose noise has a few strong directions. The second term of v dominates late in training.
-
-    References
-    ----------
-    Satterthwaite (1946), Biometrics Bulletin 2; Pearson (1959), Biometrika 46, for three moments.
-
-    Examples
-    --------
-    One normal feature: (1.96·15/3)², the textbook's 96.04.
-
-    >>> round(calibrated_need(15.0**2, 3.0, 0.05, square_ratio=1.0, fourth_ratio=2.0), 2)
-    96.04
-    """
-    base = mean_square_need(trace, epsilon)
-    if base == 0:
-        return 0.0
-
-    def missing(log_n: float) -> float:
-        """Say by how much n is too small."""
-        n = math.exp(log_n)
-        at = max(n, 1.0)
-        variance = 2 * (1 - 1 / at) * square_ratio + fourth_ratio / at
-        third = (
-            8 * (1 - 1 / at) * (1 - 2 / at) * cube_ratio
-            + (1 - 1 / at) * mixed_ratio / at
-            + sixth_ratio / at**2
-        )
-        return base * _quantile(variance, third, delta) / n - 1
-
-    low, high = math.log(base), math.log(base / delta)  # Markov: every quantile is at most 1/δ
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if missing(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    if missing(low) <= 0 or missing(high) >= 0:  # the answer is an end of the first interval
-        return math.exp(low if missing(low) <= 0 else high)
-    return math.exp(brentq(missing, low, high, xtol=1e-13))
-
-
-def _quantile(variance: float, third: float, delta: float) -> float:
-    """Give the 1 − δ quantile of a shifted χ² of mean 1, or of a less extreme one if that is more.
-
-    With ever more variance or skewness the quantile falls again, because most of the variance then
-    sits in events rarer than δ; a moment estimate of such a law is not worth a smaller answer.
-    """
-    r = 2 / max(variance, 1e-12)  # degrees of freedom of the χ² that needs no shift
-    if r > 1e9:
-        return 1.0
-    candidates = np.append(np.geomspace(r, 1.0, 64), r) if r < 1 else np.array([r])
-    plain = float((special.chdtri(candidates, delta) / candidates).max())
-    if third <= 2 * variance**2:
-        return plain
-    shifted = np.geomspace(max(8 * variance**3 / third**2, 1e-3), r, 64)
-    return max(
-        plain,
-        1
-        + float(
-            ((special.chdtri(shifted, delta) - shifted) * np.sqrt(variance / (2 * shifted))).max()
-        ),
-    )

@@ -13,11 +13,12 @@ from scipy import special
 from torch import Tensor, nn
 
 from batchsense import clock
-from batchsense.arrays import Floats
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.progress import Progress, silent
 from batchsense.training.gradient_noise import micro_batch_gradients
-from batchsense.training.tolerance.pilot_noise import PilotNoise, pilot_noise
+from batchsense.training.tolerance.moments import drawn_by_length
+from batchsense.training.tolerance.pilot_noise import PilotNoise, pilot_noise, surveyed_noise
 from batchsense.training.workload import (
     Workload,
     admitted,
@@ -35,6 +36,9 @@ PILOT_EXAMPLES = 256
 WHOLE_SET = 4096
 #: Examples behind the mean gradient where the data set is larger: doubled until it is known well.
 REFERENCE_EXAMPLES = (1024, 2048, 4096, 8192)
+#: With fewer gradients in memory than this, means of several tell more of the shape than single
+#: ones drawn by their length.
+_LEAST_DRAWN = 64
 #: Its squared length is known well where the lower bound is this part of the estimate: tolerances
 #: relative to the length, which go with its root, are then 5 % too strict at most.
 _KNOWN_WELL = 0.9
@@ -114,10 +118,12 @@ def measure_pilot(
 ) -> GradientPilot:
     """Measure how the gradients of single examples spread at the model's weights.
 
-    The shape of the spread (tr Σ²) comes from the inner products of ``examples`` gradients. The
-    rest comes from all examples where there are at most ``whole_set``, and is then exact; else
-    from the pilot, with the mean gradient from 1,024 to 8,192 examples, until the bound of its
-    squared length is within 10 % of the estimate.
+    The lengths of ``whole_set`` gradients are surveyed, or of all where there are no more: then
+    the variance is exact. The shape of the spread comes from the inner products of ``examples``
+    gradients drawn by these lengths, so that the few long ones that hold much of the variance late
+    in training are among them. The mean gradient is that of 1,024 to 8,192 examples, until the
+    bound of its squared length is within 10 % of the estimate. Where time does not allow a survey,
+    or gradients are too large to hold so many, random examples have to tell all.
 
     Parameters
     ----------
@@ -126,9 +132,9 @@ def measure_pilot(
     examples : int
         Examples of the pilot.
     whole_set : int
-        Largest data set that is measured whole; 0 for never.
+        Most examples to survey, and so the largest data set that is measured whole; 0 for none.
     whole_seconds : float
-        Nor one that would take longer than this, going by the pilot.
+        About the most that the survey may take, going by the first gradients.
     at_once : int
         Most examples that go through the model at once (memory).
     seed : int
@@ -168,72 +174,112 @@ def measure_pilot(
         workload, examples, examples, seed=seed, progress=progress
     )
     each = (clock.now() - began) / len(vectors)
-    all_of_it = population <= whole_set and each * population <= whole_seconds
-    noise = pilot_noise(
-        gram_matrix(vectors),
-        observations_per_row=int(sizes[0]),
-        population=population,
-        seed=seed,
+    surveyed = int(min(population, whole_set, whole_seconds / max(each, 1e-9)))
+    few = pilot_noise(
+        gram_matrix(vectors), observations_per_row=int(sizes[0]), population=population
     )
+    rng = np.random.default_rng([seed, 1])
     with borrowed_randomness(seed):
-        source = GradientSource(workload, at_once)
-        rows = np.random.default_rng([seed, 1]).permutation(population)
-        if all_of_it:
-            return _whole(source, source.mean(rows), noise, population, progress)
-        seen, mean = 0, torch.zeros_like(vectors[0])
+        survey = _Survey(GradientSource(workload, at_once), rng.permutation(population), progress)
+        if surveyed == population:
+            return _whole(survey, few, len(vectors), rng)
+        survey.enlarge_mean(REFERENCE_EXAMPLES[0])
+        if surveyed > few.observations and len(vectors) >= _LEAST_DRAWN:
+            distances, along = survey.lengths(surveyed)
+            noise, per_row = survey.noise(distances, len(vectors), rng, population, (0.0, 0.0)), 1
+        else:
+            noise, per_row = few, int(sizes[0])
+            along = torch.stack([vector @ survey.mean for vector in vectors]).double().numpy()
+        del vectors
         for wanted in REFERENCE_EXAMPLES:
-            count = min(wanted, population)
-            mean = mean * (seen / count) + source.mean(rows[seen:count]) * (1 - seen / count)
-            seen = count
-            progress("measuring the mean gradient", count, min(REFERENCE_EXAMPLES[-1], population))
-            along = torch.stack([vector @ mean for vector in vectors]).double().numpy()
-            known = _with_reference(noise, mean, along, count, population, int(sizes[0]))
-            if known.squared_mean_bound >= _KNOWN_WELL * known.squared_mean or count == population:
+            survey.enlarge_mean(wanted)
+            known = _with_reference(noise, survey, along, population, per_row)
+            if known.squared_mean_bound >= _KNOWN_WELL * known.squared_mean:
                 break
-    return GradientPilot(known, mean, seen, population, radius=None)
+    return GradientPilot(known, survey.mean, survey.seen, population, radius=None)
 
 
-def _whole(
-    source: GradientSource,
-    mean: Tensor,
-    noise: PilotNoise,
-    population: int,
-    progress: Progress,
-) -> GradientPilot:
-    """Replace every estimate but the shape by the exact number over all examples."""
-    distances = np.empty(population)
-    for row in range(population):
-        distances[row] = source.squared_distance(np.array([row]), mean)
-        progress("measuring every example's gradient", row + 1, population)
-    trace, squared = float(distances.mean()), float(mean.double().square().sum())
-    exact = replace(
-        noise,
-        trace=trace,
-        trace_bound=trace,
-        fourth_ratio=float(distances.var()) / trace**2 if trace > 0 else 0.0,
-        squared_mean=squared,
-        squared_mean_bound=squared,
-        outlier_ratio=float(distances.max()) / trace if trace > 0 else 1.0,
-        observations=population,
-    )
+class _Survey:
+    """Gradients of single examples, measured from a mean over the first ``seen`` of ``rows``."""
+
+    def __init__(self, source: GradientSource, rows: Integers, progress: Progress) -> None:
+        self._source, self.rows, self._progress = source, rows, progress
+        self.seen = 0
+        self.mean = torch.zeros(())
+
+    def enlarge_mean(self, examples: int) -> None:
+        count = min(examples, len(self.rows))
+        if count > self.seen:
+            more = self._source.mean(self.rows[self.seen : count])
+            self.mean = self.mean * (self.seen / count) + more * (1 - self.seen / count)
+            self.seen = count
+            self._progress("measuring the mean gradient", count, count)
+
+    def lengths(self, examples: int) -> tuple[Floats, Floats]:
+        """Squared distances from the mean, and components along it."""
+        found = np.empty((2, examples))
+        for row in range(examples):
+            vector = self._source.mean(self.rows[row : row + 1])
+            found[0, row] = float((vector - self.mean).double().square().sum())
+            found[1, row] = float(vector @ self.mean)
+            self._progress("measuring every example's gradient", row + 1, examples)
+        return found[0], found[1]
+
+    def noise(
+        self,
+        distances: Floats,
+        examples: int,
+        rng: np.random.Generator,
+        population: int,
+        squared_mean: tuple[float, float],
+    ) -> PilotNoise:
+        drawn, chances = drawn_by_length(distances, examples, rng)
+        places, of = np.unique(drawn, return_inverse=True)
+        vectors = [self._source.mean(self.rows[place : place + 1]) - self.mean for place in places]
+        products = gram_matrix(vectors)[np.ix_(of, of)]
+        return surveyed_noise(
+            distances,
+            drawn,
+            chances,
+            products,
+            squared_mean=squared_mean,
+            population=population,
+        )
+
+
+def _whole(survey: _Survey, few: PilotNoise, held: int, rng: np.random.Generator) -> GradientPilot:
+    """Measure every example; of the shape of the spread, what a part of them tells."""
+    population = len(survey.rows)
+    survey.enlarge_mean(population)
+    distances, _ = survey.lengths(population)
+    squared = float(survey.mean.double().square().sum())
+    noise = replace(few, squared_mean=squared, squared_mean_bound=squared)
+    if few.observations < population and held >= _LEAST_DRAWN:
+        noise = survey.noise(distances, held, rng, population, (squared, squared))
+    elif few.observations < population:
+        trace = float(distances.mean())
+        shape = {"fourth_ratio": float(distances.var()) / trace**2} if trace > 0 else {}
+        noise = replace(
+            noise,
+            moments=replace(few.moments, trace=trace, **shape),
+            without=None,
+            trace_bound=trace,
+            outlier_ratio=float(distances.max()) / trace if trace > 0 else 1.0,
+            observations=population,
+        )
     radius = math.sqrt(float(distances.max())) or None
-    return GradientPilot(exact, mean, population, population, radius)
+    return GradientPilot(noise, survey.mean, population, population, radius)
 
 
 def _with_reference(
-    noise: PilotNoise,
-    mean: Tensor,
-    along: Floats,
-    count: int,
-    population: int,
-    per_row: int,
+    noise: PilotNoise, survey: _Survey, along: Floats, population: int, per_row: int
 ) -> PilotNoise:
     """Take |G|² from the mean of many more examples than the pilot has.
 
-    Its variance is 4 G'ΣG/n, and the pilot's products with the mean show G'ΣG.
+    Its variance is 4 G'ΣG/n, and components along the mean show G'ΣG.
     """
-    left = (population - count) / max(population - 1, 1)
-    squared = float(mean.double().square().sum()) - noise.trace / count * left
-    error = 2 * math.sqrt(left * per_row * float(along.var(ddof=1)) / count)
+    left = (population - survey.seen) / max(population - 1, 1)
+    squared = float(survey.mean.double().square().sum()) - noise.trace / survey.seen * left
+    error = 2 * math.sqrt(left * per_row * float(along.var(ddof=1)) / survey.seen)
     bound = squared - float(special.ndtri(noise.level)) * error
     return replace(noise, squared_mean=squared, squared_mean_bound=bound)

@@ -8,16 +8,21 @@ Notation: e = x − mean, τ = E|e|² = tr Σ, γ = |mean|².
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from batchsense.arrays import Floats
+from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.variation.directions import satterthwaite_directions, square_trace_of_rows
+from batchsense.training.tolerance.moments import (
+    ErrorMoments,
+    moments_of_rows,
+    moments_of_survey,
+)
 from batchsense.variation.matrices import finite_matrix
 
 #: Four rows give tr Σ² without bias; with eight its error is no longer many times its size.
@@ -27,72 +32,80 @@ LEAST_ROWS = 8
 HEAVY_TAIL = 20.0
 
 
-class ThirdMoments(NamedTuple):
-    """The parts of the third cumulant of the squared error of a mean, each over τ³.
-
-    Attributes
-    ----------
-    cube_ratio : float
-        tr Σ³, what is left for a mean of very many.
-    mixed_ratio : float
-        What is divided by n.
-    sixth_ratio : float
-        The third cumulant of |e|², which is divided by n².
-    """
-
-    cube_ratio: float
-    mixed_ratio: float
-    sixth_ratio: float
+#: Groups left out in turn for standard errors: their quantile of t is 7 % above the normal one.
+GROUPS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PilotNoise:
     """The spread of single observations, as a pilot shows it.
 
     Attributes
     ----------
-    trace : float
-        τ̂, the unbiased estimate of the variance, summed over features.
+    moments : ErrorMoments
+        The variance and the shape of the spread.
+    without : callable
+        The same with one of :data:`GROUPS` groups of observations left out, for the jackknife; None
+        where every observation was seen.
     trace_bound : float
         What τ is not above, at ``level``; equal to ``trace`` where every observation was seen.
-    square_ratio : float
-        tr Σ² / τ², between 0 and 1: one over the number of directions that share the variance.
-    fourth_ratio : float
-        :math:`Var(|e|^2) / τ^2`: how unequal the observations are; large for heavy tails.
     squared_mean : float
         γ̂, unbiased; may be negative.
     squared_mean_bound : float
         What γ is not below, at ``level``; may be negative.
     outlier_ratio : float
-        The largest :math:`|e|^2` of a row over their mean.
+        The largest :math:`|e|^2` of an observation over their mean.
     observations : int
         How many were seen.
     level : float
         Confidence level of each bound.
-    third : ThirdMoments
-        How lopsided the squared error of a mean is.
+    unseen : float
+        What a standard error is multiplied by because part of a finite population was seen.
     """
 
-    trace: float
+    moments: ErrorMoments
+    without: Callable[[int], ErrorMoments] | None
     trace_bound: float
-    square_ratio: float
-    fourth_ratio: float
     squared_mean: float
     squared_mean_bound: float
     outlier_ratio: float
     observations: int
     level: float
-    third: ThirdMoments
+    unseen: float = 1.0
 
     @property
-    def shape(self) -> tuple[float, float, float, float, float]:
-        """What :func:`~batchsense.training.tolerance.ladder.calibrated_need` asks for after δ."""
-        return (self.square_ratio, self.fourth_ratio, *self.third)
+    def trace(self) -> float:
+        """τ̂, the estimate of the variance, summed over features."""
+        return self.moments.trace
 
     @property
     def heavy_tailed(self) -> bool:
         """Whether a few observations hold so much of the variance that bounds from it are weak."""
         return self.outlier_ratio > HEAVY_TAIL
+
+    def factor(self, quantity: Callable[[ErrorMoments], float]) -> float:
+        r"""Give what a positive quantity may lie above its estimate by, at ``level``.
+
+        :math:`e^{t s}`, with s the jackknife's standard error of its logarithm and t the quantile
+        of Student's law with one degree of freedom fewer than there are groups.
+
+        References
+        ----------
+        Tukey (1958), Ann. Math. Stat. 29; Efron and Stein (1981), Ann. Stat. 9.
+
+        Examples
+        --------
+        >>> pilot = pilot_noise(gram_of(np.random.default_rng(0).normal(size=400)))
+        >>> round(pilot.factor(lambda moments: moments.trace), 2)
+        1.18
+        """
+        if self.without is None:
+            return 1.0
+        values = np.array([quantity(self.without(group)) for group in range(GROUPS)])
+        if (values <= 0).any():
+            return 1.0
+        error = math.sqrt((GROUPS - 1) * float(np.log(values).var()))
+        return math.exp(self.unseen * error * float(special.stdtrit(GROUPS - 1, self.level)))
 
 
 def pilot_noise(
@@ -101,15 +114,13 @@ def pilot_noise(
     observations_per_row: int = 1,
     population: int | None = None,
     level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> PilotNoise:
     r"""Estimate τ, γ and the shape of the spread from the inner products of a pilot.
 
-    - :math:`\hat τ = \sum_i |x_i - \bar x|^2/(n-1)`, bounded by the bootstrap;
+    - τ and the shape by :func:`~batchsense.training.tolerance.moments.moments_of_rows`, with errors
+      by the jackknife;
     - :math:`\hat γ` the mean of the products of different rows, bounded by its normal limit, with
-      4 Var(h)/n for its variance, h the mean product of a row with the others;
-    - tr Σ² the unbiased U-statistic, held above τ̂²/n.
+      4 Var(h)/n for its variance, h the mean product of a row with the others.
 
     Shapes: ``gram`` (rows, rows).
 
@@ -122,102 +133,127 @@ def pilot_noise(
 
     References
     ----------
-    Chen, Zhang and Zhong (2010), JASA 105, for tr Σ²; Efron (1979), Ann. Stat. 7.
+    Hoeffding (1948), Ann. Math. Stat. 19, for γ.
 
     Examples
     --------
     >>> values = np.random.default_rng(0).normal(5.0, 3.0, size=(400, 1))
     >>> pilot = pilot_noise(values @ values.T)
-    >>> round(pilot.trace, 1), round(pilot.trace_bound, 1), round(pilot.square_ratio, 2)
-    (8.9, 10.0, 0.99)
+    >>> round(pilot.trace, 1), round(pilot.trace_bound, 1), round(pilot.moments.square_ratio, 2)
+    (8.9, 10.1, 0.99)
     """
     products = _checked(gram)
     rows, per_row = len(products), observations_per_row
     seen = rows * per_row
     if population is not None and seen > population:
         raise DataError(f"{seen} observations were drawn from {population}, so some came twice")
-    left = 0.0 if seen == population else math.sqrt(1 - seen / (population or math.inf))
-    total = 1.0 if population is None else (population - 1) / population
-    distances = _squared_distances(products) * rows / (rows - 1)
-    tau = float(distances.mean())
-    upper = _bootstrap_quantile(products, level, resamples, seed)
-    bound = tau + left * max(upper - tau, 0.0)
-    square_ratio = 1.0
-    if tau > 0:
-        square = square_trace_of_rows(products)
-        square_ratio = 1.0 / satterthwaite_directions(tau, square, tau**2 / rows)
-    fourth_ratio = 0.0 if tau <= 0 else float(distances.var()) / tau**2
-    if per_row > 1:  # a mean of b: Var|ē|² = 2 tr Σ² (b − 1)/b³ + Var|e|²/b³
-        fourth_ratio = max(per_row * (fourth_ratio - 2 * square_ratio * (1 - 1 / per_row)), 0.0)
+    unseen = _unseen(seen, population)
+    moments = moments_of_rows(products, per_row)
+
+    @cache
+    def without(group: int) -> ErrorMoments:
+        kept = np.arange(rows) % GROUPS != group
+        return moments_of_rows(products[np.ix_(kept, kept)], per_row)
+
     others = (products.sum(axis=1) - np.diag(products)) / (rows - 1)
     gamma = float(others.mean())
     if population is not None:  # rows drawn without replacement repel each other
-        gamma += tau * per_row / population
-    error = 2 * left * float(others.std(ddof=1)) / math.sqrt(rows)
+        gamma += moments.trace / population
+        moments = replace(moments, trace=moments.trace * (population - 1) / population)
+    error = 2 * unseen * float(others.std(ddof=1)) / math.sqrt(rows)
+    own = np.diag(products) - 2 * products.mean(axis=1) + products.mean()
     return PilotNoise(
-        trace=tau * per_row * total,
-        trace_bound=bound * per_row * total,
-        square_ratio=square_ratio,
-        fourth_ratio=fourth_ratio,
+        moments=moments,
+        without=without if unseen else None,
+        trace_bound=moments.trace * _factor(own, level, unseen),
         squared_mean=gamma,
         squared_mean_bound=gamma - float(special.ndtri(level)) * error,
-        outlier_ratio=float(distances.max()) / tau if tau > 0 else 1.0,
+        outlier_ratio=float(own.max() / own.mean()) if moments.trace > 0 else 1.0,
         observations=seen,
         level=level,
-        third=third_moments(products, square_ratio, per_row),
+        unseen=unseen,
     )
 
 
-def third_moments(
-    gram: ArrayLike, square_ratio: float, observations_per_row: int = 1
-) -> ThirdMoments:
-    r"""Estimate the third cumulant of :math:`n|\bar e|^2/τ` as a function of n.
+def surveyed_noise(
+    squared_distances: Floats,
+    drawn: Integers,
+    chances: Floats,
+    products: Floats,
+    *,
+    squared_mean: tuple[float, float],
+    population: int | None = None,
+    level: float = 0.95,
+) -> PilotNoise:
+    """Put a survey of lengths and the products of some of its members in the form of a pilot.
 
-    With e the deviations, which are independent,
-
-    .. math:: κ_3(n) = 8\left(1 - \tfrac1n\right)\left(1 - \tfrac2n\right)
-        \frac{\operatorname{tr}Σ^3}{τ^3} + \left(1 - \tfrac1n\right)\frac{m}{n} + \frac{s}{n^2},
-
-    :math:`m = (4E(e_1 \cdot e_2)^3 + 12\operatorname{Cov}(|e|^2, e'Σe) + 6|E|e|^2e|^2)/τ^3` and
-    :math:`s = κ_3(|e|^2)/τ^3`. The last two are what heavy tails add while n is small.
-
-    Shapes: ``gram`` (rows, rows).
-
-    References
+    Parameters
     ----------
-    McCullagh (1987), "Tensor Methods in Statistics", chapter 3, for cumulants of quadratic forms.
+    squared_distances, drawn, chances, products
+        As for :func:`~batchsense.training.tolerance.moments.moments_of_survey`.
+    squared_mean : tuple of float
+        γ̂ and its lower bound.
+    population : int, optional
+        N; where it is the size of the survey, nothing is left to guess but the shape.
+    level : float
+        Confidence level of each bound.
+
+    Returns
+    -------
+    PilotNoise
+        Its errors are those of the survey and of the draws together.
 
     Examples
     --------
-    Eight independent normal features: tr Σ³/τ³ is 8/8³, and κ₃(|e|²)/τ³ eight times that.
-
-    >>> rows = np.random.default_rng(0).normal(size=(2000, 8))
-    >>> found = third_moments(rows @ rows.T, square_ratio=1 / 8)
-    >>> round(found.cube_ratio, 3), round(found.sixth_ratio, 2)
-    (0.016, 0.13)
+    >>> from batchsense.training.tolerance.moments import drawn_by_length
+    >>> rng = np.random.default_rng(0)
+    >>> rows = rng.normal(size=(4000, 4))
+    >>> lengths = (rows**2).sum(axis=1)
+    >>> drawn, chances = drawn_by_length(lengths, 128, rng)
+    >>> products = rows[drawn] @ rows[drawn].T
+    >>> noise = surveyed_noise(lengths, drawn, chances, products, squared_mean=(0.0, 0.0))
+    >>> noise.observations, round(noise.factor(lambda moments: moments.trace), 2)
+    (4000, 1.02)
     """
-    products = np.asarray(gram, dtype=np.float64)
-    n, per_row = len(products), observations_per_row
-    centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
-    own = np.diag(centred) * n / (n - 1)
-    off = centred - np.diag(np.diag(centred))
-    trace, pairs = float(own.mean()), n * (n - 1)
-    if trace <= 0:
-        return ThirdMoments(0.0, 0.0, 0.0)
-    off_squared = off * off
-    squares = off_squared.sum(axis=1) / (n - 1)
-    cube = float(np.einsum("ij,ij->", off @ off, off)) / (pairs * (n - 2)) / trace**3
-    cube = float(np.clip(cube, square_ratio**2, square_ratio**1.5))
-    mixed = (
-        4 * float(np.einsum("ij,ij->", off_squared, off)) / pairs
-        + 12 * float(np.cov(own, squares)[0, 1])
-        + 6 * float(own @ off @ own) / pairs
-    ) / trace**3
-    sixth = float(((own - trace) ** 3).mean()) / trace**3
-    if per_row > 1:  # what the rows' own averaging adds is in the first term already
-        mixed = per_row * max(mixed - 24 * cube * (1 - 1 / per_row), 0.0)
-        sixth = per_row**2 * max(sixth - 8 * cube * (1 - 1 / per_row**2), 0.0)
-    return ThirdMoments(cube, mixed, sixth)
+    n = len(squared_distances)
+    moments = moments_of_survey(squared_distances, drawn, chances, products)
+    unseen = _unseen(n, population)
+
+    @cache
+    def without(group: int) -> ErrorMoments:
+        kept = np.arange(n) % GROUPS != group
+        rows = kept[drawn]
+        return moments_of_survey(
+            squared_distances[kept],
+            np.cumsum(kept)[drawn[rows]] - 1,
+            chances[kept] / chances[kept].sum(),
+            products[np.ix_(rows, rows)],
+        )
+
+    return PilotNoise(
+        moments=moments,
+        without=without if unseen else None,
+        trace_bound=moments.trace * _factor(squared_distances, level, unseen),
+        squared_mean=squared_mean[0],
+        squared_mean_bound=squared_mean[1],
+        outlier_ratio=float(squared_distances.max()) / moments.trace if moments.trace > 0 else 1.0,
+        observations=n,
+        level=level,
+        unseen=unseen,
+    )
+
+
+def _unseen(seen: int, population: int | None) -> float:
+    return 0.0 if seen == population else math.sqrt(1 - seen / (population or math.inf))
+
+
+def _factor(squared_distances: Floats, level: float, unseen: float) -> float:
+    """What τ may lie above its estimate by, by the error of the logarithm of a mean."""
+    mean = float(squared_distances.mean())
+    if mean <= 0:
+        return 1.0
+    error = float(squared_distances.std(ddof=1)) / mean / math.sqrt(len(squared_distances))
+    return math.exp(unseen * error * float(special.ndtri(level)))
 
 
 def gram_of(observations: ArrayLike) -> Floats:
@@ -264,20 +300,6 @@ def clipped_gram(gram: ArrayLike, norm: float) -> Floats:
     lengths = np.sqrt(np.maximum(np.diag(products), 0.0))
     scale = norm / np.maximum(lengths, norm)
     return np.asarray(products * np.outer(scale, scale))
-
-
-def _squared_distances(products: Floats) -> Floats:
-    distances: Floats = np.diag(products) - 2 * products.mean(axis=1) + products.mean()
-    return np.maximum(distances, 0.0)
-
-
-def _bootstrap_quantile(products: Floats, level: float, resamples: int, seed: int) -> float:
-    rows = len(products)
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples).astype(np.float64)
-    squared_means = np.einsum("ri,ri->r", counts @ products, counts) / rows**2
-    traces = (counts @ np.diag(products) / rows - squared_means) * rows / (rows - 1)
-    return float(np.quantile(traces, level))
 
 
 def _checked(gram: ArrayLike) -> Floats:

@@ -9,12 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchsense import clock
-from batchsense.errors import DataError, UnresolvedError
+from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
-from batchsense.training.tolerance.ladder import ToleranceRung, tolerance_ladder
+from batchsense.training.tolerance.ladder import (
+    ToleranceRung,
+    calibrated_bound,
+    tolerance_ladder,
+)
 from batchsense.training.tolerance.pilot import GradientPilot, GradientSource, measure_pilot
 from batchsense.training.workload import Workload, borrowed_randomness
 from batchsense.variation.proportion import draws_to_certify, miss_rate
+from batchsense.variation.sample_size import without_replacement
 
 #: Misses that a certificate still allows: with none allowed, good sizes would often fail.
 ALLOWED_MISSES = 2
@@ -232,13 +237,8 @@ def _verified(
     if tries.epsilon is None:
         lost = tolerance_ladder(noise, relative=1.0)[1]
         return ToleranceRung("verified", None, lost.assumes, needed=lost.needed)
-    rungs = [
-        tolerance_ladder(
-            noise, epsilon=tries.epsilon, confidence=1 - delta / part, population=population
-        )[1]
-        for part in _CAUTION
-    ]
-    sizes = [rung.require() for rung in rungs]
+    needs = [calibrated_bound(noise, tries.epsilon, delta / part)[0] for part in _CAUTION]
+    sizes = [without_replacement(need, population) for need in needs]
     draws = draws_to_certify(delta, ALLOWED_MISSES, 1 - (1 - noise.level) / 2)
     if sizes[0] < population:
         each = tries.seconds_each(sizes[0]) if seconds > 0 else math.inf
@@ -252,10 +252,10 @@ def _verified(
             )
         tries.enlarge_mean(_REFERENCE_TIMES * sizes[0])
     found = certify_tolerance(tries.misses, sizes, delta, level=noise.level, progress=progress)
-    return _rung_of(found, tries.pilot, rungs)
+    return _rung_of(found, tries.pilot, needs)
 
 
-def _rung_of(found: Certificate, pilot: GradientPilot, tried: list[ToleranceRung]) -> ToleranceRung:
+def _rung_of(found: Certificate, pilot: GradientPilot, needs: list[float]) -> ToleranceRung:
     told = f"{found.misses} of {found.draws} fresh minibatches missed"
     if found.batch_size is None:
         return ToleranceRung(
@@ -267,23 +267,4 @@ def _rung_of(found: Certificate, pilot: GradientPilot, tried: list[ToleranceRung
             f"; judged against the mean of {pilot.mean_examples:,} examples, so with a tolerance "
             f"{_INFLATION - 1:.0%} wider"
         )
-    return ToleranceRung("verified", found.batch_size, assumes, tried[found.attempts - 1].unlimited)
-
-
-def require_calibrated(rungs: tuple[ToleranceRung, ...]) -> int:
-    """Return the calibrated batch size, which is the one that plans use.
-
-    Raises
-    ------
-    UnresolvedError
-        There is none; says what would give one.
-
-    Examples
-    --------
-    >>> require_calibrated((ToleranceRung("calibrated", 80, "nearly normal"),))
-    80
-    """
-    for rung in rungs:
-        if rung.guarantee == "calibrated":
-            return rung.require()
-    raise UnresolvedError("there is no calibrated rung")
+    return ToleranceRung("verified", found.batch_size, assumes, needs[found.attempts - 1])
