@@ -1,0 +1,1 @@
+"""Physics-informed networks by minibatches of collocation points."""
