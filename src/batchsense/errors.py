@@ -211,6 +211,7 @@ class OutputError(BatchsenseError):
 #: What each extra brings, by the names that are imported.
 _EXTRAS = {
     "training": ("torch",),
+    "collocation": ("deepxde",),
     "experiments": (
         "anndata", "dask", "distributed", "h5py", "numba", "openpyxl", "pyarrow", "zarr",
     ),

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
 from batchsense.blame import described
-from batchsense.errors import BatchsenseError, DataError
+from batchsense.errors import BatchsenseError, DataError, listed
 from batchsense.training.workload import coupled_modules, trainable
 
-#: ``residual(model, points)``: what shall vanish at each point, of shape (n,) or (n, q).
-Residual = Callable[[nn.Module, Tensor], Tensor]
-#: Enough rows to tell a residual for each point from one number for all of them.
+#: Points at which a residual is tried: enough to tell a row for each from one number for all.
 _TRIED_POINTS = 3
 
 
@@ -28,22 +26,21 @@ class Condition:
     name : str
         For messages and results.
     residual : callable
-        ``residual(model, points)`` gives a tensor of shape (n,) or (n, q) for points of shape (n,
-        dimension), row i for point i alone. The points require gradients: differentiate outputs by
-        them with ``torch.autograd.grad(..., create_graph=True)``.
+        ``residual(model, points)`` gives (n,) or (n, q) numbers for points of shape (n, dimension),
+        row i for point i alone. The points require gradients: differentiate by them with
+        ``torch.autograd.grad(..., create_graph=True)``.
     points : Tensor
-        The pool, of shape (n, dimension). Columns beyond the coordinates may carry what belongs to
-        a point, such as a measured value.
+        The pool, of shape (n, dimension). Further columns may carry what belongs to a point, such
+        as a measured value.
     weight : float
         Factor of the mean square of the residual in the loss.
     redraw : callable, optional
-        ``redraw(count, seed)`` gives fresh points of shape (count, dimension), where the geometry
-        can draw.
+        ``redraw(count, seed)`` gives fresh points of shape (count, dimension).
 
     Raises
     ------
     DataError
-        The points are no finite array of shape (n, dimension), or the weight is not positive.
+        The points are no finite table of floating-point numbers, or the weight is not positive.
 
     Examples
     --------
@@ -52,17 +49,24 @@ class Condition:
     """
 
     name: str
-    residual: Residual
+    residual: Callable[[nn.Module, Tensor], Tensor]
     points: Tensor
     weight: float = 1.0
     redraw: Callable[[int, int], Tensor] | None = None
 
     def __post_init__(self) -> None:
-        checked_points(self.name, self.points)
-        if not (0 < self.weight < float("inf")):
-            raise DataError(
-                f"the weight is {self.weight!r}; give a positive number", where=self.name
-            )
+        points = self.points
+        if not isinstance(points, Tensor) or points.ndim != 2 or 0 in points.shape:
+            shape = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
+            raise DataError(f"points must be a tensor (n, dimension), not {shape}", self.name)
+        if not points.dtype.is_floating_point:
+            raise DataError(f"points are {points.dtype}; give floating-point numbers", self.name)
+        wrong = (~torch.isfinite(points)).any(dim=1).nonzero()
+        if len(wrong):
+            row = int(wrong[0, 0])
+            raise DataError(f"point {row} is not finite: {shown_point(points[row])}", self.name)
+        if not 0 < self.weight < float("inf"):
+            raise DataError(f"the weight is {self.weight!r}; give a positive number", self.name)
 
     @property
     def count(self) -> int:
@@ -74,123 +78,60 @@ class Condition:
 class DrawnPoints:
     """The points of one condition in one minibatch.
 
-    Attributes
-    ----------
-    points : Tensor
-        Of shape (b, dimension).
-    weights : Tensor
-        Of shape (b,): the weight of each squared residual in the mean of the condition, 1/b where
-        points are drawn uniformly and 1/(M pi) where they enter with probability pi out of M.
+    ``points`` has shape (b, dimension). ``weights``, of shape (b,), is what each squared residual
+    counts in the mean of the condition: 1/b where points are drawn uniformly, 1/(M pi) where they
+    come with probability pi out of M.
     """
 
     points: Tensor
     weights: Tensor
 
 
-def checked_points(name: str, points: Tensor) -> Tensor:
-    """Refuse points that are no finite table with a row for each.
-
-    Raises
-    ------
-    DataError
-        Naming the condition and the first point that is not finite.
-    """
-    if not isinstance(points, Tensor) or points.ndim != 2 or 0 in points.shape:
-        shape = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
-        raise DataError(f"points must be a tensor of shape (n, dimension), not {shape}", where=name)
-    if not points.dtype.is_floating_point:
-        raise DataError(f"points are {points.dtype}; give floating-point coordinates", where=name)
-    wrong = (~torch.isfinite(points)).any(dim=1).nonzero()
-    if len(wrong):
-        row = int(wrong[0, 0])
-        raise DataError(f"point {row} is not finite: {shown_point(points[row])}", where=name)
-    return points
-
-
-def shown_point(point: Tensor) -> str:
-    """Write a point for a message.
-
-    Examples
-    --------
-    >>> shown_point(torch.tensor([0.5, -1.0]))
-    '(0.5, -1)'
-    """
-    return "(" + ", ".join(f"{value:.6g}" for value in point.tolist()) + ")"
-
-
 def condition_residual(condition: Condition, model: nn.Module, points: Tensor) -> Tensor:
-    """Evaluate the residual of a condition at points, and check what comes out.
-
-    Parameters
-    ----------
-    condition : Condition
-        Whose residual.
-    model : torch.nn.Module
-        The network.
-    points : Tensor
-        Of shape (b, dimension); the residual gets a copy that requires gradients.
-
-    Returns
-    -------
-    Tensor
-        Of shape (b, q).
+    """Evaluate the residual at points of shape (b, dimension); give shape (b, q), checked.
 
     Raises
     ------
     DataError
-        The residual fails, has another shape, is not finite (the first such point is named), or
-        cannot be differentiated; the condition is named.
+        It fails, has another shape, is not finite (the first such point is named), or cannot be
+        differentiated although gradients are enabled.
 
     Examples
     --------
-    >>> walls = Condition(
-    ...     "walls", lambda model, points: model(points), torch.tensor([[1.0], [2.0]])
-    ... )
+    >>> walls = Condition("walls", lambda model, points: model(points), torch.ones(2, 1))
     >>> condition_residual(walls, nn.Linear(1, 1), walls.points).shape
     torch.Size([2, 1])
     """
     points = points.detach().requires_grad_(True)
-    wants_gradient = torch.is_grad_enabled()
+    count, wants_gradient = len(points), torch.is_grad_enabled()
     with torch.enable_grad():
         try:
-            residual = condition.residual(model, points)
+            found = condition.residual(model, points)
         except BatchsenseError:
             raise
         except Exception as error:
-            raise DataError(
-                f"the residual failed at {len(points)} points: {described(error)}", condition.name
-            ) from error
-    residual = _finite_rows(condition, residual, points.detach())
-    if wants_gradient and not residual.requires_grad:
-        raise _no_path(condition)
-    return residual if wants_gradient else residual.detach()
-
-
-def _finite_rows(condition: Condition, residual: object, points: Tensor) -> Tensor:
-    """A row for each point, each finite, else say which is not."""
-    count = len(points)
-    if not isinstance(residual, Tensor):
+            message = f"the residual failed at {count} points: {described(error)}"
+            raise DataError(message, condition.name) from error
+    shape = tuple(found.shape) if isinstance(found, Tensor) else (type(found).__name__,)
+    if shape[0] != count or len(shape) > 2 or 0 in shape:
         raise DataError(
-            f"the residual is of type {type(residual).__name__}, not a tensor", condition.name
-        )
-    if residual.ndim not in (1, 2) or len(residual) != count or residual.numel() == 0:
-        raise DataError(
-            f"the residual has shape {tuple(residual.shape)} for {count} points; "
-            f"return ({count},) or ({count}, q), a row for each point",
+            f"the residual has shape {shape} for {count} points; return ({count},) or "
+            f"({count}, q), a row for each point",
             where=condition.name,
         )
-    residual = residual.reshape(count, -1)
+    found = found.reshape(count, -1)
     # A tensor without data, by which memory is followed, has no value to look at.
-    if isinstance(residual, FakeTensor):
-        return residual
-    wrong = (~torch.isfinite(residual.detach())).any(dim=1).nonzero()
-    if len(wrong):
-        raise DataError(
-            f"the residual is not finite at {shown_point(points[int(wrong[0, 0])])}; "
-            f"{len(wrong)} of {count} points are concerned",
-            where=condition.name,
-        )
-    return residual
+    if not isinstance(found, FakeTensor):
+        wrong = (~torch.isfinite(found.detach())).any(dim=1).nonzero()
+        if len(wrong):
+            raise DataError(
+                f"the residual is not finite at {shown_point(points[int(wrong[0, 0])])}, one of "
+                f"{len(wrong)} such points among {count}",
+                where=condition.name,
+            )
+    if wants_gradient and not found.requires_grad:
+        raise _no_path(condition)
+    return found if wants_gradient else found.detach()
 
 
 def collocation_loss(
@@ -198,22 +139,8 @@ def collocation_loss(
 ) -> Tensor:
     r"""Add up the weighted mean squares of the conditions at drawn points.
 
-    :math:`L = \sum_c \lambda_c \sum_i w_{ci} |r_c(x_{ci})|^2`; a sum over points, so gradients and
-    normal equations of parts add up to those of the whole.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The network.
-    conditions : sequence of Condition
-        The terms.
-    drawn : mapping of str to DrawnPoints
-        Points and weights of each condition, by name.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    :math:`L = \sum_c \lambda_c \sum_i w_{ci} |r_c(x_{ci})|^2`, a scalar; a sum over points, so that
+    gradients and normal equations of parts add up to those of the whole.
 
     Raises
     ------
@@ -222,10 +149,9 @@ def collocation_loss(
 
     Examples
     --------
-    >>> one = Condition("one", lambda model, points: model(points) - 1, torch.tensor([[2.0]]))
-    >>> still = nn.Linear(1, 1)
-    >>> _ = [nn.init.zeros_(parameter) for parameter in still.parameters()]
-    >>> collocation_loss(still, [one], {"one": DrawnPoints(one.points, torch.ones(1))}).item()
+    >>> one = Condition("one", lambda model, points: 0 * model(points) - 1, torch.ones(1, 1))
+    >>> drawn = {"one": DrawnPoints(one.points, torch.ones(1))}
+    >>> collocation_loss(nn.Linear(1, 1), [one], drawn).item()
     1.0
     """
     terms = []
@@ -245,8 +171,8 @@ def check_conditions(model: nn.Module, conditions: Sequence[Condition]) -> None:
     ------
     DataError
         There is no condition, or two have one name; the model mixes points (BatchNorm) or drops
-        units at random (dropout); or a residual is refused by :func:`condition_residual` or does
-        not depend on the trained parameters. The condition is named.
+        units at random (dropout); a residual is refused by :func:`condition_residual`, or does not
+        depend on a trained parameter.
 
     Examples
     --------
@@ -255,31 +181,45 @@ def check_conditions(model: nn.Module, conditions: Sequence[Condition]) -> None:
     Traceback (most recent call last):
     batchsense.errors.DataError: walls: the residual does not depend on a trained parameter...
     """
-    names = [condition.name for condition in conditions]
-    if not names:
-        raise DataError("there is no condition; give at least one Condition")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"two conditions are named {twice[0]!r}; give each its own name")
+    check_names(conditions)
+    everywhere = listed(condition.name for condition in conditions)
     if mixing := coupled_modules(model):
         raise DataError(
             f"{mixing[0]} uses the other points of a minibatch, so that a residual is no longer "
-            "one of its own point; use a layer without statistics of the minibatch",
-            where=names[0],
+            "that of its own point; use a layer without statistics of the minibatch",
+            where=everywhere,
         )
-    dropout = nn.modules.dropout._DropoutNd
     for name, module in model.named_modules():
-        if isinstance(module, dropout) and module.training and module.p > 0:
-            raise DataError(
-                f"{name or 'model'} ({type(module).__name__}) makes the residual random; "
-                "remove it or call model.eval()",
-                where=names[0],
-            )
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if drops and module.training:
+            message = f"{name or 'model'} makes residuals random; remove it or call model.eval()"
+            raise DataError(message, where=everywhere)
     for condition in conditions:
         with torch.enable_grad():
             tried = condition_residual(condition, model, condition.points[:_TRIED_POINTS])
             slopes = torch.autograd.grad(tried.sum(), trainable(model), allow_unused=True)
         if all(slope is None for slope in slopes):
             raise _no_path(condition)
+
+
+def check_names(conditions: Sequence[Condition]) -> None:
+    """Refuse no condition, or two of one name."""
+    names = [condition.name for condition in conditions]
+    if not names:
+        raise DataError("there is no condition; give at least one Condition")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"two conditions are named {twice[0]!r}; give each its own name")
+
+
+def shown_point(point: Tensor) -> str:
+    """Write a point for a message.
+
+    Examples
+    --------
+    >>> shown_point(torch.tensor([0.5, -1.0]))
+    '(0.5, -1)'
+    """
+    return "(" + ", ".join(f"{value:.6g}" for value in point.tolist()) + ")"
 
 
 def _no_path(condition: Condition) -> DataError:
