@@ -4,9 +4,6 @@ Each function returns data and network as a user of DeepXDE defines them; nothin
 batchsense. Numbers of points are smaller than in the examples.
 """
 
-# DeepXDE passes points as arrays named x, and most functions of a problem use only some arguments.
-# ruff: noqa: ARG001, ARG005
-
 from __future__ import annotations
 
 from typing import Any
@@ -38,7 +35,7 @@ def poisson_dirichlet() -> Problem:
 
 
 def poisson_neumann() -> Problem:
-    """u'' = 2, u(-1) = 0, u'(1) = 4."""
+    """Of u'' = 2, u(-1) = 0, u'(1) = 4."""
     geometry = dde.geometry.Interval(-1, 1)
     left = dde.icbc.DirichletBC(
         geometry, lambda x: (x + 1) ** 2, lambda x, on: on and dde.utils.isclose(x[0], -1)
@@ -51,7 +48,7 @@ def poisson_neumann() -> Problem:
 
 
 def poisson_robin() -> Problem:
-    """u'' = 2, u(-1) = 0, u'(1) = u(1)."""
+    """Of u'' = 2, u(-1) = 0, u'(1) = u(1)."""
     geometry = dde.geometry.Interval(-1, 1)
     left = dde.icbc.DirichletBC(
         geometry, lambda x: (x + 1) ** 2, lambda x, on: on and dde.utils.isclose(x[0], -1)

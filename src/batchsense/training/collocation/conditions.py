@@ -61,10 +61,9 @@ class Condition:
             raise DataError(f"points must be a tensor (n, dimension), not {shape}", self.name)
         if not points.dtype.is_floating_point:
             raise DataError(f"points are {points.dtype}; give floating-point numbers", self.name)
-        wrong = (~torch.isfinite(points)).any(dim=1).nonzero()
-        if len(wrong):
-            row = int(wrong[0, 0])
-            raise DataError(f"point {row} is not finite: {shown_point(points[row])}", self.name)
+        if wrong := _not_finite(points):
+            message = f"point {wrong[0]} is not finite: {shown_point(points[wrong[0]])}"
+            raise DataError(message, self.name)
         if not 0 < self.weight < float("inf"):
             raise DataError(f"the weight is {self.weight!r}; give a positive number", self.name)
 
@@ -113,22 +112,19 @@ def condition_residual(condition: Condition, model: nn.Module, points: Tensor) -
             message = f"the residual failed at {count} points: {described(error)}"
             raise DataError(message, condition.name) from error
     shape = tuple(found.shape) if isinstance(found, Tensor) else (type(found).__name__,)
-    if shape[0] != count or len(shape) > 2 or 0 in shape:
+    if shape[:1] != (count,) or len(shape) > 2 or 0 in shape:
         raise DataError(
             f"the residual has shape {shape} for {count} points; return ({count},) or "
             f"({count}, q), a row for each point",
             where=condition.name,
         )
     found = found.reshape(count, -1)
-    # A tensor without data, by which memory is followed, has no value to look at.
-    if not isinstance(found, FakeTensor):
-        wrong = (~torch.isfinite(found.detach())).any(dim=1).nonzero()
-        if len(wrong):
-            raise DataError(
-                f"the residual is not finite at {shown_point(points[int(wrong[0, 0])])}, one of "
-                f"{len(wrong)} such points among {count}",
-                where=condition.name,
-            )
+    if wrong := _not_finite(found):
+        raise DataError(
+            f"the residual is not finite at {shown_point(points[wrong[0]])}, one of {len(wrong)} "
+            f"such points among {count}",
+            where=condition.name,
+        )
     if wants_gradient and not found.requires_grad:
         raise _no_path(condition)
     return found if wants_gradient else found.detach()
@@ -220,6 +216,13 @@ def shown_point(point: Tensor) -> str:
     '(0.5, -1)'
     """
     return "(" + ", ".join(f"{value:.6g}" for value in point.tolist()) + ")"
+
+
+def _not_finite(rows: Tensor) -> list[int]:
+    # A tensor without data, by which memory is followed, has no value to look at.
+    if isinstance(rows, FakeTensor):
+        return []
+    return (~torch.isfinite(rows.detach())).any(dim=1).nonzero()[:, 0].tolist()
 
 
 def _no_path(condition: Condition) -> DataError:
