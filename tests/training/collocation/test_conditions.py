@@ -34,6 +34,7 @@ REFUSED: list[tuple[Callable[[nn.Module, Tensor], Any], str]] = [
     (singular, r"wall: the residual is not finite at \(0.5, 0.25\), one of 1 such points"),
     (lambda model, points: model(points).detach(), "does not depend on a trained parameter"),
     (lambda model, points: model(points).detach() + points[:, :1], "wall: .*does not depend"),
+    (lambda model, points: model(points) - points[:, 0], r"\(n, 1\) and \(n,\) became \(n, n\)"),
     (lambda model, points: model(points[:, :1]), "wall: the residual failed at 3 points"),
 ]
 

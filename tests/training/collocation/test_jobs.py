@@ -162,7 +162,7 @@ def test_a_target_may_return_a_problem(tmp_path: Path) -> None:
     (tmp_path / "walls.py").write_text(PROBLEM)
 
     assert len(load_target(f"{tmp_path}/walls.py:problem").examples) == 30
-    with pytest.raises(DataError, match=r"walls\.py:nothing: what nothing\(\) returns: int is no"):
+    with pytest.raises(DataError, match=r"walls\.py:nothing: nothing\(\) returned int: this is no"):
         load_target(f"{tmp_path}/walls.py:nothing")
 
 

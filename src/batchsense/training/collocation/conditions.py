@@ -30,12 +30,11 @@ class Condition:
         row i for point i alone. The points require gradients: differentiate by them with
         ``torch.autograd.grad(..., create_graph=True)``.
     points : Tensor
-        The pool, of shape (n, dimension). Further columns may carry what belongs to a point, such
-        as a measured value.
+        The pool, of shape (n, dimension); further columns may carry what belongs to a point.
     weight : float
         Factor of the mean square of the residual in the loss.
     redraw : callable, optional
-        ``redraw(count, seed)`` gives fresh points of shape (count, dimension).
+        ``redraw(count, seed)`` gives fresh points.
 
     Raises
     ------
@@ -113,18 +112,16 @@ def condition_residual(condition: Condition, model: nn.Module, points: Tensor) -
             raise DataError(message, condition.name) from error
     shape = tuple(found.shape) if isinstance(found, Tensor) else (type(found).__name__,)
     if shape[:1] != (count,) or len(shape) > 2 or 0 in shape:
-        raise DataError(
-            f"the residual has shape {shape} for {count} points; return ({count},) or "
-            f"({count}, q), a row for each point",
-            where=condition.name,
+        message = (
+            f"the residual has shape {shape} for {count} points; return ({count},) or ({count}, q)"
         )
+        raise DataError(message, condition.name)
     found = found.reshape(count, -1)
     if wrong := _not_finite(found):
-        raise DataError(
-            f"the residual is not finite at {shown_point(points[wrong[0]])}, one of {len(wrong)} "
-            f"such points among {count}",
-            where=condition.name,
+        message = (
+            f"at {shown_point(points[wrong[0]])}, one of {len(wrong)} such points among {count}"
         )
+        raise DataError(f"the residual is not finite {message}", condition.name)
     if wants_gradient and not found.requires_grad:
         raise _no_path(condition)
     return found if wants_gradient else found.detach()
@@ -166,9 +163,8 @@ def check_conditions(model: nn.Module, conditions: Sequence[Condition]) -> None:
     Raises
     ------
     DataError
-        There is no condition, or two have one name; the model mixes points (BatchNorm) or drops
-        units at random (dropout); a residual is refused by :func:`condition_residual`, or does not
-        depend on a trained parameter.
+        There is no condition, or two have one name; the model has BatchNorm or dropout; a residual
+        is refused by :func:`condition_residual`, or does not depend on a trained parameter.
 
     Examples
     --------
@@ -180,20 +176,20 @@ def check_conditions(model: nn.Module, conditions: Sequence[Condition]) -> None:
     check_names(conditions)
     everywhere = listed(condition.name for condition in conditions)
     if mixing := coupled_modules(model):
-        raise DataError(
-            f"{mixing[0]} uses the other points of a minibatch, so that a residual is no longer "
-            "that of its own point; use a layer without statistics of the minibatch",
-            where=everywhere,
-        )
+        message = f"{mixing[0]} mixes the points of a minibatch; use a layer that does not"
+        raise DataError(message, where=everywhere)
     for name, module in model.named_modules():
         drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
         if drops and module.training:
             message = f"{name or 'model'} makes residuals random; remove it or call model.eval()"
             raise DataError(message, where=everywhere)
     for condition in conditions:
-        with torch.enable_grad():
-            tried = condition_residual(condition, model, condition.points[:_TRIED_POINTS])
-            slopes = torch.autograd.grad(tried.sum(), trainable(model), allow_unused=True)
+        tried = condition_residual(condition, model, condition.points[:_TRIED_POINTS])
+        one = condition_residual(condition, model, condition.points[:1])
+        if len(tried) == tried.shape[1] > one.shape[1]:
+            message = "shapes (n, 1) and (n,) became (n, n) in the residual; give both one shape"
+            raise DataError(message, where=condition.name)
+        slopes = torch.autograd.grad(tried.sum(), trainable(model), allow_unused=True)
         if all(slope is None for slope in slopes):
             raise _no_path(condition)
 
@@ -208,13 +204,7 @@ def check_names(conditions: Sequence[Condition]) -> None:
 
 
 def shown_point(point: Tensor) -> str:
-    """Write a point for a message.
-
-    Examples
-    --------
-    >>> shown_point(torch.tensor([0.5, -1.0]))
-    '(0.5, -1)'
-    """
+    """Write a point for a message."""
     return "(" + ", ".join(f"{value:.6g}" for value in point.tolist()) + ")"
 
 
@@ -226,8 +216,7 @@ def _not_finite(rows: Tensor) -> list[int]:
 
 
 def _no_path(condition: Condition) -> DataError:
-    return DataError(
-        "the residual does not depend on a trained parameter; use the model that is passed in, "
-        "without detach(), numpy() or no_grad()",
-        where=condition.name,
+    message = (
+        "the residual does not depend on a trained parameter; use the model that is passed in,"
     )
+    return DataError(f"{message} without detach(), numpy() or no_grad()", condition.name)

@@ -1,8 +1,8 @@
 """Problems defined in DeepXDE, unchanged: as conditions, or in minibatches for its own training.
 
-DeepXDE (Lu, Meng, Mao and Karniadakis 2021, SIAM Review 63) is imported when a problem of it comes,
-and what it holds is never changed. Its boundary conditions keep target values under the address of
-an array, which in minibatches gives the targets of other points; copies without that cache do not.
+DeepXDE (Lu et al. 2021, SIAM Review 63) is imported when a problem of it comes, and never changed.
+Its conditions keep target values under the address of an array, which in minibatches gives the
+targets of other points; copies without that cache do not.
 """
 
 from __future__ import annotations
@@ -48,20 +48,19 @@ def conditions_of(data: Any, loss_weights: Sequence[float] | None = None) -> lis
     """
     dde = _imported()
     if not isinstance(data, dde.data.PDE) or _is(data, _COUPLED):
-        raise DataError(
-            f"{type(data).__name__} cannot be cut into points: give deepxde.data.PDE or TimePDE"
-        )
+        message = "cannot be cut into points: give deepxde.data.PDE or TimePDE"
+        raise DataError(f"{type(data).__name__} {message}")
     equations = len(loss_weights) - len(data.bcs) if loss_weights is not None else 0
     weights = [1.0] * len(data.bcs) if loss_weights is None else loss_weights[equations:]
     found = []
     if data.pde is not None:
-        inside = _inside(data.geom, data.train_x_all)
+        points, inside = torch.as_tensor(data.train_x_all), _inside(data.geom, data.train_x_all)
         if not np.all(inside):
-            point = shown_point(torch.as_tensor(data.train_x_all[int(np.argmin(inside))]))
+            point = shown_point(points[int(np.argmin(inside))])
             raise DataError(f"{point} lies outside the geometry; remove it from anchors", "pde")
         residual = functools.partial(_equations, dde, data, (loss_weights or [])[:equations])
         redraw = _box(data.geom) or functools.partial(_redrawn, data.geom)
-        found.append(Condition("pde", residual, torch.as_tensor(data.train_x_all), redraw=redraw))
+        found.append(Condition("pde", residual, points, redraw=redraw))
     start = 0
     for number, (bc, weight) in enumerate(zip(data.bcs, weights, strict=True), start=1):
         name, end = f"{type(bc).__name__} {number}", start + data.num_bcs[number - 1]
@@ -90,16 +89,9 @@ def minibatched(
     such as ``PDEPointResampler`` work as before. ``copy.minibatches`` is the
     :class:`CollocationMinibatches` of the conditions that :func:`conditions_of` names.
 
-    Parameters
-    ----------
-    data : deepxde.data.PDE or deepxde.data.TimePDE
-        The problem.
-    points_per_condition, sampling, seed
-        As for :class:`CollocationMinibatches`.
-    num_test : int, optional
-        Points of the test loss, where the data have none of their own.
-    net : torch.nn.Module, optional
-        Whose residuals ``importance`` and ``rad`` draw by, looked at every ``refresh_every`` steps.
+    ``num_test`` points of the test loss are needed where the data have none of their own, and
+    ``net``, whose residuals are looked at every ``refresh_every`` steps, by ``importance`` and
+    ``rad``.
 
     Raises
     ------
@@ -108,11 +100,8 @@ def minibatched(
     """
     conditions = conditions_of(data)
     if data.num_test is None and num_test is None:
-        raise DataError(
-            "num_test is None: DeepXDE would test on the points it trains on; give "
-            "minibatched(..., num_test=1000)",
-            where=conditions[0].name,
-        )
+        message = "num_test is None: DeepXDE would test on the points it trains on; give"
+        raise DataError(f"{message} minibatched(..., num_test=1000)", conditions[0].name)
     if sampling in ("importance", "rad") and net is None:
         raise DataError(f"{sampling} draws by residuals; give minibatched(..., net=net)")
     whole = copy.copy(data)
@@ -134,10 +123,10 @@ class _Minibatched:
     """Put before the class of the data: the same problem, other points at every step."""
 
     whole: Any
-    minibatches: CollocationMinibatches
     net: nn.Module | None
     refresh_every: int
     due: bool
+    minibatches: CollocationMinibatches
 
     def train_next_batch(self, batch_size: int | None = None) -> Any:
         if self.net is not None and (self.due or self.minibatches.step % self.refresh_every == 0):
@@ -179,9 +168,8 @@ class _Minibatched:
         self.whole.resample_train_points(pde_points, bc_points)
         before = self.minibatches
         self.minibatches = CollocationMinibatches(
-            conditions_of(self.whole),
-            before.counts, before.sampling, before.mixing, before.pool, before.seed,
-        )  # fmt: skip
+            conditions_of(self.whole), before.counts, before.sampling, seed=before.seed
+        )
         self.minibatches.step, self.due = before.step, True
 
 
@@ -195,10 +183,6 @@ def _imported() -> Any:
     if deepxde.backend.backend_name != "pytorch":
         raise DataError("DeepXDE does not run on torch; set DDE_BACKEND=pytorch before its import")
     return deepxde
-
-
-def _is(thing: Any, names: tuple[str, ...]) -> bool:
-    return any(kind.__name__ in names for kind in type(thing).__mro__)
 
 
 def _without_cache(bc: Any) -> Any:
@@ -218,7 +202,6 @@ def _uncached(function: Any, points: Any, start: int, end: int, _: Any) -> Any:
 
 
 def _rows(bc: Any, points: Any) -> Tensor:
-    """The pool of a condition: coordinates, and beside them what belongs to each point."""
     if hasattr(bc, "points") and hasattr(bc, "values"):
         rows = torch.as_tensor(bc.points)
         if bc.values.ndim == 0 or bc.values.numel() == 1:
@@ -249,7 +232,7 @@ def _equations(
     outputs = model(points)
     given: Any = (outputs, model) if dde.config.autodiff == "forward" else outputs
     further = []
-    if dde.utils.get_num_args(data.pde) == 3 and data.auxiliary_var_fn is not None:
+    if dde.utils.get_num_args(data.pde) == 3:
         found = data.auxiliary_var_fn(points.detach().cpu().numpy())
         further = [torch.as_tensor(found).to(points)]
     errors = data.pde(points, given, *further)
@@ -285,3 +268,7 @@ def _box(geometry: Any) -> Box | None:
 def _redrawn(geometry: Any, count: int, seed: int) -> Tensor:
     with borrowed_randomness(seed):  # DeepXDE draws from numpy's global generator
         return torch.as_tensor(geometry.random_points(count))
+
+
+def _is(thing: Any, names: tuple[str, ...]) -> bool:
+    return any(kind.__name__ in names for kind in type(thing).__mro__)

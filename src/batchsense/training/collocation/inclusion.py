@@ -36,14 +36,8 @@ def inclusion_probabilities(magnitudes: npt.ArrayLike, count: int, mixing: float
     and c such that the sum is the count. No point counts more than :math:`1/\alpha` times as much
     as in a uniform draw (Särndal, Swensson and Wretman 1992, section 3.6).
 
-    Parameters
-    ----------
-    magnitudes : array_like of shape (points,)
-        Residuals, of any sign; all zero gives equal probabilities.
-    count : int
-        Points of a draw, from 1 to M.
-    mixing : float
-        :math:`\alpha`, above 0 (else a point might never be drawn) and at most 1.
+    Magnitudes have shape (points,) and any sign; all zero gives equal probabilities. ``mixing`` is
+    :math:`\alpha`, above 0, else a point might never be drawn, and at most 1.
 
     Raises
     ------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,9 @@ def as_workload(
     :math:`N / (N_c m)` in each. So the mean over all examples is the loss of all points, and a
     minibatch of B examples has B points of every condition.
 
-    Parameters
-    ----------
-    problem : tuple, deepxde.Model or object
-        ``(conditions, model)``, ``(DeepXDE data, net)``, a ``deepxde.Model``, or anything with
-        ``conditions`` and ``model``.
-    optimizer, batch_size
-        As for a Workload; Adam with a learning rate of 1e-3 by default.
-    seed : int
-        Chooses which points share an example.
+    ``problem`` is ``(conditions, model)``, ``(DeepXDE data, net)``, a ``deepxde.Model``, or
+    anything with ``conditions`` and ``model``; ``optimizer`` and ``batch_size`` are those of a
+    Workload, Adam at 1e-3 by default. ``seed`` chooses which points share an example.
 
     Raises
     ------
@@ -73,11 +68,8 @@ def as_workload(
         }
         return collocation_loss(model, conditions, drawn)
 
-    return Workload(model, loss, TensorDataset(*columns), optimizer or _adam, batch_size=batch_size)
-
-
-def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-3)
+    optimizer = optimizer or partial(torch.optim.Adam, lr=1e-3)
+    return Workload(model, loss, TensorDataset(*columns), optimizer, batch_size=batch_size)
 
 
 def _parts(problem: Any) -> tuple[Sequence[Condition], nn.Module]:
@@ -88,15 +80,12 @@ def _parts(problem: Any) -> tuple[Sequence[Condition], nn.Module]:
         model = getattr(problem, "model", None) or getattr(problem, "net", None)
     if given is None or not isinstance(model, nn.Module):
         raise DataError(
-            f"{type(problem).__name__} is no training job; give "
+            "this is no training job; give "
             "batchsense.training.Workload(model, loss, examples, optimizer) or a collocation "
             "problem: (conditions, model), (DeepXDE data, net) or a deepxde.Model"
         )
     if getattr(problem, "external_trainable_variables", None):
-        raise DataError(
-            "variables outside the network stay as they are in copies of it; put them "
-            "into the network"
-        )
+        raise DataError("variables outside the network are not in copies of it; put them inside")
     if isinstance(given, Sequence) and all(isinstance(one, Condition) for one in given):
         return given, model
     return conditions_of(given, getattr(problem, "loss_weights", None)), model

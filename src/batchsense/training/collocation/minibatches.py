@@ -29,9 +29,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Box:
-    """Draws fresh points from a box: the ``redraw`` of a condition on an interval or rectangle.
-
-    A side may have no extent: (-1, 0) to (-1, 2) is a wall.
+    """Draws fresh points from a box, the ``redraw`` of a condition; (-1, 0) to (-1, 2) is a wall.
 
     Examples
     --------
@@ -48,15 +46,14 @@ class Box:
 
     def draw(self, count: int, rng: np.random.Generator, how: Sampling) -> Tensor:
         """Draw points, each uniform in the box; together spread by Sobol or Latin hypercube."""
-        dimension = len(self.lower)
+        lower, upper = np.asarray(self.lower), np.asarray(self.upper)
         if how == "sobol":
             power = max(1, int(count - 1).bit_length())
-            unit = qmc.Sobol(dimension, rng=rng).random_base2(power)[:count]
+            unit = qmc.Sobol(len(lower), rng=rng).random_base2(power)[:count]
         elif how == "latin_hypercube":
-            unit = qmc.LatinHypercube(dimension, rng=rng).random(count)
+            unit = qmc.LatinHypercube(len(lower), rng=rng).random(count)
         else:
-            unit = rng.random((count, dimension))
-        lower, upper = np.asarray(self.lower), np.asarray(self.upper)
+            unit = rng.random((count, len(lower)))
         return torch.as_tensor(lower + unit * (upper - lower), dtype=torch.get_default_dtype())
 
 
@@ -70,8 +67,6 @@ class CollocationMinibatches:
 
     Parameters
     ----------
-    conditions : sequence of Condition
-        The terms of the loss.
     points_per_condition : int or mapping of str to int
         Points of each minibatch. A single number is lowered to the pool of small conditions.
     sampling : {"uniform", "sobol", "latin_hypercube", "importance", "rad"}
@@ -85,14 +80,11 @@ class CollocationMinibatches:
         Share :math:`\alpha` of the probabilities that is the same for all points.
     pool : int
         Residuals are looked at in no more points of a condition than this, chosen at random.
-    seed : int
-        Of all draws.
 
     Raises
     ------
     DataError
-        Conditions are missing, unknown or double; a count is below 1 or above the pool; no
-        condition has a Box.
+        Conditions are missing or double; a count is below 1 or above the pool; there is no Box.
 
     Examples
     --------
@@ -128,7 +120,7 @@ class CollocationMinibatches:
         if sampling not in self.how.values():
             raise DataError(f"{sampling} points need a condition with redraw=Box(lower, upper)")
         self.step = self._looks = 0
-        #: For each condition the points that were looked at, and their inclusion probabilities.
+        # For each condition the points that were looked at, and their inclusion probabilities.
         self._looked: dict[str, tuple[Integers, Floats]] = {}
         self._places: dict[str, tuple[int, Integers, Floats]] = {}
 
@@ -143,10 +135,7 @@ class CollocationMinibatches:
         Weights are those of the whole: losses and gradients of processes *add up*. Where they are
         averaged, as by DistributedDataParallel, multiply by ``ranks``.
 
-        Raises
-        ------
-        DataError
-            A condition has fewer points than processes, or was never looked at.
+        Refuses fewer points than processes, and conditions that were never looked at.
         """
         drawn = {}
         for number, condition in enumerate(self.conditions):
@@ -163,12 +152,7 @@ class CollocationMinibatches:
         """Look at residuals, by which ``importance`` and ``rad`` draw from now on.
 
         Processes must see the same: refresh in one and hand on its :meth:`state_dict`, unless all
-        compute the same to the bit.
-
-        Raises
-        ------
-        DataError
-            As :func:`condition_residual`.
+        compute the same to the bit. Refuses what :func:`condition_residual` refuses.
         """
         for number, condition in enumerate(self.conditions):
             members = np.arange(condition.count)
@@ -188,25 +172,16 @@ class CollocationMinibatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the sequence is and what draws depend on; ``torch.load`` reads it safely."""
-        looked = {name: tuple(map(torch.as_tensor, found)) for name, found in self._looked.items()}
-        return {**self._identity(), "step": self.step, "looks": self._looks, "looked": looked}
+        seen = {name: tuple(map(torch.as_tensor, both)) for name, both in self._looked.items()}
+        return {**self._identity(), "step": self.step, "looks": self._looks, "looked": seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a sequence with the same settings was.
-
-        Raises
-        ------
-        DataError
-            The state belongs to other settings or conditions, which are named.
-        """
+        """Go on where a sequence with the same settings was; others are refused and named."""
         for name, own in self._identity().items():
             if state.get(name) != own:
                 raise DataError(f"the state has {name} {state.get(name)!r}, not {own!r}")
         self.step, self._looks, self._places = int(state["step"]), int(state["looks"]), {}
-        self._looked = {
-            name: (members.numpy(), chances.numpy())
-            for name, (members, chances) in state["looked"].items()
-        }
+        self._looked = {name: (a.numpy(), b.numpy()) for name, (a, b) in state["looked"].items()}
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -233,7 +208,6 @@ class CollocationMinibatches:
         return pool[torch.as_tensor(chosen)], torch.as_tensor(weights).to(pool)
 
     def _in_turn(self, number: int, condition: Condition) -> tuple[Integers, Floats]:
-        """The points whose turn it is, and their weights; see the class for the rule."""
         epoch, step = divmod(self.step, self.steps_per_epoch)
         count = self.counts[condition.name]
         if self._places.get(condition.name, (-1,))[0] != epoch:
@@ -269,9 +243,7 @@ def _counts(
     if not isinstance(wanted, Mapping):
         wanted = {name: min(wanted, limit) for name, limit in most.items()}
     if set(wanted) != set(most):
-        raise DataError(
-            f"points_per_condition names {sorted(wanted)}, the conditions are {sorted(most)}"
-        )
+        raise DataError(f"points_per_condition names {[*wanted]}, the conditions are {[*most]}")
     for name, limit in most.items():
         if not 1 <= wanted[name] <= limit:
             raise DataError(f"{wanted[name]} points a minibatch; give 1 to {limit}", where=name)

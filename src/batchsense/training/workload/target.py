@@ -200,8 +200,8 @@ def load_target(target: str) -> Workload:
     ----------
     target : str
         ``digits``, ``charlm``, ``path/to/file.py:function`` or ``package.module:function``; the
-        function takes no argument and returns a :class:`Workload`. **It is run**: name only files
-        that you trust.
+        function takes no argument and returns a :class:`Workload` or a collocation problem. **It is
+        run**: name only files that you trust.
 
     Returns
     -------
@@ -311,5 +311,7 @@ def _call(module: ModuleType, function_name: str, target: str) -> Workload:
     try:
         made: Workload = importlib.import_module(_PROBLEMS).as_workload(workload)
     except DataError as error:
-        raise DataError(f"what {function_name}() returns: {error}", where=target) from error
+        raise DataError(
+            f"{function_name}() returned {type(workload).__name__}: {error}", where=target
+        ) from error
     return made
