@@ -68,7 +68,7 @@ class CollocationMinibatches:
     Parameters
     ----------
     points_per_condition : int or mapping of str to int
-        Points of each minibatch. A single number is lowered to the pool of small conditions.
+        Points of each minibatch. A single number is lowered to the points of small conditions.
     sampling : {"uniform", "sobol", "latin_hypercube", "importance", "rad"}
         ``uniform``: as above. ``sobol``, ``latin_hypercube``: fresh points at every step where
         ``redraw`` is a :class:`Box`, else ``uniform``; ``how`` says which. ``importance``: points
@@ -84,7 +84,7 @@ class CollocationMinibatches:
     Raises
     ------
     DataError
-        Conditions are missing or double; a count is below 1 or above the pool; there is no Box.
+        Conditions are missing or double; a count is below 1 or above the points; there is no Box.
 
     Examples
     --------
@@ -105,20 +105,21 @@ class CollocationMinibatches:
     ) -> None:
         check_names(conditions)
         if sampling not in get_args(Sampling):
-            raise DataError(
-                f"no sampling {sampling!r}; give one of {', '.join(get_args(Sampling))}"
-            )
+            raise DataError(f"no sampling {sampling!r}; give one of {get_args(Sampling)}")
         inclusion_probabilities([1.0], 1, mixing)
         self.conditions = tuple(conditions)
-        self.counts = _counts(self.conditions, points_per_condition, pool)
         self.sampling, self.mixing, self.pool, self.seed = sampling, mixing, pool, seed
-        boxed = sampling in ("sobol", "latin_hypercube")
+        fresh = sampling in ("sobol", "latin_hypercube")
         self.how: dict[str, Sampling] = {
-            c.name: "uniform" if boxed and not isinstance(c.redraw, Box) else sampling
-            for c in self.conditions
+            c.name: "uniform" if fresh and not isinstance(c.redraw, Box) else sampling
+            for c in conditions
         }
         if sampling not in self.how.values():
             raise DataError(f"{sampling} points need a condition with redraw=Box(lower, upper)")
+        most = {c.name: c.count for c in conditions}
+        if sampling in ("importance", "rad"):
+            most = {name: min(count, pool) for name, count in most.items()}
+        self.counts = _counts(points_per_condition, most)
         self.step = self._looks = 0
         # For each condition the points that were looked at, and their inclusion probabilities.
         self._looked: dict[str, tuple[Integers, Floats]] = {}
@@ -140,8 +141,7 @@ class CollocationMinibatches:
         drawn = {}
         for number, condition in enumerate(self.conditions):
             points, weights = self._draw(number, condition)
-            count = len(points)
-            if count < ranks:
+            if (count := len(points)) < ranks:
                 raise DataError(f"{count} points cannot be shared by {ranks} ranks", condition.name)
             part = slice(count * rank // ranks, count * (rank + 1) // ranks)
             drawn[condition.name] = DrawnPoints(points[part], weights[part])
@@ -236,10 +236,7 @@ def balanced_places(count: int, places: int, rng: np.random.Generator) -> tuple[
     return order, 1 / (count * np.bincount(order, minlength=count)[order])
 
 
-def _counts(
-    conditions: Sequence[Condition], wanted: int | Mapping[str, int], pool: int
-) -> dict[str, int]:
-    most = {c.name: min(c.count, pool) for c in conditions}
+def _counts(wanted: int | Mapping[str, int], most: Mapping[str, int]) -> dict[str, int]:
     if not isinstance(wanted, Mapping):
         wanted = {name: min(wanted, limit) for name, limit in most.items()}
     if set(wanted) != set(most):
