@@ -126,59 +126,27 @@ def test_adam_is_marked() -> None:
     assert all(row["marked_low_confidence"] for row in rows)
 
 
-def promise(task: str, steps: int, delta: float) -> dict[str, Any]:
-    """One moment of the study of tolerances."""
-    return next(
-        row
-        for row in study("tolerance_promises")["moments"]
-        if (row["task"].split(",")[0], row["steps"], row["delta"]) == (task, steps, delta)
-    )
+def test_a_pilot_keeps_its_promise_at_every_moment() -> None:
+    """At most 1.2 δ misses in 90 % of 200 pilots, with at most 1.6 times the least batch size.
 
-
-def kept_by_pilots(task: str, steps: int, delta: float) -> bool:
-    """At most 1.2 δ misses in 90 % of pilots, with at most 1.6 times the least batch size."""
-    found = promise(task, steps, delta)["rungs"]["calibrated"]
-    return bool(found["promise_kept"] >= 0.9 and found["over_least_median"] <= 1.6)
-
-
-@pytest.mark.parametrize(
-    ("task", "steps", "delta"),
-    [
-        ("digits", 0, 0.05),
-        ("digits", 0, 0.01),
-        ("digits", 100, 0.05),
-        ("digits", 100, 0.01),
-        ("digits", 300, 0.05),
-        ("characters", 0, 0.05),
-        ("characters", 0, 0.01),
-    ],
-)
-def test_a_pilot_of_256_keeps_its_promise(task: str, steps: int, delta: float) -> None:
-    """Calibrated sizes from 200 pilots."""
-    assert kept_by_pilots(task, steps, delta)
+    Heavy tails included, and without a pilot that gives no answer.
+    """
+    for row in study("tolerance_promises")["moments"]:
+        found = row["rungs"]["calibrated"]
+        assert found["promise_kept"] >= 0.9
+        assert found["over_least_median"] <= 1.6
+        assert found["answered"] >= 0.95
 
 
 @pytest.mark.xfail(
     strict=True,
-    reason="kept in .89 (digits, 300 steps, 1 %), .805 and .79 (1,000 steps, 5 and 1 %), .895 and "
-    ".655 (characters, 200 steps, 5 and 1 %) of pilots, wanted .9: a pilot cannot bound the "
-    "variance of examples that it did not draw",
+    reason="256 examples without a survey: of the 4 to 6 % that answer on digits after 1,000 steps "
+    ".5 and .09 keep their promise, of the 72 % on characters after 200 steps at 1 % .76",
 )
-@pytest.mark.parametrize(
-    ("task", "steps", "delta"),
-    [
-        ("digits", 300, 0.01),
-        ("digits", 1000, 0.05),
-        ("digits", 1000, 0.01),
-        ("characters", 200, 0.05),
-        ("characters", 200, 0.01),
-    ],
-)
-def test_a_pilot_of_256_keeps_its_promise_under_heavy_tails(
-    task: str, steps: int, delta: float
-) -> None:
-    """The same where a few examples hold most of the variance."""
-    assert kept_by_pilots(task, steps, delta)
+def test_a_pilot_without_a_survey_keeps_its_promise_where_it_answers() -> None:
+    """What is left where time does not allow a survey."""
+    rows = study("tolerance_promises")["moments"]
+    assert all(row["rungs"]["few"]["promise_kept"] >= 0.9 for row in rows)
 
 
 def test_the_stronger_rungs_keep_their_promise() -> None:

@@ -24,6 +24,8 @@ Guarantee = Literal["mean_square", "calibrated", "chebyshev", "bounded", "verifi
 #: not, a few observations hold most of the variance, and pilots without the worst of them have
 #: both an estimate and an error that are too small (docs/decisions/0010 has the counts).
 _SETTLED = 1.5
+#: So many are likely to show what one observation in a thousand adds to the variance.
+_FEW = 1000
 
 _NO_BOUND = (
     "nothing bounds the gradient of an example that was not seen; without a bound no batch size "
@@ -274,6 +276,8 @@ def _source(noise: PilotNoise, population: int | None) -> str:
             f", which is weak: one of them holds {noise.outlier_ratio:.0f} times the average, "
             "and worse ones may not have been drawn"
         )
+    elif noise.observations < _FEW:
+        text += ", among which rare ones that hold much of the variance may be missing"
     return text
 
 
