@@ -38,6 +38,14 @@ from batchsense.training.running import (
     refuse_other,
     train_until,
 )
+from batchsense.training.schedule import (
+    Coupling,
+    FollowNoise,
+    ScheduledSizes,
+    SizeRule,
+    Switch,
+    WrittenSchedule,
+)
 from batchsense.training.splitting import INEXACT, combination
 from batchsense.training.workload import (
     Workload,
@@ -72,7 +80,7 @@ class TrainingSettings:
     Attributes
     ----------
     batch_size : int
-        Examples per step, over all processes; where ``batch_sizes`` is given, that of the start.
+        Examples per step, over all processes; where they change, of the start.
     learning_rate_batch_size : int or None
         The size that the optimizer's learning rate belongs to; None leaves the rate as it is.
     critical_batch_size : float or None
@@ -90,8 +98,13 @@ class TrainingSettings:
         Split the loss even where the gradients of its parts do not add up to that of the whole.
     seed : int
         Seed of the order and of the model's own randomness.
-    batch_sizes : BatchSizes or None
-        The size of each step; None for the same always.
+    batch_sizes : BatchSizes, WrittenSchedule, "noise" or None
+        The size of each step; None for the same always. ``"noise"`` follows the noise scale of the
+        run from ``batch_size`` on.
+    couple : {"lr", "temperature", "seesaw"} or None
+        What the learning rate does when a written or measured schedule changes the size.
+    micro_batch : int or None
+        Examples that a process computes at once; larger steps take more micro-batches.
     """
 
     batch_size: int
@@ -103,7 +116,9 @@ class TrainingSettings:
     sync_every: int = 1
     inexact: bool = False
     seed: int = 0
-    batch_sizes: BatchSizes | None = None
+    batch_sizes: BatchSizes | WrittenSchedule | Literal["noise"] | None = None
+    couple: Coupling = None
+    micro_batch: int | None = None
 
     def plan(self) -> dict[str, Any]:
         """What a run must have in common with the checkpoint that it goes on from."""
@@ -112,6 +127,12 @@ class TrainingSettings:
             "--accumulate": self.accumulate,
             "--compress": self.compress,
             "--sync-every": self.sync_every,
+            **({"--micro-batch": self.micro_batch} if self.micro_batch else {}),
+            **(
+                {"--schedule": str(self.batch_sizes), "--couple": self.couple}
+                if isinstance(self.batch_sizes, WrittenSchedule | str)
+                else {}
+            ),
         }
 
 
@@ -137,6 +158,8 @@ class TrainedRun:
         The step of the checkpoint that it went on from.
     notes : tuple of Note
         What to keep in mind.
+    switches : tuple of Switch
+        The first batch size of a schedule and every change; empty without one.
     """
 
     model: nn.Module
@@ -147,6 +170,7 @@ class TrainedRun:
     combined: str | None
     resumed_at: int | None
     notes: tuple[Note, ...]
+    switches: tuple[Switch, ...] = ()
 
 
 def train(
@@ -221,7 +245,9 @@ def train(
             lambda: combination(
                 workload,
                 ranks,
-                split=settings.accumulate > 1 or not (ranks.alone or local),
+                split=settings.accumulate > 1
+                or settings.micro_batch is not None
+                or not (ranks.alone or local),
                 local=local,
                 inexact=settings.inexact,
                 seed=settings.seed,
@@ -233,6 +259,7 @@ def train(
         called = ranks.agreed(lambda: _called(workload, model, settings, ranks))
         meter, metering, more = _metered(called, optimizer, _spacing(settings, ending, count))
         notes += more
+        sizes = ranks.agreed(lambda: _sizes(settings, optimizer, meter, ranks, count))
         run = Run(
             dataclasses.replace(workload, loss=lambda module, minibatch: module(minibatch)),
             called,
@@ -240,8 +267,9 @@ def train(
             optimizer,
             ranks,
             EndlessOrder(count, settings.seed),
-            settings.batch_sizes or (lambda steps, examples: settings.batch_size),
+            sizes,
             settings.accumulate,
+            settings.micro_batch,
             scaling,
             settings.sync_every,
             metering,
@@ -271,8 +299,35 @@ def train(
         noise=report,
         combined=combined,
         resumed_at=resumed_at,
-        notes=(*notes, *more),
+        notes=(*notes, *more, *(sizes.notes if isinstance(sizes, ScheduledSizes) else ())),
+        switches=tuple(sizes.switches) if isinstance(sizes, ScheduledSizes) else (),
     )
+
+
+def _sizes(
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    meter: GradientNoiseMeter | None,
+    ranks: Ranks,
+    count: int,
+) -> BatchSizes:
+    """What says how large each step is."""
+    asked = settings.batch_sizes
+    rule: SizeRule
+    if asked is None:
+        return lambda steps, examples: settings.batch_size
+    if isinstance(asked, str):
+        if meter is None:
+            raise DataError(
+                "a schedule by noise needs gradient noise, which cannot be measured in this job; "
+                "write the sizes instead"
+            )
+        rule = FollowNoise(meter, settings.batch_size, largest=count)
+    elif isinstance(asked, WrittenSchedule):
+        rule = asked
+    else:
+        return asked
+    return ScheduledSizes(optimizer, rule, couple=settings.couple, ranks=ranks, limit=count)
 
 
 def _refuse_other_ranks(identities: Sequence[Identity]) -> None:

@@ -22,6 +22,8 @@ def train_report(envelope: Envelope[TrainResult], command_line: str | None = Non
         loss=text.loss_words(result),
         work=text.work_sentence(result),
         noise=text.noise_sentence(result),
+        schedule=text.schedule_sentence(result) if result.batch_sizes else "",
+        sizes=text.size_rows(result),
         curve=text.curve_rows(result),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from typing_extensions import override
@@ -18,6 +18,7 @@ from batchsense.questions.training_request import TrainingRequest
 if TYPE_CHECKING:
     from batchsense.training import Workload
     from batchsense.training.running import CheckpointFolder, Ranks
+    from batchsense.training.schedule import WrittenSchedule
     from batchsense.training.training_job import TrainedRun, TrainingSettings
 
 
@@ -26,6 +27,14 @@ class Compression(StrEnum):
 
     fp16 = "fp16"
     bf16 = "bf16"
+
+
+class Follows(StrEnum):
+    """What the learning rate does when a schedule changes the batch size."""
+
+    lr = "lr"
+    temperature = "temperature"
+    seesaw = "seesaw"
 
 
 class TrainRequest(TrainingRequest):
@@ -39,6 +48,7 @@ class TrainRequest(TrainingRequest):
     Examples:
       batchsense train digits --plan plan.json --epochs 10 --checkpoint run
       batchsense train train.py:workload --batch-size 256 --loss 0.5 --steps 10000
+      batchsense train digits --schedule "32, 64 at 20000, 128 at 60000" --epochs 50
       torchrun --nproc_per_node 2 -m batchsense train digits --batch-size 64 --epochs 10
     """
 
@@ -65,6 +75,27 @@ class TrainRequest(TrainingRequest):
     steps: Annotated[int | None, Field(ge=1), Option("Stop after so many.", metavar="N")] = None
     loss: Annotated[
         float | None, Option("Stop when the mean loss of the last 20 minibatches is this low.")
+    ] = None
+    schedule: Annotated[
+        str | None,
+        Option(
+            'Batch sizes by examples consumed, such as "64, 256 at 20000", or noise: double when '
+            "the measured noise scale is twice the size.",
+            metavar="SIZES",
+        ),
+    ] = None
+    couple: Annotated[
+        Follows | None,
+        Option(
+            "What the learning rate does when --schedule changes the size: lr follows the rule of "
+            "the optimizer, temperature also changes what else keeps the heat (Adam), seesaw "
+            "divides by the root; without it the rate stays and growth cools the run."
+        ),
+    ] = None
+    micro_batch: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("Examples a process computes at once; larger steps take several.", metavar="N"),
     ] = None
     accumulate: Annotated[
         int,
@@ -115,6 +146,10 @@ class TrainRequest(TrainingRequest):
             raise ValueError("say when to stop: --epochs, --steps or --loss")
         if self.plan is not None and self.batch_size is not None:
             raise ValueError("give either --plan or --batch-size")
+        if self.couple is not None and self.schedule is None:
+            raise ValueError("--couple needs --schedule: the batch size does not change without")
+        if self.schedule not in (None, "noise") and self.batch_size is not None:
+            raise ValueError("--schedule begins with a size of its own: leave out --batch-size")
         if self.resume and self.checkpoint is None:
             raise ValueError("--resume needs --checkpoint: the folder to go on from")
         if self.sync_every > 1 and (self.compress is not None or self.bucket_cap is not None):
@@ -152,7 +187,7 @@ def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResul
         trained = _trained(request, workload, settings, ranks, kept, ranks.on_first(progress))
         if trained.stopped_by == "signal":
             raise KeyboardInterrupt(_farewell(request, trained) if ranks.is_first else "")
-    result = TrainResult.of(trained, request.target, settings, ranks, request.loss)
+    result = TrainResult.of(trained, request, settings, ranks)
     notes = [*Note.published(trained.notes), *result.levers_that_did_nothing(request)]
     envelope = request.envelope(result, notes)
     return Answer(
@@ -168,6 +203,7 @@ def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResul
 def _settings(request: TrainRequest, workload: Workload, workers: int) -> TrainingSettings:
     from batchsense.questions.plan.document import check_same_job, read_plan
     from batchsense.questions.verify.result import advice_of
+    from batchsense.training.schedule import parse_schedule
     from batchsense.training.training_job import TrainingSettings
 
     size, today, critical = request.batch_size or workload.batch_size, workload.batch_size, None
@@ -177,12 +213,21 @@ def _settings(request: TrainRequest, workload: Workload, workers: int) -> Traini
         size, rule = plan.batch_size_of(workers), plan.learning_rate_rule
         today = None if rule is None else rule.from_batch_size
         critical = advice_of(plan).used_critical_batch_size
+    sizes: WrittenSchedule | Literal["noise"] | None = None
+    if request.schedule == "noise":
+        sizes = "noise"
+    elif request.schedule is not None:
+        sizes = parse_schedule(request.schedule)
+        size = sizes.first
     if size is None:
         raise DataError(
             "the job names no batch size; give --plan or --batch-size", where=request.target
         )
     return TrainingSettings(
         batch_size=size,
+        batch_sizes=sizes,
+        couple=None if request.couple is None else request.couple.value,
+        micro_batch=request.micro_batch,
         learning_rate_batch_size=today,
         critical_batch_size=critical,
         accumulate=request.accumulate,

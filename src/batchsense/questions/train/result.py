@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -19,6 +20,16 @@ class LossPoint(Model):
 
     step: int = Field(description="The last step of the stretch.")
     loss: float = Field(description="Mean loss of its minibatches.")
+
+
+class SizeChange(Model):
+    """The first batch size of a schedule, or a change of it."""
+
+    step: int = Field(description="Steps made before.")
+    examples: int = Field(description="Examples consumed before, over all processes.")
+    batch_size: int = Field(description="From there on, over all processes.")
+    learning_rate: float = Field(description="From there on, of the first parameter group.")
+    reason: str = Field(description="start, written, or what was measured.")
 
 
 class TrainResult(Model):
@@ -41,7 +52,16 @@ class TrainResult(Model):
         description="Integrated over the measured steps: where training takes twice the fewest "
         "steps and twice the fewest examples."
     )
-    batch_size: int = Field(description="Examples per step over all processes.")
+    batch_size: int = Field(
+        description="Examples per step over all processes; with a schedule, at the end."
+    )
+    schedule: str | None = Field(description="What --schedule asked for.")
+    couple: Literal["lr", "temperature", "seesaw"] | None = Field(
+        description="What the learning rate did when the batch size changed; null if it stayed."
+    )
+    batch_sizes: list[SizeChange] = Field(
+        description="The first batch size of a schedule and every change; empty without one."
+    )
     learning_rate: float | None = Field(description="Of the first parameter group.")
     learning_rate_from: int | None = Field(
         description="The batch size that the job's own learning rate belongs to; null if unknown: "
@@ -61,23 +81,23 @@ class TrainResult(Model):
     def of(
         cls,
         trained: TrainedRun,
-        target: str,
+        request: TrainRequest,
         settings: TrainingSettings,
         ranks: Ranks,
-        target_loss: float | None,
     ) -> TrainResult:
         """Turn what was trained into its JSON form."""
         record, noise = trained.record, trained.noise
+        changes = [SizeChange(**dataclasses.asdict(switch)) for switch in trained.switches]
         why = "no step of the run was measured" if noise is None else "fewer than 16 measured steps"
         critical = None if noise is None else noise.critical_batch_size
         return cls(
-            target=target,
+            target=request.target,
             examples=record.examples,
             steps=record.steps,
             stopped_by=trained.stopped_by,
             final_loss=record.loss,
             final_loss_error=finite(record.loss_error),
-            target_loss=target_loss,
+            target_loss=request.loss,
             seconds=record.seconds,
             noise_scale=ResolvedEstimate.missing(why, resolved=False)
             if noise is None
@@ -85,7 +105,10 @@ class TrainResult(Model):
             critical_batch_size=Estimate.missing(why)
             if critical is None
             else Estimate.of(critical),
-            batch_size=settings.batch_size,
+            batch_size=changes[-1].batch_size if changes else settings.batch_size,
+            schedule=request.schedule,
+            couple=settings.couple,
+            batch_sizes=changes,
             learning_rate=trained.learning_rate,
             learning_rate_from=settings.learning_rate_batch_size,
             processes=ranks.world_size,

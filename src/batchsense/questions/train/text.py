@@ -23,6 +23,10 @@ def train_text(envelope: Envelope[TrainResult], table: Tabulate) -> str:
     """Write the training for people."""
     result = envelope.answer()
     parts = [prose(headline(result)), prose(work_sentence(result)), prose(noise_sentence(result))]
+    if result.batch_sizes:
+        parts.insert(2, prose(schedule_sentence(result)))
+    if len(result.batch_sizes) > 1:
+        parts.insert(3, table(*size_rows(result)))
     if len(result.curve) > 1:
         parts += ["The loss on the way:", table(*curve_rows(result))]
     if envelope.notes:
@@ -61,11 +65,13 @@ def work_sentence(result: TrainResult) -> str:
         "inexact": ", whose parts do not add up to the whole",
     }.get(result.combined or "", "")
     resumed = "" if result.resumed_at is None else f", from step {result.resumed_at:,} on anew"
+    sizes = [change.batch_size for change in result.batch_sizes] or [result.batch_size]
+    least = "" if min(sizes) == max(sizes) else f"{min(sizes):,} to "
     sentence = (
-        f"{result.steps:,} steps of {result.batch_size:,} examples{split}, in "
+        f"{result.steps:,} steps of {least}{max(sizes):,} examples{split}, in "
         f"{seconds(result.seconds)} {where}{resumed}."
     )
-    if result.learning_rate is None:
+    if result.learning_rate is None or least:
         return sentence
     sentence += f" Learning rate {number(result.learning_rate)}"
     if result.learning_rate_from is None:
@@ -73,6 +79,43 @@ def work_sentence(result: TrainResult) -> str:
     if result.learning_rate_from == result.batch_size:
         return f"{sentence}, the job's own for this batch size."
     return f"{sentence}, from the job's own for {result.learning_rate_from:,} examples."
+
+
+_FOLLOWED = {
+    None: "The learning rate stayed as it was, so that growth cooled the run",
+    "lr": "The learning rate followed by the rule of the optimizer",
+    "temperature": "The learning rate followed, and what else keeps the heat",
+    "seesaw": "The learning rate was divided by the root of each factor",
+}
+
+
+def schedule_sentence(result: TrainResult) -> str:
+    """Say how often the batch size changed and what the learning rate did."""
+    changes = len(result.batch_sizes) - 1
+    if not changes and result.schedule == "noise":
+        return (
+            f"The batch size stayed at {result.batch_size:,}: the noise scale was never found to be "
+            "twice as large, beyond doubt."
+        )
+    if not changes:
+        return f"The batch size stayed at {result.batch_size:,}: no change of the schedule came."
+    times = "once" if changes == 1 else f"{changes} times"
+    return f"The batch size changed {times}. {_FOLLOWED[result.couple]}."
+
+
+def size_rows(result: TrainResult) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the sizes."""
+    rows = [
+        [
+            f"{one.examples:,}",
+            f"{one.step + 1:,}",
+            f"{one.batch_size:,}",
+            number(one.learning_rate),
+            one.reason,
+        ]
+        for one in result.batch_sizes
+    ]
+    return ["after examples", "from step", "batch size", "learning rate", "why"], rows
 
 
 def noise_sentence(result: TrainResult) -> str:

@@ -38,7 +38,8 @@ class BatchSizes(Protocol):
     """How many examples each step takes: where a schedule comes in.
 
     It must give the same on every process and after a resumed run, so it may depend on the counts,
-    and on what is the same everywhere, such as a meter's report; not on time.
+    and on what is the same everywhere, such as a meter's report; not on time. With ``state_dict``
+    and ``load_state_dict`` it is kept in checkpoints.
     """
 
     def __call__(self, steps: int, examples: int) -> int:
@@ -113,6 +114,8 @@ class Run:
         How many.
     accumulate : int
         Micro-batches into which each process cuts its part of a step.
+    micro_batch : int or None
+        Examples of a micro-batch at most; more micro-batches are made where a step needs them.
     scaling : Scaling or None
         How their losses are put together; None for shares of the examples.
     sync_every : int
@@ -130,6 +133,7 @@ class Run:
     order: EndlessOrder
     batch_sizes: BatchSizes
     accumulate: int = 1
+    micro_batch: int | None = None
     scaling: Scaling | None = None
     sync_every: int = 1
     metering: Metering = field(default_factory=Metering)
@@ -150,7 +154,8 @@ class Run:
             )
         everything = self.order.at(start, batch_size)
         mine = _cut(everything, ranks.world_size)[ranks.rank]
-        parts = _cut(mine, min(self.accumulate, len(mine)))
+        needed = math.ceil(len(mine) / (self.micro_batch or len(mine)))
+        parts = _cut(mine, min(max(self.accumulate, needed), len(mine)))
         minibatches: Any = (self.workload.minibatch(rows) for rows in parts)
         together = mine if self.local else everything
         sharers = 1 if self.local else ranks.world_size
@@ -201,6 +206,7 @@ class Run:
             "ranks": self.ranks.gathered(own),
             "meter": self.metering.state_dict(),
             "record": self.record.state_dict(),
+            **({"sizes": sizes()} if (sizes := _method(self.batch_sizes, "state_dict")) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -218,6 +224,8 @@ class Run:
             set_random_state(_as_it_was(own["randomness"]))
         if state["meter"] is not None:
             self.metering.load_state_dict(state["meter"])
+        if (load := _method(self.batch_sizes, "load_state_dict")) and "sizes" in state:
+            load(state["sizes"])
         loaded = RunRecord.of_state(state["record"])
         for name in RunRecord.__slots__:
             setattr(self.record, name, getattr(loaded, name))
@@ -338,6 +346,11 @@ class _Exchange:
         if ending.steps is not None and record.steps + steps >= ending.steps:
             return True
         return ending.epochs is not None and record.examples + examples >= ending.epochs * count
+
+
+def _method(sizes: BatchSizes, name: str) -> Callable[..., Any] | None:
+    """What a schedule with a state of its own has, and a plain function has not."""
+    return getattr(sizes, name, None)
 
 
 def _cut(rows: Integers, parts: int) -> list[Integers]:
