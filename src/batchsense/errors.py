@@ -215,6 +215,8 @@ _EXTRAS = {
     "experiments": (
         "anndata", "dask", "distributed", "h5py", "numba", "openpyxl", "pyarrow", "zarr",
     ),
+    "hf": ("accelerate", "transformers"),
+    "lightning": ("lightning",),
     "web": ("multipart", "python_multipart", "starlette", "uvicorn"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A loop of one's own under a schedule: which examples, which size, which learning rate, resumed."""
+"""A loop of one's own under a schedule: which examples, size and learning rate; and resumed."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_every_example_comes_once_an_epoch_at_the_right_size_and_rate(
 
     assert [(rows, size) for rows, _, size in whole.trace] == [(r, s) for r, _, s in wanted]
     assert [rate for _, rate, _ in whole.trace] == pytest.approx([rate for _, rate, _ in wanted])
-    counted = np.bincount(sum((rows for rows, _, _ in whole.trace), []), minlength=COUNT)
+    counted = np.bincount(np.concatenate([rows for rows, _, _ in whole.trace]), minlength=COUNT)
     assert counted.sum() == (EPOCHS * COUNT if not drop_last else sum(s for _, _, s in wanted))
     if not drop_last:
         assert (counted == EPOCHS).all()
@@ -227,9 +227,7 @@ def sgd(**settings: Any) -> torch.optim.Optimizer:
         (lambda: BatchSizeSchedule(sgd(), "noise", micro_batch=8), "GradientNoiseMeter"),
         (lambda: BatchSizeSchedule(sgd(), "8"), "micro_batch"),
         (
-            lambda: BatchSizeSchedule(sgd(), "8", mode="loader").loader(
-                Numbered(), in_order=False
-            ),
+            lambda: BatchSizeSchedule(sgd(), "8", mode="loader").loader(Numbered(), in_order=False),
             "in_order",
         ),
     ],

@@ -146,9 +146,7 @@ class Meter:
 
     def report(self) -> Any:
         low, estimate, high = self.readings.pop(0)
-        return SimpleNamespace(
-            noise_scale=SimpleNamespace(low=low, estimate=estimate, high=high)
-        )
+        return SimpleNamespace(noise_scale=SimpleNamespace(low=low, estimate=estimate, high=high))
 
 
 def follow(meter: Any, steps: int = 200, **more: Any) -> list[int]:

@@ -94,8 +94,8 @@ def schedule_sentence(result: TrainResult) -> str:
     changes = len(result.batch_sizes) - 1
     if not changes and result.schedule == "noise":
         return (
-            f"The batch size stayed at {result.batch_size:,}: the noise scale was never found to be "
-            "twice as large, beyond doubt."
+            f"The batch size stayed at {result.batch_size:,}: the noise scale was never found "
+            "to be twice as large, beyond doubt."
         )
     if not changes:
         return f"The batch size stayed at {result.batch_size:,}: no change of the schedule came."

@@ -1,0 +1,150 @@
+"""What both trainers share: steps of a schedule, cut into micro-batches by the trainer itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from batchsense.errors import DataError
+from batchsense.training.running import ALONE
+from batchsense.training.schedule import (
+    Coupling,
+    ScheduledSizes,
+    SizeRule,
+    WrittenSchedule,
+    parse_schedule,
+)
+from batchsense.training.schedule.draws import refuse_uneven
+
+
+class Accumulation(int):
+    """A number of micro-batches that is counted from where the step began, not from the epoch's.
+
+    Trainers step where ``counted % accumulation == 0``. That is on time only if every step before
+    had the same number of micro-batches.
+
+    Examples
+    --------
+    >>> four = Accumulation.after(4, begun=3)
+    >>> [counted for counted in range(4, 12) if counted % four == 0], four + 1
+    ([7, 11], 5)
+    """
+
+    begun: int = 0
+
+    @classmethod
+    def after(cls, count: int, begun: int) -> Accumulation:
+        """So many micro-batches, counted from the first ``begun``."""
+        made = cls(count)
+        made.begun = begun
+        return made
+
+    def __rmod__(self, counted: int) -> int:
+        """Where ``counted`` lies in a step."""
+        return (counted - self.begun) % int(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Saved with the arguments of a trainer, it is a plain number."""
+        return int, (int(self),)
+
+
+def joined(kind: type, base: type) -> Any:
+    """Make a callback of ours one of the trainer's, whose package is loaded only then."""
+    return object.__new__(type(kind.__name__, (kind, base), {"__module__": kind.__module__}))
+
+
+class TrainerSteps:
+    """The steps of a schedule inside a trainer: how many micro-batches each takes.
+
+    Parameters
+    ----------
+    schedule : WrittenSchedule, str or SizeRule
+        Sizes count examples over all processes.
+    couple : {"lr", "temperature", "seesaw"} or None
+        What the learning rate does.
+    """
+
+    def __init__(self, schedule: WrittenSchedule | SizeRule | str, couple: Coupling) -> None:
+        self._rule = parse_schedule(schedule) if isinstance(schedule, str) else schedule
+        self._couple = couple
+        self._sizes: ScheduledSizes | None = None
+        self._loaded: Mapping[str, Any] | None = None
+        self.steps = self.examples = 0
+        self._micro = 1
+
+    @property
+    def sizes(self) -> ScheduledSizes:
+        """Bound to an optimizer."""
+        if self._sizes is None:
+            raise DataError("the schedule has no optimizer yet; it gets it when training begins")
+        return self._sizes
+
+    def bind(
+        self,
+        optimizer: torch.optim.Optimizer,
+        schedulers: Iterable[Any],
+        micro_batch: int | None,
+        world: int,
+    ) -> None:
+        """Take the optimizer and the loader's size; refuse what they do not allow.
+
+        Raises
+        ------
+        DataError
+            A size is no whole number of micro-batches; with the nearest that is.
+        """
+        if micro_batch is None:
+            raise DataError("the loader names no batch_size; give it one: it is the micro-batch")
+        self._micro = micro_batch * world
+        # Sizes are decided alike by every process, or measured by a meter that they share.
+        self._sizes = ScheduledSizes(
+            optimizer, self._rule, couple=self._couple, lr_schedulers=schedulers, ranks=ALONE
+        )
+        for size in self._sizes.known:
+            refuse_uneven(size, world)
+            nearest = max(self._micro, round(size / self._micro) * self._micro)
+            if size != nearest:
+                raise DataError(
+                    f"{size} examples a step are no whole number of micro-batches of {micro_batch} "
+                    f"in {world} process{'es' if world > 1 else ''}; the nearest that is: {nearest}"
+                )
+        if self._loaded is not None:
+            self._sizes.load_state_dict(self._loaded)
+
+    def begin(self) -> int:
+        """How many micro-batches the next step takes."""
+        return self.sizes(self.steps, self.examples) // self._micro
+
+    def end(self, examples: int) -> None:
+        """A step of so many examples was made."""
+        self.steps, self.examples = self.steps + 1, self.examples + examples
+        self._rule.after_step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything to go on from, in plain values."""
+        return {
+            "steps": self.steps,
+            "examples": self.examples,
+            "sizes": self.sizes.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on, at once or when the optimizer comes."""
+        self.steps, self.examples, self._loaded = state["steps"], state["examples"], state["sizes"]
+        if self._sizes is not None:
+            self._sizes.load_state_dict(state["sizes"])
+
+
+def refuse_not_finite(loss: float, step: int) -> None:
+    """Refuse a loss that is not a number.
+
+    Raises
+    ------
+    DataError
+        Names the step.
+    """
+    if not math.isfinite(loss):
+        raise DataError(f"the loss or its gradient is {loss} at step {step}; training is stopped")
