@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.nn.parallel import DistributedDataParallel
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
@@ -12,8 +16,26 @@ from batchsense.progress import Progress, silent
 from batchsense.training.running import Ranks, Scaling
 from batchsense.training.separability import accumulate, audit
 from batchsense.training.separability.remedies.accumulation import Accumulation
-from batchsense.training.workload import Workload
+from batchsense.training.workload import (
+    Workload,
+    borrowed_randomness,
+    differentiated,
+    scalar_loss,
+    trainable,
+)
 
+
+# Without annotations, because torch compares them and does not know them as text.
+def _bf16_compress_hook(group, bucket):  # type: ignore[no-untyped-def]
+    # torch refuses its own hook, by its name, on gloo, which adds bfloat16 all the same.
+    return default_hooks.bf16_compress_hook(group, bucket)
+
+
+Compression: TypeAlias = Literal["fp16", "bf16"]
+
+_HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": _bf16_compress_hook}
+#: Examples whose loss tells which parameters it depends on: two, because BatchNorm takes no less.
+_TRIED = 2
 #: Examples of a part in the audit, its own default.
 _AUDITED = 8
 INEXACT = Note(
@@ -91,3 +113,62 @@ def _scaling(rule: Accumulation, sharers: int, ranks: Ranks) -> Scaling:
         return rule.ddp_scales(minibatches, sharers, summed, whole=whole)
 
     return scaling
+
+
+class _LossModule(nn.Module):
+    """The loss as a module, so that all of it lies inside DistributedDataParallel.
+
+    A loss may use any part of the model, not only call it.
+    """
+
+    def __init__(self, workload: Workload, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+        self._loss = workload.loss
+
+    def forward(self, minibatch: Any) -> Tensor:
+        return self._loss(self.model, minibatch)
+
+    def train(self, mode: bool = True) -> _LossModule:
+        self.training = mode  # the modes of parts of the model are the user's
+        return self
+
+
+def called_in_ranks(
+    workload: Workload,
+    model: nn.Module,
+    ranks: Ranks,
+    *,
+    sync_every: int = 1,
+    compress: Compression | None = None,
+    bucket_cap_mb: float | None = None,
+) -> nn.Module:
+    """Make the module that the loop calls: the loss, inside DistributedDataParallel where needed.
+
+    Every process must call; with ``sync_every`` above 1 all begin with the weights of the first.
+    """
+    module = _LossModule(workload, model)
+    if ranks.alone:
+        return module
+    if sync_every > 1:
+        for tensor in [*model.parameters(), *model.buffers()]:
+            distributed.broadcast(tensor.data, 0)
+        return module
+    wrapped = DistributedDataParallel(
+        module,
+        bucket_cap_mb=bucket_cap_mb,
+        find_unused_parameters=_leaves_some_out(workload),
+    )
+    if compress is not None:
+        wrapped.register_comm_hook(None, _HOOKS[compress])
+    return wrapped
+
+
+def _leaves_some_out(workload: Workload) -> bool:
+    """Whether the loss does not depend on every trained parameter; DDP waits for all otherwise."""
+    model = workload.fresh_model()
+    rows = range(min(_TRIED, len(workload.examples)))
+    with borrowed_randomness(0):
+        loss = scalar_loss(workload, model, workload.minibatch(rows))
+    return not loss.requires_grad or None in differentiated(loss, trainable(model))

@@ -8,13 +8,11 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.notes import Note
@@ -40,37 +38,21 @@ from batchsense.training.running import (
 )
 from batchsense.training.schedule import (
     Coupling,
-    FollowNoise,
     ScheduledSizes,
-    SizeRule,
     Switch,
     WrittenSchedule,
+    sizes_of_run,
 )
-from batchsense.training.splitting import INEXACT, combination
+from batchsense.training.splitting import INEXACT, Compression, called_in_ranks, combination
 from batchsense.training.workload import (
     Workload,
     admitted,
     borrowed_randomness,
-    differentiated,
-    scalar_loss,
-    trainable,
 )
-
-
-# Without annotations, because torch compares them and does not know them as text.
-def _bf16_compress_hook(group, bucket):  # type: ignore[no-untyped-def]
-    # torch refuses its own hook, by its name, on gloo, which adds bfloat16 all the same.
-    return default_hooks.bf16_compress_hook(group, bucket)
-
-
-Compression: TypeAlias = Literal["fp16", "bf16"]
 
 #: Every 20th step is measured in a long run, and of a short one so many in all: the meter's own
 #: defaults for how often to measure and how many steps to pool.
 _RARELY, _POOLED = 20, 64
-_HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": _bf16_compress_hook}
-#: Examples whose loss tells which parameters it depends on: two, because BatchNorm takes no less.
-_TRIED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +101,16 @@ class TrainingSettings:
     batch_sizes: BatchSizes | WrittenSchedule | Literal["noise"] | None = None
     couple: Coupling = None
     micro_batch: int | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether processes step by themselves."""
+        return self.sync_every > 1
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a process may cut its part of a step."""
+        return self.accumulate > 1 or self.micro_batch is not None
 
     def plan(self) -> dict[str, Any]:
         """What a run must have in common with the checkpoint that it goes on from."""
@@ -240,22 +232,18 @@ def train(
             lambda: identity_of(workload, model, optimizer, settings.plan(), settings.seed)
         )
         _refuse_other_ranks(ranks.gathered(identity))
-        local = settings.sync_every > 1
         combined, scaling = ranks.agreed(
             lambda: combination(
                 workload,
                 ranks,
-                split=settings.accumulate > 1
-                or settings.micro_batch is not None
-                or not (ranks.alone or local),
-                local=local,
+                split=settings.cuts or not (ranks.alone or settings.local),
+                local=settings.local,
                 inexact=settings.inexact,
                 seed=settings.seed,
                 progress=ranks.on_first(progress),
             )
         )
-        if combined == "inexact":
-            notes.append(INEXACT)
+        notes += [INEXACT] if combined == "inexact" else []
         called = ranks.agreed(lambda: _called(workload, model, settings, ranks))
         meter, metering, more = _metered(called, optimizer, _spacing(settings, ending, count))
         notes += more
@@ -274,7 +262,7 @@ def train(
             settings.sync_every,
             metering,
         )
-        resumed_at = None
+        resumed_at: int | None = None
         if kept is not None and resume:
             notes += ranks.agreed(lambda: _go_on(run, kept, identity))
             resumed_at = run.record.steps
@@ -291,6 +279,7 @@ def train(
             )
     report, more = _report(meter)
     rate = optimizer.param_groups[0].get("lr")
+    scheduled = sizes if isinstance(sizes, ScheduledSizes) else None
     return TrainedRun(
         model=model,
         record=run.record,
@@ -299,8 +288,21 @@ def train(
         noise=report,
         combined=combined,
         resumed_at=resumed_at,
-        notes=(*notes, *more, *(sizes.notes if isinstance(sizes, ScheduledSizes) else ())),
-        switches=tuple(sizes.switches) if isinstance(sizes, ScheduledSizes) else (),
+        notes=(*notes, *more, *(scheduled.notes if scheduled else ())),
+        switches=tuple(scheduled.switches) if scheduled else (),
+    )
+
+
+def _called(
+    workload: Workload, model: nn.Module, settings: TrainingSettings, ranks: Ranks
+) -> nn.Module:
+    return called_in_ranks(
+        workload,
+        model,
+        ranks,
+        sync_every=settings.sync_every,
+        compress=settings.compress,
+        bucket_cap_mb=settings.bucket_cap_mb,
     )
 
 
@@ -311,78 +313,16 @@ def _sizes(
     ranks: Ranks,
     count: int,
 ) -> BatchSizes:
-    """What says how large each step is."""
-    asked = settings.batch_sizes
-    rule: SizeRule
-    if asked is None:
-        return lambda steps, examples: settings.batch_size
-    if isinstance(asked, str):
-        if meter is None:
-            raise DataError(
-                "a schedule by noise needs gradient noise, which cannot be measured in this job; "
-                "write the sizes instead"
-            )
-        rule = FollowNoise(meter, settings.batch_size, largest=count)
-    elif isinstance(asked, WrittenSchedule):
-        rule = asked
-    else:
-        return asked
-    return ScheduledSizes(optimizer, rule, couple=settings.couple, ranks=ranks, limit=count)
+    asked, size, couple = settings.batch_sizes, settings.batch_size, settings.couple
+    return sizes_of_run(
+        asked, size, optimizer, couple=couple, meter=meter, ranks=ranks, count=count
+    )
 
 
 def _refuse_other_ranks(identities: Sequence[Identity]) -> None:
     first, *others = identities
     for rank, other in enumerate(others, start=1):
         refuse_other(first, other, "on rank 0", f"rank {rank}")
-
-
-class _LossModule(nn.Module):
-    """The loss as a module, so that all of it lies inside DistributedDataParallel.
-
-    A loss may use any part of the model, not only call it.
-    """
-
-    def __init__(self, workload: Workload, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.train(model.training)
-        self._loss = workload.loss
-
-    def forward(self, minibatch: Any) -> Tensor:
-        return self._loss(self.model, minibatch)
-
-    def train(self, mode: bool = True) -> _LossModule:
-        self.training = mode  # the modes of parts of the model are the user's
-        return self
-
-
-def _called(
-    workload: Workload, model: nn.Module, settings: TrainingSettings, ranks: Ranks
-) -> nn.Module:
-    module = _LossModule(workload, model)
-    if ranks.alone:
-        return module
-    if settings.sync_every > 1:
-        for tensor in [*model.parameters(), *model.buffers()]:
-            distributed.broadcast(tensor.data, 0)
-        return module
-    wrapped = DistributedDataParallel(
-        module,
-        bucket_cap_mb=settings.bucket_cap_mb,
-        find_unused_parameters=_leaves_some_out(workload),
-    )
-    if settings.compress is not None:
-        wrapped.register_comm_hook(None, _HOOKS[settings.compress])
-    return wrapped
-
-
-def _leaves_some_out(workload: Workload) -> bool:
-    """Whether the loss does not depend on every trained parameter; DDP waits for all otherwise."""
-    model = workload.fresh_model()
-    rows = range(min(_TRIED, len(workload.examples)))
-    with borrowed_randomness(0):
-        loss = scalar_loss(workload, model, workload.minibatch(rows))
-    return not loss.requires_grad or None in differentiated(loss, trainable(model))
 
 
 def _follow(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> list[Note]:

@@ -89,15 +89,15 @@ class ScheduleCallback:
         self._parts = 0
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, minibatch: Any, index: int
     ) -> None:
         """Begin a step, if the last one was made."""
         if self._parts == 0:
             self._planned = self._steps.begin()
-            trainer.accumulate_grad_batches = Accumulation.after(self._planned, batch_idx)
+            trainer.accumulate_grad_batches = Accumulation.after(self._planned, index)
             self._filled = 0
         self._parts += 1
-        self._filled += count_examples(batch) * trainer.world_size
+        self._filled += count_examples(minibatch) * trainer.world_size
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
@@ -107,7 +107,7 @@ class ScheduleCallback:
             scale_gradients(optimizer, self._planned / self._parts)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, minibatch: Any, index: int
     ) -> None:
         """End a step where Lightning made it."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else None
