@@ -8,11 +8,11 @@ process r of case NAME printed and saved lies in NAME.r.out, NAME.r.err and NAME
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -29,13 +29,6 @@ import batchsense.questions.train.request  # noqa: F401
 from batchsense.cli.main import run
 from batchsense.training.running import CheckpointFolder, Ending, joined_ranks
 from batchsense.training.training_job import TrainingSettings, train
-
-
-def free_port() -> int:
-    """A port that nobody uses at this moment."""
-    with socket.socket() as line:
-        line.bind(("127.0.0.1", 0))
-        return line.getsockname()[1]
 
 
 def work(folder: Path, name: str, case: dict, rank: int) -> int:
@@ -71,6 +64,8 @@ def begin(folder: Path, name: str, case: dict, rank: int, port: int) -> int:
     if child:
         return child
     code = 99
+    # A process that waits for ever says where, and ends.
+    faulthandler.dump_traceback_later(300, exit=True)
     try:
         for number, end in ((1, "out"), (2, "err")):
             os.dup2(os.open(folder / f"{name}.{rank}.{end}", os.O_WRONLY | os.O_CREAT), number)
@@ -89,6 +84,25 @@ def begin(folder: Path, name: str, case: dict, rank: int, port: int) -> int:
         os._exit(code)
 
 
+def begin_store() -> tuple[int, int]:
+    """Fork a process that holds the store, as torchrun does; its id and its port.
+
+    It outlives those that meet in it. Not here: its threads would be in the middle of something
+    when the next process is forked.
+    """
+    ready, written = os.pipe()
+    child = os.fork()
+    if not child:
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        os.write(written, str(store.port).encode())
+        os.close(written)
+        signal.pause()
+    os.close(written)
+    port = int(os.read(ready, 16))
+    os.close(ready)
+    return child, port
+
+
 def ended(child: int) -> int:
     """Wait for a process; its exit code, or minus the signal."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -96,16 +110,15 @@ def ended(child: int) -> int:
 
 def run_case(folder: Path, name: str, case: dict) -> list[int]:
     """Run a case to its end; the exit codes."""
-    # As torchrun does: the store outlives the processes that meet in it.
-    port = free_port()
-    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    store, port = begin_store()
     absent = case.get("absent", [])
     ranks = [rank for rank in range(case.get("world", 1)) if rank not in absent]
     children = [begin(folder, name, case, rank, port) for rank in ranks]
     if "signal" in case:
         hit(children, case, folder)
     codes = [ended(child) for child in children]
-    del store
+    os.kill(store, signal.SIGKILL)
+    ended(store)
     return codes
 
 
