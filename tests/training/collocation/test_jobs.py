@@ -177,7 +177,9 @@ def test_every_form_of_a_problem_is_taken(dde: Any) -> None:
     doubled = weighed.loss(net, weighed.minibatch(whole)).item()
     assert doubled == pytest.approx(2 * plain.loss(net, plain.minibatch(whole)).item())
     wall = Condition("wall", lambda model, points: model(points), torch.rand(5, 2))
-    assert len(as_workload(SimpleNamespace(conditions=[wall], model=net)).examples) == 5
+    seeded = SimpleNamespace(conditions=[wall], network=lambda seed: net)
+    for stated in (SimpleNamespace(conditions=[wall], model=net), seeded):
+        assert len(as_workload(stated).examples) == 5
 
 
 def test_unknowns_outside_the_network_are_refused(dde: Any) -> None:

@@ -13,6 +13,8 @@ from batchsense.blame import described
 from batchsense.errors import BatchsenseError, DataError, listed
 from batchsense.training.workload import coupled_modules, trainable
 
+#: ``residual(model, points)``: a row for each point.
+Residual = Callable[[nn.Module, Tensor], Tensor]
 #: Points at which a residual is tried: enough to tell a row for each from one number for all.
 _TRIED_POINTS = 3
 
@@ -48,7 +50,7 @@ class Condition:
     """
 
     name: str
-    residual: Callable[[nn.Module, Tensor], Tensor]
+    residual: Residual
     points: Tensor
     weight: float = 1.0
     redraw: Callable[[int, int], Tensor] | None = None

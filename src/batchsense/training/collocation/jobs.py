@@ -36,8 +36,9 @@ def as_workload(
     minibatch of B examples has B points of every condition.
 
     ``problem`` is ``(conditions, model)``, ``(DeepXDE data, net)``, a ``deepxde.Model``, or
-    anything with ``conditions`` and ``model``; ``optimizer`` and ``batch_size`` are those of a
-    Workload, Adam at 1e-3 by default. ``seed`` chooses which points share an example.
+    anything with ``conditions`` and ``model`` or ``network(seed)``; ``optimizer`` and
+    ``batch_size`` are those of a Workload, Adam at 1e-3 by default. ``seed`` also chooses which
+    points share an example.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def as_workload(
     >>> len(as_workload(([wall], nn.Linear(1, 1))).examples)
     8
     """
-    conditions, model = _parts(problem)
+    conditions, model = _parts(problem, seed)
     check_conditions(model, conditions)
     most = max(condition.count for condition in conditions)
     columns = []
@@ -72,12 +73,14 @@ def as_workload(
     return Workload(model, loss, TensorDataset(*columns), optimizer, batch_size=batch_size)
 
 
-def _parts(problem: Any) -> tuple[Sequence[Condition], nn.Module]:
+def _parts(problem: Any, seed: int) -> tuple[Sequence[Condition], nn.Module]:
     if isinstance(problem, tuple) and len(problem) == 2:
         given, model = problem
     else:
         given = getattr(problem, "conditions", None) or getattr(problem, "data", None)
         model = getattr(problem, "model", None) or getattr(problem, "net", None)
+        if model is None and hasattr(problem, "network"):
+            model = problem.network(seed)
     if given is None or not isinstance(model, nn.Module):
         raise DataError(
             "this is no training job; give "
