@@ -13,6 +13,7 @@ four minutes of one core.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -237,26 +238,30 @@ def compared(runs: list[dict[str, Any]], way: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    chosen = options(__doc__ or "", "collocation_sampling").parse_args()
-    began, cpu = time.time(), time.process_time()
+    parser = options(__doc__ or "", "collocation_sampling")
+    parser.add_argument("--only", choices=PROBLEMS, help="keep what the output has of the other")
+    chosen = parser.parse_args()
+    began, cpu, spent, problems = time.time(), time.process_time(), 0.0, {}
+    if chosen.only and chosen.output.exists():
+        before = json.loads(chosen.output.read_text())
+        spent, problems = before["cpu_seconds"], before["problems"]
     torch.set_default_dtype(torch.float64)
-    problems = {}
     for number, problem in enumerate(PROBLEMS):
+        if chosen.only not in (None, problem):
+            continue
         runs = trained(problem, chosen.seed + 100 * number)
-        ratios = [run["noise"]["importance"] / run["noise"]["uniform"] for run in runs]
+        ratios = {
+            way: [r["noise"]["importance"] / r["noise"]["uniform"] for r in runs if r["way"] == way]
+            for way in WAYS
+        }
         problems[problem] = {
             **{way: compared(runs, way) for way in WAYS[1:]},
-            "noise_ratio": {
-                way: float(
-                    np.median([r for r, run in zip(ratios, runs, strict=True) if run["way"] == way])
-                )
-                for way in WAYS
-            },
+            "noise_ratio": {way: float(np.median(found)) for way, found in ratios.items()},
             "runs": runs,
         }
         print(problem, problems[problem]["importance"], file=sys.stderr, flush=True)
     write(
-        chosen.output, chosen.seed, began, time.process_time() - cpu,
+        chosen.output, chosen.seed, began, spent + time.process_time() - cpu,
         points=POINTS, pool=POOL, steps=STEPS, refresh=REFRESH, problems=problems,
     )  # fmt: skip
 

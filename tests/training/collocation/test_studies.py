@@ -24,3 +24,17 @@ def test_memory_does_not_grow_with_the_points(way: str) -> None:
 
     assert ratios["peak_mib"] <= 1.2
     assert ratios["envelope_of_a_step_mib"] == 1
+
+
+@pytest.mark.parametrize(("problem", "noise"), [("burgers", 0.5), ("allen_cahn", 1.2)])
+def test_importance_lowers_noise_on_one_problem_and_errors_on_none(
+    problem: str, noise: float
+) -> None:
+    """Five runs each at equal points: the interval of the ratio of errors holds 1 on both."""
+    found = study("collocation_sampling")["problems"][problem]
+    low, high = found["importance"]["interval"]
+
+    assert len(found["runs"]) == 15
+    assert len({run["seed"] for run in found["runs"]}) == 15
+    assert low < 1 < high
+    assert found["noise_ratio"]["uniform"] < noise
