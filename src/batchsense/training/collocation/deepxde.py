@@ -147,11 +147,10 @@ class _Minibatched:
         kinds = loss_fn if isinstance(loss_fn, list | tuple) else [loss_fn]
         if any(kind is not mean_squares for kind in kinds):
             raise DataError("minibatches have weights for mean squares: compile with loss='MSE'")
-        losses = []
+        losses: list[Tensor] = []
         for condition in self.minibatches.conditions:
             part = self.drawn[condition.name]
-            squares = condition_residual(condition, model.net, part.points).square()
-            weighed = (part.weights.to(squares)[:, None] * squares).sum(dim=0)
+            weighed = part.weights @ condition_residual(condition, model.net, part.points).square()
             losses += list(weighed) if condition.name == "pde" else [weighed.sum()]
         return losses
 
@@ -189,25 +188,17 @@ def _without_cache(bc: Any) -> Any:
     """Copy a condition whose functions look at the points they are given."""
     plain = copy.copy(bc)
     for name, value in vars(bc).items():
-        code = getattr(value, "__code__", None)
-        if code is not None and code.co_name == "wrapper_cache":
-            setattr(plain, name, functools.partial(_uncached, value.__wrapped__))
+        if getattr(getattr(value, "__code__", None), "co_name", None) == "wrapper_cache":
+            setattr(plain, name, lambda x, a, b, _, f=value.__wrapped__: f(x[a:b]))
     if hasattr(plain, "batch_size"):
         plain.batch_size = None
     return plain
 
 
-def _uncached(function: Any, points: Any, start: int, end: int, _: Any) -> Any:
-    return function(points[start:end])
-
-
 def _rows(bc: Any, points: Any) -> Tensor:
-    if hasattr(bc, "points") and hasattr(bc, "values"):
-        rows = torch.as_tensor(bc.points)
-        if bc.values.ndim == 0 or bc.values.numel() == 1:
-            return rows
+    rows = torch.as_tensor(getattr(bc, "points", points))
+    if getattr(bc, "values", torch.ones(1)).numel() > 1:
         return torch.cat([rows, bc.values.detach().to(rows).reshape(len(rows), -1)], dim=1)
-    rows = torch.as_tensor(points)
     return torch.cat(rows.chunk(2), dim=1) if _is(bc, _PAIRED) else rows
 
 
@@ -219,8 +210,7 @@ def _boundary(dde: Any, bc: Any, dimension: int, model: nn.Module, rows: Tensor)
         bc = copy.copy(bc)
         bc.values = beyond
     dde.gradients.clear()
-    outputs = model(inputs)
-    error = bc.error(inputs.detach().cpu().numpy(), inputs, outputs, 0, len(inputs))
+    error = bc.error(inputs.detach().cpu().numpy(), inputs, model(inputs), 0, len(inputs))
     dde.gradients.clear()
     return _scaled(error, 1.0)
 
@@ -229,13 +219,13 @@ def _equations(
     dde: Any, data: Any, weights: Sequence[float], model: nn.Module, points: Tensor
 ) -> Tensor:
     dde.gradients.clear()
-    outputs = model(points)
-    given: Any = (outputs, model) if dde.config.autodiff == "forward" else outputs
-    further = []
+    given = [points, model(points)]
+    if dde.config.autodiff == "forward":
+        given[1] = (given[1], model)
     if dde.utils.get_num_args(data.pde) == 3:
         found = data.auxiliary_var_fn(points.detach().cpu().numpy())
-        further = [torch.as_tensor(found).to(points)]
-    errors = data.pde(points, given, *further)
+        given.append(torch.as_tensor(found).to(points))
+    errors = data.pde(*given)
     errors = errors if isinstance(errors, list | tuple) else [errors]
     dde.gradients.clear()
     weights = weights or [1.0] * len(errors)
@@ -261,8 +251,7 @@ def _box(geometry: Any) -> Box | None:
     parts = [geometry.geometry, geometry.timedomain] if timed else [geometry]
     if type(parts[0]).__name__ not in _BOXES:
         return None
-    ends = [np.concatenate([np.ravel(part.bbox[end]) for part in parts]) for end in (0, 1)]
-    return Box(tuple(ends[0].tolist()), tuple(ends[1].tolist()))
+    return Box(*(tuple(np.concatenate([np.ravel(p.bbox[i]) for p in parts])) for i in (0, 1)))
 
 
 def _redrawn(geometry: Any, count: int, seed: int) -> Tensor:
