@@ -76,7 +76,7 @@ def test_every_single_step_is_unbiased() -> None:
 def test_importance_is_unbiased_and_rad_is_not(
     conditions: Conditions, net: nn.Module, gradient: Any
 ) -> None:
-    """Over 2,000 draws: importance within 3 standard errors of the whole gradient, rad far off."""
+    """Over 2,000 draws importance is within 3 standard errors of the whole gradient, rad is not."""
     full = gradient(collocation_loss(net, conditions, whole(conditions)), net)
     along, place, single = full / full.norm(), {}, []
     for condition in conditions:  # the gradient of a minibatch is a weighted sum of these
@@ -88,7 +88,7 @@ def test_importance_is_unbiased_and_rad_is_not(
     for way in ("importance", "rad"):
         minibatches = CollocationMinibatches(conditions, {"heat": 6, "start": 4, "corners": 1}, way)
         minibatches.refresh(net)
-        weights = torch.zeros(2000, len(single))
+        weights = torch.zeros(2000 if way == "importance" else 300, len(single))
         for row in weights:
             for name, drawn in (every := minibatches.draw()).items():
                 for point, weight in zip(drawn.points.tolist(), drawn.weights, strict=True):
@@ -98,13 +98,13 @@ def test_importance_is_unbiased_and_rad_is_not(
         off = float((rows @ along).mean() - full @ along)
 
         assert float((rows[-1] - last).norm() / last.norm()) < 1e-12
-        found[way] = abs(off) / float((rows @ along).std() / 2000**0.5)
-        errors = rows.std(dim=0) / 2000**0.5
+        found[way] = abs(off) / float((rows @ along).std() / len(rows) ** 0.5)
+        errors = rows.std(dim=0) / len(rows) ** 0.5
         within = ((rows.mean(dim=0) - full).abs() <= 3 * errors + 1e-12).double().mean()
 
         assert float(within) >= 0.95 if way == "importance" else float(within) < 0.9
     assert found["importance"] <= 3
-    assert found["rad"] > 10
+    assert found["rad"] > 5
 
 
 @pytest.mark.parametrize("way", ["uniform", "importance", "sobol", "latin_hypercube"])
