@@ -188,7 +188,11 @@ def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResul
         if trained.stopped_by == "signal":
             raise KeyboardInterrupt(_farewell(request, trained) if ranks.is_first else "")
     result = TrainResult.of(trained, request, settings, ranks)
-    notes = [*Note.published(trained.notes), *result.levers_that_did_nothing(request)]
+    notes = [
+        *Note.published(trained.notes),
+        *result.what_the_loss_did(),
+        *result.levers_that_did_nothing(request),
+    ]
     envelope = request.envelope(result, notes)
     return Answer(
         envelope,

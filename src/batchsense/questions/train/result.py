@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from batchsense.reports.envelope import Estimate, Model, Note, ResolvedEstimate, finite
+from batchsense.reports.wording import number
 
 if TYPE_CHECKING:
     from batchsense.questions.train.request import TrainRequest
     from batchsense.training.running import Ranks
     from batchsense.training.training_job import TrainedRun, TrainingSettings
+
+
+#: Standard errors that make a difference clear, though the lowest of many means was chosen.
+_CLEARLY = 4.0
+#: So many means at least, or the first and the last are not apart.
+_LEAST_MEANS = 3
 
 
 class LossPoint(Model):
@@ -119,6 +127,40 @@ class TrainResult(Model):
             curve=[LossPoint(step=step, loss=loss) for step, loss in record.curve],
         )
 
+    def what_the_loss_did(self) -> list[Note]:
+        """Say where the loss did not fall, or was once clearly lower than at the end.
+
+        Compared are means over at least as many steps as the last one has.
+        """
+        means = _means(self.curve)
+        if self.final_loss_error is None or len(means) < _LEAST_MEANS:
+            return []
+        # Each mean errs about as the last does, so a difference by the root of two more.
+        clear = _CLEARLY * math.sqrt(2) * self.final_loss_error
+        last = f"{number(self.final_loss)} ± {number(self.final_loss_error, 2)} at the end"
+        rate = "" if self.learning_rate is None else f", now {number(self.learning_rate)},"
+        lowest = min(means, key=lambda mean: mean.loss)
+        if self.final_loss > lowest.loss + clear:
+            return [
+                Note(
+                    code="loss_was_lower",
+                    message=f"The loss was {number(lowest.loss)} up to step {lowest.step:,} and is "
+                    f"{last}. It does so where the learning rate{rate} is too large for the batch "
+                    "size: try a smaller one.",
+                )
+            ]
+        start = min(self.curve[0], means[0], key=lambda mean: mean.loss)
+        if self.final_loss > start.loss - clear:
+            return [
+                Note(
+                    code="loss_did_not_fall",
+                    message=f"The loss was {number(start.loss)} up to step {start.step:,} and is "
+                    f"{last}: no fall beyond its noise. The learning rate{rate} may be too large "
+                    "or too small.",
+                )
+            ]
+        return []
+
     def levers_that_did_nothing(self, request: TrainRequest) -> list[Note]:
         """Say which options of several processes meant nothing, and what one of them costs."""
         if self.processes > 1:
@@ -146,3 +188,17 @@ class TrainResult(Model):
                 message=f"{named} did nothing: there was one process. Start several with torchrun.",
             )
         ]
+
+
+def _means(curve: list[LossPoint]) -> list[LossPoint]:
+    """Means over at least :data:`SMOOTHED_STEPS` steps each, in order."""
+    from batchsense.training.running.record import SMOOTHED_STEPS
+
+    found, total, begun, before = [], 0.0, 0, 0
+    for point in curve:
+        total += point.loss * (point.step - before)
+        before = point.step
+        if point.step - begun >= SMOOTHED_STEPS:
+            found.append(LossPoint(step=point.step, loss=total / (point.step - begun)))
+            total, begun = 0.0, point.step
+    return found
