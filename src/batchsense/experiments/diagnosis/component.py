@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats, Places
+from batchsense.experiments.diagnosis.products import Products, products_of
 from batchsense.experiments.projections import basis_beside, without
 from batchsense.variation.components import variance_component
 from batchsense.variation.interval import Interval
@@ -53,7 +54,7 @@ class BatchComponent:
 
 
 def batch_component(
-    observations: Floats,
+    observations: Floats | Products,
     indicators: Floats,
     wanted: Floats,
     rng: np.random.Generator,
@@ -79,7 +80,7 @@ def batch_component(
     Parameters
     ----------
     observations : array of shape (specimens, features)
-        Finite numbers.
+        Finite numbers, or their products.
     indicators : array of shape (specimens, batches)
         One 0/1 column per batch.
     wanted : array of shape (specimens, terms)
@@ -109,59 +110,56 @@ def batch_component(
     """
     kept = factor(wanted).basis
     basis = basis_beside(indicators, kept)
-    r, d = basis.shape[1], len(observations) - kept.shape[1] - basis.shape[1]
+    r, d = basis.shape[1], len(wanted) - kept.shape[1] - basis.shape[1]
     if r == 0 or d < 1:
         return None
+    products = products_of(observations)
     trace = float((without(indicators, kept) ** 2).sum())
-    centred = without(observations - observations.mean(axis=0), kept)
-    along = basis.T @ centred
-    residuals = centred - basis @ along
-    within = (residuals**2).sum(axis=0) / d
-    by_feature = variance_component((along**2).sum(axis=0), r, within, trace)
     full = np.hstack([kept, basis])
+    left, along = products.leaving(full), products.along(basis)
+    by_specimen, by_feature = left.sizes()
+    square = products.unit**2
+    within = by_feature / d * square
+    components = variance_component((along**2).sum(axis=0) * square, r, within, trace)
     room = 1.0 - (full**2).sum(axis=1)
-    # A specimen that the model fits exactly has no residual to lend.
-    stretched = residuals / np.sqrt(np.where(room > 1e-9, room, 1.0))[:, None]
+    # A specimen that the model fits exactly has no residual to lend; others are stretched.
     lenders = np.flatnonzero(room > 1e-9)
-    spread = _spread(stretched, along, full, r, d, lenders, rng, draws) / trace / len(within)
-    estimate = float(by_feature.mean())
+    stretch = 1.0 / np.sqrt(np.where(room > 1e-9, room, 1.0))
+    lent = _Lent(left, stretch, by_specimen * stretch**2, left.image(along.T) * stretch[:, None])
+    spread = _spread(lent, full, r, d, lenders, rng, draws) * square / trace / len(within)
+    estimate = float(components.mean())
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     interval = Interval(estimate, estimate - float(high), estimate - float(low), level)
-    return BatchComponent(interval, float(within.mean()), by_feature, within)
+    return BatchComponent(interval, float(within.mean()), components, within)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lent:
+    """Residuals that draws are made of: each specimen's is stretched."""
+
+    left: Products
+    stretch: Floats  # (specimens,)
+    sizes: Floats  # (specimens,): their squared lengths
+    cross: Floats  # (specimens, columns): their products with the effects of the batches
 
 
 def _spread(
-    residuals: Floats,
-    along: Floats,
-    full: Floats,
-    r: int,
-    d: int,
-    lenders: Places,
-    rng: np.random.Generator,
-    draws: int,
+    lent: _Lent, full: Floats, r: int, d: int, lenders: Places, rng: np.random.Generator, draws: int
 ) -> Floats:
     """Draw SS(B|X) - r·s², less its truth in the resampled world, summed over features."""
-    specimens = len(residuals)
-    if residuals.shape[1] > specimens:  # inner products say it all
-        gram, cross = residuals @ residuals.T, residuals @ along.T
-    else:
-        gram, cross = None, residuals @ along.T
-    sizes = np.einsum("ij,ij->i", residuals, residuals)
-    group = max(1, _GROUP_VALUES // (specimens * full.shape[1]))
+    specimens, width = full.shape
+    group = max(1, _GROUP_VALUES // (specimens * width))
     found = []
     for start in range(0, draws, group):
         count = min(group, draws - start)
         chosen = lenders[rng.integers(len(lenders), size=(count, specimens))]
         # How much of each residual every direction of the model picks up, for each draw.
-        weights = np.zeros((count, specimens, full.shape[1]))
-        for draw in range(count):
-            np.add.at(weights[draw], chosen[draw], full)
-        if gram is not None:
-            lent = np.tensordot(weights, gram, (1, 0)).swapaxes(1, 2)
-            picked = np.einsum("dij,dij->dj", weights, lent)
-        else:
-            picked = (np.tensordot(weights, residuals, (1, 0)) ** 2).sum(axis=2)
-        noise = sizes[chosen].sum(axis=1) - picked.sum(axis=1)
-        mixed = np.einsum("dij,ij->d", weights[:, :, -r:], cross)
+        weights = np.empty((specimens, count, width))
+        for draw, column in np.ndindex(count, width):
+            weights[:, draw, column] = np.bincount(chosen[draw], full[:, column], specimens)
+        mixed = np.einsum("idj,ij->d", weights[:, :, -r:], lent.cross)
+        weights *= lent.stretch[:, None, None]
+        picked = lent.left.squares_along(weights.reshape(specimens, -1)).reshape(count, width)
+        noise = lent.sizes[chosen].sum(axis=1) - picked.sum(axis=1)
         found.append(picked[:, -r:].sum(axis=1) + 2 * mixed - r / d * noise)
     return np.concatenate(found)

@@ -13,6 +13,7 @@ from batchsense.errors import UnresolvedError
 from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
+from batchsense.experiments.diagnosis.products import products_of
 from batchsense.experiments.diagnosis.scores import Scores, score
 from batchsense.experiments.diagnosis.shares import (
     Share,
@@ -211,14 +212,14 @@ def diagnose(
 def _judged(
     batch_labels: str, found: tuple[Entanglement, ...], terms: _Terms, notes: tuple[Note, ...]
 ) -> Diagnosis:
-    design, observations = terms.design, terms.observations
+    design, products = terms.design, terms.products
     joint = terms.share("all terms", np.hstack([terms.wanted, terms.batches]), terms.constant)
     batch_share = terms.share(batch_labels, terms.batches, terms.wanted)
     kept = tuple(
         KeptDiagnosis(
             one,
             terms.share(one.name, *terms.kept(one.name)),
-            share_alone(observations, terms.kept(one.name)[0]),
+            share_alone(products, terms.kept(one.name)[0]),
             level_contrasts(design, factor),
         )
         for one, factor in zip(found, design.kept, strict=True)
@@ -226,7 +227,7 @@ def _judged(
     verdict, reason = judge(batch_share, found, batch_labels)
     if joint is None and verdict != "not_estimable":
         raise UnresolvedError(
-            f"{len(observations)} specimens are too few for {batch_labels} and what is to be kept: "
+            f"{design.specimens} specimens are too few for {batch_labels} and what is to be kept: "
             "no degree of freedom is left to judge noise by",
             needed="at least one more specimen in a batch and condition that exist already",
         )
@@ -240,16 +241,16 @@ def _judged(
         joint_share=joint,
         interaction_share=interaction,
         kept=kept,
-        batch_alone=share_alone(observations, terms.batches),
+        batch_alone=share_alone(products, terms.batches),
         shared=joint.raw - sum(unique) if joint else None,
         residual_share=max(0.0, 1.0 - joint.raw) if joint else None,
         residual=terms.residual(interaction is not None),
         component=batch_component(
-            observations, terms.batches, terms.wanted, terms.generator(), terms.permutations
+            products, terms.batches, terms.wanted, terms.generator(), terms.permutations
         ),
-        scores=score(observations, design, terms.generator(), terms.permutations, terms.progress),
-        specimens=len(observations),
-        features=observations.shape[1],
+        scores=score(products, design, terms.generator(), terms.permutations, terms.progress),
+        specimens=design.specimens,
+        features=products.observations.shape[1],
         notes=(
             *notes,
             *remarks(design, batch_share, interaction),
@@ -270,7 +271,7 @@ class _Terms:
         progress: Progress,
     ) -> None:
         self.design = design
-        self.observations = observations
+        self.products = products_of(observations)
         self.permutations = permutations
         self.progress = progress
         self.constant = np.ones((design.specimens, 1))
@@ -287,7 +288,7 @@ class _Terms:
             self.progress(f"{task} of {name}", done, total)
 
         return share_of_variance(
-            self.observations,
+            self.products,
             term,
             others,
             self.generator(),
@@ -310,7 +311,7 @@ class _Terms:
     def residual(self, interacting: bool) -> Interval | None:
         crossed = self.design.interaction() if interacting else None
         parts = [self.wanted, self.batches, *([] if crossed is None else [crossed[1]])]
-        explained = explained_share(self.observations, np.hstack(parts))
+        explained = explained_share(self.products, np.hstack(parts))
         if explained is None:
             return None
         # Rounding may leave less than nothing.

@@ -12,6 +12,7 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
+from batchsense.experiments.diagnosis.products import Products, products_of
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
@@ -91,7 +92,7 @@ class Scores:
 
 
 def score(
-    observations: Floats,
+    observations: Floats | Products,
     design: Design,
     rng: np.random.Generator,
     permutations: int = 200,
@@ -105,8 +106,8 @@ def score(
     labels *within* the levels of what is kept, and the reverse: see
     :func:`~batchsense.experiments.diagnosis.clustering.clusterings`.
 
-    Observations are finite, of shape (specimens, features). None where they vary along fewer than
-    two directions.
+    Observations are finite, of shape (specimens, features), or their products. None where they
+    vary along fewer than two directions.
 
     References
     ----------
@@ -123,7 +124,7 @@ def score(
     >>> found.clusters_by, found.components[0].alone > 0.9
     ('batch', True)
     """
-    main = _principal(observations)
+    main = _principal(products_of(observations))
     if main is None:
         return None
     coordinates, explained = main
@@ -141,21 +142,22 @@ def score(
     return Scores(explained, coordinates, components, overall, found, clusters_by, sentence)
 
 
-def _principal(observations: Floats) -> tuple[Floats, Floats] | None:
-    centred = observations - observations.mean(axis=0)
-    specimens, features = centred.shape
-    wide = specimens <= features
-    gram = centred @ centred.T if wide else centred.T @ centred
-    sizes, vectors = np.linalg.eigh(gram)
+def _principal(products: Products) -> tuple[Floats, Floats] | None:
+    from scipy.linalg import eigh
+
+    size = len(products.gram)
+    sizes, vectors = eigh(products.gram, subset_by_index=[max(0, size - _MOST), size - 1])
     sizes, vectors = sizes[::-1].clip(min=0.0), vectors[:, ::-1]
     real = int((sizes > 1e-12 * max(sizes[0], 1e-300)).sum()) if sizes[0] > 0 else 0
     if real < _FEWEST:
         return None
-    parts = sizes / sizes.sum()
+    parts = sizes / products.squares
     enough = int(np.searchsorted(np.cumsum(parts), _HELD) + 1)
     count = min(max(enough, _FEWEST), _MOST, real)
     chosen = vectors[:, :count]
-    coordinates = chosen * np.sqrt(sizes[:count]) if wide else centred @ chosen
+    lengths = np.sqrt(sizes[:count])
+    coordinates = chosen * lengths if products.wide else products.observations @ chosen
+    coordinates *= products.unit
     # The sign of a component is arbitrary; fix it, so that results repeat.
     largest = np.abs(coordinates).argmax(axis=0)
     coordinates = coordinates * np.sign(coordinates[largest, np.arange(count)])

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats
-from batchsense.experiments.projections import basis_beside, without
+from batchsense.experiments.diagnosis.products import BLOCK_VALUES, Products, products_of
+from batchsense.experiments.projections import basis_beside
 from batchsense.experiments.statistics.tail_areas import noncentral_f
 from batchsense.progress import Progress, silent
 from batchsense.variation.components import beyond_chance
 from batchsense.variation.directions import satterthwaite_directions, square_trace_of_residuals
 from batchsense.variation.interval import Interval
 from batchsense.variation.linear import factor
-
-#: Report progress every so many permutations: ten times in the usual 200.
-_REPORT_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Null:
 
 
 def permutation_null(
-    left_by_others: Floats,
+    left_by_others: Products,
     term_basis: Floats,
     others_basis: Floats,
     total: float,
@@ -54,39 +52,38 @@ def permutation_null(
     permutation is as extreme as the data if its F statistic is at least as large; F, unlike the
     share, does not depend on what the other terms happen to take from a permutation.
 
-    All bases are orthonormal, of shape (specimens, columns), the term's without what the other
+    Both bases are orthonormal, of shape (specimens, columns), the term's without what the other
     terms span; ``total`` is the sum of squares that the share is taken of.
 
     References
     ----------
     Freedman and Lane (1983), "A nonstochastic interpretation of reported significance levels".
     """
-    specimens, features = left_by_others.shape
-    gram = left_by_others @ left_by_others.T if specimens <= features else None
+    moving = np.ptp(others_basis, axis=0) > 1e-9  # the constant stays, and takes nothing
+    r, columns = term_basis.shape[1], np.hstack([term_basis, others_basis[:, moving]])
+    specimens, width = columns.shape
+    everything = left_by_others.squares
 
-    def squares(basis: Floats) -> float:
-        if gram is not None:
-            return float(np.einsum("ij,ij->", basis, gram @ basis))
-        return float(((basis.T @ left_by_others) ** 2).sum())
-
-    everything = float((left_by_others**2).sum())
-
-    def ratio(term: float, others: float) -> float:
+    def ratio(term: Floats, others: Floats | float) -> Floats:
         # Constant factors do not change the order.
         rest = everything - others - term
-        return term / rest if rest > 1e-12 * everything else np.inf
+        real = rest > 1e-12 * everything
+        return np.where(real, term / np.where(real, rest, 1.0), np.inf)
 
-    observed = ratio(squares(term_basis), 0.0)
+    # Equal statistics of equal arrangements must count as hits despite round-off.
+    observed = ratio(left_by_others.squares_along(term_basis).sum(), 0.0) * (1 - 1e-9)
     raw = np.empty(permutations)
     hits = 0
-    for done in range(permutations):
-        order = rng.permutation(specimens)
-        term = squares(term_basis[order])
-        raw[done] = term / total
-        # Equal statistics of equal arrangements must count as hits despite round-off.
-        hits += ratio(term, squares(others_basis[order])) >= observed * (1 - 1e-9)
-        if (done + 1) % _REPORT_EVERY == 0:
-            progress("permuting labels", done + 1, permutations)
+    # One product for many permutations: singly each would read the whole matrix for few columns.
+    size = max(1, BLOCK_VALUES // (max(specimens, left_by_others.fitted.shape[1]) * width))
+    for start in range(0, permutations, size):
+        orders = [rng.permutation(specimens) for _ in range(min(size, permutations - start))]
+        moved = columns[np.stack(orders, axis=1)].reshape(specimens, -1)
+        squares = left_by_others.squares_along(moved).reshape(-1, width)
+        term = squares[:, :r].sum(axis=1)
+        raw[start : start + len(orders)] = term / total
+        hits += int((ratio(term, squares[:, r:].sum(axis=1)) >= observed).sum())
+        progress("permuting labels", start + len(orders), permutations)
     return Null(
         mean=float(raw.mean()),
         high=float(np.quantile(raw, 0.95)),
@@ -124,14 +121,16 @@ class Share:
 class _Split:
     """Observations split by a model: what a term adds, and what is left."""
 
-    added: Floats  # (columns of the term, features)
-    left: Floats  # (specimens, features)
+    before: Products  # what the other terms leave
+    left: Products  # what the term leaves of that
+    term: Floats  # the orthonormal basis of the term beside the others
+    others: Floats  # and theirs
     total: float
     df_residual: int
 
 
 def share_of_variance(
-    observations: Floats,
+    observations: Floats | Products,
     term: Floats,
     others: Floats,
     rng: np.random.Generator,
@@ -158,7 +157,7 @@ def share_of_variance(
     Parameters
     ----------
     observations : array of shape (specimens, features)
-        Finite numbers.
+        Finite numbers; or their products, where several terms are asked for.
     term : array of shape (specimens, columns)
         The term; a constant and redundant columns do no harm.
     others : array of shape (specimens, columns)
@@ -185,21 +184,23 @@ def share_of_variance(
     >>> found.share.low < 0.5 < found.share.high  # variance 1 between groups, 1 within
     True
     """
-    split, term_left, remaining, left_by_others = _fitted(observations, term, others)
+    split = _fitted(products_of(observations), term, others)
     if split is None:
         return None
     return Share(
         share=_interval(split, level),
-        raw=float((split.added**2).sum() / split.total),
+        raw=float(split.before.squares_along(split.term).sum() / split.total),
         null=permutation_null(
-            left_by_others, term_left, remaining, split.total, rng, permutations, progress
+            split.before, split.term, split.others, split.total, rng, permutations, progress
         ),
-        columns=term_left.shape[1],
+        columns=split.term.shape[1],
         df_residual=split.df_residual,
     )
 
 
-def explained_share(observations: Floats, model: Floats, level: float = 0.95) -> Interval | None:
+def explained_share(
+    observations: Floats | Products, model: Floats, level: float = 0.95
+) -> Interval | None:
     """Estimate the share of variance that a whole model explains, chance subtracted.
 
     ``model`` has shape (specimens, columns); redundant columns do no harm. None if it explains
@@ -210,11 +211,11 @@ def explained_share(observations: Floats, model: Floats, level: float = 0.95) ->
     >>> explained_share(np.array([[0.0], [0.0], [2.0], [2.0]]), np.array([[0.0], [0], [1], [1]]))
     Interval(estimate=1.0, low=1.0, high=1.0, level=0.95)
     """
-    split = _fitted(observations, model, np.ones((len(observations), 1)))[0]
+    split = _fitted(products_of(observations), model, np.ones((len(model), 1)))
     return None if split is None else _interval(split, level)
 
 
-def share_alone(observations: Floats, term: Floats) -> float:
+def share_alone(observations: Floats | Products, term: Floats) -> float:
     """The share of the sum of squares that a term explains without any other.
 
     Examples
@@ -222,48 +223,38 @@ def share_alone(observations: Floats, term: Floats) -> float:
     >>> share_alone(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[0.0], [0], [1], [1]]))
     0.8
     """
+    products = products_of(observations)
     basis = factor(np.hstack([np.ones((len(term), 1)), term])).basis
-    centred = observations - observations.mean(axis=0)
-    return float(((basis.T @ centred) ** 2).sum() / (centred**2).sum())
+    return float(products.squares_along(basis).sum() / products.squares)
 
 
-def _fitted(
-    observations: Floats, term: Floats, others: Floats
-) -> tuple[_Split | None, Floats, Floats, Floats]:
+def _fitted(products: Products, term: Floats, others: Floats) -> _Split | None:
     remaining = factor(others).basis
     term_left = basis_beside(term, remaining)
-    centred = observations - observations.mean(axis=0)
-    size = float(np.linalg.norm(centred))
-    centred /= size or 1.0  # shares have no unit, and fourth powers would soon leave the range
-    left_by_others = without(centred, remaining)
-    added = term_left.T @ left_by_others
-    split = _Split(
-        added=added,
-        left=left_by_others - term_left @ added,
-        total=1.0 if size else 0.0,
-        df_residual=len(observations) - remaining.shape[1] - term_left.shape[1],
-    )
-    if term_left.shape[1] == 0 or split.df_residual < 1 or split.total == 0:
-        return None, term_left, remaining, left_by_others
-    return split, term_left, remaining, left_by_others
+    df = len(term) - remaining.shape[1] - term_left.shape[1]
+    if term_left.shape[1] == 0 or df < 1 or products.squares == 0:
+        return None
+    before, left = (products.leaving(b) for b in (remaining, np.hstack([remaining, term_left])))
+    return _Split(before, left, term_left, remaining, products.squares, df)
 
 
 def _interval(split: _Split, level: float) -> Interval:
-    r, d = len(split.added), split.df_residual
-    between, within = float((split.added**2).sum()), float((split.left**2).sum())
+    r, d = split.term.shape[1], split.df_residual
+    added = split.before.along(split.term)
+    between, within = float((added**2).sum()), split.left.squares
     noise = within / d
     raw = between / split.total
     # Round-off left of noise-free data says nothing about uncertainty.
     if within <= 1e-20 * split.total:
         return Interval(raw, raw, raw, level)
     estimate = max(0.0, beyond_chance(between, r, noise) / split.total)
-    nu = _effective_features(split, noise)
+    nu = _effective_features(split, added, noise)
     statistic = between / (r * noise)
     explained = split.total - between - within
 
     def as_share(noncentrality: float) -> float:
         squares = noncentrality * noise / nu
-        return squares / (explained + squares + (r + d) * noise)
+        return float(squares / (explained + squares + (r + d) * noise))
 
     tail = (1 - level) / 2
     low = as_share(_noncentrality(1 - tail, statistic, r * nu, d * nu))
@@ -272,22 +263,20 @@ def _interval(split: _Split, level: float) -> Interval:
     return Interval(estimate, min(low, estimate), max(high, estimate), level)
 
 
-def _effective_features(split: _Split, noise: float) -> float:
+def _effective_features(split: _Split, added: Floats, noise: float) -> float:
     """Count how many independent features would vary as much as these do together."""
-    r, d = len(split.added), split.df_residual
-    left = split.left
-    gram = left @ left.T if len(left) < left.shape[1] else left.T @ left
+    (r, features), d, left = added.shape, split.df_residual, split.left
     # Σ has at least rank 1 and at most as many as features.
     overall = satterthwaite_directions(
         noise,
-        square_trace_of_residuals(float((gram**2).sum()) / d**2, noise, d),
-        noise**2 / left.shape[1],
+        square_trace_of_residuals(float((left.gram**2).sum()) / d**2, noise, d),
+        noise**2 / features,
     )
-    effect = beyond_chance(float((split.added**2).sum()), r, noise)
+    effect = beyond_chance(float((added**2).sum()), r, noise)
     if effect <= 0:
         return overall
     of_square = noise**2 / overall
-    along = (float(((split.added @ left.T) ** 2).sum()) / d - r * of_square) / effect
+    along = (float((left.image(added.T) ** 2).sum()) / d - r * of_square) / effect
     along = min(max(along, of_square / noise), noise)
     return float(min(overall, noise / along))
 

@@ -42,7 +42,7 @@ def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]
         )
         notes.append(Note("incomplete_features", message, left_out))
     complete &= left_in
-    observations = table.values[:, complete]
+    observations = table.values if complete.all() else table.values[:, complete]
     varies = np.asarray(np.ptp(observations, axis=0) > 0)
     if not varies.any():
         raise DataError(

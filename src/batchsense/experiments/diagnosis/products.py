@@ -1,0 +1,122 @@
+"""What all terms of a model share: observations centred once, one matrix of inner products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchsense.arrays import Floats
+from batchsense.experiments.projections import without
+
+#: Where a model leaves less of the squares than this, differences of inner products would lose more
+#: than three of their sixteen digits: then what is left is formed value by value.
+_CANCELS = 1e-3
+#: Blocks hold about so many values, 8 MB: they stay in the cache, and copies stay small.
+BLOCK_VALUES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Products:
+    r"""Centred observations less what a model spans, :math:`L = Y - QQ^TY`, without forming L.
+
+    Every sum of squares of a linear model over all features is :math:`\|A^TL\|^2` for some columns
+    A, so :math:`K = YY^T`, or :math:`Y^TY` where there are fewer features than specimens, is formed
+    once and each term takes its part of it off.
+
+    Attributes
+    ----------
+    observations : array of shape (specimens, features)
+        Y, in units of ``unit``.
+    unit : float
+        A power of two, so that no digit is lost, near the largest centred observation: fourth
+        powers of observations would soon leave the range of numbers.
+    gram : array of shape (specimens, specimens) or (features, features)
+        LLᵀ, or LᵀL where there are fewer features than specimens.
+    squares : float
+        The sum of squares of L.
+    basis : array of shape (specimens, columns)
+        Q, orthonormal.
+    fitted : array of shape (columns, features)
+        QᵀY.
+    """
+
+    observations: Floats
+    unit: float
+    gram: Floats
+    squares: float
+    basis: Floats
+    fitted: Floats
+
+    @property
+    def wide(self) -> bool:
+        """Whether ``gram`` is of specimens."""
+        specimens, features = self.observations.shape
+        return bool(specimens <= features)
+
+    def leaving(self, basis: Floats) -> Products:
+        """What an orthonormal basis leaves of all observations."""
+        fitted = basis.T @ self.observations
+        squares = self.squares - float((fitted**2).sum())
+        if squares < _CANCELS * self.squares:
+            return _formed(without(self.observations, basis), self.unit)
+        if self.wide:
+            image = basis @ (basis.T @ self.gram)
+            gram = self.gram - image - image.T + (image @ basis) @ basis.T
+        else:
+            gram = self.gram - fitted.T @ fitted
+        return Products(self.observations, self.unit, gram, squares, basis, fitted)
+
+    def along(self, columns: Floats) -> Floats:
+        """AᵀL, shape (columns, features)."""
+        return np.asarray(
+            columns.T @ self.observations - (columns.T @ self.basis) @ self.fitted,
+        )
+
+    def image(self, weights: Floats) -> Floats:
+        """LW for weights of shape (features, columns)."""
+        return without(self.observations @ weights, self.basis)
+
+    def squares_along(self, columns: Floats) -> Floats:
+        """The squared length of AᵀL for each column of A, shape (columns,)."""
+        if self.wide:
+            return np.asarray(np.einsum("ij,ij->j", columns, self.gram @ columns))
+        return np.asarray((self.along(columns) ** 2).sum(axis=1))
+
+    def sizes(self) -> tuple[Floats, Floats]:
+        """The sums of squares of L by specimen and by feature."""
+        specimens, features = self.observations.shape
+        by_specimen, by_feature = np.zeros(specimens), np.empty(features)
+        width = max(1, BLOCK_VALUES // specimens)
+        for start in range(0, features, width):
+            block = slice(start, start + width)
+            left = self.observations[:, block] - self.basis @ self.fitted[:, block]
+            by_specimen += np.einsum("ij,ij->i", left, left)
+            by_feature[block] = np.einsum("ij,ij->j", left, left)
+        return by_specimen, by_feature
+
+
+def products_of(observations: Floats | Products) -> Products:
+    """Centre finite observations of shape (specimens, features) and multiply them once.
+
+    Examples
+    --------
+    >>> found = products_of(np.array([[1.0], [3.0], [5.0], [7.0]]))
+    >>> early = np.array([[0.5], [0.5], [-0.5], [-0.5]])
+    >>> found.squares * found.unit**2, found.leaving(early).squares * found.unit**2
+    (20.0, 4.0)
+    """
+    if isinstance(observations, Products):
+        return observations
+    centred = observations - observations.mean(axis=0)
+    largest = max(float(centred.max()), -float(centred.min()))
+    unit = float(np.ldexp(1.0, int(np.frexp(largest)[1])))
+    centred /= unit
+    return _formed(centred, unit)
+
+
+def _formed(values: Floats, unit: float) -> Products:
+    specimens, features = values.shape
+    gram = values @ values.T if specimens <= features else values.T @ values
+    nothing = np.empty((specimens, 0)), np.empty((0, features))
+    return Products(values, unit, gram, float(np.vdot(values, values)), *nothing)
