@@ -175,6 +175,8 @@ def look(label: str) -> str:
     >>> look("May") == look("may\u200b"), look("1.0") == look("01"), look("1a") == look("1b")
     (True, True, False)
     """
+    if label.isascii() and label[:1].isalpha():  # no number, and nothing to normalise: most ids
+        return " ".join(label.casefold().split())
     if is_number(label):
         return repr(float(label) + 0.0)
     plain = unicodedata.normalize("NFKC", label)

@@ -17,6 +17,7 @@ from batchsense.errors import DataError
 from batchsense.experiments.row_labels import row_labels
 from batchsense.experiments.tables import annotated, parquet, tenx
 from batchsense.experiments.tables.anndata_objects import as_table
+from batchsense.experiments.tables.delimited.numbers import arrow_is_here, rows_of_text
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, stored, suffix_of
 from batchsense.experiments.tables.overlap import with_aside
 from batchsense.experiments.tables.table import Table
@@ -24,6 +25,10 @@ from batchsense.storage.atomic import writing
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+#: From so many numbers on Arrow makes their text, so many at a time; fewer are written before it is
+#: loaded.
+_MANY = 200_000
 
 
 def check_format(source: str, output: str | Path) -> None:
@@ -164,13 +169,21 @@ def write_text(matrix: RawMatrix, stream: TextIO, delimiter: str = "\t") -> None
     lines = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     corner = () if matrix.corner is None else (matrix.corner,)
     lines.writerow([*corner, *matrix.labels, *matrix.column_ids])
-    has_missing = bool(np.isnan(matrix.values).any())
-    numbers_of = stored(matrix.values, matrix.dtype)
-    for place, (name, row) in enumerate(zip(matrix.row_ids, numbers_of, strict=True)):
-        numbers: list[float | str] = row.tolist()
-        if has_missing:
-            numbers = ["" if value != value else value for value in numbers]
-        lines.writerow([name, *(one[place] for one in matrix.labels.values()), *numbers])
+    values = stored(matrix.values, matrix.dtype)
+    heads = zip(matrix.row_ids, *matrix.labels.values(), strict=True)
+    if values.size >= _MANY and arrow_is_here():
+        kind = np.int64 if values.dtype.kind in "iu" else np.float64
+        width = max(1, _MANY // values.shape[1])
+        for start in range(0, len(values), width):
+            block = np.ascontiguousarray(values[start : start + width], dtype=kind)
+            for row, head in zip(rows_of_text(block, delimiter), heads, strict=False):
+                # A cell behind them, so that an empty id is written as beside other cells.
+                begin = io.StringIO()
+                csv.writer(begin, delimiter=delimiter, lineterminator="\n").writerow([*head, ""])
+                stream.write(f"{begin.getvalue()[:-1]}{row}\n")
+        return
+    for head, row in zip(heads, values, strict=True):
+        lines.writerow([*head, *("" if value != value else value for value in row.tolist())])
 
 
 @contextlib.contextmanager

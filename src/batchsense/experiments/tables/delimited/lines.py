@@ -52,10 +52,16 @@ class Records:
         The cells of the header.
     kind : str
         ``"matrix"`` or ``"sheet"``, for notes.
+    delimiter : str
+        What separates the cells.
+    plain : iterator of str or None
+        The lines below the header as they stand; None where one of them was looked at already.
     """
 
     header: list[str]
     kind: str
+    delimiter: str
+    plain: Iterator[str] | None
     _lines: Lines
     _cells: Iterator[list[str]]
     _heading: list[Note]
@@ -205,7 +211,8 @@ def _titled(lines: Lines, delimiter: str, notes: list[Note], kind: str, where: s
         ahead = []
         notes.append(title_note(line, next(filter(None, map(str.strip, header))), kind))
         header = below
-    return Records(header, kind, lines, _chained(ahead, cells), notes)
+    plain = None if ahead else lines
+    return Records(header, kind, delimiter, plain, lines, _chained(ahead, cells), notes)
 
 
 def _chained(ahead: list[list[str]], cells: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -6,6 +6,8 @@ values, and a long one would lose its end, both silently.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.delimited.lines import Records, records
+from batchsense.experiments.tables.delimited.numbers import arrow_is_here, numbers_of
 from batchsense.experiments.tables.heading import (
     annotation_columns,
     annotation_note,
@@ -29,6 +32,11 @@ from batchsense.experiments.tables.table import Column, repeated
 from batchsense.experiments.tables.text import cell_text, number
 from batchsense.notes import Note
 
+#: Bytes from which a file is given to Arrow: below, loading it takes longer than reading.
+_LARGE = 1_000_000
+#: So many signs are read at a time: enough that a block costs nothing, little beside the matrix.
+_BLOCK_SIGNS = 1 << 22
+
 
 def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
     """Read a matrix: ids in the first row and in the first column, numbers elsewhere.
@@ -42,11 +50,13 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
         The file is missing, empty, not text, ragged, or a cell is not a number.
     """
     where = str(path)
-    with records(path, "matrix") as lines:
-        rows = _NumberRows(lines, where)
-        rows.read(path, densify)
-        notes = lines.notes()
-    values, columns = np.vstack(rows.values), rows.columns
+    rows = _plain_rows(path, densify)
+    if rows is None:
+        with records(path, "matrix") as lines:
+            rows = _NumberRows(lines, where)
+            rows.read(path, densify)
+    notes = rows.lines.notes()
+    values, columns = _stacked(rows.values), rows.columns
     if rows.corner is None and np.isnan(values[:, -1]).all():
         raise _trailing_delimiter("numbers", where)
     nameless = [place for place, name in enumerate(columns) if not name.strip()]
@@ -63,6 +73,28 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
     return RawMatrix(
         values, tuple(rows.ids), tuple(columns), rows.corner, dtype, (*notes, *left_out)
     )
+
+
+def _stacked(blocks: list[Floats]) -> Floats:
+    """Blocks of rows, or rows, as one matrix; each is let go once it is copied."""
+    values = np.empty((sum(map(len, blocks)), blocks[0].shape[1]))
+    stop = len(values)
+    while blocks:
+        block = blocks.pop()
+        values[stop - len(block) : stop] = block
+        stop -= len(block)
+    return values
+
+
+def _plain_rows(path: str | Path, densify: bool) -> _NumberRows | None:
+    """The rows of a large file if all its lines are plain; else all is read, and told, strictly."""
+    with contextlib.suppress(OSError, DataError):
+        if os.path.getsize(path) >= _LARGE and arrow_is_here():
+            with records(path, "matrix") as lines:
+                rows = _NumberRows(lines, str(path))
+                if rows.read_plain(path, densify):
+                    return rows
+    return None
 
 
 class _NumberRows:
@@ -89,7 +121,7 @@ class _NumberRows:
             width = 1 + self.left_out + len(self.columns)
             texts = _of_width(cells, width, line, self.where)[1 + self.left_out :]
             self.ids.append(cells[0])
-            self.values.append(_numbers(texts, cells[0], self.columns, self.where))
+            self.values.append(_numbers(texts, cells[0], self.columns, self.where)[None])
             # Digits only, as counts are written; what has no name holds nothing.
             self.whole = self.whole and all(
                 text.isdigit() or not name for text, name in zip(texts, self.columns, strict=True)
@@ -99,6 +131,60 @@ class _NumberRows:
                 refuse_packed((len(self.ids), len(self.columns)), path, densify)
         if not self.ids:
             raise DataError("the matrix has a header but no rows", where=self.where)
+
+    def read_plain(self, path: str | Path, densify: bool) -> bool:
+        """Read all rows by Arrow; whether every line was plain, and every cell a number."""
+        delimiter, plain = self.lines.delimiter, self.lines.plain
+        if plain is None or delimiter == '"' or not self.columns:
+            return False
+        ids: list[str] = []
+        texts: list[str] = []
+        signs = 0
+        for line in plain:
+            if line.isspace():
+                continue
+            name, text = _id_and_cells(line.rstrip("\r\n"), delimiter, self.left_out)
+            cells = text.count(delimiter) + 1
+            if not self.values and not ids and cells == len(self.columns) + 1 and not self.left_out:
+                self.corner, self.columns = None, self.lines.header
+            if cells != len(self.columns) or '"' in text or not name.strip():
+                return False
+            self.whole = self.whole and text.replace(delimiter, "").isdigit()
+            ids.append(name)
+            texts.append(text)
+            signs += len(text)
+            if signs > _BLOCK_SIGNS:
+                if not self._add(ids, texts):
+                    return False
+                refuse_packed((len(self.ids), len(self.columns)), path, densify)
+                ids, texts, signs = [], [], 0
+        named = all(map(str.strip, self.columns))
+        return (not ids or self._add(ids, texts)) and bool(self.ids) and named
+
+    def _add(self, ids: list[str], texts: list[str]) -> bool:
+        width = len(self.columns)
+        values = numbers_of(texts, self.lines.delimiter, len(ids) * width)
+        if values is None:
+            return False
+        self.ids += ids
+        self.values.append(values.reshape(len(ids), width))
+        self.whole = self.whole and not np.isnan(values).any()
+        return True
+
+
+def _id_and_cells(line: str, delimiter: str, left_out: int) -> tuple[str, str]:
+    """The id of a line, which may be quoted, and the text of its other cells.
+
+    Without an id where they cannot be told apart so.
+    """
+    if line.startswith('"'):
+        name, mark, text = line[1:].partition(f'"{delimiter}')
+    else:
+        name, mark, text = line.partition(delimiter)
+    for _ in range(left_out):
+        between, mark, text = text.partition(delimiter)
+        name = "" if '"' in between else name
+    return (name, text) if mark and '"' not in name else ("", text)
 
 
 def read_sheet(path: str | Path) -> tuple[dict[str, Column], tuple[Note, ...]]:
