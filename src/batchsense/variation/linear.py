@@ -22,8 +22,8 @@ from batchsense.variation.matrices import finite_matrix
 
 Contrast = ArrayLike | str | Mapping[str, float]
 
-#: Responses are projected in blocks of about this many values, so that memory stays small.
-_BLOCK_VALUES = 4_000_000
+#: Responses are projected in blocks of about this many values, which stay near the processor.
+_BLOCK_VALUES = 1_000_000
 #: Weights of a contrast (on columns of norm 1) below this share of the largest are rounding.
 _ABSENT = 1e-13
 

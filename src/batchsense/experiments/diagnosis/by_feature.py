@@ -11,13 +11,10 @@ from batchsense.arrays import Flags, Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.design import Design
 from batchsense.experiments.projections import basis_beside, without
-from batchsense.experiments.statistics.tail_areas import noncentral_f
+from batchsense.experiments.statistics.tail_areas import noncentrality
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.components import beyond_chance, variance_component
 from batchsense.variation.linear import factor
-
-#: Halvings that narrow the end of an interval to rounding: double precision has 53 binary digits.
-_HALVINGS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,7 +197,7 @@ def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:
     explained = 1.0 - split.added - split.left
 
     def end(probability: float, observed: Floats) -> Floats:
-        squares = _noncentralities(probability, observed, r, d) * safe
+        squares = noncentrality(probability, observed, r, d) * safe
         return np.asarray(squares / (explained + squares + (r + d) * safe))
 
     tail = (1 - level) / 2
@@ -208,19 +205,6 @@ def _shares(split: _Split, level: float) -> tuple[Floats, Floats, Floats]:
     # A statistic below 1 is an accident of the noise; it must not make the bound confident.
     high = np.maximum(end(tail, np.maximum(statistic, 1.0)), estimate)
     return estimate, np.where(exact, estimate, low), np.where(exact, estimate, high)
-
-
-def _noncentralities(probability: float, statistic: Floats, r: int, d: int) -> Floats:
-    """Find, by halving, where the statistic has this distribution function; 0 if nowhere."""
-    low = np.zeros(len(statistic))
-    high = np.maximum(10.0, statistic * r)
-    while (short := noncentral_f(statistic, r, d, high) > probability).any():
-        high[short] *= 2
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        above = noncentral_f(statistic, r, d, middle) > probability
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.where(special.fdtr(r, d, statistic) <= probability, 0.0, (low + high) / 2)
 
 
 def _p_values(split: _Split) -> Floats:

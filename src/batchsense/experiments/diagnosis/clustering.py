@@ -23,6 +23,8 @@ MOST_COMPARED = 400
 MOST_LOOKED_UP = 2000
 #: So many nearest neighbours are looked at. Chosen, not tuned: a batch of six can fill them.
 NEIGHBOURS = 5
+#: Neighbours among so few points are looked up faster than a tree can be loaded.
+_FEW_POINTS = 200
 #: With fewer different arrangements of the labels no p-value could fall below 0.05.
 FEWEST_ARRANGEMENTS = 20
 
@@ -232,9 +234,13 @@ def _drawn(specimens: int, most: int, rng: np.random.Generator) -> Places:
 
 
 def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
+    count = min(NEIGHBOURS, len(points) - 1)
+    if len(points) <= _FEW_POINTS:
+        squares = ((points[:, None] - points) ** 2).sum(axis=2)
+        np.fill_diagonal(squares, np.inf)
+        return looked_up, np.argsort(squares, axis=1, kind="stable")[looked_up, :count]
     from scipy.spatial import cKDTree
 
-    count = min(NEIGHBOURS, len(points) - 1)
     _, found = cKDTree(points).query(points[looked_up], k=count + 1)
     own = found == looked_up[:, None]
     own[~own.any(axis=1), -1] = True  # many equal points: itself need not be among the nearest

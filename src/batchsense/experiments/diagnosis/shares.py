@@ -9,7 +9,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.experiments.diagnosis.products import BLOCK_VALUES, Products, products_of
 from batchsense.experiments.projections import basis_beside
-from batchsense.experiments.statistics.tail_areas import noncentral_f
+from batchsense.experiments.statistics.tail_areas import noncentrality
 from batchsense.progress import Progress, silent
 from batchsense.variation.components import beyond_chance
 from batchsense.variation.directions import satterthwaite_directions, square_trace_of_residuals
@@ -252,14 +252,11 @@ def _interval(split: _Split, level: float) -> Interval:
     statistic = between / (r * noise)
     explained = split.total - between - within
 
-    def as_share(noncentrality: float) -> float:
-        squares = noncentrality * noise / nu
-        return float(squares / (explained + squares + (r + d) * noise))
-
     tail = (1 - level) / 2
-    low = as_share(_noncentrality(1 - tail, statistic, r * nu, d * nu))
-    # A statistic below 1 is an accident of the noise; it must not make the bound confident.
-    high = as_share(_noncentrality(tail, max(statistic, 1.0), r * nu, d * nu))
+    # A statistic below 1 is an accident of the noise; it must not make the upper bound confident.
+    ends = np.array([1 - tail, tail]), np.array([statistic, max(statistic, 1.0)])
+    squares = noncentrality(*ends, r * nu, d * nu) * noise / nu
+    low, high = (squares / (explained + squares + (r + d) * noise)).tolist()
     return Interval(estimate, min(low, estimate), max(high, estimate), level)
 
 
@@ -279,20 +276,3 @@ def _effective_features(split: _Split, added: Floats, noise: float) -> float:
     along = (float((left.image(added.T) ** 2).sum()) / d - r * of_square) / effect
     along = min(max(along, of_square / noise), noise)
     return float(min(overall, noise / along))
-
-
-def _noncentrality(
-    probability: float, statistic: float, df_between: float, df_within: float
-) -> float:
-    """Find the noncentrality at which the statistic has this distribution function, or 0."""
-    from scipy.optimize import brentq
-
-    def excess(noncentrality: float) -> float:
-        return float(noncentral_f(statistic, df_between, df_within, noncentrality)) - probability
-
-    if excess(0.0) <= 0:
-        return 0.0
-    high = max(10.0, statistic * df_between)
-    while excess(high) > 0:
-        high *= 2
-    return float(brentq(excess, 0.0, high, xtol=1e-9 * high))

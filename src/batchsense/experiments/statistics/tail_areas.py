@@ -143,6 +143,36 @@ def noncentral_f(
     return np.asarray(np.where(near & ~np.isnan(usual), usual, like))
 
 
+#: Halvings that narrow a noncentrality to rounding: double precision has 53 binary digits.
+_HALVINGS = 60
+
+
+def noncentrality(
+    probability: ArrayLike, statistic: ArrayLike, df_between: float, df_within: float
+) -> Floats:
+    """The noncentrality at which F has this distribution function there; 0 if nowhere.
+
+    Examples
+    --------
+    >>> found = noncentrality([0.025, 0.9], [4.0, 1.0], 2.0, 30.0)
+    >>> found.round(3), noncentral_f([4.0], 2.0, 30.0, found[:1]).round(6)
+    (array([22.667,  0.   ]), array([0.025]))
+    """
+    wanted, values = np.broadcast_arrays(
+        np.asarray(probability, dtype=np.float64), np.asarray(statistic, dtype=np.float64)
+    )
+    low = np.zeros(values.shape)
+    high = np.maximum(10.0, values * df_between)
+    while (short := noncentral_f(values, df_between, df_within, high) > wanted).any():
+        high[short] *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = noncentral_f(values, df_between, df_within, middle) > wanted
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    central = special.fdtr(df_between, df_within, values) <= wanted
+    return np.asarray(np.where(central, 0.0, (low + high) / 2))
+
+
 #: Steps of the continued fraction, of which the far tail takes 10 to 200.
 _MOST_STEPS = 2000
 

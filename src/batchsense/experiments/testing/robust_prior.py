@@ -133,11 +133,10 @@ def _solve(observed: float, df: float, least: float, tails: tuple[float, float])
 
 
 def _lowered(ratios: Floats, df: float, lent: float) -> Floats:
-    from scipy.stats import rankdata
-
     count = len(ratios)
     tail = f_p_value(ratios, df, lent)
-    ranks: Floats = rankdata(ratios)
+    _, which, alike = np.unique(ratios, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(alike) - (alike - 1) / 2)[which]  # equal ratios share their mean rank
     ordinary = np.minimum(tail / ((count - ranks + 0.5) / count), 1.0)
     found = np.full(count, lent)
     if (ordinary == 1.0).all():
