@@ -62,12 +62,20 @@ def test_the_sheet_has_exact_numbers(planted):
     assert sheet["id"] == planted.table.specimens
 
 
-def test_more_than_seen_is_said(planted):
-    """Surrogates that no permutation supports are called noise."""
-    found = find_surrogates(planted.table, ["drug"], estimation=Estimation(count=4))
+def test_a_given_count_is_not_estimated(planted):
+    """As many as were asked for, without permutations, and a note says that nothing checked it."""
+    asked = []
+    found = find_surrogates(
+        planted.table,
+        ["drug"],
+        estimation=Estimation(count=4),
+        progress=lambda task, done, total: asked.append(task),
+    )
 
     assert len(found.names) == 4
-    assert "more_than_seen" in [note.code for note in found.notes]
+    assert found.counted is None
+    assert "count_not_checked" in [note.code for note in found.notes]
+    assert "permuting residuals" not in asked
 
 
 def test_a_hidden_batch_that_goes_with_the_drug_is_said():

@@ -72,3 +72,15 @@ def test_missing_features_have_no_size():
     values[:, 2] = np.nan
 
     assert np.isnan(Table.from_arrays(values, SHEET).values[:, 2]).all()
+
+
+def test_arrays_in_double_precision_are_not_copied():
+    """A writeable array in one piece serves as it is; others are copied, the given one unchanged."""
+    given = np.arange(12.0).reshape(4, 3) ** 2
+    sheet = {"month": [*"abab"]}
+    locked = given.copy()
+    locked.flags.writeable = False
+
+    assert np.shares_memory(Table.from_arrays(given, sheet).values, given)
+    for other in (locked, given[:, ::2], given.astype(np.float32)):
+        assert not np.shares_memory(Table.from_arrays(other, sheet).values, other)

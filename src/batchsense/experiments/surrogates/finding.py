@@ -57,8 +57,8 @@ class Surrogates:
         Of the new columns, ``sv1`` onwards.
     method : str
         ``"reweighted"`` or ``"two-step"``.
-    counted : SurrogateCount
-        How many directions exceed chance, whatever was asked for.
+    counted : SurrogateCount or None
+        How many directions exceed chance; None where their number was given.
     residual_shares : tuple of float
         Share of each surrogate in what the known factors leave of the variation; together they may
         count a direction twice.
@@ -78,7 +78,7 @@ class Surrogates:
     values: Floats
     names: tuple[str, ...]
     method: Method
-    counted: SurrogateCount
+    counted: SurrogateCount | None
     residual_shares: tuple[float, ...]
     likenesses: tuple[tuple[Likeness, ...], ...]
     kept: tuple[tuple[str, Confounding], ...]
@@ -192,8 +192,10 @@ def find_surrogates(
     refuse_raw(table.values_read(), "the search for surrogates")
     with one_thread_if_small(observations.size):
         rng = np.random.default_rng(seed)
-        counted = surrogate_count(observations, full, rng, permutations, progress)
-        asked = min(counted.count, room) if estimation.count is None else estimation.count
+        counted = None
+        if (asked := estimation.count) is None:
+            counted = surrogate_count(observations, full, rng, permutations, progress)
+            asked = min(counted.count, room)
         values = np.empty((len(observations), 0))
         weights = np.zeros(features)
         if asked:
@@ -294,7 +296,7 @@ SWALLOWED_R2 = 0.3
 
 def _remarks(
     kept: tuple[tuple[str, Confounding], ...],
-    counted: SurrogateCount,
+    counted: SurrogateCount | None,
     values: Floats,
     keep: Sequence[str],
     asked: int,
@@ -326,10 +328,10 @@ def _remarks(
             f"{asked - found} directions have no features of their own and gave no surrogate.",
         ),
         (
-            found > counted.count,
-            "more_than_seen",
-            f"Only {counted.count} directions exceed permuted residuals; the others cannot be told "
-            "from noise, and each costs a degree of freedom.",
+            counted is None,
+            "count_not_checked",
+            "Their number was given, so it was not compared with permuted residuals: directions "
+            "that are noise each cost a degree of freedom. Without --count it is estimated.",
         ),
         (
             found > 0 and affected < 1.0,

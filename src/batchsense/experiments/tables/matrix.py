@@ -78,7 +78,7 @@ def suffix_of(path: str | Path) -> str:
     return suffix
 
 
-def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
+def dense(values: Any, where: str, densify: bool = False, copy: bool = True) -> tuple[Floats, str]:
     """Numbers as a dense array in double precision, and the name of the type that they had.
 
     A sparse matrix is unfolded up to 4 GB, or whatever its size with ``densify``. The name is
@@ -109,7 +109,9 @@ def dense(values: Any, where: str, densify: bool = False) -> tuple[Floats, str]:
     ):
         raise DataError("whole numbers beyond 2⁵³ are not exact in double precision", where=where)
     known = kind in "iu" or original == np.float32
-    return array.astype(np.float64), original.name if known else "float64"
+    # Read-only arrays and those with gaps would make compiled code be compiled again.
+    copy = copy or not (array.flags.writeable and array.flags.forc)
+    return array.astype(np.float64, copy=copy), original.name if known else "float64"
 
 
 def refuse_unfolding(shape: tuple[int, ...], where: str, densify: bool) -> None:

@@ -132,7 +132,8 @@ class Table:
         Parameters
         ----------
         values : array, sparse matrix or data frame of shape (specimens, features)
-            The observations, of any type of numbers; NaN where a value is missing.
+            The observations, of any type of numbers; NaN where a value is missing. An array in
+            double precision is not copied: leave it as it is while the table is in use.
         sheet : mapping of str to iterable, or data frame
             Columns of labels, one entry per specimen.
         specimens, features : sequence of str, optional
@@ -173,7 +174,7 @@ class Table:
         if isinstance(values, np.ma.MaskedArray):  # asarray would show what the mask hides
             values = np.where(np.ma.getmaskarray(values), np.nan, values.data)
         given = values if hasattr(values, "toarray") else np.asarray(values)
-        array, dtype = dense(given, name)
+        array, dtype = dense(given, name, copy=False)
         if array.ndim != 2:
             raise DataError(f"the observations must have two axes, not {array.ndim}", where=name)
         rows, columns = array.shape

@@ -48,27 +48,31 @@ class SurrogatesResult(Model):
     specimens: list[str]
     features: int = Field(description="Complete features that vary.")
     affected_features: float = Field(description="About so many features took part.")
-    count_seen: int = Field(description="Directions that exceed permuted residuals (p < 0.1).")
+    count_seen: int | None = Field(
+        description="Directions that exceed permuted residuals (p < 0.1); null where their number "
+        "was given."
+    )
     direction_p_values: list[float] = Field(
         description="For each leading direction of the residuals, how often permuted residuals "
         "have as large a share; the first twenty."
     )
     direction_shares: list[float] = Field(description="Shares of these directions.")
-    permutations: int
+    permutations: int = Field(description="0 where the number of surrogates was given.")
     surrogates: list[SurrogateResult]
     kept: list[KeptAgainstSurrogates]
 
     @classmethod
     def of(cls, found: Surrogates, output: str) -> SurrogatesResult:
         """Publish surrogates."""
+        seen = found.counted
         return cls.like(
             found,
             output=output,
             specimens=list(found.table.specimens),
-            count_seen=found.counted.count,
-            direction_p_values=found.counted.p_values[:20].tolist(),
-            direction_shares=found.counted.shares[:20].tolist(),
-            permutations=found.counted.permutations,
+            count_seen=None if seen is None else seen.count,
+            direction_p_values=[] if seen is None else seen.p_values[:20].tolist(),
+            direction_shares=[] if seen is None else seen.shares[:20].tolist(),
+            permutations=0 if seen is None else seen.permutations,
             surrogates=[
                 SurrogateResult(
                     name=name,

@@ -31,15 +31,17 @@ def count_sentence(result: SurrogatesResult) -> str:
     seen = result.count_seen
     words = ("No direction", "exceeds") if seen == 0 else (f"{seen} directions", "exceed")
     words = ("1 direction", "exceeds") if seen == 1 else words
-    return (
+    told = (
         f"{words[0]} of the residual variation {words[1]} what {result.permutations} permutations "
-        f"show (p below 0.1). Surrogates: {len(result.surrogates)} ({result.method} method)"
-        + (
-            f"; about {number(round(result.affected_features))} of {number(result.features)} "
-            "features took part."
-            if result.surrogates
-            else "."
-        )
+        "show (p below 0.1). "
+        if seen is not None
+        else ""
+    )
+    return f"{told}Surrogates: {len(result.surrogates)} ({result.method} method)" + (
+        f"; about {number(round(result.affected_features))} of {number(result.features)} "
+        "features took part."
+        if result.surrogates
+        else "."
     )
 
 
