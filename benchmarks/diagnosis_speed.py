@@ -1,7 +1,7 @@
 """How fast a diagnosis is, how its work grows, and how far from another version's its numbers lie.
 
 Each run is a process of its own; the time is that of ``diagnose`` alone, without drawing the table.
-With ``--before``, the ``src`` of another version, both run in turn, five times each, and every
+With ``--before``, the ``src`` of another version, both run in turn, three times each, and every
 number of the two answers is compared (relative to the largest of its array). CPU seconds are given
 beside wall seconds, which on a machine that others use say little.
 
@@ -31,7 +31,7 @@ GROWTH = {
     "specimens_at_20000_features": [(n, 20_000) for n in (125, 250, 500, 1_000)],
     "features_at_1000_specimens": [(1_000, g) for g in (2_500, 5_000, 10_000, 20_000)],
 }
-RUNS = 5
+RUNS = 3
 
 
 def worker(specimens: int, features: int, seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,41 +126,41 @@ def batch_component(
     # A specimen that the model fits exactly has no residual to lend; others are stretched.
     lenders = np.flatnonzero(room > 1e-9)
     stretch = 1.0 / np.sqrt(np.where(room > 1e-9, room, 1.0))
-    lent = _Lent(left, stretch, by_specimen * stretch**2, left.image(along.T) * stretch[:, None])
-    spread = _spread(lent, full, r, d, lenders, rng, draws) * square / trace / len(within)
+    lent = by_specimen * stretch**2, left.image(along.T) * stretch[:, None]
+    group = max(1, _GROUP_VALUES // full.size)
+    counts = [min(group, draws - done) for done in range(0, draws, group)]
+    chosen = (lenders[rng.integers(len(lenders), size=(count, len(full)))] for count in counts)
+    spread = _spread(left, full, stretch, lent, chosen, r / d) * square / trace / len(within)
     estimate = float(components.mean())
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     interval = Interval(estimate, estimate - float(high), estimate - float(low), level)
     return BatchComponent(interval, float(within.mean()), components, within)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Lent:
-    """Residuals that draws are made of: each specimen's is stretched."""
-
-    left: Products
-    stretch: Floats  # (specimens,)
-    sizes: Floats  # (specimens,): their squared lengths
-    cross: Floats  # (specimens, columns): their products with the effects of the batches
-
-
 def _spread(
-    lent: _Lent, full: Floats, r: int, d: int, lenders: Places, rng: np.random.Generator, draws: int
+    left: Products,
+    full: Floats,
+    stretch: Floats,
+    lent: tuple[Floats, Floats],
+    chosen: Iterable[Places],
+    chance: float,
 ) -> Floats:
-    """Draw SS(B|X) - r·s², less its truth in the resampled world, summed over features."""
-    specimens, width = full.shape
-    group = max(1, _GROUP_VALUES // (specimens * width))
+    """SS(B|X) - r·s² of each draw, less its truth in the resampled world, summed over features.
+
+    ``lent`` has the squared lengths of the stretched residuals, shape (specimens,), and their
+    products with the effects of the batches, shape (specimens, r).
+    """
+    (sizes, cross), (specimens, width) = lent, full.shape
+    r = cross.shape[1]
     found = []
-    for start in range(0, draws, group):
-        count = min(group, draws - start)
-        chosen = lenders[rng.integers(len(lenders), size=(count, specimens))]
+    for own in chosen:
         # How much of each residual every direction of the model picks up, for each draw.
-        weights = np.empty((specimens, count, width))
-        for draw, column in np.ndindex(count, width):
-            weights[:, draw, column] = np.bincount(chosen[draw], full[:, column], specimens)
-        mixed = np.einsum("idj,ij->d", weights[:, :, -r:], lent.cross)
-        weights *= lent.stretch[:, None, None]
-        picked = lent.left.squares_along(weights.reshape(specimens, -1)).reshape(count, width)
-        noise = lent.sizes[chosen].sum(axis=1) - picked.sum(axis=1)
-        found.append(picked[:, -r:].sum(axis=1) + 2 * mixed - r / d * noise)
+        weights = np.empty((specimens, len(own), width))
+        for draw, column in np.ndindex(len(own), width):
+            weights[:, draw, column] = np.bincount(own[draw], full[:, column], specimens)
+        mixed = np.einsum("idj,ij->d", weights[:, :, -r:], cross)
+        weights *= stretch[:, None, None]
+        picked = left.squares_along(weights.reshape(specimens, -1)).reshape(-1, width)
+        noise = sizes[own].sum(axis=1) - picked.sum(axis=1)
+        found.append(picked[:, -r:].sum(axis=1) + 2 * mixed - chance * noise)
     return np.concatenate(found)

@@ -21,24 +21,18 @@ class Products:
     r"""Centred observations less what a model spans, :math:`L = Y - QQ^TY`, without forming L.
 
     Every sum of squares of a linear model over all features is :math:`\|A^TL\|^2` for some columns
-    A, so :math:`K = YY^T`, or :math:`Y^TY` where there are fewer features than specimens, is formed
-    once and each term takes its part of it off.
+    A: products of all observations are formed once, and each term takes its part of them off.
 
     Attributes
     ----------
     observations : array of shape (specimens, features)
-        Y, in units of ``unit``.
-    unit : float
-        A power of two, so that no digit is lost, near the largest centred observation: fourth
-        powers of observations would soon leave the range of numbers.
+        Y, in units of ``unit``, a power of two that keeps fourth powers in the range of numbers.
     gram : array of shape (specimens, specimens) or (features, features)
         LLᵀ, or LᵀL where there are fewer features than specimens.
     squares : float
         The sum of squares of L.
-    basis : array of shape (specimens, columns)
-        Q, orthonormal.
-    fitted : array of shape (columns, features)
-        QᵀY.
+    basis, fitted : arrays of shape (specimens, columns) and (columns, features)
+        Q, orthonormal, and QᵀY.
     """
 
     observations: Floats
@@ -51,8 +45,7 @@ class Products:
     @property
     def wide(self) -> bool:
         """Whether ``gram`` is of specimens."""
-        specimens, features = self.observations.shape
-        return bool(specimens <= features)
+        return len(self.gram) == len(self.observations)
 
     def leaving(self, basis: Floats) -> Products:
         """What an orthonormal basis leaves of all observations."""
@@ -69,9 +62,7 @@ class Products:
 
     def along(self, columns: Floats) -> Floats:
         """AᵀL, shape (columns, features)."""
-        return np.asarray(
-            columns.T @ self.observations - (columns.T @ self.basis) @ self.fitted,
-        )
+        return np.asarray(columns.T @ self.observations - (columns.T @ self.basis) @ self.fitted)
 
     def image(self, weights: Floats) -> Floats:
         """LW for weights of shape (features, columns)."""
@@ -109,8 +100,7 @@ def products_of(observations: Floats | Products) -> Products:
     if isinstance(observations, Products):
         return observations
     centred = observations - observations.mean(axis=0)
-    largest = max(float(centred.max()), -float(centred.min()))
-    unit = float(np.ldexp(1.0, int(np.frexp(largest)[1])))
+    unit = float(np.ldexp(1.0, int(np.frexp(max(centred.max(), -centred.min()))[1])))
     centred /= unit
     return _formed(centred, unit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -48,7 +48,9 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
     columns = tuple(str(name) for name in frame.columns[1:])
     row_ids = tuple(label_text(value) or "" for value in frame.iloc[:, 0])
     check_ids(row_ids, "row", where)
-    values = np.empty((len(row_ids), len(columns)))
+    # In the order in which the columns come, where they are long.
+    order: Literal["C", "F"] = "F" if len(row_ids) > len(columns) else "C"
+    values = np.empty((len(row_ids), len(columns)), order=order)
     for place, name in enumerate(columns):
         values[:, place] = _numeric(frame.iloc[:, place + 1], name, row_ids, where)
     kinds = {str(dtype) for dtype in frame.dtypes.iloc[1:]}
@@ -175,7 +177,10 @@ def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
     for name, entries in reversed(list(matrix.labels.items())):
         frame.insert(0, name, list(entries))
     frame.insert(0, free_name(matrix.corner or "id", frame.columns), list(matrix.row_ids))
+    texts = [str(name) for name in frame.columns[: 1 + len(matrix.labels)]]
+    # A dictionary of measured values would be given up after some work: few are equal.
+    repeated = True if frame.dtypes.iloc[-1].kind in "iu" else texts
     try:
-        frame.to_parquet(path, engine="pyarrow", index=False)
+        frame.to_parquet(path, engine="pyarrow", index=False, use_dictionary=repeated)
     except ImportError:
         raise MissingExtraError("Parquet files", "experiments") from None

@@ -6,19 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from batchsense.arrays import Flags, Floats, Places
+from batchsense.arrays import Floats, Places
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
 
 #: Features with missing values are fitted together in stacks of about this many numbers: 16 MB, so
-#: that a stack and its factors stay far below any memory, and calls to LAPACK are few.
+#: that a stack stays far below any memory, and calls to LAPACK are few.
 _STACK_VALUES = 2_000_000
-#: Where the missing rows take at most this part of every direction of the design, normal equations
-#: lose one digit; and where the squares that are left are not below this part of all, at most six.
-_TAKEN, _LEFT = 0.9, 1e-6
-#: Below this ratio of singular values the observed rows get a close look by themselves: far above
-#: the tolerance of ranks, so that what is not told is never taken for told.
-_SUSPECT = 1e-5
+#: Features are fitted by normal equations where these lose few digits: where the observed rows hold
+#: more than this part of every direction of the design, and this part of the squares is left.
+_HELD, _LEFT = 1e-3, 1e-6
 #: A residual sum of squares below this part of n·max(y)² is rounding: an error of 16 units in the
 #: last place of the largest value in every specimen; no real noise is as small.
 _ROUNDING = (16 * np.finfo(float).eps) ** 2
@@ -60,8 +57,8 @@ def fit_contrasts(
     """Fit each feature on its observed specimens.
 
     With the basis Q of the design and S (design·S = Q), a contrast c has weights w = cS on the
-    effects γ = Qᵀy, and variance |w|². Where values are missing, the rows of Q that are left are
-    factored anew, Q_o = Q'R, so that w becomes wR⁻¹.
+    effects γ = Qᵀy, and variance |w|². Where values are missing, the rows Q_o of Q are left: with
+    N = Q_oᵀQ_o the estimate is wN⁻¹Q_oᵀy, and its variance wN⁻¹wᵀ.
 
     ``values`` of shape (specimens, features) is NaN where missing; ``columns`` is the design
     itself, whose span holds the constant. Contrasts have shape (contrasts, terms), are estimable
@@ -82,15 +79,9 @@ def fit_contrasts(
     weights = contrasts @ design.solution
     rest = np.flatnonzero(~complete)
     size = max(1, _STACK_VALUES // values.shape[0])
-    if design.rank:
-        blocks = [rest[start : start + size] for start in range(0, len(rest), size)]
-        left = [_by_products(found, one, values[:, one], design, weights, groups) for one in blocks]
-        rest = np.concatenate([rest[:0], *left])
-    size = max(1, size // max(design.rank, 1))
     for start in range(0, len(rest), size):
         part = rest[start : start + size]
-        close_look = _stack(found, part, values[:, part], design, weights, groups)
-        for feature in part[close_look]:
+        for feature in _stack(found, part, values[:, part], design, weights, groups):
             rows = np.flatnonzero(~np.isnan(values[:, feature]))
             if len(rows) > 1:
                 own = values[rows, feature][:, None]
@@ -127,7 +118,7 @@ def _fit(
             )
 
 
-def _by_products(
+def _stack(
     found: ContrastFits,
     features: Places,
     values: Floats,
@@ -135,10 +126,7 @@ def _by_products(
     weights: Floats,
     groups: tuple[tuple[int, ...], ...],
 ) -> Places:
-    """Answer from N = Q_oᵀQ_o where few rows are missing; give the features that need another look.
-
-    Estimates are wN⁻¹Q_oᵀy with variance wN⁻¹wᵀ, and yᵀy - yᵀQ_oN⁻¹Q_oᵀy is left.
-    """
+    """Answer for features whose observed specimens tell everything well; give the others."""
     missing = np.isnan(values)
     counts = len(values) - missing.sum(axis=0)
     filled = np.where(missing, 0.0, values)
@@ -148,60 +136,23 @@ def _by_products(
     rank, basis = design.rank, design.basis
     pairs = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
     taken = (missing.T.astype(np.float64) @ pairs).reshape(-1, rank, rank)
-    few = (taken**2).sum(axis=(1, 2)) <= _TAKEN**2
-    sides = np.empty((int(few.sum()), rank, 1 + len(weights)))
-    sides[:, :, 0], sides[:, :, 1:] = (filled.T @ basis)[few], weights.T
-    solved = np.linalg.solve(np.eye(rank) - taken[few], sides)
-    squares = np.einsum("nf,nf->f", filled, filled)[few]
+    normal = np.eye(rank) - taken
+    held = (taken**2).sum(axis=(1, 2)) < 0.8  # so that no eigenvalue of N is below 0.1
+    held[~held] = np.linalg.eigvalsh(normal[~held])[:, 0] > _HELD
+    sides = np.empty((int(held.sum()), rank, 1 + len(weights)))
+    sides[:, :, 0], sides[:, :, 1:] = (filled.T @ basis)[held], weights.T
+    solved = np.linalg.solve(normal[held], sides)
+    squares = np.einsum("nf,nf->f", filled, filled)[held]
     left = squares - np.einsum("fr,fr->f", sides[:, :, 0], solved[:, :, 0])
-    good = (left > _LEFT * squares) & (counts[few] > rank)
-    places, spread = features[few][good], weights @ solved[good]
-    estimates, covariances = spread[:, :, 0], spread[:, :, 1:]
+    good = (left > _LEFT * squares) & (counts[held] > rank)
+    places, told = features[held][good], weights @ solved[good]
+    estimates, covariances = told[:, :, 0], told[:, :, 1:]
     found.estimates[:, places] = estimates.T
     found.unscaled[:, places] = np.einsum("fcc->cf", covariances)
-    found.df[places] = counts[few][good] - rank
+    found.df[places] = counts[held][good] - rank
     found.residual_squares[places] = left[good]
     for place, group in enumerate(groups):
-        own = estimates[:, list(group), None]
+        own = estimates[:, group, None]
         pulled = np.linalg.solve(covariances[:, group][:, :, group], own)
         found.joint[place, places] = (own * pulled).sum(axis=(1, 2)) / len(group)
     return np.setdiff1d(features, places)
-
-
-def _stack(
-    found: ContrastFits,
-    features: Places,
-    values: Floats,
-    design: DesignFactor,
-    weights: Floats,
-    groups: tuple[tuple[int, ...], ...],
-) -> Flags:
-    """Answer for features whose observed specimens still tell everything; mark the others."""
-    observed = ~np.isnan(values)
-    counts = observed.sum(axis=0)
-    filled = np.where(observed, values, 0.0)
-    # The contrasts do not see the constant; centring spares them a large offset.
-    means = filled.sum(axis=0) / np.maximum(counts, 1)
-    filled = np.where(observed, filled - means, 0.0)
-    rows = observed.T[:, :, None] * design.basis
-    if rows.shape[1] < rows.shape[2]:
-        return np.ones(len(features), dtype=bool)
-    basis, upper = np.linalg.qr(rows)
-    sizes = np.linalg.svd(upper, compute_uv=False)
-    close_look = np.asarray(sizes[:, -1] <= _SUSPECT * sizes[:, 0])
-    good = ~close_look
-    effects = np.einsum("fnr,nf->fr", basis[good], filled[:, good])
-    residuals = filled[:, good].T - np.einsum("fnr,fr->fn", basis[good], effects)
-    turned = np.linalg.solve(
-        upper[good].transpose(0, 2, 1), np.broadcast_to(weights.T, (good.sum(), *weights.T.shape))
-    )
-    places = features[good]
-    found.estimates[:, places] = np.einsum("frc,fr->cf", turned, effects)
-    found.unscaled[:, places] = (turned**2).sum(axis=1).T
-    found.df[places] = counts[good] - design.rank
-    found.residual_squares[places] = (residuals**2).sum(axis=1)
-    for place, group in enumerate(groups):
-        own = np.linalg.qr(turned[:, :, list(group)])[0]
-        squares = np.einsum("frc,fr->fc", own, effects) ** 2
-        found.joint[place, places] = squares.sum(axis=1) / len(group)
-    return close_look

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -59,9 +57,9 @@ def lowess(
     across, up = across[order], up[order]
     step = 0.01 * (across[-1] - across[0]) if spacing is None else spacing
     width = max(min(int(span * len(across) + 1e-7), len(across)), 2)
-    windows = _windows(across, width, step)
+    windows: dict[int, _Window] = {}
     robust = np.ones(len(across))
-    curve = _pass(across, up, robust, windows)
+    curve = _pass(across, up, robust, (width, step), windows)
     for _ in range(robust_rounds):
         sizes = np.abs(up - curve)
         limit = 6.0 * float(np.median(sizes))
@@ -69,41 +67,45 @@ def lowess(
             break
         robust = np.where(sizes <= _CORE * limit, 1.0, (1.0 - (sizes / limit) ** 2) ** 2)
         robust[sizes > _EDGE * limit] = 0.0
-        curve = _pass(across, up, robust, windows)
+        curve = _pass(across, up, robust, (width, step), windows)
     found = np.empty(len(across))
     found[order] = curve
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Window:
-    """A place where a line is fitted, and how its neighbours weigh: the same in every round."""
-
-    place: int
-    twins: int  # where the points at the same x end
-    near: slice
-    weights: Floats
-    wide: bool
+#: Where the neighbours of a place are, how they weigh, and whether they lie apart.
+_Window = tuple[slice, Floats, bool]
 
 
-def _windows(x: Floats, width: int, step: float) -> list[_Window]:
-    count = len(x)
-    windows = []
+def _pass(
+    x: Floats, y: Floats, robust: Floats, reach: tuple[int, float], windows: dict[int, _Window]
+) -> Floats:
+    (width, step), count = reach, len(x)
+    curve = np.empty(count)
+    fitted = []
     left, place = 0, 0
     while True:
-        while left + width < count and x[place] - x[left] > x[left + width] - x[place]:
-            left += 1
+        if place not in windows:  # the same in every round
+            while left + width < count and x[place] - x[left] > x[left + width] - x[place]:
+                left += 1
+            windows[place] = _window(x, x[place], left, left + width)
+        value = _local_line(x, y, robust, x[place], windows[place])
         twins = int(np.searchsorted(x, x[place], side="right"))
-        windows.append(_window(x, place, twins, left, left + width))
-        if twins >= count:
-            return windows
-        place = max(twins, int(np.searchsorted(x, x[place] + step, side="right")) - 1)
+        curve[place:twins] = y[place:twins] if value is None else value
+        fitted.append(place)
+        last = twins - 1
+        if last > place:
+            fitted.append(last)
+        if last >= count - 1:
+            break
+        place = max(last + 1, int(np.searchsorted(x, x[place] + step, side="right")) - 1)
         # What lies at the same x as the next point is reached from its first member.
-        place = max(twins, int(np.searchsorted(x, x[place], side="left")))
+        place = max(last + 1, int(np.searchsorted(x, x[place], side="left")))
+    known = np.array(fitted)
+    return np.interp(x, x[known], curve[known]) if len(np.unique(x[known])) > 1 else curve
 
 
-def _window(x: Floats, place: int, twins: int, left: int, right: int) -> _Window:
-    at = x[place]
+def _window(x: Floats, at: float, left: int, right: int) -> _Window:
     window = max(at - x[left], x[right - 1] - at)
     stop = int(np.searchsorted(x, at + _EDGE * window, side="right"))
     near = slice(left, max(stop, right))
@@ -113,25 +115,17 @@ def _window(x: Floats, place: int, twins: int, left: int, right: int) -> _Window
     if window > 0:
         weights[inside] = (1.0 - (distances[inside] / window) ** 3) ** 3
     weights[distances <= _CORE * window] = 1.0
-    return _Window(place, twins, near, weights, window > 0)
+    return near, weights, window > 0
 
 
-def _pass(x: Floats, y: Floats, robust: Floats, windows: list[_Window]) -> Floats:
-    curve = np.empty(len(x))
-    for one in windows:
-        value = _local_line(x, y, robust, one)
-        curve[one.place : one.twins] = y[one.place : one.twins] if value is None else value
-    known = np.unique([end for one in windows for end in (one.place, one.twins - 1)])
-    return np.interp(x, x[known], curve[known]) if len(np.unique(x[known])) > 1 else curve
-
-
-def _local_line(x: Floats, y: Floats, robust: Floats, one: _Window) -> float | None:
+def _local_line(x: Floats, y: Floats, robust: Floats, at: float, window: _Window) -> float | None:
     """Value at one place of the weighted line through a window; None where nothing weighs."""
-    weights = one.weights * robust[one.near]
+    near, near_weights, apart = window
+    weights = near_weights * robust[near]
     total = weights.sum()
     if total <= 0:
         return None
-    line = weighted_lines(x[one.near], y[one.near], weights / total)
+    line = weighted_lines(x[near], y[near], weights / total)
     # A window so narrow has no slope to speak of.
-    slanted = one.wide and np.sqrt(line.spread) > _CORE * (x[-1] - x[0])
-    return float(line.at(x[one.place]) if slanted else line.level)
+    slanted = apart and np.sqrt(line.spread) > _CORE * (x[-1] - x[0])
+    return float(line.at(at) if slanted else line.level)

@@ -54,14 +54,14 @@ class Records:
         ``"matrix"`` or ``"sheet"``, for notes.
     delimiter : str
         What separates the cells.
-    plain : iterator of str or None
-        The lines below the header as they stand; None where one of them was looked at already.
+    plain : iterator of str
+        The lines below the header as they stand; none where some were looked at already.
     """
 
     header: list[str]
     kind: str
     delimiter: str
-    plain: Iterator[str] | None
+    plain: Iterator[str]
     _lines: Lines
     _cells: Iterator[list[str]]
     _heading: list[Note]
@@ -211,7 +211,7 @@ def _titled(lines: Lines, delimiter: str, notes: list[Note], kind: str, where: s
         ahead = []
         notes.append(title_note(line, next(filter(None, map(str.strip, header))), kind))
         header = below
-    plain = None if ahead else lines
+    plain = iter(()) if ahead else lines
     return Records(header, kind, delimiter, plain, lines, _chained(ahead, cells), notes)
 
 

@@ -1,7 +1,6 @@
-"""Numbers to text and back at the speed of Arrow, where it agrees with Python to the last sign.
+"""Numbers to text and back by Arrow: to the nearest double and by the shortest digits, as Python.
 
-Arrow reads decimal numbers to the nearest double, as Python does, and writes the same shortest
-digits; what the two would take or write differently is left to Python.
+What the two would take or write differently is left to Python.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Arrow writes numbers of this size with a point and without an exponent, as Python does.
 _PLAIN_FROM, _PLAIN_TO = 1e-4, 1e10
-#: A sign that stands in no number: where it does, Arrow finds two cells and gives up.
-_NO_SIGN = "\x1f"
 
 
 def arrow_is_here() -> bool:
@@ -34,20 +31,9 @@ def arrow_is_here() -> bool:
 
 
 def numbers_of(lines: list[str], delimiter: str, count: int) -> Floats | None:
-    """The numbers in plain lines, NaN where missing; None where Arrow and Python could differ.
+    """The numbers in lines of ``count`` cells without quotation marks; NaN where missing.
 
-    Parameters
-    ----------
-    lines : list of str
-        Cells without quotation marks, separated by ``delimiter``.
-    delimiter : str
-        One sign.
-    count : int
-        How many cells there are.
-
-    Returns
-    -------
-    array of shape (count,) or None
+    None where Arrow reads no numbers, or reads what Python might not.
 
     Examples
     --------
@@ -57,19 +43,16 @@ def numbers_of(lines: list[str], delimiter: str, count: int) -> Floats | None:
     import pyarrow as pa
     from pyarrow import csv
 
-    # As one column, whatever the shape of the matrix: each column of Arrow's costs by itself.
+    # As one column, whatever the shape of the matrix: each column of Arrow's costs by itself. Its
+    # delimiter stands in no number.
     text = "\n".join(lines).replace(delimiter, "\n") + "\n"
     try:
         column = csv.read_csv(
             pa.BufferReader(text.encode()),
-            csv.ReadOptions(column_names=["numbers"]),
-            csv.ParseOptions(delimiter=_NO_SIGN, quote_char=False, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types={"numbers": pa.float64()},
-                null_values=sorted(MISSING),
-                check_utf8=False,
-            ),
-        )["numbers"]
+            csv.ReadOptions(column_names=["x"]),
+            csv.ParseOptions(delimiter="\x1f", quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(column_types={"x": pa.float64()}, null_values=sorted(MISSING)),
+        )["x"]
     except pa.ArrowInvalid:
         return None
     values = np.concatenate([_values(chunk) for chunk in column.chunks])
@@ -79,9 +62,7 @@ def numbers_of(lines: list[str], delimiter: str, count: int) -> Floats | None:
 
 
 def rows_of_text(values: npt.NDArray[Any], delimiter: str) -> list[str]:
-    """The rows of a matrix as delimited text, each number as Python writes it, nothing for NaN.
-
-    Values are float64 or int64, contiguous, of shape (rows, columns).
+    """The rows of contiguous float64 or int64 values, written as Python does; nothing for NaN.
 
     Examples
     --------
@@ -91,42 +72,38 @@ def rows_of_text(values: npt.NDArray[Any], delimiter: str) -> list[str]:
     import pyarrow as pa
     from pyarrow import compute
 
-    rows, columns = values.shape
-    ends = np.arange(0, rows * columns + 1, columns, dtype=np.int32)
-    lists = pa.ListArray.from_arrays(
-        _array(ends, pa.int32()), _texts(values.reshape(-1)), type=pa.list_(pa.string())
-    )
+    ends = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+    lists = pa.ListArray.from_arrays(_array(ends), _texts(values.reshape(-1)))
     joined: list[str] = compute.binary_join(lists, _strings([delimiter])[0]).to_pylist()
     return joined
 
 
 def _texts(values: npt.NDArray[Any]) -> pa.Array:
-    import pyarrow as pa
     from pyarrow import compute
 
+    texts = compute.cast(_array(values), "string")
     if values.dtype.kind != "f":
-        return compute.cast(_array(values, pa.int64()), pa.string())
-    texts = compute.cast(_array(values, pa.float64()), pa.string())
+        return texts
     sizes = np.abs(values)
     whole = (values == np.rint(values)) & (sizes < _PLAIN_TO)
     if whole.any():
-        point, nothing = _strings([".0", ""])
-        pointed = compute.binary_join_element_wise(texts, point, nothing)
-        texts = compute.if_else(_array(whole, pa.bool_()), pointed, texts)
+        pointed = compute.binary_join_element_wise(texts, *_strings([".0", ""]))
+        texts = compute.if_else(_array(whole), pointed, texts)
     odd = ~(whole | ((sizes >= _PLAIN_FROM) & (sizes < _PLAIN_TO)))  # NaN among them
     if odd.any():
         written = ["" if one != one else repr(one) for one in values[odd].tolist()]
-        texts = compute.replace_with_mask(texts, _array(odd, pa.bool_()), _strings(written))
+        texts = compute.replace_with_mask(texts, _array(odd), _strings(written))
     return texts
 
 
 # By their buffers: Arrow's own conversions load pandas first.
 
 
-def _array(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+def _array(values: npt.NDArray[Any]) -> pa.Array:
     import pyarrow as pa
 
     held = np.packbits(values, bitorder="little") if values.dtype == bool else values
+    kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(held)])
 
 
@@ -145,5 +122,4 @@ def _values(numbers: pa.Array) -> Floats:
     if numbers.null_count == 0:
         return values
     bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")
-    present = bits[numbers.offset :][: len(numbers)]
-    return np.where(present, values, np.nan)
+    return np.where(bits[numbers.offset :][: len(numbers)], values, np.nan)

@@ -76,7 +76,7 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
 
 
 def _stacked(blocks: list[Floats]) -> Floats:
-    """Blocks of rows, or rows, as one matrix; each is let go once it is copied."""
+    """Blocks of rows as one matrix; each is let go once it is copied."""
     values = np.empty((sum(map(len, blocks)), blocks[0].shape[1]))
     stop = len(values)
     while blocks:
@@ -92,7 +92,7 @@ def _plain_rows(path: str | Path, densify: bool) -> _NumberRows | None:
         if os.path.getsize(path) >= _LARGE and arrow_is_here():
             with records(path, "matrix") as lines:
                 rows = _NumberRows(lines, str(path))
-                if rows.read_plain(path, densify):
+                if rows.columns and lines.delimiter != '"' and rows.read_plain(path, densify):
                     return rows
     return None
 
@@ -134,22 +134,19 @@ class _NumberRows:
 
     def read_plain(self, path: str | Path, densify: bool) -> bool:
         """Read all rows by Arrow; whether every line was plain, and every cell a number."""
-        delimiter, plain = self.lines.delimiter, self.lines.plain
-        if plain is None or delimiter == '"' or not self.columns:
-            return False
+        delimiter, left_out = self.lines.delimiter, self.left_out
         ids: list[str] = []
         texts: list[str] = []
         signs = 0
-        for line in plain:
-            if line.isspace():
-                continue
-            name, text = _id_and_cells(line.rstrip("\r\n"), delimiter, self.left_out)
+        for line in self.lines.plain:
+            name, text = _id_and_cells(line.rstrip("\r\n"), delimiter, left_out)
             cells = text.count(delimiter) + 1
-            if not self.values and not ids and cells == len(self.columns) + 1 and not self.left_out:
+            if not self.ids and not ids and cells == len(self.columns) + 1 and not left_out:
                 self.corner, self.columns = None, self.lines.header
             if cells != len(self.columns) or '"' in text or not name.strip():
+                if line.isspace():
+                    continue
                 return False
-            self.whole = self.whole and text.replace(delimiter, "").isdigit()
             ids.append(name)
             texts.append(text)
             signs += len(text)
@@ -159,31 +156,27 @@ class _NumberRows:
                 refuse_packed((len(self.ids), len(self.columns)), path, densify)
                 ids, texts, signs = [], [], 0
         named = all(map(str.strip, self.columns))
-        return (not ids or self._add(ids, texts)) and bool(self.ids) and named
+        return named and (not ids or self._add(ids, texts)) and bool(self.ids)
 
     def _add(self, ids: list[str], texts: list[str]) -> bool:
-        width = len(self.columns)
-        values = numbers_of(texts, self.lines.delimiter, len(ids) * width)
+        delimiter, shape = self.lines.delimiter, (len(ids), len(self.columns))
+        values = numbers_of(texts, delimiter, len(ids) * len(self.columns))
         if values is None:
             return False
         self.ids += ids
-        self.values.append(values.reshape(len(ids), width))
-        self.whole = self.whole and not np.isnan(values).any()
+        self.values.append(values.reshape(shape))
+        digits = all(text.replace(delimiter, "").isdigit() for text in texts)
+        self.whole = self.whole and digits and not np.isnan(values).any()
         return True
 
 
 def _id_and_cells(line: str, delimiter: str, left_out: int) -> tuple[str, str]:
-    """The id of a line, which may be quoted, and the text of its other cells.
-
-    Without an id where they cannot be told apart so.
-    """
-    if line.startswith('"'):
-        name, mark, text = line[1:].partition(f'"{delimiter}')
-    else:
-        name, mark, text = line.partition(delimiter)
+    """The id of a line, perhaps quoted, and its other cells; no id where that is not plain."""
+    quoted = line.startswith('"')
+    name, mark, text = line[quoted:].partition('"' * quoted + delimiter)
     for _ in range(left_out):
         between, mark, text = text.partition(delimiter)
-        name = "" if '"' in between else name
+        name += '"' * ('"' in between)
     return (name, text) if mark and '"' not in name else ("", text)
 
 
