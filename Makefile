@@ -10,6 +10,10 @@ DOCS_STAMP := $(VENV)/.installed-docs
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 # Python that keeps no bytecode compiles torch anew in every process: two thirds of each start.
 unexport PYTHONDONTWRITEBYTECODE
+# Bytecode of what is used, once: a user may have that variable set, and then each command would
+# compile up to 1,900 modules again.
+WARM := $(BIN)/python -m compileall -q src && $(BIN)/python -c 'import anndata, numba, pandas, \
+  pyarrow.parquet, scipy.optimize, torch, batchsense.experiments, batchsense.training'
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := all
@@ -28,6 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	       && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	@echo "Installing batchsense into $(VENV) (a few minutes the first time) ..."
 	@$(PIP_INSTALL) -e '.[all,dev]'
+	@$(WARM)
 	@touch $@
 
 demo: $(STAMP) ## the story on real data: a readable account and demo-report.html
