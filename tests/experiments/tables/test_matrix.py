@@ -75,7 +75,7 @@ def test_missing_features_have_no_size():
 
 
 def test_arrays_in_double_precision_are_not_copied():
-    """A writeable array in one piece serves as it is; others are copied, the given one unchanged."""
+    """A writeable array in one piece serves as it is; others are copied."""
     given = np.arange(12.0).reshape(4, 3) ** 2
     sheet = {"month": [*"abab"]}
     locked = given.copy()

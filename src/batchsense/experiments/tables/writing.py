@@ -28,8 +28,8 @@ from batchsense.storage.atomic import writing
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: From so many numbers on Arrow makes their text, a quarter at a time; fewer are written before it is
-#: loaded.
+#: From so many numbers on Arrow makes their text, a quarter of it at a time; fewer are written
+#: before it is loaded.
 _MANY = 200_000
 
 

@@ -74,7 +74,9 @@ class SurrogatesRequest(FilesRequest):
         ),
     ] = SurrogateMethod.reweighted
     count: Annotated[
-        int | None, Field(ge=1), Option("How many; else as many as exceed permuted residuals.")
+        int | None,
+        Field(ge=1),
+        Option("How many, without judging that; else as many as exceed permuted residuals."),
     ] = None
     permutations: Annotated[
         int, Field(ge=20), Option("Permutations that judge how many there are.")
