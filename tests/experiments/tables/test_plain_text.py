@@ -58,6 +58,8 @@ PLAIN = {
     "counts beyond 2^53": HEAD + "g1,1,2,3\ng2,9007199254740994,2,3\n",
     "id like a comment": rows("#a,1,2,3"),
     "delimiter at each end": HEAD + "g1,1,2,3,\ng2,4,5,6,\n",
+    "nothing but gaps": "id,s1\na,\nb,\nc,\n",
+    "one wide gap": HEAD + "g1,,,\ng2,,,\n",
     "featureCounts": "# Program:featureCounts\nGeneid,Chr,Start,End,Strand,Length,s1,s2\n"
     "g1,1;1,5;9,7;12,+;+,8,0,3\ng2,2,5,7,-,3,1,2\n",
 }

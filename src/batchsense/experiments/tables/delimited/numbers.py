@@ -52,6 +52,7 @@ def numbers_of(lines: list[str], delimiter: str, count: int) -> Floats | None:
             csv.ReadOptions(column_names=["x"]),
             csv.ParseOptions(delimiter="\x1f", quote_char=False, ignore_empty_lines=False),
             csv.ConvertOptions(column_types={"x": pa.float64()}, null_values=sorted(MISSING)),
+            memory_pool=pa.system_memory_pool(),
         )["x"]
     except pa.ArrowInvalid:
         return None
@@ -74,14 +75,17 @@ def rows_of_text(values: npt.NDArray[Any], delimiter: str) -> list[str]:
 
     ends = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
     lists = pa.ListArray.from_arrays(_array(ends), _texts(values.reshape(-1)))
-    joined: list[str] = compute.binary_join(lists, _strings([delimiter])[0]).to_pylist()
+    mark, pool = _strings([delimiter])[0], pa.system_memory_pool()
+    joined: list[str] = compute.binary_join(lists, mark, memory_pool=pool).to_pylist()
     return joined
 
 
 def _texts(values: npt.NDArray[Any]) -> pa.Array:
+    import pyarrow as pa
     from pyarrow import compute
 
-    texts = compute.cast(_array(values), "string")
+    # Arrow's own pool keeps what was freed, and would raise the peak by tens of megabytes.
+    texts = compute.cast(_array(values), "string", memory_pool=pa.system_memory_pool())
     if values.dtype.kind != "f":
         return texts
     sizes = np.abs(values)

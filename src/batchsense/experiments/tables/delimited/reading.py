@@ -35,7 +35,7 @@ from batchsense.notes import Note
 #: Bytes from which a file is given to Arrow: below, loading it takes longer than reading.
 _LARGE = 1_000_000
 #: So many signs are read at a time: enough that a block costs nothing, little beside the matrix.
-_BLOCK_SIGNS = 1 << 22
+_BLOCK_SIGNS = 1 << 21
 
 
 def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
@@ -56,7 +56,8 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
             rows = _NumberRows(lines, where)
             rows.read(path, densify)
     notes = rows.lines.notes()
-    values, columns = _stacked(rows.values), rows.columns
+    values = np.vstack(rows.values) if rows.room is None else rows.room[: len(rows.ids)]
+    columns = rows.columns
     if rows.corner is None and np.isnan(values[:, -1]).all():
         raise _trailing_delimiter("numbers", where)
     nameless = [place for place, name in enumerate(columns) if not name.strip()]
@@ -73,17 +74,6 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
     return RawMatrix(
         values, tuple(rows.ids), tuple(columns), rows.corner, dtype, (*notes, *left_out)
     )
-
-
-def _stacked(blocks: list[Floats]) -> Floats:
-    """Blocks of rows as one matrix; each is let go once it is copied."""
-    values = np.empty((sum(map(len, blocks)), blocks[0].shape[1]))
-    stop = len(values)
-    while blocks:
-        block = blocks.pop()
-        values[stop - len(block) : stop] = block
-        stop -= len(block)
-    return values
 
 
 def _plain_rows(path: str | Path, densify: bool) -> _NumberRows | None:
@@ -108,6 +98,7 @@ class _NumberRows:
         self.columns = self.columns[self.left_out :]
         self.ids: list[str] = []
         self.values: list[Floats] = []
+        self.room: Floats | None = None  # of plain rows, which are put in their place at once
         self.whole = True
 
     def read(self, path: str | Path, densify: bool) -> None:
@@ -121,7 +112,7 @@ class _NumberRows:
             width = 1 + self.left_out + len(self.columns)
             texts = _of_width(cells, width, line, self.where)[1 + self.left_out :]
             self.ids.append(cells[0])
-            self.values.append(_numbers(texts, cells[0], self.columns, self.where)[None])
+            self.values.append(_numbers(texts, cells[0], self.columns, self.where))
             # Digits only, as counts are written; what has no name holds nothing.
             self.whole = self.whole and all(
                 text.isdigit() or not name for text, name in zip(texts, self.columns, strict=True)
@@ -151,20 +142,26 @@ class _NumberRows:
             texts.append(text)
             signs += len(text)
             if signs > _BLOCK_SIGNS:
-                if not self._add(ids, texts):
+                if not self._add(ids, texts, path):
                     return False
                 refuse_packed((len(self.ids), len(self.columns)), path, densify)
                 ids, texts, signs = [], [], 0
         named = all(map(str.strip, self.columns))
-        return named and (not ids or self._add(ids, texts)) and bool(self.ids)
+        return named and (not ids or self._add(ids, texts, path)) and bool(self.ids)
 
-    def _add(self, ids: list[str], texts: list[str]) -> bool:
-        delimiter, shape = self.lines.delimiter, (len(ids), len(self.columns))
-        values = numbers_of(texts, delimiter, len(ids) * len(self.columns))
+    def _add(self, ids: list[str], texts: list[str], path: str | Path) -> bool:
+        delimiter, start, width = self.lines.delimiter, len(self.ids), len(self.columns)
+        values = numbers_of(texts, delimiter, len(ids) * width)
         if values is None:
             return False
         self.ids += ids
-        self.values.append(values.reshape(shape))
+        if self.room is None or len(self.room) < len(self.ids):
+            # Room for all by the size of the file; it grows where that is packed. Unused is free.
+            signs = 1 + sum(map(len, texts)) / len(texts)
+            grown = np.empty((max(2 * len(self.ids), int(os.path.getsize(path) / signs)), width))
+            grown[:start] = 0.0 if self.room is None else self.room[:start]
+            self.room = grown
+        self.room[start : len(self.ids)] = values.reshape(-1, width)
         digits = all(text.replace(delimiter, "").isdigit() for text in texts)
         self.whole = self.whole and digits and not np.isnan(values).any()
         return True
