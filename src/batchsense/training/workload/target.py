@@ -38,6 +38,7 @@ CHARLM_BATCH_SIZE = 16
 #: The chapter that makes training jobs of collocation problems. It is built on this one, so it is
 #: named here and not imported.
 _PROBLEMS = "batchsense.training.collocation"
+_TRAINERS = "batchsense.training.trainers.workloads"
 
 
 def digits_workload(seed: int = 0) -> Workload:
@@ -200,8 +201,9 @@ def load_target(target: str) -> Workload:
     ----------
     target : str
         ``digits``, ``charlm``, ``path/to/file.py:function`` or ``package.module:function``; the
-        function takes no argument and returns a :class:`Workload` or a collocation problem. **It is
-        run**: name only files that you trust.
+        function takes no argument and returns a :class:`Workload`, a collocation problem, a
+        ``transformers.Trainer``, or a LightningModule with its data (and trainer) in a tuple. **It
+        is run**: name only files that you trust.
 
     Returns
     -------
@@ -308,8 +310,14 @@ def _call(module: ModuleType, function_name: str, target: str) -> Workload:
         ) from error
     if isinstance(workload, Workload):
         return workload
+    parts = workload if isinstance(workload, tuple) else (workload,)
+    trains = any(hasattr(parts[0], name) for name in ("training_step", "compute_loss"))
     try:
-        made: Workload = importlib.import_module(_PROBLEMS).as_workload(workload)
+        made: Workload = (
+            importlib.import_module(_TRAINERS).workload_of(workload)
+            if trains
+            else importlib.import_module(_PROBLEMS).as_workload(workload)
+        )
     except DataError as error:
         raise DataError(
             f"{function_name}() returned {type(workload).__name__}: {error}", where=target
