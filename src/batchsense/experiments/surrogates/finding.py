@@ -330,7 +330,7 @@ def _remarks(
         (
             counted is None,
             "count_not_checked",
-            "Their number was given, so it was not compared with permuted residuals: directions "
+            "The number of surrogates was given, not compared with permuted residuals: directions "
             "that are noise each cost a degree of freedom. Without --count it is estimated.",
         ),
         (
