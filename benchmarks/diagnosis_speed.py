@@ -2,8 +2,9 @@
 
 Each run is a process of its own; the time is that of ``diagnose`` alone, without drawing the table.
 With ``--before``, the ``src`` of another version, both run in turn, three times each, and every
-number of the two answers is compared (relative to the largest of its array). CPU seconds are given
-beside wall seconds, which on a machine that others use say little.
+number of the two answers is compared (relative to the largest of its array). Versions that found
+the ends of intervals to 1e-9 of where they were looked for differ there by some 1e-8. CPU seconds
+are given beside wall seconds, which on a machine that others use say little.
 
     python benchmarks/diagnosis_speed.py --before /path/to/other/src
 """
