@@ -1,7 +1,7 @@
 """Processor seconds of what is done with a table in memory, beside another version in turn.
 
 Each round starts a process for each version; it does every job twice and counts the second. A tiny
-diagnosis is a whole command, start-up included; a plan is timed by the clock, as its budget is.
+diagnosis is a whole command, start-up included.
 
     python benchmarks/table_steps.py --before /path/to/other/src
 """
@@ -23,13 +23,12 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent.parent / "src"
 ROUNDS = 5
-FEATURES, SPECIMENS, MISSING, BUDGET = 20_000, 200, 0.02, 3.0
+FEATURES, SPECIMENS, MISSING = 20_000, 200, 0.02
 
 
 def worker() -> None:
     """Time every job once more after it was done, and print the seconds."""
     from batchsense.experiments import ContrastOptions, Estimation, Table, find_surrogates, test
-    from batchsense.training import PlanRequirements, load_target, plan_training
 
     rng = np.random.default_rng(0)
     month, drug = rng.integers(3, size=SPECIMENS), rng.integers(2, size=SPECIMENS)
@@ -55,11 +54,6 @@ def worker() -> None:
         began = time.process_time()
         job()
         found[name] = time.process_time() - began
-    for name, tolerance in (("plan_wall", None), ("plan_tolerance_wall", 0.5)):
-        workload = load_target("digits")
-        began = time.perf_counter()
-        plan_training(workload, PlanRequirements(tolerance=tolerance), seconds=BUDGET)
-        found[name] = time.perf_counter() - began
     print(json.dumps(found))
 
 
@@ -107,7 +101,7 @@ def main() -> None:
         for name in rounds[0]["now"]
     }
     over = statistics.median(one["now"]["test_missing"] / one["now"]["test"] for one in rounds)
-    found = {"rounds": ROUNDS, "plan_budget": BUDGET, "steps": steps, "missing_over_complete": over}
+    found = {"rounds": ROUNDS, "steps": steps, "missing_over_complete": over}
     record.write(asked.output, asked.seed, began, sum(os.times()[:4]), **found)
 
 
