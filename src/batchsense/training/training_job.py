@@ -278,19 +278,23 @@ def train(
                 progress=progress,
             )
     report, more = _report(meter)
-    rate = optimizer.param_groups[0].get("lr")
     scheduled = sizes if isinstance(sizes, ScheduledSizes) else None
     return TrainedRun(
         model=model,
         record=run.record,
         stopped_by=stopped_by,
-        learning_rate=None if rate is None else float(rate),
+        learning_rate=_rate(optimizer),
         noise=report,
         combined=combined,
         resumed_at=resumed_at,
         notes=(*notes, *more, *(scheduled.notes if scheduled else ())),
         switches=tuple(scheduled.switches) if scheduled else (),
     )
+
+
+def _rate(optimizer: torch.optim.Optimizer) -> float | None:
+    rate = optimizer.param_groups[0].get("lr")
+    return None if rate is None else float(rate)
 
 
 def _called(
