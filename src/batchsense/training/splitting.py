@@ -139,7 +139,6 @@ def called_in_ranks(
     workload: Workload,
     model: nn.Module,
     ranks: Ranks,
-    *,
     sync_every: int = 1,
     compress: Compression | None = None,
     bucket_cap_mb: float | None = None,

@@ -38,10 +38,10 @@ from batchsense.training.running import (
 )
 from batchsense.training.schedule import (
     Coupling,
+    FollowNoise,
     ScheduledSizes,
     Switch,
     WrittenSchedule,
-    sizes_of_run,
 )
 from batchsense.training.splitting import INEXACT, Compression, called_in_ranks, combination
 from batchsense.training.workload import (
@@ -300,14 +300,8 @@ def _rate(optimizer: torch.optim.Optimizer) -> float | None:
 def _called(
     workload: Workload, model: nn.Module, settings: TrainingSettings, ranks: Ranks
 ) -> nn.Module:
-    return called_in_ranks(
-        workload,
-        model,
-        ranks,
-        sync_every=settings.sync_every,
-        compress=settings.compress,
-        bucket_cap_mb=settings.bucket_cap_mb,
-    )
+    how = settings.sync_every, settings.compress, settings.bucket_cap_mb
+    return called_in_ranks(workload, model, ranks, *how)
 
 
 def _sizes(
@@ -317,10 +311,17 @@ def _sizes(
     ranks: Ranks,
     count: int,
 ) -> BatchSizes:
-    asked, size, couple = settings.batch_sizes, settings.batch_size, settings.couple
-    return sizes_of_run(
-        asked, size, optimizer, couple=couple, meter=meter, ranks=ranks, count=count
-    )
+    """What says how large each step is."""
+    asked: Any = settings.batch_sizes
+    if asked is None:
+        return lambda steps, examples: settings.batch_size
+    if asked == "noise":
+        if meter is None:
+            raise DataError("noise cannot be measured in this job; write the sizes instead")
+        asked = FollowNoise(meter, settings.batch_size, largest=count)
+    elif not isinstance(asked, WrittenSchedule):
+        return asked  # type: ignore[no-any-return]
+    return ScheduledSizes(optimizer, asked, couple=settings.couple, ranks=ranks, limit=count)
 
 
 def _refuse_other_ranks(identities: Sequence[Identity]) -> None:

@@ -213,7 +213,10 @@ def sgd(**settings: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: BatchSizeSchedule(sgd(), "8, 20 at 9", micro_batch=8), "nearest size that is: 16"),
+        (
+            lambda: BatchSizeSchedule(sgd(), "8, 20 at 9", micro_batch=8),
+            "nearest size that can: 16",
+        ),
         (
             lambda: BatchSizeSchedule(sgd(), "9", mode="loader", ranks=Ranks(0, 2)),
             "nearest size that can: 8",

@@ -135,7 +135,7 @@ def test_adam_and_large_shares_are_noted() -> None:
     assert sizes.notes == ()
     sizes(0, 0), sizes(1, 8)
     assert [note.code for note in sizes.notes] == ["adam_rule", "large_share"]
-    assert "here the factor is 16" in sizes.notes[0].message
+    assert "here it is 16" in sizes.notes[0].message
 
 
 class Meter:

@@ -149,7 +149,7 @@ class TestLightning:
 
     def test_what_it_cannot_do_is_refused(self, tmp_path: Path) -> None:
         """Sizes between micro-batches, and an accumulation of the trainer's own."""
-        with pytest.raises(DataError, match="nearest that is: 8"):
+        with pytest.raises(DataError, match="nearest size that can: 8"):
             self.run(tmp_path, schedule="4, 9 at 12")
         with pytest.raises(DataError, match="leave it out"):
             self.run(tmp_path, accumulate_grad_batches=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from batchsense.training.schedule.coupling import Coupling, change_learning_rate
-from batchsense.training.schedule.engine import sizes_of_run
 from batchsense.training.schedule.measured import FollowNoise, WhenHeatStalls
 from batchsense.training.schedule.schedule import BatchSizeSchedule, ScheduledLoader
 from batchsense.training.schedule.sizes import ScheduledSizes, SizeRule, Switch
@@ -34,5 +33,4 @@ __all__ = [
     "linear",
     "parse_schedule",
     "seesaw",
-    "sizes_of_run",
 ]

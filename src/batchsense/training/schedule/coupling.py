@@ -95,25 +95,6 @@ def change_learning_rate(
     _scale_schedulers(schedulers, change)
 
 
-def largest_stable_factor(optimizer: torch.optim.Optimizer, curvature: float) -> float:
-    r"""By how much the learning rate may grow before descent runs away: 2(1 + m)/(ηλ).
-
-    Infinite for optimizers other than SGD, which have no such simple limit.
-
-    Examples
-    --------
-    >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.5)
-    >>> round(largest_stable_factor(sgd, curvature=10.0), 6)
-    3.0
-    """
-    if optimizer_family(optimizer) != "sgd":
-        return math.inf
-    return min(
-        2 * (1 + float(group.get("momentum", 0.0))) / (float(group["lr"]) * curvature)
-        for group in optimizer.param_groups
-    )
-
-
 def _scaled(rate: Any, change: float) -> Any:
     if isinstance(rate, torch.Tensor):
         return rate.mul_(change)

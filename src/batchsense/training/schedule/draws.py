@@ -14,28 +14,13 @@ from batchsense.training.running import EndlessOrder, Ranks
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A micro-batch of this process: a part of a step, or its whole share.
+    """A micro-batch of this process: a part of a step, or its whole share."""
 
-    Attributes
-    ----------
-    planned : int
-        Examples of the step by the schedule, over all processes.
-    size : int
-        As it is; another one for the remainder of a run.
-    examples : int
-        Of this part.
-    scale : float
-        The factor on its mean loss, so that the parts of all processes, averaged over these, make
-        the mean over the step.
-    first, last : bool
-        Whether it begins or ends the step.
-    reason : str
-        Why the step has this size.
-    """
-
-    planned: int
-    size: int
-    examples: int
+    planned: int  # examples of the step by the schedule, over all processes
+    size: int  # as it is; another one for the remainder of a run
+    examples: int  # of this part
+    # The factor on its mean loss, so that the parts of all processes, averaged over these, make the
+    # mean over the step.
     scale: float
     first: bool
     last: bool
@@ -48,32 +33,15 @@ class EpochDraws:
 
     A loader with worker processes draws ahead of what is consumed, so a size is never read from
     the schedule later: it travels with its minibatch through the queue, first in, first out.
-
-    Attributes
-    ----------
-    order : EndlessOrder
-        Which examples.
-    start, end : int
-        Examples drawn before the epoch, and at its end.
-    final : bool
-        Whether the remainder makes a step of its own, instead of waiting for another epoch.
-    micro_batch : int or None
-        Examples of a part; None for whole steps.
-    ranks : Ranks
-        The processes.
-    decide : callable
-        The size of the step after so many steps and examples, and why.
-    steps : int
-        Made before.
     """
 
     order: EndlessOrder
     start: int
     end: int
-    final: bool
-    micro_batch: int | None
+    final: bool  # whether the remainder makes a step, instead of waiting for another epoch
+    micro_batch: int | None  # examples of a part; None for whole steps
     ranks: Ranks
-    decide: Callable[[int, int], tuple[int, str]]
+    decide: Callable[[int, int], tuple[int, str]]  # by steps and examples: the size, and why
     steps: int
     queue: deque[Part] = field(default_factory=deque)
 
@@ -101,7 +69,7 @@ class EpochDraws:
         at, steps, world = self.start, self.steps, self.ranks.world_size
         while at < self.end:
             planned, reason = self.decide(steps, at)
-            refuse_uneven(planned, world)
+            check_size(planned, self.ranks, None)
             size, left = planned, self.end - at
             # Fewer examples than processes cannot be shared: they join the step before.
             if self.final and left < size + world:
@@ -112,17 +80,27 @@ class EpochDraws:
             at, steps = at + size, steps + 1
 
 
-def refuse_uneven(size: int, world: int) -> None:
-    """Refuse a size that processes cannot share evenly.
+def check_size(size: int, ranks: Ranks, micro_batch: int | None, *, whole: bool = False) -> None:
+    """Refuse a size that processes, or micro-batches in them, cannot share evenly.
+
+    With ``whole`` a process takes its share at once, which is a micro-batch at most.
 
     Raises
     ------
     DataError
-        With the nearest size that they can.
+        With the nearest size that can be.
     """
-    if size % world:
-        nearest = max(world, round(size / world) * world)
+    world = ranks.world_size
+    unit = world if whole or micro_batch is None else world * micro_batch
+    nearest = max(unit, round(size / unit) * unit)
+    if whole and micro_batch is not None and size > micro_batch * world:
         raise DataError(
-            f"{size} examples a step cannot be shared evenly by {world} processes; the nearest "
-            f"size that can: {nearest}"
+            f"{size} examples a step are more than {micro_batch} a process; take "
+            f"{micro_batch * world} or less, or mode='accumulate'"
+        )
+    if size != nearest:
+        parts = "" if unit == world else f" in micro-batches of {micro_batch}"
+        raise DataError(
+            f"{size} examples a step cannot be shared evenly by {world} "
+            f"process{'es' if world > 1 else ''}{parts}; the nearest size that can: {nearest}"
         )

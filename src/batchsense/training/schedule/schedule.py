@@ -14,7 +14,7 @@ from batchsense.errors import DataError
 from batchsense.training.gradient_noise import GradientNoiseMeter
 from batchsense.training.running import ALONE, EndlessOrder, Ranks
 from batchsense.training.schedule.coupling import Coupling
-from batchsense.training.schedule.draws import EpochDraws, Part, refuse_uneven
+from batchsense.training.schedule.draws import EpochDraws, Part, check_size
 from batchsense.training.schedule.measured import FollowNoise
 from batchsense.training.schedule.sizes import ScheduledSizes, SizeRule, Switch
 from batchsense.training.schedule.written import WrittenSchedule, parse_schedule
@@ -100,7 +100,7 @@ class BatchSizeSchedule:
             optimizer, rule, couple=couple, lr_schedulers=lr_schedulers, ranks=ranks
         )
         for size in self._sizes.known:
-            self._check(size)
+            check_size(size, ranks, micro_batch, whole=not self._accumulates)
         self._part: Part | None = None
         self.steps = self.examples = self._filled = 0
         self._seed: int | None = None
@@ -267,24 +267,6 @@ class BatchSizeSchedule:
     def _refuse_unfinished(self) -> None:
         if self._part is not None:
             raise DataError("call schedule.step() after every minibatch; the last one had none")
-
-    def _check(self, size: int) -> None:
-        world, micro = self._ranks.world_size, self._micro_batch
-        refuse_uneven(size, world)
-        if micro is None:
-            return
-        whole = micro * world
-        nearest = max(whole, round(size / whole) * whole)
-        if self._accumulates and size != nearest:
-            raise DataError(
-                f"{size} examples a step are no whole number of micro-batches of {micro} in "
-                f"{world} process{'es' if world > 1 else ''}; the nearest size that is: {nearest}"
-            )
-        if not self._accumulates and size > whole:
-            raise DataError(
-                f"{size} examples a step are more than {micro} a process; take {whole} or less, or "
-                "mode='accumulate'"
-            )
 
 
 class ScheduledLoader:

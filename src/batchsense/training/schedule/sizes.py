@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 
@@ -17,8 +17,9 @@ from batchsense.training.schedule.coupling import (
     Coupling,
     change_learning_rate,
     check_coupling,
-    largest_stable_factor,
 )
+from batchsense.training.schedule.measured import MeasuredRule
+from batchsense.training.schedule.written import WrittenSchedule
 
 #: The rule for Adam was tried up to here; at 32 times it drifts.
 _TRIED = 8
@@ -26,24 +27,8 @@ _TRIED = 8
 _FINITE = 10
 
 
-class SizeRule(Protocol):
-    """What says how large the next step is: written beforehand, or measured on the way."""
-
-    @property
-    def first(self) -> int:
-        """The size of the first step, to which the optimizer's settings belong."""
-
-    def next_size(self, steps: int, examples: int, ranks: Ranks) -> tuple[int, str]:
-        """The size of the step after so many steps and examples, and why."""
-
-    def after_step(self) -> None:
-        """An optimizer step was made."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything to go on from."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from it."""
+#: What says how large the next step is: written beforehand, or measured on the way.
+SizeRule: TypeAlias = WrittenSchedule | MeasuredRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +104,7 @@ class ScheduledSizes:
     @property
     def known(self) -> tuple[int, ...]:
         """Sizes that are known beforehand: all that are written, or the first."""
-        return getattr(self.rule, "sizes", (self.rule.first,))
+        return self.rule.sizes if isinstance(self.rule, WrittenSchedule) else (self.rule.first,)
 
     def limit_to(self, examples: int) -> None:
         """Refuse steps of more than so many examples.
@@ -176,18 +161,13 @@ class ScheduledSizes:
         ratio = max(sizes) / sizes[0]
         follows = self._couple in ("lr", "temperature")
         if follows and optimizer_family(self._optimizer) == "adam" and ratio > 1:
+            beyond = f"; here it is {ratio:.3g}, tried were up to {_TRIED}" * (ratio > _TRIED)
             found.append(
                 Note(
                     "adam_rule",
                     "The learning rate of Adam followed the square root of the batch size. In "
                     "trials that kept the loss within 3 % for a transformer, but on a small "
-                    "network of digits, where the noise grows as the loss falls, it was 7 to 15 % "
-                    "higher after a factor of four"
-                    + (
-                        f"; here the factor is {ratio:.3g}, tried were up to {_TRIED}."
-                        if ratio > _TRIED
-                        else "."
-                    ),
+                    f"network of digits it was 7 to 15 % higher after a factor of four{beyond}.",
                 )
             )
         if self._limit is not None and max(sizes) * _FINITE > self._limit and ratio > 1:
@@ -229,9 +209,14 @@ class ScheduledSizes:
             )
 
     def _warn_of_instability(self, factor: float) -> None:
-        if self._curvature is None or self._couple not in ("lr", "temperature") or factor <= 1:
+        """Warn where ηλ would be 2(1 + m) or more; for SGD, which has such a simple limit."""
+        sgd = optimizer_family(self._optimizer) == "sgd"
+        if not sgd or self._curvature is None or self._couple not in ("lr", "temperature"):
             return
-        stable = largest_stable_factor(self._optimizer, self._curvature)
+        stable = min(
+            2 * (1 + float(group["momentum"])) / (float(group["lr"]) * self._curvature)
+            for group in self._optimizer.param_groups
+        )
         if factor >= stable:
             warnings.warn(
                 f"unstable_learning_rate: {factor:.3g} times the batch size brings the learning "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from batchsense.errors import DataError
-from batchsense.training.running import ALONE
+from batchsense.training.running import ALONE, Ranks
 from batchsense.training.schedule import (
     Coupling,
     ScheduledSizes,
@@ -17,7 +17,7 @@ from batchsense.training.schedule import (
     WrittenSchedule,
     parse_schedule,
 )
-from batchsense.training.schedule.draws import refuse_uneven
+from batchsense.training.schedule.draws import check_size
 
 
 class Accumulation(int):
@@ -104,19 +104,18 @@ class TrainerSteps:
             optimizer, self._rule, couple=self._couple, lr_schedulers=schedulers, ranks=ALONE
         )
         for size in self._sizes.known:
-            refuse_uneven(size, world)
-            nearest = max(self._micro, round(size / self._micro) * self._micro)
-            if size != nearest:
-                raise DataError(
-                    f"{size} examples a step are no whole number of micro-batches of {micro_batch} "
-                    f"in {world} process{'es' if world > 1 else ''}; the nearest that is: {nearest}"
-                )
+            check_size(size, Ranks(0, world), micro_batch)
         if self._loaded is not None:
             self._sizes.load_state_dict(self._loaded)
 
     def begin(self) -> int:
         """How many micro-batches the next step takes."""
         return self.sizes(self.steps, self.examples) // self._micro
+
+    def refuse_not_finite(self, number: float) -> None:
+        """Stop where a loss or a gradient is no number; a DataError names the step."""
+        if not math.isfinite(number):
+            raise DataError(f"the loss or its gradient is {number} at step {self.steps + 1}")
 
     def end(self, examples: int) -> None:
         """A step of so many examples was made."""
@@ -136,15 +135,3 @@ class TrainerSteps:
         self.steps, self.examples, self._loaded = state["steps"], state["examples"], state["sizes"]
         if self._sizes is not None:
             self._sizes.load_state_dict(state["sizes"])
-
-
-def refuse_not_finite(loss: float, step: int) -> None:
-    """Refuse a loss that is not a number.
-
-    Raises
-    ------
-    DataError
-        Names the step.
-    """
-    if not math.isfinite(loss):
-        raise DataError(f"the loss or its gradient is {loss} at step {step}; training is stopped")

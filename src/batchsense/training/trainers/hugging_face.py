@@ -10,7 +10,6 @@ from batchsense.training.trainers.accumulation import (
     Accumulation,
     TrainerSteps,
     joined,
-    refuse_not_finite,
 )
 
 _NAME = "BatchsenseSchedule"
@@ -128,7 +127,7 @@ class ScheduleCallback:
         """Stop where a gradient is not finite."""
         norm = (of.get("logs") or {}).get("grad_norm")
         if norm is not None:
-            refuse_not_finite(float(norm), self._steps.steps)
+            self._steps.refuse_not_finite(float(norm))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **of: Any) -> None:
         """Leave the arguments as they were."""

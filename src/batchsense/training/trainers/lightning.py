@@ -12,7 +12,6 @@ from batchsense.training.trainers.accumulation import (
     Accumulation,
     TrainerSteps,
     joined,
-    refuse_not_finite,
 )
 from batchsense.training.workload import count_examples
 
@@ -112,7 +111,7 @@ class ScheduleCallback:
         """End a step where Lightning made it."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else None
         if loss is not None:
-            refuse_not_finite(float(loss), self._steps.steps + 1)
+            self._steps.refuse_not_finite(float(loss))
         if trainer.fit_loop._should_accumulate():
             return
         self._steps.end(self._filled)
