@@ -166,3 +166,7 @@ def test_the_page_shows_the_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Batch sizes of the schedule" in page.read_text()
     assert command(["train", "digits", "--schedule", "noise", "--steps", "20", "-q"]) == 0
     assert "The batch size stayed at 32: the noise scale was never" in capsys.readouterr().out
+    words = ["--schedule", "32, 256 at 960", "--couple", "lr", "--steps", "100", "--json", "-q"]
+    assert command(["train", "digits", *words]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert "loss_was_lower" in [note["code"] for note in notes]

@@ -82,7 +82,7 @@ def work_sentence(result: TrainResult) -> str:
 
 
 _FOLLOWED = {
-    None: "The learning rate stayed as it was, so that growth cooled the run",
+    None: "The learning rate stayed as it was",
     "lr": "The learning rate followed by the rule of the optimizer",
     "temperature": "The learning rate followed, and what else keeps the heat",
     "seesaw": "The learning rate was divided by the root of each factor",
@@ -100,7 +100,9 @@ def schedule_sentence(result: TrainResult) -> str:
     if not changes:
         return f"The batch size stayed at {result.batch_size:,}: no change of the schedule came."
     times = "once" if changes == 1 else f"{changes} times"
-    return f"The batch size changed {times}. {_FOLLOWED[result.couple]}."
+    sizes = [change.batch_size for change in result.batch_sizes]
+    cooled = ", so that growth cooled the run" * (result.couple is None and sizes == sorted(sizes))
+    return f"The batch size changed {times}. {_FOLLOWED[result.couple]}{cooled}."
 
 
 def size_rows(result: TrainResult) -> tuple[list[str], list[list[str]]]:
