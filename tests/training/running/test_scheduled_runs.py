@@ -109,12 +109,15 @@ def test_processes_and_kills_change_nothing(run_all: Callable[..., tuple[Path, A
         waits = f"{folder}/checkpoint.pt"
         return {"signal": [number, rank, 1], "waits_for": waits, "spread": 0.2}
 
+    own = ("train", f"{JOBS}:mean", "--batch-size", "2", "--steps", "90", "--json", "-q")
+    noisy_words = [*own, "--schedule", "noise", "--couple", "lr"]
     folder, codes = run_all(
         {
             "one": {"world": 1, "words": words("one")},
             "two": {"world": 2, "words": words("two")},
             "killed": {"world": 2, "words": words("k"), **hit("SIGKILL", 1, "k")},
             "again": {"world": 2, "words": words("k", "--resume")},
+            "noise": {"world": 2, "words": noisy_words},
             "stopped": {"world": 2, "words": words("s"), **hit("SIGTERM", None, "s")},
             "alone": {"world": 1, "words": words("s", "--resume")},
         }
@@ -124,6 +127,7 @@ def test_processes_and_kills_change_nothing(run_all: Callable[..., tuple[Path, A
         assert codes[name][0] == 0, (folder / f"{name}.0.err").read_text()
         return json.loads((folder / f"{name}.0.out").read_text())["result"]
 
+    assert [one["batch_size"] for one in result("noise")["batch_sizes"]][:2] == [2, 4]
     two = result("two")
     assert [(one["examples"], one["batch_size"]) for one in two["batch_sizes"]] == [
         (0, 11),

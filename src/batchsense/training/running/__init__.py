@@ -14,7 +14,13 @@ from batchsense.training.running.loop import (
     train_until,
 )
 from batchsense.training.running.order import EndlessOrder
-from batchsense.training.running.ranks import ALONE, TIMEOUT_SECONDS, Ranks, joined_ranks
+from batchsense.training.running.ranks import (
+    ALONE,
+    TIMEOUT_SECONDS,
+    Ranks,
+    joined_ranks,
+    present_ranks,
+)
 from batchsense.training.running.record import SMOOTHED_STEPS, RunRecord
 from batchsense.training.running.step import Moment, Watch, optimizer_step
 
@@ -38,6 +44,7 @@ __all__ = [
     "identity_of",
     "joined_ranks",
     "optimizer_step",
+    "present_ranks",
     "refuse_other",
     "train_until",
 ]

@@ -135,6 +135,13 @@ class Ranks:
 ALONE = Ranks()
 
 
+def present_ranks() -> Ranks:
+    """The processes of torch's process group, if there is one already; else this one alone."""
+    if distributed.is_available() and distributed.is_initialized():
+        return _existing(TIMEOUT_SECONDS)
+    return ALONE
+
+
 @contextlib.contextmanager
 def joined_ranks(
     *, timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str] = os.environ

@@ -164,7 +164,7 @@ class FollowNoise(MeasuredRule):
         new = math.log(scale.estimate)
         old = new if self._smoothed is None else math.log(self._smoothed)
         self._smoothed = math.exp(old + _NEW_WEIGHT * (new - old))
-        reason = f"noise scale {self._smoothed:,.0f}"
+        reason = f"noise scale {self._smoothed:,.0f}, at least {scale.low:,.0f}"
         sure = scale.low >= size
         if sure and self._smoothed >= _FACTOR * size and self._fits(_FACTOR * size):
             return _FACTOR * size, reason

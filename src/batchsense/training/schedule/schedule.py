@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from batchsense.errors import DataError
 from batchsense.training.gradient_noise import GradientNoiseMeter
-from batchsense.training.running import ALONE, EndlessOrder, Ranks
+from batchsense.training.running import EndlessOrder, Ranks, present_ranks
 from batchsense.training.schedule.coupling import Coupling
 from batchsense.training.schedule.draws import EpochDraws, Part, check_size
 from batchsense.training.schedule.measured import FollowNoise
@@ -48,8 +48,8 @@ class BatchSizeSchedule:
         a limit of memory that a schedule may not pass.
     lr_schedulers : iterable, optional
         Learning rate schedulers of this optimizer; their base rates follow too.
-    ranks : Ranks
-        The processes, from :func:`~batchsense.training.running.joined_ranks`.
+    ranks : Ranks, optional
+        The processes; those of torch's process group by default.
     meter : GradientNoiseMeter, optional
         For ``"noise"``.
 
@@ -86,13 +86,14 @@ class BatchSizeSchedule:
         micro_batch: int | None = None,
         *,
         lr_schedulers: Iterable[Any] | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks | None = None,
         meter: GradientNoiseMeter | None = None,
     ) -> None:
         if mode not in ("accumulate", "loader"):
             raise DataError(f"mode is {mode!r}; use 'accumulate' or 'loader'")
         if mode == "accumulate" and micro_batch is None:
             raise DataError("accumulation needs micro_batch: the examples a process takes at once")
+        ranks = ranks or present_ranks()
         rule = _rule_of(schedule, meter, (micro_batch or 0) * ranks.world_size)
         self._optimizer, self._ranks, self._micro_batch = optimizer, ranks, micro_batch
         self._accumulates = mode == "accumulate"

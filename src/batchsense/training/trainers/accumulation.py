@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from batchsense.errors import DataError
-from batchsense.training.running import ALONE, Ranks
+from batchsense.training.running import Ranks, present_ranks
 from batchsense.training.schedule import (
     Coupling,
     ScheduledSizes,
@@ -99,9 +99,9 @@ class TrainerSteps:
         if micro_batch is None:
             raise DataError("the loader names no batch_size; give it one: it is the micro-batch")
         self._micro = micro_batch * world
-        # Sizes are decided alike by every process, or measured by a meter that they share.
+        ranks = present_ranks()
         self._sizes = ScheduledSizes(
-            optimizer, self._rule, couple=self._couple, lr_schedulers=schedulers, ranks=ALONE
+            optimizer, self._rule, couple=self._couple, lr_schedulers=schedulers, ranks=ranks
         )
         for size in self._sizes.known:
             check_size(size, Ranks(0, world), micro_batch)
