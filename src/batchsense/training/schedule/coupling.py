@@ -108,8 +108,6 @@ def _scale_schedulers(schedulers: Iterable[Any], change: float) -> None:
         for name in _OF_SCHEDULERS:
             held = getattr(scheduler, name, None)
             if isinstance(held, list):
-                # Rates that are tensors are the optimizer's own, and changed already.
-                own = [r if isinstance(r, torch.Tensor) else r * change for r in held]
-                setattr(scheduler, name, own)
+                setattr(scheduler, name, [rate * change for rate in held])
             elif isinstance(held, float | int):
                 setattr(scheduler, name, held * change)

@@ -105,8 +105,11 @@ class TrainerSteps:
         )
         for size in self._sizes.known:
             check_size(size, Ranks(0, world), micro_batch)
-        if self._loaded is not None:
+        if self._loaded is None:
+            self.steps = self.examples = 0
+        else:
             self._sizes.load_state_dict(self._loaded)
+            self._loaded = None
 
     def begin(self) -> int:
         """How many micro-batches the next step takes."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, Self
 
 from batchsense.errors import DataError, MissingExtraError
-from batchsense.training.schedule import Coupling, SizeRule, Switch, WrittenSchedule
+from batchsense.training.schedule import (
+    Coupling,
+    SizeRule,
+    Switch,
+    WhenHeatStalls,
+    WrittenSchedule,
+)
 from batchsense.training.trainers.accumulation import (
     Accumulation,
     TrainerSteps,
@@ -36,8 +42,9 @@ class ScheduleCallback:
     Raises
     ------
     DataError
-        When training begins: sizes that are no whole number of micro-batches, or
-        ``gradient_accumulation_steps`` other than 1. On the way: a gradient that is not finite.
+        A rule by heat, whose state the Trainer cannot keep. When training begins: sizes that are no
+        whole number of micro-batches, or ``gradient_accumulation_steps`` other than 1. On the way:
+        a gradient that is not finite.
 
     Examples
     --------
@@ -63,6 +70,8 @@ class ScheduleCallback:
         schedule: WrittenSchedule | SizeRule | str,
         couple: Coupling = None,
     ) -> None:
+        if isinstance(schedule, WhenHeatStalls):
+            raise DataError("a Trainer keeps its state as text, which a thermometer does not fit")
         self._trainer, self._steps = trainer, TrainerSteps(schedule, couple)
         self._before = self._whole = self._length = self._missing = 0
 
