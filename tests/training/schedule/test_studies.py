@@ -32,6 +32,29 @@ def test_growth_does_what_decay_does_in_fewer_steps(name: str, updates: float) -
     assert row["updates"] <= updates
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured .044 nats above the cosine, 3.2 standard errors, on two seeds of 10,000 "
+    "examples, at .53 of the updates: the last sizes lie far above the critical batch size",
+)
+def test_seesaw_does_what_a_cosine_does() -> None:
+    """The transformer with AdamW: within two standard errors at .70 of the updates, eight seeds."""
+    row = pair("cosine")
+    assert row["updates"] <= 0.70
+    assert row["seeds"] >= 8
+    assert abs(row["difference_in_errors"]) <= 2
+
+
+@pytest.mark.xfail(
+    strict=True, reason="not measured: a pair of runs takes two minutes, a study of eight 15"
+)
+def test_following_the_noise_is_no_worse_than_the_planned_size() -> None:
+    """The transformer with AdamW: no higher loss at .70 of the updates."""
+    row = pair("noise")
+    assert row["difference"] <= 2 * row["standard_error"]
+    assert row["updates"] <= 0.70
+
+
 def test_annealing_is_worth_its_while_where_growth_is_compared() -> None:
     """On the rippled bowl a run that is cold from the start stays far above."""
     row = pair("rugged")
