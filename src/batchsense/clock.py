@@ -19,3 +19,15 @@ def now() -> float:
     True
     """
     return time.perf_counter()
+
+
+def cpu_now() -> float:
+    """Return the seconds of processor time of this process, all its threads together.
+
+    Examples
+    --------
+    >>> earlier = cpu_now()
+    >>> cpu_now() >= earlier
+    True
+    """
+    return time.process_time()

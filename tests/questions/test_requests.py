@@ -58,6 +58,7 @@ BESIDE = {
     ("audit", "micro_batch"): {"minibatch": 640},
     ("train", "resume"): {"checkpoint": "run"},
     ("train", "couple"): {"schedule": "noise"},
+    ("collocation", "resume"): {"output": "run"},
     ("memory", "features"): {"examples": 12.0},
     ("memory", "examples"): {"features": 3.0},
     ("memory", "hidden"): {"features": 3.0, "examples": 12.0},
@@ -90,6 +91,7 @@ SPECIAL = {
     ("workers", "noise_scale"): [0.5, 1200.0],
     "minibatch": [32, 128],
     ("temperature", "steps"): [2000],
+    ("collocation", "steps"): [1, 500],
     ("temperature", "window"): [40, 1000],
 }
 ALL = [

@@ -79,6 +79,8 @@ QUESTIONS: dict[str, Question] = {
         "verify": "Check a plan: train copies at sizes from an eighth to eight times its advice.",
         "train": "Train a job at its planned batch size, in one process or many, with checkpoints.",
         "temperature": "Measure the heat of a training run, and what cooling it would gain.",
+        "collocation": "Solve a differential equation by a network, with as many points a step as "
+        "its noise asks.",
         "memory": "Predict the memory of a training step at every batch size, and the largest that "
         "fits.",
         "stream": "Plan how a table larger than memory is streamed, and tell what its order on "

@@ -10,6 +10,12 @@ from batchsense.training.collocation.conditions import (
     condition_residual,
 )
 from batchsense.training.collocation.deepxde import conditions_of, minibatched
+from batchsense.training.collocation.exact_conditions import (
+    Disc,
+    ExactNetwork,
+    exact_conditions,
+)
+from batchsense.training.collocation.gauss_newton import GaussNewton, GaussNewtonStep
 from batchsense.training.collocation.inclusion import (
     MeanEstimate,
     estimate_mean,
@@ -18,20 +24,34 @@ from batchsense.training.collocation.inclusion import (
 )
 from batchsense.training.collocation.jobs import as_workload
 from batchsense.training.collocation.minibatches import Box, CollocationMinibatches
+from batchsense.training.collocation.normal_equations import NormalEquations
+from batchsense.training.collocation.problems.problem import CollocationProblem
+from batchsense.training.collocation.solving import CollocationReport, Ends, Phase, solve
 
 __all__ = [
     "Box",
     "CollocationMinibatches",
+    "CollocationProblem",
+    "CollocationReport",
     "Condition",
+    "Disc",
     "DrawnPoints",
+    "Ends",
+    "ExactNetwork",
+    "GaussNewton",
+    "GaussNewtonStep",
     "MeanEstimate",
+    "NormalEquations",
+    "Phase",
     "as_workload",
     "check_conditions",
     "collocation_loss",
     "condition_residual",
     "conditions_of",
     "estimate_mean",
+    "exact_conditions",
     "inclusion_probabilities",
     "minibatched",
+    "solve",
     "systematic_draw",
 ]

@@ -51,7 +51,7 @@ def as_workload(
     >>> len(as_workload(([wall], nn.Linear(1, 1))).examples)
     8
     """
-    conditions, model = _parts(problem, seed)
+    conditions, model = parts_of_problem(problem, seed)
     check_conditions(model, conditions)
     most = max(condition.count for condition in conditions)
     columns = []
@@ -73,7 +73,8 @@ def as_workload(
     return Workload(model, loss, TensorDataset(*columns), optimizer, batch_size=batch_size)
 
 
-def _parts(problem: Any, seed: int) -> tuple[Sequence[Condition], nn.Module]:
+def parts_of_problem(problem: Any, seed: int) -> tuple[Sequence[Condition], nn.Module]:
+    """Conditions and network of what :func:`as_workload` takes."""
     if isinstance(problem, tuple) and len(problem) == 2:
         given, model = problem
     else:

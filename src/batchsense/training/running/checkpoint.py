@@ -44,8 +44,12 @@ class CheckpointFolder:
     folder: Path
 
     @classmethod
-    def opened(cls, folder: str | Path, *, resume: bool) -> CheckpointFolder:
+    def opened(
+        cls, folder: str | Path, *, resume: bool, option: str = "--checkpoint"
+    ) -> CheckpointFolder:
         """Make the folder of a new run, or find that of an older one; before any work.
+
+        ``option`` names it in messages.
 
         Raises
         ------
@@ -56,7 +60,7 @@ class CheckpointFolder:
         """
         path = Path(folder)
         if path.exists() and not path.is_dir():
-            raise OutputError("is a file; name a folder for checkpoints", path, "--checkpoint")
+            raise OutputError("is a file; name a folder for checkpoints", path, option)
         kept = cls(path)
         left = set(path.glob(_LEFT_BEHIND)) if path.exists() else set()
         others = sorted(one.name for one in (path.iterdir() if path.exists() else ()))
@@ -65,7 +69,7 @@ class CheckpointFolder:
             raise OutputError(
                 f"holds other things ({listed(others, 3)}); name a folder of its own, or a new one",
                 path,
-                "--checkpoint",
+                option,
             )
         if resume and not kept.file.exists():
             raise DataError(
@@ -76,7 +80,7 @@ class CheckpointFolder:
                 "holds the checkpoint of an earlier run; --resume goes on from it, another name "
                 "begins anew",
                 path,
-                "--checkpoint",
+                option,
             )
         try:
             path.mkdir(exist_ok=True)

@@ -41,6 +41,7 @@ from batchsense.training.workload.target import (
     BUILT_IN,
     charlm_workload,
     digits_workload,
+    load_named,
     load_target,
 )
 from batchsense.training.workload.workload import (
@@ -82,6 +83,7 @@ __all__ = [
     "identical",
     "least_part",
     "leaves",
+    "load_named",
     "load_target",
     "loss_gradient",
     "measured_parts",

@@ -7,10 +7,10 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from batchsense.blame import described
 from batchsense.datasets import ALPHABET, load_digits, python_source
 from batchsense.errors import BatchsenseError, DataError, listed
 from batchsense.training.workload.workload import Workload
+
+T = TypeVar("T")
 
 #: Width of the two hidden layers of ``digits``: 26,122 parameters, a step in half a millisecond.
 HIDDEN = 128
@@ -35,8 +37,8 @@ WIDTH, HEADS, LAYERS = 64, 4, 2
 CHARLM_LEARNING_RATE = 5e-3
 CHARLM_BATCH_SIZE = 16
 
-#: The chapter that makes training jobs of collocation problems. It is built on this one, so it is
-#: named here and not imported.
+#: The chapters that make training jobs of collocation problems and of trainers. They are built on
+#: this one, so they are named here and not imported.
 _PROBLEMS = "batchsense.training.collocation"
 _TRAINERS = "batchsense.training.trainers.workloads"
 
@@ -224,27 +226,55 @@ def load_target(target: str) -> Workload:
     Traceback (most recent call last):
     batchsense.errors.DataError: digit: no such workload; did you mean 'digits'?
     """
-    if target in BUILT_IN:
-        return BUILT_IN[target]()
+    return load_named(target, BUILT_IN, Workload, "workload", _workload_of)
+
+
+def _workload_of(made: Any) -> Workload:
+    """Make a workload of what trains it, or of a problem."""
+    first = made[0] if isinstance(made, tuple) and made else made
+    trains = any(hasattr(first, name) for name in ("training_step", "compute_loss"))
+    chapter = importlib.import_module(_TRAINERS if trains else _PROBLEMS)
+    workload: Workload = (chapter.workload_of if trains else chapter.as_workload)(made)
+    return workload
+
+
+def load_named(
+    target: str,
+    built_in: Mapping[str, Callable[[], T]],
+    kind: type[T],
+    noun: str,
+    convert: Callable[[Any], T],
+) -> T:
+    """Make what a name stands for: built in, or what a function of a file or module returns.
+
+    ``convert`` makes a ``kind`` of other things that are returned, or raises DataError.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_target`.
+    """
+    if target in built_in:
+        return built_in[target]()
     module_name, colon, function_name = target.rpartition(":")
     if not colon:
-        raise DataError(_what_it_could_be(target), where=target)
+        raise DataError(_what_it_could_be(target, list(built_in), kind, noun), where=target)
     if not function_name.isidentifier():
         raise DataError(f"{function_name!r} is not the name of a function", where=target)
     is_file = module_name.endswith(".py") or "/" in module_name or "\\" in module_name
     with _importable_from(str(Path(module_name).resolve().parent) if is_file else ""):
         module = _run_file(module_name) if is_file else _import_module(module_name)
-        return _call(module, function_name, target)
+        return _call(module, function_name, target, kind, convert)
 
 
-def _what_it_could_be(target: str) -> str:
+def _what_it_could_be(target: str, known: list[str], kind: type, noun: str) -> str:
     if target.endswith(".py"):
-        return f"say which function of the file returns the Workload: {target}:FUNCTION"
-    near = difflib.get_close_matches(target, list(BUILT_IN), n=1)
+        return f"say which function of the file returns the {kind.__name__}: {target}:FUNCTION"
+    near = difflib.get_close_matches(target, known, n=1)
     if near:
-        return f"no such workload; did you mean {near[0]!r}?"
-    names = ", ".join(BUILT_IN)
-    return f"no such workload; give {names}, path.py:function or module:function"
+        return f"no such {noun}; did you mean {near[0]!r}?"
+    names = ", ".join(known)
+    return f"no such {noun}; give {names}, path.py:function or module:function"
 
 
 @contextlib.contextmanager
@@ -286,7 +316,9 @@ def _import_module(name: str) -> ModuleType:
         raise DataError(f"the module could not be imported: {described(error)}", name) from error
 
 
-def _call(module: ModuleType, function_name: str, target: str) -> Workload:
+def _call(
+    module: ModuleType, function_name: str, target: str, kind: type[T], convert: Callable[[Any], T]
+) -> T:
     function = getattr(module, function_name, None)
     if function is None:
         own = [
@@ -296,30 +328,24 @@ def _call(module: ModuleType, function_name: str, target: str) -> Workload:
         ]
         has = f"; it defines {listed(own)}" if own else ""
         raise DataError(f"there is no function {function_name!r}{has}", where=target)
-    if isinstance(function, Workload):
+    if isinstance(function, kind):
         return function
     if not callable(function):
         raise DataError(f"{function_name!r} is not a function", where=target)
     try:
-        workload = function()
+        made = function()
     except BatchsenseError:
         raise
     except (Exception, SystemExit) as error:
         raise DataError(
-            f"{function_name}() raised {described(error)}; it must return a Workload", where=target
+            f"{function_name}() raised {described(error)}; it must return a {kind.__name__}",
+            where=target,
         ) from error
-    if isinstance(workload, Workload):
-        return workload
-    parts = workload if isinstance(workload, tuple) else (workload,)
-    trains = any(hasattr(parts[0], name) for name in ("training_step", "compute_loss"))
+    if isinstance(made, kind):
+        return made
     try:
-        made: Workload = (
-            importlib.import_module(_TRAINERS).workload_of(workload)
-            if trains
-            else importlib.import_module(_PROBLEMS).as_workload(workload)
-        )
+        return convert(made)
     except DataError as error:
         raise DataError(
-            f"{function_name}() returned {type(workload).__name__}: {error}", where=target
+            f"{function_name}() returned {type(made).__name__}: {error}", where=target
         ) from error
-    return made
