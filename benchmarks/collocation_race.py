@@ -65,7 +65,7 @@ def with_quasi_newton(problem, seed, limit, method):
     from scimba_torch.optimizers.ssbroyden import SSBroyden
 
     from batchsense.training.collocation.conditions import collocation_loss
-    from batchsense.training.collocation.solving import draw_points
+    from batchsense.training.collocation.point_plan import draw_points
 
     torch.set_default_dtype(torch.float64)
     model, drawn = (

@@ -111,7 +111,7 @@ def test_heat_reaches_its_error_in_phases_with_reasons() -> None:
     assert report.stopped_by == "error"
     assert report.relative_l2 is not None
     assert report.relative_l2 <= 1e-3
-    assert [phase.name for phase in report.phases][0] == "adam"
+    assert report.phases[0].name == "adam"
     assert report.phases[-1].name == "gauss-newton"
     assert all(phase.reason for phase in report.phases)
 

@@ -9,7 +9,8 @@ import numpy as np
 from batchsense.questions.collocation import text
 from batchsense.questions.collocation.result import CollocationResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.fields import draw_error, draw_field
+from batchsense.reports.figures.images import draw_field
+from batchsense.reports.figures.losses import draw_error
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 

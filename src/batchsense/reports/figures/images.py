@@ -1,15 +1,15 @@
-"""Figures made of small square images: handwritten digits, and differences of mean images."""
+"""Figures of images: handwritten digits, differences of mean images, a value over a plane."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats
-from batchsense.reports.figures.style import INK, LETTERS, axes
+from batchsense.reports.figures.style import INK, LETTERS, axes, figure_of, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +48,27 @@ def draw_digits(
             _draw(ax, square, place * step, line * step, "Greys", (0.0, darkest))
         _write(ax, -2.0, line * step + pixels / 2, name, ha="right", va="center")
     _finish(ax, step * len(rows[0]) - _GAP * pixels, step * len(rows))
+    return ax
+
+
+def draw_field(
+    places: Floats, values: Floats, sequential: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Draw a value at each place: blue to orange about 0, or light to dark from 0."""
+    ax = axes(ax)
+    most = float(np.abs(values).max()) or 1.0
+    colours: dict[str, Any] = (
+        {"cmap": "Greys", "vmin": 0.0} if sequential else {"cmap": "PuOr_r", "vmin": -most}
+    )
+    # Squares that just touch on a grid of so many points across 300 by 220 points of paper.
+    size = (260 / np.sqrt(len(values))) ** 2
+    drawn = ax.scatter(
+        places[:, 0], places[:, 1], c=values, s=size, marker="s", linewidths=0, vmax=most, **colours
+    )
+    bar = figure_of(ax).colorbar(drawn, ax=ax)
+    bar.ax.tick_params(colors=INK, labelsize=LETTERS)
+    ax.grid(False)
+    label(ax, "first coordinate", "second coordinate")
     return ax
 
 

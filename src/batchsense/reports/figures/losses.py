@@ -1,11 +1,11 @@
-"""Figure: the loss of a training by steps, with the loss that was asked for."""
+"""Figures: a loss by steps, or an error by time, with the one that was asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from batchsense.reports.figures.style import BLUE, DASHES, INK, axes, label, legend
+from batchsense.reports.figures.style import BLUE, DASHES, FAINT, INK, axes, label, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,4 +21,24 @@ def draw_losses(
         ax.axhline(target, color=INK, linewidth=1.1, linestyle=DASHES, label="asked for")
         legend(ax)
     label(ax, "step", "loss of a minibatch")
+    return ax
+
+
+def draw_error(
+    times: Sequence[float],
+    errors: Sequence[float],
+    switches: Sequence[float],
+    target: float | None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the error by time, a line where each phase begins."""
+    ax = axes(ax)
+    for at in switches:
+        ax.axvline(at, color=FAINT, linewidth=0.8)
+    ax.plot(times, errors, "-", color=BLUE, linewidth=1.4, label="error")
+    if target is not None:
+        ax.axhline(target, color=INK, linewidth=1.1, linestyle=DASHES, label="asked for")
+        legend(ax)
+    ax.set_yscale("log")
+    label(ax, "seconds of processor time", "relative L2 error")
     return ax

@@ -1,4 +1,4 @@
-"""How many points a step shall have: the noise scale of a gradient, and the gains of steps."""
+"""Which points a step has, and how many: by the noise of a gradient, and the gains of steps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from batchsense.training.collocation.conditions import Condition
+from batchsense.training.collocation.conditions import Condition, DrawnPoints
 from batchsense.training.collocation.point_jacobians import point_jacobian
 from batchsense.training.gradient_noise.estimators import moments_of_examples
 
@@ -75,6 +76,41 @@ class PointPlan:
         """Go on from a state."""
         self.points, self._lowest = int(state["points"]), float(state["lowest"])
         self._gains = list(state["gains"])
+
+
+def draw_points(
+    conditions: Sequence[Condition], counts: Mapping[str, int], seed: int
+) -> dict[str, DrawnPoints]:
+    """Fresh points of each condition, evenly weighted; of its pool where it cannot draw."""
+    drawn = {}
+    for place, condition in enumerate(conditions):
+        count = counts[condition.name]
+        own = int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
+        if condition.redraw is not None:
+            points = condition.redraw(count, own)
+        elif count >= condition.count:
+            points = condition.points
+        else:
+            rows = np.random.default_rng(own).permutation(condition.count)[:count]
+            points = condition.points[torch.from_numpy(rows)]
+        drawn[condition.name] = DrawnPoints(
+            points, points.new_full((len(points),), 1 / len(points))
+        )
+    return drawn
+
+
+def counts_of(conditions: Sequence[Condition], points: int) -> dict[str, int]:
+    """Points of each condition: the largest pool gets ``points``, others by size of their pool.
+
+    A pool that cannot be drawn from anew is used up to its size.
+    """
+    most = max(condition.count for condition in conditions)
+    return {
+        one.name: max(2, math.ceil(points * one.count / most))
+        if one.redraw is not None
+        else min(points, one.count)
+        for one in conditions
+    }
 
 
 def noise_scale(

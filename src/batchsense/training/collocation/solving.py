@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,12 +15,17 @@ from batchsense import clock
 from batchsense.errors import DataError
 from batchsense.progress import Progress, silent
 from batchsense.training.collocation.conditions import (
-    Condition,
     DrawnPoints,
     collocation_loss,
 )
 from batchsense.training.collocation.gauss_newton import GaussNewton
-from batchsense.training.collocation.point_plan import WINDOW, PointPlan, noise_scale
+from batchsense.training.collocation.point_plan import (
+    WINDOW,
+    PointPlan,
+    counts_of,
+    draw_points,
+    noise_scale,
+)
 from batchsense.training.collocation.problems.problem import CollocationProblem
 from batchsense.training.running import CheckpointFolder
 from batchsense.training.workload import trainable
@@ -99,7 +104,7 @@ class CollocationReport:
     phases : list of Phase
         In order.
     history : list of (int, float, float, float or None)
-        Step, CPU seconds, validation loss and relative L2 error at every tenth step.
+        Step, CPU seconds, validation loss and relative L2 error, at every tenth step.
     stopped_by : str
         ``"seconds"``, ``"error"``, ``"steps"`` or ``"signal"``.
     """
@@ -122,41 +127,6 @@ class CollocationReport:
         return sum(phase.steps for phase in self.phases)
 
 
-def draw_points(
-    conditions: Sequence[Condition], counts: Mapping[str, int], seed: int
-) -> dict[str, DrawnPoints]:
-    """Fresh points of each condition, evenly weighted; of its pool where it cannot draw."""
-    drawn = {}
-    for place, condition in enumerate(conditions):
-        count = counts[condition.name]
-        own = int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
-        if condition.redraw is not None:
-            points = condition.redraw(count, own)
-        elif count >= condition.count:
-            points = condition.points
-        else:
-            rows = np.random.default_rng(own).permutation(condition.count)[:count]
-            points = condition.points[torch.from_numpy(rows)]
-        drawn[condition.name] = DrawnPoints(
-            points, points.new_full((len(points),), 1 / len(points))
-        )
-    return drawn
-
-
-def counts_of(conditions: Sequence[Condition], points: int) -> dict[str, int]:
-    """Points of each condition: the largest pool gets ``points``, others by size of their pool.
-
-    A pool that cannot be drawn from anew is used up to its size.
-    """
-    most = max(condition.count for condition in conditions)
-    return {
-        one.name: max(2, math.ceil(points * one.count / most))
-        if one.redraw is not None
-        else min(points, one.count)
-        for one in conditions
-    }
-
-
 def solve(
     problem: CollocationProblem,
     ends: Ends,
@@ -170,22 +140,9 @@ def solve(
 ) -> CollocationReport:
     """Solve a problem; the same seed and number of steps give the same weights, resumed or not.
 
-    Parameters
-    ----------
-    problem : CollocationProblem
-        Conditions, network and reference.
-    ends : Ends
-        When to stop.
-    seed : int
-        Of weights and points.
-    kept : CheckpointFolder, optional
-        Where the run keeps what it goes on from; ``resume`` goes on from there.
-    keep_every_seconds : float
-        Of wall time, between two checkpoints.
-    stop : callable
-        Asked after each step whether somebody wants it to end.
-    progress : callable
-        Told the phase.
+    The run is kept in ``kept`` every ``keep_every_seconds`` of wall time and at its end, and goes
+    on from there with ``resume``. ``stop`` is asked after each step whether somebody wants it to
+    end.
 
     Raises
     ------
