@@ -171,9 +171,12 @@ def solve(
         if kept is not None and clock.now() >= keep_at:
             kept.write(run.state())
             keep_at = clock.now() + keep_every_seconds
+    state = run.state()
+    report = run.finished()
     if kept is not None:
-        kept.write(run.state())
-    return run.finished()
+        # What the next steps depend on does not know that these were the last.
+        kept.write({**state, "model": report.model.state_dict()})
+    return report
 
 
 class _Run:
@@ -208,7 +211,7 @@ class _Run:
             self._newton_step(drawn)
         phase.steps += 1
         if self.report.steps % _JUDGE_EVERY == 0:
-            self._judge(phase)
+            self._judge()
         phase.cpu_seconds += clock.cpu_now() - started
         if phase.name == "adam" and phase.steps % _LOOK == 0:
             self._after_adam(phase)
@@ -270,7 +273,7 @@ class _Run:
             self.judged = self.newton.loss(self.judging)
         self.report.phases.append(Phase(name, counts_of(self.problem.conditions, points), reason))
 
-    def _judge(self, phase: Phase) -> None:
+    def _judge(self) -> None:
         loss, error = self.newton.loss(self.judging), self._error()
         done = self.report.cpu_seconds
         self.report.history.append((self.report.steps, done, loss, error))
@@ -306,8 +309,8 @@ class _Run:
 
     def finished(self) -> CollocationReport:
         """The report, with the best weights in the model."""
-        if not self.report.history:
-            self._judge(self.report.phases[-1])
+        if not self.report.history or self.report.history[-1][0] != self.report.steps:
+            self._judge()
         if self.truth is not None:
             self.report.phases[-1].relative_l2 = self._error()
         self.model.load_state_dict(self.best)
@@ -320,6 +323,7 @@ class _Run:
         """All that later steps depend on."""
         return {
             "model": self.best,
+            "best": self.best,
             "present": self._weights(),
             "problem": self._identity(),
             "adam": self.adam.state_dict(),
@@ -338,7 +342,7 @@ class _Run:
             raise DataError(
                 f"is of another run: {state.get('problem')}, not {self._identity()}", where=where
             )
-        self.best = state["model"]
+        self.best = state["best"]
         self.model.load_state_dict(state["present"])
         self.adam.load_state_dict(state["adam"])
         self.newton.load_state_dict(state["newton"])
