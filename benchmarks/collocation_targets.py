@@ -30,7 +30,7 @@ TARGETS = {
 }
 #: Errors that the sweep goes to, CPU seconds at most, numbers of points, seeds.
 SWEEP = {"heat": 1e-4, "poisson-disc": 1e-3, "wave": 1e-2}
-MOST, POINTS, SEEDS = 12.0, (64, 128, 256, 512, 1024, 2540), (0, 1, 2)
+MOST, POINTS, SEEDS = 8.0, (64, 128, 256, 512, 1024, 2540), (0, 1, 2)
 
 
 def targets(name: str) -> dict:

@@ -66,9 +66,6 @@ class CollocationResult(Model):
     steps: int
     cpu_seconds: float = Field(description="Processor time of this process, also before --resume.")
     validation_loss: float = Field(description="Of the kept weights, on points of no step.")
-    first_below: list[HistoryPoint] = Field(
-        description="The first look below each of 1e-1, 1e-2, ... that was reached."
-    )
     constants: list[Constant]
     phases: list[PhaseResult]
     history: list[HistoryPoint] = Field(description="Every tenth step, thinned to 200 at most.")
@@ -87,11 +84,6 @@ class CollocationResult(Model):
         rows = [
             HistoryPoint(step=s, cpu_seconds=t, validation_loss=loss, relative_l2=finite(error))
             for s, t, loss, error in report.history
-        ]
-        judged = [row for row in rows if row.relative_l2 is not None]
-        below = [
-            next((row for row in judged if (row.relative_l2 or 0.0) <= 10.0**-k), None)
-            for k in range(1, 9)
         ]
         stride = -(-len(rows) // 200)
         phases = [
@@ -114,7 +106,6 @@ class CollocationResult(Model):
             steps=report.steps,
             cpu_seconds=report.cpu_seconds,
             validation_loss=report.validation_loss,
-            first_below=list(dict.fromkeys(row for row in below if row is not None)),
             constants=[
                 Constant(name=one, found=float(read(report.model).detach()), true=true)
                 for one, (read, true) in problem.unknowns.items()

@@ -60,8 +60,8 @@ def draw_field(
     colours: dict[str, Any] = (
         {"cmap": "Greys", "vmin": 0.0} if sequential else {"cmap": "PuOr_r", "vmin": -most}
     )
-    # Squares that just touch on a grid of so many points across 300 by 220 points of paper.
-    size = (260 / np.sqrt(len(values))) ** 2
+    # Squares that overlap a little, spread over 300 by 220 points of paper.
+    size = (360 / np.sqrt(len(values))) ** 2
     drawn = ax.scatter(
         places[:, 0], places[:, 1], c=values, s=size, marker="s", linewidths=0, vmax=most, **colours
     )

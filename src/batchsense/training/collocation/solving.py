@@ -196,7 +196,9 @@ class _Run:
         if problem.reference is not None and problem.validation is not None:
             truth = torch.from_numpy(problem.reference(problem.validation))
             self.truth = torch.from_numpy(problem.validation), truth
-        self._begin("adam", ADAM_POINTS, "few points, whose noise is small beside a far-off answer")
+        self._begin(
+            "adam", ADAM_POINTS, f"a start on few points; noise is measured every {_LOOK} steps"
+        )
 
     def step(self) -> None:
         """One step of the present phase; judge the weights and look at the plan when due."""
@@ -260,8 +262,8 @@ class _Run:
             return
         told = (
             f"other points showed {share:.0%} of what {WINDOW} steps gained on their {before:,}"
-            if share > 0
-            else f"other points showed no gain after {WINDOW} steps on {before:,}"
+            if share >= 0.005
+            else f"other points showed no gain of note after {WINDOW} steps on {before:,}"
         )
         self.plan.points = points
         self._begin("gauss-newton", points, told)
