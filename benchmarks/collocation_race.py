@@ -220,9 +220,7 @@ def main() -> None:
                 rows = json.loads(line)
                 # One look in three: the file stays small.
                 runs.append({"problem": name, "method": method, "seed": seed, "rows": rows[::3]})
-                args.output.write_text(
-                    json.dumps({"summary": summary(runs), "runs": runs}, indent=1) + "\n"
-                )
+                args.output.write_text(json.dumps({"summary": summary(runs), "runs": runs}) + "\n")
                 print(name, method, seed, rows[-1], flush=True)
 
 
