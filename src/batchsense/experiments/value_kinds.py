@@ -120,7 +120,8 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
     Raises
     ------
     DataError
-        Negative values that are declared to be counts or intensities.
+        Negative values that are declared to be counts or intensities, or fractions that are
+        declared to be counts.
 
     Examples
     --------
@@ -138,6 +139,13 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
         raise DataError(
             f"the values are declared to be {declared}, and {declared} are never negative; the "
             f"lowest is {low:g}. Declare what they are: --values log, for example"
+        )
+    if declared == "counts" and values.size and not whole and high <= _LARGEST_WHOLE:
+        broken = values[(values != np.rint(values)) & ~np.isnan(values)].flat[0]
+        raise DataError(
+            f"the values are declared to be counts, and counts are whole numbers; one of them is "
+            f"{broken:g}. Round counts that were estimated (RSEM, salmon), or declare what the "
+            "values are: --values log, for example"
         )
     kind = declared or _recognised(values, low, high, whole)
     return ValuesRead(kind, declared is not None, low, high, whole)
@@ -266,8 +274,9 @@ def value_notes(
     advice = {
         "counts": (
             "looks_like_counts",
-            "The model adds effects, so counts should be transformed first (for example to log "
-            "counts per million), or corrected as what they are: correct --method combat-seq.",
+            "test and diagnose take them as counts. Elsewhere the model adds effects, so transform "
+            "first (for example to log counts per million), or correct them as what they are: "
+            "correct --method combat-seq.",
         ),
         "intensities": (
             "looks_like_intensities",
@@ -352,8 +361,8 @@ def tally_notes(features: Sequence[str]) -> list[Note]:
         return []
     message = (
         f"{listed(found)} are tallies of a counting program, no features. combat-seq leaves them "
-        "as they are and out of the library sizes, diagnose and surrogates leave them out; the "
-        "other methods and test take them for features: remove them."
+        "as they are and out of the library sizes; diagnose, surrogates and test leave them out; "
+        "the other methods and gap take them for features: remove them."
     )
     return [Note("tallies", message, tuple(found))]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
@@ -152,7 +153,8 @@ def diagnose(
     Parameters
     ----------
     table : Table or AnnData
-        The observations and their sheet. Features with missing values are left out and noted.
+        The observations and their sheet. Features with missing values are left out and noted. Of
+        counts, log counts per million of the features with enough of them are looked at.
     batch_labels : str
         The column of the sheet with the batch labels.
     keep : sequence of str
@@ -176,7 +178,7 @@ def diagnose(
         Fewer than 20 permutations.
     UnresolvedError
         The factors can be told apart, but no degree of freedom is left to judge noise by, or the
-        values are counts or intensities, for which the model does not hold.
+        values are intensities, for which the model does not hold, or counts that are too few.
 
     Examples
     --------
@@ -192,6 +194,7 @@ def diagnose(
         raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
     table = as_table(table)
     design = read_design(table, batch_labels, keep, kinds)
+    table = log_count_table(table, design)
     found = entanglements(design)
     if all(one.confounding.estimable for one in found):  # what the sheet refuses needs no values
         refuse_raw(table.values_read(), "the verdict")

@@ -10,13 +10,16 @@ import numpy as np
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import listed
 from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.counts import PreparedCounts
 from batchsense.experiments.dependence import dependent_rows, shared_rows, wrong_errors
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances
+from batchsense.experiments.testing.precision_weights import PrecisionWeights
 from batchsense.experiments.testing.results import EffectTest, FactorTest
+from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
@@ -37,6 +40,9 @@ _LOOKED_AT = 500
 #: So many numbers that are zero for no other reason than a correction (features times what the
 #: batches add to the model): among whole numbers one may be zero by accident, ten are not.
 _FEWEST_ZEROS = 10
+
+
+_TALLY = "tally of a counting program"
 
 
 def on_design(design: Design, compared: Comparisons, model: Model) -> list[Note]:
@@ -213,13 +219,20 @@ def on_plain_test(
 
 
 def untested(
-    features: Sequence[str], varies: Flags, fits: ContrastFits, scale: FeatureVariances
+    features: Sequence[str],
+    varies: Flags,
+    fits: ContrastFits,
+    scale: FeatureVariances,
+    few: Flags,
 ) -> dict[str, tuple[str, ...]]:
-    """Sort the features without an answer by the reason."""
+    """Sort the features without an answer by the reason; ``few`` marks those with few counts."""
     missing = np.isnan(fits.estimates).any(axis=0)
     no_scale = np.isnan(scale.variance)
+    tally = tallies(features)
     reasons = {
-        "constant": ~varies,
+        _TALLY: tally,
+        "too few counts": few & ~tally,
+        "constant": ~varies & ~few & ~tally,
         "not told by the observed specimens": varies & missing,
         "no residual variance": varies & ~missing & no_scale,
     }
@@ -230,14 +243,25 @@ def untested(
     }
 
 
-def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
-    """Remark on features without an answer."""
+def on_counts(counts: PreparedCounts, precision: PrecisionWeights) -> Note:
+    """Say what was made of counts."""
+    ratio = float(f"{precision.weights.max() / precision.weights.min():.3g}")
+    message = (
+        f"{counts.summary} Tested: log2 counts per million, each with a precision weight (voom; "
+        f"the largest is {ratio:,g} times the smallest). An effect of 1 is a doubling."
+    )
+    return Note("tested_as_counts", message, counts.tallies)
+
+
+def on_untested(found: dict[str, tuple[str, ...]], counts: bool) -> list[Note]:
+    """Remark on features without an answer; what few counts leave out is said elsewhere."""
     texts = {
         "constant": "are constant (or observed at most once) and were not tested",
         "not told by the observed specimens": (
             "are observed in specimens that do not tell every contrast from the batches and were "
             "not tested there"
         ),
+        _TALLY: "are tallies of a counting program and were left out",
         "no residual variance": (
             "have no residual variance or no degrees of freedom and were not tested"
         ),
@@ -249,6 +273,7 @@ def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
             names[:10],
         )
         for reason, names in found.items()
+        if reason in texts and not (counts and reason == _TALLY)
     ]
 
 

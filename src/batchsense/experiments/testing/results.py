@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batchsense.arrays import Floats
+from batchsense.experiments.counts import PreparedCounts
 from batchsense.experiments.testing.contrasts import Difference
 from batchsense.experiments.testing.moderation import Statistics
+from batchsense.experiments.testing.precision_weights import PrecisionWeights
 from batchsense.notes import Note
 
 if TYPE_CHECKING:
@@ -154,6 +156,10 @@ class ContrastTests:
         Confidence level of the intervals.
     notes : tuple of Note
         What the reader must know.
+    counts : PreparedCounts or None
+        Where counts were tested: which features were kept, and the libraries.
+    precision : PrecisionWeights or None
+        Where counts were tested: the weights of the kept features, and their trend.
     """
 
     effects: tuple[EffectTest, ...]
@@ -172,6 +178,8 @@ class ContrastTests:
     specimens: int
     level: float
     notes: tuple[Note, ...]
+    counts: PreparedCounts | None = None
+    precision: PrecisionWeights | None = None
 
     def frame(self) -> pd.DataFrame:
         """All tests as one table: a row for each contrast and feature, factors first.

@@ -12,13 +12,15 @@ and a correction that is not linear is passed over for the original values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.correction.interface import COUNTS_METHOD, Corrected
+from batchsense.experiments.counts import PreparedCounts, log_cpm_for_weights, prepare_counts
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.anndata_objects import as_table
@@ -33,10 +35,13 @@ from batchsense.experiments.testing.moderation import (
     scale_of,
     t_statistics,
 )
+from batchsense.experiments.testing.precision_weights import PrecisionWeights, precision_weights
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
+from batchsense.experiments.testing.weighted_fitting import fit_weighted_contrasts, spread_over
 from batchsense.experiments.threads import one_thread_if_small
-from batchsense.experiments.value_kinds import refuse_raw
+from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress, silent
+from batchsense.variation.linear import DesignFactor
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -67,7 +72,9 @@ def test(
     observations : Table, AnnData or Corrected
         What was measured, or what a correction made of it. For linear removal the corrected values
         are tested with the removed terms in the model, which equals the test of the original
-        values exactly; for other corrections the original values are tested.
+        values exactly; for other corrections the original values are tested. Counts are taken as
+        counts: of the features with enough of them log counts per million, with TMM factors and a
+        precision weight for each (voom).
     contrasts : str or sequence of str
         ``"drug"``: every level against the first, and all together; for a numeric column its
         slope. ``"drug:yes-no"``: one level minus another.
@@ -99,13 +106,14 @@ def test(
     ConfoundedError
         None of the contrasts can be told from the batches; the terms are named.
     UnresolvedError
-        No degrees of freedom are left, or the values are counts or intensities, for which the
-        model does not hold.
+        No degrees of freedom are left, or the values are intensities, for which the model does not
+        hold, or counts that are too few or went through a correction.
 
     References
     ----------
     Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3; Nygaard, Rødland and Hovig 2016,
-    Biostatistics 17, 29 (why correction before the test misleads); Frisch and Waugh 1933.
+    Biostatistics 17, 29 (why correction before the test misleads); Frisch and Waugh 1933; Law,
+    Chen, Shi and Smyth 2014, Genome Biol. 15, R29 (counts).
 
     Examples
     --------
@@ -147,15 +155,18 @@ def test(
     which, chosen = _chosen_values(corrected, table, options.values)
     model = Model.of(design, _batch_terms(corrected, design))
     compared = comparisons(design, model, asked)
-    refuse_raw(table.values_read(), "the test")
     fitted = model
     if options.ignore_batches:
         fitted = Model.of(design, np.zeros((design.specimens, 0)))
+    observed = _observed(table, chosen, corrected, which, options, fitted.full)
+    chosen = observed.values
     mean, varies = _means(chosen)
-    fits, scale = _fitted(chosen, fitted, compared, options, (mean, varies), progress)
+    fits, scale = _fitted(observed, fitted, compared, options, (mean, varies), progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
-    untested = remarks.untested(table.features, varies, fits, scale)
+    untested = remarks.untested(table.features, varies, fits, scale, observed.few)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
+    if observed.counts is not None and observed.precision is not None:
+        notes.insert(0, remarks.on_counts(observed.counts, observed.precision))
     notes += remarks.on_spanned_batches(design, model)
     notes += remarks.on_shared_rows(table, design, model, compared)
     if surrogates:
@@ -185,7 +196,9 @@ def test(
         terms=tuple(terms),
         specimens=design.specimens,
         level=options.level,
-        notes=(*notes, *remarks.on_untested(untested)),
+        notes=(*notes, *remarks.on_untested(untested, observed.counts is not None)),
+        counts=observed.counts,
+        precision=observed.precision,
     )
 
 
@@ -228,25 +241,81 @@ def _with_kinds_of_correction(
     return ColumnKinds(categories, numbers)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observed:
+    """What is fitted, NaN where a feature is left out; with weights where it was counts."""
+
+    values: Floats
+    counts: PreparedCounts | None = None
+    precision: PrecisionWeights | None = None
+
+    @property
+    def few(self) -> Flags:
+        """Features with too few counts."""
+        if self.counts is None:
+            return np.zeros(self.values.shape[1], dtype=bool)
+        return ~self.counts.kept
+
+
+def _observed(
+    table: Table,
+    chosen: Floats,
+    corrected: Corrected | None,
+    which: Values,
+    options: ContrastOptions,
+    design: DesignFactor,
+) -> _Observed:
+    """Take counts as counts, unless they went through a correction; leave out tallies."""
+    read = table.values_read()
+    if read.kind != "counts":
+        refuse_raw(read, "the test")
+        tally = tallies(table.features)
+        return _Observed(np.where(tally, np.nan, chosen) if tally.any() else chosen)
+    through = corrected is not None and (
+        which == "corrected" or corrected.method != COUNTS_METHOD or options.ignore_batches
+    )
+    if through or options.corrected_by is not None:
+        raise UnresolvedError(
+            f"{read.sentence} Counts that went through a correction no longer scatter as counts "
+            "do, so the test is withheld",
+            needed="the original counts, which are tested with the batches in the model",
+        )
+    _refuse_without_freedom(design)
+    counts = prepare_counts(table, design.leverages)
+    logs = log_cpm_for_weights(counts.values, counts.effective)
+    values = np.full(table.values.shape, np.nan)
+    values[:, counts.kept] = logs
+    return _Observed(values, counts, precision_weights(logs, design, counts.effective))
+
+
+def _refuse_without_freedom(full: DesignFactor) -> None:
+    if full.df_residual < 1:
+        raise UnresolvedError(
+            f"{full.observations} specimens for {full.rank} independent terms leave no degrees of "
+            "freedom for the residual variance",
+            needed=f"at least {1 - full.df_residual} more specimens, or fewer terms",
+        )
+
+
 def _fitted(
-    values: Floats,
+    observed: _Observed,
     model: Model,
     compared: Comparisons,
     options: ContrastOptions,
     seen: tuple[Floats, Flags],
     progress: Progress,
 ) -> tuple[ContrastFits, FeatureVariances]:
-    full = model.full
-    if full.df_residual < 1:
-        raise UnresolvedError(
-            f"{len(values)} specimens for {full.rank} independent terms leave no degrees of "
-            "freedom for the residual variance",
-            needed=f"at least {1 - full.df_residual} more specimens, or fewer terms",
-        )
+    full, values = model.full, observed.values
+    _refuse_without_freedom(full)
     weights = np.array([one.weights(model.names) for one in compared.differences])
     groups = tuple(group.members for group in compared.groups)
     with one_thread_if_small(values.size):
-        fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
+        if observed.counts is None or observed.precision is None:
+            fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
+        else:
+            kept, own = observed.counts.kept, observed.precision.weights
+            fits = fit_weighted_contrasts(values[:, kept], own, full, weights, groups, progress)
+            fits = spread_over(fits, kept)
     mean, varies = seen
     trend = mean if options.trend else None
     return fits, scale_of(fits, varies, options.shrink, trend, options.robust)

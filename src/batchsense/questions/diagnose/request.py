@@ -75,6 +75,7 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
         The data cannot answer.
     """
     from batchsense.experiments import ColumnKinds, diagnose, placebos
+    from batchsense.experiments.counts import log_count_table
     from batchsense.questions.diagnose.report import diagnose_report
     from batchsense.questions.diagnose.text import diagnose_text
     from batchsense.reports.envelope import Note
@@ -91,6 +92,7 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
         seed=request.seed,
         progress=progress,
     )
+    table = log_count_table(table, found.design)  # as they were looked at
     noise = (
         placebos(table, found, seed=request.seed, progress=progress) if request.placebo else None
     )

@@ -23,7 +23,9 @@ class TestRequest(ModelRequest):
     Moderated t, F over all levels of a column, and Benjamini-Hochberg q. What cannot be told from
     the batches is refused by name (exit code 1); the rest is tested. The answer is valid on
     corrected values too: an .h5ad says by itself that it was corrected, for other files say
-    --corrected. Without MATRIX and SHEET it compares the digits 8 and 3.
+    --corrected. Counts are taken as counts: features with enough of them, TMM factors, and
+    precision weights for log counts per million. Without MATRIX and SHEET it compares the digits
+    8 and 3.
 
     \b
     Examples:
@@ -116,6 +118,7 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
         Nothing that was asked for can be told from the batches.
     """
     from batchsense.experiments import ColumnKinds, ContrastOptions, test
+    from batchsense.experiments.counts.preparing import OUTDATED
     from batchsense.experiments.testing.recorded import recorded_test
     from batchsense.questions.test.report import contrast_report
     from batchsense.questions.test.text import contrast_text
@@ -146,11 +149,13 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
         progress,
     )
     output = None if request.output is None else request.name_of(request.output)
+    outdated = OUTDATED if found.counts is not None else {"tallies"}
+    read = (note for note in table.notes if note.code not in outdated)
     envelope = request.envelope(
         ContrastTestsResult.of(
             found, table.orientation, not request.ordinary, request.trend, request.robust, output
         ),
-        Note.published((*table.notes, *recorded.notes, *found.notes)),
+        Note.published((*read, *recorded.notes, *found.notes)),
     )
 
     def write(path: Path) -> None:

@@ -84,6 +84,51 @@ class RefusedResult(Model):
     explanation: str | None = Field(description="What is not linked and would help.")
 
 
+class LibraryResult(Model):
+    """How deep the library of a specimen is."""
+
+    specimen: str
+    counts: float = Field(description="In the features that were kept.")
+    factor: float = Field(description="TMM factor; counts times factor is the effective size.")
+
+
+class CountsResult(Model):
+    """Counts that were taken as counts."""
+
+    kept: int = Field(description="Features with enough counts.")
+    features: int = Field(description="Features that were looked at; tallies are none.")
+    least_per_million: float = Field(description="Counts per million that a feature must reach,")
+    in_specimens: float = Field(description="in so many specimens (need not be whole),")
+    least_in_all: float = Field(description="and so many counts in all of them.")
+    tallies: list[str] = Field(description="Rows of a counting program, left out.")
+    libraries: list[LibraryResult]
+    least_weight: float = Field(description="Smallest precision weight: an inverse variance.")
+    largest_weight: float
+
+    @classmethod
+    def of(cls, found: ContrastTests) -> CountsResult | None:
+        """Publish what was made of counts; None where none were tested."""
+        counts, precision = found.counts, found.precision
+        if counts is None or precision is None:
+            return None
+        return cls(
+            kept=counts.values.shape[1],
+            features=len(counts.kept) - len(counts.tallies),
+            least_per_million=counts.rule.cpm,
+            in_specimens=counts.rule.specimens,
+            least_in_all=counts.rule.in_all,
+            tallies=list(counts.tallies),
+            libraries=[
+                LibraryResult(specimen=name, counts=float(size), factor=float(factor))
+                for name, size, factor in zip(
+                    counts.specimens, counts.sizes, counts.factors, strict=True
+                )
+            ],
+            least_weight=float(precision.weights.min()),
+            largest_weight=float(precision.weights.max()),
+        )
+
+
 class ContrastTestsResult(Model):
     """The tests of a table."""
 
@@ -93,6 +138,10 @@ class ContrastTestsResult(Model):
     features: int
     orientation: str = Field(description="How the matrix lies in its file, told by the ids.")
     values: str = Field(description="'original' or 'corrected'.")
+    counts: CountsResult | None = Field(
+        description="Where counts were tested: effects are then in log2 counts per million, with "
+        "a precision weight for each observation."
+    )
     level: float = Field(description="Confidence level of the intervals.")
     shrink: bool = Field(description="Whether the features share what is common to variances.")
     trend: bool
@@ -128,6 +177,7 @@ class ContrastTestsResult(Model):
             features=len(found.features),
             orientation=orientation,
             values=found.values,
+            counts=CountsResult.of(found),
             level=found.level,
             shrink=shrink,
             trend=trend,

@@ -7,6 +7,7 @@ from batchsense.questions.entangled import note_lines
 from batchsense.questions.test.result import (
     ContrastTestsResult,
     Counted,
+    CountsResult,
     EffectResult,
     FactorResult,
 )
@@ -17,6 +18,8 @@ from batchsense.reports.wording import estimate, number, percent, span
 #: So many features are shown of each contrast; fewer where there are many contrasts, so that the
 #: answer stays on about one screen.
 _SHOWN, _SHOWN_OF_MANY, _MANY = 10, 3, 3
+#: Said beside the model, not among the notes.
+COUNTS_NOTE = "tested_as_counts"
 
 
 def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
@@ -27,6 +30,7 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
         f"the matrix is {result.orientation}.",
         paragraph(model_sentence(result)),
     ]
+    lines += [paragraph(note.message) for note in envelope.notes if note.code == COUNTS_NOTE]
     shown = _SHOWN if len(result.effects) <= _MANY else _SHOWN_OF_MANY
     for one in result.factors:
         lines += ["", _factor_sentence(one), columns(*_f_rows(one, shown))]
@@ -41,7 +45,7 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
                 lines.append(paragraph(refused.explanation))
     if result.output is not None:
         lines += ["", f"Written: {result.output} (every feature)"]
-    notes = [note for note in envelope.notes if note.code != "not_estimable"]
+    notes = [note for note in envelope.notes if note.code not in ("not_estimable", COUNTS_NOTE)]
     lines.extend(note_lines(notes))
     return "\n".join(lines)
 
@@ -59,6 +63,25 @@ def model_sentence(result: ContrastTestsResult) -> str:
     )
     how = f" ({', '.join(options)})" if options else ""
     return f"{model} Moderated t and F{how}: {lent}."
+
+
+def counts_sentence(counts: CountsResult) -> str:
+    """Say what was tested in the place of counts; a note says all of it."""
+    return (
+        f"Tested: log2 counts per million of the {number(counts.kept)} features with enough counts "
+        f"(of {number(counts.features)}), each observation with its precision weight. An effect of "
+        "1 is a doubling."
+    )
+
+
+def library_table(counts: CountsResult) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Give columns and rows of the libraries, the least effective first."""
+    shown = sorted(counts.libraries, key=lambda one: one.counts * one.factor)
+    rows = [
+        [one.specimen, number(one.counts), f"{one.factor:.3f}", number(one.counts * one.factor)]
+        for one in shown
+    ]
+    return headings(["specimen", "counts", "TMM factor", "effective"]), rows
 
 
 def _effect_sentence(one: EffectResult) -> str:

@@ -1,0 +1,89 @@
+"""How precise each log count is: weights from the trend of the scatter in the size of a count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from batchsense.arrays import Floats
+from batchsense.errors import UnresolvedError
+from batchsense.experiments.testing.lowess import lowess
+from batchsense.variation.linear import DesignFactor
+
+#: Window of the trend, as in Law et al. (2014); with it the numbers equal limma's.
+_SPAN = 0.5
+#: One feature shows no trend.
+_FEWEST = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrecisionWeights:
+    """Inverse variances of log counts, and the trend they come from.
+
+    Attributes
+    ----------
+    weights : array of shape (specimens, features)
+        Inverse variance of each observation.
+    sizes : array of shape (features,)
+        Mean log2 count of each feature.
+    scatter : array of shape (features,)
+        Root of the residual standard deviation.
+    trend : array of shape (features,)
+        The smooth curve through ``scatter`` over ``sizes``.
+    """
+
+    weights: Floats = field(repr=False)
+    sizes: Floats = field(repr=False)
+    scatter: Floats = field(repr=False)
+    trend: Floats = field(repr=False)
+
+
+def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> PrecisionWeights:
+    r"""Weigh each observation by the scatter of features whose counts are as large.
+
+    Every feature is fitted by least squares; the roots of the residual standard deviations are
+    smoothed over the mean log counts. With the fitted value of an observation as a log count λ,
+
+    .. math:: w = \operatorname{trend}(\lambda)^{-4}, \qquad
+              \lambda = \hat\mu + \log_2(N + 1) - \log_2 10^6,
+
+    the trend being constant beyond its ends.
+
+    Parameters
+    ----------
+    logs : array of shape (specimens, features)
+        From :func:`~batchsense.experiments.counts.log_cpm_for_weights`.
+    design : DesignFactor
+        The model, with residual degrees of freedom.
+    effective : array of shape (specimens,)
+        Effective library sizes N.
+
+    Raises
+    ------
+    UnresolvedError
+        Fewer than 2 features, or a trend that falls to zero.
+
+    References
+    ----------
+    Law, Chen, Shi and Smyth 2014, Genome Biol. 15, R29; Cleveland 1979 (the smooth curve).
+    """
+    if logs.shape[1] < _FEWEST:
+        raise UnresolvedError(
+            f"{logs.shape[1]} feature has enough counts; how counts scatter is seen from many",
+            needed=f"at least {_FEWEST} features, or --values numbers for log counts of one",
+        )
+    fit = design.fit(logs)
+    to_log_counts = np.log2(effective + 1.0) - np.log2(1e6)
+    sizes = logs.mean(axis=0) + to_log_counts.mean()
+    scatter = (fit.residual_sum_of_squares / fit.df) ** 0.25
+    trend = lowess(sizes, scatter, span=_SPAN)
+    if not (trend > 0).all():
+        raise UnresolvedError(
+            "the scatter of the log counts falls to nothing somewhere, so that weights would be "
+            "infinite",
+            needed="more features, or counts that were not made alike",
+        )
+    places, first = np.unique(sizes, return_index=True)
+    found = np.interp(fit.fitted + to_log_counts[:, None], places, trend[first])
+    return PrecisionWeights(found**-4.0, sizes, scatter, trend)
