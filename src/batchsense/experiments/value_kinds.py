@@ -143,9 +143,8 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
     if declared == "counts" and values.size and not whole and high <= _LARGEST_WHOLE:
         broken = values[(values != np.rint(values)) & ~np.isnan(values)].flat[0]
         raise DataError(
-            f"the values are declared to be counts, and counts are whole numbers; one of them is "
-            f"{broken:g}. Round counts that were estimated (RSEM, salmon), or declare what the "
-            "values are: --values log, for example"
+            f"counts are whole numbers, and one of the values that are declared to be counts is "
+            f"{broken:g}. Round estimated counts (RSEM, salmon), or declare another kind"
         )
     kind = declared or _recognised(values, low, high, whole)
     return ValuesRead(kind, declared is not None, low, high, whole)

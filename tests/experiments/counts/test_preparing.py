@@ -8,7 +8,8 @@ import pytest
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments import CombatSeqCorrection, Table, correct, diagnose, testing
 from batchsense.experiments.counts import (
-    expression_rule,
+    ExpressionRule,
+    log_cpm,
     log_cpm_for_weights,
     prepare_counts,
     tmm_factors,
@@ -85,13 +86,17 @@ def test_features_with_few_counts_and_tallies_are_named_and_not_tested() -> None
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        (lambda c: c * 0, DataError, "8 specimens have no counts"),
-        (lambda c: c * (np.arange(8) > 0)[:, None], DataError, "1 specimens have no counts: speci"),
+        (lambda c: c * 0, DataError, "specimens without counts: "),
+        (
+            lambda c: c * (np.arange(8) > 0)[:, None],
+            DataError,
+            "specimens without counts: specimen 1;",
+        ),
         (lambda c: c[:, :1], UnresolvedError, "1 feature has enough counts"),
         (lambda c: np.minimum(c, 1), UnresolvedError, "none of 60 features has enough counts"),
-        (lambda c: np.where(c == c[0, 0], np.nan, c), DataError, "missing"),
+        (lambda c: np.where(c == c[0, 0], np.nan, c), DataError, "are missing in"),
         (lambda c: -c, DataError, "never negative"),
-        (lambda c: c + 0.25, DataError, "whole numbers; one of them is"),
+        (lambda c: c + 0.25, DataError, "whole numbers, and one of the"),
     ],
 )
 def test_what_is_no_answer_is_a_typed_error(change, error, says) -> None:
@@ -119,7 +124,7 @@ def test_equal_libraries_have_equal_factors() -> None:
 
 def test_large_groups_need_a_share() -> None:
     """Beyond ten specimens a group only 70 % of the others are asked for."""
-    assert expression_rule([1e6] * 40, [1 / 20] * 40).specimens == pytest.approx(17.0)
+    assert ExpressionRule.of([1e6] * 40, [1 / 20] * 40).specimens == pytest.approx(17.0)
 
 
 def test_a_trend_without_scatter_is_refused() -> None:
@@ -157,7 +162,8 @@ def test_diagnosis_looks_at_log_counts() -> None:
     """The same as a diagnosis of the log counts per million, and a note says so."""
     table = Table.from_arrays(counts_of(), SHEET, values_are="counts")
     columns = np.column_stack([np.ones(8), np.arange(8) >= 4, np.arange(8) % 2 == 0])
-    logs = prepare_counts(table, factor(columns.astype(float)).leverages).logs
+    counts = prepare_counts(table, factor(columns.astype(float)).leverages)
+    logs = log_cpm(counts.values, counts.effective)
     found = diagnose(table, "lot", ["drug"], permutations=20)
     expected = diagnose(
         Table.from_arrays(logs, SHEET, values_are="log"), "lot", ["drug"], permutations=20

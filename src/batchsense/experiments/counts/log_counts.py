@@ -12,21 +12,12 @@ from batchsense.arrays import Floats
 _PRIOR = 2.0
 
 
-def log_cpm(counts: ArrayLike, sizes: ArrayLike, prior: float = _PRIOR) -> Floats:
+def log_cpm(counts: ArrayLike, sizes: ArrayLike) -> Floats:
     r"""Log2 counts per million for looking at: distances, components, clusters.
 
-    .. math:: \log_2\frac{10^6\,(y + p_i)}{N_i + 2p_i}, \qquad p_i = \text{prior}\cdot N_i/\bar N
-
-    so that a count of zero gives the same value in every library.
-
-    Parameters
-    ----------
-    counts : array of shape (specimens, features)
-        Counts, not negative.
-    sizes : array of shape (specimens,)
-        Effective library sizes: all counts of a specimen times its factor.
-    prior : float
-        What is added in a library of average size.
+    :math:`\log_2(10^6\,(y + p)/(N + 2p))` with :math:`p = 2N/\bar N`, so that a count of zero gives
+    the same in every library. Counts y have shape (specimens, features), effective library sizes N
+    (specimens,): all counts of a specimen times its factor.
 
     References
     ----------
@@ -39,28 +30,19 @@ def log_cpm(counts: ArrayLike, sizes: ArrayLike, prior: float = _PRIOR) -> Float
            [0.415, 2.874]])
     """
     depth = np.asarray(sizes, dtype=np.float64)[:, None]
-    added = prior * depth / depth.mean()
-    values = np.asarray(counts, dtype=np.float64) + added
-    return np.asarray(np.log2(values / (depth + 2.0 * added) * 1e6))
+    added = _PRIOR * depth / depth.mean()
+    return np.asarray(np.log2((np.asarray(counts) + added) / (depth + 2.0 * added) * 1e6))
 
 
 def log_cpm_for_weights(counts: ArrayLike, sizes: ArrayLike) -> Floats:
-    r"""Log2 counts per million for tests with precision weights, as voom takes them.
+    r"""Log2 counts per million for tests with precision weights: log2(10⁶ (y + 0.5)/(N + 1)).
 
-    .. math:: \log_2\frac{10^6\,(y + 0.5)}{N + 1}
-
-    The same is added everywhere, and small counts scatter the more; their weights say so.
-
-    Parameters
-    ----------
-    counts : array of shape (specimens, features)
-        Counts, not negative.
-    sizes : array of shape (specimens,)
-        Effective library sizes: all counts of a specimen times its factor.
+    The same is added everywhere, and small counts scatter the more; their weights say so. Shapes
+    are those of :func:`log_cpm`.
 
     References
     ----------
-    Law, Chen, Shi and Smyth 2014, Genome Biol. 15, R29.
+    Law, Chen, Shi and Smyth 2014, Genome Biol. 15, R29 (voom).
 
     Examples
     --------
@@ -68,4 +50,4 @@ def log_cpm_for_weights(counts: ArrayLike, sizes: ArrayLike) -> Floats:
     array([[-1.   ,  0.585]])
     """
     depth = np.asarray(sizes, dtype=np.float64)[:, None]
-    return np.asarray(np.log2((np.asarray(counts, dtype=np.float64) + 0.5) / (depth + 1.0) * 1e6))
+    return np.asarray(np.log2((np.asarray(counts) + 0.5) / (depth + 1.0) * 1e6))

@@ -9,7 +9,7 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError, listed
-from batchsense.experiments.counts.expression import ExpressionRule, expression_rule
+from batchsense.experiments.counts.expression import ExpressionRule
 from batchsense.experiments.counts.log_counts import log_cpm
 from batchsense.experiments.counts.trimmed_means import tmm_factors
 from batchsense.experiments.design import Design
@@ -37,13 +37,11 @@ class PreparedCounts:
     rule : ExpressionRule
         What a feature needed to be kept.
     specimens : tuple of str
-        Their ids.
-    sizes : array of shape (specimens,)
-        Counts of each specimen in the kept features.
-    factors : array of shape (specimens,)
-        TMM factors; ``sizes`` times ``factors`` are the effective library sizes.
-    reading : str
-        Why the values were taken for counts, in a sentence.
+        Ids.
+    sizes, factors : array of shape (specimens,)
+        Counts in the kept features, and TMM factors; their products are the effective sizes.
+    summary : str
+        As what the values were read, what was kept, and how deep the libraries are.
     """
 
     values: Floats = field(repr=False)
@@ -53,56 +51,24 @@ class PreparedCounts:
     specimens: tuple[str, ...]
     sizes: Floats
     factors: Floats
-    reading: str
+    summary: str
 
     @property
     def effective(self) -> Floats:
         """Effective library sizes, shape (specimens,)."""
         return self.sizes * self.factors
 
-    @property
-    def logs(self) -> Floats:
-        """Log2 counts per million for looking at, shape (specimens, kept features)."""
-        return log_cpm(self.values, self.effective)
-
-    @property
-    def summary(self) -> str:
-        """Say as what the values were read, what was kept, and how deep the libraries are."""
-        rule = self.rule
-        needed = ceil(rule.specimens - 1e-9)  # as many as reach a number that is not whole
-        low, high = self.sizes.min(), self.sizes.max()
-        sentence = (
-            f"{self.reading} {self.values.shape[1]:,} of {len(self.kept) - len(self.tallies):,} "
-            f"features have enough counts: {rule.cpm:,.3g} per million (10 in the median library) "
-            f"in at least {needed} specimens, and {rule.in_all:g} in all. In these features "
-            f"libraries hold {low:,.0f} to {high:,.0f} counts; their TMM factors are "
-            f"{self.factors.min():.3f} to {self.factors.max():.3f}."
-        )
-        if self.tallies:
-            sentence += (
-                f" {listed(self.tallies)} are tallies of a counting program, no features, and were "
-                "left out."
-            )
-        return sentence
-
 
 def prepare_counts(table: Table, leverages: Floats) -> PreparedCounts:
     """Leave out tallies and features with few counts, and find the factors of the libraries.
 
-    As edgeR's manual advises: filter by all libraries and the design, take library sizes anew from
-    what is kept, then TMM.
-
-    Parameters
-    ----------
-    table : Table
-        Counts.
-    leverages : array of shape (specimens,)
-        Of the model that will be fitted.
+    As edgeR's manual advises: filter by all libraries and the leverages of the model, of shape
+    (specimens,), take library sizes anew from what is kept, then TMM.
 
     Raises
     ------
     DataError
-        Values that are no counts or are missing, or a specimen without any count.
+        Counts are missing, or a specimen has none.
     UnresolvedError
         No feature has enough counts.
 
@@ -115,26 +81,35 @@ def prepare_counts(table: Table, leverages: Floats) -> PreparedCounts:
     >>> found.kept.tolist(), found.sizes.tolist()
     ([True, False, True, False], [110.0, 110.0])
     """
-    read = table.values_read()
-    _refuse_others(table)
     tally = tallies(table.features)
-    counts = table.values[:, ~tally]
-    sizes = _sizes(table, counts, "")
-    rule = expression_rule(sizes, leverages)
-    kept = ~tally
-    kept[kept] = rule.keeps(counts, sizes)
+    sizes = _sizes(table, ~tally, "")
+    rule = ExpressionRule.of(sizes, leverages)
+    kept = rule.keeps(table.values, sizes) & ~tally
+    needed = (
+        f"{rule.cpm:,.3g} per million (10 in the median library) in at least "
+        # As many as reach a number that is not whole.
+        f"{ceil(rule.specimens - 1e-9)} specimens, and {rule.in_all:g} in all"
+    )
+    features = np.count_nonzero(~tally)
     if not kept.any():
         raise UnresolvedError(
-            f"none of {np.count_nonzero(~tally):,} features has enough counts: {rule.cpm:,.3g} per "
-            f"million in {rule.specimens:.3g} specimens and {rule.in_all:g} in all",
+            f"none of {features:,} features has enough counts: {needed}",
             needed="deeper libraries; or, where rows are single cells, their counts summed for "
             "each subject",
         )
+    sizes = _sizes(table, kept, " in the features with enough of them")
     values = np.ascontiguousarray(table.values[:, kept])
-    sizes = _sizes(table, values, " in the features with enough of them")
     factors = tmm_factors(values, sizes)
+    summary = (
+        f"{table.values_read().sentence} {values.shape[1]:,} of {features:,} features have enough "
+        f"counts: {needed}. In these features libraries hold {sizes.min():,.0f} to "
+        f"{sizes.max():,.0f} counts; their TMM factors are {factors.min():.3f} to "
+        f"{factors.max():.3f}."
+    )
     named = tuple(table.features[j] for j in np.flatnonzero(tally).tolist())
-    return PreparedCounts(values, kept, named, rule, table.specimens, sizes, factors, read.sentence)
+    if named:
+        summary += f" Left out as tallies of a counting program: {listed(named)}."
+    return PreparedCounts(values, kept, named, rule, table.specimens, sizes, factors, summary)
 
 
 def log_count_table(table: Table, design: Design) -> Table:
@@ -158,45 +133,32 @@ def log_count_table(table: Table, design: Design) -> Table:
     model = factor(np.hstack([design.wanted()[0], design.batch_terms()]))
     found = prepare_counts(table, model.leverages)
     message = f"{found.summary} Log2 counts per million of these features were looked at."
+    others = (note for note in table.notes if note.code not in OUTDATED)
     return replace(
         table,
-        values=found.logs,
+        values=log_cpm(found.values, found.effective),
         features=tuple(table.features[j] for j in np.flatnonzero(found.kept).tolist()),
-        notes=(
-            *(note for note in table.notes if note.code not in OUTDATED),
-            Note("counts_as_logs", message),
-        ),
+        notes=(*others, Note("counts_as_logs", message)),
         values_are="log",
     )
 
 
-def _refuse_others(table: Table) -> None:
-    """Refuse what is no count, with the cells."""
-    values = table.values
-    with np.errstate(invalid="ignore"):
-        wrong = np.argwhere(~((values >= 0) & (values == np.rint(values))))
-    if not len(wrong):
-        return
-    cells = (
-        f"{table.specimens[i]} / {table.features[j]} is "
-        f"{'missing' if np.isnan(values[i, j]) else f'{values[i, j]:g}'}"
-        for i, j in wrong[:3]
-    )
-    raise DataError(
-        f"counts are whole numbers from 0 on, and {len(wrong):,} values are none, for example "
-        f"{listed(cells)}. Round counts that were estimated, leave out features that were not "
-        "counted everywhere, or declare what the values are: --values log, for example",
-        where=table.source.matrix,
-    )
-
-
-def _sizes(table: Table, counts: Floats, among: str) -> Floats:
-    sizes = np.asarray(counts.sum(axis=1))
+def _sizes(table: Table, chosen: Flags, among: str) -> Floats:
+    """Library sizes over some features; refuse gaps and empty libraries."""
+    gaps = np.flatnonzero(chosen & np.isnan(table.values).any(axis=0)).tolist()
+    if gaps:
+        raise DataError(
+            f"counts are missing in {len(gaps)} features: "
+            f"{listed((table.features[j] for j in gaps), 3)}. Fill in 0 where nothing was counted, "
+            "or leave these features out",
+            where=table.source.matrix,
+        )
+    sizes = np.asarray(table.values.sum(axis=1, where=chosen))
     empty = [table.specimens[i] for i in np.flatnonzero(sizes == 0).tolist()]
     if empty:
         raise DataError(
-            f"{len(empty)} specimens have no counts{among}: {listed(empty, 3)}; leave them out of "
-            "matrix and sheet",
+            f"specimens without counts{among}: {listed(empty, 3)}; leave them out of matrix and "
+            "sheet",
             where=table.source.matrix,
         )
     return sizes

@@ -19,25 +19,16 @@ def tmm_factors(counts: ArrayLike, sizes: ArrayLike | None = None) -> Floats:
 
     Of a library and a reference, over features counted in both,
 
-    .. math:: M = \log_2\frac{y/N}{y_r/N_r}, \qquad A = \tfrac12\log_2\frac{y}{N}\frac{y_r}{N_r},
-              \qquad \log_2 f = \frac{\sum M/v}{\sum 1/v}, \quad
+    .. math:: M = \log_2\frac{y/N}{y_r/N_r}, \quad \log_2 f = \frac{\sum M/v}{\sum 1/v}, \quad
               v = \frac{N-y}{Ny} + \frac{N_r-y_r}{N_ry_r},
 
-    where the sums leave out 30 % of the features at each end of M and 5 % at each end of A. The
+    where the sums leave out 30 % of the features at each end of M, and 5 % at each end of
+    A, the mean of log2 y/N and log2 y_r/N_r. The
     reference is the library whose upper quartile of y/N is nearest to the mean of all; the factors
     are scaled so that their product is 1.
 
-    Parameters
-    ----------
-    counts : array of shape (specimens, features)
-        Counts, not negative.
-    sizes : array of shape (specimens,), optional
-        Library sizes, positive; the sums of the counts by default.
-
-    Returns
-    -------
-    array of shape (specimens,)
-        The factors.
+    Counts y have shape (specimens, features), library sizes N (their sums by default) and the
+    factors shape (specimens,).
 
     References
     ----------

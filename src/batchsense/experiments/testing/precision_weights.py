@@ -25,12 +25,8 @@ class PrecisionWeights:
     ----------
     weights : array of shape (specimens, features)
         Inverse variance of each observation.
-    sizes : array of shape (features,)
-        Mean log2 count of each feature.
-    scatter : array of shape (features,)
-        Root of the residual standard deviation.
-    trend : array of shape (features,)
-        The smooth curve through ``scatter`` over ``sizes``.
+    sizes, scatter, trend : array of shape (features,)
+        Mean log2 count, root of the residual standard deviation, and the smooth curve through it.
     """
 
     weights: Floats = field(repr=False)
@@ -43,21 +39,13 @@ def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> 
     r"""Weigh each observation by the scatter of features whose counts are as large.
 
     Every feature is fitted by least squares; the roots of the residual standard deviations are
-    smoothed over the mean log counts. With the fitted value of an observation as a log count λ,
+    smoothed over the mean log counts. The weight is :math:`\operatorname{trend}(\lambda)^{-4}` at
+    the fitted log count :math:`\lambda = \hat\mu + \log_2(N + 1) - \log_2 10^6`, the trend being
+    constant beyond its ends.
 
-    .. math:: w = \operatorname{trend}(\lambda)^{-4}, \qquad
-              \lambda = \hat\mu + \log_2(N + 1) - \log_2 10^6,
-
-    the trend being constant beyond its ends.
-
-    Parameters
-    ----------
-    logs : array of shape (specimens, features)
-        From :func:`~batchsense.experiments.counts.log_cpm_for_weights`.
-    design : DesignFactor
-        The model, with residual degrees of freedom.
-    effective : array of shape (specimens,)
-        Effective library sizes N.
+    ``logs`` of shape (specimens, features) are those of
+    :func:`~batchsense.experiments.counts.log_cpm_for_weights`, ``effective`` of shape (specimens,)
+    the effective library sizes N; the design leaves degrees of freedom.
 
     Raises
     ------
@@ -71,7 +59,7 @@ def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> 
     if logs.shape[1] < _FEWEST:
         raise UnresolvedError(
             f"{logs.shape[1]} feature has enough counts; how counts scatter is seen from many",
-            needed=f"at least {_FEWEST} features, or --values numbers for log counts of one",
+            needed=f"at least {_FEWEST} such features, or log counts per million and --values log",
         )
     fit = design.fit(logs)
     to_log_counts = np.log2(effective + 1.0) - np.log2(1e6)
@@ -80,8 +68,7 @@ def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> 
     trend = lowess(sizes, scatter, span=_SPAN)
     if not (trend > 0).all():
         raise UnresolvedError(
-            "the scatter of the log counts falls to nothing somewhere, so that weights would be "
-            "infinite",
+            "the scatter of the log counts falls to nothing, so that weights would be infinite",
             needed="more features, or counts that were not made alike",
         )
     places, first = np.unique(sizes, return_index=True)

@@ -223,15 +223,16 @@ def untested(
     varies: Flags,
     fits: ContrastFits,
     scale: FeatureVariances,
-    few: Flags,
+    counts: PreparedCounts | None,
 ) -> dict[str, tuple[str, ...]]:
-    """Sort the features without an answer by the reason; ``few`` marks those with few counts."""
+    """Sort the features without an answer by the reason."""
     missing = np.isnan(fits.estimates).any(axis=0)
     no_scale = np.isnan(scale.variance)
     tally = tallies(features)
+    few = ~tally & ~counts.kept if counts is not None else np.zeros_like(tally)
     reasons = {
         _TALLY: tally,
-        "too few counts": few & ~tally,
+        "too few counts": few,
         "constant": ~varies & ~few & ~tally,
         "not told by the observed specimens": varies & missing,
         "no residual variance": varies & ~missing & no_scale,

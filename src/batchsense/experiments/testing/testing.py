@@ -37,7 +37,7 @@ from batchsense.experiments.testing.moderation import (
 )
 from batchsense.experiments.testing.precision_weights import PrecisionWeights, precision_weights
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
-from batchsense.experiments.testing.weighted_fitting import fit_weighted_contrasts, spread_over
+from batchsense.experiments.testing.weighted_fitting import fit_weighted_contrasts
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress, silent
@@ -163,7 +163,7 @@ def test(
     mean, varies = _means(chosen)
     fits, scale = _fitted(observed, fitted, compared, options, (mean, varies), progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
-    untested = remarks.untested(table.features, varies, fits, scale, observed.few)
+    untested = remarks.untested(table.features, varies, fits, scale, observed.counts)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if observed.counts is not None and observed.precision is not None:
         notes.insert(0, remarks.on_counts(observed.counts, observed.precision))
@@ -249,13 +249,6 @@ class _Observed:
     counts: PreparedCounts | None = None
     precision: PrecisionWeights | None = None
 
-    @property
-    def few(self) -> Flags:
-        """Features with too few counts."""
-        if self.counts is None:
-            return np.zeros(self.values.shape[1], dtype=bool)
-        return ~self.counts.kept
-
 
 def _observed(
     table: Table,
@@ -314,8 +307,7 @@ def _fitted(
             fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
         else:
             kept, own = observed.counts.kept, observed.precision.weights
-            fits = fit_weighted_contrasts(values[:, kept], own, full, weights, groups, progress)
-            fits = spread_over(fits, kept)
+            fits = fit_weighted_contrasts(values, kept, own, full, weights, groups, progress)
     mean, varies = seen
     trend = mean if options.trend else None
     return fits, scale_of(fits, varies, options.shrink, trend, options.robust)

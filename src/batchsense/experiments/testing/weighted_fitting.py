@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchsense.arrays import Floats
+from batchsense.arrays import Flags, Floats
 from batchsense.experiments.testing.fitting import ContrastFits
-from batchsense.progress import Progress, silent
+from batchsense.progress import Progress
 from batchsense.variation.linear import DesignFactor
 
 #: Features are fitted together in stacks of about this many numbers: 16 MB, so that a stack and its
@@ -16,52 +16,43 @@ _STACK_VALUES = 2_000_000
 
 def fit_weighted_contrasts(
     values: Floats,
+    kept: Flags,
     weights: Floats,
     design: DesignFactor,
     contrasts: Floats,
-    groups: tuple[tuple[int, ...], ...] = (),
-    progress: Progress = silent,
+    groups: tuple[tuple[int, ...], ...],
+    progress: Progress,
 ) -> ContrastFits:
-    r"""Fit each feature by weighted least squares.
+    r"""Fit each kept feature by weighted least squares; the others get no answer.
 
     With the basis Q of the design and D the roots of the weights of a feature, DQ = Q'R; a contrast
     that is w on the effects Qᵀy is wR⁻¹ on Q'ᵀDy, and its variance is |wR⁻¹|². Positive weights
-    leave estimable what the design makes so, and every contrast is exact: limma's ``contrasts.fit``
-    takes the correlations of the coefficients from the fit without weights.
+    leave estimable what the design makes so, and every contrast is exact.
 
-    Parameters
-    ----------
-    values, weights : array of shape (specimens, features)
-        Complete, and the weights positive.
-    design : DesignFactor
-        The model.
-    contrasts : array of shape (contrasts, terms)
-        Estimable.
-    groups : tuple of tuple of int
-        Places of contrasts that are tested together, which are independent.
-    progress : Progress
-        Told of the features.
+    ``values`` has shape (specimens, features) and is complete where ``kept``; the positive
+    ``weights`` have shape (specimens, kept features). Contrasts have shape (contrasts, terms) and
+    are estimable; those of a group are tested together and independent.
     """
-    count, features = values.shape
+    features, asked = len(kept), contrasts @ design.solution
     found = ContrastFits(
-        np.empty((len(contrasts), features)),
-        np.empty((len(contrasts), features)),
-        np.empty((len(groups), features)),
-        np.full(features, float(design.df_residual)),
-        np.empty(features),
+        np.full((len(contrasts), features), np.nan),
+        np.full((len(contrasts), features), np.nan),
+        np.full((len(groups), features), np.nan),
+        np.where(kept, float(design.df_residual), 0.0),
+        np.zeros(features),
     )
-    asked = contrasts @ design.solution
-    # The contrasts do not see the constant; centring spares them a large offset.
-    centred = values - values.mean(axis=0) if design.has_constant else values
-    width = max(1, _STACK_VALUES // (count * design.rank))
-    for start in range(0, features, width):
-        part = slice(start, min(start + width, features))
-        roots = np.sqrt(weights[:, part]).T
+    places = np.flatnonzero(kept)
+    width = max(1, _STACK_VALUES // (len(values) * design.rank))
+    for start in range(0, len(places), width):
+        part = places[start : start + width]
+        # The contrasts do not see the constant; centring spares them a large offset.
+        centred = values[:, part] - values[:, part].mean(axis=0)
+        roots = np.sqrt(weights[:, start : start + width]).T
         basis, upper = np.linalg.qr(roots[:, :, None] * design.basis)
-        scaled = roots * centred[:, part].T
+        scaled = roots * centred.T
         effects = np.einsum("fnr,fn->fr", basis, scaled)
         residuals = scaled - np.einsum("fnr,fr->fn", basis, effects)
-        sides = np.broadcast_to(asked.T, (len(scaled), *asked.T.shape))
+        sides = np.broadcast_to(asked.T, (len(part), *asked.T.shape))
         turned = np.linalg.solve(upper.transpose(0, 2, 1), sides)
         found.estimates[:, part] = np.einsum("frc,fr->cf", turned, effects)
         found.unscaled[:, part] = (turned**2).sum(axis=1).T
@@ -70,19 +61,5 @@ def fit_weighted_contrasts(
             own = np.linalg.qr(turned[:, :, list(group)])[0]
             squares = np.einsum("frc,fr->fc", own, effects) ** 2
             found.joint[place, part] = squares.sum(axis=1) / len(group)
-        progress("fitting features with precision weights", part.stop, features)
+        progress("fitting features with precision weights", start + len(part), len(places))
     return found
-
-
-def spread_over(fits: ContrastFits, kept: np.ndarray) -> ContrastFits:
-    """The same fits among all features; those that were not kept have no answer."""
-
-    def wide(narrow: Floats, empty: float) -> Floats:
-        everywhere = np.full((*narrow.shape[:-1], len(kept)), empty)
-        everywhere[..., kept] = narrow
-        return everywhere
-
-    return ContrastFits(
-        *(wide(one, np.nan) for one in (fits.estimates, fits.unscaled, fits.joint)),
-        *(wide(one, 0.0) for one in (fits.df, fits.residual_squares)),
-    )

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from batchsense.questions.test import text
 from batchsense.questions.test.result import Q_LIMIT
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.features import (
-    MOST_POINTS,
-    draw_mean_variance,
-    draw_p_values,
-    draw_volcano,
-)
+from batchsense.reports.figures.features import MOST_POINTS, draw_p_values, draw_volcano
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 
@@ -35,29 +28,13 @@ def contrast_report(
         envelope,
         command_line,
         model=text.model_sentence(result),
-        counts=None if result.counts is None else text.counts_sentence(result.counts),
         libraries=None if result.counts is None else text.library_table(result.counts),
         headlines=text.headlines(result),
         untested=sum(result.untested.values()),
         prices=text.price_rows(result),
-        trend=[] if found is None else _trend_picture(found),
         pictures=[] if found is None else _effect_pictures(found),
         tables=text.feature_tables(result),
     )
-
-
-def _trend_picture(found: ContrastTests) -> list[Picture]:
-    if found.precision is None:
-        return []
-    seen = found.precision
-    ends = seen.trend[np.argmin(seen.sizes)], seen.trend[np.argmax(seen.sizes)]
-    finding = (
-        f"Every point is a feature. Where counts are smallest the curve stands at "
-        f"{number(ends[0])}, where they are largest at {number(ends[1])}; an "
-        "observation weighs one over the fourth power of the curve at its own fitted count."
-    )
-    ax = draw_mean_variance(seen.sizes, seen.scatter, seen.trend)
-    return [Picture.of(ax, "mean-variance", "How log counts scatter", finding)]
 
 
 #: Contrasts beyond this number are in the tables only: two figures each, of up to 100 kB.

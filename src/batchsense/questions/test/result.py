@@ -84,14 +84,6 @@ class RefusedResult(Model):
     explanation: str | None = Field(description="What is not linked and would help.")
 
 
-class LibraryResult(Model):
-    """How deep the library of a specimen is."""
-
-    specimen: str
-    counts: float = Field(description="In the features that were kept.")
-    factor: float = Field(description="TMM factor; counts times factor is the effective size.")
-
-
 class CountsResult(Model):
     """Counts that were taken as counts."""
 
@@ -101,7 +93,8 @@ class CountsResult(Model):
     in_specimens: float = Field(description="in so many specimens (need not be whole),")
     least_in_all: float = Field(description="and so many counts in all of them.")
     tallies: list[str] = Field(description="Rows of a counting program, left out.")
-    libraries: list[LibraryResult]
+    sizes: dict[str, float] = Field(description="Counts of each specimen in the kept features.")
+    factors: dict[str, float] = Field(description="TMM factors; sizes times these are effective.")
     least_weight: float = Field(description="Smallest precision weight: an inverse variance.")
     largest_weight: float
 
@@ -118,12 +111,8 @@ class CountsResult(Model):
             in_specimens=counts.rule.specimens,
             least_in_all=counts.rule.in_all,
             tallies=list(counts.tallies),
-            libraries=[
-                LibraryResult(specimen=name, counts=float(size), factor=float(factor))
-                for name, size, factor in zip(
-                    counts.specimens, counts.sizes, counts.factors, strict=True
-                )
-            ],
+            sizes=dict(zip(counts.specimens, counts.sizes.tolist(), strict=True)),
+            factors=dict(zip(counts.specimens, counts.factors.tolist(), strict=True)),
             least_weight=float(precision.weights.min()),
             largest_weight=float(precision.weights.max()),
         )

@@ -65,21 +65,12 @@ def model_sentence(result: ContrastTestsResult) -> str:
     return f"{model} Moderated t and F{how}: {lent}."
 
 
-def counts_sentence(counts: CountsResult) -> str:
-    """Say what was tested in the place of counts; a note says all of it."""
-    return (
-        f"Tested: log2 counts per million of the {number(counts.kept)} features with enough counts "
-        f"(of {number(counts.features)}), each observation with its precision weight. An effect of "
-        "1 is a doubling."
-    )
-
-
 def library_table(counts: CountsResult) -> tuple[list[tuple[str, str]], list[list[str]]]:
     """Give columns and rows of the libraries, the least effective first."""
-    shown = sorted(counts.libraries, key=lambda one: one.counts * one.factor)
+    found = sorted((counts.sizes[name] * factor, name) for name, factor in counts.factors.items())
     rows = [
-        [one.specimen, number(one.counts), f"{one.factor:.3f}", number(one.counts * one.factor)]
-        for one in shown
+        [name, number(counts.sizes[name]), f"{counts.factors[name]:.3f}", number(effective)]
+        for effective, name in found
     ]
     return headings(["specimen", "counts", "TMM factor", "effective"]), rows
 

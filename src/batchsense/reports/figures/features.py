@@ -62,31 +62,6 @@ def draw_volcano(
     return ax
 
 
-def draw_mean_variance(
-    sizes: npt.ArrayLike, scatter: npt.ArrayLike, trend: npt.ArrayLike, ax: Axes | None = None
-) -> Axes:
-    """Draw how log counts scatter over how large they are, with the curve the weights come from.
-
-    Notes
-    -----
-    Of more than :data:`MOST_POINTS` features every nth by scatter is drawn; the curve is whole.
-    """
-    across, up = np.asarray(sizes, dtype=float), np.asarray(scatter, dtype=float)
-    ax = axes(ax, height=3.4)
-    places = thinned(np.arange(len(up)), up)
-    ax.scatter(
-        across[places], up[places], s=8, color=FAINT, alpha=0.6, linewidths=0, label="feature"
-    )
-    order = np.argsort(across, kind="stable")
-    order = order[np.linspace(0, len(order) - 1, min(len(order), 300)).astype(np.intp)]
-    curve = np.asarray(trend, dtype=float)[order]
-    ax.plot(across[order], curve, color=VERMILLION, linewidth=1.8, label="trend")
-    ax.set_ylim(bottom=0.0)
-    label(ax, "mean log2 count", "root of the standard deviation")
-    legend(ax, columns=2, below=BELOW, marks=2.0)
-    return ax
-
-
 def thinned(places: Places, p: Floats) -> Places:
     """At most :data:`MOST_POINTS` of these places, evenly by p.
 
