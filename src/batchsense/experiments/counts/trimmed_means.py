@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from batchsense.arrays import Flags, Floats
 
@@ -77,6 +76,12 @@ def _log_factor(counts: Floats, reference: Floats, size: float, reference_size: 
 
 def _inside(values: Floats, trim: float) -> Flags:
     """Mark all but the given part at each end, equal values by their mean rank."""
-    ranks = rankdata(values)
     cut = int(len(values) * trim)
-    return np.asarray((ranks >= cut + 1) & (ranks <= len(values) - cut))
+    ends = np.partition(values, (cut, len(values) - 1 - cut))[[cut, len(values) - 1 - cut]]
+    inside = (values > ends[0]) & (values < ends[1])
+    for end in ends:
+        equal = values == end
+        rank = np.count_nonzero(values < end) + (np.count_nonzero(equal) + 1) / 2
+        if cut + 1 <= rank <= len(values) - cut:
+            inside |= equal
+    return np.asarray(inside)

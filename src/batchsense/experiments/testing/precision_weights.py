@@ -13,8 +13,6 @@ from batchsense.variation.linear import DesignFactor
 
 #: Window of the trend, as in Law et al. (2014); with it the numbers equal limma's.
 _SPAN = 0.5
-#: One feature shows no trend.
-_FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +54,10 @@ def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> 
     ----------
     Law, Chen, Shi and Smyth 2014, Genome Biol. 15, R29; Cleveland 1979 (the smooth curve).
     """
-    if logs.shape[1] < _FEWEST:
+    if logs.shape[1] < 2:
         raise UnresolvedError(
             f"{logs.shape[1]} feature has enough counts; how counts scatter is seen from many",
-            needed=f"at least {_FEWEST} such features, or log counts per million and --values log",
+            needed="at least 2 such features, or log counts per million and --values log",
         )
     fit = design.fit(logs)
     to_log_counts = np.log2(effective + 1.0) - np.log2(1e6)

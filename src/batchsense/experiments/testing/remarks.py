@@ -42,9 +42,6 @@ _LOOKED_AT = 500
 _FEWEST_ZEROS = 10
 
 
-_TALLY = "tally of a counting program"
-
-
 def on_design(design: Design, compared: Comparisons, model: Model) -> list[Note]:
     """Remark on contrasts that are refused, or that can hardly be told from the batches."""
     notes = []
@@ -231,7 +228,7 @@ def untested(
     tally = tallies(features)
     few = ~tally & ~counts.kept if counts is not None else np.zeros_like(tally)
     reasons = {
-        _TALLY: tally,
+        "tally of a counting program": tally,
         "too few counts": few,
         "constant": ~varies & ~few & ~tally,
         "not told by the observed specimens": varies & missing,
@@ -254,15 +251,14 @@ def on_counts(counts: PreparedCounts, precision: PrecisionWeights) -> Note:
     return Note("tested_as_counts", message, counts.tallies)
 
 
-def on_untested(found: dict[str, tuple[str, ...]], counts: bool) -> list[Note]:
-    """Remark on features without an answer; what few counts leave out is said elsewhere."""
+def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
+    """Remark on features without an answer; what counts leave out is said with them."""
     texts = {
         "constant": "are constant (or observed at most once) and were not tested",
         "not told by the observed specimens": (
             "are observed in specimens that do not tell every contrast from the batches and were "
             "not tested there"
         ),
-        _TALLY: "are tallies of a counting program and were left out",
         "no residual variance": (
             "have no residual variance or no degrees of freedom and were not tested"
         ),
@@ -274,7 +270,7 @@ def on_untested(found: dict[str, tuple[str, ...]], counts: bool) -> list[Note]:
             names[:10],
         )
         for reason, names in found.items()
-        if reason in texts and not (counts and reason == _TALLY)
+        if reason in texts
     ]
 
 

@@ -196,7 +196,7 @@ def test(
         terms=tuple(terms),
         specimens=design.specimens,
         level=options.level,
-        notes=(*notes, *remarks.on_untested(untested, observed.counts is not None)),
+        notes=(*notes, *remarks.on_untested(untested)),
         counts=observed.counts,
         precision=observed.precision,
     )

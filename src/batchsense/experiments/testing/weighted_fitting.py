@@ -26,8 +26,7 @@ def fit_weighted_contrasts(
     r"""Fit each kept feature by weighted least squares; the others get no answer.
 
     With the basis Q of the design and D the roots of the weights of a feature, DQ = Q'R; a contrast
-    that is w on the effects Qᵀy is wR⁻¹ on Q'ᵀDy, and its variance is |wR⁻¹|². Positive weights
-    leave estimable what the design makes so, and every contrast is exact.
+    that is w on the effects Qᵀy is wR⁻¹ on Q'ᵀDy, and its variance is |wR⁻¹|², exactly.
 
     ``values`` has shape (specimens, features) and is complete where ``kept``; the positive
     ``weights`` have shape (specimens, kept features). Contrasts have shape (contrasts, terms) and

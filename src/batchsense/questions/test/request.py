@@ -149,8 +149,7 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
         progress,
     )
     output = None if request.output is None else request.name_of(request.output)
-    outdated = OUTDATED if found.counts is not None else {"tallies"}
-    read = (note for note in table.notes if note.code not in outdated)
+    read = [one for one in table.notes if found.counts is None or one.code not in OUTDATED]
     envelope = request.envelope(
         ContrastTestsResult.of(
             found, table.orientation, not request.ordinary, request.trend, request.robust, output
