@@ -7,8 +7,9 @@ of its own for each feature). The lot is in the model in both. Of every table th
 features with p ≤ 0.05 is noted; intervals are those of the mean over tables, which are independent.
 
 ``python benchmarks/counts_false_positives.py [TABLES] [TABLES_IN_R]`` writes
-``benchmarks/results/counts_false_positives.json``, or goes on where that stopped; with a second number limma's rates (voom on the
-same first tables, by ``counts_false_positives.R``) stand beside ours.
+``benchmarks/results/counts_false_positives.json``, or goes on where that stopped; with a
+second number limma's rates (voom on the same first tables, by ``counts_false_positives.R``) stand
+beside ours.
 """
 
 from __future__ import annotations
