@@ -6,7 +6,8 @@ Parquet, anndata for h5ad) only the reading and writing, without imports. Peak m
 process. Ratios are medians over the rounds; CPU seconds, of all threads, stand beside wall seconds
 because other work on the machine moves these. ``--before`` names the ``src`` of another version,
 ``--peers`` a folder with scanpy (left out where it is not found). Growth is measured on small
-matrices, CSV to CSV, and its exponents hold beyond the time of an almost empty file.
+matrices, CSV to CSV, and its exponents hold beyond the time of an almost empty file. In the stored
+result ``csv_again`` is of a later version, which puts rows in their place at once, under more load.
 
     python benchmarks/end_to_end.py --before /path/to/src --peers /path/to/site-packages
 """
