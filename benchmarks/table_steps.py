@@ -86,7 +86,7 @@ def main() -> None:
     from common import record
 
     parser = record.options(__doc__.splitlines()[0], "table_steps")
-    parser.add_argument("--before", type=Path, required=True, help="The src of another version.")
+    parser.add_argument("--before", type=Path, default=HERE, help="The src of another version.")
     asked = parser.parse_args()
     began = time.time()
     rounds = [{who: of_version(src) for who, src in (("before", asked.before), ("now", HERE))}]
