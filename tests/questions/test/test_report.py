@@ -113,3 +113,21 @@ def test_an_answer_without_result_is_not_reported() -> None:
     """A refusal has no page."""
     with pytest.raises(ValueError, match="no result"):
         contrast_report(Envelope[ContrastTestsResult](command="test", result=None))
+
+
+def test_the_page_shows_how_deep_the_libraries_are() -> None:
+    """Counts: how many features were kept, and every library, the least effective first."""
+    rng = np.random.default_rng(2)
+    sheet = {"lot": ["1", "2"] * 4, "drug": [*"AAAABBBB"]}
+    counts = rng.poisson(np.linspace(1, 200, 40) * np.arange(8, 0, -1)[:, None]).astype(float)
+    found = testing.test(Table.from_arrays(counts, sheet, values_are="counts"), "drug", "lot")
+    page, answer = reported(found)
+    published = answer.answer().counts
+    shown = words(page)
+    rows = re.findall(r"specimen \d", shown[shown.index("The least effective first") :])
+
+    assert published is not None
+    assert published.kept < published.features == 40
+    assert f"of the {published.kept} features with enough counts (of 40)" in shown
+    assert rows[:8] == [f"specimen {k}" for k in range(8, 0, -1)]
+    assert list(published.sizes.values()) == counts[:, found.counts.kept].sum(axis=1).tolist()

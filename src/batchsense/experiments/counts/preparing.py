@@ -86,7 +86,7 @@ def prepare_counts(table: Table, leverages: Floats) -> PreparedCounts:
     rule = ExpressionRule.of(sizes, leverages)
     kept = rule.keeps(table.values, sizes) & ~tally
     needed = (
-        f"{rule.cpm:,.3g} per million (10 in the median library) in at least "
+        f"{float(f'{rule.cpm:.3g}'):,g} per million (10 in the median library) in at least "
         # As many as reach a number that is not whole.
         f"{ceil(rule.specimens - 1e-9)} specimens, and {rule.in_all:g} in all"
     )
