@@ -22,6 +22,8 @@ _HEADLINES = {
     "partly_lost": "partly lost",
     "not_estimable": "not estimable",
 }
+#: Shares below this are what rounding leaves of a balanced design.
+_ROUNDING = 1e-9
 
 
 def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
@@ -95,11 +97,13 @@ def _remainder(result: DiagnoseResult) -> str:
         alone = [(result.batch.name, result.batch.r2_alone)]
         alone += [(one.name, one.r2_alone) for one in result.kept]
         each = ", ".join(f"{name} {percent(value)}" for name, value in alone)
-        text += f" Raw shares of each term alone: {each}; " + (
-            f"{percent(result.shared)} belong to several terms at once."
-            if result.shared >= 0
-            else f"beside the others they explain {percent(-result.shared)} more."
-        )
+        text += f" Raw shares of each term alone: {each}; "
+        if abs(result.shared) < _ROUNDING:
+            text += "none of it belongs to several terms at once."
+        elif result.shared > 0:
+            text += f"{percent(result.shared)} belong to several terms at once."
+        else:
+            text += f"beside the others they explain {percent(-result.shared)} more."
     return text
 
 
