@@ -160,6 +160,16 @@ def test_the_command_answers_and_says_no(capsys: pytest.CaptureFixture[str]) -> 
     assert set(result["phases"][0]) >= {"name", "reason", "cpu_seconds", "relative_l2"}
 
 
+def test_one_of_several_processes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under torchrun all of them would write to the same folder; none begins."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(["collocation", "heat", "--steps", "1", "-o", str(tmp_path / "run")]) == 2
+    assert "start it without torchrun" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_problem_from_a_file_needs_no_reference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

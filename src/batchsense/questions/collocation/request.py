@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -96,12 +97,14 @@ def ask(request: CollocationRequest, progress: Progress = silent) -> Answer[Coll
 
     Raises
     ------
+    RequestError
+        One of several processes asks.
     DataError
         The problem or the checkpoint cannot be used, or --error was given without a reference.
     KeyboardInterrupt
         Ctrl-C or SIGTERM came; with words about the checkpoint.
     """
-    from batchsense.errors import DataError
+    from batchsense.errors import DataError, RequestError
     from batchsense.questions.collocation.report import collocation_report
     from batchsense.questions.collocation.text import collocation_text, farewell
     from batchsense.training.collocation.problems import PROBLEMS, CollocationProblem
@@ -110,6 +113,11 @@ def ask(request: CollocationRequest, progress: Progress = silent) -> Answer[Coll
     from batchsense.training.running.signals import stop_on_signal
     from batchsense.training.workload import load_named
 
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise RequestError(
+            "collocation solves in one process, and several would write to one folder; start it "
+            "without torchrun (WORLD_SIZE is set)"
+        )
     problem = load_named(
         request.problem, PROBLEMS, CollocationProblem, "problem", CollocationProblem.of
     )
