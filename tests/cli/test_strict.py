@@ -27,7 +27,9 @@ def test_an_option_of_one_value_is_not_given_twice(
 ) -> None:
     """Every single-valued option of every command: no value is dropped."""
     assert run([command, f"--{flag}", "2", f"--{flag}=3"]) == 2
-    assert "was given 2 times, and takes one value" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was given 2 times, and takes one value" in said
+    assert ("join their labels in one column of SHEET" in said) == (flag == "batch")
 
 
 def test_switches_that_contradict_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

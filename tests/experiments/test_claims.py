@@ -55,6 +55,29 @@ def test_raw_values_never_look_corrected(seed):
         assert note.message.startswith("plate is nested in site: each site lies in one plate only.")
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_only_what_is_tested_is_the_same_without_nested_batches(seed):
+    """Where a contrast is refused, no whole test but each difference is said not to change."""
+    rng = np.random.default_rng(seed)
+    years = int(rng.integers(4, 7))
+    year = np.repeat(np.arange(years), int(rng.integers(3, 6)))
+    scanner = np.array([0, 0, *rng.integers(1, 3, years - 2)])
+    sheet = {"scanner": [f"S{s}" for s in scanner[year]], "year": [f"y{y}" for y in year]}
+    table = Table.from_arrays(rng.normal(size=(len(year), 6)), sheet)
+    found = testing.test(table, "year", "scanner")
+    assert found.refused
+    (note,) = [note for note in found.notes if note.code == "batches_spanned"]
+    assert note.message.endswith("each difference that is tested is the same without it.")
+    within = testing.test(table, "year:y1-y0", "scanner")
+    (note,) = [note for note in within.notes if note.code == "batches_spanned"]
+    assert not within.refused
+    assert note.message.endswith("the tests are the same without it.")
+    mean = {f"y{y}": table.values[year == y].mean(axis=0) for y in range(years)}
+    for one in found.effects:
+        difference = mean[one.contrast.upper] - mean[one.contrast.lower]
+        np.testing.assert_allclose(one.effect, difference, atol=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_corrected_values_do(seed):
     """Values from which the batches were removed are noticed if they hold enough zeros."""

@@ -55,9 +55,10 @@ def _strict_parser(make_parser: Callable[..., Any], context: Any) -> Any:
             takes_one = one.param_type_name == "option" and not (one.multiple or one.count)
             switch = one.is_flag and not one.secondary_opts if takes_one else False
             if takes_one and not switch and order.count(one) > 1:
-                raise typer.BadParameter(
-                    f"{one.opts[-1]} was given {order.count(one)} times, and takes one value"
-                )
+                message = f"{one.opts[-1]} was given {order.count(one)} times, and takes one value"
+                if one.opts[-1] == "--batch":
+                    message += "; for several columns, join their labels in one column of SHEET"
+                raise typer.BadParameter(message)
         return values, rest, order
 
     parser.parse_args = parse_args

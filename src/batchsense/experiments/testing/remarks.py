@@ -120,7 +120,7 @@ def trace_of_batches(values: Floats, design: Design, model: Model) -> Trace:
     return "centred" if _explains_nothing(constant, centred, shown) else "left"
 
 
-def on_spanned_batches(design: Design, model: Model) -> list[Note]:
+def on_spanned_batches(design: Design, model: Model, compared: Comparisons) -> list[Note]:
     """Say where the wanted terms take up all that the batches could add."""
     if model.full.rank > model.plain.rank:
         return []
@@ -136,7 +136,8 @@ def on_spanned_batches(design: Design, model: Model) -> list[Note]:
         if nested
         else f"What is in the model takes up all that {batch} could add."
     )
-    message = f"{how} So {batch} adds nothing to the model, and the tests are the same without it."
+    same = "each difference that is tested is" if compared.refused else "the tests are"
+    message = f"{how} So {batch} adds nothing to the model, and {same} the same without it."
     return [Note("batches_spanned", message, (batch, *nested))]
 
 

@@ -167,7 +167,7 @@ def test(
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if observed.counts is not None and observed.precision is not None:
         notes.insert(0, remarks.on_counts(observed.counts, observed.precision))
-    notes += remarks.on_spanned_batches(design, model)
+    notes += remarks.on_spanned_batches(design, model, compared)
     notes += remarks.on_shared_rows(table, design, model, compared)
     if surrogates:
         notes.append(remarks.on_surrogates(surrogates))
