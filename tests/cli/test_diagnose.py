@@ -418,3 +418,18 @@ def test_batches_far_beyond_the_noise(tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "f.tsv").read_text().splitlines(), delimiter="\t"))
     assert all(0.6 < float(row["month low"]) < float(row["month share"]) for row in rows)
     assert all(float(row["month share"]) < float(row["month high"]) < 1.0 for row in rows)
+
+
+def test_a_balanced_design_shares_nothing(tmp_path, capsys):
+    """No rounding error is told as a share, whatever the unit; an unbalanced one shares some."""
+    values = np.random.default_rng(1).normal(size=(12, 40)) + np.repeat([0, 1], 6)[:, None]
+    for drug, said in (
+        (["no", "yes"] * 6, "none of it belongs to several terms at once"),
+        (["no"] * 4 + ["yes"] * 3 + ["no"] + ["yes"] * 4, "belong to several terms at once"),
+    ):
+        table = Table.from_arrays(1e3 * values, {"month": [*"a" * 6, *"b" * 6], "drug": drug})
+        words = ["diagnose", *save(table, tmp_path), "--batch", "month", "--keep", "drug"]
+        assert run([*words, "--permutations", "20", "--no-placebo"]) == 0
+        page = " ".join(capsys.readouterr().out.split())
+        assert said in page
+        assert "10⁻¹" not in page
