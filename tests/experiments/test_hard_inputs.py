@@ -388,6 +388,7 @@ CASES = {
     ),
     "whole numbers": Case(
         with_values(lambda values: np.rint(10 * values + 200).astype(np.int32)),
+        # Nor do they scatter as counts do: no test of counts either.
         refused=each(("diagnose", "test", "surrogates"), "read as counts .* withheld"),
     ),
     "a specimen twice": Case(

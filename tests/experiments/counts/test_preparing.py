@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -171,3 +173,25 @@ def test_diagnosis_looks_at_log_counts() -> None:
 
     assert found.batch_share.share.estimate == expected.batch_share.share.estimate
     assert "counts_as_logs" in [note.code for note in found.notes]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whole_numbers_that_scatter_less_than_counts_are_asked_about(seed: int) -> None:
+    """Rounded measurements are never taken for counts unasked; Poisson counts always are."""
+    rng = np.random.default_rng(seed)
+    specimens, features = int(rng.integers(4, 24)), int(rng.integers(30, 200))
+    middle = np.exp(rng.uniform(4, 8, features))
+    depth = rng.uniform(0.6, 1.6, (specimens, 1))
+    measured = np.rint(middle + rng.uniform(0.2, 0.7) * np.sqrt(middle) * rng.normal(
+        size=(specimens, features)
+    ))  # fmt: skip
+    counted = rng.poisson(depth * middle).astype(float)
+    leverages = np.full(specimens, 2 / specimens)
+
+    def table(values: np.ndarray, **said: Any) -> Table:
+        return Table.from_arrays(values, {"month": range(specimens)}, **said)
+
+    with pytest.raises(UnresolvedError, match="times what counting alone"):
+        prepare_counts(table(measured), leverages)
+    assert prepare_counts(table(measured, values_are="counts"), leverages).kept.any()
+    assert prepare_counts(table(counted), leverages).kept.any()

@@ -38,3 +38,43 @@ def test_importance_lowers_noise_on_one_problem_and_errors_on_none(
     assert len({run["seed"] for run in found["runs"]}) == 15
     assert low < 1 < high
     assert found["noise_ratio"]["uniform"] < noise
+
+
+def test_every_built_in_problem_is_solved_as_near_as_wanted() -> None:
+    """Within 300 CPU seconds of one thread, one seed each."""
+    found = study("collocation_targets")["targets"]
+
+    assert len(found) == 9
+    assert all(row["found"] <= row["wanted"] for row in found.values())
+    assert all(row["cpu_seconds"] <= 300 for row in found.values())
+
+
+def test_planned_points_cost_hardly_more_than_the_best_fixed_number() -> None:
+    """Medians over three seeds of the CPU seconds to an error, on three problems."""
+    found = study("collocation_targets")["sweep"]
+
+    assert len(found) == 3
+    for row in found.values():
+        assert row["planned_over_best"] <= 1.25
+        assert row["2540_over_planned"] > 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "method", "ratio"),
+    [
+        ("heat", "deepxde", 3.0),
+        ("heat", "ssbfgs", 1.3),
+        ("heat", "ssbroyden", 1.3),
+        ("burgers", "deepxde", 2.0),
+        ("burgers", "ssbfgs", 1.3),
+    ],
+)
+def test_the_way_to_an_error_is_shorter_than_that_of_peers(
+    problem: str, method: str, ratio: float
+) -> None:
+    """Medians over three seeds; where a peer's median run was cut short, by what it took."""
+    rows = study("collocation_race")["summary"][problem]["methods"]
+
+    assert len(rows["batchsense"]["seconds"]) == len(rows[method]["seconds"]) == 3
+    assert rows["batchsense"]["not_reached"] == 0
+    assert rows[method]["ratio"] >= ratio

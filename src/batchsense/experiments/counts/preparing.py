@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 
@@ -14,12 +14,15 @@ from batchsense.experiments.counts.log_counts import log_cpm
 from batchsense.experiments.counts.trimmed_means import tmm_factors
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.value_kinds import tallies
+from batchsense.experiments.value_kinds import ValuesRead, tallies
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
 
 #: What reading a table says of counts, and what is no longer so where they are taken as counts.
 OUTDATED = frozenset({"looks_like_counts", "whole_numbers", "tallies"})
+
+#: Standard errors below 1 from which no chance explains it.
+_CLEARLY = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +73,8 @@ def prepare_counts(table: Table, leverages: Floats) -> PreparedCounts:
     DataError
         Counts are missing, or a specimen has none.
     UnresolvedError
-        No feature has enough counts.
+        No feature has enough counts; or the values were only read as counts, and vary less than
+        counting alone would make them.
 
     Examples
     --------
@@ -100,8 +104,11 @@ def prepare_counts(table: Table, leverages: Floats) -> PreparedCounts:
     sizes = _sizes(table, kept, " in the features with enough of them")
     values = np.ascontiguousarray(table.values[:, kept])
     factors = tmm_factors(values, sizes)
+    read = table.values_read()
+    if not read.declared:
+        _refuse_what_varies_less(values, sizes * factors, read)
     summary = (
-        f"{table.values_read().sentence} {values.shape[1]:,} of {features:,} features have enough "
+        f"{read.sentence} {values.shape[1]:,} of {features:,} features have enough "
         f"counts: {needed}. In these features libraries hold {sizes.min():,.0f} to "
         f"{sizes.max():,.0f} counts; their TMM factors are {factors.min():.3f} to "
         f"{factors.max():.3f}."
@@ -141,6 +148,28 @@ def log_count_table(table: Table, design: Design) -> Table:
         notes=(*others, Note("counts_as_logs", message)),
         values_are="log",
     )
+
+
+def _refuse_what_varies_less(values: Floats, effective: Floats, read: ValuesRead) -> None:
+    """Ask where Pearson's χ² over its degrees of freedom is clearly below 1, that of Poisson's law.
+
+    Rounded measurements and scores are whole numbers too; of libraries, specimens and batches
+    alike can only add to what counting makes of counts.
+    """
+    degrees = len(values) - 1
+    if degrees < 1:
+        return
+    expected = effective[:, None] * (values.sum(axis=0) / effective.sum())
+    index = float(((values - expected) ** 2 / expected).sum(axis=0).mean()) / degrees
+    error = sqrt(2 / (degrees * values.shape[1]))
+    if index + _CLEARLY * error < 1:
+        raise UnresolvedError(
+            f"the values were read as {read}, but specimens differ by {index:.2g} times what "
+            "counting alone would make counts differ; so they are no plain counts, and the answer "
+            "is withheld",
+            needed="what they are: --values numbers, log or intensities; or --values counts, if "
+            "they are",
+        )
 
 
 def _sizes(table: Table, chosen: Flags, among: str) -> Floats:
