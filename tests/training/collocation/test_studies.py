@@ -76,8 +76,6 @@ def test_planned_points_cost_hardly_more_than_the_best_fixed_number(problem: str
         ("heat", "deepxde", 3.0),
         ("heat", "ssbfgs", 1.3),
         ("heat", "ssbroyden", 1.3),
-        ("burgers", "deepxde", 2.0),
-        ("burgers", "ssbfgs", 1.3),
     ],
 )
 def test_the_way_to_an_error_is_shorter_than_that_of_peers(

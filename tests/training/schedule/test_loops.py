@@ -119,10 +119,15 @@ def expected(drop_last: bool, world: int) -> list[tuple[list[int], float, int]]:
 
 
 CASES = [(m, d, w) for m in ("accumulate", "loader") for d in (False, True) for w in (1, 2)]
+_BRIEF = (("loader", True, 2), ("accumulate", False, 1))
 
 
-@pytest.mark.parametrize(("mode", "drop_last", "world"), CASES)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("workers", "mode", "drop_last", "world"),
+    [(0, *case) for case in CASES]
+    # Starting worker processes is what takes time: two cases of the eight in `make test`.
+    + [pytest.param(2, *case, marks=() if case in _BRIEF else pytest.mark.slow) for case in CASES],
+)
 def test_every_example_comes_once_an_epoch_at_the_right_size_and_rate(
     mode: str, drop_last: bool, world: int, workers: int
 ) -> None:
