@@ -71,7 +71,7 @@ def inclusion_probabilities(magnitudes: npt.ArrayLike, count: int, mixing: float
 def systematic_draw(probabilities: npt.ArrayLike, rng: np.random.Generator) -> Integers:
     r"""Draw as many points as the probabilities sum to, each with its own, none twice.
 
-       In random order the probabilities are laid end to end, and the points taken that are hit by
+    In random order the probabilities are laid end to end, and the points taken that are hit by
     :math:`u, u+1, u+2, \dots` with one uniform u (Madow 1949; Hartley and Rao 1962). Gives
     ascending indices.
 
