@@ -76,6 +76,8 @@ def test_planned_points_cost_hardly_more_than_the_best_fixed_number(problem: str
         ("heat", "deepxde", 3.0),
         ("heat", "ssbfgs", 1.3),
         ("heat", "ssbroyden", 1.3),
+        ("burgers", "deepxde", 2.0),
+        ("burgers", "ssbfgs", 1.3),
     ],
 )
 def test_the_way_to_an_error_is_shorter_than_that_of_peers(
@@ -87,3 +89,13 @@ def test_the_way_to_an_error_is_shorter_than_that_of_peers(
     assert len(rows["batchsense"]["seconds"]) == len(rows[method]["seconds"]) == 3
     assert rows["batchsense"]["not_reached"] == 0
     assert rows[method]["ratio"] >= ratio
+
+
+def test_after_equal_time_the_error_is_no_larger_than_that_of_peers() -> None:
+    """Medians of the smallest error within the time of the race."""
+    for found in study("collocation_race")["summary"].values():
+        after = {
+            method: row["best_error_after_seconds"][f"{found['limit']:g}"]
+            for method, row in found["methods"].items()
+        }
+        assert after["batchsense"] == min(after.values())

@@ -46,7 +46,9 @@ def test_seesaw_does_what_a_cosine_does() -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="not measured: a pair of runs takes two minutes, a study of eight 15"
+    strict=True,
+    reason="no worse (.2 standard errors, three seeds), but at 1.00 of the updates: from the "
+    "planned 32 examples on the size was not raised in 40,000 examples",
 )
 def test_following_the_noise_is_no_worse_than_the_planned_size() -> None:
     """The transformer with AdamW: no higher loss at .70 of the updates."""
