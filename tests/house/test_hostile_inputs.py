@@ -54,3 +54,13 @@ def test_commands_that_were_ended_left_nothing_half() -> None:
 
     assert sum(found["kills"][name] for name in ("SIGKILL", "SIGTERM", "SIGINT")) >= 100
     assert found["faults"] == {}
+
+
+def test_ten_thousand_hostile_inputs_ended_well() -> None:
+    """The whole study: tables in process, real processes and jobs, none with a fault."""
+    found = json.loads((BENCHMARKS / "results" / "hostile_inputs.json").read_text())
+
+    assert found["inputs"]["tables"] >= 10_000
+    assert found["inputs"]["processes"] >= 300
+    assert found["inputs"]["jobs"] >= 200
+    assert found["faults"] == {}
