@@ -9,11 +9,13 @@ process of its own; the peak is that of the system (ru_maxrss), torch and import
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from common.record import write
 
 RESULT = Path(__file__).parent / "results" / "collocation_newton_memory.json"
 RUNS = [("batchsense", 10**4), ("batchsense", 10**5), ("batchsense", 10**6), ("at once", 10**4)]
@@ -50,7 +52,7 @@ def main() -> None:
         found[f"{how}, {count}"] = round(float(done.stdout), 1)
         print(how, count, found[f"{how}, {count}"], flush=True)
     ratio = found["batchsense, 1000000"] / found["batchsense, 10000"]
-    RESULT.write_text(json.dumps({"peak_mib": found, "ratio": round(ratio, 3)}, indent=1) + "\n")
+    write(RESULT, 0, time.time(), time.process_time(), peak_mib=found, ratio=round(ratio, 3))
 
 
 if __name__ == "__main__":

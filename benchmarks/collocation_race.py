@@ -25,6 +25,8 @@ import sys
 import time
 from pathlib import Path
 
+from common.record import write
+
 #: Target error, and CPU seconds after which a run is ended, by problem.
 PROBLEMS = {"heat": (1e-3, 25.0), "burgers": (1e-2, 80.0)}
 #: Of Adam before the second method, lowered from the 15,000 of DeepXDE's Burgers in its favour.
@@ -220,7 +222,8 @@ def main() -> None:
                 rows = json.loads(line)
                 # One look in three: the file stays small.
                 runs.append({"problem": name, "method": method, "seed": seed, "rows": rows[::3]})
-                args.output.write_text(json.dumps({"summary": summary(runs), "runs": runs}) + "\n")
+                spent = sum(run["rows"][-1][0] for run in runs)
+                write(args.output, 0, time.time(), spent, summary=summary(runs), runs=runs)
                 print(name, method, seed, rows[-1], flush=True)
 
 

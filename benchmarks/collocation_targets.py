@@ -13,7 +13,10 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
+
+from common.record import write
 
 RESULT = Path(__file__).parent / "results" / "collocation_targets.json"
 #: Wanted relative error within 300 CPU seconds; for viscosity that of the constant.
@@ -99,7 +102,8 @@ def main() -> None:
         for name in [name for name in asked[1:] or names if what in asked]:
             done = json.loads(RESULT.read_text()) if RESULT.exists() else {}
             done.setdefault(what, {})[name] = row = make(name)
-            RESULT.write_text(json.dumps(done, indent=1) + "\n")
+            rows = {part: done.get(part, {}) for part in ("targets", "sweep")}
+            write(RESULT, 0, time.time(), time.process_time(), **rows)
             print(name, json.dumps({k: v for k, v in row.items() if k != "phases"}), flush=True)
 
 

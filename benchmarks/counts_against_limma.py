@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from common.record import write
 
 from batchsense.experiments import ContrastOptions, Table, test
 from batchsense.experiments.counts import log_cpm
@@ -104,7 +105,7 @@ def main(folder: Path) -> None:
         "worst_but_for_robust": worst([row for row in rows if not row["robust"]]),
         "each": rows,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write(RESULT, 0, time.time(), time.process_time(), **result)
     print(json.dumps({key: result[key] for key in result if key != "each"}, indent=1))
 
 

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from common.record import write
 
 from batchsense.experiments import Table, test
 
@@ -107,7 +108,7 @@ def main(tables: int, tables_in_r: int) -> None:
             "features": FEATURES,
             "scenarios": rows,
         }
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        write(RESULT, 0, time.time(), time.process_time(), **result)
 
 
 if __name__ == "__main__":

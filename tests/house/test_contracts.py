@@ -1,6 +1,7 @@
 """The layout's rules are checked by machine."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -121,3 +122,11 @@ def test_nothing_is_left_open() -> None:
 
     found = [str(path) for path in SOURCES if left_open.search(path.read_text())]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda file: file.stem
+)
+def test_results_say_where_and_when_they_were_measured(file: Path) -> None:
+    """Machine, versions, date and seed."""
+    assert {"machine", "versions", "date", "seed"} <= set(json.loads(file.read_text()))

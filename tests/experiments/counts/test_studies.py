@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
 
@@ -31,3 +33,12 @@ def test_measured_tables_equal_limma() -> None:
     assert study["worst"]["tmm"] < 1e-10
     assert max(study["worst"][one] for one in ("trend", "weights", "log_cpm")) < 1e-8
     assert max(study["worst_but_for_robust"].values()) < 1e-8
+
+
+@pytest.mark.xfail(
+    strict=True, reason="measured 9.9e-8 with --robust, wanted 1e-8; 1.4e-11 without"
+)
+def test_robust_p_values_are_those_of_limma_to_the_eighth_digit() -> None:
+    """With a robust prior the search for it ends at other places."""
+    study = json.loads((RESULTS / "counts_against_limma.json").read_text())
+    assert study["worst"]["p"] <= 1e-8
