@@ -48,7 +48,7 @@ def test_the_numbers_in_the_note_are_those_of_the_curve() -> None:
     (note,) = result.what_the_loss_did()
 
     assert "up to step 400 and is 1.5" in note.message
-    assert "learning rate, now 0.800, is too large" in note.message
+    assert "learning rate, now 0.800, may be too large" in note.message
 
 
 def test_of_a_few_steps_nothing_is_said() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.tolerance.pilot_noise import clipped_gram, gram_of, pilot_noise
@@ -110,3 +111,13 @@ def test_drawing_more_than_there_is_is_refused() -> None:
     """Nine rows of two cannot come from ten observations."""
     with pytest.raises(DataError, match="18 observations were drawn from 10"):
         pilot_noise(np.eye(9), observations_per_row=2, population=10)
+
+
+def test_few_rows_are_left_out_one_by_one() -> None:
+    """With nine rows the factor of the variance is that of the plain jackknife, eight degrees."""
+    values = np.random.default_rng(8).normal(size=9)
+    traces = np.log([np.delete(values, one).var(ddof=1) for one in range(9)])
+    error = np.sqrt(8 * traces.var())
+    found = pilot_noise(gram_of(values)).factor(lambda moments: moments.trace)
+
+    assert found == pytest.approx(np.exp(stats.t.ppf(0.95, 8) * error))

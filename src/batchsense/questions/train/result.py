@@ -145,8 +145,8 @@ class TrainResult(Model):
                 Note(
                     code="loss_was_lower",
                     message=f"The loss was {number(lowest.loss)} up to step {lowest.step:,} and is "
-                    f"{last}. It does so where the learning rate{rate} is too large for the batch "
-                    "size: try a smaller one.",
+                    f"{last}. The learning rate{rate} may be too large for the batch size: see "
+                    "whether a smaller one holds it.",
                 )
             ]
         start = min(self.curve[0], means[0], key=lambda mean: mean.loss)

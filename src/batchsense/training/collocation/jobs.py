@@ -22,6 +22,12 @@ from batchsense.training.collocation.deepxde import conditions_of
 from batchsense.training.collocation.minibatches import balanced_places
 from batchsense.training.workload import OptimizerFactory, Workload
 
+#: What a TARGET may return, in the refusal of anything else.
+_JOB = (
+    "training job; give batchsense.training.Workload(model, loss, examples, optimizer), a "
+    "transformers.Trainer, (LightningModule, data) or a collocation"
+)
+
 
 def as_workload(
     problem: Any,
@@ -51,7 +57,7 @@ def as_workload(
     >>> len(as_workload(([wall], nn.Linear(1, 1))).examples)
     8
     """
-    conditions, model = parts_of_problem(problem, seed)
+    conditions, model = parts_of_problem(problem, seed, _JOB)
     check_conditions(model, conditions)
     most = max(condition.count for condition in conditions)
     columns = []
@@ -73,7 +79,9 @@ def as_workload(
     return Workload(model, loss, TensorDataset(*columns), optimizer, batch_size=batch_size)
 
 
-def parts_of_problem(problem: Any, seed: int) -> tuple[Sequence[Condition], nn.Module]:
+def parts_of_problem(
+    problem: Any, seed: int, wanted: str = "collocation"
+) -> tuple[Sequence[Condition], nn.Module]:
     """Conditions and network of what :func:`as_workload` takes."""
     if isinstance(problem, tuple) and len(problem) == 2:
         given, model = problem
@@ -84,9 +92,8 @@ def parts_of_problem(problem: Any, seed: int) -> tuple[Sequence[Condition], nn.M
             model = problem.network(seed)
     if given is None or not isinstance(model, nn.Module):
         raise DataError(
-            "this is no training job; give "
-            "batchsense.training.Workload(model, loss, examples, optimizer) or a collocation "
-            "problem: (conditions, model), (DeepXDE data, net) or a deepxde.Model"
+            f"this is no {wanted} problem: (conditions, model), (DeepXDE data, net) or a "
+            "deepxde.Model"
         )
     if getattr(problem, "external_trainable_variables", None):
         raise DataError("variables outside the network are not in copies of it; put them inside")

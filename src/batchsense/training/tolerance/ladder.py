@@ -217,7 +217,8 @@ def _calibrated(
             None,
             (
                 f"{noise.observations:,} examples leave the number open by a factor of "
-                f"{factor:.1f}, because a few of them hold much of the variance",
+                f"{factor:.1f}"
+                + (", because a few hold much of the variance" if noise.heavy_tailed else ""),
                 f"about {math.ceil(noise.observations * (times - 1)):,} more examples in the pilot "
                 "and the time for them",
             ),

@@ -45,7 +45,7 @@ class PilotNoise:
     moments : ErrorMoments
         The variance and the shape of the spread.
     without : callable
-        The same with one of :data:`GROUPS` groups of observations left out, for the jackknife; None
+        The same with one of ``groups`` groups of observations left out, for the jackknife; None
         where every observation was seen.
     trace_bound : float
         What τ is not above, at ``level``; equal to ``trace`` where every observation was seen.
@@ -61,6 +61,8 @@ class PilotNoise:
         Confidence level of each bound.
     unseen : float
         What a standard error is multiplied by because part of a finite population was seen.
+    groups : int
+        Groups of the jackknife: :data:`GROUPS`, or as many as there are rows.
     """
 
     moments: ErrorMoments
@@ -72,6 +74,7 @@ class PilotNoise:
     observations: int
     level: float
     unseen: float = 1.0
+    groups: int = GROUPS
 
     @property
     def trace(self) -> float:
@@ -101,11 +104,12 @@ class PilotNoise:
         """
         if self.without is None:
             return 1.0
-        values = np.array([quantity(self.without(group)) for group in range(GROUPS)])
+        values = np.array([quantity(self.without(group)) for group in range(self.groups)])
         if (values <= 0).any():
             return 1.0
-        error = math.sqrt((GROUPS - 1) * float(np.log(values).var()))
-        return math.exp(self.unseen * error * float(special.stdtrit(GROUPS - 1, self.level)))
+        left = self.groups - 1
+        error = math.sqrt(left * float(np.log(values).var()))
+        return math.exp(self.unseen * error * float(special.stdtrit(left, self.level)))
 
 
 def pilot_noise(
@@ -147,12 +151,12 @@ def pilot_noise(
     seen = rows * per_row
     if population is not None and seen > population:
         raise DataError(f"{seen} observations were drawn from {population}, so some came twice")
-    unseen = _unseen(seen, population)
+    unseen, groups = _unseen(seen, population), min(GROUPS, rows)
     moments = moments_of_rows(products, per_row)
 
     @cache
     def without(group: int) -> ErrorMoments:
-        kept = np.arange(rows) % GROUPS != group
+        kept = np.arange(rows) % groups != group
         return moments_of_rows(products[np.ix_(kept, kept)], per_row)
 
     others = (products.sum(axis=1) - np.diag(products)) / (rows - 1)
@@ -172,6 +176,7 @@ def pilot_noise(
         observations=seen,
         level=level,
         unseen=unseen,
+        groups=groups,
     )
 
 
