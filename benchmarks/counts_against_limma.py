@@ -43,6 +43,7 @@ def compared(folder: Path, study: dict[str, str]) -> dict[str, object]:
     sizes, factors = read("libraries", n)
     weights, trend = read("weights", features), read("trend", features)[1]
     effect, t, p, df, _ = read("tests", features)
+    exact = read("exact", features)[2]
     sheet = {"group": [f"g{k}" for k in group], "lot": [f"l{k}" for k in batch]}
     table = Table.from_arrays(counts, sheet, values_are="counts")
     options = ContrastOptions(trend=study["trend"] == "1", robust=study["robust"] == "1")
@@ -80,6 +81,8 @@ def compared(folder: Path, study: dict[str, str]) -> dict[str, object]:
         "effect": float(np.max(np.abs(one.effect[kept] - effect)) / np.max(np.abs(effect))),
         "t": float(np.max(np.abs(one.t[kept] - t) / np.maximum(np.abs(t), 1e-3))),
         "p": relative(one.p_value[kept], p),
+        "p_exact_root": relative(one.p_value[kept], exact),
+        "limma_p_to_its_exact_root": relative(p, exact),
         "df": relative(found.df[kept], df),
         "calls": int(calls.sum()),
         "calls_equal": bool(np.array_equal(one.q_value[kept] <= 0.05, calls)),
@@ -92,6 +95,7 @@ def main(folder: Path) -> None:
     with (folder / "studies.csv").open() as stream:
         rows = [compared(folder, study) for study in csv.DictReader(stream)]
     measures = ("sizes", "tmm", "trend", "weights", "log_cpm", "effect", "t", "p", "df")
+    measures += ("p_exact_root", "limma_p_to_its_exact_root")
 
     def worst(chosen: list[dict[str, object]]) -> dict[str, float]:
         return {one: max(float(str(row.get(one, np.inf))) for row in chosen) for one in measures}
