@@ -30,6 +30,10 @@ def pack(folder: Path) -> None:
             found[f"{name}.weights"] = np.fromfile(folder / f"{name}.weights")[::EVERY]
             tests = np.fromfile(folder / f"{name}.tests").reshape(5, -1)
             found[f"{name}.t"], found[f"{name}.p"] = tests[1], tests[2]
+            if (quality := folder / f"{name}.quality").exists():
+                found[f"{name}.quality"] = np.fromfile(quality)
+                tests = np.fromfile(folder / f"{name}.qualitytests").reshape(5, -1)
+                found[f"{name}.quality_t"] = tests[1]
             if name == "simulated01":
                 found[f"{name}.trend"] = np.fromfile(folder / f"{name}.trend").reshape(2, -1)[1]
                 found[f"{name}.logcpm"] = np.fromfile(folder / f"{name}.logcpm")

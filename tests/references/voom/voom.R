@@ -30,6 +30,10 @@ study <- function(name, y, group, batch, trend, robust) {
   put(tests(eBayes(lmFit(v, design), trend = trend, robust = robust)), paste0(name, ".exact"))
   exact <<- FALSE
   lines <<- c(lines, paste(name, nrow(y), ncol(y), as.integer(trend), as.integer(robust), sep = ","))
+  if (!name %in% sprintf("simulated%02d", 1:8)) return(invisible())
+  q <- voomWithQualityWeights(d, design, method = "reml", tol = 1e-20, maxiter = 500)
+  put(q$targets$sample.weights, paste0(name, ".quality"))
+  put(tests(eBayes(lmFit(q, design), trend = trend, robust = robust)), paste0(name, ".qualitytests"))
 }
 for (i in 1:50) {
   set.seed(i)
