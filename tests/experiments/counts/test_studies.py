@@ -13,12 +13,19 @@ def test_false_positives_are_as_many_as_promised() -> None:
     scenarios = json.loads((RESULTS / "counts_false_positives.json").read_text())["scenarios"]
 
     assert {(one["specimens_a_group"], one["lots_differ"]) for one in scenarios} == {
-        (each, differ) for each in (3, 6, 20) for differ in (False, True)
+        (each, differ) for each in (3, 6, 20, 100) for differ in (False, True)
     }
     for one in scenarios:
         assert one["tables"] >= 500
         assert 0.045 <= one["rate"] <= 0.055
         assert one["ours_on_tables_of_limma"] == one["limma"]
+
+
+def test_as_much_is_found_as_by_limma() -> None:
+    """On the same tables with planted effects: the same power, and as many false calls."""
+    for one in json.loads((RESULTS / "counts_false_positives.json").read_text())["power"]:
+        assert one["power"] == one["limma_power"]
+        assert one["false_share"] == one["limma_false_share"]
 
 
 def test_measured_tables_equal_limma() -> None:

@@ -59,8 +59,22 @@ def small_digits() -> Workload:
     return replace(job, model=model, examples=TensorDataset(pixels, digits))
 
 
-@pytest.mark.parametrize("trained_steps", [0, 200])
-@pytest.mark.parametrize("mode", list(PASSES))
+@pytest.mark.parametrize(
+    ("trained_steps", "mode"),
+    [
+        (200, "per_example"),
+        (0, "2 micro-batches"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (0, "per_example"),
+                (200, "2 micro-batches"),
+                (0, "8 micro-batches"),
+                (200, "8 micro-batches"),
+            ]
+        ),
+    ],
+)
 def test_pooled_steps(trained_steps: int, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage in [.92, .985]; at most 2 % of intervals exclude the truth by a factor of two.
 

@@ -101,7 +101,7 @@ def test_the_promise_holds_with_a_pilot_of_256(deviations: np.ndarray) -> None:
     assert max(sizes) <= population
 
 
-@pytest.mark.parametrize("replace_drawn", [True, False])
+@pytest.mark.parametrize("replace_drawn", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_the_variance_of_a_minibatch_gradient_falls_as_one_over_n(
     workload: Workload, pilot: GradientPilot, replace_drawn: bool
 ) -> None:

@@ -46,6 +46,7 @@ def miss_rate(size: int, draws: int = 2000) -> float:
     return float(np.mean(np.array(errors) > EPSILON))
 
 
+@pytest.mark.slow
 def test_the_calibrated_promise_holds_without_waste() -> None:
     """In 9 of 10 pilots of 256 the miss rate is ≤ 1.2 δ, at ≤ 1.6 times the least size, ≤ N."""
     sizes = np.array([ladder(seed)["calibrated"].require() for seed in range(40)])
