@@ -361,7 +361,7 @@ def tally_notes(features: Sequence[str]) -> list[Note]:
     message = (
         f"{listed(found)} are tallies of a counting program, no features. combat-seq leaves them "
         "as they are and out of the library sizes; diagnose, surrogates and test leave them out; "
-        "the other methods and gap take them for features: remove them."
+        "the other methods, and gap unless it reads counts, take them for features: remove them."
     )
     return [Note("tallies", message, tuple(found))]
 

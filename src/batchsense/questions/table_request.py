@@ -89,7 +89,7 @@ class FilesRequest(Request):
         Option(
             "What the numbers of MATRIX are; else they are looked at.",
             choices={
-                "counts": "whole numbers of reads, cells or events; for test, diagnose, combat-seq",
+                "counts": "whole numbers of reads, cells or events; combat-seq corrects them",
                 "log": "logarithms, of counts per million or intensities",
                 "intensities": "as an instrument gave them, not yet as logarithms",
                 "bounded": "proportions, percentages, methylation beta values",

@@ -163,7 +163,7 @@ def test_known_and_kept_columns_that_say_the_same(planted):
 def test_observations_without_noise():
     """What is kept explains all: refused. Directions that no feature bears out: said so."""
     drug = np.tile(["no", "yes"], 10)
-    slopes = np.arange(1.0, 121.0)
+    slopes = np.arange(1.0, 121.0) / 7  # not whole, so no counts
     exact = Table.from_arrays(np.outer(drug == "yes", slopes), {"drug": drug})
     age = np.random.default_rng(1).permutation(20) / 7
     aged = Table.from_arrays(np.outer(age, slopes), {"drug": drug})
@@ -173,3 +173,27 @@ def test_observations_without_noise():
     found = find_surrogates(aged, ["drug"], permutations=20)
     assert np.isfinite(found.values).all()
     assert "no_affected_features" in [note.code for note in found.notes]
+
+
+def test_counts_are_looked_at_as_log_counts(planted):
+    """The surrogates are those of the log counts per million, and serve the test of the counts."""
+    from batchsense.experiments import test
+    from batchsense.experiments.counts import log_count_table
+    from batchsense.experiments.design import Design
+    from batchsense.experiments.tables.columns import no_batches
+
+    rng = np.random.default_rng(5)
+    depth = np.exp(rng.uniform(-1, 1, 36))[:, None]
+    counts = rng.poisson(np.exp2(planted.table.values + 6) * depth).astype(float)
+    names = (*planted.table.features[:-1], "__no_feature")
+    table = Table.from_arrays(counts, planted.table.sheet, features=names, values_are="counts")
+    logs = log_count_table(table, Design(no_batches(36), kept_factors(table, ["drug"], "")[0]))
+
+    found = find_surrogates(table, ["drug"])
+
+    assert np.array_equal(found.values, find_surrogates(logs, ["drug"]).values)
+    assert {one[0].column for one in found.likenesses} == {"month"}
+    assert "counts_as_logs" in [note.code for note in found.notes]
+    sheet = {**planted.table.sheet, **{name: found.sheet()[name] for name in found.names}}
+    again = Table.from_arrays(counts, sheet, features=names, values_are="counts")
+    assert test(again, "drug", surrogates=found.names).counts is not None

@@ -10,7 +10,7 @@ import numpy as np
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError, listed
 from batchsense.experiments.counts.expression import ExpressionRule
-from batchsense.experiments.counts.log_counts import log_cpm
+from batchsense.experiments.counts.log_counts import log_cpm, log_cpm_for_weights
 from batchsense.experiments.counts.trimmed_means import tmm_factors
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
@@ -140,11 +140,47 @@ def log_count_table(table: Table, design: Design) -> Table:
     model = factor(np.hstack([design.wanted()[0], design.batch_terms()]))
     found = prepare_counts(table, model.leverages)
     message = f"{found.summary} Log2 counts per million of these features were looked at."
+    return _as_logs(table, log_cpm(found.values, found.effective), found.kept, message)
+
+
+def own_log_count_table(table: Table) -> Table:
+    """Log counts per million by each specimen's own library, where a table holds counts.
+
+    Nothing of one specimen enters the numbers of another, so that they may be learned from in folds
+    without a leak: no feature is left out for its counts, and there are no TMM factors.
+
+    Raises
+    ------
+    DataError, UnresolvedError
+        As :func:`prepare_counts`.
+
+    Examples
+    --------
+    >>> table = Table.from_arrays([[20, 0, 80], [30, 1, 69]] * 2, {"month": [*"MMJJ"]})
+    >>> own_log_count_table(table).values.round(1)[0].tolist()
+    [17.6, 12.3, 19.6]
+    """
+    read = table.values_read()
+    if read.kind != "counts":
+        return table
+    chosen = ~tallies(table.features)
+    sizes = _sizes(table, chosen, "")
+    values = np.ascontiguousarray(table.values[:, chosen])
+    if not read.declared:
+        _refuse_what_varies_less(values, sizes, read)
+    message = (
+        f"{read.sentence} Log2 counts per million of each specimen's own library were learned "
+        f"from; libraries hold {sizes.min():,.0f} to {sizes.max():,.0f} counts."
+    )
+    return _as_logs(table, log_cpm_for_weights(values, sizes), chosen, message)
+
+
+def _as_logs(table: Table, values: Floats, chosen: Flags, message: str) -> Table:
     others = (note for note in table.notes if note.code not in OUTDATED)
     return replace(
         table,
-        values=log_cpm(found.values, found.effective),
-        features=tuple(table.features[j] for j in np.flatnonzero(found.kept).tolist()),
+        values=values,
+        features=tuple(table.features[j] for j in np.flatnonzero(chosen).tolist()),
         notes=(*others, Note("counts_as_logs", message)),
         values_are="log",
     )

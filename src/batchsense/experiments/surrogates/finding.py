@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
+from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.kinds import ColumnKinds
@@ -112,7 +113,8 @@ def find_surrogates(
     Parameters
     ----------
     table : Table or AnnData
-        Observations; features with missing values or without variation are left out and noted.
+        Observations; features with missing values or without variation are left out and noted. Of
+        counts, log counts per million of the features with enough of them are looked at.
     keep : sequence of str
         Columns of interest: the surrogates are made so as not to swallow them, as far as the data
         allow.
@@ -135,8 +137,8 @@ def find_surrogates(
     DataError
         A column cannot be used, fewer than 100 usable features, or a name is taken.
     UnresolvedError
-        The known factors leave fewer than two residual degrees of freedom, or the values are
-        counts or intensities, for which the model does not hold.
+        The known factors leave fewer than two residual degrees of freedom; no feature has enough
+        counts; or the values are intensities, for which the model does not hold.
     ConfoundedError
         A kept factor cannot be told from the surrogates.
 
@@ -153,6 +155,15 @@ def find_surrogates(
     if permutations < 20:
         raise ValueError(f"at least 20 permutations are needed, not {permutations}")
     table = as_table(table)
+    if twice := [name for name in keep if name in known]:
+        raise DataError(
+            f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
+            where=table.source.sheet,
+        )
+    factors, more = kept_factors(table, [*keep, *known], "", kinds)
+    design = Design(no_batches(len(table.specimens)), factors)
+    refuse_doubtful(design)
+    table = log_count_table(table, design)
     observations, notes = usable_features(table, standardise=False)
     observations = observations[:, np.ptp(observations, axis=0) > 0]
     features = observations.shape[1]
@@ -162,13 +173,6 @@ def find_surrogates(
             f"features have in common, at least {FEWEST_FEATURES}",
             where=table.source.matrix,
         )
-    if twice := [name for name in keep if name in known]:
-        raise DataError(
-            f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
-            where=table.source.sheet,
-        )
-    factors, more = kept_factors(table, [*keep, *known], "", kinds)
-    refuse_doubtful(Design(no_batches(len(observations)), factors))
     constant = np.ones((len(observations), 1))
     wanted = _columns(factors[: len(keep)], len(observations))
     base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])

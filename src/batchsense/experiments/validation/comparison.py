@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
+from batchsense.experiments.counts import own_log_count_table
 from batchsense.experiments.dependence import SharedRows, dependent_rows, shared_rows
 from batchsense.experiments.design import Design
 from batchsense.experiments.kinds import ColumnKinds
@@ -150,7 +151,8 @@ def compare_gaps(
     Parameters
     ----------
     table : Table or AnnData
-        The observations and their sheet.
+        The observations and their sheet. Counts are learned from as log counts per million of each
+        specimen's own library.
     batch_labels : str
         The column of the sheet with the batch labels.
     predict : str
@@ -176,8 +178,8 @@ def compare_gaps(
         Columns that do not exist, are the same or have missing labels; a model that cannot predict
         them; observations that do not vary.
     ConfoundedError, UnresolvedError
-        As :func:`batch_gap`; the latter also for counts and intensities, which no correction
-        inside the folds and no distance between specimens suits.
+        As :func:`batch_gap`; the latter also for intensities, which no correction inside the folds
+        and no distance between specimens suits.
 
     Examples
     --------
@@ -203,6 +205,7 @@ def compare_gaps(
             "no feature varies: there is nothing to predict from", where=table.source.matrix
         )
     _refuse_doubtful(predicted, batches)
+    table = own_log_count_table(table)
     refuse_raw(table.values_read(), "the comparison")
     kind = predicted.kind
     answers = _answers(predicted, batches)

@@ -174,7 +174,7 @@ def capital(words: str) -> str:
 
 
 def _way_row(result: GapResult, way: WayResult) -> list[str]:
-    points = " points" if result.measure == "error rate" else ""
+    points = _points(result, way.difference)
     cells = [WAY_NAMES[way.correction], _cell(result, way.shuffled), _cell(result, way.left_out)]
     cells.append(
         f"{estimate(way.difference, scale=_scale(result))}{points} "
@@ -202,8 +202,14 @@ def _cell(result: GapResult, value: Estimate) -> str:
 
 
 def _with_span(result: GapResult, value: Estimate) -> str:
-    unit = " points" if result.measure == "error rate" else ""
-    return with_interval(value, unit, scale=_scale(result))
+    return with_interval(value, _points(result, value), scale=_scale(result))
+
+
+def _points(result: GapResult, value: Estimate) -> str:
+    if result.measure != "error rate":
+        return ""
+    one = estimate(value, scale=_scale(result)).lstrip("−") == "1"
+    return " point" if one else " points"
 
 
 def _one(result: GapResult, value: float) -> str:
