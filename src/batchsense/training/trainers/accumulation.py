@@ -51,11 +51,6 @@ class Accumulation(int):
         return int, (int(self),)
 
 
-def joined(kind: type, base: type) -> Any:
-    """Make a callback of ours one of the trainer's, whose package is loaded only then."""
-    return object.__new__(type(kind.__name__, (kind, base), {"__module__": kind.__module__}))
-
-
 class TrainerSteps:
     """The steps of a schedule inside a trainer: how many micro-batches each takes.
 

@@ -1,10 +1,10 @@
-"""A batch-size schedule as a callback of Hugging Face's Trainer."""
+"""Callbacks of Hugging Face's Trainer: a batch-size schedule, a planned step, a noise meter."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
-from batchsense.errors import DataError, MissingExtraError
+from batchsense.errors import DataError
 from batchsense.training.schedule import (
     Coupling,
     SizeRule,
@@ -12,16 +12,19 @@ from batchsense.training.schedule import (
     WhenHeatStalls,
     WrittenSchedule,
 )
-from batchsense.training.trainers.accumulation import (
-    Accumulation,
-    TrainerSteps,
-    joined,
-)
+from batchsense.training.trainers.accumulation import Accumulation, TrainerSteps
+from batchsense.training.trainers.joining import JoinedCallback, TrainerMeter
+from batchsense.training.trainers.planned import PlannedStep
+from batchsense.training.workload import trainable
 
 _NAME = "BatchsenseSchedule"
 
 
-class ScheduleCallback:
+class _Callback(JoinedCallback):
+    joins = ("transformers", "TrainerCallback", "hf", "Hugging Face's Trainer")
+
+
+class ScheduleCallback(_Callback):
     """Let the batch size of a Trainer change on the way, by accumulation.
 
     ``per_device_train_batch_size`` is the micro-batch. While the schedule runs, ``global_step``
@@ -55,15 +58,6 @@ class ScheduleCallback:
     'Take optimizer and loader, and go on from a checkpoint.'
     """
 
-    def __new__(cls, *given: Any, **named: Any) -> Self:
-        """Make it a callback of transformers."""
-        try:
-            from transformers import TrainerCallback
-        except ImportError:
-            raise MissingExtraError("Callbacks of Hugging Face's Trainer", "hf") from None
-        made: Self = joined(cls, TrainerCallback)
-        return made
-
     def __init__(
         self,
         trainer: Any,
@@ -90,8 +84,7 @@ class ScheduleCallback:
         saved = state.stateful_callbacks.get(_NAME)
         if saved is not None:
             self._steps.load_state_dict(saved)
-        optimizer = getattr(of["optimizer"], "optimizer", of["optimizer"])
-        scheduler = getattr(of["lr_scheduler"], "scheduler", of["lr_scheduler"])
+        optimizer, scheduler = _plain(of)
         micro = args.per_device_train_batch_size * max(1, args.n_gpu)
         self._steps.bind(optimizer, [scheduler], micro, args.world_size)
         self._before, self._whole = state.global_step, micro * args.world_size
@@ -146,3 +139,97 @@ class ScheduleCallback:
         args.gradient_accumulation_steps = Accumulation.after(
             self._steps.begin(), state.global_step % self._length
         )
+
+
+class PlanCallback(_Callback):
+    """Train with the batch size and the learning rate of a plan.
+
+    The size is set at once, as ``per_device_train_batch_size`` and ``gradient_accumulation_steps``;
+    the learning rate when training begins, to the optimizer and its scheduler.
+
+    Parameters
+    ----------
+    trainer : transformers.Trainer
+        To which it is then given.
+    plan : TrainingPlan, document or path
+        The answer of ``plan_training``, or what ``batchsense plan -o FILE`` wrote.
+    micro_batch : int, optional
+        Examples that a device takes at once; all of its share by default.
+
+    Raises
+    ------
+    DataError
+        It is no plan, or one of another job; or the size is no whole number of micro-batches. When
+        training begins: another learning rate than was planned from.
+
+    Examples
+    --------
+    ``trainer.add_callback(PlanCallback(trainer, "plan.json"))``, then ``trainer.train()``:
+
+    >>> PlanCallback.on_train_begin.__doc__
+    'Set the learning rate.'
+    """
+
+    def __init__(self, trainer: Any, plan: Any, micro_batch: int | None = None) -> None:
+        args = trainer.args
+        devices = args.world_size * max(1, args.n_gpu)
+        self._step = PlannedStep.of(plan, devices)
+        parameters = sum(parameter.numel() for parameter in trainable(trainer.model))
+        self._step.check_job(len(trainer.train_dataset), parameters)
+        micro = micro_batch or max(1, self._step.batch_size // devices)
+        args.gradient_accumulation_steps = self._step.micro_batches(micro, devices)
+        args.per_device_train_batch_size = micro
+        trainer._train_batch_size = args.train_batch_size
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **of: Any) -> None:
+        """Set the learning rate."""
+        optimizer, scheduler = _plain(of)
+        self._step.apply(optimizer, [scheduler])
+
+
+class MeterCallback(_Callback, TrainerMeter):
+    """Measure gradient noise while the Trainer trains; the weights stay the same bit for bit.
+
+    Parameters
+    ----------
+    trainer : transformers.Trainer
+        To which it is then given.
+    **options
+        Those of :class:`~batchsense.training.GradientNoiseMeter` but its loss: ``every=20``, ...
+
+    Examples
+    --------
+    ``trainer.add_callback(noise := MeterCallback(trainer))``, and after ``trainer.train()``,
+    ``print(noise.report())``. What is measured is not kept in the Trainer's checkpoints.
+
+    >>> MeterCallback.on_train_end.__doc__
+    'Stop measuring.'
+    """
+
+    def __init__(self, trainer: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **of: Any) -> None:
+        """Begin to measure."""
+        optimizer, _ = _plain(of)
+
+        def loss_scale() -> float:
+            scaler = getattr(of["optimizer"], "scaler", None)
+            scale = 1.0 if scaler is None else float(scaler.get_scale())
+            return scale / int(self._trainer.current_gradient_accumulation_steps)
+
+        self.begin(self._trainer.model_wrapped, optimizer, loss_scale)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **of: Any) -> None:
+        """Stop measuring."""
+        self.end()
+
+
+def _plain(of: Any) -> tuple[Any, Any]:
+    """Optimizer and scheduler behind what accelerate made of them."""
+    optimizer, scheduler = of["optimizer"], of["lr_scheduler"]
+    return (
+        getattr(optimizer, "optimizer", optimizer),
+        getattr(scheduler, "scheduler", scheduler),
+    )

@@ -1,25 +1,28 @@
-"""A batch-size schedule as a callback of Lightning."""
+"""Callbacks of Lightning: a batch-size schedule, a planned step, a noise meter."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, cast
 
-from batchsense.errors import DataError, MissingExtraError
+from batchsense.errors import DataError
 from batchsense.training.schedule import Coupling, SizeRule, Switch, WrittenSchedule
 from batchsense.training.schedule.schedule import scale_gradients
-from batchsense.training.trainers.accumulation import (
-    Accumulation,
-    TrainerSteps,
-    joined,
-)
-from batchsense.training.workload import count_examples
+from batchsense.training.trainers.accumulation import Accumulation, TrainerSteps
+from batchsense.training.trainers.joining import JoinedCallback, TrainerMeter
+from batchsense.training.trainers.planned import PlannedStep
+from batchsense.training.workload import count_examples, trainable
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 
-class ScheduleCallback:
+class _Callback(JoinedCallback):
+    joins = ("lightning.pytorch", "Callback", "lightning", "Lightning")
+
+
+class ScheduleCallback(_Callback):
     """Let the batch size of a Lightning training change on the way, by accumulation.
 
     The loader's ``batch_size`` is the micro-batch. Lightning always steps at the end of an epoch,
@@ -49,15 +52,6 @@ class ScheduleCallback:
     >>> ScheduleCallback.on_train_start.__doc__
     'Take optimizer and loader.'
     """
-
-    def __new__(cls, *given: Any, **named: Any) -> Self:
-        """Make it a callback of Lightning."""
-        try:
-            from lightning.pytorch import Callback
-        except ImportError:
-            raise MissingExtraError("Callbacks of Lightning", "lightning") from None
-        made: Self = joined(cls, Callback)
-        return made
 
     def __init__(self, schedule: WrittenSchedule | SizeRule | str, couple: Coupling = None) -> None:
         self._steps = TrainerSteps(schedule, couple)
@@ -132,3 +126,121 @@ class ScheduleCallback:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint of Lightning."""
         self._steps.load_state_dict(state_dict["steps"])
+
+
+class PlanCallback(_Callback):
+    """Train with the batch size and the learning rate of a plan.
+
+    A DataModule with a ``batch_size``, as Lightning's own tuner wants it, is given the planned one;
+    else the loader's stays the micro-batch, and a planned step is made of several.
+
+    Parameters
+    ----------
+    plan : TrainingPlan, document or path
+        The answer of ``plan_training``, or what ``batchsense plan -o FILE`` wrote.
+    micro_batch : int, optional
+        Examples that a process takes at once; all of its share by default.
+
+    Raises
+    ------
+    DataError
+        It is no plan. When training begins: another job than was planned, a size that is no whole
+        number of micro-batches, or another learning rate than was planned from.
+
+    Examples
+    --------
+    ``Trainer(callbacks=[PlanCallback("plan.json")])``.
+
+    >>> PlanCallback.setup.__doc__
+    'Give the DataModule its batch size.'
+    """
+
+    def __init__(self, plan: Any, micro_batch: int | None = None) -> None:
+        self._plan, self._micro = plan, micro_batch
+        PlannedStep.of(plan)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the DataModule its batch size."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if stage != "fit" or not hasattr(data, "batch_size"):
+            return
+        step = PlannedStep.of(self._plan, trainer.world_size)
+        data.batch_size = self._micro or max(1, step.batch_size // trainer.world_size)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set accumulation and learning rate."""
+        world, loader = trainer.world_size, cast("Any", trainer.train_dataloader)
+        step = PlannedStep.of(self._plan, world)
+        if len(trainer.optimizers) != 1:
+            raise DataError(f"one optimizer can be planned, not {len(trainer.optimizers)}")
+        own = getattr(loader, "batch_size", None)
+        if own is None or (self._micro is not None and own != self._micro):
+            wanted = self._micro or step.batch_size // world
+            raise DataError(f"the loader's batch_size is {own}; make it {wanted}")
+        step.check_job(len(loader.dataset), sum(p.numel() for p in trainable(pl_module)))
+        trainer.accumulate_grad_batches = step.micro_batches(own, world)
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        step.apply(trainer.optimizers[0], schedulers)
+
+
+class MeterCallback(_Callback, TrainerMeter):
+    """Measure gradient noise while Lightning trains; the weights stay the same bit for bit.
+
+    Parameters
+    ----------
+    **options
+        Those of :class:`~batchsense.training.GradientNoiseMeter` but its loss: ``every=20``, ...
+
+    Examples
+    --------
+    ``Trainer(callbacks=[noise := MeterCallback()])``, and after ``fit``, ``print(noise.report())``.
+
+    >>> MeterCallback.on_train_end.__doc__
+    'Stop measuring.'
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to measure."""
+        if len(trainer.optimizers) != 1:
+            raise DataError(f"one optimizer can be metered, not {len(trainer.optimizers)}")
+
+        def loss_scale() -> float:
+            scaler = getattr(trainer.precision_plugin, "scaler", None)
+            scale = 1.0 if scaler is None else float(scaler.get_scale())
+            return scale / int(trainer.accumulate_grad_batches)
+
+        model = trainer.strategy.model
+        self.begin(pl_module if model is None else model, trainer.optimizers[0], loss_scale)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, minibatch: Any, index: int
+    ) -> None:
+        """Say how many examples the loss is about: it is no call of the module itself."""
+        self._watched = contextlib.ExitStack()
+        self._watched.enter_context(self.meter.watching(count_examples(minibatch)))
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
+        """The loss is there."""
+        self._watched.close()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, minibatch: Any, index: int
+    ) -> None:
+        """There was no loss, if this is still open."""
+        self._watched.close()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop measuring."""
+        self.end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, error: Any) -> None:
+        """Stop measuring."""
+        self.end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into Lightning's checkpoints."""
+        return self.meter.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint of Lightning."""
+        self._loaded = state_dict
