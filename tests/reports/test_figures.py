@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from batchsense.reports.figures.batches import draw_design, draw_folds, draw_strips
 from batchsense.reports.figures.images import draw_differences, draw_digits
@@ -67,7 +68,7 @@ def test_the_tradeoff_shows_every_batch_size_and_stresses_the_advised_one() -> N
     np.testing.assert_array_equal(drawn["advised: 4"], [[2.0, 1.0]])
     whiskers = [segment.tolist() for segment in ax.collections[0].get_segments()]
     assert whiskers == [[[1, 3], [1, 5]], [[1.5, 1.5], [1.5, 2.5]]]
-    assert letters(ax) == ["1", "2", "8"]
+    assert letters(ax) == ["1", "2", "4", "8"]
 
 
 def test_an_advised_size_off_the_curve_gets_no_wrong_mark() -> None:
@@ -75,11 +76,19 @@ def test_an_advised_size_off_the_curve_gets_no_wrong_mark() -> None:
     assert list(lines(draw_tradeoff(CHOICES, advised=5))) == ["batch size"]
 
 
-def test_names_of_near_points_do_not_touch() -> None:
-    """Of points that nearly coincide only one is named."""
-    near = [Choice(1, 4.0, 1.0), *(Choice(k, 1.0, 2 + k / 1000) for k in range(10, 20))]
+def test_every_point_has_a_name_and_names_do_not_touch() -> None:
+    """Also of points that nearly coincide, and inside the frame."""
+    near = [Choice(1, 4.0, 1.0), *(Choice(k, 1.0, 2 + k / 1000) for k in range(10, 15))]
+    ax = draw_tradeoff(near, advised=1)
+    figure_of(ax).draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines that lead back
 
-    assert letters(draw_tradeoff(near, advised=1)) == ["10"]
+    assert letters(ax) == ["1", "10", "11", "12", "13", "14"]
+    touching = [
+        (one, other) for k, one in enumerate(boxes) for other in boxes[:k] if one.overlaps(other)
+    ]
+    assert not touching
+    assert all(box.x0 >= ax.bbox.x0 and box.x1 <= ax.bbox.x1 for box in boxes)
 
 
 def test_sizes_mark_the_advice_and_reach_as_far_as_the_data_allow() -> None:

@@ -328,8 +328,8 @@ def _doubts(
         doubts.append(f"no rule is known for {type(optimizer).__name__}: search anew")
     if critical is not None and end > critical / 2 and end > start and rule != "unchanged":
         doubts.append(
-            "the batch size is beyond half the critical one, where learning rates stop growing; "
-            "try half of this one too"
+            f"the batch size is {end / critical:.2g} times the critical one, and beyond half of it "
+            "learning rates stop growing; try half of this one too"
         )
     if rule in ("linear", "saturating"):
         doubts.append("rules for SGD are untested on deep nets; watch the first steps")

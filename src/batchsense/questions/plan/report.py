@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from batchsense.questions.plan.result import PlanResult
 from batchsense.questions.plan.text import (
+    advice,
+    binding,
     price,
+    remarks,
     stream_sentence,
     workers_rows,
     workers_sentence,
@@ -27,6 +30,9 @@ def plan_report(envelope: Envelope[PlanResult], command_line: str | None = None)
         envelope,
         command_line,
         pictures=pictures,
+        advice=advice(result),
+        binding=binding(result),
+        remarks=remarks,
         price=price(result),
         stream=stream_sentence(result),
         workers=None if found is None else (workers_sentence(found), *workers_rows(found)),
@@ -77,11 +83,13 @@ def _sizes(result: PlanResult) -> Picture:
         Row.of("fastest, not rounded", result.optimum),
     ]
     ends = span(result.critical_batch_size.low, result.critical_batch_size.high, 2)
+    low, middle, high = (row.estimate or 0.0 for row in (rows[0], rows[2], rows[1]))
+    between = min(low, high) <= middle <= max(low, high)
     finding = (
         f"The critical batch size lies at {_about(result.critical_batch_size)} examples "
         f"(95 % interval {ends}). At the overhead batch size the fixed part of a step costs "
-        "as much as its examples. The fastest size lies between the two; limits and rounding then "
-        f"give {result.batch_size:,}."
+        f"as much as its examples. {'The fastest size lies between the two; l' if between else 'L'}"
+        f"imits and rounding give {result.batch_size:,}."
     )
     ax = draw_sizes(rows, result.batch_size, result.batch_size_today)
     return Picture.of(ax, "sizes", "The batch sizes that decide", finding)

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchsense.questions.answer import Tabulate
-from batchsense.questions.plan.result import PlanResult, WorkersChoiceResult, WorkersResult
+from batchsense.questions.plan.result import (
+    PlanResult,
+    TradeOffResult,
+    WorkersChoiceResult,
+    WorkersResult,
+)
 from batchsense.reports.columns import prose
 from batchsense.reports.envelope import Estimate
-from batchsense.reports.wording import number, percent, seconds, size, span, with_interval
+from batchsense.reports.wording import number, percent, ratio, seconds, size, span, with_interval
 
-_WHAT_BINDS = {
-    "noise": "noise: beyond the critical batch size further examples hardly improve a step.",
-    "overhead": "overhead: from here on each further example costs its full time.",
-    "memory": "memory: a larger minibatch would be faster, but does not fit.",
-    "data": "data: a larger minibatch would be faster, but there are no more examples.",
-    "maximum": "your maximum: a larger minibatch would be faster.",
-    "precision": "precision: the tolerance asks for more examples than speed does.",
-    "minimum": "the minimum (yours, or 2 with BatchNorm): a smaller minibatch would be faster.",
-}
+#: Training time within this of the least is as good: the noise scale is seldom known better.
+_AS_GOOD = 1.05
 
 
 def plan_text(result: PlanResult, table: Tabulate) -> str:
     """Write the plan for people."""
     parts = [
-        _headline(result),
+        prose(advice(result)),
+        _reasons(result),
         _why(result),
         "What other batch sizes cost (1 = the least possible; 95 % intervals):",
         table(*_choices(result)),
@@ -36,25 +35,76 @@ def plan_text(result: PlanResult, table: Tabulate) -> str:
     if result.tolerance:
         parts += ["Least batch size for the tolerance, by what is promised:"]
         parts += [table(*_promises(result))]
-    parts += ["What this is unsure of:"]
+    parts += ["What this is unsure of, first what may move the advice most:"]
     parts += [prose(doubt.message, "- ") for doubt in result.doubts]
     return "\n".join(_spaced(parts))
 
 
-def _headline(result: PlanResult) -> str:
-    today = result.batch_size_today
+def advice(result: PlanResult) -> str:
+    """Say in one sentence what to do, and what it would gain over today."""
+    today, size, rule = result.batch_size_today, result.batch_size, result.learning_rate_rule
     now = "" if today is None else f" (today: {today:,})"
-    ends = span(result.optimum.low, result.optimum.high, 2)
     loader = ", with drop_last=True" if result.drop_last else ""
+    rate = ""
+    if rule is not None and result.learning_rate is not None and size != today:
+        rate = f", learning rate {number(result.learning_rate)}"
+        if rule.rule == "unchanged":
+            rate = ", with a learning rate searched anew"
+    return (
+        f"Recommended batch size for {result.target}: {size:,} examples{now}{loader}{rate}; "
+        f"{_gain(result)}."
+    )
+
+
+def _gain(result: PlanResult) -> str:
+    """Compare the time of the advice with that of today."""
+    rows = {row.batch_size: row for row in result.pareto}
+    mine = rows[result.batch_size].relative_time
+    level = f"{number(100 * mine.level)} % interval "
+    said = f"training takes {_times_least(mine, level)} the least time"
+    today = rows.get(result.batch_size_today or 0)
+    if today is None or today.batch_size == result.batch_size:
+        return said
+    theirs = today.relative_time
+    said += f", today's size {_times_least(theirs)}"
+    if theirs.high is not None and theirs.high <= _AS_GOOD and result.binding != "precision":
+        return f"{said}, which is as good"
+    overlap = theirs.low is None or mine.high is None or theirs.low <= mine.high
+    asked = result.binding in ("precision", "minimum")
+    return f"{said}; the intervals overlap" if overlap and not asked else said
+
+
+def _times_least(time: Estimate, level: str = "") -> str:
+    return f"{ratio(time.estimate)} times ({level}{ratio(time.low)} to {ratio(time.high)})"
+
+
+def binding(result: PlanResult) -> str:
+    """Say what keeps the batch size where it is."""
+    critical = _about(result.critical_batch_size)
+    overhead = _about(result.step_time.overhead_batch_size)
+    return {
+        "noise": f"noise: beyond the critical batch size, {critical} examples, more of them hardly "
+        "improve a step",
+        "overhead": f"overhead: beyond {overhead} examples, where the fixed part of a step is as "
+        "long as the rest, larger minibatches save little time per example",
+        "memory": "memory: a larger minibatch would be faster, but does not fit",
+        "data": "data: a larger minibatch would be faster, but there are no more examples",
+        "maximum": "your maximum: a larger minibatch would be faster",
+        "precision": "precision: the tolerance asks for more examples than speed does",
+        "minimum": "the minimum (yours, or 2 with BatchNorm): a smaller minibatch would be faster",
+    }[result.binding]
+
+
+def _reasons(result: PlanResult) -> str:
+    ends = span(result.optimum.low, result.optimum.high, 2)
     lines = [
-        f"Recommended batch size for {result.target}: {result.batch_size:,} examples{now}{loader}",
-        f"Fastest by the measurements: {_about(result.optimum)} "
+        f"Fastest by the measurements: {_about(result.optimum)} examples "
         f"(95 % interval {ends}), before limits and rounding.",
-        f"What decides: {_WHAT_BINDS[result.binding]}",
+        f"What decides: {binding(result)}.",
     ]
     if result.stream is not None:
-        lines.insert(1, stream_sentence(result))
-    return "\n".join(lines)
+        lines.insert(0, stream_sentence(result))
+    return "\n".join(prose(line) for line in lines)
 
 
 def stream_sentence(result: PlanResult) -> str:
@@ -124,11 +174,7 @@ def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in result.pareto:
         time, spent = row.relative_time, row.relative_examples
-        remark = [] if row.efficient else ["slower and dearer than a smaller one"]
-        if row.batch_size == result.batch_size:
-            remark.insert(0, "recommended")
-        if row.batch_size == result.batch_size_today:
-            remark.insert(0, "today")
+        remark = remarks(row, result)
         rows.append(
             [
                 f"{row.batch_size:,}",
@@ -140,6 +186,15 @@ def _choices(result: PlanResult) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return header, rows
+
+
+def remarks(row: TradeOffResult, result: PlanResult) -> list[str]:
+    """Name a row of the table; what is asked for at a price is not blamed for it."""
+    said = ["today"] if row.batch_size == result.batch_size_today else []
+    if row.batch_size == result.batch_size:
+        asked = {"precision": " for the tolerance", "minimum": " for the minimum"}
+        return [*said, f"recommended{asked.get(result.binding, '')}"]
+    return [*said, *(() if row.efficient else ["slower and dearer than a smaller one"])]
 
 
 def workers_sentence(found: WorkersResult) -> str:

@@ -41,10 +41,14 @@ def verdict_sentence(result: VerifyResult) -> str:
             if result.verdict == "refuted"
             else f"Training with the advised {advised} did not reach the target within the budget."
         )
+    reached = f"the {sum(size.reached for size in result.sizes)} sizes that reached the loss"
+    longer = (
+        f"it takes {percent(result.regret.estimate)} longer than the fastest of {reached}"
+        if result.regret.estimate > 0
+        else f"it is the fastest of {reached}"
+    )
     loss = (
-        f"it takes {percent(result.regret.estimate)} longer than the best of "
-        f"{sum(size.reached for size in result.sizes)} sizes tried "
-        f"({number(100 * result.regret.level)} % interval "
+        f"{longer} ({number(100 * result.regret.level)} % interval of the time lost "
         f"{span(result.regret.low, result.regret.high, 2, 100)} %), and "
         f"{percent(result.allowed_regret)} is allowed"
     )
@@ -87,8 +91,8 @@ def verify_notes(result: VerifyResult, closest_target: bool = True) -> Iterator[
     if missed:
         yield Note(
             code="target_not_reached",
-            message="No learning rate tried reached the target at "
-            f"{', '.join(f'{size:,}' for size in missed)} examples.",
+            message=f"No learning rate tried{'' if result.complete else ' so far'} reached the "
+            f"target at {', '.join(f'{size:,}' for size in missed)} examples.",
             where=[str(size) for size in missed],
         )
     if result.misfit > _BAD_FIT:
@@ -108,11 +112,12 @@ def verify_notes(result: VerifyResult, closest_target: bool = True) -> Iterator[
 
 def _law(result: VerifyResult) -> str:
     planned = result.planned_critical_batch_size
-    ends = span(planned.low, planned.high, 2)
+    swept, steps = result.critical_batch_size, result.minimum_steps
+    unresolved = "" if swept.resolved else ", which is not resolved"
     return (
-        f"Critical batch size by the sweep: {with_interval(result.critical_batch_size, '', 2)} "
-        f"examples; the plan has {number(planned.estimate, 2)} ({ends}). Least steps: "
-        f"{with_interval(result.minimum_steps, '', 2)}."
+        f"Critical batch size by the sweep: {with_interval(swept, ' examples', 2)}{unresolved}; "
+        f"the plan has {with_interval(planned, '', 2)}. Least steps, of the largest minibatches: "
+        f"{with_interval(steps, '', 2)}."
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from batchsense.reports.figures.naming import name_points
 from batchsense.reports.figures.style import (
     BLUE,
     DASHES,
@@ -72,6 +73,7 @@ def draw_sweep(
     plain_log(ax, x=True, y=True)
     label(ax, "batch size (examples)", "steps to the target loss")
     legend(ax)
+    name_points(ax, sizes.tolist(), means, [f"{size:,}" for size in batch_sizes])
     return ax
 
 
@@ -94,4 +96,5 @@ def draw_step_time(
     ax.set_ylim(0, 1.12 * max(milliseconds.max(), fitted.max()))
     label(ax, "batch size (examples)", "time of a step (ms)")
     legend(ax)
+    name_points(ax, sizes.tolist(), milliseconds.tolist(), [f"{size:,}" for size in batch_sizes])
     return ax

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from batchsense.reports.figures.naming import name_points
 from batchsense.reports.figures.style import (
     BELOW,
     BLUE,
     FAINT,
-    INK,
-    LETTERS,
     VERMILLION,
     axes,
-    figure_of,
     label,
     legend,
     plain_log,
@@ -62,31 +60,7 @@ def draw_tradeoff(choices: Sequence[Choice], advised: int, ax: Axes | None = Non
             ax.plot([c.examples], [c.time], "D", label=f"advised: {advised:,}", **looks)
     ax.margins(x=0.09, y=0.1)
     plain_log(ax, x=True, y=True)
-    _name_points(ax, choices, advised)
     label(ax, "examples spent (times the fewest possible)", "training time (times the least)")
     legend(ax, columns=3, below=BELOW)
+    name_points(ax, x.tolist(), y.tolist(), [f"{choice.batch_size:,}" for choice in choices])
     return ax
-
-
-def _name_points(ax: Axes, choices: Sequence[Choice], advised: int) -> None:
-    figure = figure_of(ax)
-    figure.draw_without_rendering()
-    places = ax.transData.transform([(c.examples, c.time) for c in choices]) * 72 / figure.dpi
-    # The legend names the advised point; names beside its large mark would be taken for its own.
-    mine = [k for k, choice in enumerate(choices) if choice.batch_size == advised]
-    taken = [(float(places[k, 0]), float(places[k, 1])) for k in mine]
-    for k, (choice, (x, y)) in enumerate(zip(choices, places, strict=True)):
-        if any(abs(x - a) <= 34 and abs(y - b) <= 15 for a, b in taken):
-            continue
-        taken.append((x, y))
-        # Where the curve rises, to the left of it; where it falls, to the right.
-        rising = places[min(k + 1, len(places) - 1), 1] > places[max(k - 1, 0), 1]
-        ax.annotate(
-            f"{choice.batch_size:,}",
-            (choice.examples, choice.time),
-            xytext=(-6, 5) if rising else (7, 4),
-            textcoords="offset points",
-            ha="right" if rising else "left",
-            color=INK,
-            fontsize=LETTERS - 1,
-        )

@@ -126,7 +126,7 @@ def plan_batch_size(
     limits : Limits
         Bounds of the choice.
     include : tuple of int
-        Sizes that the table must show, for example today's.
+        Sizes as handy as round ones, which the table must show, for example today's.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def plan_batch_size(
     elif wanted < lower and lower_by is not None:
         size, binding = lower, lower_by
     else:
-        size = _handy(wanted, lower, upper)
+        size = _handy(wanted, lower, upper, include)
         noise_decides = critical <= step_time.overhead_batch_size.estimate
         binding = "noise" if noise_decides else "overhead"
     return BatchSizePlan(
@@ -301,10 +301,10 @@ def _optimum_interval(
     )
 
 
-def _handy(wanted: float, lower: int, upper: int) -> int:
-    """Round to 2^k or 3·2^k, at most 20 % away; to a bound where none lies between."""
+def _handy(wanted: float, lower: int, upper: int, others: tuple[int, ...] = ()) -> int:
+    """Round to 2^k or 3·2^k, at most 20 % away, or another; to a bound where none lies between."""
     powers = 2 ** np.arange(0, 41, dtype=np.int64)
-    handy = np.unique(np.concatenate([powers, 3 * powers]))
+    handy = np.unique(np.concatenate([powers, 3 * powers, np.array(others, dtype=np.int64)]))
     handy = handy[(handy >= lower) & (handy <= upper)]
     clipped = min(max(wanted, lower), upper)
     if len(handy) == 0:

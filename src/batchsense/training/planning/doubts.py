@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from batchsense.errors import listed
 from batchsense.notes import Note
 from batchsense.training.gradient_noise import PathNoise
 from batchsense.training.memory.example_sizes import DifferingExamples
+from batchsense.training.planning.batch_size import used_critical_batch_size
 from batchsense.training.tolerance import ToleranceRung
+
+#: By what factor a doubt may move the advised size, which goes as the root of the critical one; of
+#: codes that are in neither table nothing is known, and they may move it to any size.
+_MOVES = {
+    "run_batch_size_too_large": math.sqrt(4),
+    "learning_rate_trusted": math.sqrt(4),
+    "adaptive_optimizer": math.sqrt(3),
+}
+#: These leave the size, and are about the learning rate, the memory or the last minibatch.
+_LEAVE = frozenset(
+    {
+        "run_cut_short",
+        "batch_size_today_unknown",
+        "learning_rate_rule",
+        "last_minibatch",
+        "examples_differ_in_size",
+        "gpu_memory_rough",
+        "precision_at_these_weights",
+        "loading_counts",
+    }
+)
+
+
+def ranked(doubts: Iterable[Note], path: PathNoise, noise_now: float) -> tuple[Note, ...]:
+    """Order doubts by how far they may move the advised size, those that leave it last.
+
+    ``noise_now`` is the noise scale where the short run ended, in examples; the advice is for its
+    mean along the run.
+    """
+    critical = path.critical_batch_size
+    used = used_critical_batch_size(critical)
+    grown = noise_now / used if noise_now < math.inf else 1.0
+    ends = [critical.high / used, used / critical.low if critical.low > 0 else math.inf]
+    moves = {
+        **_MOVES,
+        **dict.fromkeys(_LEAVE, 1.0),
+        "critical_batch_size_unresolved": math.sqrt(max(ends)),
+        "beginning_only": math.sqrt(max(grown, 1.0)),
+    }
+    return tuple(sorted(doubts, key=lambda doubt: -moves.get(doubt.code, math.inf)))
 
 
 def doubts_of_noise(
@@ -17,9 +59,7 @@ def doubts_of_noise(
     """Say why the critical batch size may be off."""
     critical = path.critical_batch_size
     high = f"and {critical.high:,.0f}" if critical.bounded else "and no upper end"
-    seen = (
-        f"{path.steps} steps ({path.steps * path.batch_size / examples:.2g} passes over the data)"
-    )
+    seen = f"{path.steps} steps ({path.steps * path.batch_size / examples:.2g} times all examples)"
     return _those(
         (
             not path.resolved,
@@ -46,8 +86,8 @@ def doubts_of_noise(
             path.loss_fell,
             "beginning_only",
             f"Measured over {seen}, while the loss fell from {path.initial_loss:.3g} to "
-            f"{path.final_loss:.3g}. Noise grows as the loss falls further, and the best batch "
-            "size with it.",
+            f"{path.final_loss:.3g}. Noise mostly grows as the loss falls further, and the best "
+            "batch size with it.",
         ),
         (
             True,
@@ -83,8 +123,9 @@ def doubts_of_coupling(modules: Sequence[str], cautions: Iterable[Note]) -> tupl
         (
             True,
             "coupled_examples",
-            f"{listed(modules, 3)} mixes the examples of a minibatch, so there is no gradient of "
-            "one example and noise depends on how minibatches are split: low confidence.",
+            f"Module{'s'[: len(modules) > 1]} {listed(modules, 3)}: the examples of a minibatch "
+            "are mixed, so there is no gradient of one example and noise depends on how "
+            "minibatches are split: low confidence.",
         )
     )
 

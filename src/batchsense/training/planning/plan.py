@@ -36,6 +36,7 @@ from batchsense.training.planning.doubts import (
     doubts_of_noise,
     doubts_of_precision,
     doubts_of_rate,
+    ranked,
 )
 from batchsense.training.planning.last_minibatch import doubts_of_the_last_minibatch
 from batchsense.training.separability.objective import check_objective
@@ -142,7 +143,7 @@ class TrainingPlan:
     check : WorkloadCheck
         Sizes of model and data.
     doubts : tuple of Note
-        What the plan is unsure of.
+        What the plan is unsure of, what may move the advised size most first.
     """
 
     advice: BatchSizePlan
@@ -260,16 +261,20 @@ def plan_training(
         batch_size_today=today,
         family=family,
         check=check,
-        doubts=(
-            *doubts_of_coupling(check.coupled_modules, cautions),
-            *doubts_of_noise(path, family, wanted_steps, check.examples),
-            *timed.doubts(advice.batch_size),
-            *doubts_of_memory(
-                refusal, None if envelope is None else envelope.differing_examples, device.type
+        doubts=ranked(
+            (
+                *doubts_of_coupling(check.coupled_modules, cautions),
+                *doubts_of_noise(path, family, wanted_steps, check.examples),
+                *timed.doubts(advice.batch_size),
+                *doubts_of_memory(
+                    refusal, None if envelope is None else envelope.differing_examples, device.type
+                ),
+                *_doubts_of_tolerance(wanted.tolerance, calibrated, advice.batch_size),
+                *doubts_of_the_last_minibatch(there, check, advice.batch_size),
+                *doubts_of_rate(None if rate is None else rate.doubts if rate.changes else ()),
             ),
-            *_doubts_of_tolerance(wanted.tolerance, calibrated, advice.batch_size),
-            *doubts_of_the_last_minibatch(there, check, advice.batch_size),
-            *doubts_of_rate(None if rate is None else rate.doubts if rate.changes else ()),
+            path,
+            noise.noise_scale.estimate,
         ),
     )
 

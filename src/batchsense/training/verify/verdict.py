@@ -319,9 +319,10 @@ def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.
     """
     arrived = [size for size in found.sizes if size.steps]
     if len(arrived) < 3:
+        spent = f"in {found.seconds:.2g} seconds of training" if found.seconds else "so far"
         raise UnresolvedError(
-            f"{len(arrived)} of the batch sizes reached a loss of {advice.target_loss:.4g} in "
-            f"{found.seconds:.0f} seconds of training, too few for an answer",
+            f"{len(arrived)} of the batch sizes reached a loss of {advice.target_loss:.4g} "
+            f"{spent}, too few for an answer",
             "a larger --budget (what was done is kept: run again), or a higher --loss",
         )
     error, degrees = _error_of_steps(arrived)

@@ -73,7 +73,7 @@ def fix_for(
     """Say what to do, in one or two sentences."""
     if kind == "mean" and verdict == "yes" and bias is None:
         return (
-            "None needed: divide by the number of micro-batches if they are equal, else weight "
+            "Divide by the number of micro-batches if they are equal, else weight "
             "micro-batch k by n_k/n."
         )
     if kind == "sum":
