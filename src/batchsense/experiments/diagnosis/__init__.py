@@ -14,6 +14,7 @@ from batchsense.experiments.diagnosis.crossed import (
     two_factor_shares,
 )
 from batchsense.experiments.diagnosis.diagnosis import Diagnosis, KeptDiagnosis, diagnose
+from batchsense.experiments.diagnosis.mixing import Mixing, kbet, lisi
 from batchsense.experiments.diagnosis.one_way import (
     FeatureComponents,
     VarianceComponents,
@@ -33,6 +34,7 @@ __all__ = [
     "FeatureComponents",
     "FeatureShares",
     "KeptDiagnosis",
+    "Mixing",
     "Null",
     "RandomShares",
     "Scores",
@@ -45,6 +47,8 @@ __all__ = [
     "clusterings",
     "diagnose",
     "judge",
+    "kbet",
+    "lisi",
     "score",
     "share_of_variance",
     "shares_by_feature",

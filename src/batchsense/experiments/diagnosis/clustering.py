@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.experiments.design import Design
+from batchsense.experiments.diagnosis.neighbours import nearest
 from batchsense.experiments.projections import basis_beside
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
@@ -23,8 +24,6 @@ MOST_COMPARED = 400
 MOST_LOOKED_UP = 2000
 #: So many nearest neighbours are looked at. Chosen, not tuned: a batch of six can fill them.
 NEIGHBOURS = 5
-#: Neighbours among so few points are looked up faster than a tree can be loaded.
-_FEW_POINTS = 200
 #: With fewer different arrangements of the labels no p-value could fall below 0.05.
 FEWEST_ARRANGEMENTS = 20
 
@@ -94,13 +93,10 @@ def clusterings(
     Anderson (2001), Austral Ecology 26, 32 (distance R²); Rousseeuw (1987), J. Comput. Appl. Math.
     20, 53 (silhouette); Büttner et al. (2019), Nat. Methods 16, 43 (neighbours).
     """
-    labels = [one for one in (design.batches, *design.kept) if one.values is None]
-    numeric = [one.values for one in design.kept if one.values is not None]
-    points = coordinates
-    if numeric:
-        points = factor(np.column_stack([np.ones(len(points)), *numeric])).residuals(points)
-    near = _nearest(points, _drawn(len(points), MOST_LOOKED_UP, rng))
-    chosen = _drawn(len(points), MOST_COMPARED, rng)
+    points, labels = judged_labels(coordinates, design)
+    looked_up = drawn(len(points), MOST_LOOKED_UP, rng)
+    near = looked_up, nearest(points, looked_up, NEIGHBOURS)[1]
+    chosen = drawn(len(points), MOST_COMPARED, rng)
     distances = _distances(points[chosen])
     found = []
     for place, label in enumerate(labels):
@@ -178,7 +174,7 @@ class _Judged:
             statistics = (self.distance, self.neighbours, self.silhouette)
             hits, sum_ = np.zeros(3), 0.0
             for _ in range(permutations):
-                order = _within(self.strata, rng)
+                order = within(self.strata, rng)
                 for k, statistic in enumerate(statistics):
                     value, real = statistic(order), observed[k]
                     sum_ += value if k == 0 and value is not None else 0.0
@@ -205,6 +201,15 @@ class _Judged:
         )
 
 
+def exchange(label: Factor, others: Sequence[Factor]) -> tuple[Integers, str | None]:
+    """Within which strata the labels may be permuted; and why they cannot, where that is so."""
+    strata = _strata(others, len(label.codes))
+    ways = _arrangements(label.codes, strata)
+    if ways >= FEWEST_ARRANGEMENTS:
+        return strata, None
+    return strata, f"the labels of {label.name} can be permuted in {ways:.0f} ways only"
+
+
 def _strata(others: Sequence[Factor], specimens: int) -> Integers:
     codes = np.zeros(specimens, dtype=np.int64)
     for one in others:
@@ -212,7 +217,8 @@ def _strata(others: Sequence[Factor], specimens: int) -> Integers:
     return codes.astype(np.int64)
 
 
-def _within(strata: Integers, rng: np.random.Generator) -> Places:
+def within(strata: Integers, rng: np.random.Generator) -> Places:
+    """An order of all places that moves each only within its stratum."""
     order = np.empty(len(strata), dtype=np.intp)
     order[np.argsort(strata, kind="stable")] = np.lexsort((rng.random(len(strata)), strata))
     return order
@@ -227,24 +233,21 @@ def _arrangements(codes: Integers, strata: Integers) -> float:
     return float(round(math.exp(logarithm))) if logarithm < 34 else math.inf
 
 
-def _drawn(specimens: int, most: int, rng: np.random.Generator) -> Places:
+def judged_labels(coordinates: Floats, design: Design) -> tuple[Floats, list[Factor]]:
+    """The points without what numbers explain, and the factors that have labels, batches first."""
+    labels = [one for one in (design.batches, *design.kept) if one.values is None]
+    numeric = [one.values for one in design.kept if one.values is not None]
+    if not numeric:
+        return coordinates, labels
+    model = factor(np.column_stack([np.ones(len(coordinates)), *numeric]))
+    return model.residuals(coordinates), labels
+
+
+def drawn(specimens: int, most: int, rng: np.random.Generator) -> Places:
+    """All places, or so many at random."""
     if specimens <= most:
         return np.arange(specimens)
     return np.sort(rng.choice(specimens, most, replace=False))
-
-
-def _nearest(points: Floats, looked_up: Places) -> tuple[Places, Places]:
-    count = min(NEIGHBOURS, len(points) - 1)
-    if len(points) <= _FEW_POINTS:
-        squares = ((points[:, None] - points) ** 2).sum(axis=2)
-        np.fill_diagonal(squares, np.inf)
-        return looked_up, np.argsort(squares, axis=1, kind="stable")[looked_up, :count]
-    from scipy.spatial import cKDTree
-
-    _, found = cKDTree(points).query(points[looked_up], k=count + 1)
-    own = found == looked_up[:, None]
-    own[~own.any(axis=1), -1] = True  # many equal points: itself need not be among the nearest
-    return looked_up, np.asarray(found[~own].reshape(len(looked_up), count))
 
 
 def _distances(points: Floats) -> Floats:

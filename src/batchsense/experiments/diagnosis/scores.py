@@ -12,6 +12,7 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
+from batchsense.experiments.diagnosis.mixing import Mixing, mixings
 from batchsense.experiments.diagnosis.products import Products, products_of
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
@@ -80,6 +81,8 @@ class Scores:
         permutation can separate the two.
     sentence : str
         The same in words, with the numbers.
+    mixing : tuple of Mixing
+        iLISI and kBET of the batches, cLISI of each categorical kept factor.
     """
 
     explained: Floats
@@ -89,6 +92,7 @@ class Scores:
     clusterings: tuple[Clustering, ...]
     clusters_by: ClustersBy
     sentence: str
+    mixing: tuple[Mixing, ...] = ()
 
 
 def score(
@@ -139,7 +143,8 @@ def score(
     }
     found = clusterings(coordinates, design, rng, permutations, progress)
     clusters_by, sentence = _judged(found)
-    return Scores(explained, coordinates, components, overall, found, clusters_by, sentence)
+    mixing = mixings(coordinates, design, rng, permutations, progress)
+    return Scores(explained, coordinates, components, overall, found, clusters_by, sentence, mixing)
 
 
 def _principal(products: Products) -> tuple[Floats, Floats] | None:

@@ -9,7 +9,12 @@ import numpy as np
 from batchsense.questions.diagnose import placebo_text
 from batchsense.questions.diagnose.placebo_text import BEFORE, headline
 from batchsense.questions.diagnose.result import DiagnoseResult, PlaceboResult, ScoresResult
-from batchsense.questions.diagnose.scores_text import contrast_sentences, distance_cell, p_value
+from batchsense.questions.diagnose.scores_text import (
+    contrast_sentences,
+    distance_cell,
+    mixing_rows,
+    p_value,
+)
 from batchsense.questions.diagnose.text import interaction_sentence
 from batchsense.questions.plane import Plane, centres, drawn_plane, plane_picture, principal_plane
 from batchsense.reports.columns import headings
@@ -44,9 +49,15 @@ def diagnose_report(
         contrasts=contrast_sentences(result.kept),
         distance_cell=distance_cell,
         components=None if result.scores is None else _scores_picture(result.scores),
+        mixing=None if result.scores is None else _mixing(result.scores),
         placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
         planes=[] if found is None or table is None else _plane_pictures(found, table),
     )
+
+
+def _mixing(scores: ScoresResult) -> tuple[list[tuple[str, str]], list[list[str]]] | None:
+    header, rows = mixing_rows(scores)
+    return (headings(header), rows) if rows else None
 
 
 def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:

@@ -73,6 +73,25 @@ class ClusteringResult(Model):
     reason: str | None = Field(description="Why the p-values are null: it cannot be told.")
 
 
+class MixingResult(Model):
+    """How mixed labels are among the neighbours of a specimen, beside its level by chance."""
+
+    name: str = Field(description="The batch column or a kept factor.")
+    measure: Literal["iLISI", "cLISI", "kBET"] = Field(
+        description="LISI: median effective number of labels in a neighbourhood (1: unmixed); "
+        "kBET: share of neighbourhoods whose batches differ from those of all, at level 0.05."
+    )
+    value: float
+    by_chance: float | None = Field(
+        description="Mean over labels permuted within the other factors; null where they cannot be."
+    )
+    low: float | None = Field(description="Of the 95 % interval of permuted labels.")
+    high: float | None
+    p_value: float | None = Field(description="How often permuted labels are mixed as little.")
+    neighbours: float = Field(description="Perplexity of LISI; size of a neighbourhood of kBET.")
+    reason: str | None = Field(description="Why there is no chance level.")
+
+
 class ScoresResult(Model):
     """What principal components and distances between specimens go with."""
 
@@ -84,6 +103,7 @@ class ScoresResult(Model):
     )
     components: list[ComponentScoreResult]
     clusterings: list[ClusteringResult] = Field(description="The batches first.")
+    mixing: list[MixingResult] = Field(description="Empty with fewer than 12 specimens.")
 
     @classmethod
     def of_scores(cls, found: Scores) -> ScoresResult:
@@ -106,6 +126,7 @@ class ScoresResult(Model):
                 )
                 for one in found.clusterings
             ],
+            mixing=[MixingResult.like(one) for one in found.mixing],
         )
 
 

@@ -59,7 +59,35 @@ def clustering_lines(scores: ScoresResult) -> list[str]:
         for one in scores.clusterings
         if one.reason is not None
     ]
+    if scores.mixing:
+        lines += ["Mixing among neighbours, beside labels permuted within the other factors"]
+        lines.append(columns(*mixing_rows(scores)))
     return lines
+
+
+def mixing_rows(scores: ScoresResult) -> tuple[list[str], list[list[str]]]:
+    """Lay out LISI and kBET, each beside what permuted labels give."""
+    header = ["measure", "value", "by chance", "95 % of permuted labels", "p"]
+    rows = []
+    for one in scores.mixing:
+        how = percent if one.measure == "kBET" else _two
+        unknown = one.by_chance is None or one.low is None or one.high is None
+        told = ["–", "–"] if unknown else [how(one.by_chance), f"{how(one.low)} to {how(one.high)}"]
+        measure = f"{one.measure} of {one.name} ({MEANINGS[one.measure]})"
+        rows.append([measure, how(one.value), *told, number(one.p_value, 2)])
+    return header, rows
+
+
+#: What each measure counts.
+MEANINGS = {
+    "iLISI": "effective batches near a specimen",
+    "cLISI": "effective levels near a specimen",
+    "kBET": "neighbourhoods rejected",
+}
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def distance_cell(one: ClusteringResult) -> str:

@@ -1,0 +1,218 @@
+"""Neighbour mixing as users of single cells know it: LISI and kBET beside their chance levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from batchsense.arrays import Floats, Integers, Places
+from batchsense.experiments.design import Design
+from batchsense.experiments.diagnosis.clustering import (
+    MOST_LOOKED_UP,
+    drawn,
+    exchange,
+    judged_labels,
+    within,
+)
+from batchsense.experiments.diagnosis.neighbours import nearest
+from batchsense.progress import Progress, silent
+
+Measure = Literal["iLISI", "cLISI", "kBET"]
+
+#: As many neighbours as the entropy of the weights stands for (Korsunsky 2019).
+PERPLEXITY = 30
+#: Tolerance and steps of the search for the width, those of t-SNE, so that numbers equal theirs.
+_TOLERANCE, _STEPS = 1e-5, 50
+#: Size of a neighbourhood of kBET: a quarter of the mean batch within these (Luecken 2022).
+_LEAST_TESTED, _MOST_TESTED = 10, 70
+#: Level at which kBET rejects a neighbourhood.
+ALPHA = 0.05
+#: With fewer specimens a neighbourhood is the table.
+_FEWEST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """How mixed the labels of a factor are among the neighbours of a specimen.
+
+    Attributes
+    ----------
+    name : str
+        The batch column or a kept factor.
+    measure : {"iLISI", "cLISI", "kBET"}
+        LISI is the median effective number of labels in a neighbourhood, from 1 to the number of
+        levels: of the batches (iLISI) or of what is kept (cLISI). kBET is the share of
+        neighbourhoods whose batches differ from those of all at level 0.05.
+    value : float
+        What the specimens show.
+    by_chance, low, high : float or None
+        Mean and 95 % interval over labels permuted within the other factors; None where labels
+        cannot be permuted.
+    p_value : float or None
+        How often permuted labels are mixed as little: (1 + hits) / (1 + permutations).
+    neighbours : float
+        Perplexity of LISI; specimens of a neighbourhood of kBET, itself among them.
+    reason : str or None
+        Why there is no chance level.
+    """
+
+    name: str
+    measure: Measure
+    value: float
+    by_chance: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    neighbours: float
+    reason: str | None
+
+
+def lisi(
+    points: Floats, codes: Integers, perplexity: float = PERPLEXITY, neighbours: int | None = None
+) -> Floats:
+    r"""Local inverse Simpson's index of each point: how many labels its neighbourhood holds.
+
+    With weights :math:`p_j \propto e^{-\beta d_j}` over the nearest others, β such that their
+    entropy is log(perplexity), :math:`1 / \sum_l (\sum_{j \in l} p_j)^2`. ``points`` has shape
+    (specimens, axes), ``codes`` (specimens,); distances are not squared, as in the published
+    programs. These look at 3·perplexity neighbours (harmonypy, and here unless told otherwise) or
+    one fewer (scib-metrics).
+
+    References
+    ----------
+    Korsunsky et al. (2019), Nat. Methods 16, 1289; van der Maaten and Hinton (2008), J. Mach.
+    Learn. Res. 9, 2579 (the search for β).
+
+    Examples
+    --------
+    >>> points = np.arange(40.0)[:, None]
+    >>> lisi(points, np.arange(40) // 20, perplexity=3)[[0, 39]].tolist()
+    [1.0, 1.0]
+    """
+    count = int(3 * perplexity) if neighbours is None else neighbours
+    distances, found = nearest(points, np.arange(len(points)), count)
+    return _inverse_simpson(codes[found], neighbour_weights(distances, perplexity))
+
+
+def kbet(points: Floats, codes: Integers, neighbours: int) -> Floats:
+    """p-value of the χ² test of each neighbourhood, itself included, against all labels.
+
+    References
+    ----------
+    Büttner et al. (2019), Nat. Methods 16, 43.
+
+    Examples
+    --------
+    >>> points = np.arange(40.0)[:, None]
+    >>> bool((kbet(points, np.arange(40) // 20, 10)[:15] < 0.01).all())
+    True
+    """
+    everyone = np.arange(len(points))
+    _, found = nearest(points, everyone, neighbours - 1)
+    return _chi_square(codes[np.column_stack([everyone, found])], np.bincount(codes))
+
+
+def neighbour_weights(distances: Floats, perplexity: float) -> Floats:
+    """Weights of neighbours at these distances whose entropy is log(perplexity), by bisection."""
+    beyond = distances - distances.min(axis=1, keepdims=True)  # the same weights, none underflows
+    beta = np.ones(len(distances))
+    low, high = np.full(len(beta), -np.inf), np.full(len(beta), np.inf)
+    for step in range(_STEPS + 1):
+        raw = np.exp(-beyond * beta[:, None])
+        total = raw.sum(axis=1)
+        entropy = np.log(total) + beta * (beyond * raw).sum(axis=1) / total
+        excess = entropy - np.log(perplexity)
+        searching = np.abs(excess) >= _TOLERANCE
+        if step == _STEPS or not searching.any():
+            break
+        wide = excess > 0
+        low = np.where(searching & wide, beta, low)
+        high = np.where(searching & ~wide, beta, high)
+        up = np.where(np.isinf(high), 2 * beta, (beta + high) / 2)
+        down = np.where(np.isinf(low), beta / 2, (beta + low) / 2)
+        beta = np.where(searching, np.where(wide, up, down), beta)
+    return np.asarray(raw / total[:, None])
+
+
+def mixings(
+    coordinates: Floats,
+    design: Design,
+    rng: np.random.Generator,
+    permutations: int = 200,
+    progress: Progress = silent,
+) -> tuple[Mixing, ...]:
+    """Mixing of the batches (iLISI, kBET) and of each categorical kept factor (cLISI).
+
+    Coordinates have shape (specimens, axes). Labels are permuted within the other factors, as in
+    :func:`~batchsense.experiments.diagnosis.clusterings`: with what is kept unevenly spread over
+    the batches, even batches that do nothing are not mixed evenly, and the chance level says how
+    far. Of many specimens the neighbours of 2,000 are looked at. With fewer than 91 the perplexity
+    is a third of the others; with fewer than 12 there is no answer.
+    """
+    points, labels = judged_labels(coordinates, design)
+    if len(points) < _FEWEST:
+        return ()
+    perplexity = min(PERPLEXITY, (len(points) - 1) // 3)
+    looked_up = drawn(len(points), MOST_LOOKED_UP, rng)
+    size = int(np.clip(len(points) // len(labels[0].levels) // 4, _LEAST_TESTED, _MOST_TESTED))
+    count = 3 * perplexity
+    distances, found = nearest(points, looked_up, max(count, size - 1))
+    weights = neighbour_weights(distances[:, :count], perplexity)
+    tested = np.column_stack([looked_up, found[:, : size - 1]])
+
+    def median_lisi(codes: Integers) -> float:
+        return float(np.median(_inverse_simpson(codes[found[:, :count]], weights)))
+
+    def rejected(codes: Integers) -> float:
+        return float((_chi_square(codes[tested], np.bincount(codes)) < ALPHA).mean())
+
+    result = []
+    for place, label in enumerate(labels):
+        strata, reason = exchange(label, [one for one in labels if one is not label])
+        orders = [within(strata, rng) for _ in range(0 if reason else permutations)]
+        kinds: list[tuple[Measure, Callable[[Integers], float], int, int]] = [
+            ("cLISI" if place else "iLISI", median_lisi, perplexity, -1)
+        ]
+        if not place:
+            kinds.append(("kBET", rejected, size, 1))
+        for measure, statistic, neighbours, side in kinds:
+            chance = _chance(statistic, label.codes, orders, side)
+            result.append(Mixing(label.name, measure, *chance, neighbours, reason))
+        progress("comparing neighbours", place + 1, len(labels))
+    return tuple(result)
+
+
+def _chance(
+    statistic: Callable[[Integers], float], codes: Integers, orders: Sequence[Places], side: int
+) -> tuple[float, float | None, float | None, float | None, float | None]:
+    """The value, then mean, interval and p-value of permuted labels."""
+    value = statistic(codes)
+    if not orders:
+        return value, None, None, None, None
+    null = np.array([statistic(codes[order]) for order in orders])
+    low, high = np.quantile(null, [0.025, 0.975])
+    # Equal arrangements must count as hits despite round-off.
+    hits = (side * (null - value) >= -1e-9 * abs(value)).sum()
+    p = (1 + int(hits)) / (1 + len(null))
+    return value, float(null.mean()), float(low), float(high), float(p)
+
+
+def _inverse_simpson(codes: Integers, weights: Floats) -> Floats:
+    points, levels = len(codes), int(codes.max()) + 1
+    cells = codes + levels * np.arange(points)[:, None]
+    sums = np.bincount(cells.ravel(), weights.ravel(), minlength=points * levels)
+    return np.asarray(1.0 / (sums.reshape(points, levels) ** 2).sum(axis=1))
+
+
+def _chi_square(codes: Integers, totals: Integers) -> Floats:
+    points, size = codes.shape
+    levels = len(totals)
+    cells = codes + levels * np.arange(points)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=points * levels).reshape(points, levels)
+    expected = size * totals / totals.sum()
+    statistic = ((counts - expected) ** 2 / expected).sum(axis=1)
+    return np.asarray(special.chdtrc(levels - 1, statistic))
