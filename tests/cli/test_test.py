@@ -272,7 +272,7 @@ def test_an_unmarked_file_is_read_as_it_is(planted, tmp_path, capsys):
         (["--contrast", "drug", "-o", "-", "--json"], 2, "choose one"),
         ([], 2, "--contrast is needed"),
         (["--contrast", "drag"], 3, "did you mean 'drug'"),
-        (["--contrast", "drug:yes-maybe"], 3, "does not name two levels"),
+        (["--contrast", "drug:yes-maybe"], 3, "no level 'maybe'"),
         (["--contrast", "drug", "--level", "2"], 2, "level"),
     ],
 )
@@ -349,3 +349,28 @@ def test_a_corrected_store_is_noticed(planted, tmp_path, capsys):
     parsed = document(capsys)
     assert codes(parsed) == ["recorded_correction"]
     assert parsed["result"]["values"] == "original"
+
+
+def test_any_contrast_and_a_formula(files, capsys):
+    """Sums, interactions and a joint F are published with their weights, under a given model."""
+    asked = ["--contrast", "drug*month", "--design", "~ drug * month2", "--joint"]
+    assert run(["test", *files, "--batch", "month", *asked, "--json"]) == 3
+    assert "no column 'month2'" in capsys.readouterr().err
+    sheet = pd.read_csv(files[1])
+    sheet["sex"] = ["f", "m"] * 12
+    sheet.to_csv(files[1], index=False)
+    asked = ["--contrast", "drug*sex", "--contrast", "(yes.f - no.f)/2 + (yes.m - no.m)/2"]
+    model = ["--design", "~ drug * sex", "--joint"]
+    assert run(["test", *files, "--batch", "month", *asked, *model, "--json"]) == 0
+    result = document(capsys)["result"]
+    assert result["terms"] == ["drug", "sex", "drug:sex"]
+    assert [(one["of"], one["df"]) for one in result["factors"]] == [
+        ("interaction", 1),
+        ("contrasts", 2),
+    ]
+    weights = {"yes.f": 0.5, "no.f": -0.5, "yes.m": 0.5, "no.m": -0.5}
+    assert result["effects"][1]["weights"] == weights
+    assert run(["test", *files, "--batch", "month", *asked, *model]) == 0
+    text = capsys.readouterr().out
+    assert "drug * sex, interaction (F, 1 df)" in text
+    assert "joint: drug*sex: yes.m - yes.f - no.m + no.f, " in text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from batchsense.variation.linear import factor
 #: A larger interaction (batches times terms) is not looked at: 20 batches by 20 terms. Chosen, not
 #: measured; factoring it costs the square of its columns.
 MOST_PRODUCTS = 400
+#: A larger product of levels in a model is refused: no experiment fills that many cells, and its
+#: columns would fill the memory.
+MOST_CROSSED = 2000
 #: Numbers that name batches are shared by more specimens than this on average; ages are not.
 FEW_EACH = 3
 
@@ -43,11 +47,14 @@ class Design:
         What must be kept.
     notes : tuple of Note
         Decisions made in reading the sheet; small batches.
+    interactions : tuple of tuple of str
+        Products of kept factors that are in the model beside them, smaller ones first.
     """
 
     batches: Factor
     kept: tuple[Factor, ...]
     notes: tuple[Note, ...] = ()
+    interactions: tuple[tuple[str, ...], ...] = ()
 
     @property
     def specimens(self) -> int:
@@ -58,7 +65,7 @@ class Design:
         """The constant and the kept factors, possibly without one, with the names of the columns.
 
         The columns, of shape (specimens, terms), are of full rank when the kept factors are not
-        entangled among themselves.
+        entangled among themselves, and all cells of an interaction occupied.
         """
         parts = [np.ones((self.specimens, 1))]
         names: list[str] = ["Intercept"]
@@ -67,7 +74,17 @@ class Design:
                 columns, terms = kept.design()
                 parts.append(columns)
                 names.extend(terms)
+        factors = {kept.name: kept for kept in self.kept}
+        for term in self.interactions:
+            if leaving_out not in term:
+                columns, terms = _crossed([factors[name] for name in term])
+                parts.append(columns)
+                names.extend(terms)
         return np.hstack(parts), tuple(names)
+
+    def terms(self) -> tuple[tuple[str, ...], ...]:
+        """What is kept, factor by factor, and the interactions."""
+        return (*((kept.name,) for kept in self.kept), *self.interactions)
 
     def assumed(self, names: Sequence[str]) -> list[str]:
         """Sentences that say as what columns were read whose kind nobody declared."""
@@ -110,6 +127,7 @@ def read_design(
     keep: Sequence[str] = (),
     kinds: ColumnKinds = ColumnKinds(),
     surrogates: Sequence[str] = (),
+    interactions: Sequence[tuple[str, ...]] = (),
 ) -> Design:
     """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
 
@@ -150,7 +168,26 @@ def read_design(
             where=table.source.sheet,
         )
     refuse_doubtful(design)
-    return design
+    if interactions:
+        sizes = {kept.name: max(1, len(kept.levels) - 1) for kept in design.kept}
+        most = max(interactions, key=lambda term: prod(sizes[name] for name in term))
+        if prod(sizes[name] for name in most) > MOST_CROSSED:
+            raise DataError(
+                f"{' * '.join(most)} has more than {MOST_CROSSED:,} products of levels; leave a "
+                "column out, or join levels",
+                where=table.source.sheet,
+            )
+    return replace(design, interactions=tuple(interactions))
+
+
+def _crossed(factors: Sequence[Factor]) -> tuple[Floats, tuple[str, ...]]:
+    """Products of the columns of factors, the first level of each left out, and their names."""
+    columns, names = factors[0].design()[0], list(factors[0].design()[1])
+    for more in factors[1:]:
+        own, terms = more.design()
+        columns = (columns[:, :, None] * own[:, None, :]).reshape(len(columns), -1)
+        names = [f"{name}:{term}" for name in names for term in terms]
+    return columns, tuple(names)
 
 
 def _batch_notes(batches: Factor) -> list[Note]:

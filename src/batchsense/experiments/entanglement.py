@@ -92,10 +92,21 @@ def entanglements(design: Design) -> tuple[Entanglement, ...]:
     >>> drug.confounding.estimable, len(drug.linked)
     (False, 2)
     """
-    names = tuple(f"{design.batches.name}[{level}]" for level in design.batches.levels)
-    if isinstance(design.batches, NumericBatches):
-        names = design.batches.levels
+    names = _batch_names(design)
     return tuple(_one(design, kept, names) for kept in design.kept)
+
+
+def _batch_names(design: Design) -> tuple[str, ...]:
+    if isinstance(design.batches, NumericBatches):
+        return design.batches.levels
+    return tuple(f"{design.batches.name}[{level}]" for level in design.batches.levels)
+
+
+def batch_columns(design: Design) -> tuple[Floats, tuple[str, ...]]:
+    """The batches but the first as columns of a model with a constant, and their names."""
+    columns, names = design.batches.indicators(), _batch_names(design)
+    first = 0 if isinstance(design.batches, NumericBatches) else 1
+    return columns[:, first:], names[first:]
 
 
 def refuse_confounded(design: Design, found: tuple[Entanglement, ...]) -> None:

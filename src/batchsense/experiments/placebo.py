@@ -22,7 +22,7 @@ from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Model, comparisons
-from batchsense.experiments.testing.contrasts import parse_contrast
+from batchsense.experiments.testing.contrasts import parse_contrast, read_terms
 from batchsense.experiments.testing.fitting import fit_contrasts
 from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
 from batchsense.experiments.threads import one_thread_if_small
@@ -186,9 +186,8 @@ def placebo(
     if not callable(pipeline) and pipeline not in PIPELINES:
         raise DataError(f"no pipeline {pipeline!r}; known: {', '.join(PIPELINES)}, or a function")
     table = as_table(table)
-    asked = parse_contrast(contrast, table)
-    terms = list(dict.fromkeys([asked.factor, *keep]))
-    design = read_design(table, batch_labels, terms, kinds)
+    (asked,), (terms, crossed) = read_terms([contrast], keep, None, table)
+    design = read_design(table, batch_labels, terms, kinds, interactions=crossed)
     values = noise.draw(design)
     made = Table.from_arrays(
         values,

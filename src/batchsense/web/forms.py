@@ -155,7 +155,8 @@ def _read(field: FormField, form: FormData) -> Any:
 
 
 def _used(field: FormField, form: FormData) -> list[str]:
-    return [name.split(":", 1)[0] for name in _read(field, form)]
+    columns = (name.split(":", 1)[0].split("*") for name in _read(field, form))
+    return [name.strip() for one in columns for name in one]
 
 
 def _built_in(one: Described, text: str | None) -> str:

@@ -184,9 +184,9 @@ def test_a_single_refused_contrast_is_an_error_that_names_it():
     ("contrast", "says"),
     [
         ("drag", "did you mean 'drug'"),
-        ("drug:A-X", "does not name two levels"),
-        ("drug:A-A", "does not name two levels"),
-        ("drug:A", "does not name two levels"),
+        ("drug:A-X", "no level 'X'"),
+        ("drug:A-A", "weights cancel"),
+        ("drug:A", "sum to 1, not to 0"),
         ("lot", "both the batch and kept"),
         ([], "no contrast to test"),
     ],

@@ -1,6 +1,7 @@
 """Tests that stay valid: batch in the model, before and after correction."""
 
-from batchsense.experiments.testing.contrasts import ContrastOptions, Difference
+from batchsense.experiments.contrasts.combination import Combination, Difference
+from batchsense.experiments.testing.contrasts import ContrastOptions
 from batchsense.experiments.testing.projection import removal_matrix
 from batchsense.experiments.testing.results import (
     ContrastTests,
@@ -12,6 +13,7 @@ from batchsense.experiments.testing.results import (
 from batchsense.experiments.testing.testing import test
 
 __all__ = [
+    "Combination",
     "ContrastOptions",
     "ContrastTests",
     "Difference",

@@ -48,7 +48,8 @@ def on_design(design: Design, compared: Comparisons, model: Model) -> list[Note]
     batch = design.batches.name
     for one in compared.refused:
         message = (
-            f"{one.contrast} cannot be told from {batch} and was not tested: "
+            f"{one.contrast} cannot be told from {one.beside or 'the rest of the model'} and was "
+            "not tested: "
             f"{listed(one.aliased)}. {one.explanation}"
         )
         notes.append(Note("not_estimable", message.strip(), one.aliased))

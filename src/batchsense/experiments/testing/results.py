@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from batchsense.arrays import Floats
+from batchsense.experiments.contrasts.combination import Difference
 from batchsense.experiments.counts import PreparedCounts
-from batchsense.experiments.testing.contrasts import Difference
 from batchsense.experiments.testing.moderation import Statistics
 from batchsense.experiments.testing.precision_weights import PrecisionWeights
 from batchsense.notes import Note
@@ -17,6 +17,8 @@ from batchsense.notes import Note
 if TYPE_CHECKING:
     import pandas as pd
 
+
+GroupOf = Literal["levels", "interaction", "contrasts"]
 
 #: The columns of the table of all tests.
 COLUMNS = (
@@ -71,20 +73,22 @@ class EffectTest(Statistics):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorTest:
-    """All comparable levels of a factor together, tested on every feature.
+    """Several contrasts together, tested on every feature: mostly all levels of a factor.
 
     Attributes
     ----------
     factor : str
-        The factor.
+        The factor, the factors of an interaction, or the contrasts.
     df : int
-        Independent differences between its levels that were tested.
+        Independent differences that were tested.
     complete : bool
-        Whether these are all; false where some levels cannot be compared with others.
+        Whether these are all; false where some cannot be told.
     f, p_value, q_value : array of shape (features,)
         Of the moderated F.
     plain : PlainTest
         What ignoring the batch on corrected values would do.
+    of : {"levels", "interaction", "contrasts"}
+        What was tested together.
     """
 
     factor: str
@@ -94,6 +98,7 @@ class FactorTest:
     p_value: Floats = field(repr=False)
     q_value: Floats = field(repr=False)
     plain: PlainTest
+    of: GroupOf = "levels"
 
     @property
     def name(self) -> str:
@@ -113,11 +118,14 @@ class Refused:
         The relations that entangle it, such as ``drug[yes] = month[July]``.
     explanation : str
         Which levels no specimen links, and what would; may be empty.
+    beside : str
+        The batch column that it cannot be told from; empty if it cannot even without the batches.
     """
 
     contrast: Difference
     aliased: tuple[str, ...]
     explanation: str
+    beside: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

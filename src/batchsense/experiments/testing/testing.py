@@ -19,6 +19,7 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.contrasts import read_formula
 from batchsense.experiments.correction.interface import COUNTS_METHOD, Corrected
 from batchsense.experiments.counts import PreparedCounts, log_cpm_for_weights, prepare_counts
 from batchsense.experiments.design import Design, read_design
@@ -27,7 +28,7 @@ from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing import remarks
 from batchsense.experiments.testing.comparisons import Comparisons, Model, comparisons, plain_tests
-from batchsense.experiments.testing.contrasts import ContrastOptions, Values, parse_contrast
+from batchsense.experiments.testing.contrasts import ContrastOptions, Values, read_terms
 from batchsense.experiments.testing.fitting import ContrastFits, fit_contrasts
 from batchsense.experiments.testing.moderation import (
     FeatureVariances,
@@ -77,7 +78,8 @@ def test(
         precision weight for each (voom).
     contrasts : str or sequence of str
         ``"drug"``: every level against the first, and all together; for a numeric column its
-        slope. ``"drug:yes-no"``: one level minus another.
+        slope. ``"drug: yes - no"``: one level minus another; ``"drug: (b + c)/2 - a"``;
+        ``"drug*time"``: an interaction; ``"(a.late - a.early) - (b.late - b.early)"``: cells.
     batch_labels : str, optional
         The column with the batch labels; needed for a table without surrogates.
     keep : sequence of str, optional
@@ -133,11 +135,7 @@ def test(
     corrected = observations if isinstance(observations, Corrected) else None
     table = observations.table if isinstance(observations, Corrected) else as_table(observations)
     texts = [contrasts] if isinstance(contrasts, str) else contrasts
-    asked = [parse_contrast(text, table) for text in texts]
-    if not 0.0 < options.level < 1.0:
-        raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
-    if not asked:
-        raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
+    _check(texts, options)
     if surrogates and (batch_labels is not None or corrected is not None):
         raise DataError(
             "surrogates stand where nobody wrote the batches down; beside a batch column name them "
@@ -147,14 +145,17 @@ def test(
     batch_column = None
     if not surrogates:
         batch_column = _batch_column(corrected, table, batch_labels, options.ignore_batches)
-    if keep is None:
-        keep = [one.name for one in corrected.kept] if corrected is not None else ()
-    terms = list(dict.fromkeys([*(one.factor for one in asked), *keep]))
+    formula = None if options.design is None else read_formula(options.design, table)
+    if keep is None and formula is None and corrected is not None:
+        keep = [one.name for one in corrected.kept]
+    asked, (terms, crossed) = read_terms(texts, keep or (), formula, table)
     declared = _with_kinds_of_correction(corrected, terms, kinds)
-    design = read_design(table, batch_column, terms, declared, surrogates)
+    design = read_design(table, batch_column, terms, declared, surrogates, crossed)
+    if formula is not None:
+        formula.check(design.kept, table.source.sheet)
     which, chosen = _chosen_values(corrected, table, options.values)
     model = Model.of(design, _batch_terms(corrected, design))
-    compared = comparisons(design, model, asked)
+    compared = comparisons(design, model, asked, options.joint)
     fitted = model
     if options.ignore_batches:
         fitted = Model.of(design, np.zeros((design.specimens, 0)))
@@ -193,7 +194,7 @@ def test(
         values=which,
         batch_labels=design.batches.name,
         batch_in_model=not options.ignore_batches,
-        terms=tuple(terms),
+        terms=tuple(map(":".join, design.terms())),
         specimens=design.specimens,
         level=options.level,
         notes=(*notes, *remarks.on_untested(untested)),
@@ -204,6 +205,13 @@ def test(
 
 # Without this pytest would take the imported function for a test of the user's.
 test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _check(texts: Sequence[str], options: ContrastOptions) -> None:
+    if not 0.0 < options.level < 1.0:
+        raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
+    if not texts:
+        raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
 
 
 def _batch_column(
@@ -330,7 +338,8 @@ def _tests(
     for place, group in enumerate(compared.groups):
         f = f_statistics(fits, place, len(group.members), scale)
         plain = plain_tests(model, [compared.differences[member] for member in group.members])
-        factors.append(FactorTest(group.factor, len(group.members), group.complete, *f, plain))
+        df = len(group.members)
+        factors.append(FactorTest(group.factor, df, group.complete, *f, plain, group.of))
     return tuple(effects), tuple(factors)
 
 

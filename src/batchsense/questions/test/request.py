@@ -31,6 +31,8 @@ class TestRequest(ModelRequest):
     Examples:
       batchsense test
       batchsense test matrix.csv sheet.csv --batch month --contrast drug --keep age -o tests.csv
+      batchsense test matrix.csv sheet.csv --batch month --contrast "drug: (a + b)/2 - none"
+      batchsense test m.csv s.csv --batch month --contrast "drug*time" --design "~ drug*time + age"
       batchsense test corrected.csv sheet.csv --batch month --contrast drug:yes-no --corrected
     """
 
@@ -41,7 +43,8 @@ class TestRequest(ModelRequest):
     contrast: Annotated[
         tuple[str, ...],
         Option(
-            "Column to test, or one level minus another; may be repeated.",
+            "Column to test, or what of it: 'drug: (high + low)/2 - none', 'drug*time', "
+            "'(a.late - a.early) - (b.late - b.early)'; may be repeated.",
             metavar="COL[:A-B]",
             of="contrast",
             label="Columns to test",
@@ -57,6 +60,14 @@ class TestRequest(ModelRequest):
             label="Surrogate variables",
         ),
     ] = ()
+    joint: Annotated[bool, Option("Test all contrasts together as well, by F.")] = False
+    design: Annotated[
+        str | None,
+        Option(
+            "The model beside the batches, '~ drug * time + age'; else all that is named.",
+            metavar="FORMULA",
+        ),
+    ] = None
     ordinary: Annotated[bool, Option("Ordinary t and F: do not share the variances.")] = False
     trend: Annotated[bool, Option("Let the shared variance depend on the mean.")] = False
     robust: Annotated[bool, Option("Keep wild features from setting the shared variance.")] = False
@@ -129,6 +140,8 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
         request.stored(table), request.batch_labels, request.keep, request.corrected
     )
     batch_column, kept = recorded.batch_labels, recorded.keep
+    if request.design is not None:
+        kept = request.keep or ()
     if not request.surrogate:
         named = request.model_copy(update={"batch_labels": batch_column, "keep": kept})
         batch_column, kept = named.batch_column(table), tuple(named.kept_columns())
@@ -143,6 +156,8 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
             robust=request.robust,
             level=request.level,
             corrected_by=recorded.corrected_by,
+            joint=request.joint,
+            design=request.design,
         ),
         ColumnKinds(request.categorical, request.numeric),
         request.surrogate,

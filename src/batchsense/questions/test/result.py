@@ -60,26 +60,34 @@ class EffectResult(Counted):
 
     contrast: str = Field(description="Such as 'drug: yes - no', or a numeric column.")
     factor: str
-    upper: str | None = Field(description="Null for a slope.")
+    upper: str | None = Field(description="Null for a slope, and for more than two means.")
     lower: str | None
+    weights: dict[str, float] = Field(
+        description="Weight of the mean of each level, or cell such as 'yes.late'; empty for a "
+        "slope."
+    )
     r2_with_batch: float = Field(description="Share of the contrast that goes with the batches.")
     vif: float = Field(description="Variance inflation by the batches, 1 / (1 - R²).")
     top: list[FeatureEffect] = Field(description="The 20 features with the smallest p.")
 
 
 class FactorResult(Counted):
-    """All comparable levels of a factor together."""
+    """All comparable levels of a factor together, an interaction, or all contrasts."""
 
-    factor: str
+    factor: str = Field(description="The factor or factors, or the contrasts.")
     df: int = Field(description="Independent differences that were tested.")
-    complete: bool = Field(description="Whether these are all differences of its levels.")
+    complete: bool = Field(description="Whether these are all that was asked for.")
+    of: str = Field(description="What was tested together: 'levels', 'interaction', 'contrasts'.")
     top: list[FeatureF] = Field(description="The 20 features with the smallest p.")
 
 
 class RefusedResult(Model):
-    """A contrast that cannot be told from the batches."""
+    """A contrast that cannot be told."""
 
     contrast: str
+    beside: str | None = Field(
+        description="The batches that it cannot be told from; null if not even from the rest."
+    )
     aliased: list[str] = Field(description="Relations such as 'drug[yes] = month[July]'.")
     explanation: str | None = Field(description="What is not linked and would help.")
 
@@ -178,6 +186,7 @@ class ContrastTestsResult(Model):
             refused=[
                 RefusedResult(
                     contrast=str(one.contrast),
+                    beside=one.beside or None,
                     aliased=list(one.aliased),
                     explanation=one.explanation or None,
                 )
@@ -213,6 +222,7 @@ def _effect(found: ContrastTests, one: EffectTest) -> EffectResult:
         factor=one.contrast.factor,
         upper=one.contrast.upper or None,
         lower=one.contrast.lower or None,
+        weights=one.contrast.means(),
         r2_with_batch=1.0 - 1.0 / one.vif,
         vif=one.vif,
         top=top,
@@ -231,7 +241,7 @@ def _factor(found: ContrastTests, one: FactorTest) -> FactorResult:
         for j in smallest(one.p_value)
     ]
     return FactorResult(
-        **_common(one), factor=one.factor, df=one.df, complete=one.complete, top=top
+        **_common(one), factor=one.factor, df=one.df, complete=one.complete, of=one.of, top=top
     )
 
 

@@ -10,6 +10,7 @@ from batchsense.questions.test.result import (
     CountsResult,
     EffectResult,
     FactorResult,
+    RefusedResult,
 )
 from batchsense.reports.columns import columns, headings, paragraph
 from batchsense.reports.envelope import Envelope
@@ -39,7 +40,7 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
     if result.refused:
         lines += ["", "Refused"]
         for refused in result.refused:
-            lines.append(f"{refused.contrast} cannot be told from {result.batch}:")
+            lines.append(f"{refused.contrast} cannot be told from {beside(refused)}:")
             lines.extend(f"  {relation}" for relation in refused.aliased[:10])
             if refused.explanation:
                 lines.append(paragraph(refused.explanation))
@@ -65,6 +66,11 @@ def model_sentence(result: ContrastTestsResult) -> str:
     return f"{model} Moderated t and F{how}: {lent}."
 
 
+def beside(refused: RefusedResult) -> str:
+    """What a contrast cannot be told from."""
+    return refused.beside or "the rest of the model, without the batches"
+
+
 def library_table(counts: CountsResult) -> tuple[list[tuple[str, str]], list[list[str]]]:
     """Give columns and rows of the libraries, the least effective first."""
     found = sorted((counts.sizes[name] * factor, name) for name, factor in counts.factors.items())
@@ -83,8 +89,13 @@ def _effect_sentence(one: EffectResult) -> str:
 
 
 def _factor_sentence(one: FactorResult) -> str:
-    which = "all levels" if one.complete else "the comparable levels"
-    return f"{one.factor}, {which} together (F, {one.df} df) · {_called(one)}"
+    levels = "all levels" if one.complete else "the comparable levels"
+    which = {
+        "levels": f"{one.factor}, {levels} together",
+        "interaction": f"{one.factor}, interaction{'' if one.complete else ', what can be told'}",
+        "contrasts": one.factor,
+    }[one.of]
+    return f"{which} (F, {one.df} df) · {_called(one)}"
 
 
 def _called(one: Counted) -> str:
