@@ -17,7 +17,7 @@ from typing import Any
 
 from batchsense.errors import BatchsenseError, DataError, MissingExtraError
 from batchsense.experiments.correction.affine import Affine
-from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
+from batchsense.experiments.out_of_core.budget import Blocks
 from batchsense.experiments.out_of_core.engine import (
     Assignment,
     Keep,
@@ -25,9 +25,11 @@ from batchsense.experiments.out_of_core.engine import (
     ThisProcess,
     aligned_rows,
 )
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun, cut
-from batchsense.experiments.out_of_core.passes import Done
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_protocol import Pass, State
+from batchsense.experiments.out_of_core.passes import Done, StateT
 from batchsense.experiments.out_of_core.result_array import ResultArray
+from batchsense.experiments.out_of_core.runs import SpecimenRun, cut
 
 #: Bytes of the matrix that one task reads: seconds of work, so that what dask adds to each task
 #: (milliseconds) does not count, and a lost one is done again quickly.
@@ -76,18 +78,21 @@ class Cluster:
         found: dict[str, Sizes] = self.client.run(self._engine.sizes, piece)
         return min(found.values(), key=lambda sizes: sizes.correct.rows * sizes.correct.number)
 
-    def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
-        """Add the assigned specimens: a task per piece, merged as a tree."""
+    def blocks(self, inputs: Pass) -> Blocks:
+        """Decide how a pass that only adds up takes its runs: as the narrowest worker can."""
+        piece = _seen_from_anywhere(inputs).piece((0, 0))
+        found: dict[str, Blocks] = self.client.run(self._engine.blocks, piece)
+        return min(found.values(), key=lambda blocks: blocks.rows * blocks.number)
+
+    def sums(self, given: Assignment, into: StateT, keep: Keep) -> StateT:
+        """Add the assigned runs: a task per piece, merged as a tree."""
         added: list[SpecimenRun] = []
         submit = partial(self.client.submit, pure=False)
-        for own, parts, last in self._rounds(given, given.inputs.location.rows, _sum_piece):
+        for own, parts, last in self._rounds(given, given.inputs.aligned, _sum_piece):
             while len(parts) > 1:
                 pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-                parts = [
-                    submit(BatchStatistics.merge, *pair) if len(pair) == 2 else pair[0]
-                    for pair in pairs
-                ]
-            into = into.merge(_result(parts[0])) if into.specimens.any() else _result(parts[0])
+                parts = [submit(_both, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
+            into = into.merge(_result(parts[0]))
             added += own
             if not last:
                 keep(into, added)
@@ -108,7 +113,7 @@ class Cluster:
         Pieces begin at borders of stored chunks.
         """
         inputs = _seen_from_anywhere(given.inputs)
-        width = max(1, inputs.location.shape[1] * inputs.location.working.itemsize)
+        width = max(1, inputs.width)
         pieces = list(cut(given.runs, max(1, _TASK_BYTES // width // aligned) * aligned))
         size = max(1, self.threads * _ROUND)
         for start in range(0, len(pieces), size):
@@ -230,17 +235,18 @@ def _absent(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
-def _seen_from_anywhere(inputs: PassInputs) -> PassInputs:
+def _seen_from_anywhere(inputs: Any) -> Any:
     """Name the matrix by a path that does not depend on where a process was started."""
     path = str(Path(inputs.location.path).resolve())
     return replace(inputs, location=replace(inputs.location, path=path))
 
 
-def _sum_piece(
-    inputs: PassInputs, sizes: Sizes, run: SpecimenRun, engine: ThisProcess
-) -> BatchStatistics:
-    given = Assignment(inputs, sizes, [run], _unheard)
-    return engine.sums(given, inputs.empty_statistics(), _never)
+def _sum_piece(inputs: Pass, sizes: Sizes, run: SpecimenRun, engine: ThisProcess) -> Any:
+    return engine.sums(Assignment(inputs, sizes, [run], _unheard), inputs.empty(), _never)
+
+
+def _both(first: Any, second: Any) -> Any:
+    return first.merge(second)
 
 
 def _correct_piece(
@@ -254,7 +260,7 @@ def _correct_piece(
     engine.correct(Assignment(inputs, sizes, [run], _unheard), result, affine)
 
 
-def _never(statistics: BatchStatistics, runs: Sequence[SpecimenRun]) -> None:
+def _never(state: State, runs: Sequence[SpecimenRun]) -> None:
     """Keep nothing: a task is done again when it was interrupted."""
 
 

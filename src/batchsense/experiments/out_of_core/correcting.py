@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 
-from batchsense import __version__
 from batchsense.errors import BatchsenseError, DataError
 from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.correction.interface import Account
@@ -24,16 +21,10 @@ from batchsense.experiments.out_of_core import annotated_file, zarr_store
 from batchsense.experiments.out_of_core.description import describe
 from batchsense.experiments.out_of_core.engine import Assignment, Engine, Sizes, ThisProcess
 from batchsense.experiments.out_of_core.journal import Journal, journal, partial_folder, publish
-from batchsense.experiments.out_of_core.pass_inputs import (
-    PassInputs,
-    SpecimenRun,
-    Streamed,
-    StreamedFit,
-    length,
-    missing,
-    united,
-)
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs, Streamed, StreamedFit
 from batchsense.experiments.out_of_core.result_array import ResultArray
+from batchsense.experiments.out_of_core.runs import SpecimenRun, length, missing
+from batchsense.experiments.out_of_core.summing import Passes, fingerprint_of
 from batchsense.experiments.row_labels import is_annotated
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.value_kinds import ValueKind
@@ -235,52 +226,32 @@ class _Run:
 
     def sum_up(self, copying: Callable[[Event], None] | None) -> BatchStatistics:
         """Do what is left of the first pass, and copy the original beside it."""
-        before, summed = self.found.statistics()
-        specimens = self.inputs.location.shape[0]
-        statistics = self.inputs.empty_statistics() if before is None else before
-
-        def keep(statistics: BatchStatistics, runs: Sequence[SpecimenRun]) -> None:
-            self.found.keep_statistics(statistics, united([*summed, *runs]))
-
-        left, stop = missing(summed, specimens), Event()
+        stop = Event()
         with ThreadPoolExecutor(1) as beside:
             try:
                 copied: Future[None] | None = beside.submit(copying, stop) if copying else None
-                if left:
-                    given = self._assignment(left, "summing up specimens")
-                    statistics = self.engine.sums(given, statistics, keep)
-                    keep(statistics, [(0, specimens)])
+                passes = Passes(self.engine, self.progress, self.found, self.sizes)
+                statistics = passes.run("correction", self.inputs, "summing up specimens")
                 if copied is not None:
                     copied.result()
             except BaseException:
                 stop.set()  # an interrupted user does not wait for a copy
                 raise
+        assert isinstance(statistics, BatchStatistics)
         return statistics
 
     def correct(self, result: ResultArray, affine: Affine) -> None:
         """Do what is left of the second pass."""
         left = missing(self.found.written, result.shape[0])
-        given = self._assignment(left, "correcting specimens", self.found.note_written)
-        self.engine.correct(given, result, affine)
-
-    def _assignment(
-        self,
-        left: Sequence[SpecimenRun],
-        task: str,
-        note: Callable[[SpecimenRun], None] | None = None,
-    ) -> Assignment:
-        """Assign specimens; each run that is done is noted, then counted as progress."""
-        total = self.inputs.location.shape[0]
-        count = total - length(left)
+        count = result.shape[0] - length(left)
 
         def done(run: SpecimenRun) -> None:
             nonlocal count
-            if note is not None:
-                note(run)
+            self.found.note_written(run)
             count += run[1] - run[0]
-            self.progress(task, count, total)
+            self.progress("correcting specimens", count, result.shape[0])
 
-        return Assignment(self.inputs, self.sizes, left, done)
+        self.engine.correct(Assignment(self.inputs, self.sizes, left, done), result, affine)
 
 
 def check_output_form(location: MatrixLocation, target: Path) -> None:
@@ -337,15 +308,8 @@ def _copying(
 
 def _fingerprint(inputs: PassInputs, plan: StreamedFit, keep_original: bool) -> str:
     """Stand for everything that the result depends on."""
-    source = Path(inputs.location.path)
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    states = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     asked = [repr(plan.correction), plan.design.batches.levels, keep_original]
-    described = [__version__, asdict(inputs.location), states, *asked]
-    digest = hashlib.sha256(json.dumps(described, default=str).encode())
-    digest.update(inputs.codes.tobytes())
-    digest.update(inputs.covariates.tobytes())
-    return digest.hexdigest()
+    return fingerprint_of(inputs.location, asked, inputs.codes, inputs.covariates)
 
 
 __all__ = [

@@ -6,21 +6,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from batchsense.experiments.correction.affine import Affine
-from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.budget import COMPILER, LIBRARIES, Blocks, blocks_for
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun, cut
-from batchsense.experiments.out_of_core.passes import Done, correct_blocks, sum_blocks
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_protocol import Pass, State
+from batchsense.experiments.out_of_core.passes import Done, StateT, correct_blocks, sum_blocks
 from batchsense.experiments.out_of_core.result_array import ResultArray, result_rows
+from batchsense.experiments.out_of_core.runs import SpecimenRun, cut
 from batchsense.machine_memory import resident_bytes, return_free_memory
 
 #: Told now and then of the sums, and of the specimens that were added to what was there before, so
 #: that they can be kept.
-Keep = Callable[[BatchStatistics, Sequence[SpecimenRun]], None]
+Keep = Callable[[State, Sequence[SpecimenRun]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Assignment:
 
     Attributes
     ----------
-    inputs : PassInputs
-        The matrix and its design.
+    inputs : PassInputs or Pass
+        The matrix and its design, or what else is added up.
     sizes : Sizes
         How the specimens are taken.
     runs : sequence of pair of int
@@ -53,7 +54,7 @@ class Assignment:
         Told of each run of specimens when it is done.
     """
 
-    inputs: PassInputs
+    inputs: Any
     sizes: Sizes
     runs: Sequence[SpecimenRun]
     done: Done
@@ -65,8 +66,11 @@ class Engine(Protocol):
     def sizes(self, inputs: PassInputs) -> Sizes:
         """Decide how both passes take the specimens; refuse where memory does not suffice."""
 
-    def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
-        """Add the assigned specimens to the statistics."""
+    def blocks(self, inputs: Pass) -> Blocks:
+        """Decide how a pass that only adds up takes its runs."""
+
+    def sums(self, given: Assignment, into: StateT, keep: Keep) -> StateT:
+        """Add the assigned specimens to what the pass adds up."""
 
     def correct(self, given: Assignment, result: ResultArray, affine: Affine) -> None:
         """Correct the assigned specimens and put them where they belong."""
@@ -108,12 +112,7 @@ class ThisProcess:
         DataError
             Memory does not suffice; says what is needed.
         """
-        return_free_memory()
-        occupied = resident_bytes() + (0 if "numba" in sys.modules else COMPILER)
-        if self.shares > 1:  # the blocks of the others must not be counted
-            occupied = min(occupied, LIBRARIES)
-        memory = max(MEMORY, occupied + LEAST) if self.memory is None else self.memory
-        memory = occupied + (memory - occupied) // self.shares
+        memory, occupied = self._memory()
         # The second pass needs more, so that it is the one that is refused.
         correct, sums = (
             blocks_for(inputs.location, memory, inputs.size, aligned, occupied)
@@ -121,8 +120,21 @@ class ThisProcess:
         )
         return Sizes(sums, correct)
 
-    def sums(self, given: Assignment, into: BatchStatistics, keep: Keep) -> BatchStatistics:
-        """Add the assigned specimens to the statistics; keep them every 20 seconds."""
+    def blocks(self, inputs: Pass) -> Blocks:
+        """Decide how a pass that only adds up takes its runs, for this process as it stands now."""
+        return inputs.blocks(*self._memory())
+
+    def _memory(self) -> tuple[int, int]:
+        """What this engine may occupy, and what of that is taken, with the compiler."""
+        return_free_memory()
+        occupied = resident_bytes() + (0 if "numba" in sys.modules else COMPILER)
+        if self.shares > 1:  # the blocks of the others must not be counted
+            occupied = min(occupied, LIBRARIES)
+        memory = max(MEMORY, occupied + LEAST) if self.memory is None else self.memory
+        return occupied + (memory - occupied) // self.shares, occupied
+
+    def sums(self, given: Assignment, into: StateT, keep: Keep) -> StateT:
+        """Add the assigned runs to what the pass adds up; keep it every 20 seconds."""
         added: list[SpecimenRun] = []
         kept = time.monotonic()
 

@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.errors import DataError
-from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
-from batchsense.experiments.out_of_core.pass_inputs import SpecimenRun, united
 from batchsense.experiments.out_of_core.result_array import ResultArray
+from batchsense.experiments.out_of_core.runs import SpecimenRun, united
 from batchsense.storage.atomic import refuse_irreplaceable, sync_one
 from batchsense.storage.seal import (
     BrokenSealError,
@@ -32,8 +31,9 @@ from batchsense.storage.seal import (
 )
 
 #: Number of the layout of the folder; another one is not taken up.
-_LAYOUT = 2
-_SUMS = "sums.npz"
+_LAYOUT = 3
+#: How the sums of a pass are named, after its own name.
+_SUMS = "-sums.npz"
 
 
 class Journal:
@@ -73,18 +73,20 @@ class Journal:
         """Note that there is room for the result."""
         self._append({"event": "reserved", "slot": asdict(result)})
 
-    def keep_statistics(self, statistics: BatchStatistics, runs: list[SpecimenRun]) -> None:
-        """Keep the sums of some specimens."""
-        spans = np.array(runs, dtype=np.int64)
-        self._keep(_SUMS, {**statistics.arrays(), "spans": spans})
+    def keep_sums(
+        self, name: str, sums: Mapping[str, npt.NDArray[Any]], runs: Sequence[SpecimenRun]
+    ) -> None:
+        """Keep what a pass has added up, and of which runs."""
+        spans = np.array(runs, dtype=np.int64).reshape(-1, 2)
+        self._keep(f"{name}{_SUMS}", {**sums, "spans": spans})
 
-    def statistics(self) -> tuple[BatchStatistics | None, list[SpecimenRun]]:
-        """The sums that were kept, and of which specimens they are."""
-        if not (self.folder / _SUMS).exists():
+    def sums(self, name: str) -> tuple[dict[str, npt.NDArray[Any]] | None, list[SpecimenRun]]:
+        """What a pass had added up, and of which runs."""
+        if not (self.folder / f"{name}{_SUMS}").exists():
             return None, []
-        arrays, _ = read_arrays(self.folder / _SUMS)
+        arrays, _ = read_arrays(self.folder / f"{name}{_SUMS}")
         runs = [(int(low), int(high)) for low, high in arrays["spans"]]
-        return BatchStatistics.from_arrays(arrays), runs
+        return {key: array for key, array in arrays.items() if key != "spans"}, runs
 
     def _append(self, event: dict[str, Any]) -> None:
         """Note what is done, and go on from it."""
@@ -171,7 +173,7 @@ def _is_unfinished_work(folder: Path) -> bool:
 def _is_whole(folder: Path, events: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the sums are those that were kept, and the result that was begun is still there."""
     try:
-        as_kept = not (folder / _SUMS).exists() or read_arrays(folder / _SUMS)[1]
+        as_kept = all(read_arrays(path)[1] for path in folder.glob(f"*{_SUMS}"))
     except (BrokenSealError, OSError):
         return False
     begun = any(event["event"] == "reserved" for event in events)

@@ -1,80 +1,27 @@
-"""What both passes need to know: runs of specimens, the correction, the matrix and its design."""
+"""What both passes need to know: the correction, the matrix and its design."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from batchsense.arrays import Floats, Integers
+from batchsense.arrays import Floats, Integers, Matrix
 from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
 from batchsense.experiments.correction.gathered import of_factors
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
 from batchsense.experiments.correction.terms import columns_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
-from batchsense.experiments.out_of_core.budget import ModelSize
+from batchsense.experiments.out_of_core.budget import Blocks, ModelSize, blocks_for
+from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.experiments.tables.table import Table
+from batchsense.storage.matrices.chunks import Reader, opened
 from batchsense.storage.matrices.location import MatrixLocation
-
-#: Specimens from the first number up to, not including, the second.
-SpecimenRun: TypeAlias = tuple[int, int]
-
-
-def united(runs: Iterable[SpecimenRun]) -> list[SpecimenRun]:
-    """Join runs that touch or overlap.
-
-    Examples
-    --------
-    >>> united([(4, 6), (0, 2), (2, 4), (8, 9)])
-    [(0, 6), (8, 9)]
-    """
-    joined: list[SpecimenRun] = []
-    for low, high in sorted(runs):
-        if joined and low <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
-        else:
-            joined.append((low, high))
-    return joined
-
-
-def missing(done: Iterable[SpecimenRun], total: int) -> list[SpecimenRun]:
-    """What is left of ``total`` specimens.
-
-    Examples
-    --------
-    >>> missing([(2, 4)], 6)
-    [(0, 2), (4, 6)]
-    """
-    left, reached = [], 0
-    for low, high in [*united(done), (total, total)]:
-        if low > reached:
-            left.append((reached, low))
-        reached = max(reached, high)
-    return left
-
-
-def cut(runs: Iterable[SpecimenRun], rows: int) -> Iterator[SpecimenRun]:
-    """Cut runs at the multiples of ``rows``.
-
-    Examples
-    --------
-    >>> list(cut([(0, 5), (7, 9)], 4))
-    [(0, 4), (4, 5), (7, 8), (8, 9)]
-    """
-    for low, high in runs:
-        while low < high:
-            stop = min(high, (low // rows + 1) * rows)
-            yield low, stop
-            low = stop
-
-
-def length(runs: Iterable[SpecimenRun]) -> int:
-    """Count the specimens."""
-    return sum(high - low for low, high in runs)
-
 
 #: The corrections that learn from sums and change values one by one.
 Streamed: TypeAlias = LinearCorrection | CombatCorrection
@@ -113,10 +60,8 @@ class StreamedFit:
 
     def inputs(self, location: MatrixLocation) -> PassInputs:
         """Put together what both passes need to know."""
-        codes, batches = self.design.batches.codes, len(self.design.batches.levels)
-        columns = np.ascontiguousarray(columns_of(self.design.kept, self.design.specimens))
-        groups = len(np.unique(np.column_stack([codes, columns]), axis=0))
-        return PassInputs(location, codes, columns, ModelSize(batches, columns.shape[1], groups))
+        columns = columns_of(self.design.kept, self.design.specimens)
+        return PassInputs.of(location, self.design.batches.codes, columns)
 
     def fit(self, statistics: BatchStatistics) -> FittedLinear | FittedCombat:
         """Learn from the sums of all specimens.
@@ -164,7 +109,51 @@ class PassInputs:
         codes, covariates = self.design(run)
         return replace(self, codes=codes, covariates=covariates, first=run[0])
 
-    def empty_statistics(self) -> BatchStatistics:
+    @classmethod
+    def of(cls, location: MatrixLocation, codes: Integers, columns: Floats) -> PassInputs:
+        """Put a matrix and its design together."""
+        groups = len(np.unique(np.column_stack([codes, columns]), axis=0))
+        size = ModelSize(int(codes.max()) + 1, columns.shape[1], groups)
+        return cls(location, codes, np.ascontiguousarray(columns), size)
+
+    @property
+    def total(self) -> int:
+        """Runs are of specimens."""
+        return self.location.shape[0]
+
+    @property
+    def aligned(self) -> int:
+        """Specimens that are stored together."""
+        return self.location.rows
+
+    @property
+    def width(self) -> int:
+        """Bytes of a specimen."""
+        return self.location.shape[1] * self.location.working.itemsize
+
+    def blocks(self, memory: int, occupied: int) -> Blocks:
+        """How many specimens to take at a time."""
+        return blocks_for(self.location, memory, self.size, self.aligned, occupied)
+
+    def opened(self) -> AbstractContextManager[Reader]:
+        """Open the matrix."""
+        return opened(self.location)
+
+    def room(self, length: int) -> Matrix:
+        """Room for specimens."""
+        return np.empty((length, self.location.shape[1]), dtype=self.location.working)
+
+    def empty(self) -> BatchStatistics:
         """The sums before any specimen was read."""
         features = self.location.shape[1]
         return BatchStatistics.empty(self.size.batches, features, self.size.terms)
+
+    def restored(self, arrays: Mapping[str, npt.NDArray[Any]]) -> BatchStatistics:
+        """Sums that were stored."""
+        return BatchStatistics.from_arrays(arrays)
+
+    def add(
+        self, into: BatchStatistics, block: Matrix, run: SpecimenRun, threads: int | None
+    ) -> None:
+        """Add specimens to the sums, which are changed."""
+        into.add(block, *self.design(run), threads=threads)

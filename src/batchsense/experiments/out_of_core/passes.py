@@ -10,19 +10,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.affine import Affine
-from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.budget import BLOCKS
-from batchsense.experiments.out_of_core.pass_inputs import PassInputs, SpecimenRun
+from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_protocol import Pass, State
 from batchsense.experiments.out_of_core.result_array import ResultArray, filling
+from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.storage.matrices.chunks import Reader, opened
 from batchsense.storage.matrices.location import MatrixLocation
 
+StateT = TypeVar("StateT", bound=State)
 #: Told of every run when it is done.
 Done = Callable[[SpecimenRun], None]
 
@@ -32,15 +35,15 @@ _SYNC_EVERY_S = 1.0
 
 
 def sum_blocks(
-    inputs: PassInputs,
+    inputs: Pass,
     runs: Sequence[SpecimenRun],
-    into: BatchStatistics,
+    into: StateT,
     done: Done,
     *,
     number: int = BLOCKS,
     threads: int | None = None,
-) -> BatchStatistics:
-    """Add specimens to the statistics, block by block.
+) -> StateT:
+    """Add specimens, or features, to what a pass adds up, block by block.
 
     ``into`` is changed and returned; ``done`` is told of each block after it was added. With fewer
     blocks in memory at a time (``number``) less is done side by side.
@@ -50,15 +53,16 @@ def sum_blocks(
     DataError
         A block cannot be read, or a value is infinite.
     """
-    with opened(inputs.location) as read, ThreadPoolExecutor(1) as ahead:
-        reading = _Reading(ahead, read, runs, _buffers(inputs.location, runs, min(number, 2)))
+    with inputs.opened() as read, ThreadPoolExecutor(1) as ahead:
+        reading = _Reading(ahead, read, runs, _buffers(inputs, runs, min(number, 2)))
         for low, high in runs:
             block, buffer = reading.take()
             reading.ask()
             try:
-                into.add(block, *inputs.design((low, high)), threads=threads)
+                inputs.add(into, block, (low, high), threads)
             except DataError:
-                _refuse_infinite(inputs.location, block, low)
+                if isinstance(inputs, PassInputs):
+                    _refuse_infinite(inputs.location, block, low)
                 raise
             reading.free(buffer)
             done((low, high))
@@ -94,7 +98,7 @@ def correct_blocks(
         ThreadPoolExecutor(1) as behind,
         ThreadPoolExecutor(1) as safe,
     ):
-        reading = _Reading(ahead, read, runs, _buffers(inputs.location, runs, number))
+        reading = _Reading(ahead, read, runs, _buffers(inputs, runs, number))
         syncing = _Syncing(safe, sync, done)
         writing: deque[tuple[Future[None], SpecimenRun, Matrix]] = deque()
 
@@ -200,10 +204,10 @@ class _Syncing:
         self._running = self._pool.submit(work)
 
 
-def _buffers(location: MatrixLocation, runs: Sequence[SpecimenRun], number: int) -> list[Matrix]:
+def _buffers(inputs: Pass, runs: Sequence[SpecimenRun], number: int) -> list[Matrix]:
     """Make room for blocks; used in turn, since fresh memory is slow at first touch."""
-    rows = max((high - low for low, high in runs), default=0)
-    return [np.empty((rows, location.shape[1]), dtype=location.working) for _ in range(number)]
+    longest = max((high - low for low, high in runs), default=0)
+    return [inputs.room(longest) for _ in range(number)]
 
 
 def _refuse_infinite(location: MatrixLocation, block: Matrix, low: int) -> None:

@@ -1,0 +1,66 @@
+"""What a pass over a matrix on disk must offer, whatever it adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, Self
+
+import numpy.typing as npt
+
+from batchsense.arrays import Matrix
+from batchsense.experiments.out_of_core.budget import Blocks
+from batchsense.experiments.out_of_core.runs import SpecimenRun
+from batchsense.storage.matrices.chunks import Reader
+from batchsense.storage.matrices.location import MatrixLocation
+
+
+class State(Protocol):
+    """What was added up so far."""
+
+    def merge(self, other: Self) -> Self:
+        """Put two parts together."""
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the state as named arrays, to be stored."""
+
+
+class Pass(Protocol):
+    """What a pass adds up, of which runs of specimens or of features."""
+
+    @property
+    def location(self) -> MatrixLocation:
+        """The whole matrix."""
+
+    @property
+    def total(self) -> int:
+        """How many specimens, or features, there are."""
+
+    @property
+    def aligned(self) -> int:
+        """At whose multiples runs had better begin."""
+
+    @property
+    def width(self) -> int:
+        """Bytes of one specimen, or feature."""
+
+    def piece(self, run: SpecimenRun) -> Pass:
+        """Keep only what some of them need, so that little travels to another process."""
+
+    def blocks(self, memory: int, occupied: int) -> Blocks:
+        """How many to take at a time; refuses where memory does not suffice."""
+
+    def opened(self) -> AbstractContextManager[Reader]:
+        """Open the matrix, to be read in runs."""
+
+    def room(self, length: int) -> Matrix:
+        """Make room for so many of them; the first axis is that of the runs."""
+
+    def empty(self) -> Any:
+        """The state before anything was read."""
+
+    def restored(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
+        """A state that was stored."""
+
+    def add(self, into: Any, block: Matrix, run: SpecimenRun, threads: int | None) -> None:
+        """Add a block to a state."""
