@@ -48,6 +48,11 @@ BESIDE = {
         for name in ("diagnose", "correct", "test", "gap")
         for field in ("sheet", "sheet_columns")
     },
+    **{
+        (name, field): {"matrix": "m.h5ad"}
+        for name in ("test", "diagnose", "surrogates")
+        for field in ("out_of_core", "memory", "cluster")
+    },
     ("layout", "empty_wells"): {"plate": "8x12"},
     ("layout", "lock_wells"): {"plate": "8x12"},
     ("plan", "maximum"): {"minimum": 1},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchsense.experiments.beyond_memory import StoredTable, on_disk
 from batchsense.experiments.builtin import digits_table, scene_table
 from batchsense.experiments.correction import (
     CombatCorrection,
@@ -142,6 +143,7 @@ __all__ = [
     "SheetColumns",
     "ShuffledFolds",
     "StoredMatrix",
+    "StoredTable",
     "Surrogates",
     "Table",
     "ThisProcess",
@@ -158,6 +160,7 @@ __all__ = [
     "from_anndata",
     "into_anndata",
     "load_correction",
+    "on_disk",
     "placebo",
     "placebos",
     "plan_layout",

@@ -136,6 +136,10 @@ class FilesRequest(Request):
             self.values_are,
             self.sheet_columns,
         )
+        return self.named(table)
+
+    def named(self, table: Table) -> Table:
+        """The table under the names that are known."""
         source = table.source
         return replace(
             table,

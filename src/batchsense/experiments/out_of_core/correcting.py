@@ -27,7 +27,7 @@ from batchsense.experiments.out_of_core.runs import SpecimenRun, length, missing
 from batchsense.experiments.out_of_core.summing import Passes, fingerprint_of
 from batchsense.experiments.row_labels import is_annotated
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.value_kinds import ValueKind
+from batchsense.experiments.value_kinds import ValueKind, ValuesRead
 from batchsense.machine_memory import format_bytes
 from batchsense.progress import Progress, silent
 from batchsense.storage.matrices.chunks import opened
@@ -161,7 +161,7 @@ def correct_store(
     inputs = plan.inputs(location)
     doer = engine or ThisProcess()
     sizes = doer.sizes(inputs)
-    plan = replace(plan, table=_looked_at(table, location, sizes.sums.rows))
+    plan = replace(plan, table=looked_at(table, location, sizes.sums.rows)[0])
     with journal(target, _fingerprint(inputs, plan, keep_original)) as found:
         run = _Run(found, inputs, doer, sizes, progress)
         resumed = found.resumed
@@ -231,7 +231,7 @@ class _Run:
             try:
                 copied: Future[None] | None = beside.submit(copying, stop) if copying else None
                 passes = Passes(self.engine, self.progress, self.found, self.sizes)
-                statistics = passes.run("correction", self.inputs, "summing up specimens")
+                statistics = passes.run(self.inputs, "summing up specimens")
                 if copied is not None:
                     copied.result()
             except BaseException:
@@ -276,13 +276,14 @@ def check_output_form(location: MatrixLocation, target: Path) -> None:
         raise DataError(f"{target.parent} is not a folder; create it first", where=str(target))
 
 
-def _looked_at(table: Table, location: MatrixLocation, rows: int) -> Table:
+def looked_at(table: Table, location: MatrixLocation, rows: int) -> tuple[Table, ValuesRead]:
+    """Remark on the first specimens, which stand for all, and tell as what they were read."""
     rows = min(rows, location.shape[0])
     block = np.empty((rows, location.shape[1]), dtype=location.working)
     with opened(location) as read:
         read(0, rows, block)
     part = "" if rows == location.shape[0] else f" in the first {rows} specimens"
-    return table.remarked(block, part)
+    return table.remarked(block, part), table.values_read_of(block)
 
 
 def _maker(location: MatrixLocation) -> Any:

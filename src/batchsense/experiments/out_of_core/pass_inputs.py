@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,9 +17,9 @@ from batchsense.experiments.correction.terms import columns_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
 from batchsense.experiments.out_of_core.budget import Blocks, ModelSize, blocks_for
+from batchsense.experiments.out_of_core.pass_protocol import BySpecimen
 from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.experiments.tables.table import Table
-from batchsense.storage.matrices.chunks import Reader, opened
 from batchsense.storage.matrices.location import MatrixLocation
 
 #: The corrections that learn from sums and change values one by one.
@@ -76,13 +75,11 @@ class StreamedFit:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PassInputs:
+class PassInputs(BySpecimen):
     """A matrix and its design, or those of a piece of it.
 
     Attributes
     ----------
-    location : MatrixLocation
-        The whole matrix.
     codes : array of shape (specimens,)
         The batch of each specimen.
     covariates : array of shape (specimens, terms)
@@ -93,7 +90,6 @@ class PassInputs:
         The specimen to which the first of ``codes`` belongs.
     """
 
-    location: MatrixLocation
     codes: Integers
     covariates: Floats
     size: ModelSize
@@ -116,32 +112,9 @@ class PassInputs:
         size = ModelSize(int(codes.max()) + 1, columns.shape[1], groups)
         return cls(location, codes, np.ascontiguousarray(columns), size)
 
-    @property
-    def total(self) -> int:
-        """Runs are of specimens."""
-        return self.location.shape[0]
-
-    @property
-    def aligned(self) -> int:
-        """Specimens that are stored together."""
-        return self.location.rows
-
-    @property
-    def width(self) -> int:
-        """Bytes of a specimen."""
-        return self.location.shape[1] * self.location.working.itemsize
-
     def blocks(self, memory: int, occupied: int) -> Blocks:
         """How many specimens to take at a time."""
         return blocks_for(self.location, memory, self.size, self.aligned, occupied)
-
-    def opened(self) -> AbstractContextManager[Reader]:
-        """Open the matrix."""
-        return opened(self.location)
-
-    def room(self, length: int) -> Matrix:
-        """Room for specimens."""
-        return np.empty((length, self.location.shape[1]), dtype=self.location.working)
 
     def empty(self) -> BatchStatistics:
         """The sums before any specimen was read."""

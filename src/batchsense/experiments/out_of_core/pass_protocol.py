@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Matrix
 from batchsense.experiments.out_of_core.budget import Blocks
 from batchsense.experiments.out_of_core.runs import SpecimenRun
-from batchsense.storage.matrices.chunks import Reader
+from batchsense.storage.matrices.chunks import Reader, opened
 from batchsense.storage.matrices.location import MatrixLocation
 
 
@@ -64,3 +66,39 @@ class Pass(Protocol):
 
     def add(self, into: Any, block: Matrix, run: SpecimenRun, threads: int | None) -> None:
         """Add a block to a state."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BySpecimen:
+    """What passes over runs of specimens have in common.
+
+    Attributes
+    ----------
+    location : MatrixLocation
+        The whole matrix.
+    """
+
+    location: MatrixLocation
+
+    @property
+    def total(self) -> int:
+        """How many specimens there are."""
+        return self.location.shape[0]
+
+    @property
+    def aligned(self) -> int:
+        """Specimens that are stored together."""
+        return self.location.rows
+
+    @property
+    def width(self) -> int:
+        """Bytes of a specimen."""
+        return self.location.shape[1] * self.location.working.itemsize
+
+    def opened(self) -> AbstractContextManager[Reader]:
+        """Open the matrix."""
+        return opened(self.location)
+
+    def room(self, length: int) -> Matrix:
+        """Room for specimens."""
+        return np.empty((length, self.location.shape[1]), dtype=self.location.working)

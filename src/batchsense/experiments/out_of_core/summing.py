@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from batchsense import __version__
 from batchsense.arrays import Matrix
-from batchsense.errors import DataError
+from batchsense.errors import BatchsenseError, DataError
 from batchsense.experiments.out_of_core.engine import Assignment, Engine, Sizes
 from batchsense.experiments.out_of_core.journal import Journal, journal, partial_folder
 from batchsense.experiments.out_of_core.pass_protocol import Pass, State
@@ -58,8 +59,9 @@ class Passes:
     sizes: Sizes | None = None
     done: int = 0
 
-    def run(self, label: str, inputs: Pass, task: str) -> Any:
-        """Do what is left of a pass, and give what it added up."""
+    def run(self, inputs: Pass, task: str) -> Any:
+        """Do what is left of a pass, known by its inputs, and give what it added up."""
+        label = "" if self.found is None else hashlib.sha256(pickle.dumps(inputs)).hexdigest()[:16]
         before, summed = (None, []) if self.found is None else self.found.sums(label)
         left = missing(summed, inputs.total)
         state = inputs.empty() if before is None else inputs.restored(before)
@@ -83,33 +85,31 @@ class Passes:
         return state
 
 
-def unfinished_work(command: str, fingerprint: str) -> Path:
+def unfinished_work(fingerprint: str) -> Path:
     """Name what an answer without an output of its own keeps its sums under.
 
     In the cache of the user: next to a matrix that others own there may be no room.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "batchsense" / f"{command}-{fingerprint[:16]}"
+    return Path(cache) / "batchsense" / fingerprint[:16]
 
 
 @contextlib.contextmanager
-def resumable(
-    command: str, fingerprint: str, engine: Engine, progress: Progress
-) -> Iterator[Passes]:
+def resumable(fingerprint: str, engine: Engine, progress: Progress) -> Iterator[Passes]:
     """Passes whose sums outlive a kill, and are removed when the answer is there.
 
-    Where nothing can be kept (no cache that can be written), the passes run without that.
+    Where nothing can be kept (no cache that can be written, or the same question is being answered
+    already), the passes run without that.
     """
-    target = unfinished_work(command, fingerprint)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(target.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        yield Passes(engine, progress)
-        return
-    with journal(target, fingerprint) as found:
+    target = unfinished_work(fingerprint)
+    with contextlib.ExitStack() as stack:
+        found = None
+        with contextlib.suppress(OSError, DataError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            found = stack.enter_context(journal(target, fingerprint))
+        if found is None:
+            yield Passes(engine, progress)
+            return
         try:
             yield Passes(engine, progress, found)
         except KeyboardInterrupt:
@@ -117,7 +117,7 @@ def resumable(
                 f"interrupted; what is done is kept in {partial_folder(target)}, and the same "
                 "command goes on with it; remove the folder to give it up"
             ) from None
-        except DataError:
+        except BatchsenseError:
             shutil.rmtree(found.folder, ignore_errors=True)
             raise
         shutil.rmtree(found.folder, ignore_errors=True)

@@ -36,7 +36,7 @@ STEEP = 0.8
 _NOTHING = 1e-9
 #: So many features are enough to see whether a table was corrected: a correction leaves a trace in
 #: none, an uncorrected table almost surely in the first.
-_LOOKED_AT = 500
+LOOKED_AT = 500
 #: So many numbers that are zero for no other reason than a correction (features times what the
 #: batches add to the model): among whole numbers one may be zero by accident, ten are not.
 _FEWEST_ZEROS = 10
@@ -111,14 +111,28 @@ def trace_of_batches(values: Floats, design: Design, model: Model) -> Trace:
     or fit the values exactly, nothing of the batches can be left in any values.
     """
     complete = np.flatnonzero(~np.isnan(values).any(axis=0) & (np.ptp(values, axis=0) > 0))
-    if not len(complete):
+    shown = values[:, complete[:LOOKED_AT]]
+    return trace_in(shown - shown.mean(axis=0), trace_columns(design, model))
+
+
+def trace_columns(design: Design, model: Model) -> tuple[Floats, Floats, Floats]:
+    """The wanted terms, all terms, and the batches coded to sum to zero, beside a constant."""
+    return design.wanted()[0], model.columns, design.batch_terms()
+
+
+def trace_in(centred: Floats, columns: tuple[Floats, Floats, Floats]) -> Trace:
+    """The same of centred features; rows and columns may be turned together."""
+    wanted, full, batches = columns
+    if not centred.shape[1]:
         return "left"
-    shown = values[:, complete[:_LOOKED_AT]]
-    if _explains_nothing(design.wanted()[0], model.columns, shown):
+    if _explains_nothing(wanted, full, centred):
         return "removed"
-    constant = np.ones((len(shown), 1))
-    centred = np.hstack([constant, design.batch_terms()])
-    return "centred" if _explains_nothing(constant, centred, shown) else "left"
+    constant = wanted[:, :1]
+    return (
+        "centred"
+        if _explains_nothing(constant, np.hstack([constant, batches]), centred)
+        else "left"
+    )
 
 
 def on_spanned_batches(design: Design, model: Model, compared: Comparisons) -> list[Note]:
@@ -277,10 +291,11 @@ def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:
 
 
 def _explains_nothing(without: Floats, together: Floats, values: Floats) -> bool:
+    """Whether further columns add nothing for centred values."""
     fewer, more = factor(without), factor(together)
     before = fewer.fit(values).residual_sum_of_squares
     after = more.fit(values).residual_sum_of_squares
-    size = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+    size = (values**2).sum(axis=0)
     open_ = (
         before > _NOTHING * size
     )  # else the wanted terms fit it exactly, and nothing can be left

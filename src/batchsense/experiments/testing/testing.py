@@ -19,6 +19,8 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments.beyond_memory import StoredTable
+from batchsense.experiments.beyond_memory.stored_fits import StoredFits
 from batchsense.experiments.contrasts import read_formula
 from batchsense.experiments.correction.interface import COUNTS_METHOD, Corrected
 from batchsense.experiments.counts import PreparedCounts, log_cpm_for_weights, prepare_counts
@@ -71,11 +73,12 @@ def test(
     Parameters
     ----------
     observations : Table, AnnData or Corrected
-        What was measured, or what a correction made of it. For linear removal the corrected values
-        are tested with the removed terms in the model, which equals the test of the original
-        values exactly; for other corrections the original values are tested. Counts are taken as
-        counts: of the features with enough of them log counts per million, with TMM factors and a
-        precision weight for each (voom).
+        What was measured (also a table on disk, from
+        :func:`~batchsense.experiments.on_disk`), or what a correction made of it. For linear
+        removal the corrected values are tested with the removed terms in the model, which equals
+        the test of the original values exactly; for other corrections the original values are
+        tested. Counts are taken as counts: of the features with enough of them log counts per
+        million, with TMM factors and a precision weight for each (voom).
     contrasts : str or sequence of str
         ``"drug"``: every level against the first, and all together; for a numeric column its
         slope. ``"drug: yes - no"``: one level minus another; ``"drug: (b + c)/2 - a"``;
@@ -161,8 +164,7 @@ def test(
         fitted = Model.of(design, np.zeros((design.specimens, 0)))
     observed = _observed(table, chosen, corrected, which, options, fitted.full)
     chosen = observed.values
-    mean, varies = _means(chosen)
-    fits, scale = _fitted(observed, fitted, compared, options, (mean, varies), progress)
+    fits, scale, (mean, varies) = _fitted(observed, fitted, compared, options, progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
     untested = remarks.untested(table.features, varies, fits, scale, observed.counts)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
@@ -177,7 +179,7 @@ def test(
     elif corrected is not None:
         notes.extend(remarks.on_correction(corrected, which))
     else:
-        trace = remarks.trace_of_batches(chosen, design, model)
+        trace = observed.trace(design, model)
         by = options.corrected_by
         which = "original" if by is None else "corrected"
         notes.extend(remarks.on_values(design.batches.name, by, trace, effects, factors))
@@ -256,6 +258,13 @@ class _Observed:
     values: Floats
     counts: PreparedCounts | None = None
     precision: PrecisionWeights | None = None
+    stored: StoredFits | None = None
+
+    def trace(self, design: Design, model: Model) -> remarks.Trace:
+        """What is left of the batches."""
+        if self.stored is not None:
+            return self.stored.trace(design, model)
+        return remarks.trace_of_batches(self.values, design, model)
 
 
 def _observed(
@@ -267,6 +276,9 @@ def _observed(
     design: DesignFactor,
 ) -> _Observed:
     """Take counts as counts, unless they went through a correction; leave out tallies."""
+    if isinstance(table, StoredTable):
+        table.refuse_raw("the test")
+        return _Observed(chosen, stored=StoredFits(table))
     read = table.values_read()
     if read.kind != "counts":
         refuse_raw(read, "the test")
@@ -303,22 +315,24 @@ def _fitted(
     model: Model,
     compared: Comparisons,
     options: ContrastOptions,
-    seen: tuple[Floats, Flags],
     progress: Progress,
-) -> tuple[ContrastFits, FeatureVariances]:
+) -> tuple[ContrastFits, FeatureVariances, tuple[Floats, Flags]]:
     full, values = model.full, observed.values
     _refuse_without_freedom(full)
     weights = np.array([one.weights(model.names) for one in compared.differences])
     groups = tuple(group.members for group in compared.groups)
     with one_thread_if_small(values.size):
-        if observed.counts is None or observed.precision is None:
+        if observed.stored is not None:
+            fits, seen = observed.stored.fit(model, weights, groups, progress)
+        elif observed.counts is None or observed.precision is None:
             fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
         else:
             kept, own = observed.counts.kept, observed.precision.weights
             fits = fit_weighted_contrasts(values, kept, own, full, weights, groups, progress)
-    mean, varies = seen
-    trend = mean if options.trend else None
-    return fits, scale_of(fits, varies, options.shrink, trend, options.robust)
+    if observed.stored is None:
+        seen = _means(values)
+    trend = seen[0] if options.trend else None
+    return fits, scale_of(fits, seen[1], options.shrink, trend, options.robust), seen
 
 
 def _tests(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import model_validator
 from typing_extensions import override
 
-from batchsense.errors import DataError
-from batchsense.machine_memory import parse_bytes
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, Product
+from batchsense.questions.beyond_memory import BeyondMemory
 from batchsense.questions.correct.choice import CorrectionChoice, Method
 from batchsense.questions.correct.result import CorrectResult
 from batchsense.questions.option import Option
@@ -37,7 +35,7 @@ _LEARNED = (
 )
 
 
-class CorrectRequest(ModelRequest):
+class CorrectRequest(BeyondMemory, ModelRequest):
     """Remove what the batches add, keep the wanted columns, and write the matrix to FILE.
 
     Three methods: linear shifts every batch, combat (Johnson 2007) also rescales it and learns from
@@ -98,31 +96,6 @@ class CorrectRequest(ModelRequest):
         bool,
         Option("Go on where a kept column cannot be told from the batches, and lose it."),
     ] = False
-    out_of_core: Annotated[
-        bool | None,
-        Option(
-            "Correct an .h5ad or .zarr a few specimens at a time, or never so; by default where "
-            "memory does not suffice.",
-            of="machine",
-        ),
-    ] = None
-    memory: Annotated[
-        str | None,
-        Option(
-            "Memory to keep within, such as 500MB or 2GiB; out of core if that takes it.",
-            metavar="SIZE",
-            of="machine",
-        ),
-    ] = None
-    cluster: Annotated[
-        str | None,
-        Option(
-            "Out of core on dask workers: tcp://HOST:8786 of a scheduler, or local:N for N "
-            "processes here, each with the memory.",
-            metavar="ADDRESS",
-            of="machine",
-        ),
-    ] = None
     save_fitted: Annotated[
         str | None,
         Option(
@@ -154,7 +127,6 @@ class CorrectRequest(ModelRequest):
             self._fault_of_values(),
             self._fault_of_reuse(),
             self._fault_of_stdout(),
-            self._fault_of_scale(),
         )
         if fault := next(filter(None, faults), None):
             raise ValueError(fault)
@@ -170,23 +142,6 @@ class CorrectRequest(ModelRequest):
             self.non_parametric,
             self.despite_confounding,
         )
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Bytes to keep within."""
-        return None if self.memory is None else parse_bytes(self.memory)
-
-    @property
-    def goes_out_of_core(self) -> bool | None:
-        """Whether that is asked for; None where memory decides."""
-        return True if self.cluster is not None else self.out_of_core
-
-    @override
-    def read_paths(self) -> list[str]:
-        """The files that are read, the file of a scheduler among them."""
-        cluster = self.cluster
-        scheduler = [] if cluster is None or not Path(cluster).exists() else [cluster]
-        return [*super().read_paths(), *scheduler]
 
     @override
     def offered_output(self) -> str:
@@ -239,42 +194,13 @@ class CorrectRequest(ModelRequest):
             "fitted, and how"
         )
 
-    def _fault_of_scale(self) -> str | None:
-        for name, given in (("--memory", self.memory), ("--cluster", self.cluster)):
-            if self.out_of_core is False and given is not None:
-                return f"{name} and --no-out-of-core contradict each other"
-        if self.cluster is not None and not (
-            re.fullmatch(r"local:[1-9]\d*", self.cluster)
-            or "://" in self.cluster
-            or Path(self.cluster).is_file()
-        ):
-            return (
-                f"--cluster {self.cluster!r} is no cluster; write tcp://HOST:PORT of a scheduler, "
-                "the path of its scheduler file, or for example local:2"
-            )
-        try:
-            asked = self.goes_out_of_core or self.memory_bytes is not None
-        except DataError as error:
-            return f"--memory: {error}"
-        return self._fault_of_place() if asked else None
-
-    def _fault_of_place(self) -> str | None:
-        """What cannot be corrected out of core although that was asked for."""
-        name = "--cluster" if self.cluster else "--out-of-core" if self.out_of_core else "--memory"
-        if self.matrix is None:
-            return f"{name} needs a MATRIX; the built-in digits are small"
+    @override
+    def in_pieces(self) -> str | None:
         if self.method is Method.combat_seq:
-            return f"{name} suits --method linear and combat; combat-seq needs all counts in memory"
+            return "suits --method linear and combat; combat-seq needs all counts in memory"
         if self.output == "-":
-            return f"{name} writes a file or store, not to stdout; name one"
-        from batchsense.storage.matrices.location import is_store
-
-        if is_store(self.matrix):
-            return None
-        return (
-            f"{name} needs a MATRIX that can be read in pieces; convert {self.matrix} to .h5ad or "
-            ".zarr, specimens in rows, for example with anndata (AnnData(...).write_h5ad)"
-        )
+            return "writes a file or store, not to stdout; name one"
+        return None
 
     def _fault_of_stdout(self) -> str | None:
         if self.output == "-" and self.matrix is not None:
@@ -319,25 +245,14 @@ def ask(request: CorrectRequest, progress: Progress = silent) -> Answer[CorrectR
 
 def _on_disk(request: CorrectRequest) -> OnDisk | None:
     """How the matrix is corrected out of core, where that is asked or memory does not suffice."""
-    from batchsense.questions.correct.out_of_core import Decision, OnDisk, decide
+    from batchsense.questions.correct.out_of_core import OnDisk
 
-    if request.matrix is None or request.save_fitted or request.fitted:
+    if request.save_fitted or request.fitted:
         return None
-    decision = None
-    if request.goes_out_of_core:
-        decision = Decision("asked")
-    elif request.out_of_core is None and request.method is not Method.combat_seq:
-        decision = decide(request.matrix, request.layer, request.memory_bytes)
+    decision = request.decision()
     if decision is None:
         return None
-    return OnDisk(
-        decision,
-        request.choice,
-        request.output,
-        request.memory_bytes,
-        request.cluster,
-        request.recorded(),
-    )
+    return OnDisk(decision, request.choice, request.output, request.recorded())
 
 
 def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[CorrectResult]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from batchsense.questions.out_of_core_result import OutOfCore
 from batchsense.questions.shares import Entangled, entangled_fields
 from batchsense.reports.envelope import Envelope, Model, Note
 
@@ -29,21 +30,6 @@ class LearnedBatch(Model):
         "scales were left alone."
     )
     scale_spread: float = Field(description="Its standard deviation over the features.")
-
-
-class OutOfCore(Model):
-    """How a matrix was corrected that was not loaded."""
-
-    reason: Literal["asked", "memory", "plain_array"] = Field(
-        description="Why: asked for; it would not fit in memory; or a plain Zarr array, which is "
-        "read in no other way."
-    )
-    memory_bytes: int | None = Field(
-        description="What this process, or each worker of the cluster, was allowed to occupy; null "
-        "where nothing was said: 500 MB, or more where the program takes most of that."
-    )
-    cluster: str | None = Field(description="The cluster whose workers did it; null: this process.")
-    resumed: bool = Field(description="Whether work of an interrupted run was taken up.")
 
 
 class Reused(Model):

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from batchsense.errors import listed
 from batchsense.machine_memory import format_bytes
-from batchsense.questions.correct.result import CorrectResult, LearnedBatch, OutOfCore, Reused
+from batchsense.questions.correct.result import CorrectResult, LearnedBatch, Reused
 from batchsense.questions.entangled import confounding_table, note_lines
+from batchsense.questions.out_of_core_result import OutOfCore
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.wording import number, percent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 from typing_extensions import override
@@ -11,13 +11,17 @@ from typing_extensions import override
 from batchsense.errors import RequestError
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, Product
+from batchsense.questions.beyond_memory import BeyondMemory, Decision
 from batchsense.questions.option import Option
 from batchsense.questions.table_request import ModelRequest, beside
 from batchsense.questions.test.result import ContrastTestsResult
 from batchsense.questions.test.table import check_table_format, table_text, write_table
 
+if TYPE_CHECKING:
+    from batchsense.experiments import Table
 
-class TestRequest(ModelRequest):
+
+class TestRequest(BeyondMemory, ModelRequest):
     """Test contrasts on every feature, with the batches in the model.
 
     Moderated t, F over all levels of a column, and Benjamini-Hochberg q. What cannot be told from
@@ -34,6 +38,7 @@ class TestRequest(ModelRequest):
       batchsense test matrix.csv sheet.csv --batch month --contrast "drug: (a + b)/2 - none"
       batchsense test m.csv s.csv --batch month --contrast "drug*time" --design "~ drug*time + age"
       batchsense test corrected.csv sheet.csv --batch month --contrast drug:yes-no --corrected
+      batchsense test big.zarr --batch lane --contrast drug --out-of-core -o tests.csv
     """
 
     #: The name is that of the command; pytest must not collect it.
@@ -128,6 +133,13 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
     ConfoundedError
         Nothing that was asked for can be told from the batches.
     """
+    with request.opened(progress) as (table, decision):
+        return _answer(request, table, decision, progress)
+
+
+def _answer(
+    request: TestRequest, table: Table, decision: Decision | None, progress: Progress
+) -> Answer[ContrastTestsResult]:
     from batchsense.experiments import ColumnKinds, ContrastOptions, test
     from batchsense.experiments.counts.preparing import OUTDATED
     from batchsense.experiments.testing.recorded import recorded_test
@@ -135,7 +147,6 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
     from batchsense.questions.test.text import contrast_text
     from batchsense.reports.envelope import Note
 
-    table = request.table(progress)
     recorded = recorded_test(
         request.stored(table), request.batch_labels, request.keep, request.corrected
     )
@@ -168,8 +179,8 @@ def ask(request: TestRequest, progress: Progress = silent) -> Answer[ContrastTes
     envelope = request.envelope(
         ContrastTestsResult.of(
             found, table.orientation, not request.ordinary, request.trend, request.robust, output
-        ),
-        Note.published((*read, *recorded.notes, *found.notes)),
+        ).model_copy(update={"out_of_core": request.read_out_of_core(table, decision)}),
+        Note.published((*request.notes_of(table, decision), *read, *recorded.notes, *found.notes)),
     )
 
     def write(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from batchsense.questions.out_of_core_result import OutOfCore
 from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ class ContrastTestsResult(Model):
     refused: list[RefusedResult]
     untested: dict[str, int] = Field(description="Features without some answer, by the reason.")
     output: str | None = Field(description="Where the table of all features was written.")
+    out_of_core: OutOfCore | None = Field(
+        default=None, description="How the matrix was read in pieces; null: in memory."
+    )
 
     @classmethod
     def of(
