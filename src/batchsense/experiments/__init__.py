@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchsense.experiments.aggregation import aggregate
 from batchsense.experiments.beyond_memory import StoredTable, on_disk
 from batchsense.experiments.builtin import digits_table, scene_table
 from batchsense.experiments.correction import (
@@ -67,6 +68,7 @@ from batchsense.experiments.simulate import Planted, PlantedEffects, plant
 from batchsense.experiments.surrogates import Estimation, Likeness, Surrogates, find_surrogates
 from batchsense.experiments.tables import Table, from_anndata, into_anndata, read, write
 from batchsense.experiments.testing import (
+    Blocks,
     ContrastOptions,
     ContrastTests,
     Difference,
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchCorrector",
     "BatchGap",
+    "Blocks",
     "Cluster",
     "ColumnKinds",
     "CombatCorrection",
@@ -149,6 +152,7 @@ __all__ = [
     "ThisProcess",
     "TwoFactorShares",
     "VarianceComponents",
+    "aggregate",
     "batch_gap",
     "compare_gaps",
     "connected",

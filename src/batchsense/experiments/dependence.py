@@ -38,6 +38,8 @@ _CODE = re.compile(r"([^\W\d]+[\W_]?)?\d+[A-Za-z]?")
 #: Codes name units where there are at least so many of them, so that grades and arms are passed
 #: over.
 _FEWEST_CODES = 8
+#: So many rows of one subject are no repeated visits or replicates, but cells or spots.
+_MANY = 20
 #: A tested factor that is constant within all entries of a column is no accident where permuted
 #: labels are so more seldom than this: about 20 columns are looked at in 50 sheets.
 _ACCIDENT = 1e-3
@@ -68,12 +70,22 @@ class SharedRows:
     over_batches: int | None
     constant: tuple[str, ...] = ()
 
-    @property
-    def instead(self) -> str:
-        """What to do about it."""
-        if self.constant:
-            return f"Give the mean of each {self.column} instead."
-        return f"--keep {self.column} puts it into the model."
+    def mended(self, block: str) -> str:
+        """What to do about it; ``block`` says what ``--block`` does.
+
+        Examples
+        --------
+        >>> SharedRows("subject", np.array([0, 0, 1, 1]), 4, 2, 0).mended("lets them agree")
+        '--block subject lets them agree.'
+        """
+        words = f"--block {self.column} {block}."
+        if self.rows < _MANY * self.units:
+            return words
+        return (
+            f"On average {self.rows / self.units:,.0f} rows share one {self.column}: if they are "
+            f"cells, a cell is no specimen, and --aggregate {self.column} makes one of the cells "
+            f"of each {self.column} (counts are summed). Else {words}"
+        )
 
     @property
     def counted(self) -> str:
@@ -92,13 +104,16 @@ class SharedRows:
         return f"{words}, {self.over_batches:,} of them in several batches"
 
 
-def shared_rows(table: Table, design: Design) -> tuple[SharedRows, ...]:
+def shared_rows(
+    table: Table, design: Design, blocks: Integers | None = None
+) -> tuple[SharedRows, ...]:
     """Find the columns of a sheet that show that rows are not independent.
 
     Entries repeat, the column is no function of the batches or of a factor in the model (which
     account for it), and one of these holds: its name says subject, patient, donor, pair and so on;
     its entries are codes such as P07, more of them than rows of each; or some factor of the model
-    is constant within every entry, which chance does not do.
+    is constant within every entry, which chance does not do. Rows that share a block, of shape
+    (specimens,), are known to.
 
     Examples
     --------
@@ -120,6 +135,8 @@ def shared_rows(table: Table, design: Design) -> tuple[SharedRows, ...]:
         if counts.max() == 1 or (counts > 1).sum() < 2:
             continue
         if any(_is_function(codes, other) for other in (batches, *kept)):
+            continue
+        if blocks is not None and _is_function(blocks, codes):
             continue
         if _names_units(name) or _holds_codes(name, entries, counts) or _holds(codes, counts, kept):
             shared, several = counts > 1, None

@@ -231,6 +231,17 @@ NumericColumns = Annotated[
     Option("Kept column of few whole numbers that count.", metavar="COL", of="kind"),
 ]
 
+BlockColumn = Annotated[
+    str | None,
+    Option(
+        "Column of subjects, or of replicates, whose rows are no independent specimens.",
+        metavar="COL",
+        of="column",
+        label="Column of subjects",
+        front=True,
+    ),
+]
+
 SheetOutput = Annotated[
     str,
     Option(

@@ -205,7 +205,7 @@ def diagnose(
             dependent_rows(
                 one.column,
                 "these p-values and intervals and the placebo",
-                f"{one.counted}. {one.instead}",
+                f"{one.counted}. {one.mended('shows their share; in test it lets them agree')}",
             )
             for one in shared_rows(table, design)
         ]

@@ -4,6 +4,7 @@ from batchsense.experiments.contrasts.combination import Combination, Difference
 from batchsense.experiments.testing.contrasts import ContrastOptions
 from batchsense.experiments.testing.projection import removal_matrix
 from batchsense.experiments.testing.results import (
+    Blocks,
     ContrastTests,
     EffectTest,
     FactorTest,
@@ -13,6 +14,7 @@ from batchsense.experiments.testing.results import (
 from batchsense.experiments.testing.testing import test
 
 __all__ = [
+    "Blocks",
     "Combination",
     "ContrastOptions",
     "ContrastTests",

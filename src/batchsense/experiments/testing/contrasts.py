@@ -53,6 +53,12 @@ class ContrastOptions:
     design : str, optional
         The model as a formula, ``"~ drug * time + age"``; the batches stand beside it. Without it
         all that is named is in the model, and the products of columns whose cells are compared.
+    blocks : str, optional
+        The column that says which rows come from the same subject, or are replicates: they are
+        correlated, by what the features agree on.
+    per_feature : bool
+        Give each feature a variance between ``blocks`` of its own, by a mixed model with
+        Satterthwaite's degrees of freedom; nothing is shared among features then.
     """
 
     shrink: bool = True
@@ -64,6 +70,8 @@ class ContrastOptions:
     corrected_by: str | None = None
     joint: bool = False
     design: str | None = None
+    blocks: str | None = None
+    per_feature: bool = False
 
 
 #: Names without a column are looked for among columns of at most so many levels.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from batchsense.arrays import Floats, Places
+from batchsense.arrays import Flags, Floats, Places
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
 
@@ -37,6 +37,8 @@ class ContrastFits:
         Residual degrees of freedom of each feature.
     residual_squares : array of shape (features,)
         Residual sum of squares.
+    own_df, joint_df : array of shape (contrasts, features) and (groups, features) or None
+        Degrees of freedom of each contrast and group, where they differ from ``df``.
     """
 
     estimates: Floats
@@ -44,6 +46,37 @@ class ContrastFits:
     joint: Floats
     df: Floats
     residual_squares: Floats = field(repr=False)
+    own_df: Floats | None = field(default=None, repr=False)
+    joint_df: Floats | None = field(default=None, repr=False)
+
+    @classmethod
+    def empty(cls, contrasts: int, groups: int, features: int) -> ContrastFits:
+        """Answers that are still to be entered."""
+        return cls(
+            np.full((contrasts, features), np.nan),
+            np.full((contrasts, features), np.nan),
+            np.full((groups, features), np.nan),
+            np.zeros(features),
+            np.zeros(features),
+        )
+
+
+def rounded_off(squares: Floats, values: Floats) -> Floats:
+    """Residual sums of squares, (features,), zero where rounding alone would make them."""
+    largest = np.fmax(np.fmax.reduce(values, axis=0), -np.fmin.reduce(values, axis=0))
+    largest[np.isnan(largest)] = 0.0
+    return np.where(squares <= len(values) * _ROUNDING * largest**2, 0.0, squares)
+
+
+def means(values: Floats) -> tuple[Floats, Flags]:
+    """The mean of the observed values of each feature, and whether they vary, each (features,)."""
+    observed = ~np.isnan(values)
+    counts = observed.sum(axis=0)
+    sums = values.sum(axis=0, where=observed)
+    highest = values.max(axis=0, where=observed, initial=-np.inf)
+    lowest = values.min(axis=0, where=observed, initial=np.inf)
+    mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return mean, np.asarray((counts > 1) & (highest > lowest))
 
 
 def fit_contrasts(
@@ -64,14 +97,7 @@ def fit_contrasts(
     itself, whose span holds the constant. Contrasts have shape (contrasts, terms), are estimable
     and zero on the constant; those of a group are tested together and independent.
     """
-    features = values.shape[1]
-    found = ContrastFits(
-        np.full((len(contrasts), features), np.nan),
-        np.full((len(contrasts), features), np.nan),
-        np.full((len(groups), features), np.nan),
-        np.zeros(features),
-        np.zeros(features),
-    )
+    found = ContrastFits.empty(len(contrasts), len(groups), values.shape[1])
     complete = ~np.isnan(values).any(axis=0)
     if complete.any():
         whole = values if complete.all() else values[:, complete]
@@ -87,9 +113,7 @@ def fit_contrasts(
                 own = values[rows, feature][:, None]
                 _fit(found, np.array([feature]), own, factor(columns[rows]), contrasts, groups)
         progress("fitting features with missing values", start + len(part), len(rest))
-    largest = np.fmax(np.fmax.reduce(values, axis=0), -np.fmin.reduce(values, axis=0))
-    largest[np.isnan(largest)] = 0.0
-    found.residual_squares[found.residual_squares <= len(values) * _ROUNDING * largest**2] = 0.0
+    found.residual_squares[:] = rounded_off(found.residual_squares, values)
     return found
 
 

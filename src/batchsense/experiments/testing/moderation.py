@@ -54,6 +54,8 @@ class Statistics:
         factor).
     standard_error, t, p_value, q_value : array of shape (features,)
         Of the moderated t; q by Benjamini and Hochberg over the features of this contrast.
+    df : array of shape (features,)
+        Degrees of freedom of t; NaN without an answer.
     """
 
     effect: Floats = field(repr=False)
@@ -63,6 +65,7 @@ class Statistics:
     t: Floats = field(repr=False)
     p_value: Floats = field(repr=False)
     q_value: Floats = field(repr=False)
+    df: Floats = field(repr=False)
 
 
 def scale_of(
@@ -104,19 +107,20 @@ def t_statistics(
     error = np.sqrt(scale.variance) * np.sqrt(fits.unscaled[contrast])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = effect / error
-    df = np.where(scale.df > 0, scale.df, np.nan)
+    df = np.where(scale.df > 0, scale.df if fits.own_df is None else fits.own_df[contrast], np.nan)
     half = t_quantile(level, df) * error
     p = t_p_value(t, df)
-    return Statistics(effect, effect - half, effect + half, error, t, p, benjamini_hochberg(p))
+    return Statistics(effect, effect - half, effect + half, error, t, p, benjamini_hochberg(p), df)
 
 
 def f_statistics(
     fits: ContrastFits, group: int, size: int, scale: FeatureVariances
-) -> tuple[Floats, Floats, Floats]:
-    """Test a group of contrasts on every feature: F, p and q."""
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Test a group of contrasts on every feature: F, p, q and the degrees of freedom below."""
     f = fits.joint[group] / scale.variance
-    p = f_p_value(f, float(size), np.where(scale.df > 0, scale.df, np.nan))
-    return f, p, benjamini_hochberg(p)
+    df = np.where(scale.df > 0, scale.df if fits.joint_df is None else fits.joint_df[group], np.nan)
+    p = f_p_value(f, float(size), df)
+    return f, p, benjamini_hochberg(p), df
 
 
 def shrink_variances(

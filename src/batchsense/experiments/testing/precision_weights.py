@@ -33,13 +33,25 @@ class PrecisionWeights:
     trend: Floats = field(repr=False)
 
 
-def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> PrecisionWeights:
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """Fitted values (specimens, features), residual sums of squares (features,), their df."""
+
+    fitted: Floats
+    residual_sum_of_squares: Floats
+    df: int
+
+
+def precision_weights(
+    logs: Floats, design: DesignFactor, effective: Floats, fit: Fit | None = None
+) -> PrecisionWeights:
     r"""Weigh each observation by the scatter of features whose counts are as large.
 
-    Every feature is fitted by least squares; the roots of the residual standard deviations are
-    smoothed over the mean log counts. The weight is :math:`\operatorname{trend}(\lambda)^{-4}` at
-    the fitted log count :math:`\lambda = \hat\mu + \log_2(N + 1) - \log_2 10^6`, the trend being
-    constant beyond its ends.
+    Every feature is fitted by least squares, unless ``fit`` is given; the roots of the residual
+    standard deviations are smoothed over the mean log counts. The weight is
+    :math:`\operatorname{trend}(\lambda)^{-4}` at the fitted log count
+    :math:`\lambda = \hat\mu + \log_2(N + 1) - \log_2 10^6`, the trend being constant beyond its
+    ends.
 
     ``logs`` of shape (specimens, features) are those of
     :func:`~batchsense.experiments.counts.log_cpm_for_weights`, ``effective`` of shape (specimens,)
@@ -59,7 +71,9 @@ def precision_weights(logs: Floats, design: DesignFactor, effective: Floats) -> 
             f"{logs.shape[1]} feature has enough counts; how counts scatter is seen from many",
             needed="at least 2 such features, or log counts per million and --values log",
         )
-    fit = design.fit(logs)
+    if fit is None:
+        plain = design.fit(logs)
+        fit = Fit(plain.fitted, plain.residual_sum_of_squares, plain.df)
     to_log_counts = np.log2(effective + 1.0) - np.log2(1e6)
     sizes = logs.mean(axis=0) + to_log_counts.mean()
     scatter = (fit.residual_sum_of_squares / fit.df) ** 0.25

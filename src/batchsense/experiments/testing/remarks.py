@@ -18,7 +18,7 @@ from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances
 from batchsense.experiments.testing.precision_weights import PrecisionWeights
-from batchsense.experiments.testing.results import EffectTest, FactorTest
+from batchsense.experiments.testing.results import Blocks, EffectTest, FactorTest
 from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
@@ -156,11 +156,14 @@ def on_spanned_batches(design: Design, model: Model, compared: Comparisons) -> l
     return [Note("batches_spanned", message, (batch, *nested))]
 
 
-def on_shared_rows(table: Table, design: Design, model: Model, compared: Comparisons) -> list[Note]:
-    """Say where rows share a subject, and how wrong standard errors can be for it."""
+def on_shared_rows(
+    table: Table, design: Design, model: Model, compared: Comparisons, blocks: Blocks | None = None
+) -> list[Note]:
+    """Say where rows share a subject that is no block, and how wrong standard errors can be."""
     notes = []
     solution, basis = model.full.solution, model.full.basis
-    for shared in shared_rows(table, design):
+    known = None if blocks is None else blocks.codes
+    for shared in shared_rows(table, design, known):
         low: dict[str, float] = {}
         high: dict[str, float] = {}
         for one in compared.differences:
@@ -176,7 +179,8 @@ def on_shared_rows(table: Table, design: Design, model: Model, compared: Compari
             more += f"too small ({each} at most)" + (" and " if low else ".")
         if low:
             more += f"too large for {listed(low, 4)}."
-        notes.append(dependent_rows(shared.column, "these tests", f"{more} {shared.instead}"))
+        mended = shared.mended("lets rows of one agree")
+        notes.append(dependent_rows(shared.column, "these tests", f"{more} {mended}"))
     return notes
 
 

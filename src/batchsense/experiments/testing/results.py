@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from batchsense.arrays import Floats
+from batchsense.arrays import Floats, Integers
 from batchsense.experiments.contrasts.combination import Difference
 from batchsense.experiments.counts import PreparedCounts
 from batchsense.experiments.testing.moderation import Statistics
@@ -83,8 +83,8 @@ class FactorTest:
         Independent differences that were tested.
     complete : bool
         Whether these are all; false where some cannot be told.
-    f, p_value, q_value : array of shape (features,)
-        Of the moderated F.
+    f, p_value, q_value, df_within : array of shape (features,)
+        Of the moderated F; the last are the degrees of freedom below.
     plain : PlainTest
         What ignoring the batch on corrected values would do.
     of : {"levels", "interaction", "contrasts"}
@@ -97,6 +97,7 @@ class FactorTest:
     f: Floats = field(repr=False)
     p_value: Floats = field(repr=False)
     q_value: Floats = field(repr=False)
+    df_within: Floats = field(repr=False)
     plain: PlainTest
     of: GroupOf = "levels"
 
@@ -129,6 +130,40 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """Rows that share a subject, or another unit, and how far they agree.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    codes : array of shape (specimens,)
+        The block of each specimen.
+    count : int
+        Number of blocks.
+    per_feature : bool
+        Whether each feature has a variance between blocks of its own.
+    correlation : float
+        Of two rows of a block: what features agree on, or the median where each has its own.
+    each : array of shape (features,)
+        That of every feature, NaN where it does not tell; with variances of each feature at least
+        zero.
+    """
+
+    name: str
+    codes: Integers = field(repr=False)
+    count: int
+    per_feature: bool
+    correlation: float = np.nan
+    each: Floats = field(default_factory=lambda: np.empty(0), repr=False)
+
+    def middle_half(self) -> tuple[float, float]:
+        """The correlations below which a quarter and three quarters of the features lie."""
+        low, high = np.nanquantile(self.each, [0.25, 0.75])
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ContrastTests:
     """The tests of a table.
 
@@ -145,7 +180,7 @@ class ContrastTests:
     mean : array of shape (features,)
         Mean of the observed values that were tested.
     df : array of shape (features,)
-        Degrees of freedom of t: residual ones, and those that other features lend.
+        Degrees of freedom of the variances: residual ones, and those that other features lend.
     prior_df, prior_variance : array of shape (features,)
         What the other features lend; zero and NaN without shrinkage.
     untested : dict of str to tuple of str
@@ -168,6 +203,8 @@ class ContrastTests:
         Where counts were tested: which features were kept, and the libraries.
     precision : PrecisionWeights or None
         Where counts were tested: the weights of the kept features, and their trend.
+    blocks : Blocks or None
+        Where rows share blocks: which, and how far they agree.
     """
 
     effects: tuple[EffectTest, ...]
@@ -188,6 +225,7 @@ class ContrastTests:
     notes: tuple[Note, ...]
     counts: PreparedCounts | None = None
     precision: PrecisionWeights | None = None
+    blocks: Blocks | None = None
 
     def frame(self) -> pd.DataFrame:
         """All tests as one table: a row for each contrast and feature, factors first.
@@ -203,10 +241,10 @@ class ContrastTests:
 
         remarks = {name: reason for reason, names in self.untested.items() for name in names}
         reasons = [remarks.get(name, "") for name in self.features]
-        df = np.where(self.df > 0, self.df, np.nan)
         frames = []
         tests: list[FactorTest | EffectTest] = [*self.factors, *self.effects]
         for one in tests:
+            df = one.df_within if isinstance(one, FactorTest) else one.df
             own: dict[str, object] = {"feature": self.features, "mean": self.mean, "df": df}
             own.update(contrast=one.name, p=one.p_value, q=one.q_value)
             own["remark"] = np.where(np.isnan(one.p_value), reasons, "")

@@ -12,39 +12,31 @@ and a correction that is not linear is passed over for the original values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from batchsense.arrays import Flags, Floats
-from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.beyond_memory import StoredTable
-from batchsense.experiments.beyond_memory.stored_fits import StoredFits
+from batchsense.arrays import Floats
+from batchsense.errors import DataError
 from batchsense.experiments.contrasts import read_formula
-from batchsense.experiments.correction.interface import COUNTS_METHOD, Corrected
-from batchsense.experiments.counts import PreparedCounts, log_cpm_for_weights, prepare_counts
+from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing import remarks
+from batchsense.experiments.testing.blocks.reading import (
+    on_blocks,
+    read_blocks,
+    refuse_contradictions,
+)
 from batchsense.experiments.testing.comparisons import Comparisons, Model, comparisons, plain_tests
 from batchsense.experiments.testing.contrasts import ContrastOptions, Values, read_terms
-from batchsense.experiments.testing.fitting import ContrastFits, fit_contrasts
-from batchsense.experiments.testing.moderation import (
-    FeatureVariances,
-    f_statistics,
-    scale_of,
-    t_statistics,
-)
-from batchsense.experiments.testing.precision_weights import PrecisionWeights, precision_weights
+from batchsense.experiments.testing.fitting import ContrastFits
+from batchsense.experiments.testing.moderation import FeatureVariances, f_statistics, t_statistics
+from batchsense.experiments.testing.observed import fit_observed, in_blocks, observe
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
-from batchsense.experiments.testing.weighted_fitting import fit_weighted_contrasts
-from batchsense.experiments.threads import one_thread_if_small
-from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress, silent
-from batchsense.variation.linear import DesignFactor
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,8 +80,8 @@ def test(
     keep : sequence of str, optional
         Further columns in the model. None for a corrected table means what was kept there.
     options : ContrastOptions
-        How variances are drawn together, the level of the intervals, and which values of a
-        corrected table are tested.
+        How variances are drawn together, the level of the intervals, which values of a corrected
+        table are tested, and which column says what rows share a subject (``blocks``).
     kinds : ColumnKinds
         Columns whose kind is declared.
     surrogates : sequence of str
@@ -159,19 +151,19 @@ def test(
     which, chosen = _chosen_values(corrected, table, options.values)
     model = Model.of(design, _batch_terms(corrected, design))
     compared = comparisons(design, model, asked, options.joint)
-    fitted = model
-    if options.ignore_batches:
-        fitted = Model.of(design, np.zeros((design.specimens, 0)))
-    observed = _observed(table, chosen, corrected, which, options, fitted.full)
-    chosen = observed.values
-    fits, scale, (mean, varies) = _fitted(observed, fitted, compared, options, progress)
+    fitted = Model.of(design, np.zeros((design.specimens, 0))) if options.ignore_batches else model
+    blocks = read_blocks(table, design, fitted, options)
+    observed = observe(table, (which, chosen), corrected, options, fitted.full)
+    observed = in_blocks(observed, fitted.full, blocks, progress)
+    fits, scale, observed = fit_observed(observed, fitted, compared, options, progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
-    untested = remarks.untested(table.features, varies, fits, scale, observed.counts)
+    untested = remarks.untested(table.features, observed.varies, fits, scale, observed.counts)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if observed.counts is not None and observed.precision is not None:
         notes.insert(0, remarks.on_counts(observed.counts, observed.precision))
     notes += remarks.on_spanned_batches(design, model, compared)
-    notes += remarks.on_shared_rows(table, design, model, compared)
+    notes += on_blocks(observed.blocks, compared, model)
+    notes += remarks.on_shared_rows(table, design, model, compared, blocks)
     if surrogates:
         notes.append(remarks.on_surrogates(surrogates))
     if options.ignore_batches:
@@ -188,7 +180,7 @@ def test(
         factors=factors,
         refused=compared.refused,
         features=table.features,
-        mean=mean,
+        mean=observed.mean,
         df=scale.df,
         prior_df=scale.prior_df,
         prior_variance=scale.prior_variance,
@@ -202,6 +194,7 @@ def test(
         notes=(*notes, *remarks.on_untested(untested)),
         counts=observed.counts,
         precision=observed.precision,
+        blocks=observed.blocks,
     )
 
 
@@ -214,6 +207,7 @@ def _check(texts: Sequence[str], options: ContrastOptions) -> None:
         raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
     if not texts:
         raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
+    refuse_contradictions(options)
 
 
 def _batch_column(
@@ -249,90 +243,6 @@ def _with_kinds_of_correction(
         if one.name in terms and one.name not in (*categories, *numbers):
             (categories if one.kind == "categorical" else numbers).append(one.name)
     return ColumnKinds(categories, numbers)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Observed:
-    """What is fitted, NaN where a feature is left out; with weights where it was counts."""
-
-    values: Floats
-    counts: PreparedCounts | None = None
-    precision: PrecisionWeights | None = None
-    stored: StoredFits | None = None
-
-    def trace(self, design: Design, model: Model) -> remarks.Trace:
-        """What is left of the batches."""
-        if self.stored is not None:
-            return self.stored.trace(design, model)
-        return remarks.trace_of_batches(self.values, design, model)
-
-
-def _observed(
-    table: Table,
-    chosen: Floats,
-    corrected: Corrected | None,
-    which: Values,
-    options: ContrastOptions,
-    design: DesignFactor,
-) -> _Observed:
-    """Take counts as counts, unless they went through a correction; leave out tallies."""
-    if isinstance(table, StoredTable):
-        table.refuse_raw("the test")
-        return _Observed(chosen, stored=StoredFits(table))
-    read = table.values_read()
-    if read.kind != "counts":
-        refuse_raw(read, "the test")
-        tally = tallies(table.features)
-        return _Observed(np.where(tally, np.nan, chosen) if tally.any() else chosen)
-    through = corrected is not None and (
-        which == "corrected" or corrected.method != COUNTS_METHOD or options.ignore_batches
-    )
-    if through or options.corrected_by is not None:
-        raise UnresolvedError(
-            f"{read.sentence} Counts that went through a correction no longer scatter as counts "
-            "do, so the test is withheld",
-            needed="the original counts, which are tested with the batches in the model",
-        )
-    _refuse_without_freedom(design)
-    counts = prepare_counts(table, design.leverages)
-    logs = log_cpm_for_weights(counts.values, counts.effective)
-    values = np.full(table.values.shape, np.nan)
-    values[:, counts.kept] = logs
-    return _Observed(values, counts, precision_weights(logs, design, counts.effective))
-
-
-def _refuse_without_freedom(full: DesignFactor) -> None:
-    if full.df_residual < 1:
-        raise UnresolvedError(
-            f"{full.observations} specimens for {full.rank} independent terms leave no degrees of "
-            "freedom for the residual variance",
-            needed=f"at least {1 - full.df_residual} more specimens, or fewer terms",
-        )
-
-
-def _fitted(
-    observed: _Observed,
-    model: Model,
-    compared: Comparisons,
-    options: ContrastOptions,
-    progress: Progress,
-) -> tuple[ContrastFits, FeatureVariances, tuple[Floats, Flags]]:
-    full, values = model.full, observed.values
-    _refuse_without_freedom(full)
-    weights = np.array([one.weights(model.names) for one in compared.differences])
-    groups = tuple(group.members for group in compared.groups)
-    with one_thread_if_small(values.size):
-        if observed.stored is not None:
-            fits, seen = observed.stored.fit(model, weights, groups, progress)
-        elif observed.counts is None or observed.precision is None:
-            fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
-        else:
-            kept, own = observed.counts.kept, observed.precision.weights
-            fits = fit_weighted_contrasts(values, kept, own, full, weights, groups, progress)
-    if observed.stored is None:
-        seen = _means(values)
-    trend = seen[0] if options.trend else None
-    return fits, scale_of(fits, seen[1], options.shrink, trend, options.robust), seen
 
 
 def _tests(
@@ -378,13 +288,3 @@ def _batch_terms(corrected: Corrected | None, design: Design) -> Floats | None:
             "of it is valid; test the original table, with the batch column named"
         )
     return terms
-
-
-def _means(values: Floats) -> tuple[Floats, Flags]:
-    observed = ~np.isnan(values)
-    counts = observed.sum(axis=0)
-    sums = values.sum(axis=0, where=observed)
-    highest = values.max(axis=0, where=observed, initial=-np.inf)
-    lowest = values.min(axis=0, where=observed, initial=np.inf)
-    mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return mean, np.asarray((counts > 1) & (highest > lowest))

@@ -32,14 +32,9 @@ def fit_weighted_contrasts(
     ``weights`` have shape (specimens, kept features). Contrasts have shape (contrasts, terms) and
     are estimable; those of a group are tested together and independent.
     """
-    features, asked = len(kept), contrasts @ design.solution
-    found = ContrastFits(
-        np.full((len(contrasts), features), np.nan),
-        np.full((len(contrasts), features), np.nan),
-        np.full((len(groups), features), np.nan),
-        np.where(kept, float(design.df_residual), 0.0),
-        np.zeros(features),
-    )
+    asked = contrasts @ design.solution
+    found = ContrastFits.empty(len(contrasts), len(groups), len(kept))
+    found.df[kept] = float(design.df_residual)
     places = np.flatnonzero(kept)
     width = max(1, _STACK_VALUES // (len(values) * design.rank))
     for start in range(0, len(places), width):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from batchsense.progress import Progress, silent
+from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.diagnose.result import DiagnoseResult
 from batchsense.questions.option import Option
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
 
 
-class DiagnoseRequest(ModelRequest):
+class DiagnoseRequest(AggregatedRequest, ModelRequest):
     """Show how much of the variance belongs to the batches, and what is entangled with them.
 
     Gives a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable

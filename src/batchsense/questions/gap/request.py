@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from batchsense.errors import RequestError, UnresolvedError
 from batchsense.progress import Progress, silent
+from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer
 from batchsense.questions.gap.result import GapResult
 from batchsense.questions.option import Option
@@ -33,7 +34,7 @@ class FoldCorrection(StrEnum):
     combat = "combat"
 
 
-class GapRequest(BatchesRequest):
+class GapRequest(AggregatedRequest, BatchesRequest):
     """Show how much worse a model is on a batch that it has not seen than shuffled folds promise.
 
     Every row is predicted by a model that did not learn from it: once with other rows of its batch

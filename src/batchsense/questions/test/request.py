@@ -10,10 +10,11 @@ from typing_extensions import override
 
 from batchsense.errors import RequestError
 from batchsense.progress import Progress, silent
+from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.beyond_memory import BeyondMemory, Decision
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import ModelRequest, beside
+from batchsense.questions.table_request import BlockColumn, ModelRequest, beside
 from batchsense.questions.test.result import ContrastTestsResult
 from batchsense.questions.test.table import check_table_format, table_text, write_table
 
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from batchsense.experiments import Table
 
 
-class TestRequest(BeyondMemory, ModelRequest):
+class TestRequest(AggregatedRequest, BeyondMemory, ModelRequest):
     """Test contrasts on every feature, with the batches in the model.
 
     Moderated t, F over all levels of a column, and Benjamini-Hochberg q. What cannot be told from
     the batches is refused by name (exit code 1); the rest is tested. The answer is valid on
     corrected values too: an .h5ad says by itself that it was corrected, for other files say
-    --corrected. Counts are taken as counts: features with enough of them, TMM factors, and
-    precision weights for log counts per million. Without MATRIX and SHEET it compares the digits
-    8 and 3.
+    --corrected. Rows of one subject are no independent specimens: say --block. Counts are taken as
+    counts: features with enough of them, TMM factors, and precision weights for log counts per
+    million. Without MATRIX and SHEET it compares the digits 8 and 3.
 
     \b
     Examples:
@@ -37,6 +38,7 @@ class TestRequest(BeyondMemory, ModelRequest):
       batchsense test matrix.csv sheet.csv --batch month --contrast drug --keep age -o tests.csv
       batchsense test matrix.csv sheet.csv --batch month --contrast "drug: (a + b)/2 - none"
       batchsense test m.csv s.csv --batch month --contrast "drug*time" --design "~ drug*time + age"
+      batchsense test matrix.csv sheet.csv --batch run --contrast drug --block subject
       batchsense test corrected.csv sheet.csv --batch month --contrast drug:yes-no --corrected
       batchsense test big.zarr --batch lane --contrast drug --out-of-core -o tests.csv
     """
@@ -73,6 +75,14 @@ class TestRequest(BeyondMemory, ModelRequest):
             metavar="FORMULA",
         ),
     ] = None
+    block: BlockColumn = None
+    per_feature: Annotated[
+        bool,
+        Option(
+            "Give each feature a variance between blocks of its own (mixed model), for contrasts "
+            "between subjects."
+        ),
+    ] = False
     ordinary: Annotated[bool, Option("Ordinary t and F: do not share the variances.")] = False
     trend: Annotated[bool, Option("Let the shared variance depend on the mean.")] = False
     robust: Annotated[bool, Option("Keep wild features from setting the shared variance.")] = False
@@ -115,6 +125,13 @@ class TestRequest(BeyondMemory, ModelRequest):
             raise RequestError("--contrast is needed: a column, or COL:A-B for A minus B")
         compared: tuple[str, ...] = self.contrast or self.built_in()["contrast"]
         return compared
+
+    @override
+    def in_pieces(self) -> str | None:
+        if self.block is not None or self.aggregate:
+            name = "--block" if self.block is not None else "--aggregate"
+            return f"reads sums of one pass, which {name} does not go by; leave out one of them"
+        return None
 
     @override
     def offered_output(self) -> str:
@@ -169,6 +186,8 @@ def _answer(
             corrected_by=recorded.corrected_by,
             joint=request.joint,
             design=request.design,
+            blocks=request.block,
+            per_feature=request.per_feature,
         ),
         ColumnKinds(request.categorical, request.numeric),
         request.surrogate,
@@ -178,7 +197,12 @@ def _answer(
     read = [one for one in table.notes if found.counts is None or one.code not in OUTDATED]
     envelope = request.envelope(
         ContrastTestsResult.of(
-            found, table.orientation, not request.ordinary, request.trend, request.robust, output
+            found,
+            table.orientation,
+            not (request.ordinary or request.per_feature),
+            request.trend,
+            request.robust,
+            output,
         ).model_copy(update={"out_of_core": request.read_out_of_core(table, decision)}),
         Note.published((*request.notes_of(table, decision), *read, *recorded.notes, *found.notes)),
     )

@@ -127,6 +127,31 @@ class CountsResult(Model):
         )
 
 
+class BlocksResult(Model):
+    """Rows that share a subject, or another unit."""
+
+    column: str
+    count: int = Field(description="Different entries of the column.")
+    per_feature: bool = Field(
+        description="Whether each feature has a variance between blocks of its own."
+    )
+    correlation: float = Field(
+        description="Of two rows of one block: what features agree on, or the median where each "
+        "has its own."
+    )
+    quarter: float = Field(description="A quarter of the features have less than this,")
+    three_quarters: float = Field(description="three quarters less than this.")
+
+    @classmethod
+    def of(cls, found: ContrastTests) -> BlocksResult | None:
+        """Publish the blocks; None where there are none."""
+        blocks = found.blocks
+        if blocks is None:
+            return None
+        low, high = blocks.middle_half()
+        return cls.like(blocks, column=blocks.name, quarter=low, three_quarters=high)
+
+
 class ContrastTestsResult(Model):
     """The tests of a table."""
 
@@ -139,6 +164,9 @@ class ContrastTestsResult(Model):
     counts: CountsResult | None = Field(
         description="Where counts were tested: effects are then in log2 counts per million, with "
         "a precision weight for each observation."
+    )
+    blocks: BlocksResult | None = Field(
+        description="Rows that are correlated because they share a subject."
     )
     level: float = Field(description="Confidence level of the intervals.")
     shrink: bool = Field(description="Whether the features share what is common to variances.")
@@ -179,6 +207,7 @@ class ContrastTestsResult(Model):
             orientation=orientation,
             values=found.values,
             counts=CountsResult.of(found),
+            blocks=BlocksResult.of(found),
             level=found.level,
             shrink=shrink,
             trend=trend,
@@ -214,7 +243,7 @@ def _effect(found: ContrastTests, one: EffectTest) -> EffectResult:
             ),
             standard_error=float(one.standard_error[j]),
             t=float(one.t[j]),
-            df=finite(float(found.df[j])),
+            df=finite(float(one.df[j])),
             p_value=float(one.p_value[j]),
             q_value=float(one.q_value[j]),
         )

@@ -54,6 +54,14 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
 def model_sentence(result: ContrastTestsResult) -> str:
     """Say what is in the model and how variances are judged."""
     model = f"Model: {listed([*result.terms, result.batch])}."
+    if (blocks := result.blocks) is not None:
+        which = f"the {number(blocks.count)} entries of {blocks.column}"
+        if blocks.per_feature:
+            return (
+                f"{model} Between {which} each feature has a variance of its own. t and F with "
+                "Satterthwaite's degrees of freedom; nothing is shared among features."
+            )
+        model += f" Rows within {which} are correlated ({blocks.correlation:.3f})."
     if not result.shrink:
         return f"{model} Ordinary t and F: each feature is judged by its own variance."
     options = [name for name in ("trend", "robust") if getattr(result, name)]
