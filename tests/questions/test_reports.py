@@ -124,7 +124,7 @@ def test_a_diagnosis_is_reported_as_it_was_found(digits: tuple[str, Any]) -> Non
     for level, row in result.kept[0].counts.items():
         assert f"{level} {' '.join(map(str, row))} {sum(row)}" in text
     assert sum(map(sum, result.kept[0].counts.values())) == 1797
-    assert len(images(page)) == 5
+    assert len(images(page)) == 6
 
 
 def test_every_drawing_tells_its_finding(digits: tuple[str, Any]) -> None:
@@ -174,7 +174,7 @@ def test_names_in_the_data_cannot_change_the_page() -> None:
     assert page.count("<script") == 1
     assert numbers(page) == json.loads(answer.to_json())
     assert "y" * 80 in words(page)
-    assert len(images(page)) == 4
+    assert len(images(page)) == 5
 
 
 def test_a_numeric_factor_needs_no_counts() -> None:
@@ -217,7 +217,7 @@ def test_large_tables_give_small_pages(specimens: int, features: int) -> None:
     page, _ = diagnosed(table, "month", ["drug"])
 
     assert len(page.encode()) < LARGEST_PAGE
-    assert ("drawn as a density" in words(page)) == (specimens > 5000)
+    assert ("Drawn are 600 of the" in words(page)) == (specimens > 600)
 
 
 def test_a_correction_is_reported_with_before_and_after() -> None:
@@ -236,6 +236,10 @@ def test_a_correction_is_reported_with_before_and_after() -> None:
     assert titles == [
         "Coloured by form, before correction",
         "Coloured by form, after correction",
+        "Coloured by digit, before correction",
+        "Coloured by digit, after correction",
+        "Relative expression, before correction",
+        "Relative expression, after correction",
     ]
 
 

@@ -14,6 +14,7 @@ from batchsense.reports.figures.plate import PlateGrid, draw_plate
 from batchsense.reports.figures.points import MOST_GROUPS, MOST_POINTS, draw_points, reduction
 from batchsense.reports.figures.style import figure_of
 from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
+from batchsense.reports.numbers import numbers_of
 from batchsense.reports.svg import inline_svg
 
 CHOICES = [
@@ -158,17 +159,18 @@ def test_points_differ_by_colour_and_by_shape() -> None:
     assert len(signs) == 14
 
 
-def test_many_points_become_a_density_and_the_reader_is_told() -> None:
-    """Beyond 5,000 points, counts per cell are drawn, and they add up; a sentence says so."""
-    count = MOST_POINTS + 1
-    values = np.random.default_rng(0).normal(size=(2, count))
-    ax = draw_points(*values, ["a"] * count, "drug")
+def test_of_many_points_some_are_drawn_evenly_and_the_reader_is_told() -> None:
+    """Of 8,000 points 600 are drawn, each group by its share; a sentence and the numbers say so."""
+    values = np.random.default_rng(0).normal(size=(2, 8000))
+    groups = ["a"] * 6000 + ["b"] * 2000
+    ax = draw_points(*values, groups, "drug", ids=[f"s{k}" for k in range(8000)])
 
-    (cells,) = ax.collections
-    assert int(cells.get_array().sum()) == count
-    assert len(cells.get_array()) < 2000
-    assert "5,001" in reduction(count, 1)
+    drawn = [len(part.get_offsets()) for part in ax.collections]
+    assert drawn == [450, 150]
+    assert "600 of the 8,000" in reduction(8000, 2)
     assert reduction(MOST_POINTS, MOST_GROUPS) == ""
+    assert numbers_of(ax)["drug"].count("b") == 150
+    assert numbers_of(ax)["id"][0] == "s0"
 
 
 def test_many_groups_are_not_told_apart_and_the_reader_is_told() -> None:

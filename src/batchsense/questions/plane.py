@@ -1,100 +1,81 @@
-"""The first two principal components, for pictures: the plane in which specimens differ most."""
+"""Specimens in the pages of several questions: planes of components, and relative expression."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from batchsense.arrays import Floats
+from batchsense.errors import listed
+from batchsense.experiments.correction.interface import Corrected
+from batchsense.experiments.tables.columns import Factor
+from batchsense.plots.plane import Plane, draw_plane, grouped, principal_plane
+from batchsense.plots.specimens import factor_of, plot_relative_expression, present
 from batchsense.reports.columns import headings
-from batchsense.reports.figures.points import draw_points, reduction
+from batchsense.reports.figures.expression.relative import MOST_BOXES, MOST_FEATURES
+from batchsense.reports.figures.points import reduction
 from batchsense.reports.page import DataTable, Picture
 from batchsense.reports.wording import number, percent
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from batchsense.experiments.tables.columns import Factor
-
-#: With more specimens and more features than this, only the most variable features are used: the
-#: time grows with the cube of the smaller number. What that does to the picture was not measured.
-MOST_FEATURES = 500
+    from batchsense.experiments import Table
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plane:
-    """Specimens in the plane of their first two principal components.
-
-    Attributes
-    ----------
-    coordinates : array of shape (specimens, 2)
-        In the unit of the observations.
-    explained : tuple of two floats
-        Part of the variance (of the used features) along each.
-    used, features : int
-        Features that were used, and complete features that there are.
-    """
-
-    coordinates: Floats
-    explained: tuple[float, float]
-    used: int
-    features: int
+def colouring(table: Table, names: Sequence[str], most: int) -> tuple[list[Factor], str]:
+    """The columns that colour planes, at most so many, and a sentence on those left out."""
+    known = present(table, names)
+    said = f" Not drawn: {listed(known[most:])}." if known[most:] else ""
+    return [factor_of(table, name) for name in known[:most]], said
 
 
-def principal_plane(observations: npt.ArrayLike) -> Plane | None:
-    """Find the plane of largest variance.
-
-    Examples
-    --------
-    >>> plane = principal_plane([[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]])
-    >>> [round(part, 3) for part in plane.explained]
-    [0.8, 0.2]
-    """
-    values = np.asarray(observations, dtype=np.float64)
-    values = values[:, np.isfinite(values).all(axis=0)]
-    features = values.shape[1]
-    if min(values.shape) < 2:
-        return None
-    if min(values.shape) > MOST_FEATURES:
-        variances = values.var(axis=0)
-        values = values[:, np.sort(np.argsort(-variances, kind="stable")[:MOST_FEATURES])]
-    centred = values - values.mean(axis=0)
-    specimens, used = centred.shape
-    if specimens <= used:
-        sizes, vectors = np.linalg.eigh(centred @ centred.T)
-        coordinates = vectors[:, :-3:-1] * np.sqrt(np.maximum(sizes[:-3:-1], 0.0))
+def coloured_planes(observations: Table | Corrected, factors: Sequence[Factor]) -> list[Picture]:
+    """Specimens in their plane by each factor; of a corrected table before and after."""
+    if isinstance(observations, Corrected):
+        table, both = observations.table, observations.compared()
+        stages = [("before", both[0]), ("after", both[1])]
     else:
-        sizes, vectors = np.linalg.eigh(centred.T @ centred)
-        coordinates = centred @ vectors[:, :-3:-1]
-    total = float(sizes.clip(min=0.0).sum())
-    if total == 0.0 or sizes[-2] <= 1e-12 * sizes[-1]:
+        table, stages = observations, [("", observations.values)]
+    planes = [(when, principal_plane(values)) for when, values in stages]
+    return [
+        plane_picture(plane, factor, table.specimens, f"plane-{k}{when and '-'}{when}", when)
+        for k, factor in enumerate(factors)
+        for when, plane in planes
+        if plane is not None
+    ]
+
+
+def relative_picture(
+    observations: Table | Corrected, batch_labels: str, when: str = "", after: bool = False
+) -> Picture | None:
+    """Specimens as boxes of relative expression; None where the batches are no column."""
+    table = observations.table if isinstance(observations, Corrected) else observations
+    if not present(table, [batch_labels]) or table.values.shape[1] < FEWEST_FEATURES:
         return None
-    # The sign of a component is arbitrary; fix it, so that a picture repeats.
-    largest = np.abs(coordinates).argmax(axis=0)
-    coordinates = coordinates * np.sign(coordinates[largest, [0, 1]])
-    explained = (float(sizes[-1]) / total, float(sizes[-2]) / total)
-    return Plane(coordinates, explained, used, features)
-
-
-def drawn_plane(plane: Plane, factor: Factor, shapes: Factor | None = None) -> Axes:
-    """Draw specimens in a plane, coloured by a factor, with shapes for another one."""
-    return draw_points(
-        plane.coordinates[:, 0],
-        plane.coordinates[:, 1],
-        [factor.levels[code] for code in factor.codes],
-        factor.name,
-        tuple(f"component {k}: {percent(part)}" for k, part in enumerate(plane.explained, start=1)),
-        None if shapes is None else [shapes.levels[code] for code in shapes.codes],
-        "" if shapes is None else shapes.name,
+    ax = plot_relative_expression(observations, batch_labels, after)
+    finding = (
+        "Each line is a specimen: its values less the median of each feature. The mark is their "
+        "median, the thick line holds half of them, the thin one 90 %. Where nothing but chance "
+        "differs, all look alike; a box that is higher or longer says how a whole specimen or "
+        "batch is off, wanted or not."
     )
+    specimens, features = table.values.shape
+    if specimens > MOST_BOXES:
+        finding += f" Drawn are {MOST_BOXES} of {specimens:,}, evenly from all batches."
+    if features > MOST_FEATURES:
+        finding += f" Every box is of {MOST_FEATURES:,} of {features:,} features, evenly taken."
+    title = "Relative expression" + (f", {when} correction" if when else "")
+    name = f"relative-{when}" if when else "relative"
+    return Picture.of(ax, name, title, finding)
 
 
-def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Picture:
+#: A box of fewer features shows nothing.
+FEWEST_FEATURES = 8
+
+
+def plane_picture(
+    plane: Plane, factor: Factor, ids: tuple[str, ...], name: str, when: str = ""
+) -> Picture:
     """Draw specimens in a plane, coloured by a factor."""
-    ax = drawn_plane(plane, factor)
+    ax = draw_plane(plane, factor, ids)
     first, second = plane.explained
     finding = (
         f"Every point is a specimen; near points are alike. The plane holds "
@@ -102,8 +83,12 @@ def plane_picture(plane: Plane, factor: Factor, name: str, when: str = "") -> Pi
     )
     if plane.used < plane.features:
         finding += f" of the {plane.used} most variable of {plane.features:,} features"
-    finding += ". " + reduction(len(factor.codes), len(factor.levels))
-    title = f"Coloured by {factor.name}" + (f", {when}" if when else "")
+    finding += "."
+    if factor.values is not None:
+        finding += " Groups are thirds of the specimens."
+    factor = grouped(factor)
+    finding += " " + reduction(len(factor.codes), len(factor.levels))
+    title = f"Coloured by {factor.name}" + (f", {when} correction" if when else "")
     return Picture.of(ax, name, title, finding.strip(), centres(plane, factor))
 
 

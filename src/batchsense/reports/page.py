@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from batchsense.reports import wording
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.style import figure_of
+from batchsense.reports.saving import Save, saves
 from batchsense.reports.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Picture:
         The drawing as an ``<svg>`` element.
     table : DataTable, optional
         Its numbers, shown below it; left out where the page has them in its own words.
+    saves : tuple of Save
+        Links that save the drawing and its numbers.
     """
 
     name: str
@@ -76,14 +79,15 @@ class Picture:
     finding: str
     svg: str
     table: DataTable | None = None
+    saves: tuple[Save, ...] = ()
 
     @classmethod
     def of(
         cls, ax: Axes, name: str, title: str, finding: str, table: DataTable | None = None
     ) -> Picture:
         """Write the figure that holds the axes."""
-        figure = figure_of(ax)
-        return cls(name, title, finding, inline_svg(figure, name, title, finding), table)
+        svg = inline_svg(figure_of(ax), name, title, finding)
+        return cls(name, title, finding, svg, table, saves(ax, name, svg))
 
 
 def render(
@@ -113,6 +117,11 @@ def render(
             **context,
         )
     )
+    for kind in ("csv", "png", "svg"):
+        if len(text.encode()) <= LARGEST_PAGE:
+            break
+        # Names as long as a page: the figure stays, what would save it goes.
+        text = re.sub(rf'<a download="[^"]*\.{kind}"[^>]*>[^<]*</a>', f"({kind}: too large)", text)
     if (length := len(text.encode())) > LARGEST_PAGE:
         raise ValueError(f"the page has {length:,} bytes; at most {LARGEST_PAGE:,} are allowed")
     return text

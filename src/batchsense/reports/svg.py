@@ -15,6 +15,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
+import numpy.typing as npt
+
 from batchsense.reports.figures.style import INK
 
 if TYPE_CHECKING:
@@ -86,6 +89,19 @@ def _write(figure: Figure) -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(stream, format="svg", metadata=nothing, transparent=True)
     return stream.getvalue()
+
+
+def drawn_alone(figure: Figure, dpi: float) -> npt.NDArray[np.uint8]:
+    """The dots of a figure, shape (height, width, 4), by the settings of its drawing as SVG."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    with _ONE_AT_A_TIME, matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 def _drop_foreign(root: ElementTree.Element) -> None:

@@ -10,7 +10,14 @@ from batchsense.experiments import ContrastTests, Table, testing
 from batchsense.questions.test.report import contrast_report
 from batchsense.questions.test.result import ContrastTestsResult
 from batchsense.reports.envelope import Envelope, Note
-from batchsense.reports.figures.features import BARS, MOST_POINTS, draw_p_values, draw_volcano
+from batchsense.reports.figures.expression.features import (
+    BARS,
+    MOST_POINTS,
+    draw_mean_difference,
+    draw_p_values,
+    draw_volcano,
+)
+from batchsense.reports.numbers import numbers_of
 from batchsense.reports.page import LARGEST_PAGE
 
 
@@ -40,24 +47,39 @@ def experiment(features: int = 50) -> Table:
 
 
 def test_the_volcano_draws_effects_and_evidence() -> None:
-    """Points are (effect, -log10 p), called ones apart; untested features are left out."""
-    p = np.array([0.1, 0.01, np.nan, 0.001])
-    ax = draw_volcano([1.0, 2.0, 3.0, -4.0], p, [False, True, False, True])
+    """Points are (effect, -log10 p), called ones apart, named, on or above the line of q."""
+    p, q = np.array([0.1, 0.01, np.nan, 0.001]), np.array([0.1, 0.04, np.nan, 0.01])
+    ax = draw_volcano([1.0, 2.0, 3.0, -4.0], p, q, ["a", "b", "untested", "d"])
     plain, called = (np.asarray(part.get_offsets()) for part in ax.collections)
 
     assert np.allclose(plain, [[1.0, 1.0]])
     assert np.allclose(called, [[-4.0, 3.0], [2.0, 2.0]])
+    assert ax.get_lines()[0].get_ydata()[0] == pytest.approx(2.0)
+    assert [text.get_text() for text in ax.texts] == ["d", "b", "a"]
 
 
 def test_the_volcano_keeps_the_smallest_p_of_many() -> None:
-    """Of 20,000 features 1,500 of a kind are drawn, the most certain among them."""
+    """Of 20,000 features 300 of a kind are drawn, the most certain among them."""
     rng = np.random.default_rng(0)
     p = rng.uniform(size=20_000)
-    ax = draw_volcano(rng.normal(size=20_000), p, np.zeros(20_000, dtype=bool))
+    ax = draw_volcano(rng.normal(size=20_000), p, np.ones(20_000), [f"f{k}" for k in range(20_000)])
     heights = np.asarray(ax.collections[0].get_offsets())[:, 1]
 
     assert len(heights) == MOST_POINTS
     assert heights.max() == pytest.approx(-np.log10(p.min()))
+    assert len(ax.get_lines()) == 1  # nothing is called, so there is no line of q
+
+
+def test_effects_stand_over_the_mean() -> None:
+    """Points are (mean, effect); the numbers of the figure name the features, called ones first."""
+    ax = draw_mean_difference([5.0, 6.0], [1.0, -2.0], [0.5, 0.001], [0.5, 0.002], ["a", "b"])
+
+    assert [np.asarray(part.get_offsets()).tolist() for part in ax.collections] == [
+        [[5.0, 1.0]],
+        [[6.0, -2.0]],
+    ]
+    assert numbers_of(ax)["feature"] == ["b", "a"]
+    assert numbers_of(ax)["effect"] == [-2.0, 1.0]
 
 
 def test_the_histogram_counts_p_values() -> None:
@@ -85,7 +107,7 @@ def test_tests_are_reported_with_what_was_refused() -> None:
     assert f"drug: B - A: {result.effects[0].called} of 50 features at q ≤ 0.05" in text
     assert "drug: C - A cannot be told from lot: drug[C] = lot[3]" in text
     assert result.effects[0].top[0].feature in text
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == 3
     assert not re.search(r"\b(None|nan|NaN)\b", text)
 
 
@@ -106,7 +128,7 @@ def test_many_features_make_a_small_page() -> None:
     page, _ = reported(testing.test(experiment(20_000), "drug", "lot"))
 
     assert len(page.encode()) < LARGEST_PAGE / 2
-    assert "at most 1,500 are drawn" in words(page)
+    assert "at most 300 are drawn" in words(page)
 
 
 def test_an_answer_without_result_is_not_reported() -> None:

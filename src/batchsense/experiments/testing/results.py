@@ -205,6 +205,8 @@ class ContrastTests:
         Where counts were tested: the weights of the kept features, and their trend.
     blocks : Blocks or None
         Where rows share blocks: which, and how far they agree.
+    variance : array of shape (features,) or None
+        The residual variance of each feature by itself, before anything is shared.
     """
 
     effects: tuple[EffectTest, ...]
@@ -226,6 +228,7 @@ class ContrastTests:
     counts: PreparedCounts | None = None
     precision: PrecisionWeights | None = None
     blocks: Blocks | None = None
+    variance: Floats | None = field(default=None, repr=False)
 
     def frame(self) -> pd.DataFrame:
         """All tests as one table: a row for each contrast and feature, factors first.

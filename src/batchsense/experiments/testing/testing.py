@@ -195,6 +195,7 @@ def test(
         counts=observed.counts,
         precision=observed.precision,
         blocks=observed.blocks,
+        variance=np.where(fits.df > 0, fits.residual_squares / np.maximum(fits.df, 1), np.nan),
     )
 
 

@@ -16,19 +16,21 @@ from batchsense.questions.diagnose.scores_text import (
     p_value,
 )
 from batchsense.questions.diagnose.text import interaction_sentence
-from batchsense.questions.plane import Plane, centres, drawn_plane, plane_picture, principal_plane
+from batchsense.questions.plane import (
+    coloured_planes,
+    colouring,
+    relative_picture,
+)
 from batchsense.reports.columns import headings
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.batches import draw_design
 from batchsense.reports.figures.intervals import Row, draw_intervals
-from batchsense.reports.figures.points import crossable, reduction
 from batchsense.reports.figures.scores import draw_scores
 from batchsense.reports.page import DataTable, Picture, render
 from batchsense.reports.wording import percent, with_interval
 
 if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
-    from batchsense.experiments.tables.columns import Factor
 
 
 def diagnose_report(
@@ -39,6 +41,8 @@ def diagnose_report(
 ) -> str:
     """The page of a diagnosis."""
     result = envelope.answer()
+    names = [result.batch.name, *(one.name for one in result.kept)]
+    coloured, undrawn = ([], "") if table is None else colouring(table, names, MOST_PLANES)
     return render(
         __file__,
         envelope,
@@ -51,7 +55,9 @@ def diagnose_report(
         components=None if result.scores is None else _scores_picture(result.scores),
         mixing=None if result.scores is None else _mixing(result.scores),
         placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
-        planes=[] if found is None or table is None else _plane_pictures(found, table),
+        planes=[] if found is None or table is None else coloured_planes(table, coloured),
+        relative=None if table is None else relative_picture(table, result.batch.name),
+        undrawn=undrawn,
     )
 
 
@@ -76,8 +82,8 @@ def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
 
 #: A design with more cells than this is not drawn: it would be taller than a page.
 MOST_CELLS = 600
-#: Kept factors that colour the plane of principal components: with the batches three pictures.
-MOST_PLANES = 2
+#: Factors that colour the plane of principal components, the batches among them.
+MOST_PLANES = 4
 
 
 def _share_picture(result: DiagnoseResult) -> Picture | None:
@@ -132,28 +138,6 @@ def _design_pictures(result: DiagnoseResult) -> list[Picture]:
         title = f"Specimens by {kept.name} and {name}"
         pictures.append(Picture.of(ax, f"design-{index}", title, finding, table))
     return pictures
-
-
-def _plane_pictures(found: Diagnosis, table: Table) -> list[Picture]:
-    plane = principal_plane(table.values)
-    if plane is None:
-        return []
-    kept = [factor for factor in found.design.kept if factor.values is None]
-    factors = [found.design.batches, *kept[:MOST_PLANES]]
-    if kept and crossable(len(found.design.batches.levels), len(kept[0].levels)):
-        return [_crossed_picture(plane, found.design.batches, kept[0])]
-    return [plane_picture(plane, factor, f"plane-{k}") for k, factor in enumerate(factors)]
-
-
-def _crossed_picture(plane: Plane, coloured: Factor, kept: Factor) -> Picture:
-    ax = drawn_plane(plane, coloured, kept)
-    finding = (
-        f"Every point is a specimen; near points are alike. Colours are {coloured.name}, shapes "
-        f"{kept.name}. The plane holds {percent(sum(plane.explained))} of the variance."
-    )
-    few = reduction(len(coloured.codes), 1)
-    title = f"Specimens by {coloured.name} and {kept.name}"
-    return Picture.of(ax, "plane-0", title, f"{finding} {few}".strip(), centres(plane, coloured))
 
 
 def _scores_picture(scores: ScoresResult) -> Picture:

@@ -213,7 +213,7 @@ def _answer(
     return Answer(
         envelope,
         lambda _: contrast_text(envelope, request.described()),
-        lambda: contrast_report(envelope, found, request.words()),
+        lambda: contrast_report(envelope, found, request.words(), table),
         (Product("output", "tests", write, lambda: table_text(found, ",")),),
         no=bool(found.refused),
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from batchsense.questions.plane import MOST_FEATURES, principal_plane
+from batchsense.plots.plane import MOST_FEATURES, principal_plane
 
 
 def twin(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
