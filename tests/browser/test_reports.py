@@ -161,3 +161,29 @@ def test_everybody_can_read_it(
     scripting.get(reports[name][1].resolve().as_uri())
 
     assert violations() == []
+
+
+def test_a_figure_is_saved_without_script_and_network(visit: Open, tmp_path: Path) -> None:
+    """The three links of a figure save what they name, from a file, offline, without JavaScript."""
+    import time
+
+    from batchsense.reports.figures.points import draw_points
+    from batchsense.reports.page import Picture
+
+    drawn = Picture.of(draw_points([1.0, 2.0], [3.0, 4.0], ["x", "y"], "drug"), "p", "It's", "F.")
+    links = [f'<a download="{one.file}" href="{one.address}">save</a>' for one in drawn.saves]
+    policy = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'\">"
+    page = tmp_path / "page.html"
+    page.write_text(f"<!DOCTYPE html>{policy}{''.join(links)}")
+    seen = visit(page)
+    saved = tmp_path / "saved"
+    allowed = {"behavior": "allow", "downloadPath": str(saved)}
+    seen.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+    for link in seen.driver.find_elements("css selector", "a"):
+        link.click()
+    wanted = {"p.svg": b"<svg", "p.png": b"\x89PNG", "p.csv": b"firs"}
+    until = time.monotonic() + 20
+    while {path.name for path in saved.glob("p.*")} != set(wanted) and time.monotonic() < until:
+        time.sleep(0.1)
+
+    assert {path.name: path.read_bytes()[:4] for path in saved.iterdir()} == wanted

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
+from typing_extensions import override
 
 from batchsense import __version__
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.shown import Shown
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The method whose values are counts.
 COUNTS_METHOD = "combat-seq"
@@ -100,8 +105,8 @@ class Account:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Corrected(Account):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Corrected(Shown, Account):
     """Corrected observations that still know what was done to them.
 
     A later test must know: ``y_corrected - y`` lies in the span of ``batch_terms``, so a model with
@@ -124,6 +129,20 @@ class Corrected(Account):
 
     values: Floats
     batch_terms: Floats
+
+    @override
+    def headline(self) -> str:
+        specimens, features = self.values.shape
+        kept = f", keeping {', '.join(one.name for one in self.kept)}" if self.kept else ""
+        size = f"{specimens:,} specimens, {features:,} features"
+        return f"{self.method} for {self.batch_labels}{kept}; {size}; {self.rank_lost} df used"
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
+        """The corrected values: a row for each specimen, a column for each feature."""
+        import pandas as pd
+
+        return pd.DataFrame(self.values, self.table.specimens, self.table.features, copy=False)
 
     @property
     def removed_share(self) -> float:

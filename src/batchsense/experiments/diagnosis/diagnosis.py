@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
@@ -31,6 +32,7 @@ from batchsense.experiments.entanglement import (
     level_contrasts,
 )
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.threads import one_thread_if_small
@@ -40,6 +42,7 @@ from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 #: Labels are permuted so often: the smallest possible p-value is 1/201, and one near 0.05 has a
@@ -71,8 +74,8 @@ class KeptDiagnosis:
     contrasts: tuple[LevelContrast, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Diagnosis:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Diagnosis(Shown):
     """What varies with the batches, and what that means for the wanted factors.
 
     Attributes
@@ -130,6 +133,42 @@ class Diagnosis:
     specimens: int
     features: int
     notes: tuple[Note, ...]
+
+    @override
+    def headline(self) -> str:
+        name, share = self.design.batches.name, self.batch_share
+        size = f"{self.specimens:,} specimens, {self.features:,} features"
+        if share is None:
+            return f"{self.verdict}; nothing of {name} is left beside what is kept; {size}"
+        part, ends = share.share, (share.share.low, share.share.high)
+        low, high = map(per_cent, ends)
+        return f"{self.verdict}; {name} has {per_cent(part.estimate)} ({low} to {high}); {size}"
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
+        """The share of each term in the variance, beside what chance gives; a row for each term."""
+        import pandas as pd
+
+        terms = [(self.design.batches.name, self.batch_share)]
+        terms += [(one.entanglement.name, one.share) for one in self.kept]
+        crossed = " × ".join(
+            [self.design.batches.name, *(one.entanglement.name for one in self.kept)]
+        )
+        terms += [(crossed, self.interaction_share), ("together", self.joint_share)]
+        rows = {
+            name: {
+                "share": one.share.estimate,
+                "low": one.share.low,
+                "high": one.share.high,
+                "raw": one.raw,
+                "by_chance": one.null.mean,
+                "by_chance_high": one.null.high,
+                "p": one.null.p_value,
+            }
+            for name, one in terms
+            if one is not None
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("term")
 
 
 def diagnose(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
 from batchsense.arrays import Floats, Integers
 from batchsense.experiments.design import Design
 from batchsense.experiments.layout.plates import Plates
 from batchsense.experiments.layout.worth import FactorWorth
+from batchsense.experiments.shown import Shown
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.notes import Note
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Layout(Shown):
     """A layout with what it leaves to find.
 
     Attributes
@@ -66,6 +72,23 @@ class Layout:
     def sizes(self) -> tuple[int, ...]:
         """Specimens in each batch, references not counted."""
         return tuple(np.bincount(self.codes, minlength=len(self.batch_levels)).tolist())
+
+    @override
+    def headline(self) -> str:
+        sizes = self.sizes
+        balanced = ", ".join(one.entanglement.name for one in self.factors)
+        spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{min(sizes)}"
+        return (
+            f"{len(self.codes):,} specimens in {len(sizes)} batches of {spread} ({self.column}); "
+            f"{balanced} balanced to a score of {self.score:.3g}"
+        )
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
+        """The sheet with its new columns."""
+        import pandas as pd
+
+        return pd.DataFrame(self.sheet())
 
     def sheet(self) -> dict[str, Column]:
         """The sheet with the new columns, and one more row for each reference.

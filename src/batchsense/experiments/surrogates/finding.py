@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
@@ -15,6 +16,7 @@ from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.readings import refuse_doubtful
+from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.statistics.confounding import Confounding, analyse
 from batchsense.experiments.surrogates.estimation import (
     ESTIMATORS,
@@ -35,6 +37,7 @@ from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor, factor
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 #: With fewer features the density of p-values, and so the weights, are not known.
@@ -44,8 +47,8 @@ FEWEST_FEATURES = 100
 EXACT = 1e-20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Surrogates:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Surrogates(Shown):
     """Surrogate variables of a table.
 
     Attributes
@@ -86,6 +89,24 @@ class Surrogates:
     affected_features: float
     features: int
     notes: tuple[Note, ...]
+
+    @override
+    def headline(self) -> str:
+        shares = ", ".join(
+            f"{name} {per_cent(share)}"
+            for name, share in zip(self.names, self.residual_shares, strict=True)
+        )
+        told = f" ({shares} of the residual variation)" if shares else ""
+        return (
+            f"{len(self.names)} by the {self.method} method{told}; {len(self.values):,} specimens"
+        )
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
+        """The surrogates as columns, a row for each specimen."""
+        import pandas as pd
+
+        return pd.DataFrame(self.values, list(self.table.specimens), list(self.names))
 
     def sheet(self) -> dict[str, Column]:
         """The sheet, in the order of the matrix, with the surrogates as new columns."""

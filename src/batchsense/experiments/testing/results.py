@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from batchsense.arrays import Floats, Integers
 from batchsense.experiments.contrasts.combination import Difference
 from batchsense.experiments.counts import PreparedCounts
+from batchsense.experiments.shown import Shown
 from batchsense.experiments.testing.moderation import Statistics
 from batchsense.experiments.testing.precision_weights import PrecisionWeights
 from batchsense.notes import Note
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 GroupOf = Literal["levels", "interaction", "contrasts"]
 
+#: Where features are counted in one line, and how many contrasts it names.
+_Q_LIMIT, _SHOWN = 0.05, 3
 #: The columns of the table of all tests.
 COLUMNS = (
     *("contrast", "feature", "mean", "effect", "low", "high", "standard_error"),
@@ -163,8 +167,8 @@ class Blocks:
         return float(low), float(high)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ContrastTests:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ContrastTests(Shown):
     """The tests of a table.
 
     Attributes
@@ -230,7 +234,19 @@ class ContrastTests:
     blocks: Blocks | None = None
     variance: Floats | None = field(default=None, repr=False)
 
-    def frame(self) -> pd.DataFrame:
+    @override
+    def headline(self) -> str:
+        found = [
+            f"{one.name}: {int((one.q_value <= _Q_LIMIT).sum()):,} of "
+            f"{int((one.p_value >= 0).sum()):,} features at q ≤ {_Q_LIMIT:g}"
+            for one in self.effects[:_SHOWN]
+        ]
+        more = f"; {len(self.effects) - _SHOWN} more contrasts" * (len(self.effects) > _SHOWN)
+        refused = f"; {len(self.refused)} refused" * bool(self.refused)
+        return f"{'; '.join(found)}{more}{refused}; {self.specimens:,} specimens"
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
         """All tests as one table: a row for each contrast and feature, factors first.
 
         Returns
@@ -258,3 +274,6 @@ class ContrastTests:
                 own.update(standard_error=one.standard_error, statistic=one.t, kind="t")
             frames.append(pd.DataFrame(own))
         return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
+
+    #: The name before every result had a frame.
+    frame = to_frame

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.counts import own_log_count_table
@@ -16,6 +17,7 @@ from batchsense.experiments.dependence import SharedRows, dependent_rows, shared
 from batchsense.experiments.design import Design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.readings import doubt
+from batchsense.experiments.shown import Shown
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
@@ -32,6 +34,7 @@ from batchsense.variation.interval import Interval, student_quantile
 from batchsense.variation.sample_size import least_number
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 Verdict = Literal["gap", "no_gap_seen", "cannot_tell"]
@@ -60,8 +63,8 @@ class CorrectedGap:
     change: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GapComparison:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class GapComparison(Shown):
     """What shuffled folds promise and what a new batch gets, with and without correction.
 
     Attributes
@@ -93,6 +96,20 @@ class GapComparison:
     filled: int
     notes: tuple[Note, ...]
     shared: tuple[SharedRows, ...] = ()
+
+    @override
+    def headline(self) -> str:
+        return (
+            f"{self.verdict}; {self.predicted.name} by {self.model}: {self.ways[0].gap.headline()}"
+        )
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
+        """Both errors of each batch under each correction, a row for each pair."""
+        import pandas as pd
+
+        frames = {way.correction: way.gap.to_frame() for way in self.ways}
+        return pd.concat(frames, names=["correction"])
 
     @property
     def verdict(self) -> Verdict:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 from batchsense.experiments.row_labels import in_one_order
+from batchsense.experiments.shown import Shown
 from batchsense.experiments.validation.answers import (
     Answers,
     batch_notes,
@@ -38,9 +40,12 @@ from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchGap:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class BatchGap(Shown):
     """How wrong a model is under two ways of testing, on the same rows.
 
     Attributes
@@ -82,6 +87,24 @@ class BatchGap:
     measure: str
     greater_is_better: bool = False
     notes: tuple[Note, ...] = ()
+
+    @override
+    def headline(self) -> str:
+        apart = self.difference
+        return (
+            f"{self.measure} {self.shuffled.estimate:.3g} on shuffled folds, "
+            f"{self.held_out.estimate:.3g} on batches left out; difference {apart.estimate:.3g} "
+            f"({apart.low:.3g} to {apart.high:.3g}) over {len(self.sizes)} batches"
+        )
+
+    @override
+    def to_frame(self) -> pd.DataFrame:
+        """Both errors of each batch, a row for each."""
+        import pandas as pd
+
+        columns = {"rows": self.sizes, "shuffled": self.by_batch[:, 0]}
+        columns["held_out"] = self.by_batch[:, 1]
+        return pd.DataFrame(columns, index=list(self.batch_labels)).rename_axis("batch_label")
 
     @property
     def worse(self) -> int:

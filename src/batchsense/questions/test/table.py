@@ -34,7 +34,7 @@ def check_table_format(output: str | None) -> None:
 
 def table_text(found: ContrastTests, delimiter: str = ",") -> str:
     """Write the table as text; numbers read back as the same float64, nothing where untested."""
-    return found.frame().to_csv(sep=delimiter, index=False, lineterminator="\n")
+    return found.to_frame().to_csv(sep=delimiter, index=False, lineterminator="\n")
 
 
 def write_table(found: ContrastTests, output: str) -> None:
