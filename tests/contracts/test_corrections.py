@@ -14,6 +14,7 @@ MEMBERS: list[Callable[[tuple[str, ...]], Correction]] = [
     lambda keep: CombatCorrection(keep=keep),
     lambda keep: CombatCorrection(keep=keep, parametric=False),
     lambda keep: CombatCorrection(keep=keep, mean_only=True),
+    lambda keep: CombatCorrection(keep=keep, shrink=False),
 ]
 
 

@@ -57,6 +57,7 @@ OPTIONS = [
     {},
     {"parametric": False},
     {"mean_only": True},
+    {"shrink": False},
     {"reference_batch": "b"},
     {"stopping": "converged"},
 ]

@@ -81,6 +81,7 @@ class CorrectionChoice:
     mean_only: bool = False
     non_parametric: bool = False
     despite_confounding: bool = False
+    shrink: bool = True
 
     def misplaced(self) -> str | None:
         """Say which options the method does not have, None where all are its own.
@@ -94,7 +95,10 @@ class CorrectionChoice:
             "--reference": self.reference is not None,
             "--mean-only": self.mean_only,
             "--non-parametric": self.non_parametric,
+            "--no-shrinkage": not self.shrink,
         }
+        if self.non_parametric and not self.shrink:
+            return "--non-parametric is a way to shrink, and --no-shrinkage shrinks nothing"
         if self.method is Method.combat or not any(given.values()):
             return None
         names = ", ".join(name for name, asked in given.items() if asked)
@@ -120,6 +124,7 @@ class CorrectionChoice:
             return CombatCorrection(
                 **shared,
                 parametric=not self.non_parametric,
+                shrink=self.shrink,
                 mean_only=self.mean_only,
                 reference_batch=self.reference,
             )

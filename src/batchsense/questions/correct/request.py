@@ -29,6 +29,7 @@ _LEARNED = (
     "reference",
     "mean_only",
     "non_parametric",
+    "no_shrinkage",
     "despite_confounding",
     "categorical",
     "numeric",
@@ -92,6 +93,10 @@ class CorrectRequest(BeyondMemory, ModelRequest):
     non_parametric: Annotated[
         bool, Option("combat: no assumed shape of the batch effects; slower.")
     ] = False
+    no_shrinkage: Annotated[
+        bool,
+        Option("combat: each feature by its own estimates, as for a single feature."),
+    ] = False
     despite_confounding: Annotated[
         bool,
         Option("Go on where a kept column cannot be told from the batches, and lose it."),
@@ -141,6 +146,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
             self.mean_only,
             self.non_parametric,
             self.despite_confounding,
+            not self.no_shrinkage,
         )
 
     @override
@@ -166,6 +172,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
             "reference": self.reference,
             "mean-only": self.mean_only,
             "non-parametric": self.non_parametric,
+            "no-shrinkage": self.no_shrinkage,
             "despite-confounding": self.despite_confounding,
         }
 

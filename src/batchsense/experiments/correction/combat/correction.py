@@ -56,6 +56,9 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
         Columns of the sheet that are kept, and those of them whose kind is declared.
     parametric : bool
         Normal and inverse gamma priors; else the features themselves are the prior.
+    shrink : bool
+        Draw the features of a batch together. Else each keeps its own shift and scale, as does a
+        single feature, which has nothing to be drawn to.
     mean_only : bool
         Adjust means, not scales. A batch of a single specimen has this effect on all batches.
     reference_batch : str, optional
@@ -87,9 +90,15 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
     """
 
     parametric: bool = True
+    shrink: bool = True
     mean_only: bool = False
     reference_batch: str | None = None
     stopping: Stopping = "sva"
+
+    @property
+    def prior(self) -> bool | None:
+        """Whether the prior is parametric; None where nothing is shrunken."""
+        return self.parametric if self.shrink else None
 
     def _learn(self, fit: FitDesign) -> FittedCombat:
         gathered = fit.gathered
@@ -100,16 +109,18 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
                 f"{listed(levels)}",
                 where=gathered.sheet.source.sheet,
             )
+        if not self.shrink and not self.parametric:
+            raise DataError("parametric=False is a way to shrink, and shrink=False shrinks nothing")
         model = fit_combat(
             gathered.statistics,
-            parametric=self.parametric,
+            parametric=self.prior,
             mean_only=self.mean_only,
             reference=None if self.reference_batch is None else levels.index(self.reference_batch),
             stopping=self.stopping,
             forced=self.despite_confounding,
             batch_levels=levels,
         )
-        notes = combat_notes(fit, model, self.mean_only)
+        notes = combat_notes(fit, model, self.mean_only, self.shrink)
         return FittedCombat(self, gathered, levels, model, fit.found, notes)
 
 
@@ -133,7 +144,7 @@ class FittedCombat(FittedFromSums[CombatCorrection, CombatModel]):
     def _extended(self, statistics: BatchStatistics) -> CombatModel:
         options = self.correction
         return extend_combat(
-            self.model, statistics, parametric=options.parametric, stopping=options.stopping
+            self.model, statistics, parametric=options.prior, stopping=options.stopping
         )
 
 
@@ -154,7 +165,9 @@ _UNCHANGED = {
 }
 
 
-def combat_notes(fit: FitDesign, model: CombatModel, mean_only: bool) -> tuple[Note, ...]:
+def combat_notes(
+    fit: FitDesign, model: CombatModel, mean_only: bool, shrink: bool = True
+) -> tuple[Note, ...]:
     """Gather the notes of a fit.
 
     Those of the design, what is lost, and every automatic decision.
@@ -165,6 +178,7 @@ def combat_notes(fit: FitDesign, model: CombatModel, mean_only: bool) -> tuple[N
     return (
         *of_design,
         *_single(fit, mean_only),
+        *_own_estimates(model, shrink),
         *lost_notes(fit),
         *remarks(gathered.sheet, design, fit.found, scales=not model.mean_only),
         *_left_alone(model, gathered),
@@ -175,7 +189,9 @@ def combat_notes(fit: FitDesign, model: CombatModel, mean_only: bool) -> tuple[N
             gathered.features,
             gathered.batch_levels,
             "observed_once",
-            "were observed once only in some batch; there they were shifted, not rescaled",
+            "were observed once only in some batch"
+            f"{'' if shrink else ', or follow the model there exactly'}; there they were shifted, "
+            "not rescaled",
         ),
     )
 
@@ -217,6 +233,17 @@ def _single(fit: FitDesign, mean_only: bool) -> list[Note]:
     if mean_only:
         message = f"Batches with a single specimen: {listed(single)}."
     return [Note("single_specimen_batches", message, tuple(single))]
+
+
+def _own_estimates(model: CombatModel, shrink: bool) -> list[Note]:
+    if shrink:
+        return []
+    how = "shifted" if model.mean_only else "shifted and rescaled"
+    message = (
+        f"Nothing was shrunken: every feature was {how} by its own estimates, which in small "
+        "batches are mostly chance."
+    )
+    return [Note("not_shrunken", message)]
 
 
 def _left_alone(model: CombatModel, gathered: Gathered) -> list[Note]:

@@ -52,7 +52,8 @@ class CombatModel(LearnedFromSums):
     unseen : array of bool, shape (batches, features)
         Where a batch has no observation of a corrected feature: nothing is known there.
     alone : array of bool, shape (batches, features)
-        Where it has one only: its scale is not adjusted.
+        Where it has one only, or without a prior does not vary beyond the model: its scale is not
+        adjusted.
     steps : array of int, shape (batches,)
         Iterations; 0 where there were none.
     mean_only : bool
@@ -99,7 +100,7 @@ class CombatModel(LearnedFromSums):
 def fit_combat(
     statistics: BatchStatistics,
     *,
-    parametric: bool = True,
+    parametric: bool | None = True,
     mean_only: bool = False,
     reference: int | None = None,
     stopping: Stopping = "sva",
@@ -120,13 +121,14 @@ def fit_combat(
     its peculiarities: the variance divides by n, but by observed - 1 for *all* features as soon as
     one value is missing anywhere; a batch of a single specimen makes all batches mean-only.
     Beyond sva: features are left alone, and reported, where sva fails or returns nonsense.
-    ``batch_levels`` names the batches in errors.
+    ``batch_levels`` names the batches in errors. With ``parametric=None`` nothing is shrunken, and
+    one feature will do.
 
     Raises
     ------
     DataError
-        Fewer than two batches or three usable features, a reference batch of one specimen, or a
-        batch without a feature that varies in it.
+        Fewer than two batches, or than three usable features to shrink by, a reference batch of one
+        specimen, or a batch without a feature that varies in it.
     UnresolvedError
         The model leaves no residual degrees of freedom.
 
@@ -150,10 +152,11 @@ def fit_combat(
     how = Shrinking(parametric, mean_only or specimens.min() == 1, stopping, threads)
     variance, status = _variance(statistics, fit, reference, forced)
     usable = status == CORRECTED
-    if usable.sum() < FEWEST_FEATURES:
+    if parametric is not None and usable.sum() < FEWEST_FEATURES:
         raise DataError(
             f"{int(usable.sum())} features can be corrected, and ComBat learns from at least "
-            f"{FEWEST_FEATURES} what they have in common; use the linear method"
+            f"{FEWEST_FEATURES} what they have in common; shrink nothing (--no-shrinkage), or use "
+            "the linear method"
         )
     if reference is None:
         seen = fit.counts > 0
@@ -169,7 +172,7 @@ def extend_combat(
     model: CombatModel,
     statistics: BatchStatistics,
     *,
-    parametric: bool = True,
+    parametric: bool | None = True,
     stopping: Stopping = "sva",
     threads: int | None = None,
     batch_levels: Sequence[str] = (),
@@ -257,6 +260,7 @@ def _shrunken(
     usable = status == CORRECTED
     scales, shifts = np.ones(fit.levels.shape), np.zeros(fit.levels.shape)
     steps = np.zeros(len(shifts), dtype=np.int64)
+    alone = usable & (fit.counts == 1) & (not how.mean_only)
     for b in range(len(shifts)):
         if b == reference:
             continue
@@ -268,6 +272,8 @@ def _shrunken(
             where = f"batch {batch_levels[b]!r}" if batch_levels else "a batch"
             raise DataError(str(error), where=where) from None
         scales[b] = 1.0 / np.sqrt(shrunken)
+        if how.parametric is None and not how.mean_only:
+            alone[b] |= usable & (fit.counts[b] > 1) & ~(found.scales > ROUNDING)
     return CombatModel(
         scales=scales,
         shifts=shifts,
@@ -276,7 +282,7 @@ def _shrunken(
         sd=sd,
         status=status,
         unseen=usable & (fit.counts == 0),
-        alone=usable & (fit.counts == 1) & (not how.mean_only),
+        alone=alone,
         steps=steps,
         mean_only=how.mean_only,
     )

@@ -33,8 +33,9 @@ class Shrinking:
 
     Attributes
     ----------
-    parametric : bool
-        Normal and inverse gamma priors; else the features themselves are the prior.
+    parametric : bool or None
+        Normal and inverse gamma priors; else the features themselves are the prior. None: no prior,
+        each feature's own estimates stand.
     mean_only : bool
         Adjust means, not scales.
     stopping : {"sva", "converged"}
@@ -43,7 +44,7 @@ class Shrinking:
         Threads of the non-parametric option; None: one per processor.
     """
 
-    parametric: bool = True
+    parametric: bool | None = True
     mean_only: bool = False
     stopping: Stopping = "sva"
     threads: int | None = None
@@ -293,7 +294,8 @@ def posterior_of(found: Estimates, usable: Flags, how: Shrinking) -> Posterior:
     """Shrink one batch towards what its features have in common.
 
     γ* and δ* are 0 and 1 for features that are not usable. A feature with a single observation is
-    shifted by the prior of the others, and does not count in it.
+    shifted by the prior of the others, and does not count in it. Without a prior shifts and scales
+    stay as they were estimated; what does not vary in the batch beyond the model is not scaled.
 
     Raises
     ------
@@ -302,6 +304,12 @@ def posterior_of(found: Estimates, usable: Flags, how: Shrinking) -> Posterior:
     """
     new_shifts, new_scales, steps = np.zeros(len(usable)), np.ones(len(usable)), 0
     known = usable & (found.counts > (0 if how.mean_only else 1))
+    if how.parametric is None:
+        seen = usable & (found.counts > 0)
+        new_shifts[seen] = found.shifts[seen]
+        scaled = known & (found.scales > ROUNDING)
+        new_scales[scaled] = found.scales[scaled]
+        return new_shifts, new_scales, steps
     if known.sum() < FEWEST_FEATURES:
         raise DataError(
             f"{int(known.sum())} features have enough observations there, and at least "
