@@ -13,7 +13,7 @@ from batchsense.reports.figures.laws import draw_step_time, draw_variance
 from batchsense.reports.figures.plate import PlateGrid, draw_plate
 from batchsense.reports.figures.points import MOST_GROUPS, MOST_POINTS, draw_points, reduction
 from batchsense.reports.figures.style import figure_of
-from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
+from batchsense.reports.figures.training.tradeoff import Choice, draw_tradeoff
 from batchsense.reports.numbers import numbers_of
 from batchsense.reports.svg import inline_svg
 

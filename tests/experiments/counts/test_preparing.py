@@ -16,7 +16,7 @@ from batchsense.experiments.counts import (
     prepare_counts,
     tmm_factors,
 )
-from batchsense.experiments.testing.precision_weights import precision_weights
+from batchsense.experiments.testing.weights.precision_weights import precision_weights
 from batchsense.variation.linear import factor
 
 SHEET = {"lot": ["a", "b"] * 4, "drug": ["no"] * 4 + ["yes"] * 4}

@@ -18,7 +18,7 @@ from batchsense.experiments.testing.blocks.consensus import (
 from batchsense.experiments.testing.blocks.mixed import fit_mixed
 from batchsense.experiments.testing.blocks.sums import block_sums
 from batchsense.experiments.testing.moderation import f_statistics, scale_of, t_statistics
-from batchsense.experiments.testing.precision_weights import precision_weights
+from batchsense.experiments.testing.weights.precision_weights import precision_weights
 from batchsense.variation.linear import factor
 
 FOLDER = Path(__file__).resolve().parents[2] / "references" / "blocks"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.testing.lowess import lowess
 from batchsense.experiments.testing.moderation import shrink_variances
-from batchsense.experiments.testing.variance_prior import trigamma_inverse
+from batchsense.experiments.testing.prior.lowess import lowess
+from batchsense.experiments.testing.prior.variance_prior import trigamma_inverse
 
 REFERENCES = Path(__file__).resolve().parents[2] / "references" / "limma"
 FULL = np.load(REFERENCES / "full.npz")

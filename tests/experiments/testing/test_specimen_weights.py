@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import UnresolvedError
-from batchsense.experiments.testing.specimen_weights import specimen_weights
+from batchsense.experiments.testing.weights.specimen_weights import specimen_weights
 from batchsense.variation.linear import factor
 
 GIVEN = np.load(

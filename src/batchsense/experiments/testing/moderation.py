@@ -12,8 +12,8 @@ from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.statistics.tail_areas import f_p_value, t_p_value, t_quantile
 from batchsense.experiments.testing.fitting import ContrastFits
-from batchsense.experiments.testing.robust_prior import TAILS, robust_prior
-from batchsense.experiments.testing.variance_prior import VariancePrior, floored, moment_prior
+from batchsense.experiments.testing.prior.robust_prior import TAILS, robust_prior
+from batchsense.experiments.testing.prior.variance_prior import VariancePrior, floored, moment_prior
 
 #: With fewer variances nothing can be said about how they spread: one number has no spread.
 FEWEST = 2

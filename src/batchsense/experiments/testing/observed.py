@@ -20,9 +20,12 @@ from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.contrasts import ContrastOptions, Values
 from batchsense.experiments.testing.fitting import ContrastFits, fit_contrasts, means
 from batchsense.experiments.testing.moderation import FeatureVariances, scale_of
-from batchsense.experiments.testing.precision_weights import PrecisionWeights, precision_weights
 from batchsense.experiments.testing.results import Blocks
-from batchsense.experiments.testing.weighted_fitting import fit_weighted_contrasts
+from batchsense.experiments.testing.weights.precision_weights import (
+    PrecisionWeights,
+    precision_weights,
+)
+from batchsense.experiments.testing.weights.weighted_fitting import fit_weighted_contrasts
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress

@@ -17,8 +17,8 @@ from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances
-from batchsense.experiments.testing.precision_weights import PrecisionWeights
 from batchsense.experiments.testing.results import Blocks, EffectTest, FactorTest
+from batchsense.experiments.testing.weights.precision_weights import PrecisionWeights
 from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 from batchsense.variation.linear import factor

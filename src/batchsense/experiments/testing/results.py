@@ -13,7 +13,7 @@ from batchsense.experiments.contrasts.combination import Difference
 from batchsense.experiments.counts import PreparedCounts
 from batchsense.experiments.shown import Shown
 from batchsense.experiments.testing.moderation import Statistics
-from batchsense.experiments.testing.precision_weights import PrecisionWeights
+from batchsense.experiments.testing.weights.precision_weights import PrecisionWeights
 from batchsense.notes import Note
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from batchsense.questions.collocation import text
 from batchsense.questions.collocation.result import CollocationResult
 from batchsense.reports.envelope import Envelope
 from batchsense.reports.figures.images import draw_field
-from batchsense.reports.figures.losses import draw_error
+from batchsense.reports.figures.training.losses import draw_error
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 

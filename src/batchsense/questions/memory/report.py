@@ -6,7 +6,7 @@ from batchsense.machine_memory import format_bytes
 from batchsense.questions.memory import text
 from batchsense.questions.memory.result import MemoryResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.memory import draw_memory
+from batchsense.reports.figures.training.memory import draw_memory
 from batchsense.reports.page import Picture, render
 
 

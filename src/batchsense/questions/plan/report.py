@@ -15,7 +15,7 @@ from batchsense.questions.plan.text import (
 from batchsense.reports.envelope import Envelope, Estimate
 from batchsense.reports.figures.intervals import Row, draw_sizes
 from batchsense.reports.figures.laws import draw_step_time
-from batchsense.reports.figures.tradeoff import Choice, draw_tradeoff
+from batchsense.reports.figures.training.tradeoff import Choice, draw_tradeoff
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number, percent, seconds, span
 

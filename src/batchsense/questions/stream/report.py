@@ -6,7 +6,7 @@ from batchsense.machine_memory import format_bytes
 from batchsense.questions.stream import text
 from batchsense.questions.stream.result import StreamResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.design_effect import draw_design_effect
+from batchsense.reports.figures.training.design_effect import draw_design_effect
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 

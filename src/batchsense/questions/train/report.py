@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchsense.questions.train import text
 from batchsense.questions.train.result import TrainResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.losses import draw_losses
+from batchsense.reports.figures.training.losses import draw_losses
 from batchsense.reports.page import Picture, render
 from batchsense.reports.wording import number
 

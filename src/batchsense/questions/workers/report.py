@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchsense.questions.workers import text
 from batchsense.questions.workers.result import PredictionResult, WorkersResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.workers import StepPoint, draw_workers
+from batchsense.reports.figures.training.workers import StepPoint, draw_workers
 from batchsense.reports.page import Picture, render
 
 

@@ -12,7 +12,7 @@ from batchsense.errors import UnresolvedError
 from batchsense.experiments.testing.blocks.ratios import best_ratios
 from batchsense.experiments.testing.blocks.sums import AtRatio, block_sums
 from batchsense.experiments.testing.fitting import ContrastFits
-from batchsense.experiments.testing.precision_weights import Fit
+from batchsense.experiments.testing.weights.precision_weights import Fit
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import DesignFactor
 

@@ -14,8 +14,11 @@ from batchsense.experiments.testing.blocks.consensus import (
 )
 from batchsense.experiments.testing.blocks.mixed import fit_mixed
 from batchsense.experiments.testing.fitting import ContrastFits
-from batchsense.experiments.testing.precision_weights import PrecisionWeights, precision_weights
 from batchsense.experiments.testing.results import Blocks
+from batchsense.experiments.testing.weights.precision_weights import (
+    PrecisionWeights,
+    precision_weights,
+)
 from batchsense.progress import Progress
 from batchsense.variation.linear import DesignFactor
 

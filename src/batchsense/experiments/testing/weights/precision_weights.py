@@ -8,7 +8,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
-from batchsense.experiments.testing.lowess import lowess
+from batchsense.experiments.testing.prior.lowess import lowess
 from batchsense.variation.linear import DesignFactor
 
 #: Window of the trend, as in Law et al. (2014); with it the numbers equal limma's.

@@ -12,8 +12,8 @@ from scipy import special
 
 from batchsense.arrays import Floats
 from batchsense.experiments.statistics.tail_areas import f_p_value, f_quantile, log_f_tail
-from batchsense.experiments.testing.lowess import lowess
-from batchsense.experiments.testing.variance_prior import (
+from batchsense.experiments.testing.prior.lowess import lowess
+from batchsense.experiments.testing.prior.variance_prior import (
     FLOOR,
     VariancePrior,
     floored,

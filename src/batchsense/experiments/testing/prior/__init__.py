@@ -1,0 +1,1 @@
+"""The variance that features share, estimated from all of them."""

@@ -1,0 +1,1 @@
+"""Weights of observations and of specimens, and fits with them."""
