@@ -46,6 +46,12 @@ class AggregatedRequest(FilesRequest):
             return table
         return aggregate(table, self.aggregate, self._named_columns(table.sheet))
 
+    @override
+    def in_pieces(self) -> str | None:
+        if self.aggregate:
+            return "reads sums of one pass, which --aggregate does not go by; leave out one of them"
+        return super().in_pieces()
+
     def _named_columns(self, columns: Iterable[str]) -> list[str]:
         """The columns that other options name, alone or within a contrast."""
         words: list[str] = []

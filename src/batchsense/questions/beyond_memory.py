@@ -68,7 +68,7 @@ class BeyondMemory(FilesRequest):
 
     @model_validator(mode="after")
     def _can_be_read_in_pieces(self) -> Self:
-        if fault := self._fault_of_scale():
+        if fault := self.own_fault() or self._fault_of_scale():
             raise ValueError(fault)
         return self
 
@@ -89,8 +89,8 @@ class BeyondMemory(FilesRequest):
         scheduler = [] if cluster is None or not Path(cluster).exists() else [cluster]
         return [*super().read_paths(), *scheduler]
 
-    def in_pieces(self) -> str | None:
-        """Why this very question needs the matrix in memory; None where it does not."""
+    def own_fault(self) -> str | None:
+        """What else contradicts itself; said before what cannot be read in pieces."""
         return None
 
     def decision(self) -> Decision | None:

@@ -114,6 +114,10 @@ class FilesRequest(Request):
         """What the values are, as the library takes it."""
         return None if self.values is None else self.values.value
 
+    def in_pieces(self) -> str | None:
+        """Why this very question needs the matrix in memory; None where it does not."""
+        return None
+
     def table(self, progress: Progress) -> Table:
         """Read the files, or take the built-in digits; the source bears the names that are known.
 

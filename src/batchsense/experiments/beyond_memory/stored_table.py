@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from batchsense.arrays import Floats, Integers, Places
-from batchsense.errors import UnresolvedError
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.beyond_memory.picking import Picked
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.correcting import StoredMatrix, looked_at
 from batchsense.experiments.out_of_core.description import describe
 from batchsense.experiments.out_of_core.engine import Engine, ThisProcess
 from batchsense.experiments.out_of_core.pass_inputs import PassInputs
+from batchsense.experiments.out_of_core.pass_protocol import Pass
 from batchsense.experiments.out_of_core.summing import Passes, fingerprint_of, resumable
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.value_kinds import RAW, ValuesRead
@@ -55,6 +56,14 @@ class StoredTable(Table):
     def values_read(self) -> ValuesRead:
         """As what the values are read: by the first block of specimens."""
         return self.looked
+
+    def fits(self, inputs: Pass) -> bool:
+        """Whether memory suffices for a pass."""
+        try:
+            self.passes.engine.blocks(inputs)
+        except DataError:
+            return False
+        return True
 
     def sums(self, codes: Integers, directions: Floats) -> BatchStatistics:
         """Sum up all specimens, by stratum, with their products with some directions."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import special
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.beyond_memory.by_feature import ByFeature
+from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.design import Design
 from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentrality
@@ -107,6 +109,8 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
     >>> [term.name for term in found.terms], found.terms[0].raw.shape
     (['month', 'drug', 'month × drug'], (3,))
     """
+    if isinstance(table, StoredTable):
+        return _of_stored(table, design, level)
     usable, reasons = _usable(table.values)
     values = table.values[:, usable]
     values = values - values.mean(axis=0)
@@ -221,6 +225,50 @@ def _components(split: _Split, indicators: Floats, wanted: Floats) -> Floats:
         return np.full(len(split.added), np.nan)
     trace = float((factor(wanted).residuals(indicators) ** 2).sum())
     return variance_component(split.added, split.columns, split.left / split.df, trace)
+
+
+#: What a table on disk is asked of every feature, by name, beside the shares of its terms.
+_OWN = ("shared", "residual", "residual_low", "residual_high", "residual_raw", "component")
+_OF_TERM = ("share", "low", "high", "raw", "p_value")
+_REASONS = ("", "missing values", "constant")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ask:
+    """The shares of some features: reasons, own numbers, those of each term, and ``alone``."""
+
+    sheet: Table
+    design: Design
+    level: float
+
+    def __call__(self, values: Floats, low: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        names = tuple(map(str, range(values.shape[1])))
+        table = replace(self.sheet, values=values, features=names)
+        found = shares_by_feature(table, self.design, self.level)
+        rows = [np.array([_REASONS.index(one) for one in found.reasons], dtype=np.float64)]
+        rows += [getattr(found, name) for name in _OWN]
+        for term in found.terms:
+            rows += [getattr(term, name) for name in _OF_TERM]
+            rows.append(np.zeros(len(names)) if term.alone is None else term.alone)
+        return {}, {"shares": np.stack(rows)}
+
+
+def _of_stored(table: StoredTable, design: Design, level: float) -> FeatureShares:
+    own = {field.name: getattr(table, field.name) for field in fields(Table)}
+    ask = _Ask(replace(Table(**own), features=("0",)), design, level)
+    few = np.random.default_rng(0).normal(size=(design.specimens, 1))
+    like = shares_by_feature(replace(ask.sheet, values=few), design, level)  # its names and columns
+    width = 1 + len(_OWN) + len(like.terms) * (len(_OF_TERM) + 1)
+    inputs = ByFeature(table.location, ask, 16 * width * len(table.features))
+    rows = iter(table.passes.run(inputs, "sharing out the variance of features").sums["shares"])
+    reasons = tuple(_REASONS[int(code)] for code in next(rows))
+    numbers = {name: next(rows) for name in _OWN}
+    terms = []
+    for term in like.terms:
+        told = {name: next(rows) for name in _OF_TERM}
+        alone = next(rows)
+        terms.append(replace(term, **told, alone=None if term.alone is None else alone))
+    return FeatureShares(table.features, tuple(terms), **numbers, reasons=reasons, level=level)
 
 
 def _usable(values: Floats) -> tuple[Flags, tuple[str, ...]]:

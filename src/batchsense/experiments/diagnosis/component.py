@@ -117,20 +117,20 @@ def batch_component(
     products = products_of(observations)
     trace = float((without(indicators, kept) ** 2).sum())
     full = np.hstack([kept, basis])
-    left, along = products.leaving(full), products.along(basis)
-    by_specimen, by_feature = left.sizes()
+    left = products.leaving(full)
+    by_specimen, added, by_feature = products.parts(basis, left)
     square = products.unit**2
     within = by_feature / d * square
-    components = variance_component((along**2).sum(axis=0) * square, r, within, trace)
+    components = variance_component(added * square, r, within, trace)
     room = 1.0 - (full**2).sum(axis=1)
     # A specimen that the model fits exactly has no residual to lend; others are stretched.
     lenders = np.flatnonzero(room > 1e-9)
     stretch = 1.0 / np.sqrt(np.where(room > 1e-9, room, 1.0))
-    lent = by_specimen * stretch**2, left.image(along.T) * stretch[:, None]
+    lent = by_specimen * stretch**2, without(products.spread(basis), full) * stretch[:, None]
     group = max(1, _GROUP_VALUES // full.size)
     counts = [min(group, draws - done) for done in range(0, draws, group)]
     chosen = (lenders[rng.integers(len(lenders), size=(count, len(full)))] for count in counts)
-    spread = _spread(left, full, stretch, lent, chosen, r / d) * square / trace / len(within)
+    spread = _spread(left.judged, full, stretch, lent, chosen, r / d) * square / trace / len(within)
     estimate = float(components.mean())
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     interval = Interval(estimate, estimate - float(high), estimate - float(low), level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +11,14 @@ from typing_extensions import override
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.beyond_memory.sketching import Sketch
+from batchsense.experiments.beyond_memory.stored_products import stored_products
+from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
-from batchsense.experiments.diagnosis.products import products_of
+from batchsense.experiments.diagnosis.products import Products, products_of
 from batchsense.experiments.diagnosis.scores import Scores, score
 from batchsense.experiments.diagnosis.shares import (
     Share,
@@ -115,6 +118,8 @@ class Diagnosis(Shown):
         Size of the analysed table.
     notes : tuple of Note
         What the reader must know.
+    sketch : Sketch or None
+        Where permutations and the ends of intervals rest on a sketch; None where all is exact.
     """
 
     verdict: Verdict
@@ -133,6 +138,7 @@ class Diagnosis(Shown):
     specimens: int
     features: int
     notes: tuple[Note, ...]
+    sketch: Sketch | None = None
 
     @override
     def headline(self) -> str:
@@ -192,8 +198,9 @@ def diagnose(
     Parameters
     ----------
     table : Table or AnnData
-        The observations and their sheet. Features with missing values are left out and noted. Of
-        counts, log counts per million of the features with enough of them are looked at.
+        The observations and their sheet (also a table on disk, from
+        :func:`~batchsense.experiments.on_disk`). Features with missing values are left out and
+        noted. Of counts, log counts per million of the features with enough of them are looked at.
     batch_labels : str
         The column of the sheet with the batch labels.
     keep : sequence of str
@@ -233,12 +240,20 @@ def diagnose(
         raise ValueError(f"permutations must be at least {FEWEST_PERMUTATIONS}, not {permutations}")
     table = as_table(table)
     design = read_design(table, batch_labels, keep, kinds)
+    if isinstance(table, StoredTable):
+        table.refuse_raw("the verdict")
     table = log_count_table(table, design)
     found = entanglements(design)
     if all(one.confounding.estimable for one in found):  # what the sheet refuses needs no values
         refuse_raw(table.values_read(), "the verdict")
-    observations, notes = usable_features(table, standardise)
-    with one_thread_if_small(observations.size):
+    observations: Floats | Products
+    if isinstance(table, StoredTable):
+        observations, notes, sketch = stored_products(table, design, standardise, seed)
+        size = table.location.shape[0] * table.location.shape[1]
+    else:
+        observations, notes = usable_features(table, standardise)
+        size, sketch = observations.size, None
+    with one_thread_if_small(size):
         terms = _Terms(design, observations, permutations, seed, progress)
         shared = [
             dependent_rows(
@@ -248,7 +263,8 @@ def diagnose(
             )
             for one in shared_rows(table, design)
         ]
-        return _judged(batch_labels, found, terms, (*table.notes, *design.notes, *notes, *shared))
+        judged = _judged(batch_labels, found, terms, (*table.notes, *design.notes, *notes, *shared))
+        return replace(judged, sketch=sketch)
 
 
 def _judged(
@@ -292,7 +308,7 @@ def _judged(
         ),
         scores=score(products, design, terms.generator(), terms.permutations, terms.progress),
         specimens=design.specimens,
-        features=products.observations.shape[1],
+        features=products.features,
         notes=(
             *notes,
             *remarks(design, batch_share, interaction),
@@ -307,7 +323,7 @@ class _Terms:
     def __init__(
         self,
         design: Design,
-        observations: Floats,
+        observations: Floats | Products,
         permutations: int,
         seed: int,
         progress: Progress,

@@ -11,7 +11,7 @@ from batchsense.experiments.projections import without
 
 #: Where a model leaves less of the squares than this, differences of inner products would lose more
 #: than three of their sixteen digits: then what is left is formed value by value.
-_CANCELS = 1e-3
+CANCELS = 1e-3
 #: Blocks hold about so many values, 8 MB: they stay in the cache, and copies stay small.
 BLOCK_VALUES = 1_000_000
 
@@ -43,6 +43,16 @@ class Products:
     fitted: Floats
 
     @property
+    def features(self) -> int:
+        """How many features there are."""
+        return len(self.observations.T)
+
+    @property
+    def judged(self) -> Products:
+        """What permutations are fitted to."""
+        return self
+
+    @property
     def wide(self) -> bool:
         """Whether ``gram`` is of specimens."""
         return len(self.gram) == len(self.observations)
@@ -51,7 +61,7 @@ class Products:
         """What an orthonormal basis leaves of all observations."""
         fitted = basis.T @ self.observations
         squares = self.squares - float((fitted**2).sum())
-        if squares < _CANCELS * self.squares:
+        if squares < CANCELS * self.squares:
             return _formed(without(self.observations, basis), self.unit)
         if self.wide:
             image = basis @ (basis.T @ self.gram)
@@ -67,6 +77,32 @@ class Products:
     def image(self, weights: Floats) -> Floats:
         """LW for weights of shape (features, columns)."""
         return without(self.observations @ weights, self.basis)
+
+    def spread(self, columns: Floats) -> Floats:
+        """LLᵀA, shape (specimens, columns)."""
+        return self.gram @ columns if self.wide else self.image(self.along(columns).T)
+
+    def square_trace(self) -> float:
+        """The trace of (LᵀL)²."""
+        return float((self.gram**2).sum())
+
+    def leading(self, most: int) -> tuple[Floats, Floats]:
+        """The largest eigenvalues of LLᵀ, at most so many, and the specimens along them."""
+        from scipy.linalg import eigh
+
+        size = len(self.gram)
+        sizes, vectors = eigh(self.gram, subset_by_index=[max(0, size - most), size - 1])
+        sizes, vectors = sizes[::-1].clip(min=0.0), vectors[:, ::-1]
+        return sizes, vectors * np.sqrt(sizes) if self.wide else self.observations @ vectors
+
+    def sum_along(self, columns: Floats) -> float:
+        """The squares of AᵀL, for orthonormal columns in the span of a model."""
+        return float(self.squares_along(columns).sum())
+
+    def parts(self, basis: Floats, left: Products) -> tuple[Floats, Floats, Floats]:
+        """Squares of what is left by specimen; those along a basis, and left, by feature."""
+        by_specimen, by_feature = left.sizes()
+        return by_specimen, (self.along(basis) ** 2).sum(axis=0), by_feature
 
     def squares_along(self, columns: Floats) -> Floats:
         """The squared length of AᵀL for each column of A, shape (columns,)."""

@@ -148,21 +148,14 @@ def score(
 
 
 def _principal(products: Products) -> tuple[Floats, Floats] | None:
-    from scipy.linalg import eigh
-
-    size = len(products.gram)
-    sizes, vectors = eigh(products.gram, subset_by_index=[max(0, size - _MOST), size - 1])
-    sizes, vectors = sizes[::-1].clip(min=0.0), vectors[:, ::-1]
+    sizes, coordinates = products.leading(_MOST)
     real = int((sizes > 1e-12 * max(sizes[0], 1e-300)).sum()) if sizes[0] > 0 else 0
     if real < _FEWEST:
         return None
     parts = sizes / products.squares
     enough = int(np.searchsorted(np.cumsum(parts), _HELD) + 1)
     count = min(max(enough, _FEWEST), _MOST, real)
-    chosen = vectors[:, :count]
-    lengths = np.sqrt(sizes[:count])
-    coordinates = chosen * lengths if products.wide else products.observations @ chosen
-    coordinates *= products.unit
+    coordinates = coordinates[:, :count] * products.unit
     # The sign of a component is arbitrary; fix it, so that results repeat.
     largest = np.abs(coordinates).argmax(axis=0)
     coordinates = coordinates * np.sign(coordinates[largest, np.arange(count)])

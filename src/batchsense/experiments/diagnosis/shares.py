@@ -8,7 +8,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.experiments.diagnosis.products import BLOCK_VALUES, Products, products_of
-from batchsense.experiments.projections import basis_beside
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentrality
 from batchsense.progress import Progress, silent
 from batchsense.variation.components import beyond_chance
@@ -62,7 +62,9 @@ def permutation_null(
     moving = np.ptp(others_basis, axis=0) > 1e-9  # the constant stays, and takes nothing
     r, columns = term_basis.shape[1], np.hstack([term_basis, others_basis[:, moving]])
     specimens, width = columns.shape
-    everything = left_by_others.squares
+    judged = left_by_others.judged
+    everything = judged.squares
+    scale = left_by_others.squares / everything / total if everything else 1.0 / total
 
     def ratio(term: Floats, others: Floats | float) -> Floats:
         # Constant factors do not change the order.
@@ -71,17 +73,17 @@ def permutation_null(
         return np.where(real, term / np.where(real, rest, 1.0), np.inf)
 
     # Equal statistics of equal arrangements must count as hits despite round-off.
-    observed = ratio(left_by_others.squares_along(term_basis).sum(), 0.0) * (1 - 1e-9)
+    observed = ratio(judged.squares_along(term_basis).sum(), 0.0) * (1 - 1e-9)
     raw = np.empty(permutations)
     hits = 0
     # One product for many permutations: singly each would read the whole matrix for few columns.
-    size = max(1, BLOCK_VALUES // (max(specimens, left_by_others.fitted.shape[1]) * width))
+    size = max(1, BLOCK_VALUES // (max(specimens, judged.features) * width))
     for start in range(0, permutations, size):
         orders = [rng.permutation(specimens) for _ in range(min(size, permutations - start))]
         moved = columns[np.stack(orders, axis=1)].reshape(specimens, -1)
-        squares = left_by_others.squares_along(moved).reshape(-1, width)
+        squares = judged.squares_along(moved).reshape(-1, width)
         term = squares[:, :r].sum(axis=1)
-        raw[start : start + len(orders)] = term / total
+        raw[start : start + len(orders)] = term * scale
         hits += int((ratio(term, squares[:, r:].sum(axis=1)) >= observed).sum())
         progress("permuting labels", start + len(orders), permutations)
     return Null(
@@ -189,7 +191,7 @@ def share_of_variance(
         return None
     return Share(
         share=_interval(split, level),
-        raw=float(split.before.squares_along(split.term).sum() / split.total),
+        raw=split.before.sum_along(split.term) / split.total,
         null=permutation_null(
             split.before, split.term, split.others, split.total, rng, permutations, progress
         ),
@@ -225,7 +227,7 @@ def share_alone(observations: Floats | Products, term: Floats) -> float:
     """
     products = products_of(observations)
     basis = factor(np.hstack([np.ones((len(term), 1)), term])).basis
-    return float(products.squares_along(basis).sum() / products.squares)
+    return products.sum_along(basis) / products.squares
 
 
 def _fitted(products: Products, term: Floats, others: Floats) -> _Split | None:
@@ -240,15 +242,14 @@ def _fitted(products: Products, term: Floats, others: Floats) -> _Split | None:
 
 def _interval(split: _Split, level: float) -> Interval:
     r, d = split.term.shape[1], split.df_residual
-    added = split.before.along(split.term)
-    between, within = float((added**2).sum()), split.left.squares
+    between, within = split.before.sum_along(split.term), split.left.squares
     noise = within / d
     raw = between / split.total
     # Round-off left of noise-free data says nothing about uncertainty.
     if within <= 1e-20 * split.total:
         return Interval(raw, raw, raw, level)
     estimate = max(0.0, beyond_chance(between, r, noise) / split.total)
-    nu = _effective_features(split, added, noise)
+    nu = _effective_features(split, between, noise)
     statistic = between / (r * noise)
     explained = split.total - between - within
 
@@ -260,19 +261,21 @@ def _interval(split: _Split, level: float) -> Interval:
     return Interval(estimate, min(low, estimate), max(high, estimate), level)
 
 
-def _effective_features(split: _Split, added: Floats, noise: float) -> float:
+def _effective_features(split: _Split, between: float, noise: float) -> float:
     """Count how many independent features would vary as much as these do together."""
-    (r, features), d, left = added.shape, split.df_residual, split.left
+    r, d, features = split.term.shape[1], split.df_residual, split.before.features
     # Σ has at least rank 1 and at most as many as features.
     overall = satterthwaite_directions(
         noise,
-        square_trace_of_residuals(float((left.gram**2).sum()) / d**2, noise, d),
+        square_trace_of_residuals(split.left.square_trace() / d**2, noise, d),
         noise**2 / features,
     )
-    effect = beyond_chance(float((added**2).sum()), r, noise)
+    effect = beyond_chance(between, r, noise)
     if effect <= 0:
         return overall
     of_square = noise**2 / overall
-    along = (float((left.image(added.T) ** 2).sum()) / d - r * of_square) / effect
+    full = np.hstack([split.others, split.term])
+    seen = without(split.before.spread(split.term), full)
+    along = (float((seen**2).sum()) / d - r * of_square) / effect
     along = min(max(along, of_square / noise), noise)
     return float(min(overall, noise / along))

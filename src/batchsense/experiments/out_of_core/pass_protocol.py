@@ -52,6 +52,9 @@ class Pass(Protocol):
     def blocks(self, memory: int, occupied: int) -> Blocks:
         """How many to take at a time; refuses where memory does not suffice."""
 
+    def reads(self, runs: int) -> int:
+        """How often so many runs go through the stored matrix."""
+
     def opened(self) -> AbstractContextManager[Reader]:
         """Open the matrix, to be read in runs."""
 
@@ -94,6 +97,10 @@ class BySpecimen:
     def width(self) -> int:
         """Bytes of a specimen."""
         return self.location.shape[1] * self.location.working.itemsize
+
+    def reads(self, runs: int) -> int:
+        """Specimens are stored one after the other."""
+        return 1
 
     def opened(self) -> AbstractContextManager[Reader]:
         """Open the matrix."""

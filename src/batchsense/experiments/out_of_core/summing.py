@@ -42,6 +42,8 @@ class Totals:
 
     def merge(self, other: Totals) -> Totals:
         """Add both."""
+        if not self.sums or not other.sums:
+            return self if self.sums else other
         return Totals({name: self.sums[name] + other.sums[name] for name in self.sums})
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -65,7 +67,6 @@ class Passes:
         before, summed = (None, []) if self.found is None else self.found.sums(label)
         left = missing(summed, inputs.total)
         state = inputs.empty() if before is None else inputs.restored(before)
-        self.done += 1
 
         def keep(state: State, runs: Sequence[SpecimenRun]) -> None:
             if self.found is not None:
@@ -80,6 +81,7 @@ class Passes:
 
         if left:
             sizes = self.sizes or Sizes(*[self.engine.blocks(inputs)] * 2)
+            self.done += inputs.reads(-(-length(left) // sizes.sums.rows))
             state = self.engine.sums(Assignment(inputs, sizes, left, done), state, keep)
             keep(state, [(0, inputs.total)])
         return state

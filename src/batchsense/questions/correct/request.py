@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import model_validator
 from typing_extensions import override
 
 from batchsense.progress import Progress, silent
@@ -125,17 +124,15 @@ class CorrectRequest(BeyondMemory, ModelRequest):
         ),
     ] = False
 
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    @override
+    def own_fault(self) -> str | None:
         faults = (
             self.choice.misplaced(),
             self._fault_of_values(),
             self._fault_of_reuse(),
             self._fault_of_stdout(),
         )
-        if fault := next(filter(None, faults), None):
-            raise ValueError(fault)
-        return self
+        return next(filter(None, faults), None)
 
     @property
     def choice(self) -> CorrectionChoice:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from batchsense.progress import Progress, silent
 from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer, Product
+from batchsense.questions.beyond_memory import BeyondMemory, Decision
 from batchsense.questions.diagnose.result import DiagnoseResult
 from batchsense.questions.option import Option
 from batchsense.questions.table_request import ModelRequest
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
 
 
-class DiagnoseRequest(AggregatedRequest, ModelRequest):
+class DiagnoseRequest(AggregatedRequest, BeyondMemory, ModelRequest):
     """Show how much of the variance belongs to the batches, and what is entangled with them.
 
     Gives a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable
@@ -30,6 +31,7 @@ class DiagnoseRequest(AggregatedRequest, ModelRequest):
       batchsense diagnose matrix.csv sheet.csv --batch month --keep drug --keep age
       batchsense diagnose matrix.csv sheet.csv --batch month --keep drug -o features.tsv
       batchsense diagnose cells.h5ad --batch lane --keep treatment --json
+      batchsense diagnose big.h5ad --batch lane --keep treatment --out-of-core --memory 2GiB
     """
 
     command: ClassVar[str] = "diagnose"
@@ -75,6 +77,13 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     UnresolvedError
         The data cannot answer.
     """
+    with request.opened(progress) as (table, decision):
+        return _answer(request, table, decision, progress)
+
+
+def _answer(
+    request: DiagnoseRequest, table: Table, decision: Decision | None, progress: Progress
+) -> Answer[DiagnoseResult]:
     from batchsense.experiments import ColumnKinds, diagnose, placebos
     from batchsense.experiments.counts import log_count_table
     from batchsense.questions.diagnose.report import diagnose_report
@@ -82,7 +91,6 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     from batchsense.reports.envelope import Note
     from batchsense.storage.atomic import write_text
 
-    table = request.table(progress)
     found = diagnose(
         table,
         request.batch_column(table),
@@ -100,13 +108,16 @@ def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[Diagnos
     # Before anything is told: they may be refused.
     features = None if request.output is None else _features(table, found, request.output)
     envelope = request.envelope(
-        DiagnoseResult.of(found, table.orientation, request.standardise, noise),
-        Note.published(found.notes),
+        DiagnoseResult.of(found, table.orientation, request.standardise, noise).model_copy(
+            update={"out_of_core": request.read_out_of_core(table, decision)}
+        ),
+        Note.published((*request.notes_of(table, decision), *found.notes)),
     )
+    words = request.words()
     return Answer(
         envelope,
         lambda _: diagnose_text(envelope, request.described()),
-        lambda: diagnose_report(envelope, found, table, request.words()),
+        lambda: diagnose_report(envelope, found, table if decision is None else None, words),
         (
             Product(
                 "output",

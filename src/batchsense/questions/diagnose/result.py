@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from batchsense.questions.out_of_core_result import OutOfCore
 from batchsense.questions.shares import Entangled, ShareResult, entangled_fields
 from batchsense.reports.envelope import Estimate, Model, finite
 
@@ -238,6 +239,14 @@ class InteractionResult(Model):
     share: ShareResult = Field(description="What it adds to the batches and the kept factors.")
 
 
+class SketchResult(Model):
+    """Random sums of the features that stood for all of them."""
+
+    columns: int
+    relative_error: float = Field(description="Standard error of a squared length, at most.")
+    seed: int
+
+
 class DiagnoseResult(Model):
     """The diagnosis of a table."""
 
@@ -273,6 +282,14 @@ class DiagnoseResult(Model):
     features: int
     orientation: str = Field(description="How the matrix lies in its file, told by the ids.")
     standardised: bool = Field(description="Whether every feature had the same weight.")
+    out_of_core: OutOfCore | None = Field(
+        default=None, description="How the matrix was read in pieces; null: in memory."
+    )
+    sketch: SketchResult | None = Field(
+        default=None,
+        description="What permutations, p-values and the ends of intervals rest on, where "
+        "specimens times themselves do not fit in memory; null: all is exact.",
+    )
 
     @classmethod
     def of(
@@ -342,6 +359,7 @@ class DiagnoseResult(Model):
             ),
             orientation=orientation,
             standardised=standardised,
+            sketch=None if found.sketch is None else SketchResult.like(found.sketch),
         )
 
 

@@ -128,10 +128,9 @@ class TestRequest(AggregatedRequest, BeyondMemory, ModelRequest):
 
     @override
     def in_pieces(self) -> str | None:
-        if self.block is not None or self.aggregate:
-            name = "--block" if self.block is not None else "--aggregate"
-            return f"reads sums of one pass, which {name} does not go by; leave out one of them"
-        return None
+        if self.block is not None:
+            return "reads sums of one pass, which --block does not go by; leave out one of them"
+        return super().in_pieces()
 
     @override
     def offered_output(self) -> str:

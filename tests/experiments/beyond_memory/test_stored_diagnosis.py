@@ -1,0 +1,148 @@
+"""A diagnosis of a matrix on disk gives the numbers of that in memory, or those of a sketch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from stores import make, sheet, values
+
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments import StoredMatrix, Table, ThisProcess, diagnose, on_disk, plant, read
+from batchsense.experiments.beyond_memory import by_feature, stored_products
+from batchsense.experiments.diagnosis import shares_by_feature
+
+#: What a sketch changes: chance, and what is looked for in it.
+SKETCHED = ("null", ".low", ".high", "component.component", "coordinates", "explained", "scores")
+
+
+def numbers(found, name=""):
+    """Every number of a result, with its name."""
+    if dataclasses.is_dataclass(found):
+        for field in dataclasses.fields(found):
+            if field.name not in ("design", "notes", "sketch"):
+                yield from numbers(getattr(found, field.name), f"{name}.{field.name}")
+    elif isinstance(found, (tuple, list)):
+        for place, one in enumerate(found):
+            yield from numbers(one, f"{name}.{place}")
+    elif isinstance(found, dict):
+        for key, one in found.items():
+            yield from numbers(one, f"{name}.{key}")
+    elif isinstance(found, (float, int, np.ndarray)):
+        yield name, np.asarray(found, dtype=np.float64)
+
+
+def same(found, wanted, rtol, but=()):
+    """Compare the numbers, but for those of some names."""
+    for (name, one), (_, other) in zip(numbers(found), numbers(wanted), strict=True):
+        if not any(part in name for part in but):
+            assert np.allclose(one, other, rtol=rtol, atol=1e-12, equal_nan=True), name
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Read thirty features at a time, or all, and work on twenty."""
+    monkeypatch.setattr(by_feature, "_AT_ONCE", 230 * 20)
+    monkeypatch.setattr(by_feature.budget, "LARGEST_BLOCK", 230 * 30 * 8)
+
+
+@pytest.mark.parametrize(
+    "name", ["dense.h5ad", "packed.h5ad", "csr.h5ad", "third.zarr", "csr.zarr"]
+)
+@pytest.mark.parametrize("standardise", [False, True])
+def test_all_of_it_is_exact_where_memory_holds_the_products(tmp_path, narrow, name, standardise):
+    """Shares, nulls, intervals, components and clusterings, with a number among what is kept."""
+    path = make(tmp_path, name, values("float32"))
+    asked = ("month", ["drug", "age"])
+    with on_disk(path) as stored:
+        found = diagnose(stored, *asked, standardise=standardise)
+        shares = shares_by_feature(stored, found.design)
+    loaded = read(path)
+    wanted = diagnose(loaded, *asked, standardise=standardise)
+    assert found.sketch is None
+    assert [one.message for one in found.notes] == [one.message for one in wanted.notes]
+    same(found, wanted, 1e-9)
+    same(shares, shares_by_feature(loaded, wanted.design), 1e-9)
+    assert stored.passes.done == 2
+
+
+def test_features_that_cannot_be_used(tmp_path):
+    """Missing, constant and dominant features are noted as in memory, exactly or in a sketch."""
+    found = values() + 1000.0
+    found[3, 5], found[:, 7] = np.nan, 2.0
+    found[:, 9] *= 30.0
+    make(tmp_path, "plain.zarr", found)
+    loaded = Table.from_arrays(
+        found, sheet(), sheet().index, [f"feature {j + 1}" for j in range(found.shape[1])]
+    )
+    wanted = diagnose(loaded, "month", ["drug"])
+    given = StoredMatrix(tmp_path / "plain.zarr", tmp_path / "sheet.csv")
+    with on_disk(given) as stored:
+        exact = diagnose(stored, "month", ["drug"])
+    messages = [one.message for one in wanted.notes]
+    assert [one.message for one in exact.notes if one.code != "rows_by_position"] == messages
+    same(exact, wanted, 1e-9)
+
+
+def test_batches_that_hide_everything_else(tmp_path):
+    """Where a model leaves next to nothing, what is left is multiplied by another pass."""
+    found = values()
+    found += (
+        1e4 * np.random.default_rng(2).normal(size=(4, found.shape[1]))[np.arange(len(found)) % 4]
+    )
+    path = make(tmp_path, "dense.h5ad", found)
+    with on_disk(path) as stored:
+        same(diagnose(stored, "month", ["drug"]), diagnose(read(path), "month", ["drug"]), 1e-7)
+    assert stored.passes.done > 1
+
+
+def test_a_sketch_with_a_column_for_each_feature_is_exact(tmp_path, monkeypatch):
+    """Every term, its interval and its null; components to the digits of single precision."""
+    monkeypatch.setattr(stored_products, "_GRAMS", 10**9)
+    found = values()
+    found[3, 5] = np.nan
+    path = make(tmp_path, "dense.h5ad", found)
+    with on_disk(path) as stored:
+        sketched = diagnose(stored, "month", ["drug", "age"], standardise=True)
+    wanted = diagnose(read(path), "month", ["drug", "age"], standardise=True)
+    assert sketched.sketch.relative_error == 0.0
+    same(sketched, wanted, 1e-7)
+
+
+def test_a_sketch_keeps_within_its_error(tmp_path, monkeypatch):
+    """Shares are those of all features; nulls and ends of intervals within two of its errors."""
+    monkeypatch.setattr(stored_products, "_GRAMS", 10**9)
+    monkeypatch.setattr(stored_products, "_COLUMNS", (256,))
+    table = plant(specimens=230, features=3000, months=4, treated_share=0.67, seed=1).table
+    path = make(tmp_path, "dense.h5ad", table.values)
+    with on_disk(path) as stored:
+        found = diagnose(stored, "month", ["drug"])
+    wanted = diagnose(read(path), "month", ["drug"])
+    error = found.sketch.relative_error
+    assert error == pytest.approx(np.sqrt(2 / 256))
+    assert any(one.code == "sketched" for one in found.notes)
+    same(found, wanted, 1e-5, SKETCHED)
+    for one, other in (
+        (found.batch_share, wanted.batch_share),
+        (found.kept[0].share, wanted.kept[0].share),
+        (found.joint_share, wanted.joint_share),
+    ):
+        assert one.null.high == pytest.approx(other.null.high, rel=2 * error)
+        assert one.share.high == pytest.approx(other.share.high, rel=2 * error)
+        assert one.null.mean == pytest.approx(other.null.mean, rel=error)
+    assert found.scores.clusters_by == wanted.scores.clusters_by
+    assert (found.scores.explained <= wanted.scores.explained * (1 + 1e-6)).all()
+
+
+def test_too_little_memory_and_counts_are_refused(tmp_path):
+    """With what would do."""
+    path = make(tmp_path, "dense.h5ad", values())
+    with (
+        pytest.raises(DataError, match="of memory are too little: at least"),
+        on_disk(path, engine=ThisProcess(10**6)) as stored,
+    ):
+        diagnose(stored, "month")
+    path = make(tmp_path, "csr.h5ad", np.floor(np.exp(1.5 + values())) * 3)
+    with on_disk(path) as stored, pytest.raises(UnresolvedError, match="--no-out-of-core"):
+        diagnose(stored, "month", ["drug"])
