@@ -152,7 +152,7 @@ def test_a_plain_array_is_read_in_no_other_way(stores, table, tmp_path, capsys):
 
     assert run(words) == 0
     said = capsys.readouterr()
-    assert "A plain Zarr array is corrected out of core" in said.out
+    assert "A plain Zarr array is read out of core" in said.out
     assert "Out of core: a few specimens at a time." in said.out
     page = (tmp_path / "r.html").read_text()
     assert "Out of core: a few specimens at a time. The values were never in memory" in page

@@ -8,11 +8,18 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from batchsense.arrays import Floats
+from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError
 from batchsense.experiments.projections import without
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.surrogates.local_fdr import local_fdr
+from batchsense.experiments.surrogates.observed import (
+    Loaded,
+    Observed,
+    Residuals,
+    Weighted,
+    observed,
+)
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
 
@@ -46,6 +53,45 @@ class Estimation:
 
     method: Method = "reweighted"
     count: int | None = None
+
+
+#: Features that share a generator: each has its permutation, however many are in memory at a time.
+TOGETHER = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shuffled:
+    """Inner products of residuals that are permuted within every feature, and fitted again."""
+
+    basis: Floats
+    key: int
+    number: int
+
+    def __call__(self, values: Floats, places: Places) -> Floats:
+        """Of some features."""
+        left = without(values, self.basis)
+        blocks = places // TOGETHER
+        for block in np.unique(blocks).tolist():
+            own = blocks == block
+            rng = np.random.default_rng([self.key, self.number, block])
+            # From the first feature of the block on, whichever of it are here.
+            skipped = int(places[own][0] - block * TOGETHER)
+            if skipped:
+                rng.permuted(np.zeros((len(left), skipped)), axis=0)
+            left[:, own] = rng.permuted(left[:, own], axis=0)
+        left = without(left, self.basis)
+        return np.asarray(left @ left.T)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tests:
+    """F tests of pairs of nested models: their p-values, shape (pairs, features)."""
+
+    pairs: tuple[tuple[Floats, Floats], ...]
+
+    def __call__(self, values: Floats, places: Places) -> Floats:
+        """Of some features."""
+        return np.stack([f_test(values, larger, smaller) for larger, smaller in self.pairs])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +134,7 @@ class SurrogateVariables:
 
 
 def surrogate_count(
-    observations: Floats,
+    observations: Floats | Observed,
     design: Floats,
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
@@ -120,23 +166,27 @@ def surrogate_count(
     >>> surrogate_count(observations, np.ones((20, 1)), rng).count
     1
     """
-    basis = factor(design).basis
-    left = without(observations, basis)
-    directions = len(left) - basis.shape[1]
+    basis, values = factor(design).basis, observed(observations)
+    directions = len(basis) - basis.shape[1]
     if directions < 1:
         raise DataError("the known factors leave no residual degree of freedom")
-    shares = _shares(left, directions)
+    found = values.products([Residuals(basis)], "multiplying residuals")[0]
+    shares = _shares(found, directions)
     hits = np.zeros(directions)
-    for done in range(permutations):
-        shuffled = without(rng.permuted(left, axis=0), basis)
-        hits += _shares(shuffled, directions) >= shares
-        progress("permuting residuals", done + 1, permutations)
+    key = int(rng.integers(2**63))
+    asks = [Shuffled(basis, key, number) for number in range(permutations)]
+    together = 1 if isinstance(values, Loaded) else permutations
+    for start in range(0, permutations, together):
+        part = asks[start : start + together]
+        for products in values.products(part, "permuting residuals"):
+            hits += _shares(products, directions) >= shares
+        progress("permuting residuals", start + len(part), permutations)
     p_values = np.maximum.accumulate((1 + hits) / (1 + permutations))
     return SurrogateCount(int((p_values < SEEN_P).sum()), p_values, shares, permutations)
 
 
 def reweighted_surrogates(
-    observations: Floats, wanted: Floats, known: Floats, count: int, rounds: int = ROUNDS
+    observations: Floats | Observed, wanted: Floats, known: Floats, count: int, rounds: int = ROUNDS
 ) -> SurrogateVariables:
     """Estimate surrogates by iteratively re-weighted decomposition.
 
@@ -162,24 +212,25 @@ def reweighted_surrogates(
     >>> bool(abs(np.corrcoef(found.values[:, 0], hidden[:, 0])[0, 1]) > 0.98)
     True
     """
-    full = np.hstack([known, wanted])
-    _check_count(observations, full, count)
-    values = _leading(without(observations, factor(full).basis), count)
-    centred = observations - observations.mean(axis=0)
-    weights = np.ones(observations.shape[1])
+    full, given = np.hstack([known, wanted]), observed(observations)
+    _check_count(full, count)
+    left = Residuals(factor(full).basis)
+    values = _leading(given.products([left], "multiplying residuals")[0], count)
+    weights = np.ones(given.shape[1])
     for _ in range(rounds):
-        depends = 1 - local_fdr(f_test(observations, np.hstack([known, values]), known))
         both = np.hstack([known, values])
-        unwanted = local_fdr(f_test(observations, np.hstack([both, wanted]), both))
-        weights = depends * unwanted
+        tests = Tests(((both, known), (np.hstack([both, wanted]), both)))
+        p_values = given.told(tests, "testing features")
+        weights = (1 - local_fdr(p_values[0])) * local_fdr(p_values[1])
         if not weights.any():
             break
-        values = _leading(centred * weights, count)
+        products = given.products([Weighted(weights)], "multiplying weighted features")[0]
+        values = _leading(products, count)
     return SurrogateVariables(values, weights)
 
 
 def two_step_surrogates(
-    observations: Floats, wanted: Floats, known: Floats, count: int
+    observations: Floats | Observed, wanted: Floats, known: Floats, count: int
 ) -> SurrogateVariables:
     """Estimate surrogates in two steps: a direction of the residuals, then its own features.
 
@@ -204,21 +255,25 @@ def two_step_surrogates(
     >>> bool(abs(np.corrcoef(found.values[:, 0], hidden[:, 0])[0, 1]) > 0.98)
     True
     """
-    full = np.hstack([known, wanted])
-    _check_count(observations, full, count)
-    centred = observations - observations.mean(axis=0)
-    constant = np.ones((len(observations), 1))
-    weights = np.zeros(observations.shape[1])
+    full, given = np.hstack([known, wanted]), observed(observations)
+    _check_count(full, count)
+    constant = np.ones((len(full), 1))
+    weights = np.zeros(given.shape[1])
     columns = []
-    for direction in _leading(without(observations, factor(full).basis), count).T:
-        p_values = f_test(observations, np.column_stack([constant, direction]), constant)
+    left = given.products([Residuals(factor(full).basis)], "multiplying residuals")[0]
+    for direction in _leading(left, count).T:
+        tests = Tests(((np.column_stack([constant, direction]), constant),))
+        p_values = given.told(tests, "testing features")[0]
         chosen = np.flatnonzero(benjamini_hochberg(p_values) <= FEATURE_FDR)
         if len(chosen) < 2:
             continue
-        own = _leading(centred[:, chosen], min(len(observations) - 1, len(chosen)))
+        taken = np.zeros(len(weights))
+        taken[chosen] = 1.0
+        products = given.products([Weighted(taken)], "multiplying chosen features")[0]
+        own = _leading(products, min(len(full) - 1, len(chosen)))
         columns.append(own[:, np.abs(own.T @ direction).argmax()])
         weights[chosen] = 1.0
-    empty = np.empty((len(observations), 0))
+    empty = np.empty((len(full), 0))
     return SurrogateVariables(np.column_stack(columns) if columns else empty, weights)
 
 
@@ -251,21 +306,21 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
     return np.where(exact, 1.0, special.fdtrc(between, within, np.where(exact, 0.0, ratio)))
 
 
-def _check_count(observations: Floats, full: Floats, count: int) -> None:
-    most = len(observations) - factor(full).rank - 1
+def _check_count(full: Floats, count: int) -> None:
+    most = len(full) - factor(full).rank - 1
     if not 1 <= count <= most:
         raise DataError(
             f"{count} surrogates: at least 1 and at most {most} leave a degree of freedom for tests"
         )
 
 
-def _shares(left: Floats, directions: int) -> Floats:
-    squares = np.linalg.eigvalsh(left @ left.T)[::-1][:directions].clip(min=0.0)
+def _shares(products: Floats, directions: int) -> Floats:
+    squares = np.linalg.eigvalsh(products)[::-1][:directions].clip(min=0.0)
     return np.asarray(squares / max(squares.sum(), np.finfo(float).tiny))
 
 
-def _leading(values: Floats, count: int) -> Floats:
-    """Leading left singular vectors (over specimens) through the small product; signs fixed."""
-    vectors = np.linalg.eigh(values @ values.T)[1][:, ::-1][:, :count]
+def _leading(products: Floats, count: int) -> Floats:
+    """Leading eigenvectors (over specimens) of inner products; signs fixed."""
+    vectors = np.linalg.eigh(products)[1][:, ::-1][:, :count]
     largest = np.abs(vectors).argmax(axis=0)
     return np.asarray(vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])]))

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from batchsense.arrays import Floats
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
+from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.usable import usable_features
@@ -27,6 +28,7 @@ from batchsense.experiments.surrogates.estimation import (
     surrogate_count,
 )
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
+from batchsense.experiments.surrogates.observed import Loaded, Observed, Residuals, Stored
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import Factor, kept_factors, no_batches
 from batchsense.experiments.tables.table import Column, Table
@@ -134,8 +136,9 @@ def find_surrogates(
     Parameters
     ----------
     table : Table or AnnData
-        Observations; features with missing values or without variation are left out and noted. Of
-        counts, log counts per million of the features with enough of them are looked at.
+        Observations (also a table on disk, from :func:`~batchsense.experiments.on_disk`); features
+        with missing values or without variation are left out and noted. Of counts, log counts per
+        million of the features with enough of them are looked at.
     keep : sequence of str
         Columns of interest: the surrogates are made so as not to swallow them, as far as the data
         allow.
@@ -176,17 +179,26 @@ def find_surrogates(
     if permutations < 20:
         raise ValueError(f"at least 20 permutations are needed, not {permutations}")
     table = as_table(table)
+    if isinstance(table, StoredTable):
+        table.refuse_raw("the search for surrogates")
+    specimens = len(table.specimens)
     if twice := [name for name in keep if name in known]:
         raise DataError(
             f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
             where=table.source.sheet,
         )
     factors, more = kept_factors(table, [*keep, *known], "", kinds)
-    design = Design(no_batches(len(table.specimens)), factors)
+    design = Design(no_batches(specimens), factors)
     refuse_doubtful(design)
     table = log_count_table(table, design)
-    observations, notes = usable_features(table, standardise=False)
-    observations = observations[:, np.ptp(observations, axis=0) > 0]
+    constant = np.ones((specimens, 1))
+    wanted = _columns(factors[: len(keep)], specimens)
+    base = np.hstack([constant, _columns(factors[len(keep) :], specimens)])
+    full = np.hstack([base, wanted])
+    in_order = (*factors[len(keep) :], *factors[: len(keep)])
+    fitted = factor(full, ["Intercept", *(term for one in in_order for term in one.design()[1])])
+    _refuse_aliased(fitted, keep, known, table)
+    observations, total, notes = _observed(table, fitted)
     features = observations.shape[1]
     if features < FEWEST_FEATURES:
         raise DataError(
@@ -194,34 +206,27 @@ def find_surrogates(
             f"features have in common, at least {FEWEST_FEATURES}",
             where=table.source.matrix,
         )
-    constant = np.ones((len(observations), 1))
-    wanted = _columns(factors[: len(keep)], len(observations))
-    base = np.hstack([constant, _columns(factors[len(keep) :], len(observations))])
-    full = np.hstack([base, wanted])
-    in_order = (*factors[len(keep) :], *factors[: len(keep)])
-    fitted = factor(full, ["Intercept", *(term for one in in_order for term in one.design()[1])])
-    _refuse_aliased(fitted, keep, known, table)
-    room = len(observations) - fitted.rank - 1
+    room = specimens - fitted.rank - 1
     if room < 1:
         raise UnresolvedError(
-            f"{len(observations)} specimens leave no degree of freedom beside the known factors",
+            f"{specimens} specimens leave no degree of freedom beside the known factors",
             needed="more specimens, or fewer columns to keep",
         )
-    left = fitted.fit(observations).residual_sum_of_squares.sum()
-    if left <= EXACT * ((observations - observations.mean(axis=0)) ** 2).sum():
+    left = observations.products([Residuals(fitted.basis)], "multiplying residuals")[0]
+    if np.trace(left) <= EXACT * total:
         raise DataError(
             "what is kept or known explains the observations exactly; nothing is left in which "
             "unknown batches could be seen",
             where=table.source.matrix,
         )
     refuse_raw(table.values_read(), "the search for surrogates")
-    with one_thread_if_small(observations.size):
+    with one_thread_if_small(specimens * features):
         rng = np.random.default_rng(seed)
         counted = None
         if (asked := estimation.count) is None:
             counted = surrogate_count(observations, full, rng, permutations, progress)
             asked = min(counted.count, room)
-        values = np.empty((len(observations), 0))
+        values = np.empty((specimens, 0))
         weights = np.zeros(features)
         if asked:
             found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
@@ -235,7 +240,7 @@ def find_surrogates(
         names=names,
         method=estimation.method,
         counted=counted,
-        residual_shares=_residual_shares(observations, full, values),
+        residual_shares=_residual_shares(left, full, values),
         likenesses=tuple(likenesses(table, column) for column in values.T),
         kept=confounded,
         affected_features=float(weights.sum()),
@@ -302,14 +307,24 @@ def _against_kept(
     return tuple(found)
 
 
-def _residual_shares(observations: Floats, full: Floats, values: Floats) -> tuple[float, ...]:
-    fitted = factor(full)
-    left = fitted.residuals(observations)
-    total = float((left**2).sum())
+def _observed(table: Table, fitted: DesignFactor) -> tuple[Observed, float, list[Note]]:
+    """The complete features that vary, the sum of their squares, and remarks on the others."""
+    if isinstance(table, StoredTable):
+        stored = Stored(table, fitted.basis)
+        return stored, stored.squares, stored.looks.remarks(table, standardise=False)
+    observations, notes = usable_features(table, standardise=False)
+    observations = observations[:, np.ptp(observations, axis=0) > 0]
+    total = float(((observations - observations.mean(axis=0)) ** 2).sum())
+    return Loaded(observations), total, notes
+
+
+def _residual_shares(left: Floats, full: Floats, values: Floats) -> tuple[float, ...]:
+    """``left`` are the inner products of what the known factors leave."""
+    total = float(np.trace(left))
     shares = []
-    for column in fitted.residuals(values).T:
+    for column in factor(full).residuals(values).T:
         length = float(column @ column)
-        along = float(((column @ left) ** 2).sum())
+        along = float(column @ left @ column)
         shares.append(along / (length * total) if length > 1e-12 and total > 0 else 0.0)
     return tuple(shares)
 

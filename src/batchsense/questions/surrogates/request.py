@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, Product
+from batchsense.questions.beyond_memory import BeyondMemory
 from batchsense.questions.option import Option
 from batchsense.questions.surrogates.result import SurrogatesResult
 from batchsense.questions.table_request import (
     MATRIX,
     CategoricalColumns,
-    FilesRequest,
     KeptColumns,
     NumericColumns,
     SheetOutput,
@@ -31,7 +31,7 @@ class SurrogateMethod(StrEnum):
     two_step = "two-step"
 
 
-class SurrogatesRequest(FilesRequest):
+class SurrogatesRequest(BeyondMemory):
     """Estimate what varies and is in no column of the sheet: surrogate variables.
 
     Writes the sheet with columns sv1, sv2, … that stand for unknown batches, to be used as numeric
@@ -42,6 +42,7 @@ class SurrogatesRequest(FilesRequest):
     Examples:
       batchsense surrogates matrix.csv sheet.csv --keep drug -o sheet-sv.csv
       batchsense surrogates cells.h5ad --keep drug --known lane --count 2 -o sheet-sv.csv --json
+      batchsense surrogates big.h5ad --keep drug --count 2 --out-of-core -o sheet-sv.csv
     """
 
     command: ClassVar[str] = "surrogates"
@@ -107,18 +108,22 @@ def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[Surro
 
     if request.output != "-":
         check_sheet_format(request.output)
-    found = find_surrogates(
-        request.table(progress),
-        request.keep or (),
-        known=request.known,
-        estimation=Estimation(request.method.value, request.count),
-        kinds=ColumnKinds(request.categorical, request.numeric),
-        permutations=request.permutations,
-        seed=request.seed,
-        progress=progress,
-    )
+    with request.opened(progress) as (table, decision):
+        found = find_surrogates(
+            table,
+            request.keep or (),
+            known=request.known,
+            estimation=Estimation(request.method.value, request.count),
+            kinds=ColumnKinds(request.categorical, request.numeric),
+            permutations=request.permutations,
+            seed=request.seed,
+            progress=progress,
+        )
     envelope = request.envelope(
-        SurrogatesResult.of(found, request.name_of(request.output)), Note.published(found.notes)
+        SurrogatesResult.of(found, request.name_of(request.output)).model_copy(
+            update={"out_of_core": request.read_out_of_core(table, decision)}
+        ),
+        Note.published((*request.notes_of(table, decision), *found.notes)),
     )
 
     def write(path: Path) -> None:

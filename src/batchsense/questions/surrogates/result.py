@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from batchsense.questions.out_of_core_result import OutOfCore
 from batchsense.reports.envelope import Model
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class SurrogatesResult(Model):
     permutations: int = Field(description="0 where the number of surrogates was given.")
     surrogates: list[SurrogateResult]
     kept: list[KeptAgainstSurrogates]
+    out_of_core: OutOfCore | None = Field(
+        default=None, description="How the matrix was read in pieces; null: in memory."
+    )
 
     @classmethod
     def of(cls, found: Surrogates, output: str) -> SurrogatesResult:
