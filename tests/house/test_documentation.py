@@ -152,6 +152,7 @@ def check_install(block: Block) -> None:
             assert re.match(r"(git clone|cd|pip install) ", line), f"not checked: {line}"
 
 
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's own
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_code_blocks_run(page: Path, tmp_path: Path, terminal: Path) -> None:
     """What a page shows is what happens."""

@@ -1,13 +1,13 @@
 """Where words go: stdout carries only the answer, everything else goes to stderr.
 
-A table is drawn with boxes on a terminal and printed as tab-separated values elsewhere: a drawn
-table cut to 80 columns would lose data silently in a pipe.
+Text is laid out for the width of the terminal; in a pipe nothing is wrapped that is one row.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -53,6 +53,11 @@ def write_answer(text: str) -> None:
         raise SystemExit(141) from None
 
 
+def line_width() -> int | None:
+    """Letters of a line of the terminal on stdout; None in a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def say(text: str, level: int = 0) -> None:
     """Write a line to stderr when the verbosity allows it."""
     if verbosity.level >= level:
@@ -67,17 +72,15 @@ def _stderr_console() -> Console:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table: aligned columns on a terminal, tab-separated values elsewhere.
+    """Lay out a table: aligned columns, with a rule below the header on a terminal.
 
     Examples
     --------
-    >>> table(["batch size", "seconds"], [["32", "1.5"]])
-    'batch size\\tseconds\\n32\\t1.5'
+    >>> print(table(["batch size", "seconds"], [["32", "1.5"]]))
+    batch size  seconds
+    32          1.5
     """
-    if not sys.stdout.isatty():
-        return "\n".join("\t".join(row) for row in [header, *rows])
-    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    return columns(header, [["─" * width for width in widths], *rows])
+    return columns(header, rows, rule=sys.stdout.isatty())
 
 
 @contextlib.contextmanager

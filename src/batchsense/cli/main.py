@@ -87,7 +87,10 @@ def batchsense(
         typer.Option("--verbose", "-v", count=True, help="Say more on stderr.", show_envvar=False),
     ] = 0,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say only errors.", show_envvar=False)
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Say only errors, and the answer in one line.", show_envvar=False
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks.", show_envvar=False)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from batchsense.cli.console import progress_on_stderr, say, table, write_answer
+from batchsense.cli.console import (
+    line_width,
+    progress_on_stderr,
+    say,
+    table,
+    verbosity,
+    write_answer,
+)
 from batchsense.errors import (
     BatchsenseError,
     ConfoundedError,
@@ -19,6 +26,7 @@ from batchsense.errors import (
     RequestError,
     UnresolvedError,
 )
+from batchsense.reports.columns import for_terminal, one_line
 from batchsense.storage.inputs import check_input
 from batchsense.storage.outputs import check_outputs
 
@@ -123,8 +131,21 @@ def _tell(request: Request, answer: Answer[Any], delivery: Delivery) -> None:
     if printed is not None and printed.text is not None:
         write_answer(printed.text())
         say(answer.text(table))
+    elif delivery.as_json:
+        write_answer(answer.envelope.to_json())
     else:
-        write_answer(answer.envelope.to_json() if delivery.as_json else answer.text(table))
+        write_answer(_words(request, answer))
+
+
+def _words(request: Request, answer: Answer[Any]) -> str:
+    """The answer for people: in one line where little is to be said."""
+    if verbosity.level >= 0:
+        with for_terminal(line_width()):
+            return answer.text(table)
+    if answer.brief is not None:
+        return answer.brief()
+    described = getattr(request, "described", None)
+    return one_line(answer.text(table), "" if described is None else described())
 
 
 def _default_path(product: Product, delivery: Delivery) -> str | None:

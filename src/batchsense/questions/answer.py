@@ -59,6 +59,8 @@ class Answer(Generic[ResultT]):
         Files that the request asks for.
     no : bool
         Whether the answer is no (exit code 1).
+    brief : callable, optional
+        The answer in one line, where it is neither the verdict nor the first paragraph.
     told : bool
         Whether this process tells it: of several that calculate together, one does.
     """
@@ -68,6 +70,7 @@ class Answer(Generic[ResultT]):
     page: Callable[[], str] | None = None
     products: tuple[Product, ...] = ()
     no: bool = False
+    brief: Callable[[], str] | None = None
     told: bool = True
 
     def html(self, command_line: str) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.row_labels import column_names, labelled_sheet
+from batchsense.experiments.tables.frames import own_frame
 from batchsense.experiments.tables.matrix import dense, refuse_magnitude
 from batchsense.experiments.tables.overlap import Aside, set_aside
 from batchsense.experiments.tables.text import label_text
@@ -114,6 +115,46 @@ class Table:
         return replace(self, notes=(*self.notes, *found))
 
     @classmethod
+    def from_frame(
+        cls, frame: Any, sheet: Sequence[str], id_column: str | None = None, **more: Any
+    ) -> Table:
+        """Make a table of one data frame that holds the features and the columns of the sheet.
+
+        Parameters
+        ----------
+        frame : data frame of pandas, polars, Arrow or another library with their protocols
+            A row per specimen.
+        sheet : sequence of str
+            Its columns that are labels; the others are features.
+        id_column : str, optional
+            Its column of ids; by default the index of a pandas frame, else ids are made.
+        **more
+            As for :meth:`from_arrays`.
+
+        Raises
+        ------
+        DataError
+            A column is not there, or as :meth:`from_arrays`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"cell": ["a", "b"], "month": ["May", "July"], "gene": [1.0, 2.0]})
+        >>> table = Table.from_frame(frame, ["month"], "cell")
+        >>> table.specimens, table.features, table.sheet["month"]
+        (('a', 'b'), ('gene',), ('May', 'July'))
+        """
+        own = own_frame(frame, "frame")
+        wanted = [*sheet, *([] if id_column is None else [id_column])]
+        if isinstance(sheet, str) or not hasattr(own, "columns"):
+            raise DataError("give a data frame, and a list of its columns that are the sheet")
+        if missing := [name for name in wanted if name not in own.columns]:
+            raise DataError(f"there is no column {listed(map(repr, missing))}", where="frame")
+        if id_column is not None:
+            own = own.set_index(id_column)
+        return cls.from_arrays(own.drop(columns=list(sheet)), own[list(sheet)], **more)
+
+    @classmethod
     def from_arrays(
         cls,
         values: npt.ArrayLike,
@@ -132,8 +173,9 @@ class Table:
         Parameters
         ----------
         values : array, sparse matrix or data frame of shape (specimens, features)
-            The observations, of any type of numbers; NaN where a value is missing. An array in
-            double precision is not copied: leave it as it is while the table is in use.
+            The observations, of any type of numbers; NaN where a value is missing. Frames may be
+            those of pandas, polars, Arrow and others with their protocols. An array in double
+            precision is not copied: leave it as it is while the table is in use.
         sheet : mapping of str to iterable, or data frame
             Columns of labels, one entry per specimen.
         specimens, features : sequence of str, optional
@@ -167,6 +209,7 @@ class Table:
         >>> table.specimens, table.sheet["month"]
         (('s1', 's2'), ('May', 'July'))
         """
+        values, sheet = own_frame(values, "values"), own_frame(sheet, "sheet")
         own_features = column_names(values, "values")
         ids, sheet = labelled_sheet(values, sheet, specimens)
         if features is not None and own_features not in (None, tuple(map(str, features))):

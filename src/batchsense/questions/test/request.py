@@ -160,7 +160,7 @@ def _answer(
     from batchsense.experiments.counts.preparing import OUTDATED
     from batchsense.experiments.testing.recorded import recorded_test
     from batchsense.questions.test.report import contrast_report
-    from batchsense.questions.test.text import contrast_text
+    from batchsense.questions.test.text import brief, contrast_text
     from batchsense.reports.envelope import Note
 
     recorded = recorded_test(
@@ -215,4 +215,5 @@ def _answer(
         lambda: contrast_report(envelope, found, request.words(), table),
         (Product("output", "tests", write, lambda: table_text(found, ",")),),
         no=bool(found.refused),
+        brief=lambda: brief(envelope),
     )

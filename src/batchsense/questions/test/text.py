@@ -51,6 +51,15 @@ def contrast_text(envelope: Envelope[ContrastTestsResult], source: str) -> str:
     return "\n".join(lines)
 
 
+def brief(envelope: Envelope[ContrastTestsResult]) -> str:
+    """Every contrast in a few words, all in one line."""
+    result = envelope.answer()
+    said = [_factor_sentence(one) for one in result.factors]
+    said += [_effect_sentence(one) for one in result.effects]
+    said += [f"{one.contrast} cannot be told from {result.batch}" for one in result.refused]
+    return " | ".join(said)
+
+
 def model_sentence(result: ContrastTestsResult) -> str:
     """Say what is in the model and how variances are judged."""
     model = f"Model: {listed([*result.terms, result.batch])}."

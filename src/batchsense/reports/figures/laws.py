@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from batchsense.reports.figures.naming import name_points
 from batchsense.reports.figures.style import (
     BLUE,
     DASHES,
@@ -17,6 +16,7 @@ from batchsense.reports.figures.style import (
     axes,
     label,
     legend,
+    name_points,
     plain_log,
 )
 

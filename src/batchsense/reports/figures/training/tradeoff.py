@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from batchsense.reports.figures.naming import name_points
 from batchsense.reports.figures.style import (
     BELOW,
     BLUE,
@@ -17,6 +16,7 @@ from batchsense.reports.figures.style import (
     axes,
     label,
     legend,
+    name_points,
     plain_log,
 )
 
