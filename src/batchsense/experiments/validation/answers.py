@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,30 @@ def check_classes(answers: Answers) -> tuple[Note, ...]:
             )
         )
     return tuple(notes)
+
+
+def refuse_single_classes(answers: Answers, unseen: Sequence[Integers]) -> None:
+    """Refuse folds that leave fewer than two classes to learn from.
+
+    Raises
+    ------
+    UnresolvedError
+        One does.
+
+    Examples
+    --------
+    >>> answers = read_answers(4, ["no", "no", "yes", "yes"], [1, 2, 1, 2])
+    >>> refuse_single_classes(answers, [np.array([0, 1])])
+    Traceback (most recent call last):
+    batchsense.errors.UnresolvedError: without a batch and a part of the blocks only one class ...
+    """
+    for rows in unseen:
+        if len(np.unique(np.delete(answers.values, rows))) < 2:
+            raise UnresolvedError(
+                "without a batch and a part of the blocks only one class of "
+                f"{answers.names[0]} is left to learn from",
+                needed="more blocks of each class, or more batches",
+            )
 
 
 def check_features(X: Any, given: Mapping[str, Any]) -> tuple[Note, ...]:

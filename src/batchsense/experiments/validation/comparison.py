@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from typing_extensions import override
 
+from batchsense.arrays import Integers
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.counts import own_log_count_table
 from batchsense.experiments.dependence import SharedRows, dependent_rows, shared_rows
@@ -20,13 +21,19 @@ from batchsense.experiments.readings import doubt
 from batchsense.experiments.shown import Shown
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.experiments.tables.anndata_objects import as_table
-from batchsense.experiments.tables.columns import Factor, batch_factor, column, kept_factors
+from batchsense.experiments.tables.columns import (
+    Factor,
+    batch_factor,
+    column,
+    kept_factors,
+    label_factor,
+)
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers, check_classes
 from batchsense.experiments.validation.folds import ShuffledFolds
 from batchsense.experiments.validation.gap import BatchGap, gap_of
 from batchsense.experiments.validation.models import PlainModel, guessing, make_model
-from batchsense.experiments.validation.over_groups import mean_over_groups
+from batchsense.experiments.validation.over_groups import Clusters
 from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
@@ -85,6 +92,8 @@ class GapComparison(Shown):
         What the reader must know.
     shared : tuple of SharedRows
         Columns that show that rows are no independent specimens: then no gap is excluded.
+    blocks : str or None
+        The column whose entries were kept apart: none in training and predicted at once.
     """
 
     batches: Factor
@@ -96,6 +105,7 @@ class GapComparison(Shown):
     filled: int
     notes: tuple[Note, ...]
     shared: tuple[SharedRows, ...] = ()
+    blocks: str | None = None
 
     @override
     def headline(self) -> str:
@@ -158,6 +168,7 @@ def compare_gaps(
     folds: ShuffledFolds = ShuffledFolds(repeats=3),
     kinds: ColumnKinds = ColumnKinds(),
     progress: Progress = silent,
+    blocks: str | None = None,
 ) -> GapComparison:
     """Predict a column of the sheet on shuffled folds and on batches left out.
 
@@ -183,6 +194,9 @@ def compare_gaps(
         Holds ``predict``, where its kind is to be declared.
     progress : Progress
         Told of the folds.
+    blocks : str, optional
+        The column that says which rows come from one subject: no subject is in training and
+        predicted at once, so that the errors are those of new subjects.
 
     Returns
     -------
@@ -195,8 +209,8 @@ def compare_gaps(
         Columns that do not exist, are the same or have missing labels; a model that cannot predict
         them; observations that do not vary.
     ConfoundedError, UnresolvedError
-        As :func:`batch_gap`; the latter also for intensities, which no correction inside the folds
-        and no distance between specimens suits.
+        As :func:`batch_gap`, or each batch is of one block only; the latter also for intensities,
+        which no correction inside the folds and no distance between specimens suits.
 
     Examples
     --------
@@ -224,6 +238,7 @@ def compare_gaps(
     _refuse_doubtful(predicted, batches)
     table = own_log_count_table(table)
     refuse_raw(table.values_read(), "the comparison")
+    apart = _apart(table, blocks, batches)
     kind = predicted.kind
     answers = _answers(predicted, batches)
     name = model.name or ("nearest" if kind == "categorical" else "ridge")
@@ -243,9 +258,11 @@ def compare_gaps(
         warnings.simplefilter("always")
         for one, estimator in makers.items():
             told = _told(progress, one)
-            gap = gap_of(estimator, table.values, answers, folds, progress=told)
-            ways.append(CorrectedGap(one, gap, _change(gap, ways[0].gap) if ways else None))
-    shared = shared_rows(table, Design(batches, (predicted,)))
+            gap = gap_of(estimator, table.values, answers, folds, progress=told, blocks=apart)
+            over = Clusters(batches.codes, apart, gap.difference.level)
+            change = _change(gap, ways[0].gap, over) if ways else None
+            ways.append(CorrectedGap(one, gap, change))
+    shared = shared_rows(table, Design(batches, (predicted,)), apart)
     guess = gap_of(guessing(kind), table.values, answers, ShuffledFolds(1, folds.seed))
     return GapComparison(
         batches=batches,
@@ -264,6 +281,7 @@ def compare_gaps(
             *_unexpected(said),
         ),
         shared=shared,
+        blocks=blocks,
     )
 
 
@@ -308,8 +326,33 @@ def _predicted(
     return factors[0], notes
 
 
-def _change(gap: BatchGap, plain: BatchGap) -> Interval:
-    return mean_over_groups(gap.by_batch[:, 1] - plain.by_batch[:, 1], gap.difference.level)
+def _change(gap: BatchGap, plain: BatchGap, over: Clusters) -> Interval:
+    if gap.by_row is None or plain.by_row is None:
+        return over.mean(gap.by_batch[:, 1] - plain.by_batch[:, 1])
+    return over.mean(gap.by_row[:, 1] - plain.by_row[:, 1])
+
+
+def _apart(table: Table, name: str | None, batches: Factor) -> Integers | None:
+    """The block of each row, refused where nothing can be kept apart."""
+    if name is None:
+        return None
+    blocks = label_factor(table, name)
+    if len(blocks.levels) in (1, len(table.specimens)):
+        what = "one entry only" if len(blocks.levels) == 1 else "an entry of its own for each row"
+        raise DataError(
+            f"column {name!r} has {what}, so there are no subjects to be kept apart; leave --block "
+            "out, or name the column that says which rows come from one subject",
+            where=table.source.sheet,
+        )
+    pairs = np.unique(np.stack([batches.codes, blocks.codes]), axis=1)
+    if pairs.shape[1] == len(batches.levels):
+        says = f"each {batches.name} is of one {name} only"
+        raise ConfoundedError(
+            f"{says}: an unseen {batches.name} cannot be told from an unseen {name}. Leave out "
+            f"--block {name}; batches left out are then of {name}s that the model has not seen",
+            [says],
+        )
+    return blocks.codes
 
 
 def _told(progress: Progress, correction: str) -> Progress:
@@ -349,7 +392,7 @@ def _dependent(shared: Sequence[SharedRows]) -> list[Note]:
             "the folds",
             f"{one.counted}. A model that learned from other rows of the same {one.column} errs "
             f"less than it would on a new one: on shuffled folds, and on batches left out where "
-            f"one {one.column} lies in several.",
+            f"one {one.column} lies in several. {one.mended('keeps them apart')}",
         )
         for one in shared
     ]

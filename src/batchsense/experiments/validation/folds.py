@@ -19,6 +19,9 @@ from batchsense.experiments.validation.answers import Answers
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 #: Names under which an estimator may request the batch labels: its own, and that of splitters.
 LABEL_NAMES = ("batch_labels", "groups")
+#: Blocks are kept apart in so many parts: four fifths of them are left to learn from, and the fits
+#: are five times as many.
+PARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,46 @@ def batch_folds(answers: Answers) -> list[Integers]:
     return [np.flatnonzero(answers.codes == code) for code in range(len(answers.sizes))]
 
 
+def apart(
+    folds: Sequence[Integers], answers: Answers, blocks: Integers, seed: int
+) -> tuple[list[Integers], list[Integers], list[Integers]]:
+    """Divide folds so that no block lies in training and in what is predicted.
+
+    Blocks are dealt out to at most five parts, alike in what is predicted. Each fold meets each
+    part: their common rows are predicted by a model that saw neither the fold nor the part.
+
+    Returns
+    -------
+    left_out, asked, unseen : lists of arrays
+        Rows that count; rows the model answers for, all of the fold, for a correction takes an
+        unseen batch by its mean; rows that it does not learn from.
+
+    Examples
+    --------
+    >>> from batchsense.experiments.validation.answers import read_answers
+    >>> answers = read_answers(4, [0, 1, 0, 1], [*"aabb"])
+    >>> left_out, _, unseen = apart(batch_folds(answers), answers, np.array([0, 1, 0, 1]), seed=0)
+    >>> [rows.tolist() for rows in left_out], [rows.tolist() for rows in unseen]
+    ([[0], [1], [2], [3]], [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]])
+    """
+    sizes = np.bincount(blocks)
+    _, codes = np.unique(answers.values, return_inverse=True)
+    means = np.bincount(blocks, codes) / sizes
+    chance = np.random.default_rng(seed).permutation(len(sizes))
+    parts = np.empty(len(sizes), dtype=np.int64)
+    parts[np.lexsort((chance, means))] = np.arange(len(sizes)) % min(PARTS, len(sizes))
+    part = parts[blocks]
+    left_out, asked, unseen = [], [], []
+    for fold in folds:
+        inside = np.zeros(len(part), dtype=bool)
+        inside[fold] = True
+        for one in np.unique(part[fold]):
+            left_out.append(np.flatnonzero(inside & (part == one)))
+            asked.append(fold)
+            unseen.append(np.flatnonzero(inside | (part == one)))
+    return left_out, asked, unseen
+
+
 def requested_labels(estimator: Any) -> dict[str, list[str]]:
     """The names under which ``fit`` and each response want the batch labels, where they want them.
 
@@ -106,12 +149,15 @@ class OutOfFold:
         One for each fold, fitted.
     left_out : list of arrays
         The rows of each fold; together all rows, each once.
+    asked : list of arrays, optional
+        The rows that each model is given at once, where these are more than those that count.
     """
 
     X: Any
     answers: Answers
     models: list[Any]
     left_out: list[Integers]
+    asked: list[Integers] | None = None
     _known: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -131,13 +177,15 @@ class OutOfFold:
         """
         if method not in self._known:
             parts = []
-            for model, rows in zip(self.models, self.left_out, strict=True):
+            asked = self.asked or self.left_out
+            for model, rows, counting in zip(self.models, asked, self.left_out, strict=True):
                 wanted = requested_labels(model)
                 labels = self.answers.given_labels[rows]
                 given = dict.fromkeys(wanted.get(method, ()), labels)
                 with _routed(bool(wanted)), _blamed(f"{type(model).__name__} cannot {method}"):
                     part = getattr(model, method)(take_rows(self.X, rows), **given)
-                parts.append(self._aligned(np.asarray(part), model, method))
+                part = self._aligned(np.asarray(part), model, method)
+                parts.append(part if rows is counting else part[np.isin(rows, counting)])
             joined = np.concatenate(parts)
             placed = np.empty_like(joined)
             placed[np.concatenate(self.left_out)] = joined
@@ -195,7 +243,7 @@ class RowsOutOfFold:
 def fit_folds(
     estimator: Any, X: Any, answers: Answers, folds: Sequence[Integers], names: Sequence[str]
 ) -> Iterator[Any]:
-    """Fit a clone of an estimator for each fold, on the rows of all other folds.
+    """Fit a clone of an estimator for each fold, on all rows that are not in it.
 
     Batch labels reach it where it requests them, those of its own rows only.
 

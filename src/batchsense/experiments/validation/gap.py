@@ -20,10 +20,12 @@ from batchsense.experiments.validation.answers import (
     check_classes,
     check_features,
     read_answers,
+    refuse_single_classes,
 )
 from batchsense.experiments.validation.folds import (
     OutOfFold,
     ShuffledFolds,
+    apart,
     batch_folds,
     fit_folds,
     indexable_rows,
@@ -31,11 +33,7 @@ from batchsense.experiments.validation.folds import (
     shuffled_folds,
 )
 from batchsense.experiments.validation.measures import ERROR_RATE, Measure, Scorer, choose_measure
-from batchsense.experiments.validation.over_groups import (
-    mean_over_groups,
-    ratio_over_groups,
-    standard_error,
-)
+from batchsense.experiments.validation.over_groups import Clusters
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
 from batchsense.variation.interval import Interval
@@ -74,6 +72,8 @@ class BatchGap(Shown):
         Whether they are scores instead of errors; then a gap is negative.
     notes : tuple of Note
         Few or unequal batches, rare classes, classes of one batch only.
+    by_row : array of shape (specimens, 2) or None
+        Loss of each row, shuffled and held out, where blocks were kept apart.
     """
 
     shuffled: Interval
@@ -87,6 +87,7 @@ class BatchGap(Shown):
     measure: str
     greater_is_better: bool = False
     notes: tuple[Note, ...] = ()
+    by_row: Floats | None = None
 
     @override
     def headline(self) -> str:
@@ -222,8 +223,13 @@ def gap_of(
     level: float = 0.95,
     scoring: str | Scorer | None = None,
     progress: Progress = silent,
+    blocks: Integers | None = None,
 ) -> BatchGap:
-    """Do the work of :func:`batch_gap` on answers that were read already."""
+    """Do the work of :func:`batch_gap` on answers that were read already.
+
+    With ``blocks``, of shape (specimens,), rows of one block are never in training and predicted at
+    once, in either way of testing, and intervals are over batches and blocks; ``scoring`` is None.
+    """
     from sklearn.base import is_classifier
 
     repeats = folds.repeats
@@ -236,21 +242,31 @@ def gap_of(
     count = len(answers.sizes)
     X, seeds = indexable_rows(X), np.random.SeedSequence(folds.seed).generate_state(repeats)
 
-    def errors(rows: list[Integers], names: list[str], task: str, done: int, total: int) -> Floats:
+    def errors(rows: list[Integers], names: list[str], task: str, done: int, seed: int) -> Floats:
+        asked = unseen = rows
+        if blocks is not None:
+            whole = dict(zip(map(id, rows), names, strict=True))
+            rows, asked, unseen = apart(rows, answers, blocks, seed)
+            names = [whole[id(fold)] for fold in asked]
+            if classifying:
+                refuse_single_classes(answers, unseen)
         models = []
-        for model in fit_folds(estimator, X, answers, rows, names):
+        for model in fit_folds(estimator, X, answers, unseen, names):
             models.append(model)
-            progress(task, done + len(models), total)
-        return measure.by_batch(OutOfFold(X, answers, models, rows))
+            total = len(rows) * (repeats if done >= 0 else 1)
+            progress(task, max(done, 0) * len(rows) + len(models), total)
+        found = OutOfFold(X, answers, models, rows, asked)
+        return measure.by_batch(found) if blocks is None else measure.by_row(found)
 
-    shuffled = np.zeros(count)
     names = [f"shuffled fold {fold + 1} left out" for fold in range(count)]
-    for done, state in enumerate(seeds):
-        rows, task = shuffled_folds(answers, classifying, int(state)), "testing on shuffled folds"
-        shuffled += errors(rows, names, task, done * count, repeats * count)
+    shuffled = np.zeros(count if blocks is None else len(answers.codes))
+    for done, state in enumerate(map(int, seeds)):
+        rows, task = shuffled_folds(answers, classifying, state), "testing on shuffled folds"
+        shuffled += errors(rows, names, task, done, state)
     names = [f"batch {named} left out" for named in answers.batch_levels]
-    held_out = errors(batch_folds(answers), names, "testing on batches left out", 0, count)
-    return _summary(measure, np.column_stack([shuffled / repeats, held_out]), answers, level, notes)
+    held_out = errors(batch_folds(answers), names, "testing on batches left out", -1, int(seeds[0]))
+    found = np.column_stack([shuffled / repeats, held_out])
+    return _summary(measure, found, answers, level, notes, blocks)
 
 
 def _refuse_refusing(estimator: Any) -> None:
@@ -270,24 +286,37 @@ def _refuse_refusing(estimator: Any) -> None:
 
 
 def _summary(
-    measure: Measure, by_batch: Floats, answers: Answers, level: float, notes: tuple[Note, ...]
+    measure: Measure,
+    found: Floats,
+    answers: Answers,
+    level: float,
+    notes: tuple[Note, ...],
+    blocks: Integers | None,
 ) -> BatchGap:
-    shuffled, held_out = by_batch.T
-    differences = held_out - shuffled
+    """Put both errors side by side: of each batch, or, with blocks, of each row."""
+    by_row = None if blocks is None else found
+    by_batch = found
+    if blocks is not None:
+        sums = [np.bincount(answers.codes, losses) for losses in found.T]
+        by_batch = np.column_stack(sums) / answers.sizes[:, None]
+    over = Clusters(answers.codes, blocks, level)
+    both = by_batch if blocks is None else found
+    difference = both[:, 1] - both[:, 0]
     lowest = -np.inf if measure.greater_is_better else 0.0
     highest = 1.0 if measure.name == ERROR_RATE else np.inf
     return BatchGap(
-        shuffled=_within(mean_over_groups(shuffled, level), lowest, highest),
-        held_out=_within(mean_over_groups(held_out, level), lowest, highest),
-        difference=_within(mean_over_groups(differences, level), -highest, highest),
-        standard_error=standard_error(differences),
-        ratio=None if measure.greater_is_better else ratio_over_groups(held_out, shuffled, level),
+        shuffled=_within(over.mean(both[:, 0]), lowest, highest),
+        held_out=_within(over.mean(both[:, 1]), lowest, highest),
+        difference=_within(over.mean(difference), -highest, highest),
+        standard_error=over.error(difference),
+        ratio=None if measure.greater_is_better else over.ratio(by_batch, both),
         batch_labels=answers.batch_levels,
         by_batch=by_batch,
         sizes=answers.sizes,
         measure=measure.name,
         greater_is_better=measure.greater_is_better,
         notes=notes,
+        by_row=by_row,
     )
 
 

@@ -50,14 +50,16 @@ class Measure:
         """
         answers = found.answers
         if self.scorer is None:
-            predicted = found.respond("predict")
-            if self.name == ERROR_RATE:
-                losses = (predicted != answers.values).astype(np.float64)
-            else:
-                losses = (predicted.reshape(len(answers.values)) - answers.values) ** 2
-            of_batches = GroupedMoments.of(losses, answers.codes)
+            of_batches = GroupedMoments.of(self.by_row(found), answers.codes)
             return np.concatenate([of_batches[code].mean for code in of_batches])
         return np.array([self._score(found, code) for code in range(len(answers.sizes))])
+
+    def by_row(self, found: OutOfFold) -> Floats:
+        """The loss of each row, (specimens,), where there is no scorer."""
+        values, predicted = found.answers.values, found.respond("predict")
+        if self.name == ERROR_RATE:
+            return np.asarray(predicted != values, dtype=np.float64)
+        return np.asarray((predicted.reshape(len(values)) - values) ** 2)
 
     def _score(self, found: OutOfFold, code: int) -> float:
         from sklearn.exceptions import UndefinedMetricWarning

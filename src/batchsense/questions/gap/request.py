@@ -14,7 +14,7 @@ from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer
 from batchsense.questions.gap.result import GapResult
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import BatchesRequest
+from batchsense.questions.table_request import BatchesRequest, BlockColumn
 
 
 class GapModel(StrEnum):
@@ -39,13 +39,15 @@ class GapRequest(AggregatedRequest, BatchesRequest):
 
     Every row is predicted by a model that did not learn from it: once with other rows of its batch
     in training, once without. The same with a correction inside the folds, which never sees the
-    answers. Exit code 1 if the batches cannot tell, or if every class lies in one batch only.
-    Without MATRIX and SHEET it predicts the built-in digits on forms left out.
+    answers. With --block no subject is in training and predicted at once. Exit code 1 if the
+    batches cannot tell, or if every class lies in one batch only. Without MATRIX and SHEET it
+    predicts the built-in digits on forms left out.
 
     \b
     Examples:
       batchsense gap
       batchsense gap matrix.csv sheet.csv --batch plate --predict diagnosis
+      batchsense gap matrix.csv sheet.csv --batch site --predict diagnosis --block subject
       batchsense gap m.csv s.csv --batch site --predict age --model forest --correct combat
       batchsense gap cells.h5ad --batch lane --predict type --correct none --json
     """
@@ -61,6 +63,7 @@ class GapRequest(AggregatedRequest, BatchesRequest):
             front=True,
         ),
     ] = None
+    block: BlockColumn = None
     model: Annotated[
         GapModel | None,
         Option(
@@ -147,6 +150,7 @@ def ask(request: GapRequest, progress: Progress = silent) -> Answer[GapResult]:
             numeric=[predicted] if request.numeric else (),
         ),
         progress,
+        request.block,
     )
     result = GapResult.of(found, table.values.shape[1], request.repeats)
     refusal = None

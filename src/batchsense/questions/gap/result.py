@@ -93,6 +93,10 @@ class GapResult(Model):
     )
     batch: str = Field(description="The column with the batch labels.")
     predicted: str = Field(description="The column that is predicted.")
+    block: str | None = Field(
+        description="The column whose entries are never in training and predicted at once; null "
+        "where rows count as independent."
+    )
     kind: Literal["categorical", "numeric"] = Field(description="What is predicted.")
     classes: list[str] = Field(description="The classes; empty for numbers.")
     model: str
@@ -121,6 +125,7 @@ class GapResult(Model):
             batches_needed=found.batches_needed if cannot_tell and not withheld else None,
             batch=found.batches.name,
             predicted=found.predicted.name,
+            block=found.blocks,
             kind=found.predicted.kind,
             classes=list(found.predicted.levels),
             model=found.model,

@@ -57,6 +57,12 @@ def task_sentence(result: GapResult) -> str:
         f"{MODEL_NAMES[result.model, result.kind].capitalize()} predicts {result.predicted} "
         f"({what}). {len(plain.by_batch)} batches ({result.batch}): each left out in turn, "
         f"against as many shuffled folds, drawn {times}."
+        + (
+            f" Either way no {result.block} is in training and predicted at once, so these are "
+            f"errors on a new {result.block}."
+            if result.block
+            else ""
+        )
     )
 
 

@@ -146,8 +146,7 @@ def read_contrasts(
     Shapes: ``asked`` (contrasts, rank), on the effects; the result (features, rank, contrasts).
     """
     sums = solved.sums
-    sides = np.broadcast_to(asked.T, (len(sums.places), *asked.T.shape))
-    turned = np.linalg.solve(solved.normal, sides)
+    turned = solved.inverse @ asked.T
     estimates = (sums.effects + solved.shifts) @ asked.T
     covariances = asked @ turned
     unseen = np.einsum("cr,frs,cs->fc", asked, sums.lost, asked)

@@ -93,7 +93,7 @@ def _freedom(solved: AtRatio, curvature: Curvature, turned: Floats, asked: Float
         both = -(trace - ratio * twice) + 2.0 * (square - ratio * square_twice)
         blocks = -twice + 2.0 * square_twice
         variance = (asked * turned).sum(axis=2)
-        by_blocks = (np.einsum("fbr,cfr->cfb", curvature.rows, turned) ** 2).sum(axis=2)
+        by_blocks = np.einsum("cfr,frs,cfs->cf", turned, curvature.pairs, turned)
         by_rows = variance - ratio * by_blocks
         bent = rows * by_blocks**2 - 2.0 * both * by_rows * by_blocks + blocks * by_rows**2
         found = variance**2 * (rows * blocks - both**2) / bent

@@ -11,7 +11,8 @@ from batchsense.experiments.testing.blocks.sums import BlockSums
 _LOOKS = 9
 #: Newton's steps, kept between two ends that close in; halving alone would need 50.
 _MOST_STEPS = 60
-_ENOUGH = 1e-13
+#: After a step of Newton's as short as this the next would be its square.
+_ENOUGH = 1e-9
 
 
 def best_ratios(sums: BlockSums, low: float, high: float, unit: Floats | None = None) -> Floats:
@@ -44,17 +45,22 @@ def best_ratios(sums: BlockSums, low: float, high: float, unit: Floats | None = 
             stays = where & (sign * _slope(sums, end, units)[0] >= 0)
             left, right = np.where(stays, end, left), np.where(stays, end, right)
             at = np.where(stays, end, at)
+    open_, part = np.arange(len(at)), sums
     for _ in range(_MOST_STEPS):
-        slope, bend = _slope(sums, at, units)
-        left, right = np.where(slope < 0, at, left), np.where(slope > 0, at, right)
+        here, low_, high_ = at[open_], left[open_], right[open_]
+        slope, bend = _slope(part, here, units[open_])
+        left[open_] = low_ = np.where(slope < 0, here, low_)
+        right[open_] = high_ = np.where(slope > 0, here, high_)
         with np.errstate(divide="ignore", invalid="ignore"):
-            newton = at - slope / bend
-        inside = (newton > left) & (newton < right) & (bend > 0)
-        following = np.where(inside, newton, np.where(slope == 0, at, (left + right) / 2))
-        moved = np.abs(following - at).max(initial=0.0)
-        at = following
-        if moved <= _ENOUGH:
+            newton = here - slope / bend
+        inside = (newton > low_) & (newton < high_) & (bend > 0)
+        at[open_] = np.where(inside, newton, np.where(slope == 0, here, (low_ + high_) / 2))
+        moving = np.abs(at[open_] - here) > _ENOUGH
+        if not moving.any():
             break
+        if 2 * moving.sum() < len(open_):
+            open_ = open_[moving]
+            part = sums.some(open_)
     return np.where(sums.squares > 0, at / (1.0 - at) / units, np.nan)
 
 

@@ -33,7 +33,9 @@ class BlockSums:
     sizes : array of shape (features or 1, blocks)
         zᵀz of each block.
     basis : array of shape (features or 1, blocks, rank)
-        zᵀX for an orthonormal basis X of the design.
+        s = zᵀX for an orthonormal basis X of the design.
+    pairs : array of shape (features or 1, blocks, rank²)
+        ssᵀ.
     normal : array of shape (features or 1, rank, rank)
         XᵀX, made invertible where ``lost``.
     lost : array of shape (features or 1, rank, rank)
@@ -51,6 +53,7 @@ class BlockSums:
     places: Places
     sizes: Floats = field(repr=False)
     basis: Floats = field(repr=False)
+    pairs: Floats = field(repr=False)
     normal: Floats = field(repr=False)
     lost: Floats = field(repr=False)
     effects: Floats = field(repr=False)
@@ -63,16 +66,40 @@ class BlockSums:
     def at(self, ratios: Floats) -> AtRatio:
         """Solve for the effects where the blocks vary γ times as much as rows within them."""
         damping = 1.0 / (1.0 + ratios[:, None] * self.sizes)
-        pulls = ratios[:, None] * damping
-        normal = self.normal - self.basis.transpose(0, 2, 1) @ (pulls[:, :, None] * self.basis)
-        sides = -np.einsum("fb,fbr->fr", pulls * self.responses, self._spread(self.basis))
-        solved = np.linalg.solve(normal, sides[:, :, None])[:, :, 0]
-        left = self.squares - (pulls * self.responses**2).sum(axis=1)
-        left = np.maximum(left - (sides * solved).sum(axis=1), 0.0)
-        return AtRatio(self, ratios, damping, normal, solved, left)
+        pairs, sides, squares = self.weighted((ratios[:, None] * damping)[:, None])
+        normal = self.normal - pairs[:, 0]
+        inverse = np.linalg.inv(normal)
+        shifts = -np.einsum("frs,fs->fr", inverse, sides[:, 0])
+        left = self.squares - squares[:, 0] + (sides[:, 0] * shifts).sum(axis=1)
+        left = np.maximum(left, 0.0)
+        return AtRatio(self, ratios, damping, normal, np.asarray(inverse), shifts, left)
 
-    def _spread(self, shared: Floats) -> Floats:
-        return np.broadcast_to(shared, (len(self.places), *shared.shape[1:]))
+    def weighted(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Σ w ssᵀ, Σ w (zᵀy) s and Σ w (zᵀy)² over the blocks; weights (features, some, blocks)."""
+        features, some, blocks = weights.shape
+        responses = weights * self.responses[:, None]
+        pairs, sides = self.pairs, self.basis
+        if len(pairs) < features:  # shared: one large product instead of many small ones
+            weights, flat = weights.reshape(-1, blocks), responses.reshape(-1, blocks)
+            pairs, sides = weights @ pairs[0], flat @ sides[0]
+        else:
+            pairs, sides = weights @ pairs, responses @ sides
+        rank = self.basis.shape[2]
+        squares = (responses @ self.responses[:, :, None])[:, :, 0]
+        return (
+            pairs.reshape(features, some, rank, rank),
+            sides.reshape(features, some, rank),
+            squares,
+        )
+
+    def some(self, which: Integers) -> BlockSums:
+        """The sums of some of the features."""
+        return BlockSums(
+            **{
+                name: part if len(part := getattr(self, name)) < len(self.places) else part[which]
+                for name in self.__slots__
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +114,8 @@ class AtRatio:
         γ, variance between blocks over variance within.
     damping : array of shape (features, blocks)
         1/(1 + γ·sizes).
-    normal : array of shape (features, rank, rank)
-        XᵀV⁻¹X.
+    normal, inverse : array of shape (features, rank, rank)
+        XᵀV⁻¹X and its inverse.
     shifts : array of shape (features, rank)
         What the effects differ from those of least squares.
     left : array of shape (features,)
@@ -99,6 +126,7 @@ class AtRatio:
     ratios: Floats
     damping: Floats
     normal: Floats
+    inverse: Floats
     shifts: Floats
     left: Floats
 
@@ -112,36 +140,37 @@ class AtRatio:
         )
 
     def curvature(self) -> Curvature:
-        """Derivatives by the variance between blocks."""
-        sums = self.sums
-        rows = self.damping[:, :, None] * sums.basis
-        own = self.damping * sums.sizes
-        turned = np.linalg.solve(self.normal, rows.transpose(0, 2, 1)).transpose(0, 2, 1)
-        leverage = (turned * rows).sum(axis=2)
-        pulled = sums.responses - np.einsum("fbr,fr->fb", sums._spread(sums.basis), self.shifts)
-        pulled *= self.damping
-        crossed = turned.transpose(0, 2, 1) @ rows
-        between = np.einsum("fb,fbr->fr", pulled, rows)
-        back = np.einsum("fb,fbr->fr", pulled, turned)
+        """Derivatives by the variance between blocks, with t = zᵀV⁻¹X and u = zᵀPy of a block."""
+        own, shifts = self.damping * self.sums.sizes, self.shifts
+        once = self.damping**2
+        pairs, sides, squares = self.sums.weighted(np.stack([once, own * once], axis=1))
+        bent = np.einsum("fkrs,fs->fkr", pairs, shifts)
+        # Σ u² and Σ (zᵀV⁻¹z) u²; Σ u t.
+        pulled = squares - 2.0 * (sides @ shifts[:, :, None])[:, :, 0]
+        pulled += (bent @ shifts[:, :, None])[:, :, 0]
+        between = sides[:, 0] - bent[:, 0]
+        turned = self.inverse @ pairs[:, 0]
+        leverage = np.einsum("frs,fkrs->fk", self.inverse, pairs)
         return Curvature(
-            trace=(own - leverage).sum(axis=1),
-            trace_twice=(own**2 - 2.0 * own * leverage).sum(axis=1)
-            + np.einsum("frs,fsr->f", crossed, crossed),
-            square=(pulled**2).sum(axis=1),
-            square_twice=(own * pulled**2).sum(axis=1) - (between * back).sum(axis=1),
-            rows=rows,
+            trace=own.sum(axis=1) - leverage[:, 0],
+            trace_twice=(own**2).sum(axis=1)
+            - 2.0 * leverage[:, 1]
+            + np.einsum("frs,fsr->f", turned, turned),
+            square=pulled[:, 0],
+            square_twice=pulled[:, 1] - np.einsum("fr,frs,fs->f", between, self.inverse, between),
+            pairs=pairs[:, 0],
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curvature:
-    """tr(PB), tr(PBPB), yᵀPBPy and yᵀPBPBPy with B = ZZᵀ, each (features,), and ZᵀV⁻¹X."""
+    """tr(PB), tr(PBPB), yᵀPBPy and yᵀPBPBPy with B = ZZᵀ, each (features,), and XᵀV⁻¹BV⁻¹X."""
 
     trace: Floats
     trace_twice: Floats
     square: Floats
     square_twice: Floats
-    rows: Floats = field(repr=False)
+    pairs: Floats = field(repr=False)
 
 
 def block_sums(
@@ -164,7 +193,11 @@ def block_sums(
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     missing = np.isnan(values)
     counts = missing.sum(axis=0)
-    width = max(1, _STACK_VALUES // (len(values) * basis.shape[1]))
+    rank = basis.shape[1]
+    each = len(values) * rank, len(starts) * rank**2
+    if weights is None and not counts.any():
+        each = len(values), len(starts)
+    width = max(1, _STACK_VALUES // max(each))
     for chosen, some in ((counts == 0, False), ((counts > 0) & (counts < len(values)), True)):
         places = np.flatnonzero(chosen)
         for start in range(0, len(places), width):
@@ -212,10 +245,12 @@ def _summed(
     filled = np.add.reduceat(weighed > 0, starts, axis=1, dtype=np.int64) > 0
     rank_held = rank - np.trace(lost, axis1=1, axis2=2).round()
     squares = rounded_off((residuals**2).sum(axis=1), values)
+    sums = np.add.reduceat(marks[:, :, None] * columns, starts, axis=1)
     return BlockSums(
         places=places,
         sizes=np.add.reduceat(marks**2, starts, axis=1),
-        basis=np.add.reduceat(marks[:, :, None] * columns, starts, axis=1),
+        basis=sums,
+        pairs=(sums[:, :, :, None] * sums[:, :, None]).reshape(*sums.shape[:2], -1),
         normal=normal,
         lost=lost,
         effects=effects,
