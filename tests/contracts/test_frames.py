@@ -71,6 +71,7 @@ CALLS: dict[str, Callable[[Any, Path], Any]] = {
         .ways[0]
         .gap.difference.estimate
     ),
+    "aggregate": lambda given, _: experiments.aggregate(given, ["month", "drug"]).values,
     "plan_layout": lambda given, _: str(experiments.plan_layout(given, 3, ["drug"]).codes),
     "write": written,
     "LinearCorrection.fit": lambda given, _: (

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
+from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Column, Table, check
 from batchsense.notes import Note
 
+if TYPE_CHECKING:
+    from anndata import AnnData
 
-def aggregate(table: Table, by: str | Sequence[str], needed: Sequence[str] = ()) -> Table:
+
+def aggregate(table: Table | AnnData, by: str | Sequence[str], needed: Sequence[str] = ()) -> Table:
     """Make one specimen of all rows that share their entries of some columns.
 
     Counts are summed, other values averaged over the rows in which they were observed. Columns of
@@ -22,7 +27,7 @@ def aggregate(table: Table, by: str | Sequence[str], needed: Sequence[str] = ())
 
     Parameters
     ----------
-    table : Table
+    table : Table or AnnData
         Rows that are replicates, or cells.
     by : str or sequence of str
         ``"donor"``; or several columns, where one specimen is a donor under one condition.
@@ -49,6 +54,7 @@ def aggregate(table: Table, by: str | Sequence[str], needed: Sequence[str] = ())
     >>> found.values.tolist(), found.sheet["drug"], found.notes[-1].where
     ([[2.0], [8.0]], ('no', 'yes'), ('well',))
     """
+    table = as_table(table)
     columns = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     where, name = table.source.sheet, " and ".join(columns)
     codes, ids = _groups(table, columns)

@@ -176,17 +176,9 @@ def find_surrogates(
     >>> found.names, found.likenesses[0][0].column
     (('sv1',), 'month')
     """
-    if permutations < 20:
-        raise ValueError(f"at least 20 permutations are needed, not {permutations}")
     table = as_table(table)
-    if isinstance(table, StoredTable):
-        table.refuse_raw("the search for surrogates")
+    _check(table, keep, known, permutations)
     specimens = len(table.specimens)
-    if twice := [name for name in keep if name in known]:
-        raise DataError(
-            f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
-            where=table.source.sheet,
-        )
     factors, more = kept_factors(table, [*keep, *known], "", kinds)
     design = Design(no_batches(specimens), factors)
     refuse_doubtful(design)
@@ -247,6 +239,18 @@ def find_surrogates(
         features=features,
         notes=(*table.notes, *notes, *more, *remarks),
     )
+
+
+def _check(table: Table, keep: Sequence[str], known: Sequence[str], permutations: int) -> None:
+    if permutations < 20:
+        raise ValueError(f"at least 20 permutations are needed, not {permutations}")
+    if isinstance(table, StoredTable):
+        table.refuse_raw("the search for surrogates")
+    if twice := [name for name in keep if name in known]:
+        raise DataError(
+            f"{listed(map(repr, twice))} cannot be both kept and known; name it once",
+            where=table.source.sheet,
+        )
 
 
 def _free_names(count: int, table: Table) -> tuple[str, ...]:

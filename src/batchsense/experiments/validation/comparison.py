@@ -366,22 +366,16 @@ def _remarks(
 ) -> list[Note]:
     notes = []
     if len(ways) > 1:
-        notes.append(
-            Note(
-                "left_out_by_its_own_mean",
-                f"Corrected inside the folds, the rows of a {batch_labels} left out are taken to "
-                "the others by their own mean, all at once and without their answers. That "
-                f"supposes the same mixture of {predict} as elsewhere, and several rows to take a "
-                "mean of: a single new row cannot be corrected.",
-            )
+        message = (
+            f"Corrected inside the folds, the rows of a {batch_labels} left out are taken to "
+            "the others by their own mean, all at once and without their answers. That "
+            f"supposes the same mixture of {predict} as elsewhere, and several rows to take a "
+            "mean of: a single new row cannot be corrected."
         )
+        notes.append(Note("left_out_by_its_own_mean", message))
     if filled:
-        notes.append(
-            Note(
-                "missing_values_filled",
-                f"{filled:,} missing values were filled with the median of the training rows.",
-            )
-        )
+        message = f"{filled:,} missing values were filled with the median of the training rows."
+        notes.append(Note("missing_values_filled", message))
     return notes
 
 
