@@ -58,6 +58,14 @@ def test_the_story_is_true(told: Any) -> None:
     ignored, centred, kept = (method.error.estimate for method in told.confounded.methods)
     assert centred > 3 * max(ignored, kept)
     assert told.confounded.refusal.aliased
+    assert told.memory.peak_bytes <= told.memory.limit_bytes < told.memory.beyond_bytes
+    assert (told.workers.fastest, told.workers.choices[-1].relative_time.low > 2) == (1, True)
+    assert [(one.name, one.verdict) for one in told.splits] == [("atoms", "no"), ("points", "yes")]
+    lost = 1 - 8 * 7 / (64 * 63)  # of the pairs among 64 atoms, in parts of 8
+    assert told.splits[0].deviation == pytest.approx(lost, abs=0.05)
+    assert told.splits[1].deviation < 1e-9
+    above = told.heat.loss - told.heat.floor
+    assert told.heat.heat.low < above < told.heat.heat.high
 
 
 def test_json_is_one_valid_document_and_equals_the_report(
@@ -72,14 +80,14 @@ def test_json_is_one_valid_document_and_equals_the_report(
     assert len((quick / "story.html").read_bytes()) < LARGEST_PAGE
 
 
-def test_the_account_has_eight_scenes_with_uncertainties(
+def test_the_account_has_eleven_scenes_with_uncertainties(
     quick: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every scene is told in order; numbers come with intervals; the report is named and there."""
     assert run(["demo"]) == 0
     text = capsys.readouterr().out
 
-    assert re.findall(r"^(\d)\. ", text, re.M) == list("12345678")
+    assert re.findall(r"^(\d+)\. ", text, re.M) == [str(place) for place in range(1, 12)]
     assert text.count("95 % interval") >= 12
     assert "±" in text
     assert "form" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from batchsense.questions.plan.result import PlanResult
+from batchsense.questions.plan.result import PlanResult, WorkersResult
 from batchsense.reports.envelope import Estimate, Model, Refusal
 
 
@@ -124,12 +124,44 @@ class ConfoundedResult(Model):
     refusal: Refusal = Field(description="The answer where each digit has a form of its own.")
 
 
+class MemoryWall(Model):
+    """How many examples fit into a limit."""
+
+    limit_bytes: int
+    most_examples: int = Field(description="Of a step that stays within the limit.")
+    peak_bytes: int = Field(description="Of a step of so many.")
+    beyond_bytes: int = Field(description="Of a step of one example more.")
+
+
+class SplitResult(Model):
+    """Whether a loss may be split into parts of its examples."""
+
+    name: str = Field(description="'atoms' or 'points'.")
+    verdict: str = Field(description="yes, no or unresolved.")
+    kind: str
+    deviation: float = Field(description="Of averaged parts from the whole, over the gradient.")
+
+
+class HeatResult(Model):
+    """The heat of a run, beside a floor that is known exactly."""
+
+    batch_size: int
+    learning_rate: float
+    loss: float = Field(description="Mean over the run.")
+    floor: float = Field(description="Least loss, by solving the equations.")
+    heat: Estimate = Field(description="Loss above the floor, read without knowing it.")
+
+
 class DemoResult(Model):
     """One real data set, both halves of the project."""
 
     gradient: GradientResult
     tolerance: ToleranceResult
     plan: PlanResult
+    memory: MemoryWall | None = Field(description="Null where the peak is not resolved.")
+    workers: WorkersResult = Field(description="Over a network of 100 Mbit/s.")
+    splits: list[SplitResult]
+    heat: HeatResult
     classifiers: list[ClassifierResult]
     forms: FormsResult
     confounded: ConfoundedResult

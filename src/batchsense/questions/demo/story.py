@@ -11,6 +11,7 @@ import torch
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.threads import one_thread
 from batchsense.progress import Progress, silent
+from batchsense.questions.demo import walls
 from batchsense.questions.demo.confounded import compare_methods
 from batchsense.questions.demo.forms import compare_folds, share_variation
 from batchsense.questions.demo.gradient import GradientScene
@@ -34,7 +35,7 @@ def tell(
     UnresolvedError
         The plan allows no advice in so short a time.
     """
-    seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(6)]
+    seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(8)]
     workload = digits_workload(seeds[0])
     with _on_one_thread():
         scene = GradientScene(workload, seeds[1])
@@ -43,6 +44,10 @@ def tell(
     plan = _plan(workload, plan_seconds, seeds[2], progress)
     with _on_one_thread():
         return DemoResult(
+            memory=walls.memory_wall(plan),
+            workers=walls.workers_wall(workload, plan, seeds[5]),
+            splits=walls.splits(seeds[6]),
+            heat=walls.heat(seeds[7], progress),
             gradient=gradient,
             tolerance=tolerance,
             plan=PlanResult.of(plan, TARGET),

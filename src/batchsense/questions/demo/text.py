@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchsense.questions.demo.result import DemoResult, ShareResult
+from batchsense.questions.plan.result import WorkersChoiceResult
 from batchsense.reports.columns import paragraph
 from batchsense.reports.envelope import Estimate
-from batchsense.reports.wording import number, percent, seconds, with_interval
+from batchsense.reports.wording import number, percent, ratio, seconds, size, with_interval
+
+#: The network of the scene, as its story computes it.
+WORKERS_NETWORK = "100 Mbit/s"
+#: Parts that differ from the whole by less are equal, in double precision.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +25,9 @@ class Scene:
 
 
 INTRODUCTION = (
-    "One real data set, 1,797 handwritten digits that scikit-learn ships, and two questions: how "
-    "large should a batch be that you choose, and what does a batch do to you that you did not "
-    "choose?"
+    "One real data set, 1,797 handwritten digits that scikit-learn ships, and three questions: how "
+    "large should a batch be that you choose, may the thing be cut into batches at all, and what "
+    "does a batch do to you that you did not choose?"
 )
 
 
@@ -31,6 +37,9 @@ def scenes(result: DemoResult) -> dict[str, Scene]:
         "law": _law(result),
         "tolerance": _tolerance(result),
         "plan": _plan(result),
+        "walls": _walls(result),
+        "splits": _splits(result),
+        "heat": _heat(result),
         "forms": _forms(result),
         "shares": _shares(result),
         "confounded": _confounded(result),
@@ -110,6 +119,71 @@ def _plan(result: DemoResult) -> Scene:
     )
 
 
+def _walls(result: DemoResult) -> Scene:
+    wall, found = result.memory, result.workers
+    told = []
+    if wall is not None:
+        told.append(
+            f"Memory is a wall. In a device with {size(wall.limit_bytes)} for a step "
+            f"{number(wall.most_examples)} examples fit, and one more ends the run. `batchsense "
+            "memory` tells before, and accumulating micro-batches gets around it where the loss "
+            "may be split."
+        )
+    alone, most = found.choices[0], found.choices[-1]
+    told.append(
+        f"Workers are no wall but a hill. Over a network of {WORKERS_NETWORK} {most.workers} of "
+        f"them would train for {_relative(most)} the least time, one alone for {_relative(alone)}, "
+        "because every step waits until all gradients have crossed. "
+        + (
+            "For this small net one more worker makes training slower."
+            if found.fastest == alone.workers
+            else f"The fastest number is {found.fastest}."
+        )
+    )
+    return Scene("Two other bounds: memory and workers", tuple(told))
+
+
+def _relative(one: WorkersChoiceResult) -> str:
+    time = one.relative_time
+    return f"{ratio(time.estimate)} times (80 % interval {ratio(time.low)} to {ratio(time.high)})"
+
+
+def _splits(result: DemoResult) -> Scene:
+    atoms, points = result.splits
+    answers = {"yes": "allows that", "no": "refuses", "unresolved": "does not allow"}
+    return Scene(
+        "What may be cut, and what not",
+        (
+            "Two losses of physics, of the same net and the same 200 places. Collocation points "
+            "ask how well an equation holds at each point: `batchsense audit` "
+            f"{answers[points.verdict]}; the mean of the parts misses the gradient of the whole by "
+            f"{_missed(points.deviation)}. Atoms repel each other, and their energy is a sum over "
+            f"pairs: `audit` {answers[atoms.verdict]} that, because here the mean of the parts "
+            f"misses it by {_missed(atoms.deviation)}: pairs across the cut are lost. Nothing "
+            "crashes where this is ignored; the answer is only wrong.",
+        ),
+    )
+
+
+def _missed(deviation: float) -> str:
+    return "nothing but rounding" if deviation < _ROUNDING else percent(deviation)
+
+
+def _heat(result: DemoResult) -> Scene:
+    found = result.heat
+    return Scene(
+        "Heat, and cooling",
+        (
+            "Minibatches shake the weights, and shaken weights have a higher loss: heat. A line is "
+            f"fitted with steps of {found.batch_size} examples at a learning rate of "
+            f"{number(found.learning_rate)}; its loss stays at {number(found.loss)}. Read from the "
+            f"run alone, {with_interval(found.heat)} of that is heat, which a smaller learning "
+            "rate or a larger batch would gain. Here the floor can be solved for: it lies "
+            f"{number(found.loss - found.floor)} below.",
+        ),
+    )
+
+
 def _forms(result: DemoResult) -> Scene:
     first, *others = result.classifiers
     forms = len(first.by_form)
@@ -179,7 +253,8 @@ def _refused(result: DemoResult) -> Scene:
     return Scene(
         "A hopeless design, refused",
         (
-            "Last, one form with 3s only and one with 8s only. Any program could subtract "
+            "Last, one form with 3s only and one with 8s only: the laboratory that measured the "
+            "controls in May and the treated in July. Any program could subtract "
             "something and print a number; it would mean nothing. `batchsense correct` refuses, "
             f"and names what is entangled: `{'; '.join(refusal.aliased)}`. Its words:",
             refusal.message,
