@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.errors import UnresolvedError
-from batchsense.experiments.testing.weights.specimen_weights import specimen_weights
+from batchsense.errors import DataError, UnresolvedError
+from batchsense.experiments import ContrastOptions, Table, testing
+from batchsense.experiments.testing.weights.specimen_weights import (
+    PRIOR_FEATURES,
+    specimen_weights,
+)
 from batchsense.variation.linear import factor
 
-GIVEN = np.load(
-    Path(__file__).resolve().parents[2] / "references" / "specimen_weights" / "weights.npz"
-)
+REFERENCES = Path(__file__).resolve().parents[2] / "references"
+GIVEN = np.load(REFERENCES / "specimen_weights" / "weights.npz")
+COUNTS = np.load(REFERENCES / "voom" / "simulated.npz")
 
 
 def given(place: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,6 +83,57 @@ def test_one_wild_specimen_among_few_is_found() -> None:
 
     assert weights.argmin() == 0
     assert weights[0] < 0.15 * np.median(weights[1:])
+
+
+@pytest.mark.parametrize("place", [2, 4, 6, 8])
+def test_weighed_tests_are_those_of_limma(place: int) -> None:
+    """T and p of weighted fits with shared variances; the result says what each specimen weighs."""
+    assert GIVEN[f"{place}.prior"][0] == PRIOR_FEATURES
+    group, lot = GIVEN[f"{place}.sheet"].T.astype(str)
+    table = Table.from_arrays(GIVEN[f"{place}.values"], {"group": group, "lot": lot})
+    found = testing.test(
+        table, "group: 1 - 0", "lot", options=ContrastOptions(specimen_weights=True)
+    )
+    t, p = GIVEN[f"{place}.tests"]
+
+    assert np.allclose(list(found.specimen_weights.values()), GIVEN[f"{place}.plain"], rtol=1e-6)
+    np.testing.assert_allclose(found.effects[0].t, t, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found.effects[0].p_value, p, rtol=1e-5)
+    said = [note for note in found.notes if note.code == "specimens_weighed"]
+    assert said[0].where[0] == min(found.specimen_weights, key=found.specimen_weights.__getitem__)
+
+
+@pytest.mark.parametrize("place", range(1, 9))
+def test_weighed_counts_are_those_of_limma(place: int) -> None:
+    """Precision weights, weights of specimens, both again."""
+    name = f"simulated{place:02d}"
+    counts = COUNTS[f"{name}.counts"].astype(float)
+    group, lot = COUNTS[f"{name}.sheet"].reshape(2, -1)
+    sheet = {"group": [f"g{k}" for k in group], "lot": [f"l{k}" for k in lot]}
+    trend, robust = map(bool, COUNTS[f"{name}.options"])
+    found = testing.test(
+        Table.from_arrays(counts, sheet, values_are="counts"),
+        "group:g2-g1",
+        "lot",
+        options=ContrastOptions(trend=trend, robust=robust, specimen_weights=True),
+    )
+
+    weights = np.array(list(found.specimen_weights.values()))
+    assert np.abs(weights / COUNTS[f"{name}.quality"] - 1).max() < 1e-6
+    kept = found.counts.kept
+    t = COUNTS[f"{name}.quality_t"]
+    np.testing.assert_allclose(found.effects[0].t[kept], t, rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_weighed_together_is_refused() -> None:
+    """Blocks and weights of specimens."""
+    values, _ = given(1)
+    sheet = {"lot": [*"ab"] * (len(values) // 2), "subject": np.arange(len(values)) // 2}
+    table = Table.from_arrays(values, sheet)
+    with pytest.raises(DataError, match="not estimated together"):
+        testing.test(
+            table, "lot", "subject", options=ContrastOptions(specimen_weights=True, blocks="lot")
+        )
 
 
 def test_values_without_scatter_cannot_say() -> None:

@@ -59,6 +59,8 @@ class ContrastOptions:
     per_feature : bool
         Give each feature a variance between ``blocks`` of its own, by a mixed model with
         Satterthwaite's degrees of freedom; nothing is shared among features then.
+    specimen_weights : bool
+        Weigh each specimen by how little it scatters in all features.
     """
 
     shrink: bool = True
@@ -72,6 +74,7 @@ class ContrastOptions:
     design: str | None = None
     blocks: str | None = None
     per_feature: bool = False
+    specimen_weights: bool = False
 
 
 #: Names without a column are looked for among columns of at most so many levels.

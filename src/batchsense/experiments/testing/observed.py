@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,14 +23,19 @@ from batchsense.experiments.testing.fitting import ContrastFits, fit_contrasts, 
 from batchsense.experiments.testing.moderation import FeatureVariances, scale_of
 from batchsense.experiments.testing.results import Blocks
 from batchsense.experiments.testing.weights.precision_weights import (
+    Fit,
     PrecisionWeights,
     precision_weights,
+)
+from batchsense.experiments.testing.weights.specimen_weights import (
+    SpecimenWeights,
+    specimen_weights,
 )
 from batchsense.experiments.testing.weights.weighted_fitting import fit_weighted_contrasts
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress
-from batchsense.variation.linear import DesignFactor
+from batchsense.variation.linear import DesignFactor, factor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +50,15 @@ class Observed:
     precision: PrecisionWeights | None = None
     stored: StoredFits | None = None
     blocks: Blocks | None = None
+    specimens: SpecimenWeights | None = None
     mean: Floats = field(default_factory=lambda: np.empty(0))
     varies: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))
+
+    def weight_of_each(self, specimens: Sequence[str]) -> dict[str, float]:
+        """What specimens weigh, by name; nothing where they were not weighed."""
+        if self.specimens is None:
+            return {}
+        return dict(zip(specimens, self.specimens.weights.tolist(), strict=True))
 
     def trace(self, design: Design, model: Model) -> remarks.Trace:
         """What is left of the batches."""
@@ -65,10 +78,11 @@ def observe(
     which, values = chosen
     if isinstance(table, StoredTable):
         table.refuse_raw("the test")
-        if options.blocks is not None:
+        if options.blocks is not None or options.specimen_weights:
+            what = "rows of a block agree" if options.blocks is not None else "a specimen scatters"
             raise UnresolvedError(
-                "how far rows of a block agree is not told by the sums of one pass",
-                needed="the matrix in memory, or a test without blocks",
+                f"how far {what} is not told by the sums of one pass",
+                needed="the matrix in memory, or a test without blocks and specimen weights",
             )
         return Observed(values, stored=StoredFits(table))
     read = table.values_read()
@@ -103,6 +117,33 @@ def in_blocks(
     with one_thread_if_small(logs.size):
         anew = weights_in_blocks(logs, design, effective, blocks, observed.precision, progress)
     return replace(observed, precision=anew, blocks=blocks)
+
+
+def weigh_specimens(observed: Observed, model: Model, options: ContrastOptions) -> Observed:
+    """Weigh specimens where that is asked; precision weights of counts are then made anew.
+
+    Of counts in the order of Liu et al. 2015: precision weights, weights of specimens, both again.
+    """
+    if not options.specimen_weights:
+        return observed
+    _refuse_without_freedom(model.full)
+    with one_thread_if_small(observed.values.size):
+        if observed.counts is None or observed.precision is None:
+            return replace(observed, specimens=specimen_weights(observed.values, model.full))
+        logs = observed.values[:, observed.counts.kept]
+        first = specimen_weights(logs, model.full, observed.precision.weights)
+        roots, scaled = _scaled(first, model)
+        fit = scaled.fit(roots * logs)
+        fitted = Fit(fit.fitted / roots, fit.residual_sum_of_squares, fit.df)
+        anew = precision_weights(logs, model.full, observed.counts.effective, fitted)
+        found = specimen_weights(logs, model.full, anew.weights)
+        anew = replace(anew, weights=anew.weights * found.weights[:, None])
+    return replace(observed, precision=anew, specimens=found)
+
+
+def _scaled(weights: SpecimenWeights, model: Model) -> tuple[Floats, DesignFactor]:
+    roots = np.sqrt(weights.weights)[:, None]
+    return roots, factor(roots * model.columns, model.names)
 
 
 def _refuse_without_freedom(full: DesignFactor) -> None:
@@ -144,6 +185,10 @@ def fit_observed(
                 fits, blocks = fit_in_blocks(
                     values, full, weights, groups, blocks, weighted, progress
                 )
+            elif weighted is None and observed.specimens is not None:
+                roots, scaled = _scaled(observed.specimens, model)
+                columns = roots * model.columns
+                fits = fit_contrasts(roots * values, scaled, columns, weights, groups, progress)
             elif weighted is None:
                 fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
             else:

@@ -19,6 +19,7 @@ from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances
 from batchsense.experiments.testing.results import Blocks, EffectTest, FactorTest
 from batchsense.experiments.testing.weights.precision_weights import PrecisionWeights
+from batchsense.experiments.testing.weights.specimen_weights import SpecimenWeights
 from batchsense.experiments.value_kinds import tallies
 from batchsense.notes import Note
 from batchsense.variation.linear import factor
@@ -269,6 +270,20 @@ def on_counts(counts: PreparedCounts, precision: PrecisionWeights) -> Note:
         f"the largest is {ratio:,g} times the smallest). An effect of 1 is a doubling."
     )
     return Note("tested_as_counts", message, counts.tallies)
+
+
+def on_specimen_weights(found: SpecimenWeights | None, specimens: Sequence[str]) -> list[Note]:
+    """Name the specimens that scatter most and least, where specimens were weighed."""
+    if found is None:
+        return []
+    order = np.argsort(found.weights, kind="stable")
+    least, most = (f"{found.weights[i]:.3g} ({specimens[i]})" for i in (order[0], order[-1]))
+    message = (
+        f"Specimens weigh {least} to {most}, by how far they scatter in {found.features:,} "
+        "features: inverse variances whose geometric mean is 1. The tests take these weights as "
+        "known."
+    )
+    return [Note("specimens_weighed", message, tuple(specimens[i] for i in order[:3].tolist()))]
 
 
 def on_untested(found: dict[str, tuple[str, ...]]) -> list[Note]:

@@ -209,6 +209,8 @@ class ContrastTests(Shown):
         Where counts were tested: the weights of the kept features, and their trend.
     blocks : Blocks or None
         Where rows share blocks: which, and how far they agree.
+    specimen_weights : dict of str to float
+        Where specimens were weighed: the inverse variance of each, their geometric mean being one.
     variance : array of shape (features,) or None
         The residual variance of each feature by itself, before anything is shared.
     """
@@ -232,6 +234,7 @@ class ContrastTests(Shown):
     counts: PreparedCounts | None = None
     precision: PrecisionWeights | None = None
     blocks: Blocks | None = None
+    specimen_weights: dict[str, float] = field(default_factory=dict, repr=False)
     variance: Floats | None = field(default=None, repr=False)
 
     @override

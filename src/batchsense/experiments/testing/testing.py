@@ -34,7 +34,12 @@ from batchsense.experiments.testing.comparisons import Comparisons, Model, compa
 from batchsense.experiments.testing.contrasts import ContrastOptions, Values, read_terms
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances, f_statistics, t_statistics
-from batchsense.experiments.testing.observed import fit_observed, in_blocks, observe
+from batchsense.experiments.testing.observed import (
+    fit_observed,
+    in_blocks,
+    observe,
+    weigh_specimens,
+)
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
 from batchsense.progress import Progress, silent
 
@@ -155,12 +160,14 @@ def test(
     blocks = read_blocks(table, design, fitted, options)
     observed = observe(table, (which, chosen), corrected, options, fitted.full)
     observed = in_blocks(observed, fitted.full, blocks, progress)
+    observed = weigh_specimens(observed, fitted, options)
     fits, scale, observed = fit_observed(observed, fitted, compared, options, progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
     untested = remarks.untested(table.features, observed.varies, fits, scale, observed.counts)
     notes = [*design.notes, *remarks.on_design(design, compared, model)]
     if observed.counts is not None and observed.precision is not None:
         notes.insert(0, remarks.on_counts(observed.counts, observed.precision))
+    notes += remarks.on_specimen_weights(observed.specimens, table.specimens)
     notes += remarks.on_spanned_batches(design, model, compared)
     notes += on_blocks(observed.blocks, compared, model)
     notes += remarks.on_shared_rows(table, design, model, compared, blocks)
@@ -195,6 +202,7 @@ def test(
         counts=observed.counts,
         precision=observed.precision,
         blocks=observed.blocks,
+        specimen_weights=observed.weight_of_each(table.specimens),
         variance=np.where(fits.df > 0, fits.residual_squares / np.maximum(fits.df, 1), np.nan),
     )
 

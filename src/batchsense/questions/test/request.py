@@ -83,6 +83,9 @@ class TestRequest(AggregatedRequest, BeyondMemory, ModelRequest):
             "between subjects."
         ),
     ] = False
+    specimen_weights: Annotated[
+        bool, Option("Weigh each specimen by how little it scatters in all features.")
+    ] = False
     ordinary: Annotated[bool, Option("Ordinary t and F: do not share the variances.")] = False
     trend: Annotated[bool, Option("Let the shared variance depend on the mean.")] = False
     robust: Annotated[bool, Option("Keep wild features from setting the shared variance.")] = False
@@ -130,6 +133,11 @@ class TestRequest(AggregatedRequest, BeyondMemory, ModelRequest):
     def in_pieces(self) -> str | None:
         if self.block is not None:
             return "reads sums of one pass, which --block does not go by; leave out one of them"
+        if self.specimen_weights:
+            return (
+                "reads sums of one pass, which --specimen-weights does not go by; leave out one of "
+                "them"
+            )
         return super().in_pieces()
 
     @override
@@ -187,6 +195,7 @@ def _answer(
             design=request.design,
             blocks=request.block,
             per_feature=request.per_feature,
+            specimen_weights=request.specimen_weights,
         ),
         ColumnKinds(request.categorical, request.numeric),
         request.surrogate,

@@ -165,6 +165,10 @@ class ContrastTestsResult(Model):
         description="Where counts were tested: effects are then in log2 counts per million, with "
         "a precision weight for each observation."
     )
+    specimen_weights: dict[str, float] = Field(
+        default={},
+        description="The inverse variance of each specimen, where specimens were weighed.",
+    )
     blocks: BlocksResult | None = Field(
         description="Rows that are correlated because they share a subject."
     )
@@ -208,6 +212,7 @@ class ContrastTestsResult(Model):
             values=found.values,
             counts=CountsResult.of(found),
             blocks=BlocksResult.of(found),
+            specimen_weights=found.specimen_weights,
             level=found.level,
             shrink=shrink,
             trend=trend,

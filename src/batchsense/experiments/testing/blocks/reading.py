@@ -103,6 +103,11 @@ def refuse_contradictions(options: ContrastOptions) -> None:
             "with per_feature each feature is judged by its own variances; trend and robust say "
             "how variances are shared: drop one of them"
         )
+    if options.blocks is not None and options.specimen_weights:
+        raise DataError(
+            "weights of specimens and correlations within blocks are not estimated together; drop "
+            "blocks or specimen_weights"
+        )
     if options.blocks is not None and options.ignore_batches:
         raise DataError("a test that ignores the batches is shown without blocks; drop one of them")
 
