@@ -14,10 +14,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # compile up to 1,900 modules again.
 WARM := $(BIN)/python -m compileall -q src && $(BIN)/python -c 'import anndata, numba, pandas, \
   pyarrow.parquet, scipy.optimize, torch, batchsense.experiments, batchsense.training'
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
+# For an index with CPU builds of torch: make PIP_EXTRA='--extra-index-url URL'
+PIP_EXTRA ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(PIP_EXTRA)
 
 .DEFAULT_GOAL := all
-.PHONY: all setup demo test check docs bench validate schemas help clean
+.PHONY: all setup demo test check docs dist bench validate schemas help clean
 
 all: check test ## check and test (bare `make`)
 
@@ -54,6 +56,11 @@ $(DOCS_STAMP): $(STAMP)
 docs: $(DOCS_STAMP) ## the documentation in docs/_build/html
 	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+dist: $(STAMP) ## wheel and source archive in dist/, and a check of both
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . > /dev/null
+	@$(BIN)/python .ci/check_dist.py dist
 
 validate: $(STAMP) ## long statistical studies (about an hour)
 	$(PYTEST) -m slow

@@ -96,7 +96,7 @@ class LinearCorrection(CorrectionFromSums["FittedLinear"]):
     With the wanted terms X (constant and kept factors) and the batches B coded to sum to zero,
 
     .. math:: y_c = y - B\hat\beta_B, \qquad (\hat\beta_X, \hat\beta_B)
-              = \arg\min |y - X\beta_X - B\beta_B|^2,
+              = \operatorname{argmin} |y - X\beta_X - B\beta_B|^2,
 
     feature by feature: the batch effects come from the *full* fit, so a wanted difference that
     happens to go with the batches is not taken for one of theirs. Each batch counts the same for
