@@ -51,6 +51,23 @@ def test_stdout_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(ours)
 
 
+def test_a_notebook_gets_lines_instead_of_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells are terminals that cannot move up."""
+    from batchsense.cli import console
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(console, "_START_AFTER_S", 0.0)
+    for inside, bar in ((True, False), (False, True)):
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+        if not inside:
+            monkeypatch.delenv("JPY_PARENT_PID")
+        with console.progress_on_stderr() as progress:
+            progress("reading", 1, 2)
+        assert bool(capsys.readouterr().err) is bar
+
+
 def test_one_line_is_the_verdict_or_the_first_paragraph() -> None:
     """Without the line that says what was read."""
     assert one_line("m.csv: 4 rows\nRemoved: a\nlot.\n\nNotes", "m.csv") == "Removed: a lot."

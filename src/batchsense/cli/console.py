@@ -85,10 +85,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @contextlib.contextmanager
 def progress_on_stderr() -> Iterator[Progress]:
-    """Give a progress listener: a bar on a terminal, else one line every ten seconds."""
+    """Give a progress listener: a bar on a terminal, else one line every ten seconds.
+
+    A cell of a notebook is a terminal whose lines cannot be taken back.
+    """
     if verbosity.level < 0:
         yield silent
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ:
         with _bar() as listener:
             yield listener
     else:
