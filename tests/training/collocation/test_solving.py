@@ -1,6 +1,7 @@
 """Problems with known answers: references, phases, and runs that go on where they were stopped."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -99,9 +100,19 @@ def test_the_count_of_points_follows_the_loss_elsewhere() -> None:
         for _ in range(WINDOW):
             plan.saw(1.0, 0.5)
         counts.append(plan.planned(before, after)[0])
-        plan.points = counts[-1]
 
     assert counts == [4096, 8192, 8192]
+
+
+@pytest.mark.parametrize(("gains", "kept"), [((0.1, 0.5, 0.1, 0.5), 256), ((0.2, 0.2) * 2, 128)])
+def test_the_count_whose_steps_pay_is_kept_after_turns(gains: tuple[float, ...], kept: int) -> None:
+    """Twice the points stay if they lower the loss by more than they cost; the reason says so."""
+    plan = PointPlan(128, lambda points: points / 128)
+    for gain in gains:
+        found, reason = plan.planned(1.0, math.exp(-gain))
+
+    assert found == kept
+    assert reason.startswith(f"{kept} points a step lowered the loss")
 
 
 def test_heat_reaches_its_error_in_phases_with_reasons() -> None:
@@ -118,9 +129,9 @@ def test_heat_reaches_its_error_in_phases_with_reasons() -> None:
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """Stopped in each phase and resumed, a run ends with the same weights to the bit."""
-    whole = solve(PROBLEMS["heat"](), Ends(seconds=None, steps=110))
+    whole = solve(PROBLEMS["heat"](), Ends(seconds=None, steps=123))
     kept = CheckpointFolder.opened(tmp_path / "run", resume=False)
-    for steps in (37, 104, 110):
+    for steps in (37, 104, 117, 123):
         last = solve(
             PROBLEMS["heat"](), Ends(seconds=None, steps=steps), kept=kept, resume=steps > 37
         )

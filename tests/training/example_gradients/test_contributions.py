@@ -20,6 +20,7 @@ from batchsense.training.example_gradients.contributions import (
     combined_norms,
 )
 from batchsense.training.example_gradients.example_axis import Constants, layout_of
+from batchsense.training.example_gradients.rules import convolution
 from batchsense.training.example_gradients.rules.convolution import Geometry, Patches
 from batchsense.training.workload.minibatches import leaves, take_examples
 
@@ -58,7 +59,8 @@ def drawn(form: str, seed: int) -> tuple[Any, torch.Size]:
         return Explicit(torch.randn(n, 2, 3, **normal), view), matrix
     geometry = Geometry((2,), (1,), ((1, 0),), (1,), 2)
     values, gradient = torch.randn(n, 4, 7, **normal), torch.randn(n, rows, 7, **normal)
-    return Patches(values, gradient, geometry), torch.Size([rows, 2, 2])
+    windows = geometry.windows(values)
+    return Patches(windows, gradient.unflatten(1, (2, 3))), torch.Size([rows, 2, 2])
 
 
 def formed(use: Any, shape: torch.Size) -> Tensor:
@@ -114,6 +116,7 @@ def test_parts_change_nothing(form: str, monkeypatch: pytest.MonkeyPatch) -> Non
     before = use.norms(), combined_norms([use, use], shape)
 
     monkeypatch.setattr(contributions, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(convolution, "IN_CACHE", 1)
 
     torch.testing.assert_close(use.norms(), before[0], rtol=1e-12, atol=0)
     torch.testing.assert_close(combined_norms([use, use], shape), before[1], rtol=1e-12, atol=0)

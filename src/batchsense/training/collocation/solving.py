@@ -17,14 +17,15 @@ from batchsense.progress import Progress, silent
 from batchsense.training.collocation.conditions import (
     DrawnPoints,
     collocation_loss,
+    condition_residual,
 )
 from batchsense.training.collocation.gauss_newton import GaussNewton
 from batchsense.training.collocation.point_plan import (
-    WINDOW,
     PointPlan,
     counts_of,
     draw_points,
     noise_scale,
+    step_cost,
 )
 from batchsense.training.collocation.problems.problem import CollocationProblem
 from batchsense.training.running import CheckpointFolder
@@ -188,7 +189,7 @@ class _Run:
         conditions = problem.conditions
         self.newton = GaussNewton(conditions, self.model)
         self.adam = torch.optim.Adam(trainable(self.model), _RATE)
-        self.plan = PointPlan(NEWTON_POINTS)
+        self.plan = PointPlan(NEWTON_POINTS, self._cost)
         self.report = CollocationReport(self.model)
         self.best, self.judged = self._weights(), math.inf
         self.judging = draw_points(conditions, counts_of(conditions, _JUDGED), _JUDGING_SEED)
@@ -226,6 +227,14 @@ class _Run:
         # A loss of 0 has no logarithm: interpolated points say nothing of others.
         self.plan.saw(found.loss, max(after, 1e-12 * found.loss))
 
+    def _cost(self, points: int) -> float:
+        counts = counts_of(self.problem.conditions, points)
+        rows = sum(
+            counts[one.name] * condition_residual(one, self.model, one.points[:2]).shape[1]
+            for one in self.problem.conditions
+        )
+        return step_cost(rows, sum(one.numel() for one in trainable(self.model)))
+
     def _after_adam(self, phase: Phase) -> None:
         total = sum(phase.points.values())
         conditions = self.problem.conditions
@@ -254,24 +263,18 @@ class _Run:
             self._begin("adam", 2 ** math.ceil(math.log2(wanted)), f"{told}, over 4 times {total}")
 
     def _after_newton(self) -> None:
-        before = self.plan.points
-        loss = self.newton.loss(self.judging)
-        points, share = self.plan.planned(self.judged, loss)
+        step, _, loss, _ = self.report.history[-1]
+        if step != self.report.steps:
+            loss = self.newton.loss(self.judging)
+        points, told = self.plan.planned(self.judged, loss)
         self.judged = loss
-        if points == before:
-            return
-        told = (
-            f"other points showed {share:.0%} of what {WINDOW} steps gained on their {before:,}"
-            if share >= 0.005
-            else f"other points showed no gain of note after {WINDOW} steps on {before:,}"
-        )
-        self.plan.points = points
-        self._begin("gauss-newton", points, told)
+        if told:
+            self._begin("gauss-newton", points, told)
 
     def _begin(self, name: str, points: int, reason: str) -> None:
         if self.report.phases and self.truth is not None:
             self.report.phases[-1].relative_l2 = self._error()
-        if name == "gauss-newton":
+        if name == "gauss-newton" and self.judged == math.inf:
             self.judged = self.newton.loss(self.judging)
         self.report.phases.append(Phase(name, counts_of(self.problem.conditions, points), reason))
 

@@ -345,15 +345,15 @@ def matrix_shape(shape: torch.Size) -> tuple[int, int]:
     return rows, math.prod(shape[1:])
 
 
-def parts_of(examples: int, numbers_each: int) -> list[slice]:
-    """Cut the examples into parts of at most ``MOST_NUMBERS`` numbers, one example at least.
+def parts_of(examples: int, numbers_each: int, most: int | None = None) -> list[slice]:
+    """Cut the examples into parts of at most ``most`` numbers, one example at least.
 
     Examples
     --------
     >>> parts_of(5, MOST_NUMBERS // 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    step = max(1, MOST_NUMBERS // max(1, numbers_each))
+    step = max(1, (most or MOST_NUMBERS) // max(1, numbers_each))
     return [slice(start, min(start + step, examples)) for start in range(0, examples, step)]
 
 

@@ -26,6 +26,10 @@ from batchsense.training.example_gradients.recording import (
     Use,
 )
 
+#: Numbers of patches and products made at a time on a CPU: 1 MiB in float32 stays in the cache of a
+#: core. Norms of four layers took half the time that they took with 64 MiB at a time.
+IN_CACHE = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -37,55 +41,39 @@ class Geometry:
     dilation: tuple[int, ...]
     groups: int
 
-    def patches(self, values: Tensor) -> Tensor:
-        """Cut out what the kernel sees, of shape (n, groups, places, columns)."""
+    def windows(self, values: Tensor) -> Tensor:
+        """What the kernel sees, a view of shape (n, groups, channels, *kernel, *places)."""
         around = [width for pair in reversed(self.padding) for width in pair]
         if any(around):
             values = functional.pad(values, around)
         examples, channels = values.shape[:2]
-        seen = self._columns(values) if len(self.kernel) <= 2 else self._windows(values)
-        per_group = channels // self.groups * math.prod(self.kernel)
-        return seen.reshape(examples, self.groups, per_group, -1).mT
-
-    def _columns(self, values: Tensor) -> Tensor:
-        if len(self.kernel) == 1:
-            return functional.unfold(
-                values.unsqueeze(2),
-                (1, *self.kernel),
-                dilation=(1, *self.dilation),
-                stride=(1, *self.stride),
-            )
-        return functional.unfold(values, self.kernel, dilation=self.dilation, stride=self.stride)
-
-    def _windows(self, values: Tensor) -> Tensor:
-        """Cut patches in any number of dimensions, of shape (n, channels·kernel, places)."""
         dims = len(self.kernel)
         settings = zip(self.kernel, self.stride, self.dilation, strict=True)
         for d, (kernel, stride, dilation) in enumerate(settings):
             values = values.unfold(2 + d, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
         order = (0, 1, *range(2 + dims, 2 + 2 * dims), *range(2, 2 + dims))
-        moved = values.permute(order)
-        return moved.reshape(moved.shape[0], -1, math.prod(moved.shape[2 + dims :]))
+        seen = values.permute(order)
+        return seen.view(examples, self.groups, channels // self.groups, *seen.shape[2:])
 
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """The gradient of a kernel: outer products of output gradients and patches, cut when needed.
+    """The gradient of a kernel: outer products of output gradients and patches, copied when needed.
 
-    ``values``, of shape (n, channels, *space), are the input, and ``gradient``, of shape (n,
-    kernels, *places), is that with respect to the output.
+    ``windows`` are patches of the input, as a view of it, and ``gradient``, of shape (n, groups,
+    kernels, places), is that with respect to the output.
     """
 
-    values: Tensor
+    windows: Tensor
     gradient: Tensor
-    geometry: Geometry
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.windows)
 
     def norms(self) -> Tensor:
         """Return the norms, some examples at a time."""
-        return torch.cat([self._products(part).norms() for part in self._parts()])
+        parts = [self._products(part).norms() for part in self._parts()]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def dense(self, shape: torch.Size, part: slice) -> Tensor:
         """Form the gradients of the part."""
@@ -97,16 +85,16 @@ class Patches:
         return torch.stack(onto).sum()
 
     def _parts(self) -> list[slice]:
-        places = math.prod(self.gradient.shape[2:])
-        columns = self.values.shape[1] * math.prod(self.geometry.kernel)
-        return parts_of(len(self), places * columns)
+        _, groups, rows, places = self.gradient.shape
+        columns = self.windows[0, 0].numel() // max(1, places)
+        most = IN_CACHE if self.windows.device.type == "cpu" else None
+        return parts_of(len(self), groups * columns * (places + rows), most)
 
     def _products(self, part: slice) -> OuterProducts:
-        right = self.geometry.patches(self.values[part])
-        gradient = self.gradient[part]
-        groups = self.geometry.groups
-        left = gradient.reshape(len(gradient), groups, gradient.shape[1] // groups, -1).mT
-        return OuterProducts(left, right)
+        left, windows = self.gradient[part], self.windows[part]
+        # One copy of windows that overlap; ``unfold`` took two to three times as long.
+        right = windows.reshape(*left.shape[:2], -1, left.shape[3])
+        return OuterProducts(left.mT, right.mT)
 
 
 def convolution(recording: Recording, call: Call) -> Tensor:
@@ -134,7 +122,10 @@ def convolution(recording: Recording, call: Call) -> Tensor:
         kept = Kept(values)
 
         def patches(gradient: OutputGradient) -> Contribution:
-            return Patches(kept().to(gradient.values.dtype), gradient.values, geometry)
+            windows = geometry.windows(kept().to(gradient.values.dtype))
+            output = gradient.values
+            rows, places = output.shape[1] // groups, math.prod(output.shape[2:])
+            return Patches(windows, output.reshape(len(output), groups, rows, places))
 
         uses.append(Use(w, patches))
     if b is not None:
