@@ -107,7 +107,18 @@ def observe(
     return Observed(placed, counts, precision_weights(logs, design, counts.effective))
 
 
-def in_blocks(
+def weigh(
+    observed: Observed,
+    model: Model,
+    blocks: Blocks | None,
+    options: ContrastOptions,
+    progress: Progress,
+) -> Observed:
+    """Let weights know of the blocks, and weigh specimens, where that is asked."""
+    return _weigh_specimens(_in_blocks(observed, model.full, blocks, progress), model, options)
+
+
+def _in_blocks(
     observed: Observed, design: DesignFactor, blocks: Blocks | None, progress: Progress
 ) -> Observed:
     """Let the precision weights of counts know of the blocks."""
@@ -119,7 +130,7 @@ def in_blocks(
     return replace(observed, precision=anew, blocks=blocks)
 
 
-def weigh_specimens(observed: Observed, model: Model, options: ContrastOptions) -> Observed:
+def _weigh_specimens(observed: Observed, model: Model, options: ContrastOptions) -> Observed:
     """Weigh specimens where that is asked; precision weights of counts are then made anew.
 
     Of counts in the order of Liu et al. 2015: precision weights, weights of specimens, both again.

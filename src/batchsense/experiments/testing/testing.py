@@ -34,12 +34,7 @@ from batchsense.experiments.testing.comparisons import Comparisons, Model, compa
 from batchsense.experiments.testing.contrasts import ContrastOptions, Values, read_terms
 from batchsense.experiments.testing.fitting import ContrastFits
 from batchsense.experiments.testing.moderation import FeatureVariances, f_statistics, t_statistics
-from batchsense.experiments.testing.observed import (
-    fit_observed,
-    in_blocks,
-    observe,
-    weigh_specimens,
-)
+from batchsense.experiments.testing.observed import fit_observed, observe, weigh
 from batchsense.experiments.testing.results import ContrastTests, EffectTest, FactorTest
 from batchsense.progress import Progress, silent
 
@@ -159,8 +154,7 @@ def test(
     fitted = Model.of(design, np.zeros((design.specimens, 0))) if options.ignore_batches else model
     blocks = read_blocks(table, design, fitted, options)
     observed = observe(table, (which, chosen), corrected, options, fitted.full)
-    observed = in_blocks(observed, fitted.full, blocks, progress)
-    observed = weigh_specimens(observed, fitted, options)
+    observed = weigh(observed, fitted, blocks, options, progress)
     fits, scale, observed = fit_observed(observed, fitted, compared, options, progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
     untested = remarks.untested(table.features, observed.varies, fits, scale, observed.counts)
@@ -171,15 +165,13 @@ def test(
     notes += remarks.on_spanned_batches(design, model, compared)
     notes += on_blocks(observed.blocks, compared, model)
     notes += remarks.on_shared_rows(table, design, model, compared, blocks)
-    if surrogates:
-        notes.append(remarks.on_surrogates(surrogates))
+    notes += [remarks.on_surrogates(surrogates)] if surrogates else []
     if options.ignore_batches:
         notes.extend(remarks.on_plain_test(effects, factors, design.batches.name))
     elif corrected is not None:
         notes.extend(remarks.on_correction(corrected, which))
     else:
-        trace = observed.trace(design, model)
-        by = options.corrected_by
+        trace, by = observed.trace(design, model), options.corrected_by
         which = "original" if by is None else "corrected"
         notes.extend(remarks.on_values(design.batches.name, by, trace, effects, factors))
     return ContrastTests(
