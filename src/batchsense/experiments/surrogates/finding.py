@@ -192,12 +192,6 @@ def find_surrogates(
     _refuse_aliased(fitted, keep, known, table)
     observations, total, notes = _observed(table, fitted)
     features = observations.shape[1]
-    if features < FEWEST_FEATURES:
-        raise DataError(
-            f"{features} features are complete and vary; surrogates are learned from what many "
-            f"features have in common, at least {FEWEST_FEATURES}",
-            where=table.source.matrix,
-        )
     room = specimens - fitted.rank - 1
     if room < 1:
         raise UnresolvedError(
@@ -313,13 +307,23 @@ def _against_kept(
 
 def _observed(table: Table, fitted: DesignFactor) -> tuple[Observed, float, list[Note]]:
     """The complete features that vary, the sum of their squares, and remarks on the others."""
+    found: Observed
     if isinstance(table, StoredTable):
-        stored = Stored(table, fitted.basis)
-        return stored, stored.squares, stored.looks.remarks(table, standardise=False)
-    observations, notes = usable_features(table, standardise=False)
-    observations = observations[:, np.ptp(observations, axis=0) > 0]
-    total = float(((observations - observations.mean(axis=0)) ** 2).sum())
-    return Loaded(observations), total, notes
+        found = stored = Stored(table, fitted.basis)
+        total, notes = stored.squares, stored.looks.remarks(table, standardise=False)
+    else:
+        observations, notes = usable_features(table, standardise=False)
+        observations = observations[:, np.ptp(observations, axis=0) > 0]
+        total = float(((observations - observations.mean(axis=0)) ** 2).sum())
+        found = Loaded(observations)
+    features = found.shape[1]
+    if features < FEWEST_FEATURES:
+        raise DataError(
+            f"{features} features are complete and vary; surrogates are learned from what many "
+            f"features have in common, at least {FEWEST_FEATURES}",
+            where=table.source.matrix,
+        )
+    return found, total, notes
 
 
 def _residual_shares(left: Floats, full: Floats, values: Floats) -> tuple[float, ...]:

@@ -202,7 +202,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
     def in_pieces(self) -> str | None:
         if self.method is Method.combat_seq:
             return "suits --method linear and combat; combat-seq needs all counts in memory"
-        if self.output == "-":
+        if self.output == "-" and self._fault_of_stdout() is None:
             return "writes a file or store, not to stdout; name one"
         return None
 
