@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,7 +230,9 @@ def child(folder: Path, *words: str) -> dict[str, Any]:
 
 
 def _words(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, __file__, "--folder", str(folder), "--part", *words]
+    # Parts of less than a minute go first, so that wall seconds can be read.
+    first = ["chrt", "-r", "10"] if words[2:3] != ("surrogates",) else []
+    return [*first, sys.executable, __file__, "--folder", str(folder), "--part", *words]
 
 
 def _read(folder: Path, said: str) -> dict[str, Any]:
@@ -243,10 +246,21 @@ def _read(folder: Path, said: str) -> dict[str, Any]:
 def part(folder: Path, words: list[str]) -> None:
     """Do one part and print what was seen."""
     warnings.simplefilter("ignore")
+    import anndata.io  # noqa: F401  (imports are no part of the work)
+
+    from batchsense import experiments  # noqa: F401
+    from batchsense.experiments.correction.two_passes.pass_runner import compiled_for
+
+    compiled_for(10**9)
     what, name, *rest = words
     path = folder / name
     if what == "bare":
         found = bare(path)
+    elif what == "often":  # sums are kept all the time, and the run is to be killed
+        from batchsense.experiments.out_of_core import engine
+
+        engine._KEEP_EVERY_S = 0.1
+        found = stored(path, rest[0], None, None)
     elif what == "loaded":
         found = loaded(path, rest[0], int(rest[1]) or None)
     else:
@@ -271,11 +285,10 @@ def difference(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, float
 def killed(folder: Path, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
     """Kill a test by SIGKILL after sums were kept; ask again."""
     cache = Path(os.environ["XDG_CACHE_HOME"]) / "batchsense"
-    with subprocess.Popen(
-        _words(folder, "stored", name, "test", "0"), stdout=subprocess.DEVNULL
-    ) as run:
+    words = _words(folder, "often", name, "test", "0")
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as run:
         while run.poll() is None and not list(cache.glob("*/*-sums.npz")):
-            time.sleep(0.2)
+            time.sleep(0.02)
         caught = run.poll() is None
         run.send_signal(signal.SIGKILL)
     again = child(folder, "stored", name, "test", "0")
@@ -283,11 +296,143 @@ def killed(folder: Path, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
     return {"killed_after_sums_were_kept": caught, "largest_difference": worst, **again}
 
 
+#: What is measured, in this order, and how one row of it is told.
+STEPS = ("tall", "loaded", "killed", "dask", "growth", "sketch", "wide", "surrogates")
+Kept = Any
+
+
+def tall(folder: Path, kept: Kept) -> None:
+    """Test and diagnose the tall matrix, beside a bare read."""
+    for form in ("h5ad", "zarr"):
+        read = child(folder, "bare", f"tall.{form}")
+        kept(**{f"bare_tall_{form}": read})
+        for question in ("test", "diagnose"):
+            found = child(folder, "stored", f"tall.{form}", question, str(TALL_MEMORY))
+            numbers = found.pop("numbers")
+            np.savez(folder / f"{question}_{form}.npz", **numbers)
+            if question == "diagnose":
+                found["stated_error"] = float(numbers["error"])
+                found["columns"] = int(numbers["columns"])
+            for kind in ("cpu", "wall"):
+                found[f"{kind}_against_bare"] = found[f"{kind}_s"] / read[f"{kind}_s"]
+            kept(**{f"{question}_tall_{form}": found})
+
+
+def in_memory(folder: Path, kept: Kept) -> None:
+    """Compare the tests with that of the loaded matrix."""
+    found = child(folder, "loaded", "tall.h5ad", "test", "0")
+    numbers = found.pop("numbers")
+    for form in ("h5ad", "zarr"):
+        with np.load(folder / f"test_{form}.npz") as stored_numbers:
+            worst = difference(dict(stored_numbers), numbers)
+        found[f"largest_difference_{form}"] = max(worst.values())
+    kept(test_tall_loaded=found)
+
+
+def kill(folder: Path, kept: Kept) -> None:
+    """Kill a test, and let it go on."""
+    with np.load(folder / "test_h5ad.npz") as wanted:
+        kept(killed=killed(folder, "tall.h5ad", dict(wanted)))
+
+
+def dask(folder: Path, kept: Kept) -> None:
+    """Test by one and by two workers of one thread; seconds by the clock, three pairs."""
+    with np.load(folder / "test_h5ad.npz") as stored_numbers:
+        wanted = dict(stored_numbers)
+    runs: dict[int, list[float]] = {1: [], 2: []}
+    worst = 0.0
+    for _ in range(3):
+        for number, seconds in runs.items():
+            found = child(folder, "stored", "tall.h5ad", "test", "0", f"local:{number}")
+            worst = max(worst, *difference(found.pop("numbers"), wanted).values())
+            seconds.append(found["wall_s"])
+    ratio = float(np.median(np.array(runs[1]) / np.array(runs[2])))
+    kept(dask={"one_s": runs[1], "two_s": runs[2], "ratio": ratio, "largest_difference": worst})
+
+
+def growth(folder: Path, kept: Kept) -> None:
+    """How CPU seconds grow with specimens, 20,000 features, and the exponents."""
+    sizes = [n * TALL[0] // 20_000 for n in (5_000, 10_000, 20_000)]
+    found: dict[str, Any] = {"specimens": sizes}
+    for question in ("test", "diagnose"):
+        seconds = []
+        for specimens in sizes:
+            name = first_rows(folder, specimens)
+            one = child(folder, "stored", name, question, str(500_000_000))
+            seconds.append(one["cpu_s"])
+        found[f"{question}_cpu_s"] = seconds
+        slopes = np.polyfit(np.log(sizes), np.log(seconds), 1)
+        found[f"{question}_exponent"] = float(slopes[0])
+    kept(growth=found)
+
+
+def first_rows(folder: Path, specimens: int) -> str:
+    """Write the first specimens of the tall matrix as a file of their own."""
+    import anndata
+
+    name = f"tall-{specimens}.h5ad"
+    if specimens == TALL[0]:
+        return "tall.h5ad"
+    if not (folder / name).exists():
+        anndata.read_h5ad(folder / "tall.h5ad", backed="r")[:specimens].to_memory().write_h5ad(
+            folder / name
+        )
+    return name
+
+
+def sketch(folder: Path, kept: Kept) -> None:
+    """Compare a sketch of 4,000 specimens with products of all of them."""
+    name = first_rows(folder, TALL[0] // 5)
+    few = child(folder, "stored", name, "diagnose", str(500_000_000 if TALL[0] > 5_000 else 1))
+    exact = child(folder, "stored", name, "diagnose", str(3_000_000_000))
+    rough, numbers = few.pop("numbers"), exact.pop("numbers")
+    relative: dict[str, Any] = {
+        key: (np.abs(rough[key] - one) / np.maximum(np.abs(one), 1e-300)).tolist()
+        for key, one in numbers.items()
+        if key not in ("error", "columns") and rough[key].shape == one.shape
+    }
+    error = float(rough["error"])
+    nulls = [max(one) for key, one in relative.items() if key.endswith("/null")]
+    kept(
+        sketch={
+            "specimens": TALL[0] // 5,
+            "stated_error": error,
+            "columns": int(rough["columns"]),
+            "sketched": few,
+            "exact": exact,
+            "order_of_shares": "raw, share, low, high",
+            "relative_difference": relative,
+            "largest_of_nulls_in_stated_errors": max(nulls) / error if error else None,
+        }
+    )
+
+
+def wide(folder: Path, kept: Kept, question: str = "diagnose") -> None:
+    """Diagnose the wide matrix on disk and in memory."""
+    forms = ("h5ad", "zarr") if question == "diagnose" else ("h5ad",)
+    numbers = {}
+    for form in forms:
+        found = child(folder, "stored", f"wide.{form}", question, "0")
+        numbers[form] = found.pop("numbers")
+        kept(**{f"{question}_wide_{form}": found})
+    inside = child(folder, "loaded", "wide.h5ad", question, "0")
+    wanted = inside.pop("numbers")
+    for form in forms:
+        inside[f"largest_difference_{form}"] = max(difference(numbers[form], wanted).values())
+    kept(**{f"{question}_wide_loaded": inside})
+
+
+def surrogates(folder: Path, kept: Kept) -> None:
+    """Find the surrogates of the wide matrix on disk and in memory."""
+    wide(folder, kept, "surrogates")
+
+
 def main() -> None:
     """Measure everything, and write a row whenever one is there."""
     parser = record.options(__doc__ or "", "beyond_memory")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/beyond-memory"))
     parser.add_argument("--part", nargs="*")
+    parser.add_argument("--steps", nargs="*", default=STEPS, help="the other rows stay")
     parser.add_argument("--small", action="store_true", help="to see whether it runs")
     given: argparse.Namespace = parser.parse_args()
     given.folder.mkdir(exist_ok=True)
@@ -299,64 +444,28 @@ def main() -> None:
     if given.part:
         part(given.folder, given.part)
         return
-    began, rows = time.time(), {}
-    cpu = time.process_time()
     warnings.simplefilter("ignore")
+    before = json.loads(given.output.read_text()) if given.output.exists() else {}
+    began, rows, cpu = time.time(), {}, time.process_time()
+    own = ("machine", "versions", "date", "seed", "cpu_seconds", "tall", "wide")
+    rows = {name: row for name, row in before.items() if name not in own}
 
     def kept(**found: Any) -> None:
         rows.update(found)
         times = os.times()
         spent = time.process_time() - cpu + times.children_user + times.children_system
+        spent += before.get("cpu_seconds", 0.0)
         record.write(given.output, SEED, began, spent, tall=TALL, wide=WIDE, **rows)
         print(round(spent), *found, flush=True)
 
     if not (given.folder / "wide.zarr").exists():
         make(given.folder)
-    folder = given.folder
-    exact: dict[str, Any] = {}
-    for form in ("h5ad", "zarr"):
-        read = child(folder, "bare", f"tall.{form}")
-        kept(**{f"bare_tall_{form}": read})
-        for question, memory in (("test", 0), ("diagnose", TALL_MEMORY)):
-            found = child(folder, "stored", f"tall.{form}", question, str(memory))
-            numbers = found.pop("numbers")
-            exact[f"{question}_{form}"] = numbers
-            more = {}
-            if question == "diagnose":
-                more = {"stated_error": float(numbers["error"]), "columns": int(numbers["columns"])}
-            kept(
-                **{
-                    f"{question}_tall_{form}": {
-                        **found,
-                        **more,
-                        "cpu_against_bare": found["cpu_s"] / read["cpu_s"],
-                    }
-                }
-            )
-    inside = child(folder, "loaded", "tall.h5ad", "test", "0")
-    numbers = inside.pop("numbers")
-    for form in ("h5ad", "zarr"):
-        inside[f"largest_difference_{form}"] = max(
-            difference(exact[f"test_{form}"], numbers).values()
-        )
-    kept(test_tall_loaded=inside)
-    kept(killed=killed(folder, "tall.h5ad", exact["test_h5ad"]))
-    for number in (1, 2):
-        found = child(folder, "stored", "tall.h5ad", "test", "0", f"local:{number}")
-        found["largest_difference"] = max(difference(found.pop("numbers"), numbers).values())
-        kept(**{f"dask_{number}": found})
-    for question in ("diagnose", "surrogates"):
-        forms = ("h5ad", "zarr") if question == "diagnose" else ("h5ad",)
-        for form in forms:
-            found = child(folder, "stored", f"wide.{form}", question, "0")
-            exact[f"wide_{question}_{form}"] = found.pop("numbers")
-            kept(**{f"{question}_wide_{form}": found})
-        inside = child(folder, "loaded", "wide.h5ad", question, "0")
-        numbers = inside.pop("numbers")
-        for form in forms:
-            worst = difference(exact[f"wide_{question}_{form}"], numbers)
-            inside[f"largest_difference_{form}"] = max(worst.values())
-        kept(**{f"{question}_wide_loaded": inside})
+    does = dict(
+        zip(STEPS, (tall, in_memory, kill, dask, growth, sketch, wide, surrogates), strict=True)
+    )
+    for step in given.steps:
+        shutil.rmtree(given.folder / "cache", ignore_errors=True)
+        does[step](given.folder, kept)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from batchsense.variation.linear import factor
 #: Matrices of specimens × specimens that a diagnosis holds at a time: the sum, a part of it, and
 #: what two models leave with their temporaries.
 _GRAMS = 6
-#: Columns of a sketch, as many as memory allows: squared lengths to 4.4, 6.3, 8.8, 12.5 and 17.7 %.
-_COLUMNS = (1024, 512, 256, 128, 64)
+#: Columns of a sketch, as many as memory allows: squared lengths to 6.3, 8.8, 12.5 and 17.7 %.
+_COLUMNS = (512, 256, 128, 64)
 #: Directions in which components are sought; ten of them are shown.
 _SOUGHT = 24
 
