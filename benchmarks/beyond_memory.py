@@ -230,8 +230,8 @@ def child(folder: Path, *words: str) -> dict[str, Any]:
 
 
 def _words(folder: Path, *words: str) -> list[str]:
-    # Parts of less than a minute go first, so that wall seconds can be read.
-    first = ["chrt", "-r", "10"] if words[2:3] != ("surrogates",) else []
+    # Before other work, so that wall seconds can be read; no part takes much more than a minute.
+    first = ["chrt", "-r", "10"]
     return [*first, sys.executable, __file__, "--folder", str(folder), "--part", *words]
 
 
@@ -358,7 +358,7 @@ def growth(folder: Path, kept: Kept) -> None:
         seconds = []
         for specimens in sizes:
             name = first_rows(folder, specimens)
-            one = child(folder, "stored", name, question, str(500_000_000))
+            one = child(folder, "stored", name, question, str(TALL_MEMORY))
             seconds.append(one["cpu_s"])
         found[f"{question}_cpu_s"] = seconds
         slopes = np.polyfit(np.log(sizes), np.log(seconds), 1)
@@ -383,7 +383,7 @@ def first_rows(folder: Path, specimens: int) -> str:
 def sketch(folder: Path, kept: Kept) -> None:
     """Compare a sketch of 4,000 specimens with products of all of them."""
     name = first_rows(folder, TALL[0] // 5)
-    few = child(folder, "stored", name, "diagnose", str(500_000_000 if TALL[0] > 5_000 else 1))
+    few = child(folder, "stored", name, "diagnose", str(TALL_MEMORY))
     exact = child(folder, "stored", name, "diagnose", str(3_000_000_000))
     rough, numbers = few.pop("numbers"), exact.pop("numbers")
     relative: dict[str, Any] = {

@@ -133,7 +133,7 @@ class BeyondMemory(FilesRequest):
         from batchsense.experiments import on_disk
 
         with (
-            self.engine() as engine,
+            self.engine() if self.cluster or self.memory else contextlib.nullcontext() as engine,
             on_disk(
                 self.stored_matrix(), engine=engine, asked=[self._question()], progress=progress
             ) as table,

@@ -18,7 +18,8 @@ class OutOfCore(Model):
     )
     memory_bytes: int | None = Field(
         description="What this process, or each worker of the cluster, was allowed to occupy; null "
-        "where nothing was said: 500 MB, or more where the program takes most of that."
+        "where nothing was said: for correct 500 MB, or more where the program takes most of that; "
+        "for the others a quarter of what is free, and 500 MB at least."
     )
     cluster: str | None = Field(description="The cluster whose workers did it; null: this process.")
     resumed: bool = Field(description="Whether work of an interrupted run was taken up.")

@@ -10,7 +10,17 @@ import pytest
 from stores import FEATURES, SPECIMENS, make, sheet, values
 
 from batchsense.errors import UnresolvedError
-from batchsense.experiments import ContrastOptions, StoredMatrix, Table, on_disk, read, test
+from batchsense.experiments import (
+    ContrastOptions,
+    Estimation,
+    StoredMatrix,
+    Table,
+    diagnose,
+    find_surrogates,
+    on_disk,
+    read,
+    test,
+)
 from batchsense.experiments.out_of_core import budget, cluster
 from batchsense.experiments.out_of_core.cluster import Cluster
 from batchsense.experiments.out_of_core.engine import ThisProcess
@@ -156,14 +166,21 @@ def test_an_interrupted_run_goes_on(tmp_path, cache, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")  # of the libraries of the cluster
 def test_workers_give_the_same_numbers(tmp_path, monkeypatch):
-    """Two workers, a task for every twenty specimens."""
+    """Two workers, a task for every twenty specimens, or features; all three questions."""
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr(cluster, "_TASK_BYTES", 20 * FEATURES * 8)
-    path = make(tmp_path, "dense.h5ad", values())
+    monkeypatch.setattr(cluster, "_TASK_BYTES", 50 * SPECIMENS * 8)
+    path = make(tmp_path, "dense.h5ad", np.tile(values(), 2))
+    loaded = read(path)
     with (
         LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
         Client(local) as client,
         on_disk(path, engine=Cluster(client, 10**10, shares=2, threads=2)) as stored,
     ):
-        same(test(stored, "drug", "month"), test(read(path), "drug", "month"))
+        same(test(stored, "drug", "month"), test(loaded, "drug", "month"))
+        found = diagnose(stored, "month", ["drug"], permutations=20)
+        sought = find_surrogates(stored, ["drug"], estimation=Estimation(count=1))
+    wanted = diagnose(loaded, "month", ["drug"], permutations=20)
+    close(found.batch_share.share.low, wanted.batch_share.share.low)
+    close(found.component.by_feature, wanted.component.by_feature)
+    close(sought.values, find_surrogates(loaded, ["drug"], estimation=Estimation(count=1)).values)

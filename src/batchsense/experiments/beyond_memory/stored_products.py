@@ -240,11 +240,17 @@ def _sketched(
 
     basis = np.hstack([strata_basis(model.codes), model.directions])
     directions = _sought(inner)
-    images = np.zeros((len(scale), basis.shape[1]))
-    images[used] = (exact(basis) * own).T
-    second = AlongPass(table.location, directions, images, seen.mean, scale)
-    sums_along = table.passes.run(second, "following components").sums
-    along, images = sums_along["along"], sums_along["images"]
+
+    def images_of(along: Floats, followed: Floats, task: str) -> tuple[Floats, Floats]:
+        """Images of products with all features, and the products of some directions with them."""
+        columns = np.zeros((len(scale), len(along)))
+        columns[used] = (along * own).T
+        following = AlongPass(table.location, followed, columns, seen.mean, scale)
+        told = table.passes.run(following, task).sums
+        return told["images"], told["along"][:, used] * own
+
+    images, along = images_of(exact(basis), directions, "following directions")
+    turned, _ = images_of(along, directions[:, :0], "following components")
     left = seen.squares[used] * own**2
     products = SketchedProducts(
         inner.observations,
@@ -258,7 +264,7 @@ def _sketched(
         left=left,
         model=basis,
         images=images,
-        found=_components(directions, along[:, used] * own),
+        found=_components(turned, along),
         apart=dealt.apart,
     )
     count = len(dealt.starts)
@@ -274,11 +280,16 @@ def _sought(inner: Products) -> Floats:
     return np.asarray(np.linalg.qr(real - real.mean(axis=0))[0])
 
 
-def _components(directions: Floats, along: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues within the span of some directions, and the specimens along them."""
-    sizes, turned = np.linalg.eigh(along @ along.T)
-    sizes, turned = sizes[::-1].clip(min=0.0), turned[:, ::-1]
-    return sizes, directions @ turned * np.sqrt(sizes)
+def _components(turned: Floats, along: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues, and the specimens along their directions, by Nyström's approximation.
+
+    ``turned`` is YYᵀV, ``along`` is VᵀY. No eigenvalue is overestimated.
+    """
+    sizes, vectors = np.linalg.eigh(along @ along.T)
+    real = sizes > 1e-12 * max(float(sizes[-1]), 1e-300)
+    roots = turned @ (vectors[:, real] / np.sqrt(sizes[real]))
+    sizes, vectors = np.linalg.eigh(roots.T @ roots)
+    return sizes[::-1].clip(min=0.0), roots @ vectors[:, ::-1]
 
 
 def _dealt(
@@ -302,8 +313,8 @@ def _sketch_notes(sketch: Sketch, specimens: int) -> list[Note]:
         "labels give, and the ends of intervals, rest on a sketch: "
         f"{sketch.columns} random sums of the features (seed {sketch.seed}), in which a squared "
         f"length has a standard error of at most {100 * sketch.relative_error:.1f} %. p-values are "
-        "those of the sketch: as valid, but other ones. Principal components were sought in it; "
-        "the variance along those that were found is exact, and that along the true ones no less. "
+        "those of the sketch: as valid, but other ones. Principal components were sought in it and "
+        "followed through all features; the variance along them is told as no more than it is. "
         "With more memory (--memory) all is exact."
     )
     return [Note("sketched", message)]

@@ -15,15 +15,19 @@ from batchsense.experiments.beyond_memory.picking import Picked
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.correcting import StoredMatrix, looked_at
 from batchsense.experiments.out_of_core.description import describe
-from batchsense.experiments.out_of_core.engine import Engine, ThisProcess
+from batchsense.experiments.out_of_core.engine import MEMORY, Engine, ThisProcess
 from batchsense.experiments.out_of_core.pass_inputs import PassInputs
 from batchsense.experiments.out_of_core.pass_protocol import Pass
 from batchsense.experiments.out_of_core.summing import Passes, fingerprint_of, resumable
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.value_kinds import RAW, ValuesRead
+from batchsense.machine_memory import available_memory
 from batchsense.progress import Progress, silent
 from batchsense.storage.matrices.location import MatrixLocation, find, inside_of
 
+#: Part of the free memory that is used where nothing is said: products of specimens are exact and
+#: large, and what else runs on the machine needs some.
+_USUAL = 0.25
 #: Bytes of features that are picked out together: as much as a block.
 _PICKED = 48_000_000
 
@@ -97,6 +101,11 @@ class StoredTable(Table):
             )
 
 
+def usual_memory() -> int:
+    """Bytes to keep within where nothing is said: a quarter of what is free, 500 MB at least."""
+    return max(MEMORY, int(_USUAL * (available_memory() or 0)))
+
+
 @contextlib.contextmanager
 def on_disk(
     matrix: str | Path | StoredMatrix,
@@ -138,7 +147,7 @@ def on_disk(
     described = describe(location, given.sheet, given.id_column)
     table = replace(described, values_are=given.values_are)
     fingerprint = fingerprint_of(location, [*asked, given.values_are, table.sheet])
-    doer = engine or ThisProcess()
+    doer = engine or ThisProcess(usual_memory())
     with resumable(fingerprint, doer, progress) as passes:
         flat = PassInputs.of(
             location, np.zeros(location.shape[0], np.int64), np.empty((location.shape[0], 0))
