@@ -51,7 +51,9 @@ def _inline(translator: Any, node: Any) -> None:
 
 def _display(translator: Any, node: Any) -> None:
     """The same, in a line of its own."""
-    translator.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>\n')
+    translator.body.append(
+        f'<div class="formula">{convert(node.astext(), display="block")}</div>\n'
+    )
     raise nodes.SkipNode
 
 
