@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsense.arrays import Floats, Integers
+from batchsense.errors import DataError
 from batchsense.experiments.design import Design
-from batchsense.experiments.tables.columns import Factor, NumericBatches
+from batchsense.experiments.tables.columns import Factor, NumericBatches, label_factor
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
@@ -151,6 +152,35 @@ def shared_rows(
             )
             found.append(SharedRows(name, codes, rows, units, several, constant))
     return tuple(_coarsest(found))
+
+
+def block_factor(table: Table, name: str) -> Factor:
+    """Read the column whose rows with the same entry are no independent specimens.
+
+    Raises
+    ------
+    DataError
+        Unknown column, missing labels, one block only or one for each row.
+
+    Examples
+    --------
+    >>> block_factor(Table.from_arrays([[1.0], [2.0]], {"subject": ["P1", "P2"]}), "subject")
+    Traceback (most recent call last):
+    batchsense.errors.DataError: arrays: column 'subject' has a block of its own for each row, ...
+    """
+    found = label_factor(table, name)
+    if len(found.levels) in (1, len(table.specimens)):
+        what = (
+            f"puts all rows into one block ({found.levels[0]!r})"
+            if len(found.levels) == 1
+            else "has a block of its own for each row"
+        )
+        raise DataError(
+            f"column {name!r} {what}, so it says nothing about rows of one block; name the column "
+            "that says which rows come from one subject, or leave --block out",
+            where=table.source.sheet,
+        )
+    return found
 
 
 def dependent_rows(column: str, what: str, more: str = "") -> Note:

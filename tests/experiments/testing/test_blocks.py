@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from batchsense.errors import BatchsenseError, ConfoundedError, DataError, UnresolvedError
-from batchsense.experiments import ContrastOptions, Table, correct, test
+from batchsense.experiments import ContrastOptions, Table, correct, share_of_blocks, test
+from batchsense.experiments.design import read_design
 from batchsense.experiments.testing import ContrastTests
 from batchsense.experiments.testing.blocks.mixed import fit_mixed
 from batchsense.variation.linear import factor
@@ -138,3 +139,13 @@ def test_a_balanced_design_is_one_of_means() -> None:
     assert varies.sum() > 25
     assert np.allclose(t[0, varies], (between / error)[varies])
     assert np.allclose(t[1, varies], within[varies])
+
+
+def test_the_share_of_subjects() -> None:
+    """Diagnose says what subjects add to batch and group: half the variance within groups here."""
+    found = share_of_blocks(table(200), read_design(table(), "month", ["group"]), "subject")
+
+    assert found.count == 12
+    assert found.share is not None
+    assert 0.3 < found.share.share.low < found.share.share.high < 0.6
+    assert found.share.null.p_value < 0.01

@@ -93,8 +93,8 @@ def test_errors_over_batches_and_blocks() -> None:
 @pytest.mark.parametrize(
     ("entries", "error", "words"),
     [
-        ([f"r{k}" for k in range(60)], DataError, "an entry of its own for each row"),
-        (["P1"] * 60, DataError, "one entry only"),
+        ([f"r{k}" for k in range(60)], DataError, "block of its own for each row"),
+        (["P1"] * 60, DataError, "all rows into one block"),
         ([None] + ["a", "b"] * 29 + ["a"], DataError, "no label"),
         (visits().sheet["site"], ConfoundedError, "each site is of one who only"),
     ],

@@ -1,5 +1,6 @@
 """Diagnosis of batch effects: shares of variance, confounding, one verdict."""
 
+from batchsense.experiments.diagnosis.block_share import BlockShare, share_of_blocks
 from batchsense.experiments.diagnosis.by_feature import (
     FeatureShares,
     TermByFeature,
@@ -27,6 +28,7 @@ from batchsense.experiments.diagnosis.verdict import Verdict, judge
 
 __all__ = [
     "BatchComponent",
+    "BlockShare",
     "Clustering",
     "ComponentScore",
     "Diagnosis",
@@ -50,6 +52,7 @@ __all__ = [
     "kbet",
     "lisi",
     "score",
+    "share_of_blocks",
     "share_of_variance",
     "shares_by_feature",
     "two_factor_shares",

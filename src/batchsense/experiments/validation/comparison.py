@@ -14,7 +14,12 @@ from typing_extensions import override
 from batchsense.arrays import Integers
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.counts import own_log_count_table
-from batchsense.experiments.dependence import SharedRows, dependent_rows, shared_rows
+from batchsense.experiments.dependence import (
+    SharedRows,
+    block_factor,
+    dependent_rows,
+    shared_rows,
+)
 from batchsense.experiments.design import Design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.readings import doubt
@@ -26,7 +31,6 @@ from batchsense.experiments.tables.columns import (
     batch_factor,
     column,
     kept_factors,
-    label_factor,
 )
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers, check_classes
@@ -336,14 +340,7 @@ def _apart(table: Table, name: str | None, batches: Factor) -> Integers | None:
     """The block of each row, refused where nothing can be kept apart."""
     if name is None:
         return None
-    blocks = label_factor(table, name)
-    if len(blocks.levels) in (1, len(table.specimens)):
-        what = "one entry only" if len(blocks.levels) == 1 else "an entry of its own for each row"
-        raise DataError(
-            f"column {name!r} has {what}, so there are no subjects to be kept apart; leave --block "
-            "out, or name the column that says which rows come from one subject",
-            where=table.source.sheet,
-        )
+    blocks = block_factor(table, name)
     pairs = np.unique(np.stack([batches.codes, blocks.codes]), axis=1)
     if pairs.shape[1] == len(batches.levels):
         says = f"each {batches.name} is of one {name} only"

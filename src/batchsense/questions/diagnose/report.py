@@ -15,7 +15,7 @@ from batchsense.questions.diagnose.scores_text import (
     mixing_rows,
     p_value,
 )
-from batchsense.questions.diagnose.text import interaction_sentence
+from batchsense.questions.diagnose.text import block_sentence, interaction_sentence
 from batchsense.questions.plane import (
     coloured_planes,
     colouring,
@@ -48,7 +48,7 @@ def diagnose_report(
         envelope,
         command_line,
         shares=_share_picture(result),
-        uncrossed=interaction_sentence(envelope),
+        uncrossed=[*interaction_sentence(envelope), *block_sentence(result)],
         designs=_design_pictures(result),
         contrasts=contrast_sentences(result.kept),
         distance_cell=distance_cell,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from batchsense.progress import Progress, silent
 from batchsense.questions.aggregated import AggregatedRequest
@@ -12,7 +13,7 @@ from batchsense.questions.answer import Answer, Product
 from batchsense.questions.beyond_memory import BeyondMemory, Decision
 from batchsense.questions.diagnose.result import DiagnoseResult
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import ModelRequest
+from batchsense.questions.table_request import BlockColumn, ModelRequest
 
 if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
@@ -30,12 +31,14 @@ class DiagnoseRequest(AggregatedRequest, BeyondMemory, ModelRequest):
       batchsense diagnose
       batchsense diagnose matrix.csv sheet.csv --batch month --keep drug --keep age
       batchsense diagnose matrix.csv sheet.csv --batch month --keep drug -o features.tsv
+      batchsense diagnose matrix.csv sheet.csv --batch month --keep drug --block subject
       batchsense diagnose cells.h5ad --batch lane --keep treatment --json
       batchsense diagnose big.h5ad --batch lane --keep treatment --out-of-core --memory 2GiB
     """
 
     command: ClassVar[str] = "diagnose"
 
+    block: BlockColumn = None
     standardise: Annotated[bool, Option("Give every feature the same weight.")] = False
     permutations: Annotated[
         int, Field(ge=20), Option("How often labels are permuted to see what chance explains.")
@@ -64,6 +67,12 @@ class DiagnoseRequest(AggregatedRequest, BeyondMemory, ModelRequest):
             raise ValueError(f"{output}: name a .tsv or .csv file")
         return output
 
+    @override
+    def in_pieces(self) -> str | None:
+        if self.block is not None:
+            return "reads sums of one pass, which --block does not go by; leave out one of them"
+        return super().in_pieces()
+
 
 def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[DiagnoseResult]:
     """Read the table, and diagnose it.
@@ -86,6 +95,7 @@ def _answer(
 ) -> Answer[DiagnoseResult]:
     from batchsense.experiments import ColumnKinds, diagnose, placebos
     from batchsense.experiments.counts import log_count_table
+    from batchsense.experiments.diagnosis import share_of_blocks
     from batchsense.questions.diagnose.report import diagnose_report
     from batchsense.questions.diagnose.text import diagnose_text
     from batchsense.reports.envelope import Note
@@ -102,13 +112,24 @@ def _answer(
         progress=progress,
     )
     table = log_count_table(table, found.design)  # as they were looked at
+    blocks = None
+    if request.block is not None:
+        blocks = share_of_blocks(
+            table,
+            found.design,
+            request.block,
+            standardise=request.standardise,
+            permutations=request.permutations,
+            seed=request.seed,
+            progress=progress,
+        )
     noise = (
         placebos(table, found, seed=request.seed, progress=progress) if request.placebo else None
     )
     # Before anything is told: they may be refused.
     features = None if request.output is None else _features(table, found, request.output)
     envelope = request.envelope(
-        DiagnoseResult.of(found, table.orientation, request.standardise, noise).model_copy(
+        DiagnoseResult.of(found, table.orientation, request.standardise, noise, blocks).model_copy(
             update={"out_of_core": request.read_out_of_core(table, decision)}
         ),
         Note.published((*request.notes_of(table, decision), *found.notes)),

@@ -12,7 +12,7 @@ from batchsense.questions.shares import Entangled, ShareResult, entangled_fields
 from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
-    from batchsense.experiments.diagnosis import Diagnosis, Scores, Share
+    from batchsense.experiments.diagnosis import BlockShare, Diagnosis, Scores, Share
     from batchsense.experiments.entanglement import LevelContrast
     from batchsense.experiments.placebos import FactorPlacebo, Placebos
     from batchsense.experiments.tables.columns import Factor
@@ -247,6 +247,14 @@ class SketchResult(Model):
     seed: int
 
 
+class BlockResult(Model):
+    """Rows of one subject, or of another unit."""
+
+    name: str = Field(description="The column of the sheet.")
+    count: int = Field(description="Its different entries.")
+    share: ShareResult = Field(description="What they add to the batches and the kept factors.")
+
+
 class DiagnoseResult(Model):
     """The diagnosis of a table."""
 
@@ -257,6 +265,7 @@ class DiagnoseResult(Model):
     interaction: InteractionResult | None = Field(
         description="Null where nothing is kept or no degree of freedom is left for it."
     )
+    block: BlockResult | None = Field(description="Null without --block.")
     joint: ShareResult = Field(description="Batches and kept factors together.")
     shared: float | None = Field(
         description="Share of the sum of squares that batches and kept factors explain together "
@@ -298,6 +307,7 @@ class DiagnoseResult(Model):
         orientation: str,
         standardised: bool = False,
         noise: Placebos | None = None,
+        blocks: BlockShare | None = None,
     ) -> DiagnoseResult:
         """Publish a diagnosis, with its placebos where they were run."""
         batches = found.design.batches
@@ -347,6 +357,14 @@ class DiagnoseResult(Model):
             ),
             kept=kept,
             interaction=interaction,
+            block=None
+            if blocks is None
+            else BlockResult.like(
+                blocks,
+                share=ShareResult.of_share(
+                    blocks.share, f"nothing of {blocks.name}, or nothing within it, is left"
+                ),
+            ),
             joint=ShareResult.of_share(found.joint_share, "no degree of freedom is left"),
             residual=(
                 Estimate.missing("no degree of freedom is left")

@@ -46,6 +46,7 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
     ]
     lines.extend(map(paragraph, [*reasons, *interaction_sentence(envelope)]))
     lines.append(paragraph(_remainder(result)))
+    lines.extend(map(paragraph, block_sentence(result)))
     if batch.component is not None:
         lines.append(component_line(batch.component, batch.name))
     if result.scores is not None:
@@ -72,6 +73,20 @@ def interaction_sentence(envelope: Envelope[DiagnoseResult]) -> list[str]:
     return [
         f"Whether {result.batch.name} acts differently on {names} cannot be told: no degree of "
         "freedom is left for their interaction."
+    ]
+
+
+def block_sentence(result: DiagnoseResult) -> list[str]:
+    """Say what the subjects add, where they were named."""
+    block = result.block
+    if block is None:
+        return []
+    if block.share.estimate is None:
+        return [f"What {block.name} adds to these terms cannot be told: {block.share.reason}."]
+    return [
+        f"Beside these terms the {number(block.count)} entries of {block.name} explain "
+        f"{with_interval(block.share, ' %', scale=100)}, chance subtracted (p = "
+        f"{number(block.share.p_value, 2)}). Test with --block {block.name}."
     ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
+from batchsense.experiments.dependence import block_factor
 from batchsense.experiments.design import Design
-from batchsense.experiments.tables.columns import label_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.contrasts import ContrastOptions
@@ -52,19 +52,8 @@ def read_blocks(
             f"{name} has a constant of its own, as a block all share one variance; drop one",
             where=where,
         )
-    blocks = label_factor(table, name)
+    blocks = block_factor(table, name)
     count = len(blocks.levels)
-    if count in (1, len(table.specimens)):
-        what = (
-            f"puts all rows into one block ({blocks.levels[0]!r})"
-            if count == 1
-            else "has a block of its own for each row"
-        )
-        raise DataError(
-            f"column {name!r} {what}, so nothing tells how far rows of a block agree; name the "
-            "column that says which rows come from the same subject, or leave --block out",
-            where=where,
-        )
     left = model.full.residuals(blocks.indicators())
     if (left**2).sum() <= _NOTHING * len(left):
         says = f"{name} = {design.batches.name}"
