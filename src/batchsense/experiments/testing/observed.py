@@ -16,6 +16,7 @@ from batchsense.experiments.counts import PreparedCounts, log_cpm_for_weights, p
 from batchsense.experiments.design import Design
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing import remarks
+from batchsense.experiments.testing.blocks.consensus import fit_correlated
 from batchsense.experiments.testing.blocks.fitting import fit_in_blocks, weights_in_blocks
 from batchsense.experiments.testing.comparisons import Comparisons, Model
 from batchsense.experiments.testing.contrasts import ContrastOptions, Values
@@ -31,7 +32,6 @@ from batchsense.experiments.testing.weights.specimen_weights import (
     SpecimenWeights,
     specimen_weights,
 )
-from batchsense.experiments.testing.weights.weighted_fitting import fit_weighted_contrasts
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress
@@ -184,26 +184,24 @@ def fit_observed(
     _refuse_without_freedom(full)
     weights = np.array([one.weights(model.names) for one in compared.differences])
     groups = tuple(group.members for group in compared.groups)
-    weighted = None
+    own = None
     if observed.counts is not None and observed.precision is not None:
-        weighted = observed.counts.kept, observed.precision.weights
+        own = np.ones_like(values)
+        own[:, observed.counts.kept] = observed.precision.weights
+    elif observed.specimens is not None:
+        own = np.ones_like(values) * observed.specimens.weights[:, None]
     with one_thread_if_small(values.size):
         if observed.stored is not None:
             fits, (mean, varies) = observed.stored.fit(model, weights, groups, progress)
         else:
             mean, varies = means(values)
             if blocks is not None:
-                fits, blocks = fit_in_blocks(
-                    values, full, weights, groups, blocks, weighted, progress
-                )
-            elif weighted is None and observed.specimens is not None:
-                roots, scaled = _scaled(observed.specimens, model)
-                columns = roots * model.columns
-                fits = fit_contrasts(roots * values, scaled, columns, weights, groups, progress)
-            elif weighted is None:
-                fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
+                fits, blocks = fit_in_blocks(values, full, weights, groups, blocks, own, progress)
+            elif own is not None:
+                alone = np.zeros(len(values), dtype=np.int64)
+                fits = fit_correlated(values, full, weights, groups, alone, 0.0, own)
             else:
-                fits = fit_weighted_contrasts(values, *weighted, full, weights, groups, progress)
+                fits = fit_contrasts(values, full, model.columns, weights, groups, progress)
     shrink = options.shrink and not options.per_feature
     scale = scale_of(fits, varies, shrink, mean if options.trend else None, options.robust)
     return fits, scale, replace(observed, blocks=blocks, mean=mean, varies=varies)

@@ -155,7 +155,8 @@ def price_rows(result: ContrastTestsResult) -> list[list[str]]:
     rows = [[f"{one.factor} (F)", "–", "–", *_counts(one)] for one in result.factors]
     for one in result.effects:
         rows.append([one.contrast, f"{one.r2_with_batch:.3f}", number(one.vif), *_counts(one)])
-    return rows
+    # That rate takes rows as independent.
+    return rows if result.blocks is None else [[*row[:-1], "–"] for row in rows]
 
 
 def feature_tables(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from batchsense.arrays import Flags, Floats
+from batchsense.arrays import Floats
 from batchsense.experiments.testing.blocks.consensus import (
     consensus_correlation,
     correlated_fit,
@@ -46,19 +46,14 @@ def fit_in_blocks(
     contrasts: Floats,
     groups: tuple[tuple[int, ...], ...],
     blocks: Blocks,
-    weighted: tuple[Flags, Floats] | None,
+    weights: Floats | None,
     progress: Progress,
 ) -> tuple[ContrastFits, Blocks]:
     """Estimate how far rows of a block agree, and fit the contrasts with that.
 
-    Shapes as in :func:`~batchsense.experiments.testing.fitting.fit_contrasts`; ``weighted`` are the
-    kept features and their weights.
+    Shapes as in :func:`~batchsense.experiments.testing.fitting.fit_contrasts`; ``weights`` as
+    ``values``, positive.
     """
-    weights = None
-    if weighted is not None:
-        kept, own = weighted
-        weights = np.ones_like(values)
-        weights[:, kept] = own
     if blocks.per_feature:
         fits, each = fit_mixed(values, design, contrasts, groups, blocks.codes, weights, progress)
         return fits, replace(blocks, correlation=float(np.nanmedian(each)), each=each)
