@@ -149,3 +149,23 @@ def test_the_share_of_subjects() -> None:
     assert found.share is not None
     assert 0.3 < found.share.share.low < found.share.share.high < 0.6
     assert found.share.null.p_value < 0.01
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("options", [SUBJECTS, EACH])
+def test_features_that_say_nothing(options: ContrastOptions) -> None:
+    """Constant, unobserved and half observed features are named or answered, never NaN in silence.
+
+    Whether values lie far from zero changes nothing.
+    """
+    whole = table(20)
+    whole.values[:, 0], whole.values[:, 1], whole.values[24:, 2] = 4.0, np.nan, np.nan
+    whole.values[:5, 3:6] = np.nan
+    found = test(whole, "group", "month", options=options)
+    far = Table.from_arrays(whole.values + 1e6, SHEET)
+    other = test(far, "group", "month", options=options)
+    answered = ~np.isnan(found.effects[0].p_value)
+
+    assert np.array_equal(np.flatnonzero(~answered), [0, 1, 2])
+    assert {one for names in found.untested.values() for one in names} == set(found.features[:3])
+    assert np.allclose(found.effects[0].t[3:], other.effects[0].t[3:], rtol=1e-6)

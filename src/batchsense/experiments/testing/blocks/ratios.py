@@ -31,7 +31,7 @@ def best_ratios(sums: BlockSums, low: float, high: float, unit: Floats | None = 
     """
     units = np.ones(len(sums.places)) if unit is None else unit
     looks = np.linspace(low, high, _LOOKS)
-    found = np.array([sums.at(look / (1.0 - look) / units).deviance for look in looks])
+    found = np.nan_to_num([sums.at(look / (1.0 - look) / units).deviance for look in looks])
     if low < 0:
         # Near the least correlation a likelihood may rise without end; another top is the answer.
         found[0, (np.diff(found, axis=0)[1:] < 0).any(axis=0)] = np.inf
