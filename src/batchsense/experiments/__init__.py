@@ -30,7 +30,6 @@ from batchsense.experiments.correction import (
     load_correction,
 )
 from batchsense.experiments.diagnosis import (
-    BlockShare,
     Diagnosis,
     FactorShare,
     FeatureComponents,
@@ -41,7 +40,6 @@ from batchsense.experiments.diagnosis import (
     TwoFactorShares,
     VarianceComponents,
     diagnose,
-    share_of_blocks,
     two_factor_shares,
     variance_components,
     variance_components_by_feature,
@@ -98,7 +96,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchCorrector",
     "BatchGap",
-    "BlockShare",
     "Blocks",
     "Cluster",
     "ColumnKinds",
@@ -175,7 +172,6 @@ __all__ = [
     "read",
     "removal_matrix",
     "scene_table",
-    "share_of_blocks",
     "test",
     "two_factor_shares",
     "variance_components",
