@@ -39,6 +39,7 @@ BESIDE = {
     ("correct", "reference"): {"method": "combat"},
     ("correct", "mean_only"): {"method": "combat"},
     ("correct", "no_shrinkage"): {"method": "combat"},
+    ("correct", "combine"): {"method": "combat"},
     ("correct", "non_parametric"): {"method": "combat"},
     ("correct", "new_batches"): {"fitted": "f.npz"},
     ("correct", "out_of_core"): {"matrix": "m.h5ad", "output": "o.h5ad"},

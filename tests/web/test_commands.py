@@ -151,7 +151,7 @@ def test_a_test_is_that_of_the_command_line(browser, files, capsys, monkeypatch)
 def test_the_digits_are_tested_as_on_the_command_line(browser, capsys, tmp_path, monkeypatch):
     """The form offers what `batchsense test` does without files."""
     form = browser.get("/test/columns?data=digits").text
-    assert '<option value="form" selected>' in form
+    assert 'name="batch" value="form" checked' in form
     assert "digit:8-3</textarea>" in form
     browser.run("test", data="digits", batch="form", **{"contrast-lines": "digit:8-3"})
 

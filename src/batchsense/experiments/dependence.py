@@ -16,7 +16,8 @@ import numpy as np
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 from batchsense.experiments.design import Design
-from batchsense.experiments.tables.columns import Factor, NumericBatches, label_factor
+from batchsense.experiments.nuisances import NumericBatches, sheet_columns
+from batchsense.experiments.tables.columns import Factor, label_factor
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
@@ -124,7 +125,7 @@ def shared_rows(
     >>> [one.column for one in shared_rows(table, read_design(table, "month"))]
     ['subject']
     """
-    modelled = {design.batches.name, *design.batches.levels, *(one.name for one in design.kept)}
+    modelled = {*sheet_columns(design.batches), *(one.name for one in design.kept)}
     batches = _labels(design.batches)
     kept = [_labels(one) for one in design.kept]
     found = []

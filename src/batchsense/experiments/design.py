@@ -11,14 +11,19 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.nuisances import (
+    FEW_EACH,
+    numeric_batches,
+    parts_of,
+    several_batches,
+    terms_to_zero,
+)
 from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.tables.columns import (
     Factor,
-    NumericBatches,
     batch_factor,
     kept_factors,
     look_alikes,
-    numeric_batches,
 )
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.tables.text import is_number
@@ -31,8 +36,6 @@ MOST_PRODUCTS = 400
 #: A larger product of levels in a model is refused: no experiment fills that many cells, and its
 #: columns would fill the memory.
 MOST_CROSSED = 2000
-#: Numbers that name batches are shared by more specimens than this on average; ages are not.
-FEW_EACH = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +45,7 @@ class Design:
     Attributes
     ----------
     batches : Factor
-        The batch column.
+        The batch column, or several (:mod:`~batchsense.experiments.nuisances`).
     kept : tuple of Factor
         What must be kept.
     notes : tuple of Note
@@ -92,11 +95,8 @@ class Design:
         return [note.message for note in guessed if set(note.where) & set(names)]
 
     def batch_terms(self) -> Floats:
-        """The batches coded to sum to zero, shape (specimens, batches - 1), or the surrogates."""
-        indicators = self.batches.indicators()
-        if isinstance(self.batches, NumericBatches):
-            return np.asarray(indicators - indicators.mean(axis=0))
-        return np.asarray(indicators[:, :-1] - indicators[:, -1:])
+        """The batches coded to sum to zero, shape (specimens, batches - 1); numbers centred."""
+        return terms_to_zero(self.batches)
 
     def interaction(self) -> tuple[str, Floats] | None:
         """The name and columns by which the batches may act differently on what is kept.
@@ -123,7 +123,7 @@ class Design:
 
 def read_design(
     table: Table,
-    batch_labels: str | None,
+    batch_labels: str | Sequence[str] | None,
     keep: Sequence[str] = (),
     kinds: ColumnKinds = ColumnKinds(),
     surrogates: Sequence[str] = (),
@@ -156,10 +156,17 @@ def read_design(
             )
         kept, notes = kept_factors(table, keep, "", kinds)
         design = Design(numeric_batches(table, surrogates), kept, notes)
-    else:
-        batches = batch_factor(table, batch_labels, kinds)
-        kept, notes = kept_factors(table, keep, batch_labels, kinds)
+    elif isinstance(batch_labels, str) or len(batch_labels) == 1:
+        (name,) = [batch_labels] if isinstance(batch_labels, str) else batch_labels
+        batches = batch_factor(table, name, kinds)
+        kept, notes = kept_factors(table, keep, name, kinds)
         design = Design(batches, kept, (*notes, *_batch_notes(batches)))
+    else:
+        several, rest, read = several_batches(table, batch_labels, keep, kinds)
+        kept, notes = kept_factors(table, keep, "", rest)
+        labelled = [one for one in parts_of(several) if one.values is None]
+        small = [note for one in labelled for note in (*_small_batches(one), *look_alikes([one]))]
+        design = Design(several, kept, (*notes, *read, *small, *_adding_nothing(several)))
     wanted, names = design.wanted()
     relations = factor(wanted, names).relations
     if relations:
@@ -188,6 +195,19 @@ def _crossed(factors: Sequence[Factor]) -> tuple[Floats, tuple[str, ...]]:
         columns = (columns[:, :, None] * own[:, None, :]).reshape(len(columns), -1)
         names = [f"{name}:{term}" for name in names for term in terms]
     return columns, tuple(names)
+
+
+def _adding_nothing(batches: Factor) -> list[Note]:
+    """Name the batch columns that say nothing beyond those before them."""
+    columns = [np.ones((len(batches.codes), 1))]
+    notes = []
+    for one in parts_of(batches):
+        more = np.hstack([*columns, terms_to_zero(one)])
+        if factor(more).rank == factor(np.hstack(columns)).rank:
+            message = f"{one.name} adds nothing to the batch columns before it: they determine it."
+            notes.append(Note("batch_column_determined", message, (one.name,)))
+        columns = [more]
+    return notes
 
 
 def _batch_notes(batches: Factor) -> list[Note]:

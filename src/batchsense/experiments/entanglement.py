@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import ConfoundedError, listed
+from batchsense.experiments.nuisances import Nuisances, NumericBatches, indicator_names, parts_of
 from batchsense.experiments.statistics.confounding import (
     Confounding,
     LinkedGroup,
@@ -17,7 +18,7 @@ from batchsense.experiments.statistics.confounding import (
     connected_components,
     cramers_v,
 )
-from batchsense.experiments.tables.columns import Factor, NumericBatches
+from batchsense.experiments.tables.columns import Factor
 from batchsense.variation.linear import factor
 
 if TYPE_CHECKING:
@@ -92,21 +93,17 @@ def entanglements(design: Design) -> tuple[Entanglement, ...]:
     >>> drug.confounding.estimable, len(drug.linked)
     (False, 2)
     """
-    names = _batch_names(design)
+    names = indicator_names(design.batches)
     return tuple(_one(design, kept, names) for kept in design.kept)
-
-
-def _batch_names(design: Design) -> tuple[str, ...]:
-    if isinstance(design.batches, NumericBatches):
-        return design.batches.levels
-    return tuple(f"{design.batches.name}[{level}]" for level in design.batches.levels)
 
 
 def batch_columns(design: Design) -> tuple[Floats, tuple[str, ...]]:
     """The batches but the first as columns of a model with a constant, and their names."""
-    columns, names = design.batches.indicators(), _batch_names(design)
-    first = 0 if isinstance(design.batches, NumericBatches) else 1
-    return columns[:, first:], names[first:]
+    if isinstance(design.batches, NumericBatches):
+        return design.batches.indicators(), design.batches.levels
+    parts = [one.design() for one in parts_of(design.batches)]
+    columns = np.hstack([columns for columns, _ in parts])
+    return columns, tuple(name for _, names in parts for name in names)
 
 
 def refuse_confounded(design: Design, found: tuple[Entanglement, ...]) -> None:
@@ -148,7 +145,7 @@ def _one(design: Design, kept: Factor, batch_names: tuple[str, ...]) -> Entangle
         batch_names=batch_names,
         other_names=[name for _, terms in others for name in terms] if others else None,
     )
-    if kept.kind == "numeric" or isinstance(design.batches, NumericBatches):
+    if kept.kind == "numeric" or isinstance(design.batches, NumericBatches | Nuisances):
         return Entanglement(kept.name, kept.kind, confounding, None, ())
     association = cramers_v(kept.codes, design.batches.codes).value
     # Codes, not labels, so that the groups list levels in the order of the factors.
@@ -261,8 +258,9 @@ class _Told:
         base = np.hstack([np.ones((design.specimens, 1)), *others])
         levels = kept.indicators()
         self.alone = np.hstack([base, levels])[rows]
-        self.first = base.shape[1] + len(design.batches.levels)
-        full = np.hstack([base, design.batches.indicators(), levels])[rows]
+        batches = design.batches.indicators()
+        self.first = base.shape[1] + batches.shape[1]
+        full = np.hstack([base, batches, levels])[rows]
         self.full, self.columns = factor(full), full.shape[1]
 
     def tells(self, one: int, two: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -25,3 +25,12 @@ class ColumnKinds:
 
     categorical: Sequence[str] = ()
     numeric: Sequence[str] = ()
+
+    def completed(self, known: Mapping[str, str]) -> ColumnKinds:
+        """These, and the kinds of further columns."""
+        declared = {*self.categorical, *self.numeric}
+        more = {name: kind for name, kind in known.items() if name not in declared}
+        return ColumnKinds(
+            [*self.categorical, *(name for name, kind in more.items() if kind == "categorical")],
+            [*self.numeric, *(name for name, kind in more.items() if kind == "numeric")],
+        )

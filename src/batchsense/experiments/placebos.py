@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from batchsense.errors import ConfoundedError, UnresolvedError, listed
+from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FROM
 from batchsense.experiments.diagnosis import BatchComponent, Diagnosis, KeptDiagnosis
 from batchsense.experiments.kinds import ColumnKinds
@@ -118,7 +118,7 @@ def placebos(
     Raises
     ------
     DataError
-        Fewer than one feature.
+        Fewer than one feature, or the diagnosis is one of several batch columns.
 
     References
     ----------
@@ -137,6 +137,8 @@ def placebos(
     model        0 0.06
     """
     table, kept = as_table(table), found.kept
+    if found.batch_parts:
+        raise DataError(f"placebos take one batch column, not {found.design.batches.name}")
     shift_sd, shift_reason = _shift(found.component)
     asked = _affordable(found.specimens, len(kept)) if features is None else features
     outcomes = []

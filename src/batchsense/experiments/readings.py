@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.entanglement import entanglements
+from batchsense.experiments.nuisances import Nuisances, NumericBatches
 from batchsense.experiments.statistics.confounding import connected_components
-from batchsense.experiments.tables.columns import Factor, NumericBatches
+from batchsense.experiments.tables.columns import Factor
 from batchsense.variation.linear import factor
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _linked(design: Design) -> _Answer:
         kept.name
         for kept in design.kept
         if kept.kind == "categorical"
-        and not isinstance(batches, NumericBatches)
+        and not isinstance(batches, NumericBatches | Nuisances)
         and len(connected_components(kept.codes, batches.codes)) > 1
     ]
     return _answer(lost, batches.name, ())

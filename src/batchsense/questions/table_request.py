@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 from typing_extensions import override
 
 from batchsense.errors import DataError, RequestError, listed
@@ -175,6 +175,28 @@ class FilesRequest(Request):
         return " with ".join(names)
 
 
+DropIncomplete = Annotated[
+    bool,
+    Option("Leave out specimens without a label that is needed, and say whether they differ."),
+]
+
+
+def complete(request: FilesRequest, table: Table, names: Sequence[str]) -> Table:
+    """The table without the specimens that lack a needed label, if that was asked; else refuse.
+
+    Raises
+    ------
+    DataError
+        Labels are missing, and specimens without them were not to be left out; or all lack one.
+    """
+    from batchsense.experiments.incomplete import leave_out_incomplete, refuse_incomplete
+
+    if getattr(request, "drop_incomplete", False):
+        return leave_out_incomplete(table, names, request.seed)[0]
+    refuse_incomplete(table, names, "--drop-incomplete")
+    return table
+
+
 class BatchesRequest(FilesRequest):
     """Base of the questions about batches that one column of the sheet names."""
 
@@ -209,11 +231,16 @@ class BatchesRequest(FilesRequest):
             return self.batch_labels
         if self.matrix is None:
             return str(self.built_in()["batch_labels"])
-        columns = [name for name in table.sheet if name != table.source.id_column]
-        raise RequestError(
-            f"--batch is needed: the column that names the batch; {table.source.sheet} has "
-            f"{listed(columns, 20)}"
-        )
+        raise no_batch_named(table)
+
+
+def no_batch_named(table: Table) -> RequestError:
+    """What is said where a batch column is needed: which there are."""
+    columns = [name for name in table.sheet if name != table.source.id_column]
+    return RequestError(
+        f"--batch is needed: the column that names the batch; {table.source.sheet} has "
+        f"{listed(columns, 20)}"
+    )
 
 
 KeptColumns = Annotated[
@@ -257,19 +284,65 @@ SheetOutput = Annotated[
 ]
 
 
-class ModelRequest(BatchesRequest):
+class ModelRequest(FilesRequest):
     """Base of the questions about batches beside columns that must be kept."""
 
+    batch_labels: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Column of SHEET with the batch of a specimen: month, plate, lane, site; may be "
+            "repeated, also for numbers such as RIN.",
+            name="batch",
+            metavar="COL",
+            of="column",
+            label="Batch column",
+            front=True,
+        ),
+    ] = None
     keep: KeptColumns = None
     categorical: CategoricalColumns = ()
     numeric: NumericColumns = ()
+    drop_incomplete: DropIncomplete = False
+
+    @field_validator("batch_labels", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object) -> object:
+        return (given,) if isinstance(given, str) else given
 
     @classmethod
     @override
     def built_in(cls) -> dict[str, Any]:
-        from batchsense.experiments.builtin import KEPT_COLUMN
+        from batchsense.experiments.builtin import BATCH_COLUMN, KEPT_COLUMN
 
-        return {**super().built_in(), "keep": (KEPT_COLUMN,)}
+        return {"batch_labels": (BATCH_COLUMN,), "keep": (KEPT_COLUMN,)}
+
+    def batch_columns(self, table: Table) -> tuple[str, ...]:
+        """The columns that name the batch; that of the built-in digits is known.
+
+        Raises
+        ------
+        RequestError
+            None was named.
+        """
+        if self.batch_labels:
+            return self.batch_labels
+        if self.matrix is None:
+            known: tuple[str, ...] = self.built_in()["batch_labels"]
+            return known
+        raise no_batch_named(table)
+
+    @override
+    def in_pieces(self) -> str | None:
+        if self.drop_incomplete:
+            return "reads a matrix as it lies; leave out --drop-incomplete, or read it in memory"
+        return super().in_pieces()
+
+    @override
+    def _published(self) -> dict[str, Any]:
+        asked = super()._published()
+        if isinstance(asked["batch"], list) and len(asked["batch"]) == 1:
+            asked["batch"] = asked["batch"][0]  # one column is told as it always was
+        return asked
 
     def kept_columns(self) -> Sequence[str]:
         """The columns to keep; those of the built-in digits are known."""

@@ -59,7 +59,8 @@ def form_fields(request: type[Request], values: Mapping[str, Any]) -> list[FormF
         value = values.get(one.field, one.default)
         name = f"no-{one.flag}" if one.default is True else one.flag
         widget = _widget(one)
-        may = asks_kinds and widget == "columns" and one.option.of != "wide"
+        kept = one.option.of != "wide" and one.flag != "batch"  # one list of kinds is enough
+        may = asks_kinds and widget == "columns" and kept
         kinds = may and not any(each.kinds for each in found)
         found.append(FormField(name, one, widget, value, kinds))
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -41,7 +42,15 @@ class KeepingColumns:
     numeric: tuple[str, ...] = ()
     despite_confounding: bool = False
 
-    def design(self, table: Table, batch_labels: str) -> tuple[Design, tuple[Entanglement, ...]]:
+    def without_kinds(self, names: Sequence[str]) -> Self:
+        """The same, with no kind declared for some columns."""
+        kinds = (self.categorical, self.numeric)
+        categorical, numeric = (tuple(one for one in kind if one not in names) for kind in kinds)
+        return replace(self, categorical=categorical, numeric=numeric)
+
+    def design(
+        self, table: Table, batch_labels: str | Sequence[str]
+    ) -> tuple[Design, tuple[Entanglement, ...]]:
         """Read the design of a sheet, and each kept factor against the batches.
 
         Raises

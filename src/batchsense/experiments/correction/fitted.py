@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Flags, Integers, Matrix
+from batchsense.experiments.correction.beside import Beside
 from batchsense.experiments.correction.fit_design import KeepingColumns, design_of_parts
 from batchsense.experiments.correction.gathered import Gathered
 from batchsense.experiments.correction.interface import (
@@ -98,6 +99,8 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
         The kept factors.
     notes : tuple of Note
         What the reader must know.
+    beside : Beside or None
+        Further batch columns, which are removed before.
     """
 
     #: Name of the method, and the classes of its options and of what it learns.
@@ -111,10 +114,11 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
     model: LearnedT
     kept: tuple[Entanglement, ...]
     notes: tuple[Note, ...]
+    beside: Beside | None = None
 
     @property
     def batch_labels(self) -> str:
-        """The batch column."""
+        """The batch column; of several the one that the correction itself is for."""
         return self.gathered.batch_labels
 
     @property
@@ -125,7 +129,10 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
     @property
     def unchanged(self) -> tuple[str, ...]:
         """Features that are left as they are."""
-        return chosen_features(self.features, self.model.left_alone)
+        alone = self.model.left_alone
+        return chosen_features(
+            self.features, alone if self.beside is None else alone | self.beside.unchanged
+        )
 
     @property
     def unseen(self) -> Flags:
@@ -156,23 +163,32 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
             fitting, or a value is none that the method takes.
         """
         table = as_table(table)
-        factor = label_factor(table, self.batch_labels)
+        beside, features = self.beside, matched_features(table, self.features)
+        less = table if beside is None else beside.taken_out(table, features)
+        factor = label_factor(less, self.batch_labels)
         codes = matched_batches(table, factor, self.batch_levels)
-        features = matched_features(table, self.features)
         unseen = self.unseen if table.features == self.features else self.unseen[:, features]
         notes = left_unchanged_notes(unseen, table, codes, self.batch_levels)
-        values = self._apply(table, codes, features, out, progress)
+        values = self._apply(less, codes, features, out, progress)
         if table.values_are not in ("log", "numbers"):
             notes += range_notes(table.values, values)
         indicators = np.eye(len(self.batch_levels))[codes]
+        terms = indicators[:, :-1] - indicators[:, -1:]
+        if beside is not None:
+            as_they_were = np.flatnonzero(beside.unchanged[features])
+            values[:, as_they_were] = table.values[:, as_they_were]
+            terms = np.hstack([terms, beside.apart(less)])
         return Corrected(
             values=values,
             table=table,
-            batch_labels=self.batch_labels,
+            batch_labels=self.batch_labels if beside is None else beside.name,
             batch_levels=self.batch_levels,
-            batch_terms=indicators[:, :-1] - indicators[:, -1:],
-            rank_lost=len(self.batch_levels) - 1,
+            batch_terms=terms,
+            rank_lost=len(self.batch_levels) - 1 + (0 if beside is None else beside.rank),
             method=self.method,
+            several=() if beside is None else beside.columns,
+            levels_of=self.batch_labels,
+            numeric_batches=() if beside is None else beside.numeric,
             kept=self.kept,
             unchanged=self.unchanged,
             notes=(*self.notes, *notes),
@@ -200,6 +216,7 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
             batch_levels=self.batch_levels,
             notes=self.notes,
             model=self.model.arrays(),
+            beside=self.beside,
         )
         save(path, stored)
 
@@ -229,8 +246,21 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
         """The correction that a file holds."""
         correction: Any = cls.options_type(**as_tuples(stored.options))
         model: Any = cls.learned_type.from_arrays(stored.model)
-        kept = design_of_parts(stored.gathered, correction).found
-        return cls(correction, stored.gathered, stored.batch_levels, model, kept, stored.notes)
+        if stored.beside is None:
+            kept = design_of_parts(stored.gathered, correction).found
+        else:
+            columns = stored.beside.modelled(stored.gathered.batch_labels)
+            plain = correction.without_kinds(stored.beside.combined)
+            kept = plain.design(stored.gathered.sheet, columns)[1]
+        return cls(
+            correction,
+            stored.gathered,
+            stored.batch_levels,
+            model,
+            kept,
+            stored.notes,
+            stored.beside,
+        )
 
 
 def _one_specimen(stored: Stored) -> Table:

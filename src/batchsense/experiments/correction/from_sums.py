@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from batchsense.arrays import Integers, Matrix
 from batchsense.errors import DataError
 from batchsense.experiments.correction.affine import Affine
+from batchsense.experiments.correction.beside import fit_beside
 from batchsense.experiments.correction.fit_design import (
     FitDesign,
     KeepingColumns,
@@ -37,9 +39,9 @@ class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
     """How corrections from sums are fitted: at once, or part by part."""
 
     def fit(
-        self, table: Table | AnnData, batch_labels: str, progress: Progress = silent
+        self, table: Table | AnnData, batch_labels: str | Sequence[str], progress: Progress = silent
     ) -> FittedT:
-        """Learn what every batch does to every feature.
+        """Learn what every batch does to every feature; of several columns all at once.
 
         Raises
         ------
@@ -50,6 +52,11 @@ class CorrectionFromSums(KeepingColumns, ABC, Generic[FittedT]):
         UnresolvedError
             No residual variation is left to scale by.
         """
+        if not isinstance(batch_labels, str):
+            if len(names := tuple(batch_labels)) != 1:
+                fitted: FittedT = fit_beside(self, as_table(table), names, progress)
+                return fitted
+            batch_labels = names[0]
         progress("learning batch effects", 0, 2)
         with one_thread():  # the passes over the data have threads of their own
             design = design_of_table(as_table(table), batch_labels, self)
@@ -118,6 +125,8 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
                 f"corrections with different options cannot be merged: {self.correction} and "
                 f"{other.correction}"
             )
+        self._refuse_several("merged")
+        other._refuse_several("merged")
         if any(one.batch_levels != one.gathered.batch_levels for one in (self, other)):
             raise DataError(
                 "a correction to which batches were added cannot be merged; merge first, then add"
@@ -138,6 +147,7 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
             There is no new batch, one has a single specimen although scales are adjusted, or a
             feature or a level of what is kept was not fitted.
         """
+        self._refuse_several("extended by new batches")
         levels, statistics = new_batches(as_table(table), self.gathered, self.batch_levels)
         return replace(
             self,
@@ -145,6 +155,13 @@ class FittedFromSums(Fitted[SumsT, ValuesT]):
             model=self._extended(statistics),
             notes=(*self.notes, extended_note(levels, self.batch_labels)),
         )
+
+    def _refuse_several(self, done: str) -> None:
+        if self.beside is not None:
+            raise DataError(
+                f"a correction for several batch columns ({self.beside.name}) cannot be {done}; "
+                "fit again with all specimens"
+            )
 
     @abstractmethod
     def _extended(self, statistics: BatchStatistics) -> ValuesT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -13,6 +14,7 @@ from batchsense import __version__
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.shown import Shown
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
@@ -78,6 +80,12 @@ class Account:
     learned : tuple of LearnedBatch
         What was learned of each batch over all features; empty for methods that learn nothing
         in common.
+    several : tuple of str
+        The batch columns, where there are several; ``batch_labels`` then holds all their names.
+    levels_of : str
+        Where there are several, the column (or ``run × plate``) that ``batch_levels`` are of.
+    numeric_batches : tuple of str
+        Which of several are numbers.
     """
 
     table: Table
@@ -89,6 +97,30 @@ class Account:
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
     learned: tuple[LearnedBatch, ...] = field(default=(), kw_only=True)
+    several: tuple[str, ...] = field(default=(), kw_only=True)
+    levels_of: str = field(default="", kw_only=True)
+    numeric_batches: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def batch_columns(self) -> tuple[str, ...]:
+        """The batch columns: one, or several."""
+        return self.several or (self.batch_labels,)
+
+    @property
+    def shown_column(self) -> str:
+        """A batch column of categories, by which figures show specimens."""
+        named = (self.levels_of, *self.batch_columns)
+        known = [one for one in named if one in self.table.sheet]
+        return next(one for one in known if one not in self.numeric_batches)
+
+    def with_kinds(self, kinds: ColumnKinds, keep: Sequence[str]) -> ColumnKinds:
+        """Kinds, with those that were used here where none is declared."""
+        known = {one.name: one.kind for one in self.kept if one.name in keep}
+        known |= {
+            name: "numeric" if name in self.numeric_batches else "categorical"
+            for name in self.several
+        }
+        return kinds.completed(known)
 
     def record(self) -> dict[str, Any]:
         """What was done, in the plain names, texts and lists that an AnnData file can keep."""
@@ -99,6 +131,14 @@ class Account:
             "batch": self.batch_labels,
             "batch_levels": list(self.batch_levels),
             "keep": [one.name for one in self.kept],
+            **(
+                {
+                    "batch_columns": list(self.several),
+                    "numeric_batches": list(self.numeric_batches),
+                }
+                if self.several
+                else {}
+            ),
             "rank_lost": self.rank_lost,
             "unchanged_features": list(self.unchanged),
             "notes": [f"{note.code}: {note.message}" for note in self.notes],
@@ -118,7 +158,8 @@ class Corrected(Shown, Account):
     values : array of shape (specimens, features)
         The corrected observations; NaN exactly where the original is.
     batch_terms : array of shape (specimens, batches - 1)
-        The removed terms, coded to sum to zero over the batches.
+        The removed terms, coded to sum to zero over the batches; those of further batch columns
+        after them.
 
     Notes
     -----
@@ -202,7 +243,7 @@ class MergeableCorrection(FittedCorrection, Protocol):
 class Correction(Protocol):
     """A way to remove batch effects; the implementations are final."""
 
-    def fit(self, table: Table, batch_labels: str) -> FittedCorrection:
+    def fit(self, table: Table, batch_labels: str | Sequence[str]) -> FittedCorrection:
         """Learn the batch effects of a table; refuse if what is kept goes with them."""
 
 

@@ -167,15 +167,18 @@ class FittedLinear(FittedFromSums[LinearCorrection, LinearModel]):
         return extend_linear(self.model, statistics)
 
 
-def correct(table: Table | AnnData, batch_labels: str, keep: Sequence[str] = ()) -> Corrected:
+def correct(
+    table: Table | AnnData, batch_labels: str | Sequence[str], keep: Sequence[str] = ()
+) -> Corrected:
     """Correct a table by linear removal, in one call.
 
     Parameters
     ----------
     table : Table or AnnData
         The observations and their sheet.
-    batch_labels : str
-        The column of the sheet with the batch labels.
+    batch_labels : str or sequence of str
+        The column of the sheet with the batch labels; of several (also numbers) all are removed
+        in one model.
     keep : sequence of str
         The columns of what must be kept.
 

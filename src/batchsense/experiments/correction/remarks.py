@@ -11,6 +11,7 @@ from batchsense.arrays import Flags, Floats, Places
 from batchsense.errors import listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
+from batchsense.experiments.nuisances import sheet_columns
 from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
@@ -124,7 +125,7 @@ def _attenuation(table: Table, design: Design) -> list[Note]:
     losses = {}
     kept = {factor.name for factor in design.kept}
     for name, entries in table.sheet.items():
-        if name in kept or name in (design.batches.name, table.source.id_column):
+        if name in kept or name in (*sheet_columns(design.batches), table.source.id_column):
             continue
         columns = _as_columns(entries)
         if columns is not None:

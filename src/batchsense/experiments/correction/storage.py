@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from batchsense.errors import DataError
+from batchsense.experiments.correction.beside import Beside
 from batchsense.experiments.correction.gathered import Gathered, bare_sheet
 from batchsense.experiments.correction.terms import Term
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
@@ -23,6 +24,8 @@ from batchsense.storage.seal import Arrays, BrokenSealError, read_arrays, write_
 _FORMAT = "batchsense correction"
 #: The first version had no seal, and is still read.
 _VERSION, _UNSEALED = 2, 1
+#: With several batch columns, which earlier programs must not read as one.
+_SEVERAL = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +46,8 @@ class Stored:
         What the reader must know.
     model : dict of str to array
         What was learned.
+    beside : Beside or None
+        Further batch columns.
     sealed : bool
         Whether the file says by a seal that it is as it was written.
     """
@@ -53,6 +58,7 @@ class Stored:
     batch_levels: tuple[str, ...]
     notes: tuple[Note, ...]
     model: Arrays
+    beside: Beside | None = None
     sealed: bool = True
 
 
@@ -68,10 +74,13 @@ def save(path: str | Path, stored: Stored) -> None:
         The file cannot be written.
     """
     gathered = stored.gathered
-    columns = (gathered.batch_labels, *gathered.keep)
+    beside = stored.beside
+    more = () if beside is None else beside.columns
+    columns = tuple(dict.fromkeys((gathered.batch_labels, *gathered.keep, *more)))
     about = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _VERSION if beside is None else _SEVERAL,
+        "beside": None if beside is None else beside.about(),
         "method": stored.method,
         "options": stored.options,
         "batch_labels": gathered.batch_labels,
@@ -88,6 +97,8 @@ def save(path: str | Path, stored: Stored) -> None:
     arrays: Arrays = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
     arrays |= {f"seen_{name}": array for name, array in gathered.statistics.arrays().items()}
     arrays |= {f"model_{name}": array for name, array in stored.model.items()}
+    if beside is not None:
+        arrays |= {f"beside_{name}": array for name, array in beside.arrays().items()}
     with writing(path) as temporary, temporary.open("wb") as stream:
         write_arrays(stream, arrays)
 
@@ -114,13 +125,13 @@ def load(path: str | Path) -> Stored:
         raise damaged(path, error) from None
     if not known:
         raise DataError("not a correction that batchsense saved", str(path))
-    if version not in (_VERSION, _UNSEALED):
+    if version not in (_VERSION, _UNSEALED, _SEVERAL):
         raise DataError(
             f"a correction of format {version}; this version of batchsense reads "
-            f"{_UNSEALED} to {_VERSION}, so fit again",
+            f"{_UNSEALED} to {_SEVERAL}, so fit again",
             str(path),
         )
-    if sealed != (version == _VERSION):
+    if sealed != (version != _UNSEALED):
         raise damaged(path, "its seal")
     try:
         return _stored(about, arrays, str(path), sealed)
@@ -184,7 +195,9 @@ def _stored(about: Mapping[str, Any], arrays: Arrays, path: str, sealed: bool) -
     notes = tuple(Note(code, message, tuple(where)) for code, message, where in about["notes"])
     levels = tuple(about["batch_levels"])
     model = _part(arrays, "model_")
-    return Stored(about["method"], about["options"], gathered, levels, notes, model, sealed)
+    several = about.get("beside")
+    beside = None if several is None else Beside.of(several, _part(arrays, "beside_"))
+    return Stored(about["method"], about["options"], gathered, levels, notes, model, beside, sealed)
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

@@ -12,6 +12,7 @@ from batchsense.errors import UnresolvedError
 from batchsense.experiments.beyond_memory.by_feature import ByFeature
 from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.design import Design
+from batchsense.experiments.nuisances import Nuisances
 from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.tail_areas import noncentrality
 from batchsense.experiments.tables.table import Table
@@ -68,7 +69,8 @@ class FeatureShares:
     residual, residual_low, residual_high, residual_raw : arrays of shape (features,)
         What no term explains, chance added back, with its interval; and as sum of squares.
     component : array of shape (features,)
-        Variance component of the batches in squared units of the feature; may be negative.
+        Variance component of the batches in squared units of the feature; may be negative. NaN
+        for several batch columns.
     reasons : tuple of str
         Why a feature has no shares; empty where it has.
     level : float
@@ -164,7 +166,11 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
         residual_low=spread(1.0 - most),
         residual_high=spread(1.0 - least),
         residual_raw=spread(full.left),
-        component=spread(_components(splits[0][2], batches, wanted) * scale**2),
+        component=spread(
+            np.full(len(scale), np.nan)
+            if isinstance(design.batches, Nuisances)
+            else _components(splits[0][2], batches, wanted) * scale**2
+        ),
         reasons=reasons,
         level=level,
     )

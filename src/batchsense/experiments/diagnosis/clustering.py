@@ -11,6 +11,7 @@ import numpy as np
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.neighbours import nearest
+from batchsense.experiments.nuisances import parts_of
 from batchsense.experiments.projections import basis_beside
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
@@ -235,8 +236,9 @@ def _arrangements(codes: Integers, strata: Integers) -> float:
 
 def judged_labels(coordinates: Floats, design: Design) -> tuple[Floats, list[Factor]]:
     """The points without what numbers explain, and the factors that have labels, batches first."""
-    labels = [one for one in (design.batches, *design.kept) if one.values is None]
-    numeric = [one.values for one in design.kept if one.values is not None]
+    factors = (*parts_of(design.batches), *design.kept)
+    labels = [one for one in factors if one.values is None]
+    numeric = [one.values for one in factors if one.values is not None]
     if not numeric:
         return coordinates, labels
     model = factor(np.column_stack([np.ones(len(coordinates)), *numeric]))

@@ -35,6 +35,7 @@ from batchsense.experiments.entanglement import (
     level_contrasts,
 )
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.nuisances import Nuisances, parts_of
 from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
@@ -77,6 +78,26 @@ class KeptDiagnosis:
     contrasts: tuple[LevelContrast, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """One of several batch columns.
+
+    Attributes
+    ----------
+    name, kind : str
+        The column; ``"categorical"`` or ``"numeric"``.
+    share : Share or None
+        What it adds to the other batch columns and what is kept; None where nothing is left of it.
+    alone : float
+        Share of the sum of squares that it explains without any other term.
+    """
+
+    name: str
+    kind: str
+    share: Share | None
+    alone: float
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Diagnosis(Shown):
     """What varies with the batches, and what that means for the wanted factors.
@@ -99,6 +120,8 @@ class Diagnosis(Shown):
         as slopes. None where no degree of freedom is left for it, or it has more than 400 columns.
     kept : tuple of KeptDiagnosis
         The kept factors.
+    batch_parts : tuple of BatchPart
+        Of several batch columns each, given the others and what is kept; empty for one.
     batch_alone : float
         Share of the sum of squares that the batches explain without any other term.
     shared : float or None
@@ -110,7 +133,8 @@ class Diagnosis(Shown):
     residual : Interval or None
         Share of the variance that no term explains, the interaction among them, chance added back.
     component : BatchComponent or None
-        How far the batches lie apart in the unit of the data; None where nothing is left of them.
+        How far the batches lie apart in the unit of the data; None where nothing is left of them,
+        and for several batch columns.
     scores : Scores or None
         What principal components and distances between specimens go with; None where fewer than
         two directions vary.
@@ -129,6 +153,7 @@ class Diagnosis(Shown):
     joint_share: Share | None
     interaction_share: Share | None
     kept: tuple[KeptDiagnosis, ...]
+    batch_parts: tuple[BatchPart, ...]
     batch_alone: float
     shared: float | None
     residual_share: float | None
@@ -179,7 +204,7 @@ class Diagnosis(Shown):
 
 def diagnose(
     table: Table | AnnData,
-    batch_labels: str,
+    batch_labels: str | Sequence[str],
     keep: Sequence[str] = (),
     *,
     kinds: ColumnKinds = ColumnKinds(),
@@ -201,8 +226,9 @@ def diagnose(
         The observations and their sheet (also a table on disk, from
         :func:`~batchsense.experiments.on_disk`). Features with missing values are left out and
         noted. Of counts, log counts per million of the features with enough of them are looked at.
-    batch_labels : str
-        The column of the sheet with the batch labels.
+    batch_labels : str or sequence of str
+        The column of the sheet with the batch labels, or several, also of numbers: judged jointly,
+        and each given the others.
     keep : sequence of str
         The columns of what must be kept.
     kinds : ColumnKinds
@@ -263,7 +289,8 @@ def diagnose(
             )
             for one in shared_rows(table, design)
         ]
-        judged = _judged(batch_labels, found, terms, (*table.notes, *design.notes, *notes, *shared))
+        told = (*table.notes, *design.notes, *notes, *shared)
+        judged = _judged(design.batches.name, found, terms, told)
         return replace(judged, sketch=sketch)
 
 
@@ -290,6 +317,7 @@ def _judged(
             needed="at least one more specimen in a batch and condition that exist already",
         )
     interaction = terms.interaction()
+    parts = terms.batch_parts() if isinstance(design.batches, Nuisances) else ()
     unique = [one.share.raw for one in kept if one.share] + [batch_share.raw if batch_share else 0]
     return Diagnosis(
         verdict=verdict,
@@ -299,11 +327,14 @@ def _judged(
         joint_share=joint,
         interaction_share=interaction,
         kept=kept,
+        batch_parts=parts,
         batch_alone=share_alone(products, terms.batches),
         shared=joint.raw - sum(unique) if joint else None,
         residual_share=max(0.0, 1.0 - joint.raw) if joint else None,
         residual=terms.residual(interaction is not None),
-        component=batch_component(
+        component=None
+        if parts
+        else batch_component(
             products, terms.batches, terms.wanted, terms.generator(), terms.permutations
         ),
         scores=score(products, design, terms.generator(), terms.permutations, terms.progress),
@@ -336,7 +367,8 @@ class _Terms:
         self.wanted = design.wanted()[0]
         self.batches = design.batches.indicators()
         # Each term gets a stream of its own, so that adding a factor moves no other null.
-        self._seeds = np.random.SeedSequence(seed).spawn(len(design.kept) + 5)
+        streams = len(design.kept) + 5 + len(parts_of(design.batches))
+        self._seeds = np.random.SeedSequence(seed).spawn(streams)
 
     def generator(self) -> np.random.Generator:
         return np.random.default_rng(self._seeds.pop(0))
@@ -358,6 +390,17 @@ class _Terms:
         factor = next(kept for kept in self.design.kept if kept.name == name)
         others = self.design.wanted(leaving_out=name)[0]
         return factor.design()[0], np.hstack([others, self.batches])
+
+    def batch_parts(self) -> tuple[BatchPart, ...]:
+        """Each batch column, given the others and what is kept."""
+        columns = {one.name: one.design()[0] for one in parts_of(self.design.batches)}
+        found = []
+        for one in parts_of(self.design.batches):
+            others = [own for name, own in columns.items() if name != one.name]
+            share = self.share(one.name, columns[one.name], np.hstack([self.wanted, *others]))
+            alone = share_alone(self.products, columns[one.name])
+            found.append(BatchPart(one.name, one.kind, share, alone))
+        return tuple(found)
 
     def interaction(self) -> Share | None:
         crossed = self.design.interaction()

@@ -14,6 +14,7 @@ from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
 from batchsense.experiments.diagnosis.mixing import Mixing, mixings
 from batchsense.experiments.diagnosis.products import Products, products_of
+from batchsense.experiments.nuisances import parts_of
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
@@ -132,7 +133,8 @@ def score(
     if main is None:
         return None
     coordinates, explained = main
-    factors = (design.batches, *design.kept)
+    batches = parts_of(design.batches)
+    factors = (*batches, *design.kept)
     components = _components(coordinates, factors)
     weights = explained / explained.sum()
     overall = {
@@ -142,7 +144,8 @@ def score(
         for one in factors
     }
     found = clusterings(coordinates, design, rng, permutations, progress)
-    clusters_by, sentence = _judged(found)
+    labelled = sum(one.values is None for one in batches)
+    clusters_by, sentence = _judged(found[:labelled], found[labelled:])
     mixing = mixings(coordinates, design, rng, permutations, progress)
     return Scores(explained, coordinates, components, overall, found, clusters_by, sentence, mixing)
 
@@ -199,32 +202,34 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _judged(found: Sequence[Clustering]) -> tuple[ClustersBy, str]:
+def _judged(batches: Sequence[Clustering], kept: Sequence[Clustering]) -> tuple[ClustersBy, str]:
     # The permutation test of the distances decides.
-    first, *kept = found
-    if first.p_distance is None:
-        return "cannot_tell", (
-            f"Whether specimens cluster by {first.name} cannot be told: {first.reason}."
-        )
-    by_batch = first.p_distance < _SEEN_P
+    judged = [one for one in batches if one.p_distance is not None]
+    if not judged:
+        names = " or ".join(one.name for one in batches) or "the batches"
+        reason = batches[0].reason if batches else "they are numbers"
+        return "cannot_tell", f"Whether specimens cluster by {names} cannot be told: {reason}."
+    by_batch = [one for one in judged if (one.p_distance or 0.0) < _SEEN_P]
+    first = " and ".join(one.name for one in by_batch or judged)
     seen = [one for one in kept if one.p_distance is not None and one.p_distance < _SEEN_P]
-    unknown = [one.name for one in kept if one.p_distance is None]
-    unseen = [one.name for one in kept if one.p_distance is not None and one not in seen]
+    unknown = [one.name for one in (*batches, *kept) if one.p_distance is None]
+    unseen = [one.name for one in judged if by_batch and one not in by_batch]
+    unseen += [one.name for one in kept if one.p_distance is not None and one not in seen]
     others = f", not visibly by {' or '.join(unseen)}" if unseen else ""
     if by_batch and seen:
         # Which of them by more is not said: the table has each beside what chance gives it.
         clusters_by: ClustersBy = "both"
-        names = " and ".join([first.name, *(one.name for one in seen)])
+        names = " and ".join([first, *(one.name for one in seen)])
         text = f"Specimens cluster by {names}{others}"
     elif by_batch:
         clusters_by = "batch"
-        text = f"Specimens cluster by {first.name}{others}"
+        text = f"Specimens cluster by {first}{others}"
     elif seen:
         clusters_by = "kept"
         names = " and ".join(one.name for one in seen)
-        text = f"Specimens cluster by {names}, not visibly by {' or '.join([first.name, *unseen])}"
+        text = f"Specimens cluster by {names}, not visibly by {' or '.join([first, *unseen])}"
     else:
         clusters_by = "neither"
-        text = f"Specimens do not visibly cluster by {' or '.join([first.name, *unseen])}"
+        text = f"Specimens do not visibly cluster by {' or '.join([first, *unseen])}"
     doubt = f"; for {', '.join(unknown)} it cannot be told" if unknown else ""
     return clusters_by, f"{text} (judged by distances{doubt})."

@@ -16,6 +16,7 @@ from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.kinds import ColumnKinds
+from batchsense.experiments.nuisances import no_batches
 from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.statistics.confounding import Confounding, analyse
@@ -30,7 +31,7 @@ from batchsense.experiments.surrogates.estimation import (
 from batchsense.experiments.surrogates.likeness import Likeness, likenesses
 from batchsense.experiments.surrogates.observed import Loaded, Observed, Residuals, Stored
 from batchsense.experiments.tables.anndata_objects import as_table
-from batchsense.experiments.tables.columns import Factor, kept_factors, no_batches
+from batchsense.experiments.tables.columns import Factor, kept_factors
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw

@@ -136,7 +136,9 @@ class RecordedCorrection:
     method : str
         Name of the correction.
     batch_labels : str
-        The batch column; empty if the record does not say.
+        The batch column, several joined by ``" + "``; empty if the record does not say.
+    batch_columns, numeric_batches : tuple of str
+        The batch columns; which of several are numbers.
     keep : tuple of str
         What was kept.
     x_holds : str
@@ -146,8 +148,20 @@ class RecordedCorrection:
 
     method: str
     batch_labels: str
+    batch_columns: tuple[str, ...]
+    numeric_batches: tuple[str, ...]
     keep: tuple[str, ...]
     x_holds: Holds
+
+    def kinds(self, chosen: Iterable[str] | None) -> dict[str, str]:
+        """The kinds of chosen batch columns, where they were several."""
+        if len(self.batch_columns) < 2:
+            return {}
+        return {
+            name: "numeric" if name in self.numeric_batches else "categorical"
+            for name in chosen or ()
+            if name in self.batch_columns
+        }
 
 
 def recorded_correction(table: Table) -> RecordedCorrection | None:
@@ -167,9 +181,12 @@ def recorded_correction(table: Table) -> RecordedCorrection | None:
     found = data.uns.get(LAYER)
     if not isinstance(found, Mapping):
         return None
+    several, one = found.get("batch_columns"), found.get("batch") or ()
     return RecordedCorrection(
         method=str(found.get("method", "unknown")),
         batch_labels=str(found.get("batch", "")),
+        batch_columns=tuple(map(str, _listed(one if several is None else several))),
+        numeric_batches=tuple(map(str, _listed(found.get("numeric_batches", ())))),
         keep=tuple(str(name) for name in _listed(found.get("keep", ()))),
         x_holds=_x_holds(table, data.layers.get(LAYER)),
     )

@@ -81,49 +81,6 @@ class Factor:
         return self.indicators()[:, 1:], names
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NumericBatches(Factor):
-    """Numeric columns that stand where a batch column would: surrogate variables.
-
-    Attributes
-    ----------
-    columns : array of shape (specimens, surrogates)
-        The numbers; ``levels`` holds their names, and all specimens have one code.
-    """
-
-    columns: Floats | None = None
-
-    def indicators(self) -> Floats:
-        """The numbers themselves, shape (specimens, surrogates)."""
-        return np.empty((len(self.codes), 0)) if self.columns is None else self.columns
-
-
-def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
-    """Read numeric columns, such as ``sv1`` and ``sv2``, in the place of a batch column.
-
-    Raises
-    ------
-    DataError
-        Unknown or repeated column, missing labels, text, or one value only.
-
-    Examples
-    --------
-    >>> table = Table.from_arrays([[1.0], [2.0], [4.0]], {"sv1": [0.1, 0.2, 0.9]})
-    >>> numeric_batches(table, ["sv1"]).name
-    'sv1'
-    """
-    factors, _ = kept_factors(table, names, "", ColumnKinds(numeric=names))
-    numbers = [one.design()[0] for one in factors]
-    codes = np.zeros(len(table.specimens), dtype=np.int64)
-    return NumericBatches(" + ".join(names), tuple(names), codes, columns=np.hstack(numbers))
-
-
-def no_batches(specimens: int) -> NumericBatches:
-    """What stands in the place of batches of which nothing is known yet."""
-    codes = np.zeros(specimens, dtype=np.int64)
-    return NumericBatches("", (), codes, columns=np.empty((specimens, 0)))
-
-
 def column(sheet: Mapping[str, Column], name: str, where: str = "the sheet") -> Column:
     """The column of this name, or an error that says which name is nearest.
 
@@ -294,7 +251,7 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
         whole = all_numbers and all(float(label).is_integer() for label in distinct)
         few = whole and len(distinct) <= FEW_VALUES
         kind = "numeric" if all_numbers and not few else "categorical"
-        if all_numbers and _may_be_codes(sorted(map(float, distinct)), len(labels)):
+        if all_numbers and may_be_codes(sorted(map(float, distinct)), len(labels)):
             read_as = "a number" if kind == "numeric" else "categories"
             message = (
                 f"Column {name!r} has {len(distinct)} distinct {'whole ' * whole}numbers and was "
@@ -326,9 +283,10 @@ def _kept(table: Table, name: str, kind: Kind | None) -> tuple[Factor, list[Note
     return _categorical(name, labels), notes
 
 
-def _may_be_codes(numbers: Sequence[float], specimens: int) -> bool:
-    """Whether distinct numbers, sorted, may be names: two may not differ, one each tells nothing.
+def may_be_codes(numbers: Sequence[float], specimens: int) -> bool:
+    """Tell whether distinct numbers, sorted, may be names of something.
 
+    Two are the same either way, and one each tells nothing.
     Names are few, each shared by two specimens on average; or they are counted through, 1, 2, 3, …,
     perhaps with gaps. The ages of many subjects, who come twice, are neither.
     """
@@ -352,13 +310,7 @@ def _numeric(name: str, labels: Sequence[str], where: str) -> Factor:
 def _complete(table: Table, name: str, declared: bool) -> tuple[str, ...]:
     """The labels, none of them missing, or turned into text where it was."""
     labels = column(table.sheet, name, table.source.sheet)
-    missing = [table.specimens[i] for i, label in enumerate(labels) if label is None]
-    if missing:
-        raise DataError(
-            f"column {name!r} has no label for {listed(map(repr, missing))}; fill it in or take "
-            f"these specimens out of the matrix{_marks(table.source.sheet)}",
-            where=table.source.sheet,
-        )
+    refuse_missing(table, name)
     doubtful = [] if declared else [i for i, one in enumerate(labels) if one in STRINGIFIED]
     if doubtful:
         names = listed(repr(table.specimens[i]) for i in doubtful)
@@ -369,6 +321,24 @@ def _complete(table: Table, name: str, declared: bool) -> tuple[str, ...]:
             where=table.source.sheet,
         )
     return tuple(label for label in labels if label is not None)
+
+
+def refuse_missing(table: Table, name: str, instead: str = "") -> None:
+    """Refuse specimens without a label; ``instead`` says what else can be done.
+
+    Raises
+    ------
+    DataError
+        Naming column and specimens.
+    """
+    labels = table.sheet[name]
+    missing = [table.specimens[i] for i, label in enumerate(labels) if label is None]
+    if missing:
+        raise DataError(
+            f"column {name!r} has no label for {listed(map(repr, missing))}; fill it in or take "
+            f"these specimens out of the matrix{instead}{_marks(table.source.sheet)}",
+            where=table.source.sheet,
+        )
 
 
 def _marks(sheet: str) -> str:

@@ -1,8 +1,8 @@
 """Tests that stay valid: batch in the model, before and after correction."""
 
 from batchsense.experiments.contrasts.combination import Combination, Difference
+from batchsense.experiments.correction.projection import removal_matrix
 from batchsense.experiments.testing.contrasts import ContrastOptions
-from batchsense.experiments.testing.projection import removal_matrix
 from batchsense.experiments.testing.results import (
     Blocks,
     ContrastTests,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from batchsense.errors import DataError
 from batchsense.experiments.tables.anndata_objects import recorded_correction
@@ -17,24 +17,27 @@ class RecordedTest:
 
     Attributes
     ----------
-    batch_labels : str or None
-        The batch column; None where neither names one.
+    batch_labels : tuple of str or None
+        The batch columns; None where neither names one.
     keep : tuple of str or None
         What is in the model beside it; None where neither says.
     corrected_by : str or None
         The method of the correction; None for original values.
     notes : tuple of Note
         What the file records.
+    kinds : dict of str to str
+        Kinds of several batch columns, as they were read.
     """
 
-    batch_labels: str | None
+    batch_labels: tuple[str, ...] | None
     keep: tuple[str, ...] | None
     corrected_by: str | None
     notes: tuple[Note, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def recorded_test(
-    table: Table, batch_labels: str | None, keep: Sequence[str] | None, corrected: bool
+    table: Table, batch_labels: Sequence[str] | None, keep: Sequence[str] | None, corrected: bool
 ) -> RecordedTest:
     """Use what a file records of a correction: batch, what was kept, and method.
 
@@ -46,28 +49,33 @@ def recorded_test(
     Examples
     --------
     >>> table = Table.from_arrays([[1.0], [2.0]], {"month": [1, 2]})
-    >>> recorded_test(table, "month", None, corrected=True).corrected_by
+    >>> recorded_test(table, ["month"], None, corrected=True).corrected_by
     'unknown'
     """
     kept = None if keep is None else tuple(keep)
+    named = None if batch_labels is None else tuple(batch_labels)
     record = recorded_correction(table)
     if record is None:
-        return RecordedTest(batch_labels, kept, "unknown" if corrected else None)
-    chosen = batch_labels or record.batch_labels or None
+        return RecordedTest(named, kept, "unknown" if corrected else None)
+    chosen = named or record.batch_columns or None
+    words = " + ".join(chosen or ())
     if record.x_holds == "original" and not corrected:
         message = (
             f"The file holds a correction by {record.method} for {record.batch_labels} in a layer. "
-            f"X, the original values, was tested with {chosen} in the model."
+            f"X, the original values, was tested with {words} in the model."
         )
-        return RecordedTest(chosen, kept, None, (Note("recorded_correction", message),))
-    if record.batch_labels and chosen != record.batch_labels:
+        note = Note("recorded_correction", message)
+        return RecordedTest(chosen, kept, None, (note,), record.kinds(chosen))
+    if record.batch_columns and sorted(chosen or ()) != sorted(record.batch_columns):
         raise DataError(
             f"X holds values that were corrected for {record.batch_labels!r}; give --batch "
-            f"{record.batch_labels}, or the original file to test with {chosen!r}",
+            f"{' --batch '.join(record.batch_columns)}, or the original file to test with "
+            f"{words!r}",
             where=table.source.matrix,
         )
     doubt = "" if record.x_holds == "corrected" else " (its layer is gone, so X may hold it)"
-    message = f"The file records a correction by {record.method} for {chosen}{doubt}."
+    message = f"The file records a correction by {record.method} for {words}{doubt}."
     if kept is None:
         kept = record.keep
-    return RecordedTest(chosen, kept, record.method, (Note("recorded_correction", message),))
+    note = Note("recorded_correction", message)
+    return RecordedTest(chosen, kept, record.method, (note,), record.kinds(chosen))

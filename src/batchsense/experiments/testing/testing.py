@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def test(
     observations: Table | AnnData | Corrected,
     contrasts: str | Sequence[str],
-    batch_labels: str | None = None,
+    batch_labels: str | Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     options: ContrastOptions = ContrastOptions(),
     kinds: ColumnKinds = ColumnKinds(),
@@ -75,8 +75,9 @@ def test(
         ``"drug"``: every level against the first, and all together; for a numeric column its
         slope. ``"drug: yes - no"``: one level minus another; ``"drug: (b + c)/2 - a"``;
         ``"drug*time"``: an interaction; ``"(a.late - a.early) - (b.late - b.early)"``: cells.
-    batch_labels : str, optional
-        The column with the batch labels; needed for a table without surrogates.
+    batch_labels : str or sequence of str, optional
+        The column with the batch labels, or several, also of numbers; needed for a table without
+        surrogates.
     keep : sequence of str, optional
         Further columns in the model. None for a corrected table means what was kept there.
     options : ContrastOptions
@@ -144,7 +145,7 @@ def test(
     if keep is None and formula is None and corrected is not None:
         keep = [one.name for one in corrected.kept]
     asked, (terms, crossed) = read_terms(texts, keep or (), formula, table)
-    declared = _with_kinds_of_correction(corrected, terms, kinds)
+    declared = kinds if corrected is None else corrected.with_kinds(kinds, terms)
     design = read_design(table, batch_column, terms, declared, surrogates, crossed)
     if formula is not None:
         formula.check(design.kept, table.source.sheet)
@@ -212,38 +213,32 @@ def _check(texts: Sequence[str], options: ContrastOptions) -> None:
 
 
 def _batch_column(
-    corrected: Corrected | None, table: Table, batch_labels: str | None, ignore_batches: bool
-) -> str:
+    corrected: Corrected | None,
+    table: Table,
+    batch_labels: str | Sequence[str] | None,
+    ignore_batches: bool,
+) -> str | Sequence[str]:
     if corrected is None:
         if ignore_batches:
             raise DataError(
                 "a test that ignores the batches is offered for corrected values only, to show "
                 "what it does; give what a correction returned"
             )
-        if batch_labels is None:
+        if not batch_labels:
             raise DataError(
                 "name the batch column: a test without the batches in its model takes differences "
                 "between batches for effects",
                 where=table.source.sheet,
             )
         return batch_labels
-    if batch_labels not in (None, corrected.batch_labels):
+    named = (batch_labels,) if isinstance(batch_labels, str) else tuple(batch_labels or ())
+    if named and sorted(named) != sorted(corrected.batch_columns):
         raise DataError(
-            f"the table was corrected for {corrected.batch_labels!r}, not for {batch_labels!r}; "
+            f"the table was corrected for {corrected.batch_labels!r}, not for "
+            f"{' + '.join(named)!r}; "
             "test the original table for another batch column"
         )
-    return corrected.batch_labels
-
-
-def _with_kinds_of_correction(
-    corrected: Corrected | None, terms: Sequence[str], kinds: ColumnKinds
-) -> ColumnKinds:
-    """Add the kinds that a correction has declared for what it kept."""
-    categories, numbers = list(kinds.categorical), list(kinds.numeric)
-    for one in corrected.kept if corrected is not None else ():
-        if one.name in terms and one.name not in (*categories, *numbers):
-            (categories if one.kind == "categorical" else numbers).append(one.name)
-    return ColumnKinds(categories, numbers)
+    return corrected.batch_columns
 
 
 def _tests(

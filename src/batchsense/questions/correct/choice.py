@@ -52,6 +52,14 @@ def load(path: str, table: Table, new_batches: bool) -> tuple[AnyFitted, Reused]
     fitted = load_correction(path)
     known = fitted.batch_levels
     specimens = len(fitted.gathered.sheet.specimens)
+    if fitted.beside is not None:
+        if new_batches:
+            raise DataError(
+                f"--new-batches takes a fit of one batch column, not of {fitted.beside.name}; fit "
+                "again with all specimens",
+                where=path,
+            )
+        return fitted, Reused(file=path, specimens=specimens, new_batches=[])
     unseen = set(label_factor(table, fitted.batch_labels).levels) - set(known)
     if new_batches and unseen:
         if isinstance(fitted, FittedCombatSeq):
@@ -62,6 +70,19 @@ def load(path: str, table: Table, new_batches: bool) -> tuple[AnyFitted, Reused]
         fitted = fitted.extend(table)
     added = list(fitted.batch_levels[len(known) :])
     return fitted, Reused(file=path, specimens=specimens, new_batches=added)
+
+
+def takes_fewer(matrix: str) -> bool:
+    """Whether a result may hold fewer specimens than its input: not where it goes beside that.
+
+    Examples
+    --------
+    >>> takes_fewer("m.csv.gz"), takes_fewer("m.h5ad")
+    (True, False)
+    """
+    from batchsense.experiments.tables.matrix import suffix_of
+
+    return suffix_of(matrix) not in (".h5ad", ".zarr", ".mtx")
 
 
 class Method(StrEnum):
@@ -82,6 +103,7 @@ class CorrectionChoice:
     non_parametric: bool = False
     despite_confounding: bool = False
     shrink: bool = True
+    combine: bool = False
 
     def misplaced(self) -> str | None:
         """Say which options the method does not have, None where all are its own.
@@ -94,6 +116,7 @@ class CorrectionChoice:
         given = {
             "--reference": self.reference is not None,
             "--mean-only": self.mean_only,
+            "--combine": self.combine,
             "--non-parametric": self.non_parametric,
             "--no-shrinkage": not self.shrink,
         }
@@ -126,6 +149,7 @@ class CorrectionChoice:
                 parametric=not self.non_parametric,
                 shrink=self.shrink,
                 mean_only=self.mean_only,
+                combine=self.combine,
                 reference_batch=self.reference,
             )
         return (LinearCorrection if self.method is Method.linear else CombatSeqCorrection)(**shared)
@@ -133,7 +157,7 @@ class CorrectionChoice:
     def fitted(
         self,
         table: Table,
-        batch_labels: str,
+        batch_labels: Sequence[str],
         keep: Sequence[str],
         categorical: Sequence[str],
         numeric: Sequence[str],

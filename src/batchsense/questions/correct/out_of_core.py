@@ -39,10 +39,10 @@ def correct_on_disk(
     from batchsense.experiments.out_of_core.description import describe
     from batchsense.storage.matrices.location import find, inside_of
 
-    batch_column = request.batch_labels
+    (batch_column,) = request.batch_labels or (None,)  # several were refused
     if batch_column is None:
         place = find(str(request.matrix), inside_of(request.layer))
-        batch_column = request.batch_column(describe(place, request.sheet, request.id_column))
+        batch_column = request.batch_columns(describe(place, request.sheet, request.id_column))[0]
     correction = how.choice.correction(request.keep or (), request.categorical, request.numeric)
     inputs = request.inputs()  # before the work: a hash of what is read, not of what it became
 

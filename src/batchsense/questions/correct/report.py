@@ -27,11 +27,11 @@ def correct_report(
     how, earlier = envelope.answer().out_of_core, envelope.answer().reused
     planes, relative, undrawn = [], [], ""
     if corrected is not None:
-        names = [corrected.batch_labels, *(one.name for one in corrected.kept)]
+        names = [*corrected.batch_columns, *(one.name for one in corrected.kept)]
         coloured, undrawn = colouring(corrected.table, names, MOST_FACTORS)
         planes = coloured_planes(corrected, coloured)
         stages = (("before", False), ("after", True))
-        relative = [relative_picture(corrected, corrected.batch_labels, *one) for one in stages]
+        relative = [relative_picture(corrected, corrected.shown_column, *one) for one in stages]
     on_disk = None if how is None else out_of_core_line(how)
     return render(
         __file__,

@@ -11,10 +11,10 @@ from typing_extensions import override
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.beyond_memory import BeyondMemory
-from batchsense.questions.correct.choice import CorrectionChoice, Method
+from batchsense.questions.correct.choice import CorrectionChoice, Method, takes_fewer
 from batchsense.questions.correct.result import CorrectResult
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import ModelRequest, ValuesAre, beside
+from batchsense.questions.table_request import ModelRequest, ValuesAre, beside, complete
 
 if TYPE_CHECKING:
     from batchsense.experiments import Corrected
@@ -22,16 +22,8 @@ if TYPE_CHECKING:
 
 #: What lies in the file of a fitted correction, and so must not be asked for beside it.
 _LEARNED = (
-    "batch_labels",
-    "keep",
-    "method",
-    "reference",
-    "mean_only",
-    "non_parametric",
-    "no_shrinkage",
-    "despite_confounding",
-    "categorical",
-    "numeric",
+    *("batch_labels", "keep", "method", "reference", "mean_only", "combine", "non_parametric"),
+    *("no_shrinkage", "despite_confounding", "drop_incomplete", "categorical", "numeric"),
 )
 
 
@@ -74,8 +66,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
             front=True,
             choices={
                 "linear": "shifts every batch, each feature on its own",
-                "combat": "shifts and rescales every batch, and learns from all features together "
-                "how much",
+                "combat": "shifts and rescales every batch, learning how much from all features",
                 "combat-seq": "remodels counts: whole numbers stay whole, zeros zero",
             },
         ),
@@ -89,6 +80,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
         ),
     ] = None
     mean_only: Annotated[bool, Option("combat: shift the batches, do not rescale them.")] = False
+    combine: Annotated[bool, Option("combat: combinations of --batch columns are batches.")] = False
     non_parametric: Annotated[
         bool, Option("combat: no assumed shape of the batch effects; slower.")
     ] = False
@@ -144,6 +136,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
             self.non_parametric,
             self.despite_confounding,
             not self.no_shrinkage,
+            self.combine,
         )
 
     @override
@@ -168,6 +161,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
             "method": self.choice.method.value,
             "reference": self.reference,
             "mean-only": self.mean_only,
+            "combine": self.combine,
             "non-parametric": self.non_parametric,
             "no-shrinkage": self.no_shrinkage,
             "despite-confounding": self.despite_confounding,
@@ -179,6 +173,8 @@ class CorrectRequest(BeyondMemory, ModelRequest):
         return f"--values {self.values} contradicts --method combat-seq, which is for counts"
 
     def _fault_of_reuse(self) -> str | None:
+        if self.drop_incomplete and self.matrix and not takes_fewer(self.matrix):
+            return f"--drop-incomplete needs text or Parquet; convert {self.matrix} to it"
         if self.new_batches and self.fitted is None:
             return "--new-batches belongs to --fitted; a fit learns all batches of MATRIX"
         if (self.goes_out_of_core or self.memory) and (self.save_fitted or self.fitted):
@@ -202,6 +198,8 @@ class CorrectRequest(BeyondMemory, ModelRequest):
     def in_pieces(self) -> str | None:
         if self.method is Method.combat_seq:
             return "suits --method linear and combat; combat-seq needs all counts in memory"
+        if len(self.batch_labels or ()) > 1:
+            return "takes one --batch; several are removed in memory"
         if self.output == "-" and self._fault_of_stdout() is None:
             return "writes a file or store, not to stdout; name one"
         return None
@@ -270,9 +268,11 @@ def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[Co
     table = request.table(progress)
     reused = None
     if request.fitted is None:
+        batch_columns = request.batch_columns(table)
+        table = complete(request, table, [*batch_columns, *request.kept_columns()])
         fitted = request.choice.fitted(
             table,
-            request.batch_column(table),
+            batch_columns,
             request.kept_columns(),
             request.categorical,
             request.numeric,

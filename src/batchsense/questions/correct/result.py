@@ -47,8 +47,13 @@ class CorrectResult(Model):
 
     method: str = Field(description="Name of the correction.")
     output: str = Field(description="Where the corrected matrix was written.")
-    batch: str = Field(description="The batch column.")
-    batch_levels: list[str]
+    batch: str = Field(description="The batch column; several are joined by ' + '.")
+    batch_columns: list[str] = Field(description="The batch columns.")
+    batch_levels: list[str] = Field(description="The batches that were told apart, or stretched.")
+    levels_of: str = Field(
+        description="The column that batch_levels are of: of several the first of categories, or, "
+        "with --combine, their combination."
+    )
     kept: list[Entangled]
     removed_share: float = Field(
         description="Part of the total sum of squares that was removed (for combat-seq, of log2 "
@@ -97,6 +102,8 @@ class CorrectResult(Model):
             found,
             output=output,
             batch=found.batch_labels,
+            batch_columns=list(found.batch_columns),
+            levels_of=found.levels_of or found.batch_labels,
             batch_levels=list(found.batch_levels),
             kept=[Entangled(**entangled_fields(one)) for one in found.kept],
             learned=[LearnedBatch(**asdict(one)) for one in found.learned],

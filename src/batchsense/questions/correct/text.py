@@ -19,7 +19,7 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
     result = envelope.answer()
     removed = (
         f"Removed by the {result.method} method: {result.batch} "
-        f"({len(result.batch_levels)} batches){removed_words(result)}"
+        f"({_removed_parts(result)}){removed_words(result)}"
     )
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
@@ -39,10 +39,16 @@ def correct_text(envelope: Envelope[CorrectResult], source: str) -> str:
         lines += ["", f"What was kept, and how it goes with {result.batch}{where}"]
         lines.append(confounding_table(result.kept, result.batch, result.fitted_specimens))
     if result.learned:
-        lines += ["", f"What {result.batch} does, over all features (in standard deviations)"]
+        lines += ["", f"What {result.levels_of} does, over all features (in standard deviations)"]
         lines.append(_learned_table(result.learned))
     lines.extend(note_lines([*envelope.notes, *result.notes]))
     return "\n".join(lines)
+
+
+def _removed_parts(result: CorrectResult) -> str:
+    if len(result.batch_columns) == 1:
+        return f"{len(result.batch_levels)} batches"
+    return f"{result.rank_lost} degrees of freedom"
 
 
 def removed_words(result: CorrectResult) -> str:

@@ -41,7 +41,10 @@ def diagnose_report(
 ) -> str:
     """The page of a diagnosis."""
     result = envelope.answer()
-    names = [result.batch.name, *(one.name for one in result.kept)]
+    parts = result.batch.columns
+    batches = [one.name for one in parts] or [result.batch.name]
+    labelled = [one.name for one in parts if one.kind == "categorical"] or batches
+    names = [*batches, *(one.name for one in result.kept)]
     coloured, undrawn = ([], "") if table is None else colouring(table, names, MOST_PLANES)
     return render(
         __file__,
@@ -56,7 +59,7 @@ def diagnose_report(
         mixing=None if result.scores is None else _mixing(result.scores),
         placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
         planes=[] if found is None or table is None else coloured_planes(table, coloured),
-        relative=None if table is None else relative_picture(table, result.batch.name),
+        relative=None if table is None else relative_picture(table, labelled[0]),
         undrawn=undrawn,
     )
 

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field, field_validator
 from typing_extensions import override
 
+from batchsense.notes import Note as FoundNote
 from batchsense.progress import Progress, silent
 from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.beyond_memory import BeyondMemory, Decision
 from batchsense.questions.diagnose.result import DiagnoseResult
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import BlockColumn, ModelRequest
+from batchsense.questions.table_request import BlockColumn, ModelRequest, complete
 
 if TYPE_CHECKING:
     from batchsense.experiments import Diagnosis, Table
+
+#: What is said in the place of placebos.
+NO_PLACEBO = (
+    "Pure noise is pushed through the pipelines for one batch column only, so no placebo was made."
+)
 
 
 class DiagnoseRequest(AggregatedRequest, BeyondMemory, ModelRequest):
@@ -101,9 +107,11 @@ def _answer(
     from batchsense.reports.envelope import Note
     from batchsense.storage.atomic import write_text
 
+    batch_columns = request.batch_columns(table)
+    table = complete(request, table, [*batch_columns, *request.kept_columns()])
     found = diagnose(
         table,
-        request.batch_column(table),
+        batch_columns,
         request.kept_columns(),
         kinds=ColumnKinds(request.categorical, request.numeric),
         standardise=request.standardise,
@@ -123,16 +131,17 @@ def _answer(
             seed=request.seed,
             progress=progress,
         )
-    noise = (
-        placebos(table, found, seed=request.seed, progress=progress) if request.placebo else None
-    )
+    several = len(found.batch_parts) > 1
+    wanted = request.placebo and not several
+    unplaced = [FoundNote("no_placebo", NO_PLACEBO)] if several and request.placebo else []
+    noise = placebos(table, found, seed=request.seed, progress=progress) if wanted else None
     # Before anything is told: they may be refused.
     features = None if request.output is None else _features(table, found, request.output)
     envelope = request.envelope(
         DiagnoseResult.of(found, table.orientation, request.standardise, noise, blocks).model_copy(
             update={"out_of_core": request.read_out_of_core(table, decision)}
         ),
-        Note.published((*request.notes_of(table, decision), *found.notes)),
+        Note.published((*request.notes_of(table, decision), *found.notes, *unplaced)),
     )
     words = request.words()
     return Answer(

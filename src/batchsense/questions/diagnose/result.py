@@ -207,14 +207,28 @@ class PlaceboResult(Model):
 class BatchResult(Model):
     """The batches."""
 
-    name: str = Field(description="The column of the sheet.")
-    levels: dict[str, int] = Field(description="Specimens per batch.")
+    name: str = Field(description="The column of the sheet; several are joined by ' + '.")
+    columns: list[BatchPartResult] = Field(
+        description="Of several batch columns each; empty for one."
+    )
+    levels: dict[str, int] = Field(
+        description="Specimens per batch; of several columns per combination of their categories."
+    )
     share: ShareResult = Field(description="What the batches add to the kept factors.")
     r2_alone: float = Field(description="Share of the sum of squares without any other term.")
     component: ComponentResult | None = Field(
         description="Variance component of the batches at hand (Henderson's method 3) with a "
-        "bootstrap interval; null where nothing is left of them."
+        "bootstrap interval; null where nothing is left of them, and for several columns."
     )
+
+
+class BatchPartResult(Model):
+    """One of several batch columns."""
+
+    name: str
+    kind: str = Field(description="'categorical' or 'numeric'.")
+    share: ShareResult = Field(description="What it adds to the others and the kept factors.")
+    r2_alone: float = Field(description="Share of the sum of squares without any other term.")
 
 
 class KeptResult(Entangled):
@@ -285,7 +299,7 @@ class DiagnoseResult(Model):
     )
     placebo: PlaceboResult | None = Field(
         description="What usual pipelines call in pure noise on this sheet; null where nothing is "
-        "kept, or with --no-placebo."
+        "kept, for several batch columns, or with --no-placebo."
     )
     specimens: int
     features: int
@@ -339,11 +353,22 @@ class DiagnoseResult(Model):
             found,
             batch=BatchResult(
                 name=batches.name,
+                columns=[
+                    BatchPartResult(
+                        name=one.name,
+                        kind=one.kind,
+                        share=ShareResult.of_share(
+                            one.share, f"nothing of {one.name} is left beside the others"
+                        ),
+                        r2_alone=one.alone,
+                    )
+                    for one in found.batch_parts
+                ],
                 levels=dict(zip(batches.levels, batches.counts.tolist(), strict=True)),
                 share=ShareResult.of_share(
                     found.batch_share,
                     f"nothing of {batches.name} is left beside {names}",
-                    _partial(found.batch_share, len(batches.levels) - 1, batches.name),
+                    _partial(found.batch_share, batches.design()[0].shape[1], batches.name),
                 ),
                 r2_alone=found.batch_alone,
                 component=None

@@ -34,7 +34,8 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
         f"the matrix is {result.orientation}.",
-        f"Batch: {batch.name}, {len(sizes)} batches of {_range(sizes)} specimens.",
+        f"Batch: {batch.name}, {len(sizes)} {'combinations' if batch.columns else 'batches'} of "
+        f"{_range(sizes)} specimens.",
         "",
         paragraph(f"Verdict: {_HEADLINES[result.verdict]}. {_sentence(result.reason)}"),
         "",
@@ -92,6 +93,7 @@ def block_sentence(result: DiagnoseResult) -> list[str]:
 
 def _shares(result: DiagnoseResult) -> list[tuple[str, ShareResult]]:
     terms = [(result.batch.name, result.batch.share)]
+    terms.extend((one.name, one.share) for one in result.batch.columns)
     terms.extend((one.name, one.share) for one in result.kept)
     if result.interaction is not None:
         terms.append((result.interaction.name, result.interaction.share))

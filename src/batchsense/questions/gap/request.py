@@ -14,7 +14,12 @@ from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer
 from batchsense.questions.gap.result import GapResult
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import BatchesRequest, BlockColumn
+from batchsense.questions.table_request import (
+    BatchesRequest,
+    BlockColumn,
+    DropIncomplete,
+    complete,
+)
 
 
 class GapModel(StrEnum):
@@ -85,6 +90,7 @@ class GapRequest(AggregatedRequest, BatchesRequest):
     standardise: Annotated[
         bool, Option("Give every feature the same weight; logistic and ridge always do.")
     ] = False
+    drop_incomplete: DropIncomplete = False
     repeats: Annotated[int, Field(ge=1), Option("How often the shuffled folds are drawn anew.")] = 3
 
     @model_validator(mode="after")
@@ -135,6 +141,7 @@ def ask(request: GapRequest, progress: Progress = silent) -> Answer[GapResult]:
     table = request.table(progress)
     batch_column = request.batch_column(table)
     predicted = request.predicted_column()
+    table = complete(request, table, [batch_column, predicted])
     found = compare_gaps(
         table,
         batch_column,

@@ -14,7 +14,7 @@ from batchsense.questions.aggregated import AggregatedRequest
 from batchsense.questions.answer import Answer, Product
 from batchsense.questions.beyond_memory import BeyondMemory, Decision
 from batchsense.questions.option import Option
-from batchsense.questions.table_request import BlockColumn, ModelRequest, beside
+from batchsense.questions.table_request import BlockColumn, ModelRequest, beside, complete
 from batchsense.questions.test.result import ContrastTestsResult
 from batchsense.questions.test.table import check_table_format, table_text, write_table
 
@@ -165,7 +165,9 @@ def _answer(
     request: TestRequest, table: Table, decision: Decision | None, progress: Progress
 ) -> Answer[ContrastTestsResult]:
     from batchsense.experiments import ColumnKinds, ContrastOptions, test
+    from batchsense.experiments.contrasts import read_formula
     from batchsense.experiments.counts.preparing import OUTDATED
+    from batchsense.experiments.testing.contrasts import read_terms
     from batchsense.experiments.testing.recorded import recorded_test
     from batchsense.questions.test.report import contrast_report
     from batchsense.questions.test.text import brief, contrast_text
@@ -179,11 +181,14 @@ def _answer(
         kept = request.keep or ()
     if not request.surrogate:
         named = request.model_copy(update={"batch_labels": batch_column, "keep": kept})
-        batch_column, kept = named.batch_column(table), tuple(named.kept_columns())
+        batch_column, kept = named.batch_columns(table), tuple(named.kept_columns())
+    formula = None if request.design is None else read_formula(request.design, table)
+    (terms, _) = read_terms(request.contrasts(), kept or (), formula, table)[1]
+    table = complete(request, table, [*(batch_column or ()), *request.surrogate, *terms])
     found = test(
         table,
         request.contrasts(),
-        batch_column,
+        batch_column or None,
         kept or (),
         ContrastOptions(
             shrink=not request.ordinary,
@@ -197,7 +202,7 @@ def _answer(
             per_feature=request.per_feature,
             specimen_weights=request.specimen_weights,
         ),
-        ColumnKinds(request.categorical, request.numeric),
+        ColumnKinds(request.categorical, request.numeric).completed(recorded.kinds),
         request.surrogate,
         progress,
     )

@@ -65,6 +65,9 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
         The batch to which the others are brought; it stays as it is.
     stopping : {"sva", "converged"}
         Where the iteration ends: as in sva (relative change 1e-4), or where nothing changes.
+    combine : bool
+        Of several batch columns of categories take every combination as a batch. Otherwise the
+        first is shifted and scaled, and means and slopes of the others are removed in its model.
     despite_confounding : bool
         Go on where what is kept cannot be told from the batches, and lose it, with a note.
 
@@ -94,6 +97,7 @@ class CombatCorrection(CorrectionFromSums["FittedCombat"]):
     mean_only: bool = False
     reference_batch: str | None = None
     stopping: Stopping = "sva"
+    combine: bool = False
 
     @property
     def prior(self) -> bool | None:

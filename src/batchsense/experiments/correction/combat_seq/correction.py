@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -77,7 +78,7 @@ class CombatSeqCorrection(KeepingColumns):
     """
 
     def fit(
-        self, table: Table | AnnData, batch_labels: str, progress: Progress = silent
+        self, table: Table | AnnData, batch_labels: str | Sequence[str], progress: Progress = silent
     ) -> FittedCombatSeq:
         """Learn means, batch effects and dispersions.
 
@@ -105,6 +106,12 @@ class CombatSeqCorrection(KeepingColumns):
             A kept factor cannot be told from the batches; names every relation.
         """
         table = as_table(table)
+        if not isinstance(batch_labels, str) and len(batch_labels) > 1:
+            raise DataError(
+                f"combat-seq takes one batch column, not {listed(batch_labels)}; test takes counts "
+                "with several in its model",
+                where=table.source.sheet,
+            )
         design, found = self.design(table, batch_labels)
         check_counts(table)
         refuse_single(design, table)

@@ -9,7 +9,6 @@ from batchsense.errors import DataError
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import read_design
 from batchsense.experiments.kinds import ColumnKinds
-from batchsense.experiments.testing.remarks import LINEAR
 from batchsense.variation.linear import factor
 
 
@@ -51,14 +50,14 @@ def removal_matrix(corrected: Corrected) -> Floats:
     >>> bool(np.allclose(matrix @ matrix, matrix)), int(np.linalg.matrix_rank(matrix))
     (True, 11)
     """
-    if corrected.method not in LINEAR:
+    if corrected.method != "linear":
         raise DataError(
             f"correction by {corrected.method} is not linear in the values, so no matrix describes "
             "it; test the original values with the batch in the model"
         )
     design = read_design(
         corrected.table,
-        corrected.batch_labels,
+        corrected.batch_columns,
         [one.name for one in corrected.kept],
         ColumnKinds(
             [one.name for one in corrected.kept if one.kind == "categorical"],
