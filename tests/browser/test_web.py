@@ -134,8 +134,6 @@ def test_a_reader_without_javascript_gets_the_numbers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """From files to the report by labels alone; no foreign request, no complaint, right numbers."""
-    from selenium.webdriver.support.ui import Select
-
     driver = online
     for kind in ("performance", "browser"):
         driver.get_log(kind)

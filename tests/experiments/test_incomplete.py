@@ -11,7 +11,7 @@ import pytest
 from batchsense.cli.main import run
 from batchsense.errors import DataError
 from batchsense.experiments import Table
-from batchsense.experiments.incomplete import leave_out_incomplete
+from batchsense.experiments.sheets.incomplete import leave_out_incomplete
 
 
 def draw(rng, out, apart):

@@ -27,7 +27,7 @@ from batchsense.experiments import (
 )
 from batchsense.experiments.design import read_design
 from batchsense.experiments.entanglement import entanglements
-from batchsense.experiments.nuisances import indicator_names
+from batchsense.experiments.sheets.nuisances import indicator_names
 
 HERE = Path(__file__).parents[1] / "references" / "nuisances"
 NAMES = ["run", "plate", "rin"]
@@ -351,5 +351,5 @@ def test_commands(table, tmp_path, capsys, monkeypatch):
     said = json.loads(capsys.readouterr().out)
     assert said["result"]["batch"] == "run + plate + rin"
     assert run(["correct", "m.h5ad", *batch, "--out-of-core", "-o", "d.h5ad"]) == 2
-    assert "out of core one --batch is taken" in capsys.readouterr().err
+    assert "takes one --batch" in capsys.readouterr().err
     assert read("c.h5ad").specimens == table.specimens

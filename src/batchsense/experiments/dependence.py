@@ -16,7 +16,7 @@ import numpy as np
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 from batchsense.experiments.design import Design
-from batchsense.experiments.nuisances import NumericBatches, sheet_columns
+from batchsense.experiments.sheets.nuisances import NumericBatches, sheet_columns
 from batchsense.experiments.tables.columns import Factor, label_factor
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number

@@ -11,14 +11,14 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.kinds import ColumnKinds
-from batchsense.experiments.nuisances import (
+from batchsense.experiments.readings import refuse_doubtful
+from batchsense.experiments.sheets.nuisances import (
     FEW_EACH,
     numeric_batches,
     parts_of,
     several_batches,
     terms_to_zero,
 )
-from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.tables.columns import (
     Factor,
     batch_factor,
@@ -45,7 +45,7 @@ class Design:
     Attributes
     ----------
     batches : Factor
-        The batch column, or several (:mod:`~batchsense.experiments.nuisances`).
+        The batch column, or several (:mod:`~batchsense.experiments.sheets.nuisances`).
     kept : tuple of Factor
         What must be kept.
     notes : tuple of Note

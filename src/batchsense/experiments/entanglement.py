@@ -10,7 +10,12 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import ConfoundedError, listed
-from batchsense.experiments.nuisances import Nuisances, NumericBatches, indicator_names, parts_of
+from batchsense.experiments.sheets.nuisances import (
+    Nuisances,
+    NumericBatches,
+    indicator_names,
+    parts_of,
+)
 from batchsense.experiments.statistics.confounding import (
     Confounding,
     LinkedGroup,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchsense.errors import ConfoundedError, listed
 from batchsense.experiments.entanglement import entanglements
-from batchsense.experiments.nuisances import Nuisances, NumericBatches
+from batchsense.experiments.sheets.nuisances import Nuisances, NumericBatches
 from batchsense.experiments.statistics.confounding import connected_components
 from batchsense.experiments.tables.columns import Factor
 from batchsense.variation.linear import factor

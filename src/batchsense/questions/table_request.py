@@ -189,7 +189,7 @@ def complete(request: FilesRequest, table: Table, names: Sequence[str]) -> Table
     DataError
         Labels are missing, and specimens without them were not to be left out; or all lack one.
     """
-    from batchsense.experiments.incomplete import leave_out_incomplete, refuse_incomplete
+    from batchsense.experiments.sheets.incomplete import leave_out_incomplete, refuse_incomplete
 
     if getattr(request, "drop_incomplete", False):
         return leave_out_incomplete(table, names, request.seed)[0]

@@ -23,7 +23,7 @@ from batchsense.experiments.correction.remarks import (
 from batchsense.experiments.correction.terms import Term, columns_of, match_terms, terms_of
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
-from batchsense.experiments.nuisances import parts_of, terms_to_zero
+from batchsense.experiments.sheets.nuisances import parts_of, terms_to_zero
 from batchsense.experiments.tables.columns import Factor, batch_factor
 from batchsense.experiments.tables.table import Table
 from batchsense.notes import Note

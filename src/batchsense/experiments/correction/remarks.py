@@ -11,7 +11,7 @@ from batchsense.arrays import Flags, Floats, Places
 from batchsense.errors import listed
 from batchsense.experiments.design import Design
 from batchsense.experiments.entanglement import Entanglement
-from batchsense.experiments.nuisances import sheet_columns
+from batchsense.experiments.sheets.nuisances import sheet_columns
 from batchsense.experiments.statistics.confounding import analyse
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number

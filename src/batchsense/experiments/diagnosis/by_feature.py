@@ -12,8 +12,8 @@ from batchsense.errors import UnresolvedError
 from batchsense.experiments.beyond_memory.by_feature import ByFeature
 from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.design import Design
-from batchsense.experiments.nuisances import Nuisances
 from batchsense.experiments.projections import basis_beside, without
+from batchsense.experiments.sheets.nuisances import Nuisances
 from batchsense.experiments.statistics.tail_areas import noncentrality
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.components import beyond_chance, variance_component

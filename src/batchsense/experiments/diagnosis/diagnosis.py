@@ -18,14 +18,13 @@ from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.dependence import dependent_rows, shared_rows
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.diagnosis.component import BatchComponent, batch_component
-from batchsense.experiments.diagnosis.products import Products, products_of
+from batchsense.experiments.diagnosis.products import Products
 from batchsense.experiments.diagnosis.scores import Scores, score
 from batchsense.experiments.diagnosis.shares import (
     Share,
-    explained_share,
     share_alone,
-    share_of_variance,
 )
+from batchsense.experiments.diagnosis.terms import BatchPart, Terms
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.diagnosis.verdict import Verdict, judge, linked_through, remarks
 from batchsense.experiments.entanglement import (
@@ -35,7 +34,7 @@ from batchsense.experiments.entanglement import (
     level_contrasts,
 )
 from batchsense.experiments.kinds import ColumnKinds
-from batchsense.experiments.nuisances import Nuisances, parts_of
+from batchsense.experiments.sheets.nuisances import Nuisances
 from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
@@ -76,26 +75,6 @@ class KeptDiagnosis:
     share: Share | None
     alone: float
     contrasts: tuple[LevelContrast, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchPart:
-    """One of several batch columns.
-
-    Attributes
-    ----------
-    name, kind : str
-        The column; ``"categorical"`` or ``"numeric"``.
-    share : Share or None
-        What it adds to the other batch columns and what is kept; None where nothing is left of it.
-    alone : float
-        Share of the sum of squares that it explains without any other term.
-    """
-
-    name: str
-    kind: str
-    share: Share | None
-    alone: float
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -280,7 +259,7 @@ def diagnose(
         observations, notes = usable_features(table, standardise)
         size, sketch = observations.size, None
     with one_thread_if_small(size):
-        terms = _Terms(design, observations, permutations, seed, progress)
+        terms = Terms(design, observations, permutations, seed, progress)
         shared = [
             dependent_rows(
                 one.column,
@@ -295,7 +274,7 @@ def diagnose(
 
 
 def _judged(
-    batch_labels: str, found: tuple[Entanglement, ...], terms: _Terms, notes: tuple[Note, ...]
+    batch_labels: str, found: tuple[Entanglement, ...], terms: Terms, notes: tuple[Note, ...]
 ) -> Diagnosis:
     design, products = terms.design, terms.products
     joint = terms.share("all terms", np.hstack([terms.wanted, terms.batches]), terms.constant)
@@ -346,76 +325,3 @@ def _judged(
             *linked_through({one.entanglement.name: one.contrasts for one in kept}),
         ),
     )
-
-
-class _Terms:
-    """The columns of the model, and the share of each."""
-
-    def __init__(
-        self,
-        design: Design,
-        observations: Floats | Products,
-        permutations: int,
-        seed: int,
-        progress: Progress,
-    ) -> None:
-        self.design = design
-        self.products = products_of(observations)
-        self.permutations = permutations
-        self.progress = progress
-        self.constant = np.ones((design.specimens, 1))
-        self.wanted = design.wanted()[0]
-        self.batches = design.batches.indicators()
-        # Each term gets a stream of its own, so that adding a factor moves no other null.
-        streams = len(design.kept) + 5 + len(parts_of(design.batches))
-        self._seeds = np.random.SeedSequence(seed).spawn(streams)
-
-    def generator(self) -> np.random.Generator:
-        return np.random.default_rng(self._seeds.pop(0))
-
-    def share(self, name: str, term: Floats, others: Floats) -> Share | None:
-        def listener(task: str, done: int, total: int) -> None:
-            self.progress(f"{task} of {name}", done, total)
-
-        return share_of_variance(
-            self.products,
-            term,
-            others,
-            self.generator(),
-            self.permutations,
-            progress=listener,
-        )
-
-    def kept(self, name: str) -> tuple[Floats, Floats]:
-        factor = next(kept for kept in self.design.kept if kept.name == name)
-        others = self.design.wanted(leaving_out=name)[0]
-        return factor.design()[0], np.hstack([others, self.batches])
-
-    def batch_parts(self) -> tuple[BatchPart, ...]:
-        """Each batch column, given the others and what is kept."""
-        columns = {one.name: one.design()[0] for one in parts_of(self.design.batches)}
-        found = []
-        for one in parts_of(self.design.batches):
-            others = [own for name, own in columns.items() if name != one.name]
-            share = self.share(one.name, columns[one.name], np.hstack([self.wanted, *others]))
-            alone = share_alone(self.products, columns[one.name])
-            found.append(BatchPart(one.name, one.kind, share, alone))
-        return tuple(found)
-
-    def interaction(self) -> Share | None:
-        crossed = self.design.interaction()
-        if crossed is None:
-            self.generator()
-            return None
-        return self.share(*crossed, np.hstack([self.wanted, self.batches]))
-
-    def residual(self, interacting: bool) -> Interval | None:
-        crossed = self.design.interaction() if interacting else None
-        parts = [self.wanted, self.batches, *([] if crossed is None else [crossed[1]])]
-        explained = explained_share(self.products, np.hstack(parts))
-        if explained is None:
-            return None
-        # Rounding may leave less than nothing.
-        left = max(0.0, 1.0 - explained.estimate)
-        ends = (max(0.0, 1.0 - explained.high), max(0.0, 1.0 - explained.low))
-        return Interval(left, *ends, explained.level)

@@ -14,7 +14,7 @@ from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
 from batchsense.experiments.diagnosis.mixing import Mixing, mixings
 from batchsense.experiments.diagnosis.products import Products, products_of
-from batchsense.experiments.nuisances import parts_of
+from batchsense.experiments.sheets.nuisances import parts_of
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor

@@ -16,8 +16,8 @@ from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.usable import usable_features
 from batchsense.experiments.kinds import ColumnKinds
-from batchsense.experiments.nuisances import no_batches
 from batchsense.experiments.readings import refuse_doubtful
+from batchsense.experiments.sheets.nuisances import no_batches
 from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.statistics.confounding import Confounding, analyse
 from batchsense.experiments.surrogates.estimation import (

@@ -354,12 +354,9 @@ class DiagnoseResult(Model):
             batch=BatchResult(
                 name=batches.name,
                 columns=[
-                    BatchPartResult(
-                        name=one.name,
-                        kind=one.kind,
-                        share=ShareResult.of_share(
-                            one.share, f"nothing of {one.name} is left beside the others"
-                        ),
+                    BatchPartResult.like(
+                        one,
+                        share=ShareResult.of_share(one.share, "nothing is left beside the others"),
                         r2_alone=one.alone,
                     )
                     for one in found.batch_parts
