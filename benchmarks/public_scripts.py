@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from common.record import options, write
 from torch import Tensor, nn
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from batchsense.errors import BatchsenseError, UnresolvedError

@@ -45,7 +45,7 @@ class Net(nn.Module):
             self.add_module(name, module)
         self._join = forward
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return self._join(self, x)
 
 
