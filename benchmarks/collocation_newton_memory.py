@@ -1,10 +1,12 @@
 """Peak memory of a process that makes a Gauss–Newton step on more and more points.
 
 Heat, the network 2-20-20-20-1, float64. ``batchsense`` holds a chunk of 512 rows at a time;
-``at once`` makes the Jacobian of all points, as natural gradients on all points do. Each size is a
-process of its own; the peak is that of the system (ru_maxrss), torch and imports included.
+``at once`` makes the Jacobian of all points; ``scimba`` is Scimba's energy natural gradient, the
+matrix of a step alone. Each size is a process of its own; the peak is that of the system
+(ru_maxrss), torch and imports included. A size that does not end is told as null: the processes may
+take ``MOST_MIB``.
 
-    python benchmarks/collocation_newton_memory.py
+    python benchmarks/collocation_newton_memory.py [--scimba FOLDER]
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from common.record import write
 
 RESULT = Path(__file__).parent / "results" / "collocation_newton_memory.json"
 RUNS = [("batchsense", 10**4), ("batchsense", 10**5), ("batchsense", 10**6), ("at once", 10**4)]
+SCIMBA = [("scimba", 10**4), ("scimba", 10**5)]
+#: Address space of a process, so that the machine does not run out of memory.
+MOST_MIB = 6144
 
 
 def peak(how: str, count: int) -> float:
@@ -30,6 +35,13 @@ def peak(how: str, count: int) -> float:
     from batchsense.training.collocation.problems import PROBLEMS
 
     problem = PROBLEMS["heat"]()
+    if how == "scimba":
+        from common.collocation_peers import natural_gradient_problem
+
+        projector, _ = natural_gradient_problem(problem, 0)
+        data = projector.sample_all_vars(n_collocation=count)
+        projector.preconditioner.compute_full_preconditioning_matrix(data)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     draw, given = Box((0.0, 0.0), (1.0, 1.0)), problem.conditions[0]
     points = draw(count, 1).double()
     term = Condition("equation", given.residual, points[:16])
@@ -41,18 +53,30 @@ def peak(how: str, count: int) -> float:
 
 def main() -> None:
     """Measure each size in a process of its own."""
-    if len(sys.argv) == 3:
-        print(peak(sys.argv[1], int(sys.argv[2])))
+    asked = sys.argv[1:]
+    scimba = asked[asked.index("--scimba") + 1] if "--scimba" in asked else None
+    if scimba:
+        sys.path.append(scimba)
+    if "--one" in asked:
+        how, count = asked[asked.index("--one") + 1 :][:2]
+        most = MOST_MIB * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        print(peak(how, int(count)))
         return
-    found = {}
-    for how, count in RUNS:
-        done = subprocess.run(
-            [sys.executable, __file__, how, str(count)], capture_output=True, text=True, check=True
-        )
-        found[f"{how}, {count}"] = round(float(done.stdout), 1)
+    found: dict[str, float | None] = {}
+    for how, count in [*RUNS, *(SCIMBA if scimba else [])]:
+        words = [sys.executable, __file__, *asked, "--one", how, str(count)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        failed = done.returncode != 0
+        if failed and "memory" not in done.stderr:
+            raise RuntimeError(done.stderr[-2000:])
+        found[f"{how}, {count}"] = None if failed else round(float(done.stdout), 1)
         print(how, count, found[f"{how}, {count}"], flush=True)
-    ratio = found["batchsense, 1000000"] / found["batchsense, 10000"]
-    write(RESULT, 0, time.time(), time.process_time(), peak_mib=found, ratio=round(ratio, 3))
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        least, most = (found.get(f"batchsense, {size}") for size in (10**4, 10**6))
+        ratio = round(most / least, 3) if least and most else None
+        spent = used.ru_utime + used.ru_stime
+        write(RESULT, 0, time.time(), spent, peak_mib=found, most_mib=MOST_MIB, ratio=ratio)
 
 
 if __name__ == "__main__":

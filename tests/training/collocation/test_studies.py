@@ -26,6 +26,14 @@ def test_memory_does_not_grow_with_the_points(way: str) -> None:
     assert ratios["envelope_of_a_step_mib"] == 1
 
 
+def test_a_second_order_step_takes_hardly_more_memory_for_a_million_points() -> None:
+    """At most 1.2 times that of ten thousand, and less than a peer takes for these."""
+    found = study("collocation_newton_memory")
+
+    assert found["ratio"] <= 1.2
+    assert found["peak_mib"]["batchsense, 1000000"] < found["peak_mib"]["scimba, 10000"]
+
+
 @pytest.mark.parametrize(("problem", "noise"), [("burgers", 0.5), ("allen_cahn", 1.2)])
 def test_importance_lowers_noise_on_one_problem_and_errors_on_none(
     problem: str, noise: float
