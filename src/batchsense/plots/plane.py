@@ -100,10 +100,11 @@ def grouped(factor: Factor) -> Factor:
     >>> from batchsense.experiments.tables.columns import Factor
     >>> age = Factor("age", (), np.zeros(3, dtype=int), np.array([30.0, 40.0, 50.0]))
     >>> grouped(age).levels
-    ('to 36.67', 'to 43.33', 'above 43.33')
+    ('first third, to 36.67', 'second, to 43.33', 'third, above 43.33')
     """
     if factor.values is None:
         return factor
     ends = np.quantile(factor.values, [1 / 3, 2 / 3])
-    names = (f"to {ends[0]:.4g}", f"to {ends[1]:.4g}", f"above {ends[1]:.4g}")
+    low, high = f"{ends[0]:.4g}", f"{ends[1]:.4g}"
+    names = (f"first third, to {low}", f"second, to {high}", f"third, above {high}")
     return replace(factor, levels=names, codes=np.searchsorted(ends, factor.values), values=None)

@@ -94,8 +94,9 @@ def factor_of(table: Table, name: str) -> Factor:
 
 
 def present(table: Table, names: Sequence[str]) -> list[str]:
-    """Those of the names that are columns of the sheet, each once."""
-    return [name for name in dict.fromkeys(names) if name in table.sheet]
+    """Those of the names that are columns of the sheet without gaps, each once."""
+    known = [name for name in dict.fromkeys(names) if name in table.sheet]
+    return [name for name in known if None not in table.sheet[name]]
 
 
 def _shown(observations: Table | AnnData | Corrected, after: bool) -> tuple[Table, Floats]:

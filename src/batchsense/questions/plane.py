@@ -10,11 +10,10 @@ from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.tables.columns import Factor
 from batchsense.plots.plane import Plane, draw_plane, grouped, principal_plane
 from batchsense.plots.specimens import factor_of, plot_relative_expression, present
-from batchsense.reports.columns import headings
 from batchsense.reports.figures.expression.relative import MOST_BOXES, MOST_FEATURES
 from batchsense.reports.figures.points import reduction
-from batchsense.reports.page import DataTable, Picture
-from batchsense.reports.wording import number, percent
+from batchsense.reports.page import Picture
+from batchsense.reports.wording import percent
 
 if TYPE_CHECKING:
     from batchsense.experiments import Table
@@ -89,15 +88,4 @@ def plane_picture(
     factor = grouped(factor)
     finding += " " + reduction(len(factor.codes), len(factor.levels))
     title = f"Coloured by {factor.name}" + (f", {when} correction" if when else "")
-    return Picture.of(ax, name, title, finding.strip(), centres(plane, factor))
-
-
-def centres(plane: Plane, factor: Factor) -> DataTable:
-    """Tabulate where the groups lie on average."""
-    rows = []
-    for code, level in enumerate(factor.levels):
-        here = plane.coordinates[factor.codes == code]
-        mean = here.mean(axis=0)
-        rows.append([level, f"{len(here):,}", number(mean[0]), number(mean[1])])
-    header = headings([factor.name, "specimens", "component 1", "component 2"])
-    return DataTable("Mean coordinates", header, rows, folded=True)
+    return Picture.of(ax, name, title, finding.strip())

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Dots per inch: at 6.1 inches wide enough for a slide, and some 20 kB.
 _DPI = 150
-#: Colours of a PNG: with six inks on white no eye tells it from the full palette.
-_COLOURS = 64
+#: Colours of a PNG: few bytes; with 64 a heat map would take those of the signs beside it.
+_COLOURS = 256
 #: What may stand in an address as it is; it makes pages a third smaller than base 64.
 _SAFE = " ,;:/?@=+$-_.!~*'()|"
 
@@ -61,6 +61,7 @@ def saves(ax: Axes, name: str, svg: str) -> tuple[Save, ...]:
     """The links below a figure of a page, drawn as ``svg`` before."""
     from base64 import b64encode
 
+    figure_of(ax).set_layout_engine("none")  # what was placed for the page stays there
     drawing = standalone(svg)
     drawing = drawing.replace("'", "&apos;").replace('"', "'")  # not three letters for each
     image = b64encode(png(figure_of(ax))).decode()
@@ -92,5 +93,5 @@ def png(figure: Figure) -> bytes:
     image = Image.fromarray(drawn_alone(figure, _DPI)).convert("RGB")
     stream = io.BytesIO()
     few = image.quantize(_COLOURS, dither=Image.Dither.NONE)
-    few.save(stream, format="PNG", optimize=True, dpi=(_DPI, _DPI))
+    few.save(stream, format="PNG", dpi=(_DPI, _DPI))
     return stream.getvalue()

@@ -153,3 +153,33 @@ def test_the_page_shows_how_deep_the_libraries_are() -> None:
     assert f"of the {published.kept} features with enough counts (of 40)" in shown
     assert rows[:8] == [f"specimen {k}" for k in range(8, 0, -1)]
     assert list(published.sizes.values()) == counts[:, found.counts.kept].sum(axis=1).tolist()
+
+
+def test_the_page_draws_leading_features_and_the_trend() -> None:
+    """With the table a heat map of the first contrast, of counts the trend; all can be saved."""
+    rng = np.random.default_rng(2)
+    sheet = {"lot": ["1", "2"] * 6, "drug": [*"AAAABBBBCCCC"]}
+    counts = rng.poisson(np.linspace(20, 200, 40), size=(12, 40)).astype(float)
+    table = Table.from_arrays(counts, sheet, values_are="counts")
+    found = testing.test(table, "drug", "lot")
+    _, answer = reported(found)
+    page = contrast_report(answer, found, None, table)
+    figures = re.findall(r'<figure id="([^"]+)"', page)
+
+    assert [name for name in figures if name.startswith("leading")] == ["leading-0"]
+    assert figures[-1] == "trend"
+    assert "the 40 features with the smallest p: log counts per million" in words(page).lower()
+    assert page.count("<a download=") == 3 * len(figures)
+    assert "voom" in words(page)
+
+
+def test_names_too_long_for_a_page_cost_what_saves_its_figures_first() -> None:
+    """The page stays below its limit and says which links are gone; the figures stay."""
+    names = ["n" * 12_000 + str(k) for k in range(50)]
+    table = Table.from_arrays(experiment().values, experiment().sheet, features=names)
+    found = testing.test(table, "drug:B-A", "lot")
+    page, _ = reported(found)
+
+    assert len(page.encode()) <= LARGEST_PAGE
+    assert "(csv: too large)" in words(page)
+    assert page.count("<figure") == 3

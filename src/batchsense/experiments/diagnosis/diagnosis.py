@@ -161,10 +161,9 @@ class Diagnosis(Shown):
 
         terms = [(self.design.batches.name, self.batch_share)]
         terms += [(one.entanglement.name, one.share) for one in self.kept]
-        crossed = " × ".join(
-            [self.design.batches.name, *(one.entanglement.name for one in self.kept)]
-        )
-        terms += [(crossed, self.interaction_share), ("together", self.joint_share)]
+        if crossed := self.design.interaction():
+            terms.append((crossed[0], self.interaction_share))
+        terms.append(("together", self.joint_share))
         rows = {
             name: {
                 "share": one.share.estimate,

@@ -44,16 +44,13 @@ class Mixing:
     name : str
         The batch column or a kept factor.
     measure : {"iLISI", "cLISI", "kBET"}
-        LISI is the median effective number of labels in a neighbourhood, from 1 to the number of
-        levels: of the batches (iLISI) or of what is kept (cLISI). kBET is the share of
-        neighbourhoods whose batches differ from those of all at level 0.05.
+        LISI: median effective number of labels in a neighbourhood, of the batches (iLISI) or of
+        what is kept (cLISI). kBET: share of neighbourhoods whose batches differ from those of all.
     value : float
         What the specimens show.
-    by_chance, low, high : float or None
-        Mean and 95 % interval over labels permuted within the other factors; None where labels
-        cannot be permuted.
-    p_value : float or None
-        How often permuted labels are mixed as little: (1 + hits) / (1 + permutations).
+    by_chance, low, high, p_value : float or None
+        Mean and 95 % interval over labels permuted within the other factors, and how often these
+        are mixed as little: (1 + hits) / (1 + permutations). None where they cannot be permuted.
     neighbours : float
         Perplexity of LISI; specimens of a neighbourhood of kBET, itself among them.
     reason : str or None

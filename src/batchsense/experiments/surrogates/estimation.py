@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +37,7 @@ FEATURE_FDR = 0.05
 ROUNDS = 5
 
 
-Method = Literal["reweighted", "two-step"]
+Method = Literal["reweighted", "two-step", "controls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,23 @@ class Estimation:
 
     Attributes
     ----------
-    method : {"reweighted", "two-step"}
-        See :func:`reweighted_surrogates` and :func:`two_step_surrogates`.
+    method : {"reweighted", "two-step", "controls"}
+        See :func:`reweighted_surrogates` and :func:`two_step_surrogates`; and
+        :func:`~batchsense.experiments.surrogates.controls.control_surrogates`, where controls are
+        named.
     count : int or None
-        How many; None for as many as exceed permuted residuals.
+        How many; None for as many as exceed permuted residuals (of the controls, if any).
+    controls : sequence of str
+        Features that nothing wanted touches: housekeeping genes, spike-ins, blanks.
     """
 
     method: Method = "reweighted"
     count: int | None = None
+    controls: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if (self.method == "controls") != bool(self.controls):
+            raise ValueError('control features belong to method "controls", which needs them')
 
 
 #: Features that share a generator: each has its permutation, however many are in memory at a time.
@@ -213,9 +223,9 @@ def reweighted_surrogates(
     True
     """
     full, given = np.hstack([known, wanted]), observed(observations)
-    _check_count(full, count)
+    check_count(full, count)
     left = Residuals(factor(full).basis)
-    values = _leading(given.products([left], "multiplying residuals")[0], count)
+    values = leading(given.products([left], "multiplying residuals")[0], count)
     weights = np.ones(given.shape[1])
     for _ in range(rounds):
         both = np.hstack([known, values])
@@ -225,7 +235,7 @@ def reweighted_surrogates(
         if not weights.any():
             break
         products = given.products([Weighted(weights)], "multiplying weighted features")[0]
-        values = _leading(products, count)
+        values = leading(products, count)
     return SurrogateVariables(values, weights)
 
 
@@ -256,12 +266,12 @@ def two_step_surrogates(
     True
     """
     full, given = np.hstack([known, wanted]), observed(observations)
-    _check_count(full, count)
+    check_count(full, count)
     constant = np.ones((len(full), 1))
     weights = np.zeros(given.shape[1])
     columns = []
     left = given.products([Residuals(factor(full).basis)], "multiplying residuals")[0]
-    for direction in _leading(left, count).T:
+    for direction in leading(left, count).T:
         tests = Tests(((np.column_stack([constant, direction]), constant),))
         p_values = given.told(tests, "testing features")[0]
         chosen = np.flatnonzero(benjamini_hochberg(p_values) <= FEATURE_FDR)
@@ -270,13 +280,14 @@ def two_step_surrogates(
         taken = np.zeros(len(weights))
         taken[chosen] = 1.0
         products = given.products([Weighted(taken)], "multiplying chosen features")[0]
-        own = _leading(products, min(len(full) - 1, len(chosen)))
+        own = leading(products, min(len(full) - 1, len(chosen)))
         columns.append(own[:, np.abs(own.T @ direction).argmax()])
         weights[chosen] = 1.0
     empty = np.empty((len(full), 0))
     return SurrogateVariables(np.column_stack(columns) if columns else empty, weights)
 
 
+#: The methods that learn from all features.
 ESTIMATORS = {"reweighted": reweighted_surrogates, "two-step": two_step_surrogates}
 
 
@@ -306,7 +317,14 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
     return np.where(exact, 1.0, special.fdtrc(between, within, np.where(exact, 0.0, ratio)))
 
 
-def _check_count(full: Floats, count: int) -> None:
+def check_count(full: Floats, count: int) -> None:
+    """Refuse more surrogates than leave a degree of freedom beside all terms of a model.
+
+    Raises
+    ------
+    DataError
+        Too many.
+    """
     most = len(full) - factor(full).rank - 1
     if not 1 <= count <= most:
         raise DataError(
@@ -319,7 +337,7 @@ def _shares(products: Floats, directions: int) -> Floats:
     return np.asarray(squares / max(squares.sum(), np.finfo(float).tiny))
 
 
-def _leading(products: Floats, count: int) -> Floats:
+def leading(products: Floats, count: int) -> Floats:
     """Leading eigenvectors (over specimens) of inner products; signs fixed."""
     vectors = np.linalg.eigh(products)[1][:, ::-1][:, :count]
     largest = np.abs(vectors).argmax(axis=0)

@@ -20,8 +20,8 @@ from batchsense.experiments.readings import refuse_doubtful
 from batchsense.experiments.sheets.nuisances import no_batches
 from batchsense.experiments.shown import Shown, per_cent
 from batchsense.experiments.statistics.confounding import Confounding, analyse
+from batchsense.experiments.surrogates.controls import control_notes, estimated, learned_from
 from batchsense.experiments.surrogates.estimation import (
-    ESTIMATORS,
     PERMUTATIONS,
     Estimation,
     Method,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-#: With fewer features the density of p-values, and so the weights, are not known.
-FEWEST_FEATURES = 100
 #: Less than this part of the sum of squares, left by the known factors, is rounding: 1e-10 of the
 #: length, where double precision leaves 1e-15.
 EXACT = 1e-20
@@ -63,7 +61,7 @@ class Surrogates(Shown):
     names : tuple of str
         Of the new columns, ``sv1`` onwards.
     method : str
-        ``"reweighted"`` or ``"two-step"``.
+        ``"reweighted"``, ``"two-step"`` or ``"controls"``.
     counted : SurrogateCount or None
         How many directions exceed chance; None where their number was given.
     residual_shares : tuple of float
@@ -147,7 +145,7 @@ def find_surrogates(
         Columns that matter but are not of interest, such as a known batch: surrogates are what
         varies beside them.
     estimation : Estimation
-        By which method, and how many.
+        By which method, how many, and from which control features, if any.
     kinds : ColumnKinds
         Columns of ``keep`` or ``known`` whose kind is declared.
     permutations : int
@@ -160,7 +158,8 @@ def find_surrogates(
     Raises
     ------
     DataError
-        A column cannot be used, fewer than 100 usable features, or a name is taken.
+        A column cannot be used, fewer than 100 usable features, or five of controls, or a name is
+        taken.
     UnresolvedError
         The known factors leave fewer than two residual degrees of freedom; no feature has enough
         counts; or the values are intensities, for which the model does not hold.
@@ -183,6 +182,7 @@ def find_surrogates(
     factors, more = kept_factors(table, [*keep, *known], "", kinds)
     design = Design(no_batches(specimens), factors)
     refuse_doubtful(design)
+    known_features = table.features
     table = log_count_table(table, design)
     constant = np.ones((specimens, 1))
     wanted = _columns(factors[: len(keep)], specimens)
@@ -193,6 +193,7 @@ def find_surrogates(
     _refuse_aliased(fitted, keep, known, table)
     observations, total, notes = _observed(table, fitted)
     features = observations.shape[1]
+    chosen = learned_from(table, observations, estimation, known_features)
     room = specimens - fitted.rank - 1
     if room < 1:
         raise UnresolvedError(
@@ -211,16 +212,19 @@ def find_surrogates(
         rng = np.random.default_rng(seed)
         counted = None
         if (asked := estimation.count) is None:
-            counted = surrogate_count(observations, full, rng, permutations, progress)
+            model = base if estimation.controls else full
+            counted = surrogate_count(chosen, model, rng, permutations, progress)
             asked = min(counted.count, room)
         values = np.empty((specimens, 0))
         weights = np.zeros(features)
         if asked:
-            found = ESTIMATORS[estimation.method](observations, wanted, base, asked)
+            found = estimated(estimation, chosen, wanted, base, asked)
             values, weights = found.values, found.weights
     names = _free_names(values.shape[1], table)
     confounded = _against_kept(factors[: len(keep)], factors[len(keep) :], values, names)
     remarks = _remarks(confounded, counted, values, keep, asked, float(weights.sum()))
+    if isinstance(chosen, Loaded) and estimation.controls:
+        remarks += control_notes(chosen.values, base, wanted, values, keep)
     return Surrogates(
         table=table,
         values=values,
@@ -308,23 +312,14 @@ def _against_kept(
 
 def _observed(table: Table, fitted: DesignFactor) -> tuple[Observed, float, list[Note]]:
     """The complete features that vary, the sum of their squares, and remarks on the others."""
-    found: Observed
     if isinstance(table, StoredTable):
-        found = stored = Stored(table, fitted.basis)
-        total, notes = stored.squares, stored.looks.remarks(table, standardise=False)
-    else:
-        observations, notes = usable_features(table, standardise=False)
-        observations = observations[:, np.ptp(observations, axis=0) > 0]
-        total = float(((observations - observations.mean(axis=0)) ** 2).sum())
-        found = Loaded(observations)
-    features = found.shape[1]
-    if features < FEWEST_FEATURES:
-        raise DataError(
-            f"{features} features are complete and vary; surrogates are learned from what many "
-            f"features have in common, at least {FEWEST_FEATURES}",
-            where=table.source.matrix,
-        )
-    return found, total, notes
+        stored = Stored(table, fitted.basis)
+        return stored, stored.squares, stored.looks.remarks(table, standardise=False)
+    observations, notes = usable_features(table, standardise=False)
+    observations = observations[:, np.ptp(observations, axis=0) > 0]
+    total = float(((observations - observations.mean(axis=0)) ** 2).sum())
+    return Loaded(observations), total, notes
+
 
 
 def _residual_shares(left: Floats, full: Floats, values: Floats) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 #: Factors that colour the planes before and after, the batches among them.
-MOST_FACTORS = 3
+MOST_FACTORS = 4
 
 
 def correct_report(

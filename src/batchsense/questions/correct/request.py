@@ -30,12 +30,12 @@ _LEARNED = (
 class CorrectRequest(BeyondMemory, ModelRequest):
     """Remove what the batches add, keep the wanted columns, and write the matrix to FILE.
 
-    Three methods: linear shifts every batch, combat (Johnson 2007) also rescales it and learns from
-    all features together, combat-seq remodels counts. Refuses (exit code 1, nothing written) if a
-    kept column cannot be told from the batches, unless told to go on --despite-confounding. Ids,
-    order, orientation and precision stay those of MATRIX; an .h5ad or .zarr gets a layer
-    "batchsense" beside its X, and is corrected out of core where memory does not suffice. Without
-    MATRIX and SHEET it corrects the built-in digits.
+    Three methods: linear (limma's removeBatchEffect) shifts every batch, combat (Johnson 2007) also
+    rescales it and learns from all features together, combat-seq remodels counts. Refuses (exit
+    code 1, nothing written) if a kept column cannot be told from the batches, unless told to go on
+    --despite-confounding. Ids, order, orientation and precision stay those of MATRIX; an .h5ad or
+    .zarr gets a layer "batchsense" beside its X, and is corrected out of core where memory does not
+    suffice. Without MATRIX and SHEET it corrects the built-in digits.
 
     \b
     Examples:

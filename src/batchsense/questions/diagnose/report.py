@@ -86,7 +86,7 @@ def _placebo(found: PlaceboResult, batch_name: str) -> dict[str, object]:
 #: A design with more cells than this is not drawn: it would be taller than a page.
 MOST_CELLS = 600
 #: Factors that colour the plane of principal components, the batches among them.
-MOST_PLANES = 4
+MOST_PLANES = 5
 
 
 def _share_picture(result: DiagnoseResult) -> Picture | None:

@@ -28,9 +28,9 @@ NO_PLACEBO = (
 class DiagnoseRequest(AggregatedRequest, BeyondMemory, ModelRequest):
     """Show how much of the variance belongs to the batches, and what is entangled with them.
 
-    Gives a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable
-    (exit code 1). Without MATRIX and SHEET it diagnoses the built-in digits, whose hidden batch is
-    the form they were written on.
+    Gives a verdict: fine, adjust (keep the batch in the model), partly lost, or not estimable, that
+    is aliased (exit code 1). Without MATRIX and SHEET it diagnoses the built-in digits, whose
+    hidden batch is the form they were written on.
 
     \b
     Examples:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from batchsense.plots.plane import grouped
 from batchsense.questions.layout import text
 from batchsense.questions.layout.result import BalancedFactor, LayoutResult
 from batchsense.questions.layout.text import batch_rows
@@ -116,9 +117,8 @@ def _groups(kept: Factor) -> tuple[list[str], list[str]]:
         if len(kept.levels) <= MOST_GROUPS:
             return [kept.levels[code] for code in kept.codes], list(kept.levels)
         return [kept.name] * len(kept.codes), [kept.name]
-    ends = np.quantile(kept.values, [1 / 3, 2 / 3])
-    names = [f"to {ends[0]:.4g}", f"to {ends[1]:.4g}", f"above {ends[1]:.4g}"]
-    return [names[k] for k in np.searchsorted(ends, kept.values)], names
+    thirds = grouped(kept)
+    return [thirds.levels[code] for code in thirds.codes], list(thirds.levels)
 
 
 def _table(result: LayoutResult, one: BalancedFactor) -> DataTable:

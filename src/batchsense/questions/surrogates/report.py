@@ -5,9 +5,8 @@ from __future__ import annotations
 from batchsense.questions.surrogates import text
 from batchsense.questions.surrogates.result import SurrogatesResult
 from batchsense.reports.envelope import Envelope
-from batchsense.reports.figures.points import draw_points
-from batchsense.reports.page import DataTable, Picture, render
-from batchsense.reports.wording import number
+from batchsense.reports.figures.points import draw_points, reduction
+from batchsense.reports.page import Picture, render
 
 
 def surrogates_report(envelope: Envelope[SurrogatesResult], command_line: str | None = None) -> str:
@@ -34,18 +33,10 @@ def _surrogate_pictures(result: SurrogatesResult) -> list[Picture]:
             [one.name] * len(order),
             "surrogate",
             ("specimens in the order of the matrix", one.name),
+            ids=result.specimens,
         )
-        rows = [
-            [name, number(value, 4)]
-            for name, value in zip(result.specimens[:60], one.values, strict=False)
-        ]
-        table = DataTable(
-            f"{one.name}, the first {len(rows)} specimens",
-            [("specimen", ""), (one.name, "n")],
-            rows,
-            folded=True,
-        )
-        finding = "Steps or drifts along the order of the matrix hint at when things were done."
+        finding = "Steps or drifts along the order of the matrix hint at when things were done. "
+        finding += reduction(len(order), 1)
         title = f"{one.name} in the order of the matrix"
-        pictures.append(Picture.of(ax, f"surrogate-{k}", title, finding, table))
+        pictures.append(Picture.of(ax, f"surrogate-{k}", title, finding.strip()))
     return pictures

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from batchsense.progress import Progress, silent
@@ -22,6 +23,9 @@ from batchsense.questions.table_request import (
     SheetOutput,
     beside,
 )
+
+if TYPE_CHECKING:
+    from batchsense.experiments import Estimation
 
 
 class SurrogateMethod(StrEnum):
@@ -41,6 +45,7 @@ class SurrogatesRequest(BeyondMemory):
     \b
     Examples:
       batchsense surrogates matrix.csv sheet.csv --keep drug -o sheet-sv.csv
+      batchsense surrogates matrix.csv sheet.csv --keep drug --control spikes.txt -o sheet-sv.csv
       batchsense surrogates cells.h5ad --keep drug --known lane --count 2 -o sheet-sv.csv --json
       batchsense surrogates big.h5ad --keep drug --count 2 --out-of-core -o sheet-sv.csv
     """
@@ -74,6 +79,15 @@ class SurrogatesRequest(BeyondMemory):
             },
         ),
     ] = SurrogateMethod.reweighted
+    control: Annotated[
+        tuple[str, ...],
+        Option(
+            "Control feature that nothing wanted touches, or a file with one name a line; may be "
+            "repeated. The surrogates are then what the controls have in common (RUV).",
+            metavar="NAME|FILE",
+            of="machine",
+        ),
+    ] = ()
     count: Annotated[
         int | None,
         Field(ge=1),
@@ -82,6 +96,35 @@ class SurrogatesRequest(BeyondMemory):
     permutations: Annotated[
         int, Field(ge=20), Option("Permutations that judge how many there are.")
     ] = 50
+
+    @model_validator(mode="after")
+    def _has_one_method(self) -> Self:
+        if self.control and self.method is not SurrogateMethod.reweighted:
+            raise ValueError(f"--control and --method {self.method} contradict each other")
+        return self
+
+    @override
+    def read_paths(self) -> list[str]:
+        """The files that are read, those of controls among them."""
+        return [*super().read_paths(), *(one for one in self.control if Path(one).is_file())]
+
+    def estimation(self, features: Sequence[str]) -> Estimation:
+        """How surrogates are estimated; a control that is no feature may be a file of names.
+
+        Raises
+        ------
+        DataError
+            A file has no text.
+        """
+        from batchsense.experiments import Estimation
+        from batchsense.experiments.surrogates.controls import names_in
+
+        if not self.control:
+            return Estimation(self.method.value, self.count)
+        known, names = set(features), []
+        for one in self.control:
+            names += [one] if one in known or not Path(one).is_file() else names_in(one)
+        return Estimation("controls", self.count, tuple(dict.fromkeys(names)))
 
     @override
     def offered_output(self) -> str:
@@ -100,7 +143,7 @@ def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[Surro
     UnresolvedError
         The data cannot answer.
     """
-    from batchsense.experiments import ColumnKinds, Estimation, find_surrogates
+    from batchsense.experiments import ColumnKinds, find_surrogates
     from batchsense.experiments.layout.sheet import check_sheet_format, sheet_text, write_sheet
     from batchsense.questions.surrogates.report import surrogates_report
     from batchsense.questions.surrogates.text import surrogates_text
@@ -113,7 +156,7 @@ def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[Surro
             table,
             request.keep or (),
             known=request.known,
-            estimation=Estimation(request.method.value, request.count),
+            estimation=request.estimation(table.features),
             kinds=ColumnKinds(request.categorical, request.numeric),
             permutations=request.permutations,
             seed=request.seed,

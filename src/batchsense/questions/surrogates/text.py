@@ -26,6 +26,14 @@ def surrogates_text(envelope: Envelope[SurrogatesResult], source: str) -> str:
     return "\n".join(lines)
 
 
+#: The methods in words.
+METHODS = {
+    "reweighted": "reweighted method",
+    "two-step": "two-step method",
+    "controls": "from control features",
+}
+
+
 def count_sentence(result: SurrogatesResult) -> str:
     """Say how many directions exceed chance, and how many surrogates were made."""
     seen = result.count_seen
@@ -37,7 +45,7 @@ def count_sentence(result: SurrogatesResult) -> str:
         if seen is not None
         else ""
     )
-    return f"{told}Surrogates: {len(result.surrogates)} ({result.method} method)" + (
+    return f"{told}Surrogates: {len(result.surrogates)} ({METHODS[result.method]})" + (
         f"; about {number(round(result.affected_features))} of {number(result.features)} "
         "features took part."
         if result.surrogates

@@ -91,11 +91,12 @@ def _pictures(found: ContrastTests, table: Table | None, place: int) -> list[Pic
 
 
 def _heat_map(found: ContrastTests, table: Table, place: int) -> Picture:
-    kept, most = len(found.effects[place].p_value), MOST_ROWS
+    tested = int((found.effects[place].p_value >= 0).sum())
+    what = "log counts per million" if found.counts is not None else "the values as they were given"
     finding = (
-        f"The {min(most, kept)} features with the smallest p, each in its standard deviations, as "
-        "measured: nothing was taken out. Neighbours are alike (average linkage). Chosen by the "
-        "same test, they set its levels apart even in noise; look at the batches as well."
+        f"The {min(MOST_ROWS, tested)} features with the smallest p: {what}, each in its standard "
+        "deviations; nothing was taken out. Neighbours are alike (average linkage). Chosen by this "
+        "very test, they set its levels apart even in noise; look at the batches as well."
     )
     if len(table.specimens) > MOST_COLUMNS:
         finding += f" Drawn are {MOST_COLUMNS} of {number(len(table.specimens))} specimens, evenly."

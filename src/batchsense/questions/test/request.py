@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class TestRequest(AggregatedRequest, BeyondMemory, ModelRequest):
     """Test contrasts on every feature, with the batches in the model.
 
-    Moderated t, F over all levels of a column, and Benjamini-Hochberg q. What cannot be told from
-    the batches is refused by name (exit code 1); the rest is tested. The answer is valid on
+    Moderated t, F over all levels of a column, and Benjamini-Hochberg q: limma's lmFit, eBayes and
+    topTable. What cannot be told from the batches, aliased as R has it, is refused by name (exit
+    code 1); the rest is tested. The answer is valid on
     corrected values too: an .h5ad says by itself that it was corrected, for other files say
     --corrected. Rows of one subject are no independent specimens: say --block. Counts are taken as
     counts: features with enough of them, TMM factors, and precision weights for log counts per

@@ -26,7 +26,7 @@ _END = 3.0
 _MOST_NAMED = 8
 #: A strip is no higher than so many lines: of more levels lines lie closer.
 _MOST_LINES = 12
-_ROW, _LEVEL, _TREE = 0.17, 0.15, 0.45  # inches
+_ROW, _LEVEL, _TREE, _LOWEST = 0.17, 0.15, 0.45, 1.6  # inches
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,15 @@ def draw_heat_map(
     rows, columns = _tree(scaled), _tree(scaled.T)
     table = scaled[rows[0]][:, columns[0]]
     lines = [min(max(2, len(strip.levels)), _MOST_LINES) for strip in strips]
-    height = _ROW * len(table)
-    total = height + _TREE + sum(_LEVEL * count + 0.12 for count in lines) + 0.5
-    ax = axes(ax, width=6.1, height=total)
+    height = max(_ROW * len(table), _LOWEST)
+    ax = axes(_placed(height, sum(_LEVEL * count + 0.12 for count in lines)) if ax is None else ax)
     ax.grid(False)
     # Lightness grows all the way, so that the map reads in print and without colours.
     looks: dict[str, Any] = {"cmap": "cividis", "vmin": -_END, "vmax": _END, "aspect": "auto"}
     image = ax.imshow(table, interpolation="none", **looks)
     ax.set_xticks([])
     ax.yaxis.tick_right()
-    named = [lettered(features[j], 16) for j in rows[0]]
+    named = [lettered(features[j], 20) for j in rows[0]]
     ax.set_yticks(range(len(named)), named, fontsize=LETTERS - 2.5)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
@@ -84,6 +83,15 @@ def draw_heat_map(
     return with_numbers(
         ax, {"specimen": [specimens[chosen[i]] for i in columns[0]], **labels, **own}
     )
+
+
+def _placed(height: float, below: float) -> Axes:
+    """New axes with room for trees, strips and names: what stands outside moves no other axes."""
+    from matplotlib.figure import Figure
+
+    total = height + below + _TREE + 0.55
+    figure = Figure(figsize=(6.1, total))
+    return figure.add_axes((0.16, (below + 0.5) / total, 0.58, height / total))
 
 
 def _standard(values: Floats) -> Floats:
@@ -131,7 +139,7 @@ def _draw_strip(ax: Axes, strip: Strip, order: Places) -> None:
     ax.set_xticks([])
     ax.yaxis.tick_right()
     names = (
-        [lettered(name, 16) for name in strip.levels] if len(strip.levels) <= _MOST_NAMED else []
+        [lettered(name, 20) for name in strip.levels] if len(strip.levels) <= _MOST_NAMED else []
     )
     ax.set_yticks(range(len(names)), names, fontsize=LETTERS - 2.5, color=INK)
     ax.tick_params(length=0)
