@@ -8,6 +8,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
+from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.counts.log_counts import log_cpm
 from batchsense.experiments.tables.anndata_objects import as_table
@@ -99,10 +100,24 @@ def present(table: Table, names: Sequence[str]) -> list[str]:
     return [name for name in known if None not in table.sheet[name]]
 
 
+def in_memory(observations: Table | AnnData) -> Table:
+    """The table, if its values can be drawn.
+
+    Raises
+    ------
+    UnresolvedError
+        They lie on disk.
+    """
+    table = as_table(observations)
+    if isinstance(table, StoredTable):
+        raise UnresolvedError("the values lie on disk", needed="a table in memory to draw them")
+    return table
+
+
 def _shown(observations: Table | AnnData | Corrected, after: bool) -> tuple[Table, Floats]:
     if isinstance(observations, Corrected):
         return observations.table, observations.compared()[after]
-    table = as_table(observations)
+    table = in_memory(observations)
     if table.values_read().kind != "counts":
         return table, table.values
     return table, log_cpm(table.values, np.nansum(table.values, axis=1))

@@ -9,11 +9,10 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.counts.log_counts import log_cpm
-from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.table import Table
 from batchsense.experiments.testing.results import ContrastTests, EffectTest
 from batchsense.plots.plane import grouped
-from batchsense.plots.specimens import factor_of, present
+from batchsense.plots.specimens import factor_of, in_memory, present
 from batchsense.reports.figures.expression.features import (
     draw_mean_difference,
     draw_p_values,
@@ -97,7 +96,7 @@ def plot_leading_features(
     DataError
         The observations have other features than the tests.
     """
-    table = as_table(observations)
+    table = in_memory(observations)
     if table.features != found.features:
         raise DataError("the observations have other features than the tests")
     p = effect_of(found, contrast).p_value

@@ -227,7 +227,7 @@ def _answer(
     return Answer(
         envelope,
         lambda _: contrast_text(envelope, request.described()),
-        lambda: contrast_report(envelope, found, request.words(), table),
+        lambda: contrast_report(envelope, found, request.words(), None if decision else table),
         (Product("output", "tests", write, lambda: table_text(found, ",")),),
         no=bool(found.refused),
         brief=lambda: brief(envelope),
