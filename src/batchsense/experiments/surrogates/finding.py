@@ -321,7 +321,6 @@ def _observed(table: Table, fitted: DesignFactor) -> tuple[Observed, float, list
     return Loaded(observations), total, notes
 
 
-
 def _residual_shares(left: Floats, full: Floats, values: Floats) -> tuple[float, ...]:
     """``left`` are the inner products of what the known factors leave."""
     total = float(np.trace(left))
