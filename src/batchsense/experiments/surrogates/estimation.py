@@ -11,7 +11,7 @@ from scipy import special
 
 from batchsense.arrays import Floats, Places
 from batchsense.errors import DataError
-from batchsense.experiments.projections import without
+from batchsense.experiments.projections import basis_beside, without
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg
 from batchsense.experiments.surrogates.local_fdr import local_fdr
 from batchsense.experiments.surrogates.observed import (
@@ -302,17 +302,16 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
     >>> f_test(np.array([[0.0], [1], [2], [3]]), group, group[:, :1]).round(4)
     array([0.1056])
     """
-    squares, ranks = [], []
-    for design in (larger, smaller):
-        basis = factor(design).basis
-        squares.append((without(observations, basis) ** 2).sum(axis=0))
-        ranks.append(basis.shape[1])
-    between, within = ranks[0] - ranks[1], len(observations) - ranks[0]
+    given = factor(smaller).basis
+    more = basis_beside(larger, given)
+    between, within = more.shape[1], len(observations) - given.shape[1] - more.shape[1]
     if between < 1 or within < 1:
         return np.ones(observations.shape[1])
-    gained = np.maximum(squares[1] - squares[0], 0.0) / between
-    noise = squares[0] / within
-    exact = squares[1] <= 1e-20 * (observations**2).sum(axis=0)
+    before = without(observations, given)
+    # Not as a difference of squares: the p of a gain near nothing is 1 less its root.
+    gained = ((more.T @ before) ** 2).sum(axis=0) / between
+    noise = (without(before, more) ** 2).sum(axis=0) / within
+    exact = (before**2).sum(axis=0) <= 1e-20 * (observations**2).sum(axis=0)
     ratio = np.divide(gained, noise, out=np.full(len(noise), np.inf), where=noise > 0)
     return np.where(exact, 1.0, special.fdtrc(between, within, np.where(exact, 0.0, ratio)))
 

@@ -1,0 +1,89 @@
+"""What the committed study of answers beyond memory found, on 600 MB and 400 MB of float32.
+
+The script is ``benchmarks/beyond_memory.py``; only its result is judged here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+FORMS = ("h5ad", "zarr")
+
+
+@pytest.fixture(scope="module")
+def study() -> dict[str, Any]:
+    """Read the result."""
+    found: dict[str, Any] = json.loads((RESULTS / "beyond_memory.json").read_text())
+    assert {"machine", "versions", "seed", "date"} <= set(found)
+    assert found["tall"] == [20_000, 20_000]
+    assert found["wide"] == [1_000, 100_000]
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_numbers_are_those_in_memory(study, form):
+    """Tests of 20,000 × 20,000, the diagnosis and the surrogates of 1,000 × 100,000: to 1e-9."""
+    for row in ("test_tall_loaded", "diagnose_wide_loaded"):
+        assert study[row][f"largest_difference_{form}"] <= 1e-9
+    assert study["surrogates_wide_loaded"]["largest_difference_h5ad"] <= 1e-9
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_memory_is_kept(study, form):
+    """A gigabyte was allowed."""
+    assert study[f"test_tall_{form}"]["peak_mb"] <= 1_000
+    assert study[f"diagnose_tall_{form}"]["peak_mb"] <= 1_000
+
+
+def test_a_sketch_keeps_within_its_stated_error(study):
+    """Nulls of 4,000 specimens × 20,000 features within two standard errors; raw shares exact."""
+    assert study["sketch"]["largest_of_nulls_in_stated_errors"] <= 2
+    relative = study["sketch"]["relative_difference"]
+    for term in ("lane", "drug", "age", "joint", "interaction"):
+        assert relative[term][0] <= 1e-9
+
+
+def test_a_killed_test_goes_on(study):
+    """By SIGKILL after sums were kept; the next run took them up, and gave the same numbers."""
+    assert study["killed"]["killed_after_sums_were_kept"]
+    assert study["killed"]["resumed"]
+    assert study["killed"]["largest_difference"] <= 1e-9
+
+
+def test_workers_give_the_same_numbers(study):
+    """Two one-thread workers."""
+    assert study["dask"]["largest_difference"] <= 1e-9
+    assert study["dask"]["ratio"] > 1.2
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured 4.1 (.h5ad) and 2.7 (.zarr), wanted 2: a sparse matrix is unfolded in .5 and "
+    "1.1 s, and a sheet of 20,000 rows and its model alone take .7",
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_test_takes_twice_a_bare_read(study, form):
+    """CPU seconds of a test over those of reading every block."""
+    assert study[f"test_tall_{form}"]["cpu_against_bare"] <= 2
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="measured 40 (.h5ad) and 21 (.zarr), wanted 5: 20 s, half of them permutations of 20,000 "
+    "specimens, which do not depend on the features any more",
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sketch_takes_five_bare_reads(study, form):
+    """CPU seconds of a sketched diagnosis over those of reading every block."""
+    assert study[f"diagnose_tall_{form}"]["cpu_against_bare"] <= 5
+
+
+@pytest.mark.xfail(strict=True, reason="measured 1.46 (three pairs, loaded machine), wanted 1.5")
+def test_two_workers_are_half_as_fast_again(study):
+    """Wall seconds of one worker over those of two, dask's start included."""
+    assert study["dask"]["ratio"] >= 1.5
