@@ -74,8 +74,8 @@ def test_a_test_takes_twice_a_bare_read(study, form):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="measured 40 (.h5ad) and 21 (.zarr), wanted 5: 20 s, half of them permutations of 20,000 "
-    "specimens, which do not depend on the features any more",
+    reason="measured 40 (.h5ad) and 21 (.zarr), wanted 5: 20 s, half of them permutations of "
+    "20,000 specimens, which do not depend on the features any more",
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_a_sketch_takes_five_bare_reads(study, form):
