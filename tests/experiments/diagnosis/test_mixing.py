@@ -7,7 +7,7 @@ import pytest
 
 from batchsense.experiments import Table
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis.mixing import ALPHA, kbet, lisi, mixings
+from batchsense.experiments.diagnosis.neighbourhoods.mixing import ALPHA, kbet, lisi, mixings
 
 REFERENCE = np.load(Path(__file__).parents[2] / "references" / "mixing" / "mixing.npz")
 EMBEDDINGS = ("mixed", "shifted", "rings")

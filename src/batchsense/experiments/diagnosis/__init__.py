@@ -15,7 +15,7 @@ from batchsense.experiments.diagnosis.crossed import (
     two_factor_shares,
 )
 from batchsense.experiments.diagnosis.diagnosis import Diagnosis, KeptDiagnosis, diagnose
-from batchsense.experiments.diagnosis.mixing import Mixing, kbet, lisi
+from batchsense.experiments.diagnosis.neighbourhoods.mixing import Mixing, kbet, lisi
 from batchsense.experiments.diagnosis.one_way import (
     FeatureComponents,
     VarianceComponents,

@@ -10,7 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.experiments.design import Design
-from batchsense.experiments.diagnosis.neighbours import nearest
+from batchsense.experiments.diagnosis.neighbourhoods.neighbours import nearest
 from batchsense.experiments.projections import basis_beside
 from batchsense.experiments.sheets.nuisances import parts_of
 from batchsense.experiments.tables.columns import Factor

@@ -12,7 +12,7 @@ from scipy import special
 from batchsense.arrays import Floats
 from batchsense.experiments.design import Design
 from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
-from batchsense.experiments.diagnosis.mixing import Mixing, mixings
+from batchsense.experiments.diagnosis.neighbourhoods.mixing import Mixing, mixings
 from batchsense.experiments.diagnosis.products import Products, products_of
 from batchsense.experiments.sheets.nuisances import parts_of
 from batchsense.experiments.tables.columns import Factor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchsense.questions.diagnose.result import FactorPlaceboResult, PlaceboResult
+from batchsense.questions.diagnose.placebo_result import FactorPlaceboResult, PlaceboResult
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.wording import estimate, number, span, with_interval
 

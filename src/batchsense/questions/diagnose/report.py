@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batchsense.questions.diagnose import placebo_text
+from batchsense.questions.diagnose.placebo_result import PlaceboResult
 from batchsense.questions.diagnose.placebo_text import BEFORE, headline
-from batchsense.questions.diagnose.result import DiagnoseResult, PlaceboResult, ScoresResult
+from batchsense.questions.diagnose.result import DiagnoseResult
+from batchsense.questions.diagnose.scores_result import ScoresResult
 from batchsense.questions.diagnose.scores_text import (
     contrast_sentences,
     distance_cell,

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchsense.questions.diagnose.result import (
-    ClusteringResult,
-    ComponentResult,
-    KeptResult,
-    ScoresResult,
-)
+from batchsense.questions.diagnose.result import ComponentResult, KeptResult
+from batchsense.questions.diagnose.scores_result import ClusteringResult, ScoresResult
 from batchsense.reports.columns import columns, paragraph
 from batchsense.reports.wording import number, percent, span
 

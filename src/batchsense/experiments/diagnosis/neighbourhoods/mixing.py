@@ -18,7 +18,7 @@ from batchsense.experiments.diagnosis.clustering import (
     judged_labels,
     within,
 )
-from batchsense.experiments.diagnosis.neighbours import nearest
+from batchsense.experiments.diagnosis.neighbourhoods.neighbours import nearest
 from batchsense.progress import Progress, silent
 
 Measure = Literal["iLISI", "cLISI", "kBET"]

@@ -1,0 +1,1 @@
+"""How mixed the neighbours of specimens are."""
