@@ -112,7 +112,7 @@ def test_the_count_whose_steps_pay_is_kept_after_turns(gains: tuple[float, ...],
         found, reason = plan.planned(1.0, math.exp(-gain))
 
     assert found == kept
-    assert reason.startswith(f"{kept} points a step lowered the loss")
+    assert reason.startswith(f"{kept} points a step lowered the log of the loss")
 
 
 def test_heat_reaches_its_error_in_phases_with_reasons() -> None:

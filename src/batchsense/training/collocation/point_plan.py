@@ -71,8 +71,8 @@ class PointPlan:
     256
     128
     256
-    >>> turns.planned(1.0, 0.7)
-    (256, '256 points a step lowered the loss 2.4 times as much for their cost as 128')
+    >>> print(turns.planned(1.0, 0.7)[1])
+    256 points a step lowered the log of the loss 2.4 times as much for their cost as 128
     """
 
     points: int
@@ -123,10 +123,11 @@ class PointPlan:
         more, less = (2 * few, few) if two > one else (few, 2 * few)
         self.points, least = more, min(one, two)
         if least <= 0:
-            return more, f"steps on {less:,} points did not lower the loss"
+            return more, f"steps on {less:,} points did not lower the loss on others"
+        times = max(one, two) / least
         return more, (
-            f"{more:,} points a step lowered the loss {max(one, two) / least:.1f} times as much "
-            f"for their cost as {less:,}"
+            f"{more:,} points a step lowered the log of the loss {times:.1f} times as much for "
+            f"their cost as {less:,}"
         )
 
     def state_dict(self) -> dict[str, Any]:
