@@ -15,7 +15,7 @@ from batchsense.experiments.validation.answers import read_answers
 from batchsense.experiments.validation.folds import apart, batch_folds, shuffled_folds
 from batchsense.experiments.validation.over_groups import (
     Clusters,
-    crossed_standard_error,
+    crossed_error,
     standard_error,
 )
 
@@ -81,10 +81,11 @@ def test_errors_over_batches_and_blocks() -> None:
     between = rng.normal(size=6)[batches] + noise
     alike = rng.normal(size=20)[blocks] + noise
     means = between.reshape(6, 20).mean(axis=1)
-    alone = crossed_standard_error(between, batches, np.arange(120))
+    alone, freedom = crossed_error(between, batches, np.arange(120), paired=True)
 
     assert alone == pytest.approx(standard_error(means), rel=0.02)
-    assert crossed_standard_error(alike, batches, blocks) == pytest.approx(
+    assert freedom == pytest.approx(5.0, rel=0.1)
+    assert crossed_error(alike, batches, blocks)[0] == pytest.approx(
         standard_error(alike.reshape(6, 20).mean(axis=0)), rel=0.02
     )
     assert Clusters(batches, blocks, 0.95).mean(between).estimate == pytest.approx(means.mean())

@@ -333,7 +333,7 @@ def _predicted(
 def _change(gap: BatchGap, plain: BatchGap, over: Clusters) -> Interval:
     if gap.by_row is None or plain.by_row is None:
         return over.mean(gap.by_batch[:, 1] - plain.by_batch[:, 1])
-    return over.mean(gap.by_row[:, 1] - plain.by_row[:, 1])
+    return over.mean(gap.by_row[:, 1] - plain.by_row[:, 1], paired=True)
 
 
 def _apart(table: Table, name: str | None, batches: Factor) -> Integers | None:

@@ -307,7 +307,7 @@ def _summary(
     return BatchGap(
         shuffled=_within(over.mean(both[:, 0]), lowest, highest),
         held_out=_within(over.mean(both[:, 1]), lowest, highest),
-        difference=_within(over.mean(difference), -highest, highest),
+        difference=_within(over.mean(difference, paired=True), -highest, highest),
         standard_error=over.error(difference),
         ratio=None if measure.greater_is_better else over.ratio(by_batch, both),
         batch_labels=answers.batch_levels,

@@ -96,14 +96,20 @@ def ratio_over_groups(
     return Interval(ratio, ratio / factor, ratio * factor, level)
 
 
-def crossed_standard_error(values: npt.ArrayLike, groups: Integers, blocks: Integers) -> float:
+def crossed_error(
+    values: npt.ArrayLike, groups: Integers, blocks: Integers, paired: bool = False
+) -> tuple[float, float]:
     r"""The standard error of the mean over groups of values whose blocks lie in several groups.
 
-    For sums D of the deviations :math:`(v_i-\bar v)/(kn_i)`, with k groups of n rows,
+    For sums D of the deviations :math:`(v_i-\bar v)/(kn_i)`, with k groups of n rows, it is the
+    root of
 
-    .. math:: \sum_{groups} D^2 + \sum_{blocks} D^2 - \sum_{cells} D^2,
+    .. math:: V = \sum_{groups} D^2 + \sum_{blocks} D^2,
 
-    each with its k/(k - 1); at least the first and the second alone. Shapes: all (rows,).
+    each with its k/(k - 1). The sum over cells, which both contain, is subtracted from ``paired``
+    differences only (never below either part): errors vary more than their own cells, for the
+    models of all folds share what they learned from. Degrees of freedom: those of the fewer; for
+    ``paired`` at least those of Satterthwaite. Shapes: all (rows,).
 
     References
     ----------
@@ -111,19 +117,24 @@ def crossed_standard_error(values: npt.ArrayLike, groups: Integers, blocks: Inte
 
     Examples
     --------
-    >>> crossed_standard_error([1.0, 3.0], np.array([0, 1]), np.array([0, 1]))
-    1.0
+    >>> crossed_error([1.0, 3.0], np.array([0, 1]), np.array([0, 1]), paired=True)
+    (1.0, 1.0)
     """
     rows = np.asarray(values, dtype=np.float64)
     deviations = (rows - _group_means(rows, groups).mean()) / np.bincount(groups)[groups]
     deviations /= groups.max() + 1
     cells = np.unique(np.stack([groups, blocks]), axis=1, return_inverse=True)[1]
+    counts = [int(one.max()) + 1 for one in (groups, blocks, cells)]
     first, second, both = (
         float((np.bincount(one, deviations) ** 2).sum()) * count / (count - 1)
-        for one in (groups, blocks, cells)
-        if (count := int(one.max()) + 1) > 1
+        for one, count in zip((groups, blocks, cells), counts, strict=True)
     )
-    return math.sqrt(max(first + second - both, first, second))
+    fewer = float(min(counts[:2]) - 1)
+    if not paired or first + second == 0:
+        return math.sqrt(first + second), fewer
+    variance = max(first + second - both, first, second)
+    freedom = variance**2 / (first**2 / (counts[0] - 1) + second**2 / (counts[1] - 1))
+    return math.sqrt(variance), max(freedom, fewer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,17 +156,17 @@ class Clusters:
     level: float
 
     def error(self, values: Floats) -> float:
-        """Standard error of the mean over batches."""
+        """Standard error of the mean over batches of paired differences."""
         if self.blocks is None:
             return standard_error(values)
-        return crossed_standard_error(values, self.batches, self.blocks)
+        return crossed_error(values, self.batches, self.blocks, paired=True)[0]
 
-    def mean(self, values: Floats) -> Interval:
-        """The mean over batches, by Student's t with as many degrees of freedom as the fewer."""
+    def mean(self, values: Floats, paired: bool = False) -> Interval:
+        """The mean over batches, by Student's t; ``paired``: of differences."""
         if self.blocks is None:
             return mean_over_groups(values, self.level)
-        count = min(int(self.batches.max()), int(self.blocks.max())) + 1
-        half = student_quantile(count - 1, self.level) * self.error(values)
+        error, freedom = crossed_error(values, self.batches, self.blocks, paired)
+        half = student_quantile(freedom, self.level) * error
         mean = float(_group_means(values, self.batches).mean())
         return Interval(mean, mean - half, mean + half, self.level)
 
