@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ from PIL import Image
 from batchsense.errors import DataError
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.figures.points import draw_points
-from batchsense.reports.page import Picture
+from batchsense.reports.page import LARGEST_PAGE, Picture
 from batchsense.reports.saving import save_figure
 
 
@@ -77,3 +78,15 @@ def test_figures_without_numbers_of_their_own_tell_what_is_drawn(tmp_path: Path)
     assert (tmp_path / "shares.png").read_bytes()[1:4] == b"PNG"
     with pytest.raises(DataError, match=r"\.svg, \.png or \.csv"):
         save_figure(ax, tmp_path / "shares.pdf")
+
+
+def test_pages_of_large_tables_keep_all_that_saves_their_figures() -> None:
+    """2,000 specimens and 20,000 features: at most 1.5 MB, with three links for each figure."""
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "report_sizes.json"
+    measured = json.loads(results.read_text(encoding="utf-8"))
+
+    assert (measured["specimens"], measured["features"]) == (2000, 20_000)
+    assert set(measured["pages"]) == {"diagnose", "correct", "test", "counts"}
+    for page in measured["pages"].values():
+        assert page["bytes"] <= LARGEST_PAGE
+        assert page["links"] == 3 * page["figures"]
