@@ -141,7 +141,7 @@ def test_digits_by_default(tmp_path, capsys):
     assert parsed["result"]["untested"] == {"constant": 3}
     page = (tmp_path / "r.html").read_text()
     assert "digit: 8 - 3" in page
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == 4
 
 
 def test_a_corrected_matrix_with_its_flag(planted, tmp_path, capsys):
