@@ -87,3 +87,10 @@ def test_a_sketch_takes_five_bare_reads(study, form):
 def test_two_workers_are_half_as_fast_again(study):
     """Wall seconds of one worker over those of two, without the start of dask."""
     assert study["dask"]["ratio"] >= 1.5
+
+
+def test_trend_and_robust_variances_are_at_least_as_fast_as_limma():
+    """20,000 features of 200 specimens, CPU seconds in turn; the same t."""
+    found = json.loads((RESULTS / "limma_speed.json").read_text())
+    assert found["limma_over_ours"] >= 1
+    assert found["t_of_one"]["ours"] == pytest.approx(found["t_of_one"]["limma"], rel=1e-4)
