@@ -79,8 +79,6 @@ def test_one_line_is_the_verdict_or_the_first_paragraph() -> None:
 @pytest.mark.parametrize(
     ("words", "start"),
     [
-        (["diagnose", "-q"], "Verdict: adjust"),
-        (["test", "--quiet"], "digit: 8 - 3 · 38 of 61 features at q ≤ 0.05"),
         (["audit", "digits", "-q"], "The loss of digits may be split into micro-batches."),
         (["memory", "digits", "-q"], "All 1,797 examples of digits fit"),
     ],
