@@ -102,9 +102,8 @@ def _reasons(result: PlanResult) -> str:
         f"(95 % interval {ends}), before limits and rounding.",
         f"What decides: {binding(result)}.",
     ]
-    if result.stream is not None:
-        lines.insert(0, stream_sentence(result))
-    return "\n".join(prose(line) for line in lines)
+    stream = [] if result.stream is None else [stream_sentence(result)]  # whole, to be searched
+    return "\n".join([*stream, *map(prose, lines)])
 
 
 def stream_sentence(result: PlanResult) -> str:

@@ -79,13 +79,19 @@ def verify_notes(result: VerifyResult, closest_target: bool = True) -> Iterator[
             "the one that the plan gives. Noise depends on the learning rate: plan again with "
             "the better one.",
         )
-    ratio = result.ratio_to_plan
+    ratio, lost = result.ratio_to_plan, result.regret.estimate
+    forgiven = lost is not None and lost <= result.allowed_regret
     if ratio.high is not None and (ratio.high < 1 / _OFF or (ratio.low or 0.0) > _OFF):
         yield Note(
             code="critical_batch_size_off",
             message=f"The sweep puts the critical batch size at {number(ratio.estimate)} times "
-            "that of the plan. Training time forgives much of that, as the regret shows; "
-            "other uses of the number do not.",
+            "that of the plan."
+            + (
+                " Training time forgives much of that, as the regret shows; other uses of the "
+                "number do not."
+                if forgiven
+                else ""
+            ),
         )
     missed = [size.batch_size for size in result.sizes if not size.reached]
     if missed:
@@ -116,7 +122,7 @@ def _law(result: VerifyResult) -> str:
     unresolved = "" if swept.resolved else ", which is not resolved"
     return (
         f"Critical batch size by the sweep: {with_interval(swept, ' examples', 2)}{unresolved}; "
-        f"the plan has {with_interval(planned, '', 2)}. Least steps, of the largest minibatches: "
+        f"the plan has {with_interval(planned, '', 2)}. Least steps: "
         f"{with_interval(steps, '', 2)}."
     )
 
