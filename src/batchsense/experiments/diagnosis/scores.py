@@ -210,26 +210,33 @@ def _judged(batches: Sequence[Clustering], kept: Sequence[Clustering]) -> tuple[
         reason = batches[0].reason if batches else "they are numbers"
         return "cannot_tell", f"Whether specimens cluster by {names} cannot be told: {reason}."
     by_batch = [one for one in judged if (one.p_distance or 0.0) < _SEEN_P]
-    first = " and ".join(one.name for one in by_batch or judged)
+    first = [one.name for one in by_batch or judged]
     seen = [one for one in kept if one.p_distance is not None and one.p_distance < _SEEN_P]
     unknown = [one.name for one in (*batches, *kept) if one.p_distance is None]
     unseen = [one.name for one in judged if by_batch and one not in by_batch]
     unseen += [one.name for one in kept if one.p_distance is not None and one not in seen]
-    others = f", not visibly by {' or '.join(unseen)}" if unseen else ""
+    others = f", not visibly by {_joined(unseen, 'or')}" if unseen else ""
     if by_batch and seen:
         # Which of them by more is not said: the table has each beside what chance gives it.
         clusters_by: ClustersBy = "both"
-        names = " and ".join([first, *(one.name for one in seen)])
+        names = _joined([*first, *(one.name for one in seen)], "and")
         text = f"Specimens cluster by {names}{others}"
     elif by_batch:
         clusters_by = "batch"
-        text = f"Specimens cluster by {first}{others}"
+        text = f"Specimens cluster by {_joined(first, 'and')}{others}"
     elif seen:
         clusters_by = "kept"
-        names = " and ".join(one.name for one in seen)
-        text = f"Specimens cluster by {names}, not visibly by {' or '.join([first, *unseen])}"
+        names = _joined([one.name for one in seen], "and")
+        text = f"Specimens cluster by {names}, not visibly by {_joined([*first, *unseen], 'or')}"
     else:
         clusters_by = "neither"
-        text = f"Specimens do not visibly cluster by {' or '.join([first, *unseen])}"
+        text = f"Specimens do not visibly cluster by {_joined([*first, *unseen], 'or')}"
     doubt = f"; for {', '.join(unknown)} it cannot be told" if unknown else ""
     return clusters_by, f"{text} (judged by distances{doubt})."
+
+
+def _joined(names: Sequence[str], word: str) -> str:
+    """``a, b and c``."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"
