@@ -92,9 +92,10 @@ def files(tmp_path: Path) -> list[Path]:
     return [matrix, sheet, large]
 
 
-def labelled(driver: Any, text: str) -> Any:
-    """Find a field as a reader does: by its label."""
-    label = driver.find_element("xpath", f"//label[normalize-space()='{text}']")
+def labelled(driver: Any, text: str, within: str = "") -> Any:
+    """Find a field as a reader does: by its label, in the group of that name."""
+    group = f"//fieldset[legend[normalize-space()='{within}']]" if within else ""
+    label = driver.find_element("xpath", f"{group}//label[normalize-space()='{text}']")
     return driver.find_element("id", label.get_attribute("for"))
 
 
@@ -109,7 +110,7 @@ def until(done: Callable[[], bool]) -> None:
     """Wait for something that happens by itself; a page may go while it is asked."""
     from selenium.common.exceptions import WebDriverException
 
-    given_up = time.monotonic() + 600  # far beyond what a busy machine needs
+    given_up = time.monotonic() + 120  # far beyond what a busy machine needs
     while time.monotonic() < given_up:
         try:
             if done():
@@ -144,8 +145,8 @@ def test_a_reader_without_javascript_gets_the_numbers(
     labelled(driver, "Sheet of the specimens").send_keys(str(files[1]))
     press(driver, "Next: choose the columns")
     address_is(driver, server + "diagnose/columns")
-    driver.find_element("css selector", "input[name=batch][value=month]").click()
-    labelled(driver, "drug").click()
+    labelled(driver, "month", "Batch column").click()
+    labelled(driver, "drug", "Columns to keep").click()
     press(driver, "Diagnose")
     until(lambda: driver.title == "What varies with month")
 

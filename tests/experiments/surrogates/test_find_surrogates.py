@@ -180,7 +180,7 @@ def test_counts_are_looked_at_as_log_counts(planted):
     from batchsense.experiments import test
     from batchsense.experiments.counts import log_count_table
     from batchsense.experiments.design import Design
-    from batchsense.experiments.tables.columns import no_batches
+    from batchsense.experiments.sheets.nuisances import no_batches
 
     rng = np.random.default_rng(5)
     depth = np.exp(rng.uniform(-1, 1, 36))[:, None]

@@ -10,20 +10,8 @@ import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
-import jax
 import numpy as np
 import pandas as pd
-from harmonypy.lisi import compute_lisi
-from sklearn.neighbors import NearestNeighbors
-
-jax.config.update("jax_enable_x64", True)  # else scib-metrics has 7 digits
-# What other metrics need, and these do not.
-for other in ("umap", "umap.umap_", "pynndescent", "igraph", "anndata", "plottable", "leidenalg"):
-    sys.modules.setdefault(other, MagicMock())
-
-from scib_metrics.metrics._kbet import kbet  # noqa: E402
-from scib_metrics.metrics._lisi import lisi_knn  # noqa: E402
-from scib_metrics.nearest_neighbors import NeighborsResults  # noqa: E402
 
 
 def embeddings() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -40,15 +28,36 @@ def embeddings() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 SIZE = 20  # of a neighbourhood of kBET
-stored = {}
-for name, (points, codes) in embeddings().items():
-    sheet = pd.DataFrame({"batch": codes.astype(str)})
-    harmony = np.asarray(compute_lisi(points, sheet, ["batch"], perplexity=30))[:, 0]
-    distances, found = NearestNeighbors(n_neighbors=90).fit(points).kneighbors(points)
-    neighbours = NeighborsResults(indices=found, distances=distances)
-    few = NeighborsResults(indices=found[:, :SIZE], distances=distances[:, :SIZE])
-    stored[f"{name}_points"], stored[f"{name}_codes"] = points, codes
-    stored[f"{name}_harmonypy"] = harmony
-    stored[f"{name}_scib"] = np.asarray(lisi_knn(neighbours, codes))
-    stored[f"{name}_kbet"] = np.asarray(kbet(few, codes)[2])
-np.savez_compressed(Path(__file__).with_name("mixing.npz"), **stored)
+
+
+def main() -> None:
+    """Run both packages; here, so that a look at this file needs none of them."""
+    import jax
+    from harmonypy.lisi import compute_lisi
+    from sklearn.neighbors import NearestNeighbors
+
+    jax.config.update("jax_enable_x64", True)  # else scib-metrics has 7 digits
+    # What other metrics need, and these do not.
+    others = ("umap", "umap.umap_", "pynndescent", "igraph", "anndata", "plottable", "leidenalg")
+    for other in others:
+        sys.modules.setdefault(other, MagicMock())
+    from scib_metrics.metrics._kbet import kbet
+    from scib_metrics.metrics._lisi import lisi_knn
+    from scib_metrics.nearest_neighbors import NeighborsResults
+
+    stored = {}
+    for name, (points, codes) in embeddings().items():
+        sheet = pd.DataFrame({"batch": codes.astype(str)})
+        harmony = np.asarray(compute_lisi(points, sheet, ["batch"], perplexity=30))[:, 0]
+        distances, found = NearestNeighbors(n_neighbors=90).fit(points).kneighbors(points)
+        neighbours = NeighborsResults(indices=found, distances=distances)
+        few = NeighborsResults(indices=found[:, :SIZE], distances=distances[:, :SIZE])
+        stored[f"{name}_points"], stored[f"{name}_codes"] = points, codes
+        stored[f"{name}_harmonypy"] = harmony
+        stored[f"{name}_scib"] = np.asarray(lisi_knn(neighbours, codes))
+        stored[f"{name}_kbet"] = np.asarray(kbet(few, codes)[2])
+    np.savez_compressed(Path(__file__).with_name("mixing.npz"), **stored)
+
+
+if __name__ == "__main__":
+    main()

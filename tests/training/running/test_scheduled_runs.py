@@ -162,13 +162,13 @@ def test_what_cannot_be_asked_is_refused(
 def test_the_page_shows_the_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Text, page and notes tell what changed, when and why."""
     page = tmp_path / "run.html"
-    words = ["--schedule", "32, 64 at 320", "--steps", "20", "--report", str(page), "-q"]
+    words = ["--schedule", "32, 64 at 320", "--steps", "20", "--report", str(page)]
     assert command(["train", "digits", *words]) == 0
     said = capsys.readouterr().out
     assert "20 steps of 32 to 64 examples" in said
     assert "The batch size changed once. The learning rate stayed" in said
     assert "Batch sizes of the schedule" in page.read_text()
-    assert command(["train", "digits", "--schedule", "noise", "--steps", "20", "-q"]) == 0
+    assert command(["train", "digits", "--schedule", "noise", "--steps", "20"]) == 0
     assert "The batch size stayed at 32: the noise scale was never" in capsys.readouterr().out
     words = ["--schedule", "32, 256 at 960", "--couple", "lr", "--steps", "100", "--json", "-q"]
     assert command(["train", "digits", *words]) == 0
