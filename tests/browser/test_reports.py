@@ -53,6 +53,27 @@ REPORTS = {
     "gap": "gap --model nearest --repeats 1",
     "demo": "demo",
 }
+#: The longest story is read by `make validate`.
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name == "demo" else []) for name in REPORTS]
+
+
+class Written(dict[str, tuple[Any, Path]]):
+    """The document and the page of a command, written when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, name: str) -> tuple[Any, Path]:
+        page = self.folder / f"{name.replace(' ', '-')}.html"
+        option = "-o" if name == "demo" else "--report"
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, few_draws():
+            patch.chdir(self.folder)
+            with contextlib.redirect_stdout(said):
+                code = run([*REPORTS[name].split(), option, str(page), "--json", "-q"])
+        assert code in (0, 1), name
+        self[name] = (json.loads(said.getvalue()), page)
+        return self[name]
 
 
 @contextlib.contextmanager
@@ -74,7 +95,7 @@ def few_draws() -> Any:
 def reports(
     tmp_path_factory: pytest.TempPathFactory, module_timed_digits: None
 ) -> dict[str, tuple[Any, Path]]:
-    """Let every command write its report once; give the document of each and the page."""
+    """Let commands write their reports once; the document of each and the page."""
     from batchsense.experiments import PlantedEffects, plant
 
     folder = tmp_path_factory.mktemp("reports")
@@ -84,22 +105,13 @@ def reports(
     ).table
     pd.DataFrame(table.values, table.specimens, table.features).to_csv(folder / "m.csv")
     pd.DataFrame(table.sheet, pd.Index(table.specimens, name="id")).to_csv(folder / "s.csv")
-    written = {}
-    with pytest.MonkeyPatch.context() as patch, few_draws():
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run(["plan", "job.py:job", "--budget", "2", "-o", "plan.json", "-q"]) == 0
-        for name, line in REPORTS.items():
-            page = folder / f"{name.replace(' ', '-')}.html"
-            option = "-o" if name == "demo" else "--report"
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said):
-                code = run([*line.split(), option, str(page), "--json", "-q"])
-            assert code in (0, 1), name
-            written[name] = (json.loads(said.getvalue()), page)
-    return written
+    return Written(folder)
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_report_needs_nothing_but_itself(
     visit: Open, reports: dict[str, tuple[Any, Path]], name: str
 ) -> None:
@@ -113,7 +125,7 @@ def test_a_report_needs_nothing_but_itself(
     assert path.stat().st_size < 1_500_000
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", EACH)
 def test_every_image_has_words_and_can_be_seen(
     visit: Open, reports: dict[str, tuple[Any, Path]], name: str
 ) -> None:
@@ -128,7 +140,7 @@ def test_every_image_has_words_and_can_be_seen(
         assert width > 200
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_numbers_are_those_of_json(
     visit: Open, reports: dict[str, tuple[Any, Path]], name: str
 ) -> None:
@@ -138,7 +150,7 @@ def test_the_numbers_are_those_of_json(
     assert visit(path).numbers() == answer
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("width", [1000, 500])
 def test_nothing_is_wider_than_the_window(
     visit: Open, reports: dict[str, tuple[Any, Path]], name: str, width: int
@@ -147,7 +159,7 @@ def test_nothing_is_wider_than_the_window(
     assert visit(reports[name][1], width=width).overflow() == 0
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("width", [1000, pytest.param(400, marks=pytest.mark.slow)])
 def test_everybody_can_read_it(
     scripting: Any,

@@ -63,11 +63,11 @@ def small_digits() -> Workload:
     ("trained_steps", "mode"),
     [
         (200, "per_example"),
-        (0, "2 micro-batches"),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in [
                 (0, "per_example"),
+                (0, "2 micro-batches"),
                 (200, "2 micro-batches"),
                 (0, "8 micro-batches"),
                 (200, "8 micro-batches"),

@@ -123,6 +123,7 @@ def test_estimates_are_unbiased_on_a_net() -> None:
     assert (np.abs(found.mean(axis=0) - exact(workload)) < 4 * error).all()
 
 
+@pytest.mark.slow
 def test_interval_holds_the_truth_on_a_net() -> None:
     """At least 90 % of 150 nominal 95 % intervals, at 32 of 60 examples."""
     workload = small_workload()

@@ -41,7 +41,7 @@ def test_full_batches_of_more_than_eighty_gigabytes(net: PlainNet, wanted: float
     assert envelope.lower_bound == ()
 
 
-@pytest.mark.parametrize("size", [64, 1200])
+@pytest.mark.parametrize("size", [64, pytest.param(1200, marks=pytest.mark.slow)])
 def test_without_data_equals_real_steps(size: int) -> None:
     """A net of linear layers, within 1 %; it is built inside, so nothing of it is ever real."""
 

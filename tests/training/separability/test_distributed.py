@@ -14,6 +14,8 @@ from loss_zoo import named
 from batchsense.training.separability import predict_ddp
 from batchsense.training.separability.probe.probe import GradientProbe
 
+pytestmark = pytest.mark.slow  # what training does in two processes is tested beside it
+
 REPAIRABLE = [
     "cross_entropy",
     "cross_entropy_sum",

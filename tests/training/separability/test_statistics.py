@@ -29,9 +29,8 @@ def judged(name, seed, batch_size=32, partitions=12):
     return bias_of(gather(first.screening, 8, partitions, {}), 0.01)
 
 
-@pytest.mark.parametrize(
-    "name", [CLEAN[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CLEAN[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLEAN)
 def test_clean_losses_raise_no_alarm(name):
     """15 small audits of a loss without bias: at level 0.01 at most one alarm (p < 0.01)."""
     alarms = sum(judged(name, seed).detected for seed in range(15))

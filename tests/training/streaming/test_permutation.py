@@ -27,6 +27,7 @@ def test_a_place_needs_no_other_place():
     assert [int(order.at(one)[0]) for one in places] == order.at(places).tolist()
 
 
+@pytest.mark.slow
 def test_all_orders_of_a_handful_are_alike_frequent():
     """Chi-square over the six orders of three, by 240 keys."""
     counts = Counter(tuple(Permutation(3, (3, key)).at(range(3))) for key in range(240))

@@ -77,6 +77,7 @@ def misses(rows: np.ndarray, size: int, epsilon: float, draws: int) -> float:
     return float((errors > epsilon**2).mean())
 
 
+@pytest.mark.slow
 def test_the_promise_holds_with_a_pilot_of_256(deviations: np.ndarray) -> None:
     """In ≥ 90 % of pilots that answer misses are ≤ 1.2 δ; B ≤ 1.6 times the least one, and ≤ N."""
     population = len(deviations)
@@ -101,7 +102,8 @@ def test_the_promise_holds_with_a_pilot_of_256(deviations: np.ndarray) -> None:
     assert max(sizes) <= population
 
 
-@pytest.mark.parametrize("replace_drawn", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("replace_drawn", [True, False])
 def test_the_variance_of_a_minibatch_gradient_falls_as_one_over_n(
     workload: Workload, pilot: GradientPilot, replace_drawn: bool
 ) -> None:
