@@ -31,6 +31,7 @@ def test_a_bad_page_is_caught(visit: Open, tmp_path: Path) -> None:
     assert seen.overflow() > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_what_cannot_be_read_is_caught(
     scripting: Any, violations: Callable[[], list[str]], tmp_path: Path

@@ -153,7 +153,18 @@ def check_install(block: Block) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's own
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page,
+            id=str(page.relative_to(ROOT)),
+            # What they show takes long runs; `make validate` reads them.
+            marks=[pytest.mark.slow] if page.stem in ("temperature", "verify") else [],
+        )
+        for page in PAGES
+    ],
+)
 def test_code_blocks_run(page: Path, tmp_path: Path, terminal: Path) -> None:
     """What a page shows is what happens."""
     names: dict[str, object] = {"__name__": "__page__"}

@@ -16,6 +16,8 @@ import torch
 from batchsense.training import GradientNoiseMeter, LossForm, digits_workload
 
 WORKER = Path(__file__).parent / "ddp_meter_worker.py"
+pytestmark = pytest.mark.slow  # two real processes
+
 CASES: list[dict[str, Any]] = [
     {"mode": "micro_batch", "passes": 1, "views": False},
     {"mode": "micro_batch", "passes": 2, "views": True},

@@ -55,6 +55,7 @@ def test_without_data_equals_real_steps(size: int) -> None:
     assert fake.peak_bytes(size) == pytest.approx(real.peak_bytes(size), rel=0.01)
 
 
+@pytest.mark.slow
 def test_kernels_that_allocate_inside_are_named() -> None:
     """Convolutions and recurrent modules make the envelope a lower bound, and they are listed."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 1))

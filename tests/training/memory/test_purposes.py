@@ -103,6 +103,7 @@ def test_loading_binds_where_data_are_most_of_it() -> None:
     assert envelope.without_loading().bytes_per_example(1000) == pytest.approx(80_000, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_real_step_with_loading_is_traced_alike() -> None:
     """The whole trace at 300 times the smallest probe."""
     job = wide(examples=Tutorial(64, 300))
