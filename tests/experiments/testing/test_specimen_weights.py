@@ -141,3 +141,28 @@ def test_values_without_scatter_cannot_say() -> None:
     columns = np.ones((4, 1))
     with pytest.raises(UnresolvedError, match="0 feature has residual scatter"):
         specimen_weights(np.full((4, 5), 0.1), factor(columns, ["constant"]))
+
+
+def test_many_specimens_take_steps_by_the_diagonal() -> None:
+    """The score is zero at the answer, whichever way the steps went."""
+    rng = np.random.default_rng(6)
+    scatter = np.exp(rng.normal(0, 0.4, 320))
+    values = rng.normal(size=(320, 150)) * scatter[:, None]
+    columns = np.column_stack([np.ones(320), np.tile([0.0, 1.0], 160)])
+    weights = specimen_weights(values, factor(columns, ["constant", "group"])).weights
+
+    assert np.corrcoef(np.log(weights), np.log(scatter))[0, 1] < -0.95
+    best = restricted(values, columns, np.log(weights), PRIOR_FEATURES)
+    for _ in range(5):
+        away = rng.normal(size=320)
+        step = 1e-3 * (away - away.mean())
+        assert restricted(values, columns, np.log(weights) + step, PRIOR_FEATURES) < best
+
+
+def test_features_of_one_specimen_alone_are_no_quality() -> None:
+    """Its weight would fall to nothing: refused, and the specimen is counted out."""
+    values = np.zeros((400, 40))
+    values[6] = 1.0
+    values[:, 20:] = np.random.default_rng(0).normal(size=(400, 20))
+    with pytest.raises(UnresolvedError, match="in specimen 7 alone"):
+        specimen_weights(values, factor(np.ones((400, 1)), ["constant"]))

@@ -19,6 +19,12 @@ from batchsense.variation.linear import DesignFactor
 PRIOR_FEATURES = 10.0
 #: Steps until no log weight moves by more; 1e-9 is far below any error of the weights.
 _STEP, _ROUNDS = 1e-9, 500
+#: A specimen whose log weight falls below this scatters a million times as much as others, which no
+#: quality explains: the likelihood has no greatest value.
+_LOST = -2.0 * np.log(1e6)
+#: Beyond so many specimens steps go by the diagonal of the information: what is beside it is of
+#: the order of terms over specimens, and equations of all specimens would take seconds a step.
+_MANY = 300
 #: Features with precisions of their own are fitted together in stacks of so many numbers: 16 MB.
 _STACK_VALUES = 2_000_000
 
@@ -65,7 +71,8 @@ def specimen_weights(
     Raises
     ------
     UnresolvedError
-        Fewer than two features have residual degrees of freedom, or the search does not end.
+        Fewer than two features have residual degrees of freedom; features scatter in one specimen
+        alone; or the search does not end.
 
     References
     ----------
@@ -109,11 +116,18 @@ def specimen_weights(
             damping, logs = damping / 2.0, (logs + before) / 2.0
             continue
         last, before = size, logs
-        information += np.diag(prior_features * np.exp(logs))
+        prior = prior_features * np.exp(logs)
+        information = information + (prior if information.ndim == 1 else np.diag(prior))
         step = _solved(information, score) * damping
         logs = logs - np.clip(step, -1.0, 1.0)
         logs -= logs.mean()
         damping = min(1.0, 2.0 * damping)
+        if logs.min() < _LOST:
+            raise UnresolvedError(
+                f"the scatter of some features lies in specimen {int(logs.argmin()) + 1} alone, so "
+                "that its weight falls to nothing",
+                needed="features that scatter in all specimens, or a test without specimen weights",
+            )
         if np.abs(step).max() < _STEP:
             return SpecimenWeights(np.exp(logs), int(usable.sum()), rounds)
     raise UnresolvedError(
@@ -146,9 +160,8 @@ def _score(
         squares = residuals**2
         freedom = len(values) - basis.shape[1]
         excess = (squares * (freedom / squares.sum(axis=0))).sum(axis=1)
-        left = np.eye(len(values)) - turned @ turned.T
-        excess -= features * np.diag(left)
-        return excess, features * _information(left, freedom)
+        excess -= features * (1.0 - (turned**2).sum(axis=1))
+        return excess, features * _information(turned, freedom)
     excess = np.zeros(len(values))
     width = max(1, _STACK_VALUES // (len(values) * basis.shape[1]))
     for start in range(0, features, width):
@@ -164,20 +177,30 @@ def _score(
         excess -= (seen - (turned**2).sum(axis=2)).sum(axis=0)
     # The step needs no exact information: that of the mean precision serves.
     turned = np.linalg.qr((roots * np.sqrt(known.mean(axis=1)))[:, None] * basis)[0]
-    left = np.eye(len(values)) - turned @ turned.T
     shares = np.sqrt((known > 0).mean(axis=1))
-    left *= shares[:, None] * shares
-    return excess, features * _information(left, float(np.trace(left)))
+    freedom = float((shares**2).sum()) - basis.shape[1]
+    return excess, features * _information(turned, freedom, shares)
 
 
-def _information(left: Floats, freedom: float) -> Floats:
-    own = np.diag(left)
-    return np.asarray(left**2 - np.outer(own, own) / freedom)
+def _information(turned: Floats, freedom: float, shares: Floats | None = None) -> Floats:
+    """Of the log variances, shape (specimens, specimens), or its diagonal where they are many."""
+    own = 1.0 - (turned**2).sum(axis=1)
+    if shares is not None:
+        own = own * shares**2
+    if len(turned) > _MANY:
+        return np.asarray(own**2)
+    left = np.eye(len(turned)) - turned @ turned.T
+    if shares is not None:
+        left *= shares[:, None] * shares
+    return np.asarray(left**2 - np.outer(own, own) / max(freedom, 1.0))
 
 
 def _solved(information: Floats, score: Floats) -> Floats:
     """Step of the log weights that takes the score to zero; their sum stays as it is."""
     count = len(score)
+    if information.ndim == 1:
+        step = score / information
+        return np.asarray(step - step.mean())
     centre = np.eye(count) - 1.0 / count
     held = centre @ information @ centre + 1.0 / count
     return np.asarray(np.linalg.solve(held, score))
