@@ -290,6 +290,11 @@ def _variation(values: Floats) -> float:
     total = 0.0
     for low in range(0, values.shape[1], _AT_ONCE):
         block = values[:, low : low + _AT_ONCE]
+        above = block - block.mean(axis=0)
+        squares = float(np.einsum("ij,ij->", above, above))
+        if not np.isnan(squares):
+            total += squares
+            continue
         observed = ~np.isnan(block)
         means = np.where(observed, block, 0.0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
         total += float((np.where(observed, block - means, 0.0) ** 2).sum())

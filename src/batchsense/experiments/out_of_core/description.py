@@ -9,9 +9,9 @@ import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
 from batchsense.experiments.tables.alignment import align
+from batchsense.experiments.tables.arrow.parquet import sheet_of
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import free_name
-from batchsense.experiments.tables.parquet import sheet_of
 from batchsense.experiments.tables.reading import read_sheet
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
 from batchsense.notes import Note

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
-from scipy.stats import rankdata
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, listed
@@ -141,6 +140,8 @@ def _sentence(found: Sequence[LeftOutComparison], specimens: int, out: int) -> s
 def _compared(
     table: Table, out: Flags, gaps: Sequence[str], seed: int
 ) -> tuple[LeftOutComparison, ...]:
+    from scipy.stats import rankdata  # takes as long to load as all else together
+
     rng = np.random.default_rng(seed)
     tested: list[tuple[str, str, float]] = []
     for name, entries in table.sheet.items():
@@ -173,6 +174,8 @@ def _as_columns(entries: Column | list[str]) -> Floats | None:
     if len(levels) < 2:
         return None
     if all(map(is_number, levels)) and len(levels) > 2:
+        from scipy.stats import rankdata
+
         return np.asarray(rankdata([float(one) for one in labels])[:, None])
     if len(levels) > min(_MOST_LABELS, len(labels) // 2):
         return None

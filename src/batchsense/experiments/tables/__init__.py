@@ -6,10 +6,12 @@ from batchsense.experiments.tables.columns import Factor, batch_factor, kept_fac
 from batchsense.experiments.tables.reading import read
 from batchsense.experiments.tables.table import Source, Table
 from batchsense.experiments.tables.writing import write
+from batchsense.notes import Note
 
 __all__ = [
     "Alignment",
     "Factor",
+    "Note",
     "Source",
     "Table",
     "align",

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from batchsense.arrays import Matrix
 from batchsense.errors import DataError, MissingExtraError, listed
+from batchsense.experiments.tables.arrow.parquet import sheet_columns, sheet_of
+from batchsense.experiments.tables.elements import (
+    FOLDER,
+    Frame,
+    read_frame,
+    read_values,
+    write_folder,
+    write_values,
+)
 from batchsense.experiments.tables.matrix import (
     RawMatrix,
     check_ids,
@@ -23,7 +33,6 @@ from batchsense.experiments.tables.matrix import (
     stored,
     suffix_of,
 )
-from batchsense.experiments.tables.parquet import sheet_of
 from batchsense.experiments.tables.table import Column
 from batchsense.storage.matrices.location import refuse_lost_chunks
 
@@ -37,8 +46,6 @@ LAYER = "batchsense"
 COMPLETE = "complete"
 #: Kinds of files.
 SUFFIXES = (".h5ad", ".zarr")
-#: How AnnData marks a group that is a dictionary.
-_FOLDER = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 
 
 def read(
@@ -68,10 +75,30 @@ def read(
         size = sum(stored_bytes for _, stored_bytes in sizes)
         refuse_packed((sum(unfolded for unfolded, _ in sizes) // 8,), path, densify, size)
         with _told_plainly(path):
-            data = _parts(root, inside)
+            plain = _plain(root, inside, densify, where)
+            data = None if plain else _parts(root, inside)
+    if plain is not None:
+        return plain
     if data is None:
         return unpack(load(path), where, densify, layer)
     return unpack(data, where, densify)
+
+
+def _plain(
+    root: Any, inside: str, densify: bool, where: str
+) -> tuple[RawMatrix, dict[str, Column], frozenset[str]] | None:
+    """Read a file of today's layout without anndata; None for a store, or another layout."""
+    if Path(where).is_dir() or any(name not in root for name in ("obs", "var", inside)):
+        return None
+    obs, var, found = read_frame(root["obs"]), read_frame(root["var"]), read_values(root[inside])
+    if obs is None or var is None or found is None:
+        return None
+    if found.ndim != 2 or found.shape != (len(obs.index), len(var.index)):
+        return None
+    values, dtype = dense(found, where, densify, copy=False)
+    return _checked(RawMatrix(values, obs.index, var.index, "id", dtype), where), *_sheet(
+        obs, where
+    )
 
 
 def _parts(root: Any, inside: str) -> AnnData | None:
@@ -103,16 +130,24 @@ def _sizes(node: Any) -> tuple[int, int]:
 
 def outline(path: str | Path) -> tuple[dict[str, Column], tuple[str, ...]]:
     """Read the sheet, as :func:`read` does, and the names of the layers, but no number."""
-    from pandas import DataFrame
-
     with _opened(path, "r") as root, _told_plainly(path):
+        layers = tuple(root["layers"]) if "layers" in root else ()
+        plain = None if Path(path).is_dir() or "obs" not in root else read_frame(root["obs"])
+        if plain is not None:
+            return _sheet(plain, str(path))[0], layers
         from anndata.io import read_elem
+        from pandas import DataFrame
 
         frame = read_elem(root["obs"])
-        layers = tuple(root["layers"]) if "layers" in root else ()
     if not isinstance(frame, DataFrame):  # as files were written long ago
         frame = load(path).obs
     return _obs(frame, str(path))[0], layers
+
+
+def _sheet(frame: Frame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
+    headings = [free_name("id", frame.columns), *frame.columns]
+    declared = [name in frame.declared for name in headings]
+    return sheet_columns(headings, [frame.index, *frame.columns.values()], declared, where)
 
 
 def _obs(frame: DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
@@ -134,9 +169,13 @@ def unpack(
         found = found.to_memory()
     values, dtype = dense(found, where, densify)
     matrix = RawMatrix(values, tuple(data.obs_names), tuple(data.var_names), "id", dtype)
+    return _checked(matrix, where), *_obs(data.obs, where)
+
+
+def _checked(matrix: RawMatrix, where: str) -> RawMatrix:
     check_ids(matrix.row_ids, "row", where)
     check_ids(matrix.column_ids, "column", where)
-    return matrix, *_obs(data.obs, where)
+    return matrix
 
 
 def _check_layer(layer: str, known: list[str], where: str) -> None:
@@ -154,8 +193,6 @@ def write(
     text, numbers and lists of text by plain names: AnnData stores no lists of mappings, and no
     names with a slash.
     """
-    from anndata.io import write_elem
-
     if suffix_of(original) == ".zarr":
         shutil.copytree(original, path)
     else:
@@ -164,18 +201,29 @@ def write(
     with _opened(path, "r+") as root:
         for name in ("layers", "uns"):
             if name not in root:
-                root.create_group(name).attrs.update(_FOLDER)
+                root.create_group(name).attrs.update(FOLDER)
             elif LAYER in root[name]:
                 del root[name][LAYER]
-        with warnings.catch_warnings():  # how future versions will divide arrays into files
-            warnings.filterwarnings("ignore", "zarr v3 autosharding")
-            write_elem(root["uns"], LAYER, {**known, COMPLETE: np.bool_(False)})
-            write_elem(root["layers"], LAYER, stored(matrix.values, matrix.dtype))
+        notes, values = {**known, COMPLETE: False}, stored(matrix.values, matrix.dtype)
+        if Path(path).is_dir():
+            _write_elements(root, notes, values)
+        else:
+            write_folder(root["uns"], LAYER, notes)
+            write_values(root["layers"], LAYER, values)
         root[f"uns/{LAYER}/{COMPLETE}"][...] = True
         if Path(path).is_dir():
             root.attrs[LAYER] = {COMPLETE: True}
     if Path(path).is_dir():
         _consolidate(Path(path))
+
+
+def _write_elements(store: Any, notes: Mapping[str, Any], values: Matrix) -> None:
+    from anndata.io import write_elem
+
+    with warnings.catch_warnings():  # how future versions will divide arrays into files
+        warnings.filterwarnings("ignore", "zarr v3 autosharding")
+        write_elem(store["uns"], LAYER, {**notes, COMPLETE: np.bool_(False)})
+        write_elem(store["layers"], LAYER, values)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
-from batchsense.experiments.tables import annotated, delimited, parquet, tenx, workbook
+from batchsense.experiments.tables import annotated, delimited, tenx, workbook
 from batchsense.experiments.tables.alignment import align
+from batchsense.experiments.tables.arrow import parquet
 from batchsense.experiments.tables.columns import column
 from batchsense.experiments.tables.matrix import (
     DELIMITERS,

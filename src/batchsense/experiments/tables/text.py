@@ -175,7 +175,9 @@ def look(label: str) -> str:
     >>> look("May") == look("may\u200b"), look("1.0") == look("01"), look("1a") == look("1b")
     (True, True, False)
     """
-    if label.isascii() and label[:1].isalpha():  # no number, and nothing to normalise: most ids
+    if label.isascii() and label.isidentifier():  # most ids, quickly
+        return label.casefold()
+    if label.isascii() and label[:1].isalpha():  # no number, and nothing to normalise
         return " ".join(label.casefold().split())
     if is_number(label):
         return repr(float(label) + 0.0)

@@ -17,8 +17,9 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
 from batchsense.experiments.row_labels import row_labels
-from batchsense.experiments.tables import annotated, parquet, tenx
+from batchsense.experiments.tables import annotated, tenx
 from batchsense.experiments.tables.anndata_objects import as_table
+from batchsense.experiments.tables.arrow import parquet
 from batchsense.experiments.tables.delimited.numbers import arrow_is_here, rows_of_text
 from batchsense.experiments.tables.matrix import DELIMITERS, KNOWN, RawMatrix, stored, suffix_of
 from batchsense.experiments.tables.overlap import with_aside

@@ -228,6 +228,7 @@ def ask(request: CorrectRequest, progress: Progress = silent) -> Answer[CorrectR
         Out of core, with words about what is kept of the work.
     """
     from batchsense.experiments.builtin import DIGITS
+    from batchsense.experiments.correction.two_passes.pass_runner import correcting_once
     from batchsense.experiments.tables.writing import check_format
     from batchsense.questions.correct.out_of_core import correct_on_disk
     from batchsense.questions.correct.report import correct_report
@@ -242,7 +243,8 @@ def ask(request: CorrectRequest, progress: Progress = silent) -> Answer[CorrectR
             lambda _: correct_text(envelope, request.described()),
             lambda: correct_report(envelope, None, request.words()),
         )
-    return _correct_in_memory(request, progress)
+    with correcting_once():
+        return _correct_in_memory(request, progress)
 
 
 def _on_disk(request: CorrectRequest) -> OnDisk | None:

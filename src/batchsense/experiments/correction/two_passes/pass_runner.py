@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-#: Below so many values numpy is as fast as loading the compiled code would be.
+#: Below so many values numpy is as fast as the compiled code, and an eighth of loading it.
 COMPILED_FROM = 2_000_000
+#: Where a process corrects once and ends, and pays for loading: numpy takes .025 CPU seconds per
+#: million values, loading .3, and compiling for the first time 3.
+COMPILED_ONCE_FROM = 20_000_000
+_corrects_once = ContextVar("corrects_once", default=False)
 
 
 def available_threads(threads: int | None = None) -> int:
@@ -24,9 +30,20 @@ def available_threads(threads: int | None = None) -> int:
 
 def compiled_for(size: int, module: str = "kernels") -> Any | None:
     """The compiled passes for a matrix of this size; None where numpy serves better."""
-    if size < COMPILED_FROM or find_spec("numba") is None:
+    least = COMPILED_ONCE_FROM if _corrects_once.get() else COMPILED_FROM
+    if size < least or find_spec("numba") is None:
         return None
     return import_module(f"batchsense.experiments.correction.two_passes.{module}")
+
+
+@contextmanager
+def correcting_once() -> Iterator[None]:
+    """Within it the compiled code is loaded only where one correction alone makes that worth it."""
+    token = _corrects_once.set(True)
+    try:
+        yield
+    finally:
+        _corrects_once.reset(token)
 
 
 def run_pieces(

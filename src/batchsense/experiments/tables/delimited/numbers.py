@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats
+from batchsense.experiments.tables.arrow.arrays import array_of, strings_of, values_of
 from batchsense.experiments.tables.text import MISSING
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def numbers_of(lines: list[str], delimiter: str, count: int) -> Floats | None:
         )["x"]
     except pa.ArrowInvalid:
         return None
-    values = np.concatenate([_values(chunk) for chunk in column.chunks])
+    values = np.concatenate([values_of(chunk) for chunk in column.chunks])
     # Arrow has more words for what is no finite number.
     finite = np.count_nonzero(np.isfinite(values)) == len(values) - column.null_count
     return values if finite and len(values) == count else None
@@ -74,8 +75,8 @@ def rows_of_text(values: npt.NDArray[Any], delimiter: str) -> list[str]:
     from pyarrow import compute
 
     ends = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
-    lists = pa.ListArray.from_arrays(_array(ends), _texts(values.reshape(-1)))
-    mark, pool = _strings([delimiter])[0], pa.system_memory_pool()
+    lists = pa.ListArray.from_arrays(array_of(ends), _texts(values.reshape(-1)))
+    mark, pool = strings_of([delimiter])[0], pa.system_memory_pool()
     joined: list[str] = compute.binary_join(lists, mark, memory_pool=pool).to_pylist()
     return joined
 
@@ -85,45 +86,16 @@ def _texts(values: npt.NDArray[Any]) -> pa.Array:
     from pyarrow import compute
 
     # Arrow's own pool keeps what was freed, and would raise the peak by tens of megabytes.
-    texts = compute.cast(_array(values), "string", memory_pool=pa.system_memory_pool())
+    texts = compute.cast(array_of(values), "string", memory_pool=pa.system_memory_pool())
     if values.dtype.kind != "f":
         return texts
     sizes = np.abs(values)
     whole = (values == np.rint(values)) & (sizes < _PLAIN_TO)
     if whole.any():
-        pointed = compute.binary_join_element_wise(texts, *_strings([".0", ""]))
-        texts = compute.if_else(_array(whole), pointed, texts)
+        pointed = compute.binary_join_element_wise(texts, *strings_of([".0", ""]))
+        texts = compute.if_else(array_of(whole), pointed, texts)
     odd = ~(whole | ((sizes >= _PLAIN_FROM) & (sizes < _PLAIN_TO)))  # NaN among them
     if odd.any():
         written = ["" if one != one else repr(one) for one in values[odd].tolist()]
-        texts = compute.replace_with_mask(texts, _array(odd), _strings(written))
+        texts = compute.replace_with_mask(texts, array_of(odd), strings_of(written))
     return texts
-
-
-# By their buffers: Arrow's own conversions load pandas first.
-
-
-def _array(values: npt.NDArray[Any]) -> pa.Array:
-    import pyarrow as pa
-
-    held = np.packbits(values, bitorder="little") if values.dtype == bool else values
-    kind = pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(held)])
-
-
-def _strings(texts: list[str]) -> pa.Array:
-    import pyarrow as pa
-
-    encoded = [text.encode() for text in texts]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    held = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(texts), held)
-
-
-def _values(numbers: pa.Array) -> Floats:
-    validity, held = numbers.buffers()
-    values = np.frombuffer(held, np.float64, len(numbers), 8 * numbers.offset)
-    if numbers.null_count == 0:
-        return values
-    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")
-    return np.where(bits[numbers.offset :][: len(numbers)], values, np.nan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, MissingExtraError
 from batchsense.experiments.row_labels import refuse_levels
+from batchsense.experiments.tables.arrow.arrays import array_of, strings_of, values_of
 from batchsense.experiments.tables.delimited import named_columns
 from batchsense.experiments.tables.matrix import (
     RawMatrix,
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 #: A text takes the room of about eight numbers.
 _ID = 8
+#: Kinds of headings that are the same as names of fields.
+_PLAIN_HEADING = ("unicode", "string", "empty")
+_FLOATS = {"float": "float32", "double": "float64"}
 _DECLARED = {"category", "bool", "boolean"}
 
 
@@ -42,6 +48,10 @@ def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
         pyarrow is not installed.
     """
     where = str(path)
+    plain = _read_plain(path, densify)
+    if plain is not None:
+        check_ids(plain.row_ids, "row", where)
+        return plain
     frame = _ids_first(_read(path, densify), where)
     if frame.shape[0] < 1 or frame.shape[1] < 2:
         raise DataError("the matrix holds no numbers", where=where)
@@ -79,33 +89,108 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
 
 def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
     """Turn a data frame into sheet columns, and name those of categorical or boolean type."""
-    names = named_columns([str(name).strip() for name in frame.columns], where)
+    columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
+    declared = [str(dtype) in _DECLARED for dtype in frame.dtypes]
+    return sheet_columns([str(name) for name in frame.columns], columns, declared, where)
+
+
+def sheet_columns(
+    headings: Sequence[str], columns: Iterable[Iterable[Any]], declared: Sequence[bool], where: str
+) -> tuple[dict[str, Column], frozenset[str]]:
+    """The same of columns of Python values, and whether each is categorical or boolean."""
+    names = named_columns([heading.strip() for heading in headings], where)
     sheet = {
-        name: tuple(label_text(value) for value in frame.iloc[:, place])
-        for place, name in enumerate(names)
+        name: tuple(label_text(value) for value in entries)
+        for name, entries in zip(names, columns, strict=True)
     }
-    kinds = [str(dtype) for dtype in frame.dtypes]
-    declared = [n for n, kind in zip(names, kinds, strict=True) if kind in _DECLARED]
-    return sheet, frozenset(declared)
+    return sheet, frozenset(name for name, is_so in zip(names, declared, strict=True) if is_so)
+
+
+def _read_plain(path: str | Path, densify: bool) -> RawMatrix | None:
+    """Read one file of ids and numbers without pandas; None where there is more to it."""
+    with _told_plainly(path):
+        from pyarrow import parquet
+
+        target = Path(path)
+        if target.is_dir():
+            return None
+        schema = parquet.read_schema(target)
+        index = _index_of(schema)
+        if index is None:
+            return None
+        place, heading = index
+        numbers = [k for k in range(len(schema)) if k != place]
+        if not numbers or not all(_is_number(schema.field(k).type) for k in numbers):
+            return None
+        texts = _looked_at(target, densify)
+        table = parquet.ParquetFile(target, read_dictionary=texts).read()
+        names = [schema.field(k).name for k in numbers]
+        row_ids = tuple(label_text(value) or "" for value in table.column(place).to_pylist())
+        if not row_ids:
+            return None
+        order: Literal["C", "F"] = "F" if len(row_ids) > len(names) else "C"
+        values, kinds = np.empty((len(row_ids), len(names)), order=order), set()
+        for to, k in enumerate(numbers):
+            column = table.column(k)
+            values[:, to] = np.concatenate([values_of(chunk) for chunk in column.chunks])
+            whole = str(column.type).lstrip("u").startswith("int") and not column.null_count
+            kinds.add(str(column.type) if whole else _FLOATS.get(str(column.type), "float64"))
+    dtype = kinds.pop() if len(kinds) == 1 else "float64"
+    return RawMatrix(values, row_ids, tuple(names), free_name(heading, names), dtype)
+
+
+def _index_of(schema: Any) -> tuple[int, str] | None:
+    """The column of ids and its heading, by what pandas noted; None where that is not plain."""
+    noted = schema.pandas_metadata or {"index_columns": [], "column_indexes": []}
+    plain = all(one["pandas_type"] in _PLAIN_HEADING for one in noted["column_indexes"])
+    if not plain or len(noted["column_indexes"]) > 1 or len(noted["index_columns"]) > 1:
+        return None
+    place, heading = 0, str(schema.names[0]) if schema.names else ""
+    for index in noted["index_columns"]:
+        if isinstance(index, dict):
+            if index.get("kind") != "range" or index.get("name") is not None:
+                return None
+            continue
+        place = schema.names.index(index)
+        own = {one["field_name"]: one["name"] for one in noted["columns"]}[index]
+        heading = "id" if own is None else str(own)
+    kind = str(schema.field(place).type)
+    return (place, heading) if kind.lstrip("u").startswith(("int", "string", "large_s")) else None
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(kind) or types.is_integer(kind))
 
 
 def _read(path: str | Path, densify: bool = False) -> pd.DataFrame:
     """Read a file, or a folder of parts; a text that is repeated stays one object."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise MissingExtraError("Parquet files", "experiments") from None
-    # As a path, never an address that pyarrow would open.
-    target = Path(path)
-    try:
+    with _told_plainly(path):
+        from pyarrow import parquet
+
+        # As a path, never an address that pyarrow would open.
+        target = Path(path)
         parts = sorted(target.rglob("*.parquet")) if target.is_dir() else [target]
         texts = {name for part in parts for name in _looked_at(part, densify)}
         frame = parquet.read_table(target, read_dictionary=sorted(texts)).to_pandas()
+    return _texts_as_objects(frame, texts)
+
+
+@contextmanager
+def _told_plainly(path: str | Path) -> Iterator[None]:
+    try:
+        from pyarrow import ArrowException
+    except ImportError:
+        raise MissingExtraError("Parquet files", "experiments") from None
+    try:
+        yield
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", str(path)) from None
     except (ArrowException, ValueError) as error:
         raise DataError(f"not a Parquet file: {error}", where=str(path)) from None
-    return _texts_as_objects(frame, texts)
 
 
 def _texts_as_objects(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
@@ -171,16 +256,18 @@ def write_matrix(path: str | Path, matrix: RawMatrix) -> None:
     MissingExtraError
         pyarrow is not installed.
     """
-    import pandas as pd
-
-    frame = pd.DataFrame(stored(matrix.values, matrix.dtype), columns=list(matrix.column_ids))
-    for name, entries in reversed(list(matrix.labels.items())):
-        frame.insert(0, name, list(entries))
-    frame.insert(0, free_name(matrix.corner or "id", frame.columns), list(matrix.row_ids))
-    texts = [str(name) for name in frame.columns[: 1 + len(matrix.labels)]]
-    # A dictionary of measured values would be given up after some work: few are equal.
-    repeated = True if frame.dtypes.iloc[-1].kind in "iu" else texts
     try:
-        frame.to_parquet(path, engine="pyarrow", index=False, use_dictionary=repeated)
+        import pyarrow as pa
+        from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("Parquet files", "experiments") from None
+    values = stored(matrix.values, matrix.dtype)
+    heading = free_name(matrix.corner or "id", [*matrix.labels, *matrix.column_ids])
+    texts = {heading: matrix.row_ids, **matrix.labels}
+    numbers = (np.ascontiguousarray(column) for column in values.T)
+    arrays = [strings_of(entries) for entries in texts.values()]
+    arrays += [array_of(column, column != column) for column in numbers]
+    # A dictionary of measured values would be given up after some work: few are equal.
+    repeated = True if values.dtype.kind in "iu" else [*texts]
+    table = pa.Table.from_arrays(arrays, names=[*texts, *matrix.column_ids])
+    parquet.write_table(table, path, use_dictionary=repeated)

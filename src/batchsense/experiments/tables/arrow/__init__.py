@@ -1,0 +1,1 @@
+"""Arrow: Parquet files, and arrays made and read by their buffers."""
