@@ -1,8 +1,9 @@
-"""CPU seconds of a test with trend and robust variances, beside R limma on the same values.
+"""CPU seconds of a test and of surrogates, beside R's limma and sva on the same values.
 
-20,000 features of 200 specimens, a drug and three months. In turn, five rounds: ours is the second
-of two calls in a fresh process, limma's is lmFit, contrasts and eBayes in a fresh R, reading and
-imports left out.
+20,000 features of 200 specimens, a drug and three months: a test with trend and robust variances
+(lmFit, eBayes), and two surrogates beside the drug. In turn, five rounds, each the second of two
+calls in a fresh process; reading and imports left out. R calls the BLAS that is named in the
+result, and every program one thread.
 
     python benchmarks/limma_speed.py
 """
@@ -32,7 +33,18 @@ work <- function() eBayes(lmFit(y, model.matrix(~ drug + month, s)), trend = TRU
 fit <- work()
 began <- proc.time()
 fit <- work()
-cat(sum((proc.time() - began)[1:2]), fit$t[1, 2])
+cat(sum((proc.time() - began)[1:2]), fit$t[1, 2], basename(extSoftVersion()["BLAS"]))
+"""
+SVA = """
+suppressMessages(library(sva))
+y <- matrix(readBin("y.bin", "double", {features} * {specimens}), nrow = {features})
+s <- read.csv("s.csv", stringsAsFactors = TRUE)
+m <- model.matrix(~ drug, s)
+work <- function() {{ capture.output(f <- sva(y, m, m[, 1, drop = FALSE], n.sv = 2)); f }}
+found <- work()
+began <- proc.time()
+found <- work()
+cat(sum((proc.time() - began)[1:2]), abs(found$sv[1, 1]), basename(extSoftVersion()["BLAS"]))
 """
 OURS = """
 import time, numpy as np, csv
@@ -44,7 +56,18 @@ options = ContrastOptions(trend=True, robust=True)
 test(table, "drug", "month", options=options)
 began = time.process_time()
 found = test(table, "drug", "month", options=options)
-print(time.process_time() - began, found.effects[0].t[0])
+print(time.process_time() - began, found.effects[0].t[0], "-")
+"""
+SURROGATES = """
+import time, numpy as np, csv
+from batchsense.experiments import Estimation, Table, find_surrogates
+y = np.fromfile("y.bin").reshape({specimens}, {features})
+rows = list(csv.DictReader(open("s.csv")))
+table = Table.from_arrays(y, {{"drug": [row["drug"] for row in rows]}})
+find_surrogates(table, ["drug"], estimation=Estimation(count=2))
+began = time.process_time()
+found = find_surrogates(table, ["drug"], estimation=Estimation(count=2))
+print(time.process_time() - began, abs(found.values[0, 0]), "-")
 """
 
 
@@ -54,8 +77,10 @@ def main() -> None:
     began, cpu = time.time(), time.process_time()
     size = {"features": FEATURES, "specimens": SPECIMENS}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    seconds: dict[str, list[float]] = {"limma": [], "ours": []}
+    programs = ("limma", "ours", "sva", "our_surrogates")
+    seconds: dict[str, list[float]] = {who: [] for who in programs}
     told: dict[str, float] = {}
+    blas = ""
     with tempfile.TemporaryDirectory() as name:
         folder, rng = Path(name), np.random.default_rng(given.seed)
         month, drug = rng.integers(3, size=SPECIMENS), rng.integers(2, size=SPECIMENS)
@@ -67,23 +92,33 @@ def main() -> None:
         commands = {
             "limma": ["Rscript", "-e", RSCRIPT.format(**size)],
             "ours": [sys.executable, "-c", OURS.format(**size)],
+            "sva": ["Rscript", "-e", SVA.format(**size)],
+            "our_surrogates": [sys.executable, "-c", SURROGATES.format(**size)],
         }
         for _ in range(ROUNDS):
             for who, words in commands.items():
                 done = subprocess.run(
                     words, cwd=folder, env=environment, capture_output=True, text=True, check=True
                 )
-                took, t = map(float, done.stdout.split())
-                seconds[who].append(took)
-                told[who] = t
-    ratio = statistics.median(a / b for a, b in zip(seconds["limma"], seconds["ours"], strict=True))
+                took, first, library = done.stdout.split()
+                seconds[who].append(float(took))
+                told[who] = float(first)
+                blas = library if who == "limma" else blas
+
+    def ratio(peer: str, own: str) -> float:
+        return statistics.median(a / b for a, b in zip(seconds[peer], seconds[own], strict=True))
+
+    ratios = {
+        "limma_over_ours": ratio("limma", "ours"),
+        "sva_over_ours": ratio("sva", "our_surrogates"),
+    }
     times = os.times()
     spent = time.process_time() - cpu + times.children_user + times.children_system
     record.write(
-        given.output, given.seed, began, spent, **size, cpu_s=seconds, t_of_one=told,
-        limma_over_ours=ratio,
+        given.output, given.seed, began, spent, **size, blas_of_r=blas, cpu_s=seconds,
+        first_number=told, **ratios,
     )  # fmt: skip
-    print(seconds, told, ratio)
+    print(seconds, told, ratios)
 
 
 if __name__ == "__main__":
