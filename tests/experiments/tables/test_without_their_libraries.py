@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from batchsense.errors import DataError
 from batchsense.experiments.tables import annotated, elements
 from batchsense.experiments.tables.arrow import parquet
 from batchsense.experiments.tables.matrix import RawMatrix
@@ -84,6 +85,22 @@ def test_other_layouts_are_left_to_anndata(tmp_path, old):
             for mark in list(file[f"{old}/{index}"].attrs):
                 del file[f"{old}/{index}"].attrs[mark]
     _same(annotated.read(tmp_path / "m.h5ad"), before)
+
+
+def test_broken_files_are_told(tmp_path):
+    """A code beyond the categories, a text that is none, a column that is missing."""
+    obs = OBS.drop(columns="site/a")
+    for name, breaks in (
+        ("codes", lambda file: file["obs/plate/codes"].write_direct(np.full(4, 9, np.int8))),
+        ("column", lambda file: file["obs"].__delitem__("run")),
+        ("mask", lambda file: file["obs/visits"].__delitem__("mask")),
+    ):
+        path = tmp_path / f"{name}.h5ad"
+        anndata.AnnData(VALUES, obs, pd.DataFrame(index=[*"abc"])).write_h5ad(path)
+        with h5py.File(path, "r+") as file:
+            breaks(file)
+        with pytest.raises(DataError, match="not an AnnData file"):
+            annotated.read(path)
 
 
 def test_results_are_marked_as_by_anndata(tmp_path):

@@ -257,7 +257,7 @@ def _told_plainly(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"not an AnnData file ({error})", where=str(path)) from None
     # What h5py, zarr and anndata raise at files of another kind, by what they stumble over first.
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"not an AnnData file: {error}", where=str(path)) from None
 
 
