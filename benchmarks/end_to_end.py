@@ -1,4 +1,4 @@
-"""From file to file: a correction beside the bare reading and writing, a scanpy script, and before.
+"""From file to file: ComBat beside the bare reading and writing, a scanpy script, and before.
 
 Every run is a process of its own, and all take turns. Of ours and of the script the whole process
 is timed, as a user waits for it, start-up and imports included; of the floor (polars for text and
@@ -124,7 +124,8 @@ def correct(folder: Path, kind: str, kept: int = 0) -> list[str]:
     """The command that a user gives."""
     keep = [word for k in range(kept) for word in ("--keep", f"k{k}")]
     files = [str(folder / name) for name in (f"m.{kind}", "sheet.csv", f"out.{kind}")]
-    asked = [*files[:2], "--batch", "lane", *keep, "-o", files[2], "--force"]
+    how = ["--batch", "lane", "--method", "combat", *keep]
+    asked = [*files[:2], *how, "-o", files[2], "--force"]
     return [sys.executable, "-m", "batchsense", "correct", *asked]
 
 
