@@ -62,6 +62,32 @@ def test_unequal_df_zeros_and_outliers_against_limma(trend, robust):
     assert relative(found.prior_variance, prior) < tolerance
 
 
+@pytest.mark.parametrize(
+    ("trend", "uneven", "expected"),
+    [
+        (False, True, (1.08022048486696, 1.08022048486696, 1.1607798128833, 258.001205498119)),
+        (False, False, (1.07841392502642, 1.07841392502642, 1.16062162974435, 252.866412904227)),
+        (True, True, (1.06076118568263, 1.08204228544622, 1.16097698428779, 263.261412524695)),
+        (True, False, (1.05986158678463, 1.08034623746865, 1.16079221842402, 258.36164075181)),
+    ],
+)
+def test_a_wild_feature_among_alike_ones_is_lent_less_as_by_limma(trend, uneven, expected):
+    """Where the others scatter as if all variances were one, a wild one is not judged by theirs.
+
+    Expected are the variances of the first, twentieth and wild feature and the prior df of the
+    last, of limma 3.54.1 (``squeezeVar(..., robust = TRUE)``).
+    """
+    variances = np.append(np.linspace(0.8, 1.25, 39), 2.2)
+    df = np.tile([20.0, 20.0, 18.0, 20.0], 10) if uneven else 20.0
+    mean = np.tile([1.0, 3.0, 2.0, 5.0, 4.0], 8) if trend else None
+    found = shrink_variances(variances, df, mean, robust=True)
+
+    assert np.isinf(shrink_variances(variances, df, mean).prior_df).all()
+    assert np.isinf(found.prior_df[0])
+    assert relative(found.variance[[0, 19, 39]], expected[:3]) < 1e-12
+    assert relative(found.prior_df[39], expected[3]) < 1e-10
+
+
 def test_planted_prior_is_recovered():
     """Variances drawn from d0 = 6, s0² = 2 give these back within their standard errors."""
     rng = np.random.default_rng(3)

@@ -75,7 +75,7 @@ def model_sentence(result: ContrastTestsResult) -> str:
         return f"{model} Ordinary t and F: each feature is judged by its own variance."
     options = [name for name in ("trend", "robust") if getattr(result, name)]
     lent = (
-        "all features share one variance"
+        f"all features{' but wild ones' if result.robust else ''} share one variance"
         if result.prior_df is None
         else f"the other features lend {number(result.prior_df)} degrees of freedom"
     )

@@ -54,7 +54,7 @@ def robust_prior(
     Phipson, Lee, Majewski, Alexander and Smyth 2016, Ann. Appl. Statist. 10, 946, section 3.
     """
     ordinary = moment_prior(floored(variances, FLOOR), df, covariate)
-    if len(variances) < 3 or np.isinf(ordinary.df[0]):
+    if len(variances) < 3:
         return ordinary
     values, freedom = _with_equal_df(floored(variances, _ROBUST_FLOOR), df, ordinary)
     logs = np.log(values)
@@ -122,7 +122,7 @@ def _solve(observed: float, df: float, least: float, tails: tuple[float, float])
         lent = share / (1.0 - share) if share < 1.0 else np.inf
         return float(np.log(observed / winsorised_log_f(df, lent, tails)[1]))
 
-    if observed <= 0 or excess(1.0) <= 0:
+    if observed <= 0 or np.isinf(least) or excess(1.0) <= 0:
         return np.inf
     start = least / (1.0 + least)
     if excess(start) >= 0:
@@ -178,14 +178,17 @@ def _with_equal_df(variances: Floats, df: Floats, prior: VariancePrior) -> tuple
     moved = variances.copy()
     scale, lent = prior.variance[fewer], float(prior.df[0])
     ratios = variances[fewer] / scale
-    upper = f_p_value(ratios, df[fewer], lent)
-    lower = special.betainc(
-        df[fewer] / 2.0, lent / 2.0, df[fewer] * ratios / (df[fewer] * ratios + lent)
-    )
-    below = special.betaincinv(most / 2.0, lent / 2.0, lower)
-    from_above = upper < lower  # there the other end may be 1, and its odds infinite
-    below = np.where(from_above, 0.0, below)
-    from_below = lent * below / (most * (1.0 - below))
+    upper, halves = f_p_value(ratios, df[fewer], lent), df[fewer] / 2.0
+    if np.isinf(lent):
+        lower = special.gammainc(halves, halves * ratios)
+        from_above = upper < lower
+        from_below = special.gammaincinv(most / 2.0, lower) / (most / 2.0)
+    else:
+        lower = special.betainc(halves, lent / 2.0, halves * ratios / (halves * ratios + lent / 2))
+        below = special.betaincinv(most / 2.0, lent / 2.0, lower)
+        from_above = upper < lower  # there the other end may be 1, and its odds infinite
+        below = np.where(from_above, 0.0, below)
+        from_below = lent * below / (most * (1.0 - below))
     moved[fewer] = scale * np.where(from_above, f_quantile(upper, most, lent), from_below)
     return moved, most
 
