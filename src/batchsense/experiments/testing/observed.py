@@ -112,10 +112,12 @@ def weigh(
     model: Model,
     blocks: Blocks | None,
     options: ContrastOptions,
+    names: Sequence[str],
     progress: Progress,
 ) -> Observed:
     """Let weights know of the blocks, and weigh specimens, where that is asked."""
-    return _weigh_specimens(_in_blocks(observed, model.full, blocks, progress), model, options)
+    known = _in_blocks(observed, model.full, blocks, progress)
+    return _weigh_specimens(known, model, names) if options.specimen_weights else known
 
 
 def _in_blocks(
@@ -130,24 +132,23 @@ def _in_blocks(
     return replace(observed, precision=anew, blocks=blocks)
 
 
-def _weigh_specimens(observed: Observed, model: Model, options: ContrastOptions) -> Observed:
-    """Weigh specimens where that is asked; precision weights of counts are then made anew.
+def _weigh_specimens(observed: Observed, model: Model, names: Sequence[str]) -> Observed:
+    """Weigh specimens; precision weights of counts are then made anew.
 
     Of counts in the order of Liu et al. 2015: precision weights, weights of specimens, both again.
     """
-    if not options.specimen_weights:
-        return observed
     _refuse_without_freedom(model.full)
     with one_thread_if_small(observed.values.size):
         if observed.counts is None or observed.precision is None:
-            return replace(observed, specimens=specimen_weights(observed.values, model.full))
+            found = specimen_weights(observed.values, model.full, names=names)
+            return replace(observed, specimens=found)
         logs = observed.values[:, observed.counts.kept]
-        first = specimen_weights(logs, model.full, observed.precision.weights)
+        first = specimen_weights(logs, model.full, observed.precision.weights, names=names)
         roots, scaled = _scaled(first, model)
         fit = scaled.fit(roots * logs)
         fitted = Fit(fit.fitted / roots, fit.residual_sum_of_squares, fit.df)
         anew = precision_weights(logs, model.full, observed.counts.effective, fitted)
-        found = specimen_weights(logs, model.full, anew.weights)
+        found = specimen_weights(logs, model.full, anew.weights, names=names)
         anew = replace(anew, weights=anew.weights * found.weights[:, None])
     return replace(observed, precision=anew, specimens=found)
 

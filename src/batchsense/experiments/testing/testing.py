@@ -155,7 +155,7 @@ def test(
     fitted = Model.of(design, np.zeros((design.specimens, 0))) if options.ignore_batches else model
     blocks = read_blocks(table, design, fitted, options)
     observed = observe(table, (which, chosen), corrected, options, fitted.full)
-    observed = weigh(observed, fitted, blocks, options, progress)
+    observed = weigh(observed, fitted, blocks, options, table.specimens, progress)
     fits, scale, observed = fit_observed(observed, fitted, compared, options, progress)
     effects, factors = _tests(model, compared, fits, scale, options.level)
     untested = remarks.untested(table.features, observed.varies, fits, scale, observed.counts)

@@ -6,6 +6,7 @@ what it does tell: it is weighed by the inverse of its own variance.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,8 @@ _STEP, _ROUNDS = 1e-9, 500
 #: A specimen whose log weight falls below this scatters a million times as much as others, which no
 #: quality explains: the likelihood has no greatest value.
 _LOST = -2.0 * np.log(1e6)
+#: What is left of a column beside the others, as part of the largest, if it is spanned by them.
+_SPANNED = 1e-10
 #: Beyond so many specimens steps go by the diagonal of the information: what is beside it is of
 #: the order of terms over specimens, and equations of all specimens would take seconds a step.
 _MANY = 300
@@ -53,6 +56,7 @@ def specimen_weights(
     design: DesignFactor,
     precision: Floats | None = None,
     prior_features: float = PRIOR_FEATURES,
+    names: Sequence[str] = (),
 ) -> SpecimenWeights:
     r"""Estimate a variance for each specimen that holds in all features.
 
@@ -66,7 +70,8 @@ def specimen_weights(
     stand for the belief that all specimens are alike.
 
     ``values`` has shape (specimens, features), NaN where missing; ``precision`` (p), of the same
-    shape, holds what is known of single observations, such as the weights of log counts.
+    shape, holds what is known of single observations, such as the weights of log counts; ``names``
+    are those of the specimens, for refusals.
 
     Raises
     ------
@@ -93,11 +98,11 @@ def specimen_weights(
     True
     """
     observed = ~np.isnan(values)
-    usable = (observed.sum(axis=0) > design.rank) & _scatters(values, observed, design)
+    usable = _scatters(values, observed, design)
     if usable.sum() < 2:
         raise UnresolvedError(
-            f"{usable.sum()} feature has residual scatter; how well a specimen was measured is "
-            "seen from many",
+            f"{'one feature has' if usable.any() else 'no feature has'} residual scatter; how well "
+            "a specimen was measured is seen from many",
             needed="at least 2 such features, or a test without specimen weights",
         )
     values, observed = values[:, usable], observed[:, usable]
@@ -123,9 +128,10 @@ def specimen_weights(
         logs -= logs.mean()
         damping = min(1.0, 2.0 * damping)
         if logs.min() < _LOST:
+            lost = int(logs.argmin())
             raise UnresolvedError(
-                f"the scatter of some features lies in specimen {int(logs.argmin()) + 1} alone, so "
-                "that its weight falls to nothing",
+                "the scatter of some features lies in specimen "
+                f"{names[lost] if names else lost + 1} alone, so that its weight falls to nothing",
                 needed="features that scatter in all specimens, or a test without specimen weights",
             )
         if np.abs(step).max() < _STEP:
@@ -142,6 +148,13 @@ def _scatters(values: Floats, observed: Flags, design: DesignFactor) -> Flags:
     centred = filled - filled.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
     centred[~observed] = 0.0
     left = centred - design.basis @ (design.basis.T @ centred)
+    gaps = np.flatnonzero(~observed.all(axis=0))
+    for part in _stacks(len(gaps), design.basis):
+        seen, one = observed[:, gaps[part]].T, centred[:, gaps[part]].T
+        turned = _orthonormal(seen[:, :, None] * design.basis)
+        left[:, gaps[part]] = (
+            one - np.einsum("fnr,fmr,fm->fn", turned, turned, one, optimize=True)
+        ).T
     size = np.abs(filled).max(axis=0)
     # 16 units in the last place of the largest value: no real noise is as small.
     return np.asarray(np.abs(left).max(axis=0) > 16 * np.finfo(float).eps * size)
@@ -163,16 +176,14 @@ def _score(
         excess -= features * (1.0 - (turned**2).sum(axis=1))
         return excess, features * _information(turned, freedom)
     excess = np.zeros(len(values))
-    width = max(1, _STACK_VALUES // (len(values) * basis.shape[1]))
-    for start in range(0, features, width):
-        part = slice(start, start + width)
+    for part in _stacks(features, basis):
         own = (roots[:, None] * np.sqrt(known[:, part])).T
-        turned = np.linalg.qr(own[:, :, None] * basis)[0]
+        turned = _orthonormal(own[:, :, None] * basis)
         scaled = own * values[:, part].T
         effects = np.einsum("fnr,fn->fr", turned, scaled)
         squares = (scaled - np.einsum("fnr,fr->fn", turned, effects)) ** 2
         seen = (own > 0).astype(float)
-        freedom = seen.sum(axis=1) - basis.shape[1]
+        freedom = seen.sum(axis=1) - (turned**2).sum(axis=(1, 2))
         excess += (squares * (freedom / squares.sum(axis=1))[:, None]).sum(axis=0)
         excess -= (seen - (turned**2).sum(axis=2)).sum(axis=0)
     # The step needs no exact information: that of the mean precision serves.
@@ -180,6 +191,22 @@ def _score(
     shares = np.sqrt((known > 0).mean(axis=1))
     freedom = float((shares**2).sum()) - basis.shape[1]
     return excess, features * _information(turned, freedom, shares)
+
+
+def _stacks(features: int, basis: Floats) -> Iterator[slice]:
+    width = max(1, _STACK_VALUES // basis.size)
+    return (slice(start, start + width) for start in range(0, features, width))
+
+
+def _orthonormal(columns: Floats) -> Floats:
+    """Bases of a stack; a feature that was not observed in a whole batch has fewer columns."""
+    turned, upper = np.linalg.qr(columns)
+    sizes = np.abs(np.diagonal(upper, axis1=1, axis2=2))
+    less = sizes.min(axis=1) <= _SPANNED * sizes.max(axis=1)
+    if less.any():
+        left, found, _ = np.linalg.svd(columns[less], full_matrices=False)
+        turned[less] = left * (found > _SPANNED * found[:, :1])[:, None, :]
+    return np.asarray(turned)
 
 
 def _information(turned: Floats, freedom: float, shares: Floats | None = None) -> Floats:
