@@ -172,3 +172,15 @@ def test_features_of_one_specimen_alone_are_no_quality() -> None:
     names = [f"s{number}" for number in range(400)]
     with pytest.raises(UnresolvedError, match="in specimen s6 alone"):
         specimen_weights(values, factor(np.ones((400, 1)), ["constant"]), names=names)
+
+
+def test_features_without_a_whole_lot_do_not_keep_the_search_from_its_end() -> None:
+    """Half of the features were not observed in one of six lots, and gaps elsewhere."""
+    rng = np.random.default_rng(0)
+    lots = np.repeat(np.arange(6), 4)
+    values = rng.normal(size=(24, 400)) * np.exp(0.5 * rng.normal(size=24))[:, None]
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[:4, :200] = np.nan
+    design = factor((lots[:, None] == np.arange(6)) * 1.0, [f"lot {lot}" for lot in range(6)])
+
+    assert specimen_weights(values, design).rounds < 40

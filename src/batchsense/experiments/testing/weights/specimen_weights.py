@@ -28,6 +28,8 @@ _SPANNED = 1e-10
 #: Beyond so many specimens steps go by the diagonal of the information: what is beside it is of
 #: the order of terms over specimens, and equations of all specimens would take seconds a step.
 _MANY = 300
+#: Steps need no exact information: that of so many features, drawn by chance, errs by a tenth.
+_TOLD = 100
 #: Features with precisions of their own are fitted together in stacks of so many numbers: 16 MB.
 _STACK_VALUES = 2_000_000
 
@@ -174,8 +176,11 @@ def _score(
         freedom = len(values) - basis.shape[1]
         excess = (squares * (freedom / squares.sum(axis=0))).sum(axis=1)
         excess -= features * (1.0 - (turned**2).sum(axis=1))
-        return excess, features * _information(turned, freedom)
+        return excess, features * _information(turned, freedom, np.ones(len(values)))
     excess = np.zeros(len(values))
+    information = np.zeros((len(values),) * (1 if len(values) > _MANY else 2))
+    told = np.zeros(features, dtype=bool)
+    told[np.random.default_rng(0).permutation(features)[:_TOLD]] = True
     for part in _stacks(features, basis):
         own = (roots[:, None] * np.sqrt(known[:, part])).T
         turned = _orthonormal(own[:, :, None] * basis)
@@ -186,11 +191,9 @@ def _score(
         freedom = seen.sum(axis=1) - (turned**2).sum(axis=(1, 2))
         excess += (squares * (freedom / squares.sum(axis=1))[:, None]).sum(axis=0)
         excess -= (seen - (turned**2).sum(axis=2)).sum(axis=0)
-    # The step needs no exact information: that of the mean precision serves.
-    turned = np.linalg.qr((roots * np.sqrt(known.mean(axis=1)))[:, None] * basis)[0]
-    shares = np.sqrt((known > 0).mean(axis=1))
-    freedom = float((shares**2).sum()) - basis.shape[1]
-    return excess, features * _information(turned, freedom, shares)
+        for place in np.flatnonzero(told[part]):
+            information += _information(turned[place], freedom[place], seen[place])
+    return excess, information * (features / told.sum())
 
 
 def _stacks(features: int, basis: Floats) -> Iterator[slice]:
@@ -209,17 +212,13 @@ def _orthonormal(columns: Floats) -> Floats:
     return np.asarray(turned)
 
 
-def _information(turned: Floats, freedom: float, shares: Floats | None = None) -> Floats:
+def _information(turned: Floats, freedom: float, seen: Floats) -> Floats:
     """Of the log variances, shape (specimens, specimens), or its diagonal where they are many."""
-    own = 1.0 - (turned**2).sum(axis=1)
-    if shares is not None:
-        own = own * shares**2
+    own = seen - (turned**2).sum(axis=1)
     if len(turned) > _MANY:
         return np.asarray(own**2)
-    left = np.eye(len(turned)) - turned @ turned.T
-    if shares is not None:
-        left *= shares[:, None] * shares
-    return np.asarray(left**2 - np.outer(own, own) / max(freedom, 1.0))
+    left = np.diag(seen) - turned @ turned.T
+    return np.asarray(left**2 - np.outer(own, own) / freedom)
 
 
 def _solved(information: Floats, score: Floats) -> Floats:
