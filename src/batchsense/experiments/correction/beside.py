@@ -148,7 +148,8 @@ def fit_beside(
     own = [note for note in fitted.notes if note.code not in _OF_ONE]
     read = [note for note in design.notes if note not in own]
     scales = fitted.method == "combat"
-    notes = [*read, *own, *remarks(table, design, found, scales)]
+    rest = {name: each for name, each in table.sheet.items() if name not in combined}
+    notes = [*read, *own, *remarks(replace(table, sheet=rest), design, found, scales)]
     notes += entangled_features(chosen_features(table.features, beside.unchanged))
     if others:
         notes.append(_said(main, others, scales, design))

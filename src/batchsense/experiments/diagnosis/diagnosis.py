@@ -262,7 +262,7 @@ def diagnose(
         shared = [
             dependent_rows(
                 one.column,
-                "these p-values and intervals and the placebo",
+                "these p-values, intervals and any placebo",
                 f"{one.counted}. {one.mended('shows their share; in test it lets them agree')}",
             )
             for one in shared_rows(table, design)

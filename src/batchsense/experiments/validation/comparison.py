@@ -242,7 +242,7 @@ def compare_gaps(
     _refuse_doubtful(predicted, batches)
     table = own_log_count_table(table)
     refuse_raw(table.values_read(), "the comparison")
-    apart = _apart(table, blocks, batches)
+    apart = _apart(table, blocks, batches, predicted)
     kind = predicted.kind
     answers = _answers(predicted, batches)
     name = model.name or ("nearest" if kind == "categorical" else "ridge")
@@ -336,7 +336,7 @@ def _change(gap: BatchGap, plain: BatchGap, over: Clusters) -> Interval:
     return over.mean(gap.by_row[:, 1] - plain.by_row[:, 1], paired=True)
 
 
-def _apart(table: Table, name: str | None, batches: Factor) -> Integers | None:
+def _apart(table: Table, name: str | None, batches: Factor, predicted: Factor) -> Integers | None:
     """The block of each row, refused where nothing can be kept apart."""
     if name is None:
         return None
@@ -349,6 +349,15 @@ def _apart(table: Table, name: str | None, batches: Factor) -> Integers | None:
             f"--block {name}; batches left out are then of {name}s that the model has not seen",
             [says],
         )
+    if predicted.kind == "categorical":
+        pairs = np.unique(np.stack([predicted.codes, blocks.codes]), axis=1)
+        if pairs.shape[1] == len(predicted.levels):
+            says = f"each class of {predicted.name} is of one {name} only"
+            raise ConfoundedError(
+                f"{says}: kept apart, a model has never seen the class to be predicted. Leave out "
+                f"--block {name}, or bring a second {name} of at least two classes",
+                [says],
+            )
     return blocks.codes
 
 

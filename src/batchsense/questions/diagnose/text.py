@@ -34,8 +34,10 @@ def diagnose_text(envelope: Envelope[DiagnoseResult], source: str) -> str:
     lines = [
         f"{source}: {number(result.specimens)} specimens, {number(result.features)} features; "
         f"the matrix is {result.orientation}.",
-        f"Batch: {batch.name}, {len(sizes)} {'combinations' if batch.columns else 'batches'} of "
-        f"{_range(sizes)} specimens.",
+        f"Batch: {batch.name}, numbers."
+        if batch.columns and all(one.kind == "numeric" for one in batch.columns)
+        else f"Batch: {batch.name}, {len(sizes)} {'combinations' if batch.columns else 'batches'} "
+        f"of {_range(sizes)} specimens.",
         "",
         paragraph(f"Verdict: {_HEADLINES[result.verdict]}. {_sentence(result.reason)}"),
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from batchsense.experiments.diagnosis.clustering import (
     within,
 )
 from batchsense.experiments.diagnosis.neighbourhoods.neighbours import nearest
+from batchsense.experiments.sheets.nuisances import parts_of
 from batchsense.progress import Progress, silent
 
 Measure = Literal["iLISI", "cLISI", "kBET"]
@@ -142,40 +144,44 @@ def mixings(
     permutations: int = 200,
     progress: Progress = silent,
 ) -> tuple[Mixing, ...]:
-    """Mixing of the batches (iLISI, kBET) and of each categorical kept factor (cLISI).
+    """Mixing of batch columns with labels (iLISI, kBET) and of what is kept of such (cLISI).
 
     Coordinates have shape (specimens, axes). Labels are permuted within the other factors, as in
     :func:`~batchsense.experiments.diagnosis.clusterings`: with what is kept unevenly spread over
     the batches, even batches that do nothing are not mixed evenly, and the chance level says how
     far. Of many specimens the neighbours of 2,000 are looked at. With fewer than 91 the perplexity
-    is a third of the others; with fewer than 12 there is no answer.
+    is a third of the others; with fewer than 12, or without labels, there is no answer.
     """
     points, labels = judged_labels(coordinates, design)
-    if len(points) < _FEWEST:
+    if len(points) < _FEWEST or not labels:
         return ()
+    batches = {one.name for one in parts_of(design.batches)}
     perplexity = min(PERPLEXITY, (len(points) - 1) // 3)
     looked_up = drawn(len(points), MOST_LOOKED_UP, rng)
-    size = int(np.clip(len(points) // len(labels[0].levels) // 4, _LEAST_TESTED, _MOST_TESTED))
+    sizes = [
+        int(np.clip(len(points) // len(one.levels) // 4, _LEAST_TESTED, _MOST_TESTED))
+        for one in labels
+    ]
     count = 3 * perplexity
-    distances, found = nearest(points, looked_up, max(count, size - 1))
+    distances, found = nearest(points, looked_up, max(count, max(sizes) - 1))
     weights = neighbour_weights(distances[:, :count], perplexity)
-    tested = np.column_stack([looked_up, found[:, : size - 1]])
 
     def median_lisi(codes: Integers) -> float:
         return float(np.median(_inverse_simpson(codes[found[:, :count]], weights)))
 
-    def rejected(codes: Integers) -> float:
+    def rejected(codes: Integers, size: int) -> float:
+        tested = np.column_stack([looked_up, found[:, : size - 1]])
         return float((_chi_square(codes[tested], np.bincount(codes)) < ALPHA).mean())
 
     result = []
-    for place, label in enumerate(labels):
+    for place, (label, size) in enumerate(zip(labels, sizes, strict=True)):
         strata, reason = exchange(label, [one for one in labels if one is not label])
         orders = [within(strata, rng) for _ in range(0 if reason else permutations)]
         kinds: list[tuple[Measure, Callable[[Integers], float], int, int]] = [
-            ("cLISI" if place else "iLISI", median_lisi, perplexity, -1)
+            ("iLISI" if label.name in batches else "cLISI", median_lisi, perplexity, -1)
         ]
-        if not place:
-            kinds.append(("kBET", rejected, size, 1))
+        if label.name in batches:
+            kinds.append(("kBET", partial(rejected, size=size), size, 1))
         for measure, statistic, neighbours, side in kinds:
             chance = _chance(statistic, label.codes, orders, side)
             result.append(Mixing(label.name, measure, *chance, neighbours, reason))
