@@ -40,6 +40,25 @@ def test_switches_that_contradict_are_refused(capsys: pytest.CaptureFixture[str]
     assert "was given" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--per-feature"],
+        ["--per-feature", "--block", "subject", "--robust"],
+        ["--ordinary", "--trend"],
+        ["--specimen-weights", "--block", "subject"],
+    ],
+)
+def test_options_of_a_test_that_contradict_are_a_fault_of_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of them would be passed over: refused before anything is read, as they are typed."""
+    assert run(["test", *words]) == 2
+    said = capsys.readouterr().err
+    assert words[0] in said
+    assert words[1:] == [] or words[-2 if "subject" in words[-1:] else -1] in said
+
+
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "s3", "file", "memory", "gs", "HTTP"])
 @pytest.mark.parametrize("place", ["MATRIX", "SHEET"])
 def test_addresses_are_not_opened(

@@ -89,6 +89,8 @@ def test_combat_over_combinations(table):
         found.transform(more).values, alone.transform(by_hand).values, atol=1e-10
     )
     assert found.transform(more).rank_lost == 4
+    lost = [note.where for note in found.notes if note.code == "attenuation"]
+    assert not {"run", "site"} & {name for names in lost for name in names}
     assert [one.confounding.vif for one in found.kept] == pytest.approx(
         [one.confounding.vif for one in alone.kept]
     )

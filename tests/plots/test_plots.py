@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from batchsense import plots
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments import (
+    ColumnKinds,
     ContrastOptions,
     ShuffledFolds,
     Table,
@@ -26,6 +27,7 @@ from batchsense.reports.numbers import numbers_of
 
 TABLE = plant(specimens=24, features=120, months=2, seed=1).table
 CORRECTED = correct(TABLE, "month", ["drug"])
+LANES = ColumnKinds(categorical=["lane"])
 TESTS = testing.test(TABLE, "drug", "month", options=ContrastOptions(trend=True))
 
 
@@ -119,3 +121,17 @@ def test_what_cannot_be_drawn_is_said() -> None:
         plots.plot_leading_features(TESTS, plant(specimens=24, features=60).table)
     with pytest.raises(UnresolvedError, match="same prior variance"):
         plots.plot_trend(testing.test(TABLE, "drug", "month"))
+
+
+def test_batches_of_numbers_are_labels() -> None:
+    """Eight lanes are eight labels, not thirds of a number; of several columns each is shown."""
+    lanes = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 9), 3))
+    table = Table.from_arrays(TABLE.values, {**TABLE.sheet, "lane": lanes.astype(str)})
+    told = numbers_of(plots.plot_relative_expression(table, "lane"))
+    assert sorted(set(told["lane"])) == [*"12345678"]
+
+    found = testing.test(table, "drug", "lane")
+    leading = numbers_of(plots.plot_leading_features(found, table))
+    assert sorted(set(leading["lane"])) == [*"12345678"]
+    several = testing.test(table, "drug", ["month", "lane"], kinds=LANES)
+    assert {"month", "lane"} <= set(numbers_of(plots.plot_leading_features(several, table)))

@@ -255,3 +255,23 @@ def test_results_are_frozen() -> None:
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         Picture("a", "b", "c", "d").name = "e"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("batches", [["lane"], ["rin", "age"], ["lane", "rin"]])
+def test_batches_that_are_numbers_have_a_page(batches: list[str]) -> None:
+    """Eight numbered lanes are labels, drawn and named as such; two measured columns are none."""
+    rng = np.random.default_rng(0)
+    sheet = {"lane": np.repeat(np.arange(1, 9), 4).astype(str), "drug": [*"abba"] * 8}
+    sheet |= {name: rng.normal(size=32).round(2).astype(str) for name in ("rin", "age")}
+    table = Table.from_arrays(rng.normal(size=(32, 12)), sheet)
+    found = diagnose(table, batches, ["drug"], permutations=20)
+    result = DiagnoseResult.of(found, table.orientation)
+    page = diagnose_report(Envelope(command="diagnose", seed=0, result=result), found, table)
+
+    mixing = [(one.name, one.measure) for one in found.scores.mixing]
+    of_lane = [("lane", "iLISI"), ("lane", "kBET")] if "lane" in batches else []
+    assert mixing == [*of_lane, ("drug", "cLISI")]
+    assert ("Relative expression" in page) == ("lane" in batches)
+    assert ("beside numbers" in page) == ("lane" not in batches)
+    none = diagnose(table, batches, ["rin"] if batches == ["lane"] else [], permutations=20)
+    assert {one.measure for one in none.scores.mixing} == ({"iLISI", "kBET"} if of_lane else set())

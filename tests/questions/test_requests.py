@@ -42,6 +42,7 @@ BESIDE = {
     ("correct", "combine"): {"method": "combat"},
     ("correct", "non_parametric"): {"method": "combat"},
     ("correct", "new_batches"): {"fitted": "f.npz"},
+    ("test", "per_feature"): {"block": "subject"},
     ("correct", "out_of_core"): {"matrix": "m.h5ad", "output": "o.h5ad"},
     ("correct", "memory"): {"matrix": "m.h5ad", "output": "o.h5ad"},
     ("correct", "cluster"): {"matrix": "m.h5ad", "output": "o.h5ad"},

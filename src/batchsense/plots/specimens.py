@@ -19,7 +19,7 @@ from batchsense.plots.plane import draw_plane, principal_plane
 from batchsense.reports.figures.expression.relative import draw_relative, reach_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -78,16 +78,16 @@ def plot_relative_expression(
     'month'
     """
     table, values = _shown(observations, after)
-    factor = factor_of(table, batch_labels)
+    factor = label_factor(table, batch_labels)
     reach = reach_of(_shown(observations, False)[1])
     ids = table.specimens
     return draw_relative(values, factor.codes, factor.levels, factor.name, ids, reach, ax)
 
 
-def factor_of(table: Table, name: str) -> Factor:
-    """A column as labels; more than six different numbers stay numbers."""
+def factor_of(table: Table, name: str, labels: Collection[str] = ()) -> Factor:
+    """A column as labels; more than six different numbers that are no ``labels`` stay numbers."""
     factor = label_factor(table, name)
-    many = len(factor.levels) > FEW_VALUES and name not in table.categorical
+    many = len(factor.levels) > FEW_VALUES and name not in {*table.categorical, *labels}
     if not many or not all(map(is_number, factor.levels)):
         return factor
     numbers = np.array([float(level) for level in factor.levels])

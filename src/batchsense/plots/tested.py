@@ -102,8 +102,10 @@ def plot_leading_features(
     p = effect_of(found, contrast).p_value
     leading = [j for j in np.argsort(p, kind="stable")[:MOST_ROWS].tolist() if not np.isnan(p[j])]
     strips = []
-    for name in present(table, [found.batch_labels, *found.terms])[:_MOST_STRIPS]:
-        factor = grouped(factor_of(table, name))
+    batch = found.batch_labels
+    several = [] if batch in table.sheet else batch.split(" + ")
+    for name in present(table, [batch, *several, *found.terms])[:_MOST_STRIPS]:
+        factor = grouped(factor_of(table, name, (batch,)))
         strips.append(Strip(name, factor.levels, factor.codes))
     names = [found.features[j] for j in leading]
     return draw_heat_map(_leading_values(found, table, leading), names, table.specimens, strips, ax)
@@ -120,7 +122,7 @@ def effect_of(found: ContrastTests, contrast: int | str) -> EffectTest:
     names = [one.name for one in found.effects]
     if isinstance(contrast, str) and contrast in names:
         return found.effects[names.index(contrast)]
-    if isinstance(contrast, int) and contrast < len(names):
+    if isinstance(contrast, int) and -len(names) <= contrast < len(names):
         return found.effects[contrast]
     raise DataError(f"no contrast {contrast!r}; there are {', '.join(names)}")
 

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from batchsense.experiments import Table
 
 
-def colouring(table: Table, names: Sequence[str], most: int) -> tuple[list[Factor], str]:
-    """The columns that colour planes, at most so many, and a sentence on those left out."""
+def colouring(
+    table: Table, names: Sequence[str], labels: Sequence[str], most: int
+) -> tuple[list[Factor], str]:
+    """The columns that colour planes, at most so many, and a sentence on those left out.
+
+    ``labels`` are those that are no numbers, even if their labels are.
+    """
     known = present(table, names)
     said = f" Not drawn: {listed(known[most:])}." if known[most:] else ""
-    return [factor_of(table, name) for name in known[:most]], said
+    return [factor_of(table, name, labels) for name in known[:most]], said
 
 
 def coloured_planes(observations: Table | Corrected, factors: Sequence[Factor]) -> list[Picture]:

@@ -67,6 +67,7 @@ def test_rows_that_leave_nothing_to_compare() -> None:
     [
         ContrastOptions(per_feature=True),
         ContrastOptions(blocks="subject", per_feature=True, trend=True),
+        ContrastOptions(shrink=False, robust=True),
         ContrastOptions(blocks="time"),
     ],
 )

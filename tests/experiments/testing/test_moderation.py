@@ -152,7 +152,7 @@ def test_lowess_keeps_lines_and_order():
         ([1.0, -1.0], 3, DataError, "not negative"),
         ([1.0, np.nan], 3, DataError, "finite"),
         ([1.0, 2.0], [3, 3, 3], DataError, "shape"),
-        ([1.0, 2.0], [3, 0], UnresolvedError, "1 features have degrees"),
+        ([1.0, 2.0], [3, 0], UnresolvedError, "one feature has degrees"),
         ([0.0, 0.0], 3, UnresolvedError, "zero"),
     ],
 )

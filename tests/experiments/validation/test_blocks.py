@@ -98,6 +98,7 @@ def test_errors_over_batches_and_blocks() -> None:
         (["P1"] * 60, DataError, "all rows into one block"),
         ([None] + ["a", "b"] * 29 + ["a"], DataError, "no label"),
         (visits().sheet["site"], ConfoundedError, "each site is of one who only"),
+        (visits().sheet["ill"], ConfoundedError, "each class of ill is of one who only"),
     ],
 )
 def test_nothing_to_keep_apart(entries, error, words) -> None:

@@ -178,9 +178,9 @@ def shrink_variances(
     known = freedom > 0
     if known.sum() < FEWEST:
         raise UnresolvedError(
-            f"{int(known.sum())} features have degrees of freedom for a variance; the spread of "
-            "the variances cannot be seen",
-            needed=f"at least {FEWEST} such features, or a test without shrinkage",
+            f"{'one feature has' if known.any() else 'no feature has'} degrees of freedom for a "
+            "variance; the spread of the variances cannot be seen",
+            needed=f"at least {FEWEST} such features, or an ordinary test (--ordinary)",
         )
     if not values[known].any():
         raise UnresolvedError(

@@ -28,7 +28,10 @@ def correct_report(
     planes, relative, undrawn = [], [], ""
     if corrected is not None:
         names = [*corrected.batch_columns, *(one.name for one in corrected.kept)]
-        coloured, undrawn = colouring(corrected.table, names, MOST_FACTORS)
+        numbers = {*corrected.numeric_batches}
+        numbers |= {one.name for one in corrected.kept if one.kind == "numeric"}
+        labels = [name for name in names if name not in numbers]
+        coloured, undrawn = colouring(corrected.table, names, labels, MOST_FACTORS)
         planes = coloured_planes(corrected, coloured)
         stages = (("before", False), ("after", True))
         relative = [relative_picture(corrected, corrected.shown_column, *one) for one in stages]

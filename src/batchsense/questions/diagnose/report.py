@@ -45,9 +45,11 @@ def diagnose_report(
     result = envelope.answer()
     parts = result.batch.columns
     batches = [one.name for one in parts] or [result.batch.name]
-    labelled = [one.name for one in parts if one.kind == "categorical"] or batches
+    of_labels = [one.name for one in parts if one.kind == "categorical"] if parts else batches
     names = [*batches, *(one.name for one in result.kept)]
-    coloured, undrawn = ([], "") if table is None else colouring(table, names, MOST_PLANES)
+    labels = [*of_labels, *(one.name for one in result.kept if one.kind == "categorical")]
+    drawn = ([], "") if table is None else colouring(table, names, labels, MOST_PLANES)
+    coloured, undrawn = drawn
     return render(
         __file__,
         envelope,
@@ -61,7 +63,7 @@ def diagnose_report(
         mixing=None if result.scores is None else _mixing(result.scores),
         placebo=None if result.placebo is None else _placebo(result.placebo, result.batch.name),
         planes=[] if found is None or table is None else coloured_planes(table, coloured),
-        relative=None if table is None else relative_picture(table, labelled[0]),
+        relative=relative_picture(table, of_labels[0]) if table and of_labels else None,
         undrawn=undrawn,
     )
 

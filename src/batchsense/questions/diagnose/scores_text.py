@@ -46,10 +46,14 @@ def clustering_lines(scores: ScoresResult) -> list[str]:
     ]
     lines = [
         paragraph(scores.sentence),
-        f"In the first {len(scores.explained)} principal components "
-        f"({percent(sum(scores.explained))} of the variance), labels permuted within the others",
-        columns(header, rows),
     ]
+    if rows:
+        part = percent(sum(scores.explained))
+        lines += [
+            f"In the first {len(scores.explained)} principal components ({part} of the variance), "
+            "labels permuted within the others",
+            columns(header, rows),
+        ]
     lines += [
         paragraph(f"{one.name} cannot be told: {one.reason}.")
         for one in scores.clusterings

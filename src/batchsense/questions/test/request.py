@@ -131,6 +131,22 @@ class TestRequest(AggregatedRequest, BeyondMemory, ModelRequest):
         return compared
 
     @override
+    def own_fault(self) -> str | None:
+        shares = ["--" + name for name in ("trend", "robust") if getattr(self, name)]
+        alone = "--per-feature" if self.per_feature else "--ordinary" if self.ordinary else ""
+        if self.per_feature and self.block is None:
+            return "--per-feature needs --block, the column that names the subjects"
+        if shares and alone:
+            return (
+                f"{alone} shares no variances, and {shares[0]} says how to; leave out one of them"
+            )
+        if self.block is not None and self.specimen_weights:
+            return (
+                "--block and --specimen-weights are not estimated together; leave out one of them"
+            )
+        return None
+
+    @override
     def in_pieces(self) -> str | None:
         if self.block is not None:
             return "reads sums of one pass, which --block does not go by; leave out one of them"

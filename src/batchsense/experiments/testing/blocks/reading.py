@@ -86,11 +86,11 @@ def refuse_contradictions(options: ContrastOptions) -> None:
     if not 0.0 < options.level < 1.0:
         raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
     if options.per_feature and options.blocks is None:
-        raise DataError("per_feature needs blocks: the column that names the subjects (--block)")
-    if options.per_feature and (options.trend or options.robust):
+        raise DataError("per_feature needs blocks: the column that names the subjects")
+    if (options.per_feature or not options.shrink) and (options.trend or options.robust):
         raise DataError(
-            "with per_feature each feature is judged by its own variances; trend and robust say "
-            "how variances are shared: drop one of them"
+            "with per_feature, or without shrink, each feature is judged by its own variances; "
+            "trend and robust say how variances are shared: drop one of them"
         )
     if options.blocks is not None and options.specimen_weights:
         raise DataError(
