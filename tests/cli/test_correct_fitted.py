@@ -128,6 +128,7 @@ def test_provenance_names_the_file(table, tmp_path) -> None:
     [
         (["--fitted", "{f}", "--batch", "month"], "--batch and --fitted contradict"),
         (["--fitted", "{f}", "--method", "linear"], "--method and --fitted contradict"),
+        (["--batch", "a", "--batch", "b", "--despite-confounding"], "takes one --batch"),
         (["--batch", "month", "--new-batches"], "--new-batches belongs to --fitted"),
         (["--batch", "month", "--save-fitted", "f.txt"], "name it FILE.npz"),
         (["--batch", "month", "--save-fitted", "{o}"], "give each a name of its own"),

@@ -173,6 +173,8 @@ class CorrectRequest(BeyondMemory, ModelRequest):
         return f"--values {self.values} contradicts --method combat-seq, which is for counts"
 
     def _fault_of_reuse(self) -> str | None:
+        if self.despite_confounding and len(self.batch_labels or ()) > 1:
+            return "--despite-confounding takes one --batch; keep what can be told from several"
         if self.drop_incomplete and self.matrix and not takes_fewer(self.matrix):
             return f"--drop-incomplete needs text or Parquet; convert {self.matrix} to it"
         if self.new_batches and self.fitted is None:
