@@ -258,3 +258,22 @@ def test_no_step_was_seen() -> None:
         mean_loss(model, np.arange(8)).backward()
     with pytest.raises(UnresolvedError, match="no optimizer step was seen"):
         meter.report()
+
+
+def test_wrappers_that_hide_gradients_are_refused() -> None:
+    """A scale or a copy out of sight would be metered as if it were not there."""
+
+    class DeepSpeedEngine(nn.Module):  # known by its name, as the package need not be there
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    copies = nn.DataParallel(model)
+    copies.device_ids = [0, 1]
+    for wrapper, said in ((DeepSpeedEngine(model), "DeepSpeed scales"), (copies, "torchrun")):
+        with pytest.raises(DataError, match=said):
+            GradientNoiseMeter(wrapper, optimizer)
+    copies.device_ids = [0]
+    GradientNoiseMeter(copies, optimizer)

@@ -59,26 +59,40 @@ def optimizer_of(net: nn.Module, kind: str = "sgd") -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=RATE)
 
 
-def by_hand(mode: Any) -> tuple[MeterReport, torch.Tensor]:
+def thirds(step: torch.Tensor) -> Any:
+    """The micro-batches of a step."""
+    return step.split(MICRO)
+
+
+def by_hand(mode: Any, split: Any = thirds) -> tuple[MeterReport, torch.Tensor]:
     """The loop written out, with a meter around it."""
     net, data = Net(), Rows()
     optimizer = optimizer_of(net)
-    form = LossForm(loss_scale=1 / PARTS)
+    parts = len(split(torch.arange(MICRO * PARTS)))
+    form = LossForm(loss_scale=1 / parts)
     with GradientNoiseMeter(net, optimizer, every=1, mode=mode, form=form) as meter:
         for _ in range(EPOCHS):
             for step in torch.arange(COUNT).split(MICRO * PARTS):
                 optimizer.zero_grad()
-                for rows in step.split(MICRO):
-                    (net(data.x[rows], data.y[rows])["loss"] / PARTS).backward()
+                for rows in split(step):
+                    (net(data.x[rows], data.y[rows])["loss"] / parts).backward()
                 optimizer.step()
     return meter.report(), weights(net)
+
+
+def loader_of(size: int) -> DataLoader[Any]:
+    """In order, each process its share."""
+    rows, share = Rows(), None
+    if torch.distributed.is_initialized():
+        share = torch.utils.data.DistributedSampler(rows, shuffle=False)
+    return DataLoader(rows, size, sampler=share)
 
 
 def in_lightning(folder: Path, callback: Any, kind: str = "sgd", **given: Any) -> Any:
     """Train in Lightning, without shuffling; the trainer, the module and what each step had."""
     import lightning.pytorch as pl
 
-    falling = given.pop("falling", False)
+    falling, micro = given.pop("falling", False), given.pop("micro", MICRO)
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -100,14 +114,14 @@ def in_lightning(folder: Path, callback: Any, kind: str = "sgd", **given: Any) -
             return {"optimizer": own, "lr_scheduler": half}
 
     class Data(pl.LightningDataModule):
-        batch_size = MICRO
+        batch_size = micro
 
         def train_dataloader(self) -> Any:
-            return DataLoader(Rows(), self.batch_size)
+            return loader_of(self.batch_size)
 
     class Fixed(pl.LightningDataModule):
         def train_dataloader(self) -> Any:
-            return DataLoader(Rows(), MICRO)
+            return loader_of(micro)
 
     module, data = Module(), Fixed() if given.pop("fixed", False) else Data()
     again = given.pop("again", None)
@@ -118,8 +132,9 @@ def in_lightning(folder: Path, callback: Any, kind: str = "sgd", **given: Any) -
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[callback],
+        callbacks=callback,
         default_root_dir=folder,
+        use_distributed_sampler=False,  # it would shuffle
         **given,
     )
     trainer.fit(module, data, ckpt_path=again)
@@ -205,6 +220,116 @@ class TestMeter:
         noise = MeterCallback(every=1, mode=mode)
         _, module = in_lightning(tmp_path, noise, again=tmp_path / "half.ckpt", **given)
         self.same(noise.report(), module.net, mode)
+
+
+def scaler(start: float = 2.0**10) -> torch.amp.GradScaler:
+    """Of fp16, which neither trainer makes without a graphics card; its scale often doubles."""
+    return torch.amp.GradScaler("cpu", init_scale=start, growth_interval=2)
+
+
+def half_precision(start: float = 2.0**10) -> Any:
+    """Lightning's fp16."""
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    return MixedPrecision("16-mixed", "cpu", scaler=scaler(start))
+
+
+def half_in_the_trainer(trainer: Any, start: float = 2.0**10) -> Any:
+    """The Trainer, as it is with fp16 on a graphics card."""
+    trainer.accelerator.native_amp, trainer.accelerator.scaler = True, scaler(start)
+    return trainer
+
+
+class TestMixedPrecision:
+    """What is metered is about the loss, whatever it is multiplied with before backward."""
+
+    def same(self, found: MeterReport, mode: str, rel: float) -> None:
+        """Noise and its unit: a scale that is left in would change the unit."""
+        wanted, _ = by_hand(mode)
+        assert found.measured == 12
+        for name in ("noise_scale", "trace_covariance"):
+            one, other = (getattr(report.noise, name).estimate for report in (found, wanted))
+            assert one == pytest.approx(other, rel=rel)
+
+    def test_in_lightning(self, tmp_path: Path) -> None:
+        """To the precision of bf16 and of fp16, whose scale doubles on the way."""
+        from batchsense.training.trainers.lightning import MeterCallback
+
+        noise = MeterCallback(every=1, mode="micro_batch")
+        assert noise.state_dict() == {}
+        in_lightning(tmp_path, noise, accumulate_grad_batches=PARTS, precision="bf16-mixed")
+        self.same(noise.report(), "micro_batch", 2e-2)
+
+        noise, plugin = MeterCallback(every=1, mode="per_example"), half_precision()
+        in_lightning(tmp_path, noise, accumulate_grad_batches=PARTS, plugins=plugin)
+        self.same(noise.report(), "per_example", 2e-3)
+        assert plugin.scaler.get_scale() == 2.0**16
+
+    def test_in_the_trainer(self, tmp_path: Path, capsys: Any) -> None:
+        """The same; with accelerate's wrapped optimizer in between."""
+        from batchsense.training.trainers.hugging_face import MeterCallback
+
+        def callback(trainer: Any) -> Any:
+            return MeterCallback(trainer, every=1, mode="per_example")
+
+        given = {"gradient_accumulation_steps": PARTS}
+        _, noise = in_the_trainer(tmp_path, callback, bf16=True, **given)
+        self.same(noise.report(), "per_example", 1e-2)
+
+        trainer, noise = in_the_trainer(
+            tmp_path, lambda trainer: callback(half_in_the_trainer(trainer)), fp16=True, **given
+        )
+        self.same(noise.report(), "per_example", 2e-3)
+        assert trainer.accelerator.scaler.get_scale() == 2.0**16
+
+    def test_steps_that_the_scaler_skips_are_not_metered(self, tmp_path: Path) -> None:
+        """Too large a scale at first; and what is metered then has the unit of the loss."""
+        from batchsense.training.trainers.lightning import MeterCallback
+
+        noise = MeterCallback(every=1, mode="micro_batch")
+        plugin = half_precision(2.0**24)
+        in_lightning(tmp_path, noise, accumulate_grad_batches=PARTS, plugins=plugin)
+        found = noise.report()
+        assert [note.message for note in found.cautions] == [
+            f"{12 - found.measured} steps: a gradient was not finite."
+        ]
+        assert 1 < found.measured < 12
+        wanted, _ = by_hand("micro_batch")
+        ratio = found.noise.trace_covariance.estimate / wanted.noise.trace_covariance.estimate
+        assert 0.5 < ratio < 2
+
+    def test_measuring_without_the_scale_is_refused(self, tmp_path: Path, capsys: Any) -> None:
+        """A workload does not scale its loss, so fp16 would lose what a training keeps."""
+        from transformers import TrainerCallback
+
+        from batchsense.training.trainers.workloads import (
+            workload_from_lightning,
+            workload_from_trainer,
+        )
+
+        trainer, module = in_lightning(tmp_path, [], plugins=half_precision(), epochs=1)
+        with pytest.raises(DataError, match=r"fp16 with a scaled loss.*bf16"):
+            workload_from_lightning(module, loader_of(MICRO), trainer)
+        trainer, _ = in_the_trainer(tmp_path, lambda _: TrainerCallback(), num_train_epochs=1)
+        with pytest.raises(DataError, match=r"fp16 with a scaled loss.*bf16"):
+            workload_from_trainer(half_in_the_trainer(trainer))
+
+
+def test_a_wrapper_of_lightning_in_one_process(tmp_path: Path, monkeypatch: Any) -> None:
+    """Metered through DistributedDataParallel, which calls ``training_step`` in its own forward."""
+    from batchsense.training.trainers.lightning import MeterCallback
+
+    monkeypatch.setenv("MASTER_PORT", "0")
+    noise = MeterCallback(every=1, mode="per_example")
+    try:
+        trainer, module = in_lightning(
+            tmp_path, noise, accumulate_grad_batches=PARTS, strategy="ddp", devices=1
+        )
+    finally:
+        torch.distributed.destroy_process_group()
+    assert trainer.world_size == 1
+    assert type(noise.meter._observer._model).__name__ == "DistributedDataParallel"
+    TestMeter().same(noise.report(), module.net, "per_example")
 
 
 def document(rate: float = RATE, adam: bool = False, **changed: Any) -> dict[str, Any]:

@@ -238,9 +238,9 @@ class MeterCallback(_Callback, TrainerMeter):
         self.end()
 
     def state_dict(self) -> dict[str, Any]:
-        """Goes into Lightning's checkpoints."""
-        return self.meter.state_dict()
+        """Goes into Lightning's checkpoints; what was loaded, while nothing is measured."""
+        return self._loaded or {} if self._meter is None else self._meter.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint of Lightning."""
-        self._loaded = state_dict
+        self._loaded = state_dict or None

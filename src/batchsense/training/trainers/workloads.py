@@ -92,7 +92,8 @@ def workload_from_trainer(trainer: Any) -> Workload:
     Raises
     ------
     DataError
-        It has no training data of a length, or fails to make its loader or optimizer.
+        It has no training data of a length, fails to make its loader or optimizer, or trains in
+        fp16 with a scaled loss.
 
     Examples
     --------
@@ -105,6 +106,7 @@ def workload_from_trainer(trainer: Any) -> Workload:
     if not callable(getattr(trainer, "compute_loss", None)):
         name = type(trainer).__name__
         raise DataError(f"{name} is no transformers.Trainer: it has no compute_loss")
+    _refuse_scaled(trainer.accelerator)
     with _blamed("the Trainer could not make its loader and optimizer"):
         loader = trainer.get_train_dataloader()
         made = trainer.optimizer or trainer.create_optimizer()
@@ -148,7 +150,8 @@ def workload_from_lightning(module: Any, data: Any, trainer: Any = None) -> Work
     Raises
     ------
     DataError
-        Manual optimization, several optimizers or loaders, or hooks that need a running trainer.
+        Manual optimization, several optimizers or loaders, hooks that need a running trainer, or
+        fp16 with a scaled loss.
 
     Examples
     --------
@@ -173,6 +176,7 @@ def workload_from_lightning(module: Any, data: Any, trainer: Any = None) -> Work
             loader = data.train_dataloader()
     takes_number = len(inspect.signature(module.training_step).parameters) > 1
     precision = None if trainer is None else trainer.precision_plugin
+    _refuse_scaled(precision)
 
     def loss(model: nn.Module, minibatch: Any) -> Tensor:
         step: Callable[..., Any] = model.training_step  # type: ignore[assignment]
@@ -275,6 +279,15 @@ def _detached(module: Any) -> Any:
         module._trainer = trainer
     model.log = model.log_dict = _nothing
     return model
+
+
+def _refuse_scaled(holder: Any) -> None:
+    """A measurement does not scale its loss, so in fp16 it would lose the small gradients."""
+    if getattr(holder, "scaler", None) is not None:
+        raise DataError(
+            "trained in fp16 with a scaled loss; measured without the scale, small gradients would "
+            "be zeros. Measure with bf16 or without mixed precision; a plan may be applied to fp16"
+        )
 
 
 def _nothing(*_: Any, **__: Any) -> None:

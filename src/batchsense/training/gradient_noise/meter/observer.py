@@ -290,7 +290,8 @@ def check_meterable(model: object, optimizer: object) -> None:
     Raises
     ------
     DataError
-        No torch model or optimizer, LBFGS, or parameters sharded over processes.
+        No torch model or optimizer, LBFGS, parameters sharded over processes, or a wrapper that
+        scales or splits gradients out of sight.
 
     Examples
     --------
@@ -311,4 +312,14 @@ def check_meterable(model: object, optimizer: object) -> None:
         raise DataError(
             "the parameters are sharded over processes (FSDP), where no process sees a whole "
             "gradient; meter an unsharded run"
+        )
+    if any(kind.__name__ == "DeepSpeedEngine" for kind in type(model).__mro__):
+        raise DataError(
+            "DeepSpeed scales the loss and divides gradients out of sight, so that they would be "
+            "metered in unknown units; meter a run without it"
+        )
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise DataError(
+            "DataParallel calls copies of the model, whose gradients are not seen; run one process "
+            "for each device (torchrun), which DistributedDataParallel and the meter follow"
         )
