@@ -1,5 +1,7 @@
 """Pictures of results, for notebooks: each takes ``ax=None``, draws, and returns the axes.
 
+On axes of its own a picture shows when the cell of a notebook ends; in a script it is saved.
+
 :func:`save_figure` writes any of them as SVG or PNG, or its numbers as CSV.
 """
 

@@ -10,6 +10,7 @@ from batchsense.errors import DataError
 from batchsense.reports.figures.batches import draw_design, draw_folds, draw_strips
 from batchsense.reports.figures.intervals import Row, draw_intervals
 from batchsense.reports.figures.points import draw_points
+from batchsense.reports.figures.style import showing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from batchsense.experiments.validation import BatchGap, GapComparison
 
 
+@showing
 def plot_shares(found: Diagnosis, ax: Axes | None = None) -> Axes:
     """Draw the share of the variance of each term in per cent, beside what chance gives.
 
@@ -44,6 +46,7 @@ def _drawn(one: Share) -> tuple[float, ...]:
     return share.estimate, share.low, share.high, one.null.high, one.raw
 
 
+@showing
 def plot_gap(found: GapComparison | BatchGap, ax: Axes | None = None) -> Axes:
     """Draw the error on each batch, in shuffled folds and left out; without correction."""
     gap = found if not hasattr(found, "ways") else found.ways[0].gap
@@ -54,6 +57,7 @@ def plot_gap(found: GapComparison | BatchGap, ax: Axes | None = None) -> Axes:
     return draw_folds(gap.by_batch, levels, both, (f"{gap.measure}{unit}", "batch"), scale, ax=ax)
 
 
+@showing
 def plot_surrogates(found: Surrogates, which: int = 0, ax: Axes | None = None) -> Axes:
     """Draw one surrogate along the order of the matrix, where drifts and steps show.
 
@@ -71,6 +75,7 @@ def plot_surrogates(found: Surrogates, which: int = 0, ax: Axes | None = None) -
     return draw_points(places, found.values[:, which], groups, "surrogate", labels, ax=ax, ids=ids)
 
 
+@showing
 def plot_layout(found: Layout, factor: int = 0, ax: Axes | None = None) -> Axes:
     """Draw how a balanced factor is spread over the batches: counts, or the numbers themselves.
 

@@ -17,6 +17,7 @@ from batchsense.experiments.tables.table import Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.plots.plane import draw_plane, principal_plane
 from batchsense.reports.figures.expression.relative import draw_relative, reach_of
+from batchsense.reports.figures.style import showing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@showing
 def plot_components(
     observations: Table | AnnData | Corrected,
     colour: str,
@@ -56,6 +58,7 @@ def plot_components(
     return draw_plane(plane, factor_of(table, colour), table.specimens, ax)
 
 
+@showing
 def plot_relative_expression(
     observations: Table | AnnData | Corrected,
     batch_labels: str,

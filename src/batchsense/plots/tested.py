@@ -20,6 +20,7 @@ from batchsense.reports.figures.expression.features import (
     draw_volcano,
 )
 from batchsense.reports.figures.expression.heat_map import MOST_ROWS, Strip, draw_heat_map
+from batchsense.reports.figures.style import showing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
 _MOST_STRIPS = 3
 
 
+@showing
 def plot_volcano(found: ContrastTests, contrast: int | str = 0, ax: Axes | None = None) -> Axes:
     """Draw -log10 p over the effect of one contrast (its place or name), with the line of q."""
     one = effect_of(found, contrast)
     return draw_volcano(one.effect, one.p_value, one.q_value, found.features, ax)
 
 
+@showing
 def plot_mean_difference(
     found: ContrastTests, contrast: int | str = 0, ax: Axes | None = None
 ) -> Axes:
@@ -44,11 +47,13 @@ def plot_mean_difference(
     return draw_mean_difference(*numbers, found.features, ax)
 
 
+@showing
 def plot_p_values(found: ContrastTests, contrast: int | str = 0, ax: Axes | None = None) -> Axes:
     """Draw how often p-values occur, beside what chance alone would give."""
     return draw_p_values(effect_of(found, contrast).p_value, ax)
 
 
+@showing
 def plot_trend(found: ContrastTests, ax: Axes | None = None) -> Axes:
     """Draw how the scatter of a feature depends on its size.
 
@@ -80,6 +85,7 @@ def has_trend(found: ContrastTests) -> bool:
     return found.precision is not None or (found.variance is not None and bool(varies))
 
 
+@showing
 def plot_leading_features(
     found: ContrastTests,
     observations: Table | AnnData,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -13,6 +15,11 @@ from batchsense.arrays import Floats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+#: Whether a new figure is one of pyplot, which shows itself.
+_showing = ContextVar("_showing", default=False)
 
 #: The colour of letters and axes; a page replaces it by its own text colour.
 INK = "#1a1d21"
@@ -75,9 +82,7 @@ def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axe
     [6.1, 3.7]
     """
     if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(width, height), layout="constrained").subplots()
+        ax = new_figure(width, height, layout="constrained").subplots()
     for side, spine in ax.spines.items():
         spine.set_visible(side in {"left", "bottom"})
         spine.set_color(INK)
@@ -87,6 +92,41 @@ def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axe
     ax.grid(True, color=FAINT, alpha=0.28, linewidth=0.7)
     ax.set_axisbelow(True)
     return ax
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """A figure of so many inches; one of pyplot where it is to show itself."""
+    if _showing.get():
+        from matplotlib import pyplot
+
+        return pyplot.figure(figsize=(width, height), **options)
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), **options)
+
+
+def showing(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let what a function draws on axes of its own show when the cell of a notebook ends.
+
+    Elsewhere nothing is kept, as pyplot would, and no window opens.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot
+    >>> figure = showing(axes)().get_figure()
+    >>> pyplot.get_fignums()
+    []
+    """
+
+    @wraps(draw)
+    def drawn(*given: _P.args, **named: _P.kwargs) -> _R:
+        before = _showing.set("ipykernel" in sys.modules)
+        try:
+            return draw(*given, **named)
+        finally:
+            _showing.reset(before)
+
+    return drawn
 
 
 def figure_of(ax: Axes) -> Figure:

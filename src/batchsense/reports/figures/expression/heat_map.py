@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.reports.figures.expression.thinning import evenly
-from batchsense.reports.figures.style import INK, LETTERS, axes, lettered, sign
+from batchsense.reports.figures.style import INK, LETTERS, axes, lettered, new_figure, sign
 from batchsense.reports.numbers import with_numbers
 
 if TYPE_CHECKING:
@@ -87,11 +87,8 @@ def draw_heat_map(
 
 def _placed(height: float, below: float) -> Axes:
     """New axes with room for trees, strips and names: what stands outside moves no other axes."""
-    from matplotlib.figure import Figure
-
     total = height + below + _TREE + 0.55
-    figure = Figure(figsize=(6.1, total))
-    return figure.add_axes((0.16, (below + 0.5) / total, 0.58, height / total))
+    return new_figure(6.1, total).add_axes((0.16, (below + 0.5) / total, 0.58, height / total))
 
 
 def _standard(values: Floats) -> Floats:
