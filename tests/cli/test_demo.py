@@ -64,6 +64,13 @@ def test_the_story_is_true(told: Any) -> None:
     lost = 1 - 8 * 7 / (64 * 63)  # of the pairs among 64 atoms, in parts of 8
     assert told.splits[0].deviation == pytest.approx(lost, abs=0.05)
     assert told.splits[1].deviation < 1e-9
+    months = told.months
+    assert months.share.low > 0.3
+    assert (months.moved, months.p_value) == (30, pytest.approx(1 / 201))
+    shares = [wrong / called for wrong, called in zip(months.wrong, months.called, strict=True)]
+    assert shares[0] > 0.5
+    assert shares[1] <= 0.15
+    assert months.refusal.aliased == ["drug[yes] = month[July]"]
     above = told.heat.loss - told.heat.floor
     assert told.heat.heat.low < above < told.heat.heat.high
 
@@ -80,14 +87,14 @@ def test_json_is_one_valid_document_and_equals_the_report(
     assert len((quick / "story.html").read_bytes()) < LARGEST_PAGE
 
 
-def test_the_account_has_eleven_scenes_with_uncertainties(
+def test_the_account_has_twelve_scenes_with_uncertainties(
     quick: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every scene is told in order; numbers come with intervals; the report is named and there."""
     assert run(["demo"]) == 0
     text = capsys.readouterr().out
 
-    assert re.findall(r"^(\d+)\. ", text, re.M) == [str(place) for place in range(1, 12)]
+    assert re.findall(r"^(\d+)\. ", text, re.M) == [str(place) for place in range(1, 13)]
     assert text.count("95 % interval") >= 12
     assert "±" in text
     assert "form" in text

@@ -7,7 +7,7 @@ import numpy as np
 from batchsense.arrays import Floats
 from batchsense.datasets import DigitForms, digit_forms
 from batchsense.errors import ConfoundedError
-from batchsense.experiments import correct, scene_table
+from batchsense.experiments import Table, correct, scene_table
 from batchsense.experiments.builtin import BATCH_COLUMN, KEPT_COLUMN
 from batchsense.experiments.statistics.confounding import cramers_v
 from batchsense.progress import Progress, silent
@@ -64,11 +64,16 @@ def refused(seed: int) -> Refusal:
     states = np.random.SeedSequence(seed).generate_state(_TRIES)
     scenes = (digit_forms("total", int(state)) for state in states)
     scene = next(scene for scene in scenes if not set(scene.form_labels) & set(scene.digit))
+    return refusal_of(scene_table(scene), BATCH_COLUMN, KEPT_COLUMN)
+
+
+def refusal_of(table: Table, batch_labels: str, keep: str) -> Refusal:
+    """How a correction of a hopeless table is refused."""
     try:
-        correct(scene_table(scene), BATCH_COLUMN, [KEPT_COLUMN])
+        correct(table, batch_labels, [keep])
     except ConfoundedError as error:
         return Refusal.of(error)
-    raise AssertionError("a fully confounded draw was corrected")
+    raise AssertionError("a fully confounded table was corrected")
 
 
 def _effects(scene: DigitForms) -> Floats:

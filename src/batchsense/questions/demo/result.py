@@ -152,6 +152,21 @@ class HeatResult(Model):
     heat: Estimate = Field(description="Loss above the floor, read without knowing it.")
 
 
+class MonthsResult(Model):
+    """Specimens measured in May and in July, most of the treated ones in July; simulated."""
+
+    specimens: int
+    genes: int
+    moved: int = Field(description="Genes that the drug moves.")
+    share: Estimate = Field(description="Of the month in the variance, chance subtracted.")
+    p_value: float = Field(description="How often permuted months give at least this share.")
+    false_discovery: float = Field(description="Part of its calls that a test may have wrong.")
+    called: list[int] = Field(description="Genes, by a t test of the drug alone; with the month.")
+    wrong: list[int] = Field(description="Of them, those that the drug does not move.")
+    effective_specimens: float = Field(description="What they are worth beside the month.")
+    refusal: Refusal = Field(description="Where May has all controls and July all treated.")
+
+
 class DemoResult(Model):
     """One real data set, both halves of the project."""
 
@@ -165,3 +180,4 @@ class DemoResult(Model):
     classifiers: list[ClassifierResult]
     forms: FormsResult
     confounded: ConfoundedResult
+    months: MonthsResult

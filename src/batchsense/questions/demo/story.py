@@ -15,6 +15,7 @@ from batchsense.questions.demo import walls
 from batchsense.questions.demo.confounded import compare_methods
 from batchsense.questions.demo.forms import compare_folds, share_variation
 from batchsense.questions.demo.gradient import GradientScene
+from batchsense.questions.demo.months import may_and_july
 from batchsense.questions.demo.result import DemoResult
 from batchsense.questions.plan.result import PlanResult
 from batchsense.training import TrainingPlan, Workload, digits_workload, plan_training
@@ -54,6 +55,7 @@ def tell(
             classifiers=compare_folds(seeds[3], progress),
             forms=share_variation(seeds[4], progress),
             confounded=compare_methods(seeds[5], progress),
+            months=may_and_july(seeds[4]),
         )
 
 

@@ -45,6 +45,7 @@ def scenes(result: DemoResult) -> dict[str, Scene]:
         "confounded": _confounded(result),
         "refused": _refused(result),
         "honest": _honest(result),
+        "months": _months(result),
     }
 
 
@@ -273,6 +274,28 @@ def _honest(result: DemoResult) -> Scene:
             f"writes each digit is {_rate(cross.random_effects_share)}. So an additive correction "
             "removes the smaller part of what a form does, and it does not bring a classifier "
             "back to the error rate that shuffled validation promised.",
+        ),
+    )
+
+
+def _months(result: DemoResult) -> Scene:
+    found = result.months
+    return Scene(
+        "The same in a laboratory: May and July",
+        (
+            f"{found.specimens} specimens with {found.genes} genes, simulated, so that the truth "
+            f"is known: a drug moves {found.moved} genes. Half were measured in May, most of them "
+            "controls, half in July, most of them treated. `batchsense diagnose` sees the month: "
+            f"beside the drug it has {_rate(found.share)} of the variance, chance subtracted "
+            f"(p = {number(found.p_value, 2)}, by permuting the labels).",
+            f"Was it the drug or the month? Of what a test calls {percent(found.false_discovery)} "
+            f"may be wrong. A t test that ignores the month calls {found.called[0]} genes, "
+            f"{found.wrong[0]} of them wrongly; `batchsense test`, with the month in its model, "
+            f"calls {found.called[1]}, {found.wrong[1]} of them wrongly. The price: "
+            f"{found.specimens} specimens are worth {number(found.effective_specimens, 3)}.",
+            "With all controls in May and all treated in July the same genes tell nothing of the "
+            "drug, and `batchsense correct` refuses. Its words:",
+            found.refusal.message,
         ),
     )
 
