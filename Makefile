@@ -62,7 +62,7 @@ dist: $(STAMP) ## wheel and source archive in dist/, and a check of both
 	@$(BIN)/python -m build --outdir dist . > /dev/null
 	@$(BIN)/python .ci/check_dist.py dist
 
-validate: $(STAMP) ## long statistical studies (about an hour)
+validate: $(STAMP) $(DOCS_STAMP) ## long statistical studies (about an hour)
 	$(PYTEST) -m slow
 
 bench: $(STAMP) ## every script under benchmarks/; results as JSON in benchmarks/results/
