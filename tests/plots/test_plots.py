@@ -1,7 +1,9 @@
 """Every picture of a result draws where it is told, and can be saved."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -135,3 +137,17 @@ def test_batches_of_numbers_are_labels() -> None:
     assert sorted(set(leading["lane"])) == [*"12345678"]
     several = testing.test(table, "drug", ["month", "lane"], kinds=LANES)
     assert {"month", "lane"} <= set(numbers_of(plots.plot_leading_features(several, table)))
+
+
+def test_a_picture_shows_in_a_notebook_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There pyplot holds its figure until the cell ends; in a script nothing is held."""
+    from matplotlib import pyplot
+
+    plots.plot_volcano(TESTS)
+    assert pyplot.get_fignums() == []
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    ax = plots.plot_volcano(TESTS)
+    try:
+        assert [pyplot.figure(number) for number in pyplot.get_fignums()] == [ax.figure]
+    finally:
+        pyplot.close("all")
