@@ -251,7 +251,8 @@ def part(folder: Path, words: list[str]) -> None:
     from batchsense import experiments  # noqa: F401
     from batchsense.experiments.correction.two_passes.pass_runner import compiled_for
 
-    compiled_for(10**9)
+    # At its first call numba imports what it has not imported yet.
+    compiled_for(10**9).in_order(np.zeros(0, np.int32), np.zeros(1, np.int64), 1)
     what, name, *rest = words
     path = folder / name
     if what == "bare":

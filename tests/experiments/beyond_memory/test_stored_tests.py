@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+import h5py
 import numpy as np
 import pytest
+from scipy import sparse
 from stores import FEATURES, SPECIMENS, make, sheet, values
 
-from batchsense.errors import UnresolvedError
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments import (
     ContrastOptions,
     Estimation,
@@ -21,6 +23,7 @@ from batchsense.experiments import (
     read,
     test,
 )
+from batchsense.experiments.correction.two_passes import pass_runner, summing
 from batchsense.experiments.out_of_core import budget, cluster
 from batchsense.experiments.out_of_core.cluster import Cluster
 from batchsense.experiments.out_of_core.engine import ThisProcess
@@ -78,6 +81,50 @@ def test_complete_features(tmp_path, name, options):
     with on_disk(path) as stored:
         same(test(stored, *asked), test(read(path), *asked))
     assert stored.passes.done == 1
+
+
+def disordered(folder, name, matrix):
+    """Store a sparse matrix with its columns backwards, and one value as the sum of two."""
+    path = make(folder, name, matrix)
+    found = sparse.csr_matrix(matrix)
+    own = slice(found.indptr[3], found.indptr[4])
+    parts = [found.data, found.indices]
+    for part in parts:
+        part[own] = part[own][::-1].copy()
+    parts[0][found.indptr[5]] /= 2.0
+    data, indices = (np.insert(part, found.indptr[5], part[found.indptr[5]]) for part in parts)
+    bounds = found.indptr + (np.arange(SPECIMENS + 1) > 5)
+    with h5py.File(path, "r+") as root:
+        for key, part in (("data", data), ("indices", indices), ("indptr", bounds)):
+            del root["X"][key]
+            root["X"][key] = part
+    return path
+
+
+@pytest.mark.parametrize("keep", [["drug"], ["drug", "age"]])
+def test_sparse_matrices_that_stay_folded(tmp_path, monkeypatch, keep):
+    """Large ones are unfolded eight specimens at a time: gaps, and columns in disorder, too."""
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 0)
+    monkeypatch.setattr(summing, "_FOLDED", 30)
+    found = values()
+    found[7, 9] = np.nan
+    for path in (make(tmp_path, "csr.zarr", found), disordered(tmp_path, "csr.h5ad", found)):
+        with on_disk(path) as stored:
+            same(test(stored, keep, "month"), test(read(path), keep, "month"))
+    found[8, 9] = np.inf
+    path = make(tmp_path, "csr.h5ad", found)
+    with on_disk(path) as stored, pytest.raises(DataError, match=r"infinite values .*: 9 / 10"):
+        test(stored, keep, "month")
+
+
+def test_a_sparse_matrix_with_columns_that_do_not_exist(tmp_path, monkeypatch):
+    """Is refused, as before anything is unfolded."""
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 0)
+    path = make(tmp_path, "csr.h5ad", values())
+    with h5py.File(path, "r+") as root:
+        root["X"]["indices"][40 * 60] = FEATURES
+    with on_disk(path) as stored, pytest.raises(DataError, match="cannot be read"):
+        test(stored, "drug", "month")
 
 
 def test_missing_values_and_exact_fits(tmp_path):

@@ -243,8 +243,8 @@ def test_memory_for_both_passes_is_asked_for_before_any_work(tmp_path, monkeypat
     monkeypatch.setattr(  # as if the chunks of the result were huge
         budget,
         "needed",
-        lambda location, size, blocks: (
-            10**12 * (blocks.rows > 100) + needed(location, size, blocks)
+        lambda location, size, blocks, *folded: (
+            10**12 * (blocks.rows > 100) + needed(location, size, blocks, *folded)
         ),
     )
 

@@ -59,7 +59,7 @@ class ModelSize:
     cells: int = 0
 
 
-def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks) -> int:
+def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks, folded: bool = False) -> int:
     r"""Count what correction holds in memory beside the libraries.
 
     With G features of s bytes, k batches, q kept terms, c distinct combinations of both in a block,
@@ -68,7 +68,8 @@ def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks) -> int:
     .. math:: 8 G \,(k (24 + 4 q) + 3 c) + 4 p w + m n G s + n G u
 
     bytes, where u is what conversion takes: 24 for a CSR matrix, 8 for numbers of another type
-    than float32 and float64, else 0.
+    than float32 and float64, else 0. A block that stays ``folded`` takes what is stored of it, and
+    s for each number if values are missing.
     """
     features = location.shape[1]
     cells = min(size.cells, max(4 * size.batches, blocks.rows // 4))
@@ -80,7 +81,11 @@ def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks) -> int:
     conversion = 0 if location.dtype == str(location.working) else 8
     conversion = 24 if location.form == "csr" else conversion
     each = location.working.itemsize * blocks.number + conversion
-    return 8 * features * tables + packed + blocks.rows * features * each
+    if folded:
+        width = location.working.itemsize * features + int(location.stored_bytes * blocks.number)
+    else:
+        width = features * each
+    return 8 * features * tables + packed + blocks.rows * width
 
 
 def loaded_bytes(location: MatrixLocation) -> int:
@@ -99,12 +104,18 @@ def loaded_bytes(location: MatrixLocation) -> int:
 
 
 def blocks_for(
-    location: MatrixLocation, memory: int, size: ModelSize, aligned: int = 1, occupied: int = 0
+    location: MatrixLocation,
+    memory: int,
+    size: ModelSize,
+    aligned: int = 1,
+    occupied: int = 0,
+    folded: bool = False,
 ) -> Blocks:
     """The size of a block, and how many are in memory at a time.
 
     ``memory`` is what the process may occupy, ``occupied`` what it will occupy with all libraries,
     in bytes. Input and result store ``aligned`` specimens per chunk: blocks hold a multiple.
+    ``folded`` says that a sparse matrix is not unfolded as a whole.
 
     Raises
     ------
@@ -123,13 +134,15 @@ def blocks_for(
     """
     free = memory - occupied - RESERVE
     width = location.shape[1] * location.working.itemsize
+    if folded:
+        width = int(min(max(1.0, location.stored_bytes), width))
     most = min(max(1, LARGEST_BLOCK // width), location.shape[0]) // aligned
     for number in range(BLOCKS, 0, -1):
         for chunks in range(max(1, most), 0, -1):
             blocks = Blocks(chunks * aligned, number)
-            if needed(location, size, blocks) <= free:
+            if needed(location, size, blocks, folded) <= free:
                 return blocks
-    smallest = occupied + RESERVE + needed(location, size, Blocks(aligned, 1))
+    smallest = occupied + RESERVE + needed(location, size, Blocks(aligned, 1), folded)
     raise DataError(
         f"{format_bytes(memory)} of memory are too little: at least {format_bytes(smallest)} are "
         f"needed, of which the program itself takes {format_bytes(occupied)}, because {aligned} "

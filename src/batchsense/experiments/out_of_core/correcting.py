@@ -84,6 +84,10 @@ class StoredMatrix:
     values_are: ValueKind | None = None
 
 
+#: Values of the first specimens that are looked at: enough to tell counts, and 16 MB of float32.
+_LOOKED_AT = 4_000_000
+
+
 def correct_store(
     matrix: str | Path | StoredMatrix,
     output: str | Path,
@@ -278,7 +282,7 @@ def check_output_form(location: MatrixLocation, target: Path) -> None:
 
 def looked_at(table: Table, location: MatrixLocation, rows: int) -> tuple[Table, ValuesRead]:
     """Remark on the first specimens, which stand for all, and tell as what they were read."""
-    rows = min(rows, location.shape[0])
+    rows = max(1, min(rows, location.shape[0], _LOOKED_AT // location.shape[1]))
     block = np.empty((rows, location.shape[1]), dtype=location.working)
     with opened(location) as read:
         read(0, rows, block)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -19,10 +20,11 @@ from batchsense.errors import DataError, listed
 from batchsense.experiments.correction.affine import Affine
 from batchsense.experiments.out_of_core.budget import BLOCKS
 from batchsense.experiments.out_of_core.pass_inputs import PassInputs
-from batchsense.experiments.out_of_core.pass_protocol import Pass, State
+from batchsense.experiments.out_of_core.pass_protocol import BySpecimen, Pass, State
 from batchsense.experiments.out_of_core.result_array import ResultArray, filling
 from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.storage.matrices.chunks import Reader, opened
+from batchsense.storage.matrices.folded import Folded
 from batchsense.storage.matrices.location import MatrixLocation
 
 StateT = TypeVar("StateT", bound=State)
@@ -54,7 +56,7 @@ def sum_blocks(
         A block cannot be read, or a value is infinite.
     """
     with inputs.opened() as read, ThreadPoolExecutor(1) as ahead:
-        reading = _Reading(ahead, read, runs, _buffers(inputs, runs, min(number, 2)))
+        reading = _Reading(ahead, read, runs, _buffers(inputs.room, runs, min(number, 2)))
         for low, high in runs:
             block, buffer = reading.take()
             reading.ask()
@@ -62,6 +64,7 @@ def sum_blocks(
                 inputs.add(into, block, (low, high), threads)
             except DataError:
                 if isinstance(inputs, PassInputs):
+                    block = block.rows() if isinstance(block, Folded) else block
                     _refuse_infinite(inputs.location, block, low)
                 raise
             reading.free(buffer)
@@ -98,7 +101,8 @@ def correct_blocks(
         ThreadPoolExecutor(1) as behind,
         ThreadPoolExecutor(1) as safe,
     ):
-        reading = _Reading(ahead, read, runs, _buffers(inputs, runs, number))
+        room = partial(BySpecimen.room, inputs)  # what is corrected is not sparse any more
+        reading = _Reading(ahead, read, runs, _buffers(room, runs, number))
         syncing = _Syncing(safe, sync, done)
         writing: deque[tuple[Future[None], SpecimenRun, Matrix]] = deque()
 
@@ -204,10 +208,12 @@ class _Syncing:
         self._running = self._pool.submit(work)
 
 
-def _buffers(inputs: Pass, runs: Sequence[SpecimenRun], number: int) -> list[Matrix]:
+def _buffers(
+    room: Callable[[int], Matrix], runs: Sequence[SpecimenRun], number: int
+) -> list[Matrix]:
     """Make room for blocks; used in turn, since fresh memory is slow at first touch."""
     longest = max((high - low for low, high in runs), default=0)
-    return [inputs.room(longest) for _ in range(number)]
+    return [room(longest) for _ in range(number)]
 
 
 def _refuse_infinite(location: MatrixLocation, block: Matrix, low: int) -> None:

@@ -46,6 +46,8 @@ def label_text(value: object) -> str | None:
     >>> label_text(3.0), label_text(" May "), label_text(float("nan")), label_text("NA")
     ('3', 'May', None, 'NA')
     """
+    if type(value) is str:
+        return value.strip() or None
     if value is None or value is np.ma.masked or type(value).__name__ in _OF_PANDAS:
         return None
     if isinstance(value, np.datetime64):  # whose item() is a number of nanoseconds

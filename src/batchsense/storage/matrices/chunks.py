@@ -10,10 +10,11 @@ import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.errors import DataError
+from batchsense.storage.matrices.folded import Folded
 from batchsense.storage.matrices.location import MatrixLocation, open_hdf5, open_zarr
 
 #: ``read(low, high, into)``: fill ``into`` with the specimens ``low`` to ``high``.
-Reader = Callable[[int, int, Matrix], None]
+Reader = Callable[[int, int, Any], None]
 
 #: Bytes, and stored numbers of a sparse matrix, that are read at a time where features are wanted:
 #: a few megabytes beside the features themselves.
@@ -36,7 +37,8 @@ def opened(location: MatrixLocation) -> Iterator[Reader]:
     """Open a matrix and give the function that reads specimens of it.
 
     ``read(low, high, into)`` fills ``into``, of shape (high - low, features) and of the working
-    type of the location. Not to be called by two threads at a time.
+    type of the location, or a :class:`Folded` where the matrix is sparse. Not to be called by two
+    threads at a time.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def _sparse_features(group: Any, low: int, high: int, into: Matrix) -> None:
 def _guarded(location: MatrixLocation, element: Any) -> Reader:
     read = _sparse(element) if location.form == "csr" else _dense(location, element)
 
-    def guarded(low: int, high: int, into: Matrix) -> None:
+    def guarded(low: int, high: int, into: Any) -> None:
         try:
             read(low, high, into)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -177,10 +179,13 @@ def csr_parts(group: Any, first: int, last: int) -> tuple[Matrix, Matrix]:
 def _sparse(group: Any) -> Reader:
     starts = group["indptr"]
 
-    def unfold(low: int, high: int, into: Matrix) -> None:
+    def unfold(low: int, high: int, into: Any) -> None:
         from scipy.sparse import csr_matrix
 
         bounds = np.asarray(starts[low : high + 1], dtype=np.int64)
+        if isinstance(into, Folded):
+            into.read(group, bounds)
+            return
         first, last = int(bounds[0]), int(bounds[-1])
         data, indices = csr_parts(group, first, last)
         part = csr_matrix((data, indices, bounds - first), shape=into.shape)

@@ -42,6 +42,8 @@ class MatrixLocation:
         Bytes of an unpacked chunk; 0 where there are none.
     chunks_per_row : int
         Chunks that hold a specimen together; 0 where there are none.
+    stored : int
+        Numbers that a sparse matrix stores.
     """
 
     path: str
@@ -53,6 +55,7 @@ class MatrixLocation:
     rows: int
     chunk_bytes: int
     chunks_per_row: int
+    stored: int = 0
 
     @property
     def working(self) -> np.dtype[Any]:
@@ -63,6 +66,11 @@ class MatrixLocation:
     def layer(self) -> str | None:
         """The layer of an AnnData store; None for its ``X`` and for a plain array."""
         return self.inside.removeprefix("layers/") if self.inside.startswith("layers/") else None
+
+    @property
+    def stored_bytes(self) -> float:
+        """Bytes of a specimen of a sparse matrix as it is stored, values and places."""
+        return self.stored * (self.working.itemsize + 8) / self.shape[0]
 
     @property
     def dense_bytes(self) -> int:
@@ -213,7 +221,7 @@ def _of_element(path: str, store: Store, inside: str, element: Any) -> MatrixLoc
     _check_numbers(data.dtype, inside, path)
     shape = tuple(int(length) for length in element.attrs["shape"])
     return MatrixLocation(
-        path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0
+        path, store, inside, "csr", (shape[0], shape[1]), str(data.dtype), 1, 0, 0, data.size
     )
 
 

@@ -27,10 +27,11 @@ def sum_rows(
     sums: Array,
     squares: Array,
     products: Array,
+    at: int,
     low: int,
     high: int,
 ) -> None:
-    """Sum features ``low`` to ``high`` of specimens × features, in place.
+    """Sum features ``low`` to ``high`` of specimens × features, which begin with ``at``, in place.
 
     Adds to ``sums`` (cells, features), ``squares`` (batches, features) and ``products`` (batches,
     covariates, features) what lies above ``shifts`` (batches, features). Eight rows are read side
@@ -38,6 +39,7 @@ def sum_rows(
     vectorised where indices are not. Without covariates ``centred`` is None, and what would use
     them is not compiled.
     """
+    left, right = low - at, high - at
     for cell in range(len(starts) - 1):
         b = batch_of_cell[cell]
         shift = shifts[b, low:high]
@@ -46,14 +48,14 @@ def sum_rows(
         while position < end:
             stop = min(position + 8, end)
             if stop - position == 8:
-                r1 = values[order[position], low:high]
-                r2 = values[order[position + 1], low:high]
-                r3 = values[order[position + 2], low:high]
-                r4 = values[order[position + 3], low:high]
-                r5 = values[order[position + 4], low:high]
-                r6 = values[order[position + 5], low:high]
-                r7 = values[order[position + 6], low:high]
-                r8 = values[order[position + 7], low:high]
+                r1 = values[order[position], left:right]
+                r2 = values[order[position + 1], left:right]
+                r3 = values[order[position + 2], left:right]
+                r4 = values[order[position + 3], left:right]
+                r5 = values[order[position + 4], left:right]
+                r6 = values[order[position + 5], left:right]
+                r7 = values[order[position + 6], left:right]
+                r8 = values[order[position + 7], left:right]
                 for j in range(len(r1)):
                     above = shift[j]
                     d1, d2, d3, d4 = r1[j] - above, r2[j] - above, r3[j] - above, r4[j] - above
@@ -63,7 +65,7 @@ def sum_rows(
                     square[j] += d5 * d5 + d6 * d6 + d7 * d7 + d8 * d8
             else:
                 for p in range(position, stop):
-                    r1 = values[order[p], low:high]
+                    r1 = values[order[p], left:right]
                     for j in range(len(r1)):
                         d1 = r1[j] - shift[j]
                         total[j] += d1
@@ -71,12 +73,85 @@ def sum_rows(
             if centred is not None:
                 for z in range(centred.shape[1]):
                     product = products[b, z, low:high]
-                    for p in range(position, stop):
-                        weight = centred[order[p], z]
-                        r1 = values[order[p], low:high]
+                    for p in range(position, stop, 4):
+                        # A row that is not there stands in with weight 0 for the one before.
+                        a2, a3 = min(p + 1, stop - 1), min(p + 2, stop - 1)
+                        a4 = min(p + 3, stop - 1)
+                        w1 = centred[order[p], z]
+                        w2 = centred[order[a2], z] * (p + 1 < stop)
+                        w3 = centred[order[a3], z] * (p + 2 < stop)
+                        w4 = centred[order[a4], z] * (p + 3 < stop)
+                        r1, r2 = values[order[p], left:right], values[order[a2], left:right]
+                        r3, r4 = values[order[a3], left:right], values[order[a4], left:right]
                         for j in range(len(r1)):
-                            product[j] += weight * (r1[j] - shift[j])
+                            above = shift[j]
+                            d1, d2 = r1[j] - above, r2[j] - above
+                            d3, d4 = r3[j] - above, r4[j] - above
+                            product[j] += w1 * d1 + w2 * d2 + w3 * d3 + w4 * d4
             position = stop
+
+
+@compiled
+def in_order(indices: Array, starts: Array, features: int) -> bool:
+    """Whether the columns of each row of a sparse matrix ascend, and exist."""
+    if starts[0] != 0 or starts[-1] != len(indices):
+        return False
+    for i in range(len(starts) - 1):
+        own = indices[max(starts[i], 0) : max(starts[i + 1], 0)]
+        falls = 0 if starts[i] <= starts[i + 1] else 1
+        for k in range(1, len(own)):
+            falls += own[k] <= own[k - 1]
+        if falls or (len(own) and (own[0] < 0 or own[-1] >= features)):
+            return False
+    return True
+
+
+@compiled
+def unfold(
+    data: Array, indices: Array, starts: Array, rows: Array, low: int, high: int, out: Array
+) -> None:
+    """Put features ``low`` to ``high`` of rows of a sparse matrix into ``out``, with zeros."""
+    for place in range(len(rows)):
+        line = out[place]
+        line[:] = 0.0
+        start, stop = starts[rows[place]], starts[rows[place] + 1]
+        start += np.searchsorted(indices[start:stop], low)
+        for k in range(start, stop):
+            if indices[k] >= high:
+                break
+            line[indices[k] - low] = data[k]
+
+
+@compiled
+def sum_folded(
+    data: Array,
+    indices: Array,
+    places: Array,
+    room: Array,
+    order: Array,
+    starts: Array,
+    batch_of_cell: Array,
+    centred: Array,
+    shifts: Array,
+    sums: Array,
+    squares: Array,
+    products: Array,
+    low: int,
+    high: int,
+) -> None:
+    """Do the same for a sparse matrix, eight rows of which are unfolded at a time, in ``room``."""
+    still, ends = np.arange(8), np.zeros(2, dtype=np.int64)
+    for cell in range(len(starts) - 1):
+        own = sums[cell : cell + 1], squares, products, low, low, high
+        batch = batch_of_cell[cell : cell + 1]
+        for start in range(starts[cell], starts[cell + 1], 8):
+            rows = order[start : min(start + 8, starts[cell + 1])]
+            ends[1] = len(rows)
+            unfold(data, indices, places, rows, low, high, room)
+            if centred is None:
+                sum_rows(room, still, ends, batch, None, shifts, *own)
+            else:
+                sum_rows(room, still, ends, batch, centred[rows], shifts, *own)
 
 
 @compiled

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats, Integers, Places
 from batchsense.errors import DataError
+from batchsense.storage.matrices.folded import Folded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +58,11 @@ class Cells:
 
 
 def checked(
-    values: npt.ArrayLike, codes: npt.ArrayLike, covariates: npt.ArrayLike | None, width: int
-) -> tuple[npt.NDArray[np.generic], Places, Floats]:
+    values: npt.ArrayLike | Folded,
+    codes: npt.ArrayLike,
+    covariates: npt.ArrayLike | None,
+    width: int,
+) -> tuple[Any, Places, Floats]:
     """Check that observations, batch codes and covariates belong together.
 
     Shapes: ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
@@ -68,11 +73,11 @@ def checked(
     DataError
         The shapes do not fit, or a covariate is not finite.
     """
-    matrix = np.asarray(values)
-    if matrix.dtype not in (np.float32, np.float64):
+    matrix = values if isinstance(values, Folded) else np.asarray(values)
+    if isinstance(matrix, np.ndarray) and matrix.dtype not in (np.float32, np.float64):
         matrix = matrix.astype(np.float64)
     places = np.asarray(codes, dtype=np.intp)
-    if matrix.ndim != 2 or places.shape != matrix.shape[:1]:
+    if len(matrix.shape) != 2 or places.shape != matrix.shape[:1]:
         raise DataError(
             f"observations of shape {matrix.shape} and batch codes of shape {places.shape} do not "
             "belong together; give one row and one code per specimen"

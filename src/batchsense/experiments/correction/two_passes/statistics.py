@@ -13,6 +13,7 @@ from batchsense.arrays import Floats, Integers, Places
 from batchsense.errors import DataError
 from batchsense.experiments.correction.two_passes.specimen_groups import Cells, checked, group
 from batchsense.experiments.correction.two_passes.summing import Sums, complete_sums, observed_sums
+from batchsense.storage.matrices.folded import Folded
 from batchsense.variation.moments import merged_weights
 
 
@@ -107,15 +108,15 @@ class BatchStatistics:
 
     def add(
         self,
-        values: npt.ArrayLike,
+        values: npt.ArrayLike | Folded,
         codes: npt.ArrayLike,
         covariates: npt.ArrayLike | None = None,
         threads: int | None = None,
     ) -> BatchStatistics:
         """Take in more specimens.
 
-        Shapes: ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
-        covariates).
+        Shapes: ``values`` (specimens, features), perhaps a block that is still :class:`Folded`;
+        ``codes`` (specimens,); ``covariates`` (specimens, covariates).
 
         Raises
         ------
@@ -266,7 +267,7 @@ def _merged(first: _Moments, second: _Moments) -> _Moments:
 
 
 def _of_chunk(
-    values: npt.NDArray[Any],
+    values: Any,
     codes: Places,
     covariates: Floats,
     batches: int,
@@ -293,6 +294,7 @@ def _of_chunk(
     found.means, found.squares, found.products = _centred(sums, cells, counts, means)
     unusable = np.flatnonzero(~np.isfinite(found.squares).all(axis=0))
     if len(unusable):
+        values = values.rows() if isinstance(values, Folded) else values
         _observe(found, values, cells, explicit, unusable, threads)
     return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +17,13 @@ from batchsense.experiments.correction.two_passes.pass_runner import (
     run_pieces,
 )
 from batchsense.experiments.correction.two_passes.specimen_groups import Cells
+from batchsense.storage.matrices.folded import Folded
 
 #: Features of a tile in the first pass: long enough to stream, short enough for its sums to stay
 #: in a processor's own cache.
 _TILE = (512, 10_000)
+#: The same where eight rows are unfolded beside the sums.
+_FOLDED = 5_000
 #: Sums that a tile of features with missing values may have in the cache of a processor.
 _CACHE = 16_384
 #: Values that numpy handles at a time, so that copies stay small (16 MB).
@@ -69,14 +74,16 @@ class ObservedSums(Sums):
 
 
 def complete_sums(
-    values: Matrix, cells: Cells, batch_count: int, centred: Floats, threads: int | None = None
+    values: Any, cells: Cells, batch_count: int, centred: Floats, threads: int | None = None
 ) -> Sums:
     """Sum a chunk as if every value were observed; a missing one makes its feature's sums NaN.
 
+    ``values`` is an array or a :class:`Folded` block, of shape (specimens, features).
     ``centred``, of shape (specimens, covariates), are covariates minus their mean in the batch; no
     columns where cells determine them.
     """
     features = values.shape[1]
+    folded = isinstance(values, Folded)
     found = Sums(
         shifts=np.zeros((batch_count, features)),
         sums=np.zeros((len(cells.sizes), features)),
@@ -84,36 +91,31 @@ def complete_sums(
         products=np.zeros((batch_count, centred.shape[1], features)),
     )
     first = cells.order[cells.batch_starts[:-1]]
-    found.shifts[cells.batches_present] = values[first]
-    kernels = compiled_for(values.size)
+    found.shifts[cells.batches_present] = values.rows(first) if folded else values[first]
+    kernels = compiled_for(math.prod(values.shape))
     if kernels is None:
         with np.errstate(invalid="ignore", over="ignore"):
             step = max(1, _BLOCK // max(len(values), 1))
             for low in range(0, features, step):
                 _sum_block(values, cells, centred, found, slice(low, min(low + step, features)))
         return found
-    by_rows = bool(values.flags.c_contiguous)
-    if not by_rows and not values.flags.f_contiguous:
-        values, by_rows = np.ascontiguousarray(values), True
-    kernel, data = (kernels.sum_rows, values) if by_rows else (kernels.sum_columns, values.T)
+    if not folded and not values.flags.c_contiguous and not values.flags.f_contiguous:
+        values = np.ascontiguousarray(values)
 
     def work(low: int, high: int) -> None:
-        kernel(
-            data,
-            cells.order,
-            cells.starts,
-            cells.batch_of_cell,
-            centred if centred.shape[1] else None,
-            found.shifts,
-            found.sums,
-            found.squares,
-            found.products,
-            low,
-            high,
-        )
+        own = cells.order, cells.starts, cells.batch_of_cell
+        kept = centred if centred.shape[1] else None
+        tables = found.shifts, found.sums, found.squares, found.products
+        if folded:
+            room = np.empty((8, high - low), dtype=values.dtype)
+            kernels.sum_folded(*values.stored, room, *own, kept, *tables, low, high)
+        elif values.flags.c_contiguous:
+            kernels.sum_rows(values, *own, kept, *tables, 0, low, high)
+        else:
+            kernels.sum_columns(values.T, *own, kept, *tables, low, high)
 
     share = -(-features // available_threads(threads))
-    run_pieces(work, features, min(max(share, _TILE[0]), _TILE[1]), threads)
+    run_pieces(work, features, min(max(share, _TILE[0]), _FOLDED if folded else _TILE[1]), threads)
     return found
 
 

@@ -100,7 +100,7 @@ def sheet_columns(
     """The same of columns of Python values, and whether each is categorical or boolean."""
     names = named_columns([heading.strip() for heading in headings], where)
     sheet = {
-        name: tuple(label_text(value) for value in entries)
+        name: _texts(entries)
         for name, entries in zip(names, columns, strict=True)
     }
     return sheet, frozenset(name for name, is_so in zip(names, declared, strict=True) if is_so)
@@ -162,6 +162,14 @@ def _is_number(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(types.is_floating(kind) or types.is_integer(kind))
+
+
+def _texts(labels: Any) -> Column:
+    """Labels as text, those of categories once for each."""
+    if str(getattr(labels, "dtype", "")) != "category":
+        return tuple(map(label_text, labels))
+    texts = [*map(label_text, labels.cat.categories), None]
+    return tuple(texts[code] for code in labels.cat.codes)
 
 
 def _read(path: str | Path, densify: bool = False) -> pd.DataFrame:
