@@ -187,7 +187,7 @@ def asked(table: Any, question: str) -> dict[str, Any]:
     numbers["component"] = np.array([inner.estimate, inner.low, inner.high])
     numbers["explained"] = seen.scores.explained
     numbers["error"] = np.array(0.0 if seen.sketch is None else seen.sketch.relative_error)
-    numbers["columns"] = np.array(0 if seen.sketch is None else seen.sketch.columns)
+    numbers["columns"] = np.array(0 if seen.sketch is None else seen.sketch.sums)
     return numbers
 
 

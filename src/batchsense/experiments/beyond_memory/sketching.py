@@ -1,4 +1,4 @@
-"""A sketch of a matrix with many specimens: few random sums of its features in the place of all."""
+"""A sketch of a matrix with many specimens: few random sums of them in the place of all."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batchsense.arrays import Floats, Matrix, Places
+from batchsense.arrays import Floats, Integers, Matrix, Places
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.out_of_core.budget import Blocks, ModelSize, blocks_for
 from batchsense.experiments.out_of_core.pass_inputs import PassInputs
 from batchsense.experiments.out_of_core.pass_protocol import BySpecimen
 from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.experiments.out_of_core.summing import Totals
-
-#: Values that are put into another order at a time: they stay in the cache.
-_TOGETHER = 250_000
+from batchsense.storage.matrices.folded import Folded
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    r"""How well a sketch stands for all features.
+    r"""How well a sketch stands for products of all specimens.
 
-    The features are dealt out to so many columns at random, each column being their sum with random
-    signs (a count sketch). A squared length then has the right mean, and a standard error of at
-    most :math:`\sqrt{2/\text{columns}}` of itself.
+    The specimens are dealt out to so many sums at random, with random signs (a count sketch). A
+    squared length then has the right mean, and a standard error of at most
+    :math:`\sqrt{2/\text{sums}}` of itself; the variance of what chance does to a share, twice that.
 
     Attributes
     ----------
-    columns : int
-        Columns.
+    sums : int
+        Sums.
     relative_error : float
         The standard error of a squared length, at most.
     seed : int
@@ -44,159 +42,134 @@ class Sketch:
     2011, SIAM Rev. 53, 217 (components).
     """
 
-    columns: int
+    sums: int
     relative_error: float
     seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dealt:
-    """Features dealt out to columns.
+    """Specimens dealt out to sums: to which each goes, with which sign, and how many there are."""
 
-    Attributes
-    ----------
-    order, starts : arrays of int
-        The features column by column, and where each column begins.
-    weights : array of shape (features,)
-        The sign of each feature, in its own place; 0 for one that is left out, and larger or
-        smaller where features are scaled.
-    """
-
-    order: Places
-    starts: Places
-    weights: Floats
+    to: Places
+    signs: Integers
+    sums: int
 
     @classmethod
-    def of(cls, features: int, columns: int, seed: int) -> Dealt:
-        """Deal features out; with as many columns as features each has its own."""
-        rng = np.random.default_rng([seed, features, columns])
-        order = rng.permutation(features)
-        starts = (np.arange(columns) * features) // columns
-        return cls(order, starts, rng.choice([-1.0, 1.0], size=features))
+    def of(cls, specimens: int, sums: int, seed: int) -> Dealt:
+        """Deal specimens out; with as many sums as specimens each has its own."""
+        rng = np.random.default_rng([seed, specimens, sums])
+        to = rng.permutation(specimens) % min(sums, specimens)
+        return cls(to, rng.choice([-1, 1], size=specimens), min(sums, specimens))
 
     @property
     def apart(self) -> float:
-        """How likely two features are to be dealt to different columns."""
-        features = len(self.order)
-        sizes = np.diff(self.starts, append=features)
-        return 1.0 - float((sizes * (sizes - 1)).sum()) / max(features * (features - 1), 1)
+        """How likely two specimens go to different sums."""
+        sizes, specimens = np.bincount(self.to), len(self.to)
+        return 1.0 - float((sizes * (sizes - 1)).sum()) / (specimens * (specimens - 1))
 
-    def sums(self, block: Matrix) -> Floats:
-        """The columns of some specimens."""
-        found = np.empty((len(block), len(self.starts)))
-        weights = self.weights[self.order].astype(block.dtype)
-        step = max(1, _TOGETHER // block.shape[1])
-        for first in range(0, len(block), step):
-            part = np.take(block[first : first + step], self.order, axis=1)
-            part *= weights
-            np.add.reduceat(
-                part, self.starts, axis=1, dtype=np.float64, out=found[first : first + step]
-            )
+    def summed(self, columns: Floats) -> Floats:
+        """The sums of columns of shape (specimens, columns)."""
+        found = np.zeros((self.sums, columns.shape[1]))
+        np.add.at(found, self.to, columns * self.signs[:, None])
         return found
 
 
 @dataclass(slots=True, eq=False)
 class Sketched:
-    """Sums by stratum, and a sketch of the specimens."""
+    """Sums by stratum, and the random ones, of shape (sums, features)."""
 
-    sums: BatchStatistics | None
-    columns: Floats
+    sums: BatchStatistics
+    mixed: Matrix
 
     def merge(self, other: Sketched) -> Sketched:
-        """Put two parts together; each holds zeros where the other has specimens."""
-        both = None
-        if self.sums is not None and other.sums is not None:
-            both = self.sums.merge(other.sums)
-        return Sketched(both, self.columns + other.columns)
+        """Put two parts together."""
+        return Sketched(self.sums.merge(other.sums), self.mixed + other.mixed)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Give the state as named arrays."""
-        return {"columns": self.columns, **({} if self.sums is None else self.sums.arrays())}
+        return {"mixed": self.mixed, **self.sums.arrays()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SketchPass(BySpecimen):
-    """Sum up specimens, where that is not done yet, and sketch them.
+    """Sum up specimens by stratum, and at random.
 
     Attributes
     ----------
     dealt : Dealt
-        Of the features.
-    inputs : PassInputs or None
-        What is summed up beside.
+        Of all specimens.
+    inputs : PassInputs
+        Strata and directions.
     """
 
     dealt: Dealt
-    inputs: PassInputs | None
+    inputs: PassInputs
 
     def piece(self, run: SpecimenRun) -> SketchPass:
         """Keep the design of some specimens."""
-        return replace(self, inputs=None if self.inputs is None else self.inputs.piece(run))
+        return replace(self, inputs=self.inputs.piece(run))
 
     def blocks(self, memory: int, occupied: int) -> Blocks:
         """How many specimens to take at a time, beside two sketches."""
-        size = ModelSize(1) if self.inputs is None else self.inputs.size
-        held = 2 * 8 * self.location.shape[0] * len(self.dealt.starts)
-        return blocks_for(self.location, memory, size, self.aligned, occupied + held)
+        held = 2 * 8 * self.location.shape[1] * self.dealt.sums
+        return self.inputs.blocks(memory, occupied + held)
+
+    def room(self, length: int) -> Any:
+        """Room for specimens."""
+        return self.inputs.room(length)
 
     def empty(self) -> Sketched:
         """Nothing was read."""
-        columns = np.zeros((self.location.shape[0], len(self.dealt.starts)))
-        return Sketched(None if self.inputs is None else self.inputs.empty(), columns)
+        shape = self.dealt.sums, self.location.shape[1]
+        mixed = np.zeros(shape, dtype=self.location.working)
+        return Sketched(self.inputs.empty(), mixed)
 
     def restored(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Sketched:
         """What was kept."""
-        sums = None if self.inputs is None else BatchStatistics.from_arrays(arrays)
-        return Sketched(sums, arrays["columns"])
+        return Sketched(BatchStatistics.from_arrays(arrays), arrays["mixed"])
 
-    def add(self, into: Sketched, block: Matrix, run: SpecimenRun, threads: int | None) -> None:
+    def add(self, into: Sketched, block: Any, run: SpecimenRun, threads: int | None) -> None:
         """Add specimens."""
-        if self.inputs is not None and into.sums is not None:
-            self.inputs.add(into.sums, block, run, threads)
-        left_out = self.dealt.weights == 0.0
-        if left_out.any():  # they may be missing
-            block[:, left_out] = 0.0
-        into.columns[run[0] : run[1]] = self.dealt.sums(block)
+        self.inputs.add(into.sums, block, run, threads)
+        to, signs = self.dealt.to[run[0] : run[1]], self.dealt.signs[run[0] : run[1]]
+        if isinstance(block, Folded):
+            block.mix(to, signs, into.mixed)
+            return
+        for place, sign, values in zip(to, signs, block, strict=True):
+            line = into.mixed[place]
+            (np.add if sign > 0 else np.subtract)(line, values, out=line)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlongPass(BySpecimen):
-    """Products of all features with directions that were found, and images of known columns.
+    """What specimens hold of some columns, and their squared lengths.
 
     Attributes
     ----------
-    directions : array of shape (specimens, directions)
-        Columns of sum zero, from specimen ``first`` on.
     columns : array of shape (features, columns)
-        What the scaled specimens are multiplied with; scaled once more.
+        What the specimens are multiplied with, centred and scaled before.
     means, weights : arrays of shape (features,)
         What is taken off each feature before, and its scale; 0 for one that is left out.
     """
 
-    directions: Floats
     columns: Floats
     means: Floats
     weights: Floats
-    first: int = 0
 
     def piece(self, run: SpecimenRun) -> AlongPass:
-        """Keep the directions of some specimens."""
-        return replace(self, directions=self._own(run), first=run[0])
-
-    def _own(self, run: SpecimenRun) -> Floats:
-        return self.directions[run[0] - self.first : run[1] - self.first]
+        """Nothing of it belongs to single specimens."""
+        return self
 
     def blocks(self, memory: int, occupied: int) -> Blocks:
         """How many specimens to take at a time."""
-        width = 2 * self.directions.shape[1] + 3 * self.columns.shape[1]
-        held = 8 * (self.location.shape[1] * width + self.location.shape[0] * width)
+        held = 8 * sum(self.location.shape) * (2 * self.columns.shape[1] + 1)
         return blocks_for(self.location, memory, ModelSize(1), self.aligned, occupied + held)
 
     def empty(self) -> Totals:
         """Nothing was read."""
-        specimens, features = self.location.shape
-        along = np.zeros((self.directions.shape[1], features))
-        return Totals({"along": along, "images": np.zeros((specimens, self.columns.shape[1]))})
+        specimens, width = self.location.shape[0], self.columns.shape[1]
+        return Totals({"images": np.zeros((specimens, width)), "squares": np.zeros(specimens)})
 
     def restored(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Totals:
         """What was kept."""
@@ -205,8 +178,10 @@ class AlongPass(BySpecimen):
     def add(self, into: Totals, block: Matrix, run: SpecimenRun, threads: int | None) -> None:
         """Add specimens."""
         left_out = self.weights == 0.0
-        if left_out.any():
+        if left_out.any():  # they may be missing
             block[:, left_out] = 0.0
         block -= np.where(left_out, 0.0, self.means).astype(block.dtype)
-        into.sums["along"] += self._own(run).T.astype(block.dtype) @ block
+        if (self.weights != 1.0).any():
+            block *= self.weights.astype(block.dtype)
         into.sums["images"][run[0] : run[1]] = block @ self.columns.astype(block.dtype)
+        into.sums["squares"][run[0] : run[1]] = np.einsum("ij,ij->i", block, block)

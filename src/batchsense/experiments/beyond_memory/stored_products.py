@@ -12,9 +12,8 @@ from batchsense.experiments.beyond_memory.by_feature import ByFeature
 from batchsense.experiments.beyond_memory.sketching import AlongPass, Dealt, Sketch, SketchPass
 from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.beyond_memory.summed import SummedFeatures, SummedModel, strata_basis
-from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
-from batchsense.experiments.diagnosis.products import CANCELS, Products, products_of
+from batchsense.experiments.diagnosis.products import CANCELS, Products
 from batchsense.experiments.diagnosis.usable import Looks
 from batchsense.experiments.out_of_core.pass_inputs import PassInputs
 from batchsense.experiments.projections import basis_beside, without
@@ -25,10 +24,13 @@ from batchsense.variation.linear import factor
 #: Matrices of specimens × specimens that a diagnosis holds at a time: the sum, a part of it, and
 #: what two models leave with their temporaries.
 _GRAMS = 6
-#: Columns of a sketch, as many as memory allows: squared lengths to 6.3, 8.8, 12.5 and 17.7 %.
-_COLUMNS = (512, 256, 128, 64)
+#: Sums of a sketch, as many as memory allows: squared lengths to 6.3, 8.8, 12.5 and 17.7 %.
+_SUMS = (512, 256, 128, 64)
 #: Directions in which components are sought; ten of them are shown.
 _SOUGHT = 24
+#: Specimens stand out where meeting each of them makes this part of the variance of what chance
+#: does: less of it hardly changes the shape.
+_STANDS_OUT = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,65 +103,109 @@ class GramProducts(Products):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SketchedProducts(Products):
-    """Products of a sketch, beside what is known exactly.
+    r"""Products of random sums of the specimens, beside what is known exactly.
 
-    ``observations`` are the sketch, and ``inner`` their products. ``exact`` gives the products of
-    columns in the span of the model with all features; ``left`` are the squares of what is left of
-    each; ``model`` and ``images`` are an orthonormal basis U of the model and YYᵀU; ``found`` are
-    the eigenvalues along the directions that were found, and the specimens along them; ``apart``
-    is how likely two features are to be dealt to different columns.
+    ``mixed`` are the sums SY as they were ``dealt``, and ``gram`` their products. ``exact`` gives
+    the products of columns in the span of the model with all features; ``left`` are the squares of
+    what is left of each; ``model`` and ``images`` are an orthonormal basis U of the model and YYᵀU;
+    ``sizes`` are the squared lengths of the specimens, and ``followed`` their coordinates along
+    some directions.
     """
 
-    inner: Products
+    dealt: Dealt
+    mixed: Floats
     exact: Callable[[Floats], Floats]
     left: Floats
     model: Floats
     images: Floats
-    found: tuple[Floats, Floats]
-    apart: float
+    sizes_before: Floats
+    followed: Floats
 
     @property
     def features(self) -> int:
-        """How many features there are, not columns of the sketch."""
+        """How many features there are."""
         return len(self.left)
-
-    @property
-    def judged(self) -> Products:
-        """Permutations are fitted to the sketch."""
-        return self.inner
 
     def leaving(self, basis: Floats) -> Products:
         """What an orthonormal basis leaves; of the squares exactly."""
-        left = np.maximum(self.left - (self.exact(basis) ** 2).sum(axis=0), 0.0)
-        inner = self.inner.leaving(basis)
-        return replace(
-            self, inner=inner, left=left, squares=float(left.sum()), gram=inner.gram, basis=basis
-        )
+        fitted, own = self.exact(basis), self.dealt.summed(basis)
+        left = np.maximum(self.left - (fitted**2).sum(axis=0), 0.0)
+        image = own @ (fitted @ self.mixed.T)
+        gram = self.gram - image - image.T + own @ (fitted @ fitted.T) @ own.T
+        return replace(self, left=left, squares=float(left.sum()), gram=gram, basis=basis)
 
     def spread(self, columns: Floats) -> Floats:
         """LLᵀA, exactly, for columns of the model beside what was taken off."""
         return without(self.images @ (self.model.T @ columns), self.basis)
 
+    def sizes(self) -> tuple[Floats, Floats]:
+        """The sums of squares of L by specimen and by feature, exactly."""
+        images = self.images @ (self.model.T @ self.basis)
+        taken = 2.0 * images - self.basis @ (self.basis.T @ images)
+        by_specimen = self.sizes_before - (self.basis * taken).sum(axis=1)
+        return np.maximum(by_specimen, 0.0), self.left
+
     def square_trace(self) -> float:
-        """The trace of (LᵀL)², without bias: features that share a column are counted exactly."""
-        inner = self.inner
-        columns = inner.observations - inner.basis @ inner.fitted
-        gram = columns.T @ columns
-        apart = float((gram**2).sum() - (np.diag(gram) ** 2).sum())
-        return float((self.left**2).sum() + apart / self.apart)
+        """The trace of (LᵀL)², without bias: only products of different specimens are guessed."""
+        apart = float((self.gram**2).sum() - (np.diag(self.gram) ** 2).sum())
+        return float((self.sizes()[0] ** 2).sum()) + apart / self.dealt.apart
 
     def sum_along(self, columns: Floats) -> float:
         """The squares along columns of the model, exactly."""
         return float((self.exact(columns) ** 2).sum())
 
     def parts(self, basis: Floats, left: Products) -> tuple[Floats, Floats, Floats]:
-        """By specimen from the sketch, by feature exactly."""
-        assert isinstance(left, SketchedProducts)
-        return left.inner.sizes()[0], (self.exact(basis) ** 2).sum(axis=0), left.left
+        """All of them exactly."""
+        by_specimen, by_feature = left.sizes()
+        return by_specimen, (self.exact(basis) ** 2).sum(axis=0), by_feature
 
     def leading(self, most: int) -> tuple[Floats, Floats]:
-        """Directions that were sought in the sketch; what all features say of them."""
-        return self.found[0][:most], self.found[1][:, :most]
+        """The largest along the directions that were followed: no more than there is."""
+        sizes, vectors = np.linalg.eigh(self.followed.T @ self.followed)
+        best = np.argsort(sizes)[::-1][:most]
+        return sizes[best].clip(min=0.0), self.followed @ vectors[:, best]
+
+    def drawn(self, columns: Floats, rng: np.random.Generator, draws: int) -> Floats:
+        r"""Squares of L along columns whose rows are permuted, as many specimens have them.
+
+        A column is then a direction among all, and the squares along c of them are
+        :math:`\sum \lambda_k \chi^2_c/(n-1)` with the eigenvalues of LLᵀ: those along the
+        directions that were followed, and equal ones that have trace and square trace of the rest.
+        Mean and variance are made those of all permutations (Kazi-Aoual et al. 1995); where single
+        specimens that stand out decide about them, these are permuted.
+        """
+        (n, c), whole, square = columns.shape, self.squares, self.square_trace()
+        beside = without(self.followed, self.basis)
+        along = np.linalg.eigvalsh(beside.T @ beside).clip(min=0.0)
+        rest = max(whole - float(along.sum()), 1e-12 * whole)
+        spread = max(square - float((along**2).sum()), rest**2 / min(n, self.features))
+        found = rng.chisquare(max(c, 1), size=(draws, len(along))) @ along
+        found += spread / rest * rng.chisquare(max(c, 1) * rest**2 / spread, size=draws)
+        leverages, sizes = (columns**2).sum(axis=1), self.sizes()[0]
+        exact = _permuted_variance(n, c, float((leverages**2).sum()), (whole, square, sizes))
+        of_single = n * leverages.var() * n * sizes.var() / (n - 1)
+        single = np.zeros(draws)
+        if of_single > _STANDS_OUT * exact:
+            orders = (rng.permutation(n) for _ in range(draws))
+            single = np.array([leverages[order] @ sizes for order in orders]) - c * whole / n
+            exact -= of_single
+        usual = 2.0 * c * (float((along**2).sum()) + spread) / (n - 1) ** 2
+        stretch = np.sqrt(max(exact, 0.0) / usual) if c else 0.0
+        mean = c * whole / (n - 1)
+        return np.asarray(np.maximum(mean + (found / (n - 1) - mean) * stretch + single, 0.0))
+
+
+def _permuted_variance(n: int, c: int, leverages: float, of: tuple[float, float, Floats]) -> float:
+    """Variance of tr(H G) over permutations, H of c directions beside the constant."""
+    trace, square, sizes = of
+    diagonal = float((sizes**2).sum())
+    first = 2.0 * ((n - 1) * c - c**2) * ((n - 1) * square - trace**2)
+    second = (n * (n + 1) * leverages - (n - 1) * (c**2 + 2 * c)) * (
+        n * (n + 1) * diagonal - (n - 1) * (trace**2 + 2 * square)
+    )
+    return first / ((n - 1) ** 2 * (n + 1) * (n - 2)) + second / (
+        (n + 1) * n * (n - 1) * (n - 2) * (n - 3)
+    )
 
 
 def stored_products(
@@ -216,11 +262,9 @@ def _sketched(
         design.batches.codes, np.hstack([*parts, *([] if crossed is None else [crossed[1]])])
     )
     inputs = PassInputs.of(table.location, model.codes, model.directions)
-    features = table.location.shape[1]
-    dealt, sketching = _dealt(table, inputs, features, seed)
+    sketching = _sketching(table, inputs, seed)
     found = table.passes.run(sketching, "summing up and sketching specimens")
-    sums: BatchStatistics = found.sums
-    seen = SummedFeatures.of(sums)
+    seen = SummedFeatures.of(found.sums)
     complete = seen.observed == design.specimens
     used = complete & ~tallies(table.features)
     variance = np.where(used, seen.squares / design.specimens, 0.0)
@@ -229,79 +273,61 @@ def _sketched(
     scale = np.where(used, 1.0, 0.0)
     if standardise:
         scale[looks.varies] /= np.sqrt(variance[looks.varies])
-    if standardise or not used.all():  # known only now
-        dealt = replace(dealt, weights=dealt.weights * scale)
-        found = table.passes.run(SketchPass(table.location, dealt, None), "sketching specimens")
-    inner = products_of(found.columns)
-    own = scale[used] / inner.unit
+    largest = float((variance * scale**2).max())
+    unit = float(np.ldexp(1.0, int(np.frexp(np.sqrt(largest))[1])))
+    own = scale[used] / unit
 
     def exact(columns: Floats) -> Floats:
-        return np.asarray(model.along(sums, columns)[:, used] * own)
+        return np.asarray(model.along(found.sums, columns)[:, used] * own)
 
+    dealt = sketching.dealt
+    mixed = found.mixed[:, used]
+    mixed -= dealt.summed(np.ones((design.specimens, 1))) * seen.mean[used]
+    mixed *= own
+    gram = mixed @ mixed.T
     basis = np.hstack([strata_basis(model.codes), model.directions])
-    directions = _sought(inner)
-
-    def images_of(along: Floats, followed: Floats, task: str) -> tuple[Floats, Floats]:
-        """Images of products with all features, and the products of some directions with them."""
-        columns = np.zeros((len(scale), len(along)))
-        columns[used] = (along * own).T
-        following = AlongPass(table.location, followed, columns, seen.mean, scale)
-        told = table.passes.run(following, task).sums
-        return told["images"], told["along"][:, used] * own
-
-    images, along = images_of(exact(basis), directions, "following directions")
-    turned, _ = images_of(along, directions[:, :0], "following components")
+    directions = _sought(gram, mixed)
+    columns = np.zeros((len(scale), directions.shape[1] + basis.shape[1]))
+    columns[used] = np.hstack([directions, exact(basis).T]) / unit
+    following = AlongPass(table.location, columns, seen.mean, scale)
+    told = table.passes.run(following, "following directions").sums
     left = seen.squares[used] * own**2
+    nothing = np.empty((design.specimens, 0)), np.empty((0, len(own)))
     products = SketchedProducts(
-        inner.observations,
-        inner.unit,
-        inner.gram,
+        nothing[0],
+        unit,
+        gram,
         float(left.sum()),
-        inner.basis,
-        inner.fitted,
-        inner=inner,
+        *nothing,
+        dealt=dealt,
+        mixed=mixed,
         exact=exact,
         left=left,
         model=basis,
-        images=images,
-        found=_components(turned, along),
-        apart=dealt.apart,
+        images=told["images"][:, directions.shape[1] :],
+        sizes_before=told["squares"] / unit**2,
+        followed=told["images"][:, : directions.shape[1]],
     )
-    count = len(dealt.starts)
-    error = float(np.sqrt(2.0 / count)) if count < features else 0.0
-    sketch = Sketch(count, error, seed)
+    error = float(np.sqrt(2.0 / dealt.sums)) if dealt.sums < design.specimens else 0.0
+    sketch = Sketch(dealt.sums, error, seed)
     return products, [*notes, *_sketch_notes(sketch, design.specimens)], sketch
 
 
-def _sought(inner: Products) -> Floats:
-    """An orthonormal basis of the directions along which a sketch is longest."""
-    sizes, found = inner.leading(_SOUGHT)
-    real = found[:, sizes > 1e-12 * max(float(sizes[0]), 1e-300)]
-    return np.asarray(np.linalg.qr(real - real.mean(axis=0))[0])
+def _sought(gram: Floats, mixed: Floats) -> Floats:
+    """An orthonormal basis of the directions of features along which a sketch is longest."""
+    sizes, found = np.linalg.eigh(gram)
+    real = np.flatnonzero(sizes > 1e-12 * max(float(sizes[-1]), 1e-300))[-_SOUGHT:]
+    return np.asarray(np.linalg.qr(mixed.T @ (found[:, real] / np.sqrt(sizes[real])))[0])
 
 
-def _components(turned: Floats, along: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues, and the specimens along their directions, by Nyström's approximation.
-
-    ``turned`` is YYᵀV, ``along`` is VᵀY. No eigenvalue is overestimated.
-    """
-    sizes, vectors = np.linalg.eigh(along @ along.T)
-    real = sizes > 1e-12 * max(float(sizes[-1]), 1e-300)
-    roots = turned @ (vectors[:, real] / np.sqrt(sizes[real]))
-    sizes, vectors = np.linalg.eigh(roots.T @ roots)
-    return sizes[::-1].clip(min=0.0), roots @ vectors[:, ::-1]
-
-
-def _dealt(
-    table: StoredTable, inputs: PassInputs, features: int, seed: int
-) -> tuple[Dealt, SketchPass]:
-    """Deal features out to as many columns as memory allows."""
-    for columns in _COLUMNS:
-        dealt = Dealt.of(features, min(columns, features), seed)
+def _sketching(table: StoredTable, inputs: PassInputs, seed: int) -> SketchPass:
+    """Deal specimens out to as many sums as memory allows."""
+    for sums in _SUMS:
+        dealt = Dealt.of(table.location.shape[0], sums, seed)
         sketching = SketchPass(table.location, dealt, inputs)
-        if table.fits(sketching) or columns == _COLUMNS[-1]:
+        if table.fits(sketching):
             break
-    return dealt, sketching
+    return sketching
 
 
 def _sketch_notes(sketch: Sketch, specimens: int) -> list[Note]:
@@ -309,12 +335,12 @@ def _sketch_notes(sketch: Sketch, specimens: int) -> list[Note]:
         return []
     message = (
         f"{specimens:,} specimens times themselves do not fit in the memory that is allowed. "
-        "Shares, raw shares and the component of variance rest on all features. What permuted "
-        "labels give, and the ends of intervals, rest on a sketch: "
-        f"{sketch.columns} random sums of the features (seed {sketch.seed}), in which a squared "
-        f"length has a standard error of at most {100 * sketch.relative_error:.1f} %. p-values are "
-        "those of the sketch: as valid, but other ones. Principal components were sought in it and "
-        "followed through all features; the variance along them is told as no more than it is. "
-        "With more memory (--memory) all is exact."
+        "Shares, raw shares and the component of variance rest on all features. What chance does "
+        "to shares is calculated as so many specimens have it, not permuted; it and the ends of "
+        f"intervals rest on a sketch: {sketch.sums} random sums of the specimens (seed "
+        f"{sketch.seed}), in which a squared length has a standard error of at most "
+        f"{100 * sketch.relative_error:.1f} %. Principal components were sought in it and followed "
+        "through all features; the variance along them is told as no more than it is. With more "
+        "memory (--memory) all is exact."
     )
     return [Note("sketched", message)]

@@ -221,7 +221,9 @@ def _strata(others: Sequence[Factor], specimens: int) -> Integers:
 def within(strata: Integers, rng: np.random.Generator) -> Places:
     """An order of all places that moves each only within its stratum."""
     order = np.empty(len(strata), dtype=np.intp)
-    order[np.argsort(strata, kind="stable")] = np.lexsort((rng.random(len(strata)), strata))
+    # Small integers are sorted by digits, and one key takes half the time of two.
+    small = strata.astype(np.int16) if strata.max() < 2**15 else strata
+    order[np.argsort(small, kind="stable")] = np.argsort(strata + rng.random(len(strata)))
     return order
 
 

@@ -48,11 +48,6 @@ class Products:
         return len(self.observations.T)
 
     @property
-    def judged(self) -> Products:
-        """What permutations are fitted to."""
-        return self
-
-    @property
     def wide(self) -> bool:
         """Whether ``gram`` is of specimens."""
         return len(self.gram) == len(self.observations)
@@ -109,6 +104,10 @@ class Products:
         if self.wide:
             return np.asarray(np.einsum("ij,ij->j", columns, self.gram @ columns))
         return np.asarray((self.along(columns) ** 2).sum(axis=1))
+
+    def drawn(self, columns: Floats, rng: np.random.Generator, draws: int) -> Floats | None:
+        """Squares of L along permuted columns, where they are drawn and not gone through."""
+        return None
 
     def sizes(self) -> tuple[Floats, Floats]:
         """The sums of squares of L by specimen and by feature."""

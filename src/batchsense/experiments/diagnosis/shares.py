@@ -50,7 +50,8 @@ def permutation_null(
 
     The rows of the residuals of the other terms are exchangeable if the term does nothing. A
     permutation is as extreme as the data if its F statistic is at least as large; F, unlike the
-    share, does not depend on what the other terms happen to take from a permutation.
+    share, does not depend on what the other terms happen to take from a permutation. Products that
+    are sketched draw both.
 
     Both bases are orthonormal, of shape (specimens, columns), the term's without what the other
     terms span; ``total`` is the sum of squares that the share is taken of.
@@ -62,9 +63,7 @@ def permutation_null(
     moving = np.ptp(others_basis, axis=0) > 1e-9  # the constant stays, and takes nothing
     r, columns = term_basis.shape[1], np.hstack([term_basis, others_basis[:, moving]])
     specimens, width = columns.shape
-    judged = left_by_others.judged
-    everything = judged.squares
-    scale = left_by_others.squares / everything / total if everything else 1.0 / total
+    everything = left_by_others.squares
 
     def ratio(term: Floats, others: Floats | float) -> Floats:
         # Constant factors do not change the order.
@@ -73,25 +72,30 @@ def permutation_null(
         return np.where(real, term / np.where(real, rest, 1.0), np.inf)
 
     # Equal statistics of equal arrangements must count as hits despite round-off.
-    observed = ratio(judged.squares_along(term_basis).sum(), 0.0) * (1 - 1e-9)
+    observed = ratio(np.array(left_by_others.sum_along(term_basis)), 0.0) * (1 - 1e-9)
+    drawn = left_by_others.drawn(term_basis, rng, permutations)
+    if drawn is not None:
+        others = left_by_others.drawn(columns[:, r:], rng, permutations)
+        hits = int((ratio(drawn, 0.0 if others is None else others) >= observed).sum())
+        return _null(drawn / total, hits)
     raw = np.empty(permutations)
     hits = 0
     # One product for many permutations: singly each would read the whole matrix for few columns.
-    size = max(1, BLOCK_VALUES // (max(specimens, judged.features) * width))
+    size = max(1, BLOCK_VALUES // (max(specimens, left_by_others.features) * width))
     for start in range(0, permutations, size):
         orders = [rng.permutation(specimens) for _ in range(min(size, permutations - start))]
         moved = columns[np.stack(orders, axis=1)].reshape(specimens, -1)
-        squares = judged.squares_along(moved).reshape(-1, width)
+        squares = left_by_others.squares_along(moved).reshape(-1, width)
         term = squares[:, :r].sum(axis=1)
-        raw[start : start + len(orders)] = term * scale
+        raw[start : start + len(orders)] = term / total
         hits += int((ratio(term, squares[:, r:].sum(axis=1)) >= observed).sum())
         progress("permuting labels", start + len(orders), permutations)
-    return Null(
-        mean=float(raw.mean()),
-        high=float(np.quantile(raw, 0.95)),
-        p_value=(1 + hits) / (1 + permutations),
-        permutations=permutations,
-    )
+    return _null(raw, hits)
+
+
+def _null(raw: Floats, hits: int) -> Null:
+    mean, high = float(raw.mean()), float(np.quantile(raw, 0.95))
+    return Null(mean, high, (1 + hits) / (1 + len(raw)), len(raw))
 
 
 @dataclass(frozen=True, slots=True)

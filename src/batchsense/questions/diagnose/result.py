@@ -110,9 +110,9 @@ class InteractionResult(Model):
 
 
 class SketchResult(Model):
-    """Random sums of the features that stood for all of them."""
+    """Random sums of the specimens that stood for products of all of them."""
 
-    columns: int
+    sums: int
     relative_error: float = Field(description="Standard error of a squared length, at most.")
     seed: int
 
@@ -166,8 +166,8 @@ class DiagnoseResult(Model):
     )
     sketch: SketchResult | None = Field(
         default=None,
-        description="What permutations, p-values and the ends of intervals rest on, where "
-        "specimens times themselves do not fit in memory; null: all is exact.",
+        description="What nulls, p-values and the ends of intervals rest on, where specimens times "
+        "themselves do not fit in memory; null: all is exact.",
     )
 
     @classmethod

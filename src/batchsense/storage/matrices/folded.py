@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from batchsense.arrays import Matrix, Places
+from batchsense.arrays import Floats, Integers, Matrix, Places
 
 
 class Unfolding(Protocol):
@@ -14,6 +14,9 @@ class Unfolding(Protocol):
 
     def unfold(self, data: Matrix, indices: Matrix, starts: Places, *into: Any) -> None:
         """Put rows, from one feature to another, into an array, with their zeros."""
+
+    def mix(self, data: Matrix, indices: Matrix, starts: Places, *into: Any) -> None:
+        """Add rows, with signs, to rows of an array."""
 
     def in_order(self, indices: Matrix, starts: Places, features: int) -> bool:
         """Whether all indices are in range, and ascend in each row."""
@@ -80,6 +83,10 @@ class Folded:
             if len(indices) and not 0 <= indices.min() <= indices.max() < self.shape[1]:
                 raise ValueError("it names columns that do not exist")
         self.stored = data, indices, starts.astype(np.int64)
+
+    def mix(self, to: Places, signs: Integers, sums: Floats) -> None:
+        """Add each specimen, with its sign, to its row of some sums."""
+        self._compiled.mix(*self.stored, to, signs, sums)
 
     def rows(self, places: Places | None = None) -> Matrix:
         """Some specimens, or all, with their zeros."""

@@ -123,6 +123,15 @@ def unfold(
 
 
 @compiled
+def mix(data: Array, indices: Array, starts: Array, to: Array, signs: Array, sums: Array) -> None:
+    """Add each row of a sparse matrix, with its sign, to a row of ``sums``."""
+    for i in range(len(to)):
+        line, sign = sums[to[i]], signs[i]
+        for k in range(starts[i], starts[i + 1]):
+            line[indices[k]] += sign * data[k]
+
+
+@compiled
 def sum_folded(
     data: Array,
     indices: Array,
