@@ -105,18 +105,17 @@ class GramProducts(Products):
 class SketchedProducts(Products):
     r"""Products of random sums of the specimens, beside what is known exactly.
 
-    ``mixed`` are the sums SY as they were ``dealt``, and ``gram`` their products. ``exact`` gives
-    the products of columns in the span of the model with all features; ``left`` are the squares of
-    what is left of each; ``model`` and ``images`` are an orthonormal basis U of the model and YYᵀU;
-    ``sizes`` are the squared lengths of the specimens, and ``followed`` their coordinates along
-    some directions.
+    ``gram`` are the products of sums SY of the specimens as they were ``dealt``; ``model`` is an
+    orthonormal basis U of the model; ``along_model``, ``mixed`` and ``images`` are UᵀY, UᵀY(SY)ᵀ
+    and YYᵀU. ``left`` are the squares of what is left of each feature, ``sizes_before`` the squared
+    lengths of the specimens, and ``followed`` their coordinates along some directions.
     """
 
     dealt: Dealt
-    mixed: Floats
-    exact: Callable[[Floats], Floats]
     left: Floats
     model: Floats
+    along_model: Floats
+    mixed: Floats
     images: Floats
     sizes_before: Floats
     followed: Floats
@@ -126,11 +125,15 @@ class SketchedProducts(Products):
         """How many features there are."""
         return len(self.left)
 
+    def along(self, columns: Floats) -> Floats:
+        """AᵀY for columns of the model."""
+        return np.asarray((columns.T @ self.model) @ self.along_model)
+
     def leaving(self, basis: Floats) -> Products:
         """What an orthonormal basis leaves; of the squares exactly."""
-        fitted, own = self.exact(basis), self.dealt.summed(basis)
+        fitted, own = self.along(basis), self.dealt.summed(basis)
         left = np.maximum(self.left - (fitted**2).sum(axis=0), 0.0)
-        image = own @ (fitted @ self.mixed.T)
+        image = own @ ((basis.T @ self.model) @ self.mixed)
         gram = self.gram - image - image.T + own @ (fitted @ fitted.T) @ own.T
         return replace(self, left=left, squares=float(left.sum()), gram=gram, basis=basis)
 
@@ -152,12 +155,12 @@ class SketchedProducts(Products):
 
     def sum_along(self, columns: Floats) -> float:
         """The squares along columns of the model, exactly."""
-        return float((self.exact(columns) ** 2).sum())
+        return float((self.along(columns) ** 2).sum())
 
     def parts(self, basis: Floats, left: Products) -> tuple[Floats, Floats, Floats]:
         """All of them exactly."""
         by_specimen, by_feature = left.sizes()
-        return by_specimen, (self.exact(basis) ** 2).sum(axis=0), by_feature
+        return by_specimen, (self.along(basis) ** 2).sum(axis=0), by_feature
 
     def leading(self, most: int) -> tuple[Floats, Floats]:
         """The largest along the directions that were followed: no more than there is."""
@@ -276,19 +279,16 @@ def _sketched(
     largest = float((variance * scale**2).max())
     unit = float(np.ldexp(1.0, int(np.frexp(np.sqrt(largest))[1])))
     own = scale[used] / unit
-
-    def exact(columns: Floats) -> Floats:
-        return np.asarray(model.along(found.sums, columns)[:, used] * own)
-
     dealt = sketching.dealt
     mixed = found.mixed[:, used]
     mixed -= dealt.summed(np.ones((design.specimens, 1))) * seen.mean[used]
     mixed *= own
     gram = mixed @ mixed.T
     basis = np.hstack([strata_basis(model.codes), model.directions])
+    along = model.along(found.sums, basis)[:, used] * own
     directions = _sought(gram, mixed)
     columns = np.zeros((len(scale), directions.shape[1] + basis.shape[1]))
-    columns[used] = np.hstack([directions, exact(basis).T]) / unit
+    columns[used] = np.hstack([directions, along.T]) / unit
     following = AlongPass(table.location, columns, seen.mean, scale)
     told = table.passes.run(following, "following directions").sums
     left = seen.squares[used] * own**2
@@ -300,10 +300,10 @@ def _sketched(
         float(left.sum()),
         *nothing,
         dealt=dealt,
-        mixed=mixed,
-        exact=exact,
         left=left,
         model=basis,
+        along_model=along,
+        mixed=along @ mixed.T,
         images=told["images"][:, directions.shape[1] :],
         sizes_before=told["squares"] / unit**2,
         followed=told["images"][:, : directions.shape[1]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,8 +174,7 @@ class _Judged:
         if reason is None:
             statistics = (self.distance, self.neighbours, self.silhouette)
             hits, sum_ = np.zeros(3), 0.0
-            for _ in range(permutations):
-                order = within(self.strata, rng)
+            for order in within(self.strata, rng, permutations):
                 for k, statistic in enumerate(statistics):
                     value, real = statistic(order), observed[k]
                     sum_ += value if k == 0 and value is not None else 0.0
@@ -218,13 +217,13 @@ def _strata(others: Sequence[Factor], specimens: int) -> Integers:
     return codes.astype(np.int64)
 
 
-def within(strata: Integers, rng: np.random.Generator) -> Places:
-    """An order of all places that moves each only within its stratum."""
-    order = np.empty(len(strata), dtype=np.intp)
-    # Small integers are sorted by digits, and one key takes half the time of two.
-    small = strata.astype(np.int16) if strata.max() < 2**15 else strata
-    order[np.argsort(small, kind="stable")] = np.argsort(strata + rng.random(len(strata)))
-    return order
+def within(strata: Integers, rng: np.random.Generator, orders: int) -> Iterator[Places]:
+    """Orders of all places that move each only within its stratum."""
+    places = np.argsort(strata, kind="stable")
+    for _ in range(orders):
+        order = np.empty(len(strata), dtype=np.intp)
+        order[places] = np.argsort(strata + rng.random(len(strata)))  # one key is sorted soonest
+        yield order
 
 
 def _arrangements(codes: Integers, strata: Integers) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -242,6 +242,8 @@ class BatchStatistics:
         )
 
 
+#: So many terms are multiplied with as they are.
+_FEW_TERMS = 4
 #: N, x̄, M₂, C, z̄ and W, the feature last; one feature stands for all where it is 1 long.
 _Moments = tuple[Floats, Floats, Floats, Floats, Floats, Floats]
 
@@ -256,11 +258,14 @@ def _merged(first: _Moments, second: _Moments) -> _Moments:
     d = np.where(both, x2 - x1, 0.0)
     e = np.where(both[:, None], z2 - z1, 0.0)
     weighted = weight[:, None] * e
+    products = weighted * d[:, None]  # the largest table: no copy of it more than this
+    products += c1
+    products += c2
     return (
         n,
         np.where(n1 > 0, x1, x2) + share * d,
         m1 + m2 + weight * d**2,
-        c1 + c2 + weighted * d[:, None],
+        products,
         np.where((n1 > 0)[:, None], z1, z2) + share[:, None] * e,
         w1 + w2 + weighted[:, :, None] * e[:, None],
     )
@@ -286,7 +291,10 @@ def _of_chunk(
         own = centred[codes == b]
         squares[b] = own.T @ own
     explicit = centred if cells.covariates is None else centred[:, :0]
-    sums = complete_sums(values, cells, batches, explicit, threads)
+    few, back = _few_inside(explicit, codes, batches)
+    sums = complete_sums(values, cells, batches, few, threads)
+    if back is not None:
+        sums = replace(sums, products=np.einsum("bzk,bkf->bzf", back, sums.products))
     found = BatchStatistics.empty(batches, values.shape[1], shape[1])
     found.specimens = specimens.astype(np.int64)
     found.covariate_means, found.covariate_squares = means, squares
@@ -297,6 +305,25 @@ def _of_chunk(
         values = values.rows() if isinstance(values, Folded) else values
         _observe(found, values, cells, explicit, unusable, threads)
     return found
+
+
+def _few_inside(centred: Floats, codes: Places, batches: int) -> tuple[Floats, Floats | None]:
+    """Columns that span those of each batch, and how to come back from products with them.
+
+    Terms that act differently in each batch are many, and few of them differ inside a batch.
+    """
+    terms = centred.shape[1]
+    if terms <= _FEW_TERMS:
+        return centred, None
+    parts = [np.linalg.svd(centred[codes == b], full_matrices=False) for b in range(batches)]
+    ranks = [int((sizes > 1e-13 * sizes.max(initial=0.0)).sum()) for _, sizes, _ in parts]
+    if max(ranks) > terms // 2:
+        return centred, None
+    few, back = np.zeros((len(centred), max(ranks))), np.zeros((batches, terms, max(ranks)))
+    for b, ((left, sizes, right), rank) in enumerate(zip(parts, ranks, strict=True)):
+        few[codes == b, :rank] = left[:, :rank]
+        back[b, :, :rank] = right[:rank].T * sizes[:rank]
+    return few, back
 
 
 def _centred(

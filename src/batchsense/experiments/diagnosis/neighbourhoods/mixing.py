@@ -176,7 +176,7 @@ def mixings(
     result = []
     for place, (label, size) in enumerate(zip(labels, sizes, strict=True)):
         strata, reason = exchange(label, [one for one in labels if one is not label])
-        orders = [within(strata, rng) for _ in range(0 if reason else permutations)]
+        orders = list(within(strata, rng, 0 if reason else permutations))
         kinds: list[tuple[Measure, Callable[[Integers], float], int, int]] = [
             ("iLISI" if label.name in batches else "cLISI", median_lisi, perplexity, -1)
         ]
