@@ -99,10 +99,7 @@ def sheet_columns(
 ) -> tuple[dict[str, Column], frozenset[str]]:
     """The same of columns of Python values, and whether each is categorical or boolean."""
     names = named_columns([heading.strip() for heading in headings], where)
-    sheet = {
-        name: _texts(entries)
-        for name, entries in zip(names, columns, strict=True)
-    }
+    sheet = {name: _texts(entries) for name, entries in zip(names, columns, strict=True)}
     return sheet, frozenset(name for name, is_so in zip(names, declared, strict=True) if is_so)
 
 
