@@ -18,17 +18,13 @@ class Affine:
     """A correction of single values.
 
     x of batch b with kept terms z becomes ``scales[b]·x + offsets[b] + (1 - scales[b])·zᵀslopes``.
-
-    Attributes
-    ----------
-    scales, offsets : arrays of shape (batches, features)
-        Without unit, and in units of the observations.
-    slopes : array of shape (covariates, features)
-        In units of the observations per unit of the term; no rows where scales are all 1.
     """
 
+    #: (batches, features): without unit, and in units of the observations.
     scales: Floats
     offsets: Floats
+    #: (covariates, features): in units of the observations per unit of the term; no rows where
+    #: scales are all 1.
     slopes: Floats
 
     @classmethod

@@ -42,32 +42,18 @@ _OF_ONE = {"attenuation", "nothing_kept", "additive_only", "later_tests", "numbe
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Beside:
-    """What is subtracted before the correction for one column.
+    """What is subtracted before the correction for one column."""
 
-    Attributes
-    ----------
-    columns : tuple of str
-        All batch columns, as they were named.
-    combined : tuple of str
-        Columns whose combination is the one that is corrected for; empty if it is a single one.
-    terms : tuple of Term
-        Levels and numbers of the others.
-    centres : array of shape (terms,)
-        Where each has no effect: levels sum to zero, numbers are centred.
-    slopes : array of shape (terms, features)
-        In units of the observations per unit of the term; zero where others determine it.
-    rank : int
-        How many of them say something of their own.
-    unchanged : array of bool, shape (features,)
-        Features whose observed specimens do not tell the terms apart.
-    """
-
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  #: All batch columns, as they were named
+    #: Columns whose combination is the one that is corrected for; empty if it is a single one.
     combined: tuple[str, ...]
-    terms: tuple[Term, ...]
-    centres: Floats
+    terms: tuple[Term, ...]  #: Levels and numbers of the others
+    centres: Floats  #: (terms,): where each has no effect: levels sum to zero, numbers are centred
+    #: (terms, features): in units of the observations per unit of the term; zero where others
+    #: determine it.
     slopes: Floats = field(repr=False)
-    rank: int
+    rank: int  #: How many of them say something of their own
+    #: (features,): features whose observed specimens do not tell the terms apart.
     unchanged: Flags = field(repr=False)
 
     @property
@@ -114,15 +100,7 @@ class Beside:
 def fit_beside(
     correction: CorrectionFromSums[Any], table: Table, names: Sequence[str], progress: Progress
 ) -> Any:
-    """Fit a correction for the first column of categories, the others in its model.
-
-    Raises
-    ------
-    DataError
-        No column holds categories, or cells of a combination hold a single specimen.
-    ConfoundedError
-        A kept factor cannot be told from the batches.
-    """
+    """Fit a correction for the first column of categories, the others in its model."""
     if correction.despite_confounding:
         raise DataError("despite_confounding takes one batch column")
     parts = parts_of(correction.design(table, names)[0].batches)

@@ -71,47 +71,21 @@ class KeepingColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitDesign:
-    """The specimens of a fit, their design and its entanglements.
+    """The specimens of a fit, their design and its entanglements."""
 
-    Attributes
-    ----------
-    gathered : Gathered
-        The sufficient statistics.
-    design : Design
-        Batches and kept factors of all specimens.
-    found : tuple of Entanglement
-        Each kept factor against the batches.
-    """
-
-    gathered: Gathered
-    design: Design
-    found: tuple[Entanglement, ...]
+    gathered: Gathered  #: The sufficient statistics
+    design: Design  #: Batches and kept factors of all specimens
+    found: tuple[Entanglement, ...]  #: Each kept factor against the batches
 
 
 def design_of_table(table: Table, batch_labels: str, keeping: KeepingColumns) -> FitDesign:
-    """Read a whole table; look at its sheet before its observations.
-
-    Raises
-    ------
-    DataError
-        A column of the sheet cannot be used, or a value is infinite.
-    ConfoundedError
-        A kept factor cannot be told from the batches, and this was not asked for.
-    """
+    """Read a whole table; look at its sheet before its observations."""
     design, found = keeping.design(table, batch_labels)
     return FitDesign(gather_factors(table, design.batches, design.kept), design, found)
 
 
 def design_of_parts(gathered: Gathered, keeping: KeepingColumns) -> FitDesign:
-    """Read the joined sheet of gathered parts, as if it were that of one table.
-
-    Raises
-    ------
-    DataError
-        As :func:`design_of_table`, or the parts read a column differently from the whole.
-    ConfoundedError
-        A kept factor cannot be told from the batches, and this was not asked for.
-    """
+    """Read the joined sheet of gathered parts, as if it were that of one table."""
     design, found = keeping.design(gathered.sheet, gathered.batch_labels)
     if terms_of(design.kept) != gathered.terms:
         doubtful = [
@@ -154,11 +128,6 @@ def new_batches(
     """Gather the specimens of batches that were not fitted.
 
     Specimens of known batches are passed over; the statistics have the fitted terms and features.
-
-    Raises
-    ------
-    DataError
-        There is no new batch, a feature is missing, or a level of a kept factor was not fitted.
     """
     factor = label_factor(table, gathered.batch_labels)
     new = [level for level in factor.levels if level not in batch_levels]

@@ -26,27 +26,17 @@ _AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FullFit:
-    """Least-squares fit of every feature on batches and kept terms.
+    """Least-squares fit of every feature on batches and kept terms."""
 
-    Attributes
-    ----------
-    slopes : array of shape (covariates, features)
-        β of the kept terms, in units of the observations per unit of the term.
-    levels : array of shape (batches, features)
-        What the model gives to a specimen of the batch whose kept terms are zero; zero where the
-        feature was not observed.
-    residual_squares : array of shape (batches, features)
-        Residual sum of squares inside each batch.
-    counts : array of shape (batches, features)
-        Observed specimens.
-    estimable : array of bool, shape (features,)
-        Whether the observed specimens tell batches and kept terms apart.
-    """
-
+    #: (covariates, features): β of the kept terms, in units of the observations per unit of the
+    #: term.
     slopes: Floats
+    #: (batches, features): what the model gives to a specimen of the batch whose kept terms are
+    #: zero; zero where the feature was not observed.
     levels: Floats
-    residual_squares: Floats
-    counts: Floats
+    residual_squares: Floats  #: (batches, features): residual sum of squares inside each batch
+    counts: Floats  #: (batches, features): observed specimens
+    #: (features,): whether the observed specimens tell batches and kept terms apart.
     estimable: Flags
 
 
@@ -62,22 +52,7 @@ def full_fit(statistics: BatchStatistics) -> FullFit:
     of all solutions this is the one whose kept part varies least over the specimens, whatever the
     coding of the terms.
 
-    References
-    ----------
-    Frisch and Waugh (1933), "Partial time regressions as compared with individual trends".
-
-    Examples
-    --------
-    A drug that adds 1 and a July that adds 10, unevenly mixed:
-
-    >>> seen = BatchStatistics.empty(2, 1, 1).add(
-    ...     [[0.0], [0.0], [1.0], [10.0], [11.0], [11.0]],
-    ...     [0, 0, 0, 1, 1, 1],
-    ...     [[0.0], [0.0], [1.0], [0.0], [1.0], [1.0]],
-    ... )
-    >>> fit = full_fit(seen)
-    >>> fit.slopes.round(12).tolist(), fit.levels.round(12).ravel().tolist()
-    ([[1.0]], [0.0, 10.0])
+    Source: Frisch and Waugh (1933).
     """
     _, terms, features = statistics.shape
     counts = statistics.counts

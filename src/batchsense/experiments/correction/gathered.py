@@ -122,11 +122,6 @@ def gather(
 ) -> Gathered:
     """Read one part of the data.
 
-    Raises
-    ------
-    DataError
-        A column is unknown or incomplete, or a value is infinite.
-
     Examples
     --------
     >>> may = Table.from_arrays([[1.0], [2.0]], {"month": ["May"] * 2}, ["a", "b"])

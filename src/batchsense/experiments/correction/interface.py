@@ -248,13 +248,7 @@ class Correction(Protocol):
 
 
 def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> Integers:
-    """The place of each specimen's batch among those seen in fitting.
-
-    Raises
-    ------
-    DataError
-        A batch was not seen in fitting.
-    """
+    """The place of each specimen's batch among those seen in fitting."""
     unseen = [level for level in factor.levels if level not in known]
     if unseen:
         raise DataError(
@@ -268,13 +262,7 @@ def matched_batches(table: Table, factor: Factor, known: tuple[str, ...]) -> Int
 
 
 def matched_features(table: Table, known: tuple[str, ...]) -> Integers:
-    """The place of each feature of a table among those seen in fitting.
-
-    Raises
-    ------
-    DataError
-        A feature was not seen in fitting.
-    """
+    """The place of each feature of a table among those seen in fitting."""
     if table.features == known:
         return np.arange(len(known), dtype=np.int64)
     places = {name: place for place, name in enumerate(known)}

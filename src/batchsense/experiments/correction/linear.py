@@ -29,24 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearModel(LearnedFromSums):
-    """Batch effects of every feature.
+    """Batch effects of every feature."""
 
-    Attributes
-    ----------
-    effects : array of shape (batches, features)
-        What each batch adds, in units of the observations; they sum to zero over the batches in
-        which the feature was observed, and are zero where the feature is left as it is.
-    slopes : array of shape (covariates, features)
-        β of the kept terms.
-    grand : array of shape (features,)
-        The level at which all batches meet.
-    unchanged : array of bool, shape (features,)
-        Features whose observed specimens do not tell batches and kept terms apart.
-    """
-
+    #: (batches, features): what each batch adds, in units of the observations; they sum to zero
+    #: over the batches in which the feature was observed, and are zero where the feature is left as
+    #: it is.
     effects: Floats
-    slopes: Floats
-    grand: Floats
+    slopes: Floats  #: (covariates, features): β of the kept terms
+    grand: Floats  #: (features,): the level at which all batches meet
+    #: (features,): features whose observed specimens do not tell batches and kept terms apart.
     unchanged: Flags
 
     @property
@@ -64,12 +55,6 @@ def fit_linear(statistics: BatchStatistics, *, forced: bool = False) -> LinearMo
 
     With the levels B of the full model and every batch counting the same,
     :math:`effect_b = B_b - \mathrm{mean}_b B_b`: the coefficients of batches coded to sum to zero.
-
-    Examples
-    --------
-    >>> seen = BatchStatistics.empty(2, 1).add([[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1])
-    >>> fit_linear(seen).effects.ravel().tolist()
-    [-5.5, 5.5]
     """
     fit = full_fit(statistics)
     seen = fit.counts > 0

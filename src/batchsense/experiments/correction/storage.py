@@ -30,36 +30,16 @@ _SEVERAL = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes
-    ----------
-    method : str
-        Name of the correction.
-    options : dict
-        Its options.
-    gathered : Gathered
-        The sufficient statistics.
-    batch_levels : tuple of str
-        The batches it can correct.
-    notes : tuple of Note
-        What the reader must know.
-    model : dict of str to array
-        What was learned.
-    beside : Beside or None
-        Further batch columns.
-    sealed : bool
-        Whether the file says by a seal that it is as it was written.
-    """
-
-    method: str
-    options: dict[str, Any]
-    gathered: Gathered
-    batch_levels: tuple[str, ...]
-    notes: tuple[Note, ...]
-    model: Arrays
-    beside: Beside | None = None
-    sealed: bool = True
+    method: str  #: Name of the correction
+    options: dict[str, Any]  #: Its options
+    gathered: Gathered  #: The sufficient statistics
+    batch_levels: tuple[str, ...]  #: The batches it can correct
+    notes: tuple[Note, ...]  #: What the reader must know
+    model: Arrays  #: What was learned
+    beside: Beside | None = None  #: Further batch columns
+    sealed: bool = True  #: Whether the file says by a seal that it is as it was written
 
 
 def save(path: str | Path, stored: Stored) -> None:
@@ -67,11 +47,6 @@ def save(path: str | Path, stored: Stored) -> None:
 
     Of the sheet only the ids, the batch and the kept columns are written: the file may go to
     others. Numbers are stored as they are, so that a loaded correction gives equal results.
-
-    Raises
-    ------
-    DataError
-        The file cannot be written.
     """
     gathered = stored.gathered
     beside = stored.beside
@@ -104,14 +79,7 @@ def save(path: str | Path, stored: Stored) -> None:
 
 
 def load(path: str | Path) -> Stored:
-    """Read a correction.
-
-    Raises
-    ------
-    DataError
-        There is no such file, it is not a correction of a known version, or it was damaged or
-        changed after it was saved.
-    """
+    """Read a correction."""
     check_input(path)
     try:
         arrays, sealed = read_arrays(path)
@@ -150,13 +118,7 @@ def damaged(path: str | Path, reason: object) -> DataError:
 
 
 def load_method(path: str | Path, method: str) -> Stored:
-    """Read a correction of a given method.
-
-    Raises
-    ------
-    DataError
-        The file holds no correction, or one of another method.
-    """
+    """Read a correction of a given method."""
     stored = load(path)
     if stored.method != method:
         raise DataError(f"a correction by the {stored.method} method, not {method}", str(path))

@@ -16,18 +16,10 @@ from batchsense.experiments.tables.text import is_number
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One column of the kept part of a model: a level of a factor, or a number.
+    """One column of the kept part of a model: a level of a factor, or a number."""
 
-    Attributes
-    ----------
-    factor : str
-        The column of the sheet.
-    level : str or None
-        The level that the column marks; None for numbers.
-    """
-
-    factor: str
-    level: str | None
+    factor: str  #: The column of the sheet
+    level: str | None  #: The level that the column marks; None for numbers
 
     def __str__(self) -> str:
         """Name the term as in a design: ``drug[yes]``, ``age``."""
@@ -67,11 +59,6 @@ def read_factors(
 
     Kinds that are not declared follow the rule of
     :func:`~batchsense.experiments.tables.columns.kept_factors`.
-
-    Raises
-    ------
-    DataError
-        Unknown column, missing labels, or text in a column that is declared numeric.
     """
     return tuple(
         _read(table, name, name in categorical or name in table.categorical, name in numeric)
@@ -83,11 +70,6 @@ def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
     """The columns of known terms for other specimens.
 
     Shape (specimens, terms), the terms those that were fitted.
-
-    Raises
-    ------
-    DataError
-        A column is missing, or a level was not seen in fitting.
 
     Examples
     --------

@@ -34,44 +34,28 @@ class CombatModel(LearnedFromSums):
 
     A value x of batch b with kept terms z becomes
     ``scales[b]·x + offsets[b] + (1 - scales[b])·zᵀslopes``.
-
-    Attributes
-    ----------
-    scales : array of shape (batches, features)
-        1/√δ*; 1 where nothing is scaled.
-    shifts : array of shape (batches, features)
-        γ* in units of sd; 0 where nothing is shifted.
-    slopes : array of shape (covariates, features)
-        β, in units of the observations per unit of the term.
-    grand, sd : array of shape (features,)
-        Level and residual standard deviation to which all batches are brought.
-    status : array of int, shape (features,)
-        0 where the feature is corrected, else why not: 1 constant inside a batch, 2 batches and
-        kept terms cannot be told apart, 3 no residual variation, 4 not observed often enough in the
-        reference batch.
-    unseen : array of bool, shape (batches, features)
-        Where a batch has no observation of a corrected feature: nothing is known there.
-    alone : array of bool, shape (batches, features)
-        Where it has one only, or without a prior does not vary beyond the model: its scale is not
-        adjusted.
-    steps : array of int, shape (batches,)
-        Iterations; 0 where there were none.
-    mean_only : bool
-        Whether scales were left alone.
     """
 
     not_by_feature: ClassVar[tuple[str, ...]] = ("steps", "mean_only")
 
-    scales: Floats
-    shifts: Floats
-    slopes: Floats
+    scales: Floats  #: (batches, features): 1/√δ*; 1 where nothing is scaled
+    shifts: Floats  #: (batches, features): γ* in units of sd; 0 where nothing is shifted
+    slopes: Floats  #: (covariates, features): β, in units of the observations per unit of the term
+    #: (features,): level and residual standard deviation to which all batches are brought.
     grand: Floats
     sd: Floats
+    #: (features,): 0 where the feature is corrected, else why not: 1 constant inside a batch, 2
+    #: batches and kept terms cannot be told apart, 3 no residual variation, 4 not observed often
+    #: enough in the reference batch.
     status: npt.NDArray[np.int8]
+    #: (batches, features): where a batch has no observation of a corrected feature: nothing is
+    #: known there.
     unseen: Flags
+    #: (batches, features): where it has one only, or without a prior does not vary beyond the
+    #: model: its scale is not adjusted.
     alone: Flags
-    steps: Integers
-    mean_only: bool
+    steps: Integers  #: (batches,): iterations; 0 where there were none
+    mean_only: bool  #: Whether scales were left alone
 
     @property
     def offsets(self) -> Floats:
@@ -124,27 +108,7 @@ def fit_combat(
     ``batch_levels`` names the batches in errors. With ``parametric=None`` nothing is shrunken, and
     one feature will do.
 
-    Raises
-    ------
-    DataError
-        Fewer than two batches, or than three usable features to shrink by, a reference batch of one
-        specimen, or a batch without a feature that varies in it.
-    UnresolvedError
-        The model leaves no residual degrees of freedom.
-
-    References
-    ----------
-    Johnson, Li and Rabinovic (2007), "Adjusting batch effects in microarray expression data using
-    empirical Bayes methods"; Leek et al. (2012), "The sva package".
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> codes = np.repeat([0, 1], 20)
-    >>> values = rng.normal(size=(40, 100)) + 3.0 * codes[:, None]
-    >>> model = fit_combat(BatchStatistics.empty(2, 100).add(values, codes))
-    >>> (model.shifts * model.sd).mean(axis=1).round(1).tolist()
-    [-1.5, 1.5]
+    Source: Johnson, Li and Rabinovic (2007); Leek et al. (2012).
     """
     _check(statistics, reference)
     fit = full_fit(statistics)
@@ -181,12 +145,6 @@ def extend_combat(
 
     Level, standard deviation and slopes are those of the model; each new batch gets shift and
     scale, shrunken towards what its own features have in common.
-
-    Raises
-    ------
-    DataError
-        A new batch has a single specimen although the model adjusts scales, or no feature that
-        varies in it.
     """
     if not model.mean_only and statistics.specimens.min() < 2:
         raise DataError(

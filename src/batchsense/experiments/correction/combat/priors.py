@@ -29,41 +29,25 @@ _PAIRS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Shrinking:
-    """How batches are shrunken.
+    """How batches are shrunken."""
 
-    Attributes
-    ----------
-    parametric : bool or None
-        Normal and inverse gamma priors; else the features themselves are the prior. None: no prior,
-        each feature's own estimates stand.
-    mean_only : bool
-        Adjust means, not scales.
-    stopping : {"sva", "converged"}
-        When the iteration of the parametric priors ends; see :func:`parametric_posterior`.
-    threads : int or None
-        Threads of the non-parametric option; None: one per processor.
-    """
-
+    #: Normal and inverse gamma priors; else the features themselves are the prior. None: no prior,
+    #: each feature's own estimates stand.
     parametric: bool | None = True
-    mean_only: bool = False
+    mean_only: bool = False  #: Adjust means, not scales
+    #: When the iteration of the parametric priors ends; see :func:`parametric_posterior`.
     stopping: Stopping = "sva"
-    threads: int | None = None
+    threads: int | None = None  #: Threads of the non-parametric option; None: one per processor
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Prior of one batch: normal for the shift, inverse gamma for the scale.
+    """Prior of one batch: normal for the shift, inverse gamma for the scale."""
 
-    Attributes
-    ----------
-    shift_mean, shift_variance : float
-        γ̄ and t², in standard deviations of a feature.
-    scale_mean, scale_variance : float
-        m and v of the ratio of variances δ.
-    """
-
+    #: γ̄ and t², in standard deviations of a feature.
     shift_mean: float
     shift_variance: float
+    #: m and v of the ratio of variances δ.
     scale_mean: float
     scale_variance: float
 
@@ -122,15 +106,7 @@ def parametric_posterior(
     Shapes: ``shifts`` (features,); ``squares`` (features,); ``counts`` (features,); ``shifts``,
     ``scales`` (features,).
 
-    Raises
-    ------
-    UnresolvedError
-        No convergence in 10,000 steps.
-
-    References
-    ----------
-    Johnson, Li and Rabinovic (2007), "Adjusting batch effects in microarray expression data using
-    empirical Bayes methods".
+    Source: Johnson, Li and Rabinovic (2007).
     """
     spread = prior.shift_variance * counts
     pulled = spread * shifts
@@ -190,18 +166,7 @@ def nonparametric_posterior(
     Shapes: ``shifts``, ``scales`` (features,); ``squares``, ``counts`` (features,); ``shifts``,
     ``scales`` (features,).
 
-    References
-    ----------
-    Johnson, Li and Rabinovic (2007).
-
-    Examples
-    --------
-    With two features each takes the values of the other:
-
-    >>> nonparametric_posterior(
-    ...     np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.ones(2), np.full(2, 5.0)
-    ... )
-    (array([1., 0.]), array([2., 1.]))
+    Source: Johnson, Li and Rabinovic (2007).
     """
     features = len(shifts)
     new_shifts, new_scales = np.empty(features), np.empty(features)
@@ -241,22 +206,13 @@ FEWEST_FEATURES = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimates:
-    """What the data say of the features of a batch, before shrinking.
+    """What the data say of the features of a batch, before shrinking."""
 
-    Attributes
-    ----------
-    shifts, scales : arrays of shape (features,)
-        γ̂ in standard deviations of the feature, and δ̂; NaN where there is none.
-    squares : array of shape (features,)
-        Residual sum of squares in units of the feature's variance.
-    counts : array of shape (features,)
-        Observed specimens.
-    """
-
+    #: (features,): γ̂ in standard deviations of the feature, and δ̂; NaN where there is none.
     shifts: Floats
     scales: Floats
-    squares: Floats
-    counts: Floats
+    squares: Floats  #: (features,): residual sum of squares in units of the feature's variance
+    counts: Floats  #: (features,): observed specimens
 
     def only(self, features: Flags) -> Estimates:
         """Those of some features of one batch."""
@@ -296,11 +252,6 @@ def posterior_of(found: Estimates, usable: Flags, how: Shrinking) -> Posterior:
     γ* and δ* are 0 and 1 for features that are not usable. A feature with a single observation is
     shifted by the prior of the others, and does not count in it. Without a prior shifts and scales
     stay as they were estimated; what does not vary in the batch beyond the model is not scaled.
-
-    Raises
-    ------
-    DataError
-        Too few features to learn from, or too few that vary.
     """
     new_shifts, new_scales, steps = np.zeros(len(usable)), np.ones(len(usable)), 0
     known = usable & (found.counts > (0 if how.mean_only else 1))

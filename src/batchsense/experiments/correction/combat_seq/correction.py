@@ -159,12 +159,6 @@ class FittedCombatSeq(Fitted[CombatSeqCorrection, CombatSeqModel]):
 def check_counts(table: Table) -> None:
     """Refuse a table that holds anything but counts.
 
-    Raises
-    ------
-    DataError
-        A value is missing, negative or not whole; names specimens and features. Or all are, but of
-        the size of intensities.
-
     Examples
     --------
     >>> check_counts(Table.from_arrays([[1.0, 2.5], [3.0, 4.0]], {"month": ["May", "July"]}))
@@ -197,13 +191,7 @@ def check_counts(table: Table) -> None:
 
 
 def refuse_single(design: Design, table: Table) -> None:
-    """Refuse batches that tell nothing about their dispersion.
-
-    Raises
-    ------
-    DataError
-        Naming the batches of a single specimen.
-    """
+    """Refuse batches that tell nothing about their dispersion."""
     batches = design.batches
     single = [level for level, n in zip(batches.levels, batches.counts, strict=True) if n == 1]
     if single:
@@ -216,13 +204,7 @@ def refuse_single(design: Design, table: Table) -> None:
 
 
 def refuse_empty(design: Design, table: Table) -> None:
-    """Refuse specimens or batches without counts in the features that can be used.
-
-    Raises
-    ------
-    DataError
-        Naming the specimens.
-    """
+    """Refuse specimens or batches without counts in the features that can be used."""
     codes = design.batches.codes
     totals = [table.values[codes == b].sum(axis=0) for b in range(len(design.batches.levels))]
     used = np.all(np.array(totals) > 0, axis=0) & ~tallies(table.features)
@@ -235,13 +217,7 @@ def refuse_empty(design: Design, table: Table) -> None:
 
 
 def refuse_no_counts(library: Floats, table: Table) -> None:
-    """Refuse specimens without a library.
-
-    Raises
-    ------
-    DataError
-        Naming the specimens.
-    """
+    """Refuse specimens without a library."""
     if (library == 0).any():
         empty = [table.specimens[i] for i in np.flatnonzero(library == 0)]
         raise DataError(

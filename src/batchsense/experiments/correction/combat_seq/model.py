@@ -29,30 +29,23 @@ _BLOCK = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CombatSeqModel(LearnedArrays):
-    """Everything that the correction of one specimen needs, as arrays.
+    """Everything that the correction of one specimen needs, as arrays."""
 
-    Attributes
-    ----------
-    used : array of bool, shape (features,)
-        Features with counts in every batch; the others are left as they are, and every array below
-        has the used ones only.
-    coefficients : array of shape (batches + terms, used)
-        Log means per count of the library: of the batches, then of the kept terms.
-    shifts : array of shape (batches, used)
-        What each batch adds to the log mean; weighted by specimens the shifts sum to zero.
-    dispersions : array of shape (batches, used)
-        Dispersion in each batch.
-    shared : array of bool, shape (batches,)
-        Batches in which kept terms cannot be fitted, so that all features share one dispersion.
-    chosen : array of int, shape (terms,)
-        The kept columns that say something of their own; others follow from them and the batches.
-    """
-
+    #: (features,): features with counts in every batch; the others are left as they are, and every
+    #: array below has the used ones only.
     used: Flags
+    #: (batches + terms, used): log means per count of the library: of the batches, then of the kept
+    #: terms.
     coefficients: Floats
+    #: (batches, used): what each batch adds to the log mean; weighted by specimens the shifts sum
+    #: to zero.
     shifts: Floats
-    dispersions: Floats
+    dispersions: Floats  #: (batches, used): dispersion in each batch
+    #: (batches,): batches in which kept terms cannot be fitted, so that all features share one
+    #: dispersion.
     shared: Flags
+    #: (terms,): the kept columns that say something of their own; others follow from them and the
+    #: batches.
     chosen: Integers
 
     @property
@@ -81,10 +74,8 @@ def fit_combat_seq(
     Shapes: ``counts`` (specimens, features); ``codes`` (specimens,); ``terms`` (specimens,
     columns); ``left_out`` (features,), features that are none.
 
-    References
-    ----------
-    Zhang, Parmigiani and Johnson (2020), NAR Genomics and Bioinformatics 2, lqaa078; McCarthy,
-    Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
+    Source: Zhang, Parmigiani and Johnson (2020), NAR Genomics and Bioinformatics 2, lqaa078;
+    McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
     """
     batches = int(codes.max()) + 1
     chosen = _independent(np.eye(batches)[codes], terms)

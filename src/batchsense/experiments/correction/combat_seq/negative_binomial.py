@@ -32,19 +32,13 @@ _LOWEST = -40.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogLinearFit:
-    """Maximum likelihood fits of log-linear models, one for each feature.
+    """Maximum likelihood fits of log-linear models, one for each feature."""
 
-    Attributes
-    ----------
-    coefficients : array of shape (terms, features)
-        On the natural log scale. Where every count of some cell of the design is zero a coefficient
-        has no finite estimate; it then is a large negative number at which the means are zero.
-    means : array of shape (observations, features)
-        Fitted means, in counts.
-    """
-
+    #: (terms, features): on the natural log scale. Where every count of some cell of the design is
+    #: zero a coefficient has no finite estimate; it then is a large negative number at which the
+    #: means are zero.
     coefficients: Floats
-    means: Floats
+    means: Floats  #: (observations, features): fitted means, in counts
 
 
 def fit_log_linear(
@@ -68,22 +62,7 @@ def fit_log_linear(
     each feature, or one for each count. The fit may ``start`` from coefficients of shape (terms,
     features).
 
-    Raises
-    ------
-    DataError
-        A count is negative or not finite, or the design is not of full column rank.
-
-    References
-    ----------
-    McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
-
-    Examples
-    --------
-    Without covariates and with equal offsets the fitted mean is the mean:
-
-    >>> fitted = fit_log_linear([[2.0], [4.0], [9.0]], np.ones((3, 1)), np.zeros(3), 0.5)
-    >>> fitted.means.ravel().round(9).tolist()
-    [5.0, 5.0, 5.0]
+    Source: McCarthy, Chen and Smyth (2012), Nucleic Acids Research 40, 4288.
     """
     y, X = np.asarray(counts, dtype=np.float64), np.asarray(design, dtype=np.float64)
     if y.ndim != 2 or X.ndim != 2 or len(X) != len(y):
@@ -120,11 +99,6 @@ def log_likelihood(counts: ArrayLike, means: ArrayLike, dispersion: ArrayLike) -
 
     y and μ have shape (observations, features), and φ broadcasts to it; φ = 0 is the Poisson
     distribution. The result has shape (features,).
-
-    Examples
-    --------
-    >>> log_likelihood([[0.0]], [[2.0]], 0.0).tolist()
-    [-2.0]
     """
     y, mu = np.asarray(counts, dtype=np.float64), np.asarray(means, dtype=np.float64)
     phi = np.broadcast_to(np.asarray(dispersion, dtype=np.float64), y.shape)

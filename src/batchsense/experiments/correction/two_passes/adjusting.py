@@ -39,11 +39,6 @@ def adjust(
     Shapes: ``scales``, ``offsets`` (batches, features); ``slopes`` (covariates, features);
     ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
     covariates); ``out`` (specimens, features); the result (specimens, features).
-
-    Raises
-    ------
-    DataError
-        The shapes do not fit, or a code is out of range.
     """
     batches, features = scales.shape
     matrix, places, kept = checked(values, codes, covariates, len(slopes))

@@ -19,25 +19,13 @@ class Cells:
 
     Where covariates take few values, a sum per cell gives every product with a covariate. Where
     they take many, there is one cell per batch, and the products are summed one by one.
-
-    Attributes
-    ----------
-    order : array of shape (specimens,)
-        The specimens, cell by cell, batch by batch.
-    starts : array of shape (cells + 1,)
-        Where each cell begins in ``order``.
-    batch_of_cell : array of shape (cells,)
-        The batch of each cell; ascending.
-    of_specimen : array of shape (specimens,)
-        The cell of each specimen.
-    covariates : array of shape (cells, covariates) or None
-        The covariates of each cell; None where cells do not determine them.
     """
 
-    order: Places
-    starts: Places
-    batch_of_cell: Places
-    of_specimen: Places
+    order: Places  #: (specimens,): the specimens, cell by cell, batch by batch
+    starts: Places  #: (cells + 1,): where each cell begins in ``order``
+    batch_of_cell: Places  #: (cells,): the batch of each cell; ascending
+    of_specimen: Places  #: (specimens,): the cell of each specimen
+    #: (cells, covariates): the covariates of each cell; None where cells do not determine them.
     covariates: Floats | None
 
     @property
@@ -67,11 +55,6 @@ def checked(
 
     Shapes: ``values`` (specimens, features); ``codes`` (specimens,); ``covariates`` (specimens,
     covariates).
-
-    Raises
-    ------
-    DataError
-        The shapes do not fit, or a covariate is not finite.
     """
     matrix = values if isinstance(values, Folded) else np.asarray(values)
     if isinstance(matrix, np.ndarray) and matrix.dtype not in (np.float32, np.float64):

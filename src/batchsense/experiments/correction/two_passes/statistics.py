@@ -30,48 +30,22 @@ class BatchStatistics:
     Two states merge exactly (Chan, Golub and LeVeque 1983), so chunks may come in any order and
     from any machine. N, z̄ and W are the same for all features without missing values and are kept
     once; features with missing values have their own.
-
-    Attributes
-    ----------
-    specimens : array of shape (batches,)
-        Specimens seen.
-    means, squares : arrays of shape (batches, features)
-        x̄ in units of the observations, M₂ in their square. M₂ is zero exactly where all observed
-        values are the same.
-    products : array of shape (batches, covariates, features)
-        C.
-    covariate_means : array of shape (batches, covariates)
-    covariate_squares : array of shape (batches, covariates, covariates)
-        z̄ and W over all specimens.
-    incomplete : array of shape (incomplete features,)
-        Places of the features with a missing value, ascending.
-    own_counts : array of shape (batches, incomplete features)
-    own_means : array of shape (batches, covariates, incomplete features)
-    own_squares : array of shape (batches, covariates, covariates, incomplete features)
-        N, z̄ and W over the specimens in which each of them was observed.
-
-    References
-    ----------
-    Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance".
-
-    Examples
-    --------
-    >>> first = BatchStatistics.empty(2, 1).add([[1.0], [3.0]], [0, 0])
-    >>> second = BatchStatistics.empty(2, 1).add([[5.0], [7.0]], [0, 1])
-    >>> both = first.merge(second)
-    >>> both.specimens.tolist(), both.means.ravel().tolist(), both.squares.ravel().tolist()
-    ([3, 1], [3.0, 7.0], [8.0, 0.0])
     """
 
-    specimens: Integers
+    specimens: Integers  #: (batches,): specimens seen
+    #: (batches, features): x̄ in units of the observations, M₂ in their square. M₂ is zero exactly
+    #: where all observed values are the same.
     means: Floats
     squares: Floats
-    products: Floats
-    covariate_means: Floats
-    covariate_squares: Floats
+    products: Floats  #: (batches, covariates, features): C
+    covariate_means: Floats  #: (batches, covariates)
+    covariate_squares: Floats  #: (batches, covariates, covariates): z̄ and W over all specimens
+    #: (incomplete features,): places of the features with a missing value, ascending.
     incomplete: Places
-    own_counts: Floats
-    own_means: Floats
+    own_counts: Floats  #: (batches, incomplete features)
+    own_means: Floats  #: (batches, covariates, incomplete features)
+    #: (batches, covariates, covariates, incomplete features): N, z̄ and W over the specimens in
+    #: which each of them was observed.
     own_squares: Floats
 
     @classmethod
@@ -117,11 +91,6 @@ class BatchStatistics:
 
         Shapes: ``values`` (specimens, features), perhaps a block that is still :class:`Folded`;
         ``codes`` (specimens,); ``covariates`` (specimens, covariates).
-
-        Raises
-        ------
-        DataError
-            The shapes do not fit, a code is out of range, or a value is infinite.
         """
         batches, terms, features = self.shape
         matrix, places, kept = checked(values, codes, covariates, terms)
@@ -138,13 +107,7 @@ class BatchStatistics:
         return self
 
     def merge(self, other: BatchStatistics) -> BatchStatistics:
-        """Give the statistics of the specimens of both.
-
-        Raises
-        ------
-        DataError
-            They have different batches, covariates or features.
-        """
+        """Give the statistics of the specimens of both."""
         if self.shape != other.shape:
             raise DataError(
                 f"statistics of shape {self.shape} and {other.shape} (batches, covariates, "
@@ -196,13 +159,7 @@ class BatchStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> BatchStatistics:
-        """Take up a stored state.
-
-        Raises
-        ------
-        DataError
-            An array is absent, holds no numbers or does not fit the others.
-        """
+        """Take up a stored state."""
         try:
             found = cls(**{field.name: arrays[field.name] for field in fields(cls)})
             blank = cls.empty(found.shape[0], found.shape[2], found.shape[1])

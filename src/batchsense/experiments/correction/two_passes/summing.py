@@ -35,41 +35,24 @@ class Sums:
     """Sums of one chunk, around a shift that is an observed value of the batch and feature.
 
     A batch whose values of a feature are all the same has sums of exactly zero.
-
-    Attributes
-    ----------
-    shifts : array of shape (batches, features)
-        What was subtracted first, in units of the observations.
-    sums : array of shape (cells, features)
-        Sums of what lies above the shift.
-    squares : array of shape (batches, features)
-        Sums of its squares.
-    products : array of shape (batches, covariates, features)
-        Sums of its products with the centred covariates; empty where cells determine them.
     """
 
-    shifts: Floats
-    sums: Floats
-    squares: Floats
+    shifts: Floats  #: (batches, features): what was subtracted first, in units of the observations
+    sums: Floats  #: (cells, features): sums of what lies above the shift
+    squares: Floats  #: (batches, features): sums of its squares
+    #: (batches, covariates, features): sums of its products with the centred covariates; empty
+    #: where cells determine them.
     products: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObservedSums(Sums):
-    """Sums over what was observed of features with missing values.
+    """Sums over what was observed of features with missing values."""
 
-    Attributes
-    ----------
-    counts : array of shape (cells, features)
-        Observed specimens per cell.
-    observed_sums : array of shape (batches, covariates, features)
-    observed_squares : array of shape (batches, covariates, covariates, features)
-        Sums of the centred covariates and of their products over the observed specimens; empty
-        where cells determine the covariates.
-    """
-
-    counts: Floats
-    observed_sums: Floats
+    counts: Floats  #: (cells, features): observed specimens per cell
+    observed_sums: Floats  #: (batches, covariates, features)
+    #: (batches, covariates, covariates, features): sums of the centred covariates and of their
+    #: products over the observed specimens; empty where cells determine the covariates.
     observed_squares: Floats
 
 
@@ -131,11 +114,6 @@ def observed_sums(
 
     Arguments as for :func:`complete_sums`, and the features that have missing values; the sums have
     counts, for these features only.
-
-    Raises
-    ------
-    DataError
-        A value is infinite, or too large to be squared.
     """
     count, terms = len(features), centred.shape[1]
     by_term = (batch_count, terms, count)
