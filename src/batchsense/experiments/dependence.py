@@ -49,28 +49,16 @@ _ACCIDENT = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedRows:
-    """A column whose entries name units of which several rows were taken.
+    """A column whose entries name units of which several rows were taken."""
 
-    Attributes
-    ----------
-    column : str
-        Its name.
-    codes : array of shape (specimens,)
-        The unit of each row; a row without an entry is one of its own.
-    rows, units : int
-        Rows that share their unit with another row, and those units.
-    over_batches : int or None
-        Units with rows in several batches; None where surrogates stand for the batches.
-    constant : tuple of str
-        Factors of the model that are constant within every unit.
-    """
-
-    column: str
-    codes: Integers
+    column: str  #: Its name
+    codes: Integers  #: (specimens,): the unit of each row; a row without an entry is one of its own
+    #: Rows that share their unit with another row, and those units.
     rows: int
     units: int
+    #: Units with rows in several batches; None where surrogates stand for the batches.
     over_batches: int | None
-    constant: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()  #: Factors of the model that are constant within every unit
 
     def mended(self, block: str) -> str:
         """What to do about it; ``block`` says what ``--block`` does.
@@ -116,14 +104,6 @@ def shared_rows(
     its entries are codes such as P07, more of them than rows of each; or some factor of the model
     is constant within every entry, which chance does not do. Rows that share a block, of shape
     (specimens,), are known to.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> sheet = {"month": [*"abab"], "subject": ["P1", "P1", "P2", "P2"]}
-    >>> table = Table.from_arrays([[1.0], [2.0], [3.0], [4.0]], sheet)
-    >>> [one.column for one in shared_rows(table, read_design(table, "month"))]
-    ['subject']
     """
     modelled = {*sheet_columns(design.batches), *(one.name for one in design.kept)}
     batches = _labels(design.batches)
@@ -158,11 +138,6 @@ def shared_rows(
 def block_factor(table: Table, name: str) -> Factor:
     """Read the column whose rows with the same entry are no independent specimens.
 
-    Raises
-    ------
-    DataError
-        Unknown column, missing labels, one block only or one for each row.
-
     Examples
     --------
     >>> block_factor(Table.from_arrays([[1.0], [2.0]], {"subject": ["P1", "P2"]}), "subject")
@@ -185,13 +160,7 @@ def block_factor(table: Table, name: str) -> Factor:
 
 
 def dependent_rows(column: str, what: str, more: str = "") -> Note:
-    """Say that rows share units; the same words for every command.
-
-    Examples
-    --------
-    >>> dependent_rows("subject", "these tests").message.partition(":")[0]
-    'Rows with the same subject are no independent specimens, which these tests do not know'
-    """
+    """Say that rows share units; the same words for every command."""
     message = (
         f"Rows with the same {column} are no independent specimens, which {what} do not know: a "
         f"factor that is constant within {column} counts subjects, not rows."

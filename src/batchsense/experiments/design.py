@@ -40,23 +40,13 @@ MOST_CROSSED = 2000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Design:
-    """Batches and kept factors of the specimens of a table.
+    """Batches and kept factors of the specimens of a table."""
 
-    Attributes
-    ----------
-    batches : Factor
-        The batch column, or several (:mod:`~batchsense.experiments.sheets.nuisances`).
-    kept : tuple of Factor
-        What must be kept.
-    notes : tuple of Note
-        Decisions made in reading the sheet; small batches.
-    interactions : tuple of tuple of str
-        Products of kept factors that are in the model beside them, smaller ones first.
-    """
-
+    #: The batch column, or several (:mod:`~batchsense.experiments.sheets.nuisances`).
     batches: Factor
-    kept: tuple[Factor, ...]
-    notes: tuple[Note, ...] = ()
+    kept: tuple[Factor, ...]  #: What must be kept
+    notes: tuple[Note, ...] = ()  #: Decisions made in reading the sheet; small batches
+    #: Products of kept factors that are in the model beside them, smaller ones first.
     interactions: tuple[tuple[str, ...], ...] = ()
 
     @property
@@ -129,25 +119,7 @@ def read_design(
     surrogates: Sequence[str] = (),
     interactions: Sequence[tuple[str, ...]] = (),
 ) -> Design:
-    """Read the columns of the sheet that a model needs, and refuse what cannot be meant.
-
-    Raises
-    ------
-    DataError
-        A column is unknown, incomplete or constant, or two kept columns say the same.
-    ConfoundedError
-        Numbers of undeclared kind are confounded if read the other way.
-
-    Examples
-    --------
-    >>> table = Table.from_arrays(
-    ...     [[1.0], [2.0], [3.0], [4.0]],
-    ...     {"month": ["May", "May", "July", "July"], "drug": ["no", "yes", "no", "yes"]},
-    ... )
-    >>> design = read_design(table, "month", ["drug"])
-    >>> design.batches.levels, design.wanted()[1]
-    (('July', 'May'), ('Intercept', 'drug[yes]'))
-    """
+    """Read the columns of the sheet that a model needs, and refuse what cannot be meant."""
     if batch_labels is None:
         if twice := [name for name in surrogates if name in keep]:
             raise DataError(

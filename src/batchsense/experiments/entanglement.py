@@ -35,27 +35,16 @@ _SHOWN_LEVELS = 6
 
 @dataclass(frozen=True, slots=True)
 class Entanglement:
-    """One kept factor against the batches.
+    """One kept factor against the batches."""
 
-    Attributes
-    ----------
-    name : str
-        The kept factor.
-    kind : str
-        ``"categorical"`` or ``"numeric"``.
-    confounding : Confounding
-        R² with the batches, variance inflation, effective n, attenuation, relations.
-    cramers_v : float or None
-        Association of the two labels, chance not subtracted; None for numbers.
-    linked : tuple of LinkedGroup
-        Levels that specimens link through shared batches, with those batches; levels of different
-        groups cannot be compared. Empty for a numeric factor.
-    """
-
-    name: str
-    kind: str
+    name: str  #: The kept factor
+    kind: str  #: ``"categorical"`` or ``"numeric"``
+    #: R² with the batches, variance inflation, effective n, attenuation, relations.
     confounding: Confounding
+    #: Association of the two labels, chance not subtracted; None for numbers.
     cramers_v: float | None
+    #: Levels that specimens link through shared batches, with those batches; levels of different
+    #: groups cannot be compared. Empty for a numeric factor.
     linked: tuple[LinkedGroup, ...]
 
     @property
@@ -84,20 +73,7 @@ class Entanglement:
 
 
 def entanglements(design: Design) -> tuple[Entanglement, ...]:
-    """Analyse every kept factor of a design, in order, against its batches.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> from batchsense.experiments.tables import Table
-    >>> table = Table.from_arrays(
-    ...     [[1.0], [2.0], [3.0], [4.0]],
-    ...     {"month": ["May", "May", "July", "July"], "drug": ["no", "no", "yes", "yes"]},
-    ... )
-    >>> (drug,) = entanglements(read_design(table, "month", ["drug"]))
-    >>> drug.confounding.estimable, len(drug.linked)
-    (False, 2)
-    """
+    """Analyse every kept factor of a design, in order, against its batches."""
     names = indicator_names(design.batches)
     return tuple(_one(design, kept, names) for kept in design.kept)
 
@@ -112,13 +88,7 @@ def batch_columns(design: Design) -> tuple[Floats, tuple[str, ...]]:
 
 
 def refuse_confounded(design: Design, found: tuple[Entanglement, ...]) -> None:
-    """Refuse a design in which a kept factor cannot be told from the batches.
-
-    Raises
-    ------
-    ConfoundedError
-        Naming every relation, what remains estimable and what would help.
-    """
+    """Refuse a design in which a kept factor cannot be told from the batches."""
     lost = [one for one in found if not one.confounding.estimable]
     if not lost:
         return
@@ -182,26 +152,18 @@ MOST_LEVELS = 12
 
 @dataclass(frozen=True, slots=True)
 class LevelContrast:
-    """The difference between two levels of a kept factor.
+    """The difference between two levels of a kept factor."""
 
-    Attributes
-    ----------
-    first, second : str
-        The levels; the difference is second minus first.
-    estimable : bool
-        Whether the design can tell it, with the batches and the other kept factors in the model.
-    r2 : float
-        Share of the information about it that goes with the batches: 1 - (variance without them) /
-        (variance with them); 1 where it is not estimable.
-    only_through : tuple of str
-        Levels without whose specimens it would not be estimable, such as the controls that alone
-        link two batches.
-    """
-
+    #: The levels; the difference is second minus first.
     first: str
     second: str
+    #: Whether the design can tell it, with the batches and the other kept factors in the model.
     estimable: bool
+    #: Share of the information about it that goes with the batches: 1 - (variance without them) /
+    #: (variance with them); 1 where it is not estimable.
     r2: float
+    #: Levels without whose specimens it would not be estimable, such as the controls that alone
+    #: link two batches.
     only_through: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -218,23 +180,8 @@ def level_contrasts(design: Design, kept: Factor) -> tuple[LevelContrast, ...]:
 
     Empty for a numeric factor, and for more than 12 levels.
 
-    References
-    ----------
-    Searle (1971), Linear Models, section 5.4; Weeks and Williams (1964), Technometrics 6, 319.
-
-    Examples
-    --------
-    Drug A was given in May and B in July; only the controls were run in both.
-
-    >>> from batchsense.experiments.design import read_design
-    >>> from batchsense.experiments.tables import Table
-    >>> sheet = {"month": ["May"] * 4 + ["July"] * 4, "drug": [*"AAcc", *"BBcc"]}
-    >>> design = read_design(Table.from_arrays(np.eye(8), sheet), "month", ["drug"])
-    >>> for one in level_contrasts(design, design.kept[0]):
-    ...     print(one, one.estimable, round(one.r2, 3), *one.only_through)
-    B - A True 0.5 c
-    c - A True 0.25
-    c - B True 0.25
+    Source: Searle (1971), Linear Models, section 5.4; Weeks and Williams (1964), Technometrics 6,
+    319.
     """
     levels = kept.levels
     if kept.values is not None or len(levels) > MOST_LEVELS:

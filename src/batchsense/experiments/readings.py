@@ -40,11 +40,6 @@ class _Answer:
 def refuse_doubtful(design: Design) -> None:
     """Ask for the kind of numbers that are not confounded as they were read, and else would be.
 
-    Raises
-    ------
-    ConfoundedError
-        Naming the columns, what each reading says, and how to declare the kind.
-
     Examples
     --------
     >>> from batchsense.experiments.design import read_design

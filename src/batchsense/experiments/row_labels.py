@@ -20,30 +20,17 @@ _REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class RowLabels:
-    """The labels that the rows of something carry.
+    """The labels that the rows of something carry."""
 
-    Attributes
-    ----------
-    name : str
-        What messages call it.
-    labels : tuple of str
-        One for each row, as text: 7 and "7" are one label, as they are in files.
-    counts : bool
-        Whether they only count the rows from 0, as pandas does where nobody named them.
-    """
-
-    name: str
+    name: str  #: What messages call it
+    #: One for each row, as text: 7 and "7" are one label, as they are in files.
     labels: tuple[str, ...]
+    #: Whether they only count the rows from 0, as pandas does where nobody named them.
     counts: bool = False
 
 
 def row_labels(given: Any, name: str) -> RowLabels | None:
     """The labels of the rows of a data frame or series; None for arrays and lists.
-
-    Raises
-    ------
-    DataError
-        The index has several levels, or ``given`` is an AnnData object.
 
     Examples
     --------
@@ -72,13 +59,7 @@ def is_annotated(given: Any) -> bool:
 
 
 def refuse_levels(index: Any, name: str, what: str = "index") -> None:
-    """Refuse an index of pandas that has several levels: an id is one label.
-
-    Raises
-    ------
-    DataError
-        It has, with their names.
-    """
+    """Refuse an index of pandas that has several levels: an id is one label."""
     if getattr(index, "nlevels", 1) == 1:
         return
     levels = [f"number {k + 1}" if one is None else str(one) for k, one in enumerate(index.names)]
@@ -109,20 +90,6 @@ def in_one_order(named: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         The same, rows in one order.
-
-    Raises
-    ------
-    DataError
-        Labels differ; the same in another order occur twice, only count the rows on one side, or
-        face a first without labels.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> X = pd.DataFrame({"g": [1.0, 2.0]}, index=["s1", "s2"])
-    >>> months = pd.Series(["May", "July"], index=["s2", "s1"])
-    >>> in_one_order({"X": X, "batch_labels": months})["batch_labels"].tolist()
-    ['July', 'May']
     """
     found = [labels for name, given in named.items() if (labels := row_labels(given, name))]
     if not found:
@@ -139,11 +106,6 @@ def in_order_of(leader: RowLabels, mine: RowLabels, given: Any, unlabelled: str 
     """Bring one thing into the order of another's labels.
 
     ``unlabelled`` names what both describe where that carries no labels itself.
-
-    Raises
-    ------
-    DataError
-        As :func:`in_one_order`.
     """
     if mine.labels == leader.labels:
         return given
@@ -184,11 +146,6 @@ def labelled_sheet(
     Without values the first of its columns gives the order. Ids are the labels of ``values``, else
     ``specimens``, else the labels of the sheet.
 
-    Raises
-    ------
-    DataError
-        As :func:`in_one_order`, or ``specimens`` are not the labels of ``values``.
-
     Examples
     --------
     >>> import pandas as pd
@@ -223,13 +180,7 @@ def _column(key: object) -> str:
 
 
 def column_names(frame: Any, name: str) -> tuple[str, ...] | None:
-    """The names of the columns of a data frame; None where they only count, and for arrays.
-
-    Raises
-    ------
-    DataError
-        They have several levels.
-    """
+    """The names of the columns of a data frame; None where they only count, and for arrays."""
     columns = getattr(frame, "columns", None)
     if columns is None or callable(columns):
         return None

@@ -65,28 +65,18 @@ _TALLIES = (
 class ValuesRead:
     """As what the values of a matrix were read.
 
-    Attributes
-    ----------
-    kind : {"counts", "log", "intensities", "bounded", "numbers"}
-        What they are; ``"numbers"`` where nothing tells.
-    declared : bool
-        Whether the user said so.
-    lowest, highest : float
-        The ends, in units of the values; NaN where there are none.
-    whole : bool
-        Whether all are whole numbers.
-
     Examples
     --------
     >>> print(ValuesRead("counts", False, 0, 51, True))
     counts (whole numbers from 0 to 51)
     """
 
-    kind: ValueKind
-    declared: bool
+    kind: ValueKind  #: What they are; ``"numbers"`` where nothing tells
+    declared: bool  #: Whether the user said so
+    #: The ends, in units of the values; NaN where there are none.
     lowest: float
     highest: float
-    whole: bool
+    whole: bool  #: Whether all are whole numbers
 
     def __str__(self) -> str:
         """Name the kind, and what speaks for it."""
@@ -116,17 +106,6 @@ def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> 
         The observations; NaN where missing.
     declared : str, optional
         What they are; then only the ends are looked at.
-
-    Raises
-    ------
-    DataError
-        Negative values that are declared to be counts or intensities, or fractions that are
-        declared to be counts.
-
-    Examples
-    --------
-    >>> read_values(np.array([[0.0, 51.0]])).kind, read_values(np.array([[0.2, 0.9]])).kind
-    ('counts', 'bounded')
     """
     ends = [np.nan, np.nan]
     if values.size:
@@ -218,11 +197,6 @@ def _some(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def refuse_raw(read: ValuesRead, what: str) -> None:
     """Withhold an answer that rests on added effects and equal scatter, where neither holds.
 
-    Raises
-    ------
-    UnresolvedError
-        The values are counts or intensities; says what to do.
-
     Examples
     --------
     >>> refuse_raw(ValuesRead("counts", False, 0, 51, True), "the verdict")
@@ -262,12 +236,6 @@ def value_notes(
         What part of the matrix was looked at, in words; all of it by default.
     rows : sequence of str
         The features.
-
-    Examples
-    --------
-    >>> counts = np.array([[0.0, 51.0]])
-    >>> [note.code for note in value_notes(counts, read_values(counts))]
-    ['looks_like_counts']
     """
     sentence = f"{read.sentence[:-1]}{where}."
     advice = {

@@ -100,12 +100,6 @@ def combination(
     The mean of a cell is the sum of the coefficients of every term that it determines. A term that
     it does not determine, for it holds another column, must cancel in the sum.
 
-    Raises
-    ------
-    DataError
-        The weights do not sum to zero (slopes may), all cancel, or the sum differs with a column
-        that it does not name.
-
     Examples
     --------
     >>> from batchsense.experiments.design import read_design
@@ -155,13 +149,7 @@ def combination(
 
 
 def interaction(design: Design, columns: Sequence[str]) -> list[Difference]:
-    """All differences of differences that an interaction is made of, against the first levels.
-
-    Raises
-    ------
-    DataError
-        As :func:`combination`, or no column is categorical.
-    """
+    """All differences of differences that an interaction is made of, against the first levels."""
     factors = {one.name: one for one in design.kept}
     labelled = [factors[name] for name in columns if factors[name].values is None]
     if not labelled:

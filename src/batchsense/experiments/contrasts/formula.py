@@ -20,34 +20,18 @@ _ALLOWED = "columns of the sheet with + - : * / ** and brackets"
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """The terms of a design.
+    """The terms of a design."""
 
-    Attributes
-    ----------
-    columns : tuple of str
-        Columns of the sheet, each once.
-    interactions : tuple of tuple of str
-        Products of these, with all products of fewer that they hold.
-    implied : tuple of (tuple of str, tuple of str)
-        Products (or columns) that the formula lacks, and what a product that it has adds to them.
-        If these are categories, it says the same as with them; if one is a number, it does not.
-    constant : bool
-        False where the formula takes the constant out.
-    """
-
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  #: Columns of the sheet, each once
+    #: Products of these, with all products of fewer that they hold.
     interactions: tuple[tuple[str, ...], ...] = ()
+    #: Products (or columns) that the formula lacks, and what a product that it has adds to them. If
+    #: these are categories, it says the same as with them; if one is a number, it does not.
     implied: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
-    constant: bool = True
+    constant: bool = True  #: False where the formula takes the constant out
 
     def check(self, factors: Iterable[Factor], where: str) -> None:
-        """Refuse what would make a slope or the constant go through zero.
-
-        Raises
-        ------
-        DataError
-            A product with a number stands without what it multiplies.
-        """
+        """Refuse what would make a slope or the constant go through zero."""
         kinds = {one.name: one.kind for one in factors}
         for term, more in self.implied:
             if numbers := [name for name in more if kinds[name] == "numeric"]:
@@ -70,18 +54,6 @@ def read_formula(text: str, table: Table) -> Formula:
 
     Names are exchanged for harmless ones before the formula is expanded (by formulaic), so that no
     function, and no text in quotes, can be in it.
-
-    Raises
-    ------
-    DataError
-        It calls a function, has a left side, names an unknown column, or is no formula.
-
-    Examples
-    --------
-    >>> table = Table.from_arrays([[1.0]] * 2, {"drug": ["a", "b"], "age": [1, 2], "sex": [*"fm"]})
-    >>> found = read_formula("~ drug * age + sex", table)
-    >>> found.columns, found.interactions
-    (('drug', 'age', 'sex'), (('drug', 'age'),))
     """
     where = table.source.sheet
     names: list[str] = []

@@ -46,20 +46,7 @@ class _Sum:
 def weights_of_cells(
     text: str, columns: Sequence[str], levels: Sequence[Sequence[str]]
 ) -> dict[Cell, float]:
-    """Read the weight of each cell in a sum of means.
-
-    Raises
-    ------
-    DataError
-        The text is no such sum, names an unknown level, or can be read in two ways.
-
-    Examples
-    --------
-    >>> weights_of_cells("(high + low)/2 - none", ["drug"], [["high", "low", "none"]])
-    {('high',): 0.5, ('low',): 0.5, ('none',): -1.0}
-    >>> weights_of_cells("a.late - 'IL-2'.late", ["drug", "time"], [["IL-2", "a"], ["late"]])
-    {('a', 'late'): 1.0, ('IL-2', 'late'): -1.0}
-    """
+    """Read the weight of each cell in a sum of means."""
     if len(text) > _LONGEST:
         raise DataError(f"the contrast has {len(text):,} letters; at most {_LONGEST:,} are read")
     reader = _Reader(text, columns, [tuple(one) for one in levels])

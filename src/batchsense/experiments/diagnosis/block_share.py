@@ -17,21 +17,12 @@ from batchsense.progress import Progress, silent
 
 @dataclass(frozen=True, slots=True)
 class BlockShare:
-    """The share of the variance that blocks add to batches and kept factors.
+    """The share of the variance that blocks add to batches and kept factors."""
 
-    Attributes
-    ----------
-    name : str
-        The column.
-    count : int
-        Number of blocks.
-    share : Share or None
-        None where batches and kept factors leave nothing of the blocks, or no degree of freedom is
-        left within them.
-    """
-
-    name: str
-    count: int
+    name: str  #: The column
+    count: int  #: Number of blocks
+    #: None where batches and kept factors leave nothing of the blocks, or no degree of freedom is
+    #: left within them.
     share: Share | None
 
 
@@ -45,25 +36,7 @@ def share_of_blocks(
     seed: int = 0,
     progress: Progress = silent,
 ) -> BlockShare:
-    """Measure how much rows of one subject have in common beyond the terms of a model.
-
-    Raises
-    ------
-    DataError
-        Unknown column, missing labels, one block only or one for each row.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> rng = np.random.default_rng(0)
-    >>> subject = np.repeat(np.arange(20), 2)
-    >>> values = rng.normal(size=(20, 50))[subject] + rng.normal(size=(40, 50))
-    >>> sheet = {"month": np.tile([*"ab"], 20), "subject": [f"P{k}" for k in subject]}
-    >>> table = Table.from_arrays(values, sheet)
-    >>> found = share_of_blocks(table, read_design(table, "month"), "subject").share.share
-    >>> found.low < 0.5 < found.high
-    True
-    """
+    """Measure how much rows of one subject have in common beyond the terms of a model."""
     blocks = block_factor(table, name)
     observations, _ = usable_features(table, standardise)
     others = np.hstack([design.wanted()[0], design.batches.indicators()])

@@ -22,33 +22,18 @@ from batchsense.variation.linear import factor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TermByFeature:
-    """One term's share of the variance of each feature; NaN for features without shares.
+    """One term's share of the variance of each feature; NaN for features without shares."""
 
-    Attributes
-    ----------
-    name : str
-        The term, such as ``"month"`` or ``"month × drug"``.
-    share, low, high : arrays of shape (features,)
-        The share it adds to the other terms, what chance explains subtracted (not below 0), with
-        the ends of its interval.
-    raw : array of shape (features,)
-        Its share of the sum of squares, chance included.
-    alone : array of shape (features,) or None
-        R² of the term without any other; None for an interaction.
-    p_value : array of shape (features,)
-        Of the F test of the term given the others.
-    columns : int
-        Independent columns that the others leave.
-    """
-
-    name: str
+    name: str  #: The term, such as ``"month"`` or ``"month × drug"``
+    #: (features,): the share it adds to the other terms, what chance explains subtracted (not below
+    #: 0), with the ends of its interval.
     share: Floats
     low: Floats
     high: Floats
-    raw: Floats
-    alone: Floats | None
-    p_value: Floats
-    columns: int
+    raw: Floats  #: (features,): its share of the sum of squares, chance included
+    alone: Floats | None  #: (features,): R² of the term without any other; None for an interaction
+    p_value: Floats  #: (features,): of the F test of the term given the others
+    columns: int  #: Independent columns that the others leave
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,37 +41,25 @@ class FeatureShares:
     """Shares of the variance of every feature.
 
     ``shared + residual_raw`` and the terms' ``raw`` add up to 1 for each feature.
-
-    Attributes
-    ----------
-    features : tuple of str
-        All features of the table.
-    terms : tuple of TermByFeature
-        The batches, the kept factors, and the interaction where there is one.
-    shared : array of shape (features,)
-        What batches and kept factors explain together beyond what each adds to the others:
-        variation that cannot be given to one of them. May be negative.
-    residual, residual_low, residual_high, residual_raw : arrays of shape (features,)
-        What no term explains, chance added back, with its interval; and as sum of squares.
-    component : array of shape (features,)
-        Variance component of the batches in squared units of the feature; may be negative. NaN
-        for several batch columns.
-    reasons : tuple of str
-        Why a feature has no shares; empty where it has.
-    level : float
-        Confidence level.
     """
 
-    features: tuple[str, ...]
+    features: tuple[str, ...]  #: All features of the table
+    #: The batches, the kept factors, and the interaction where there is one.
     terms: tuple[TermByFeature, ...]
+    #: (features,): what batches and kept factors explain together beyond what each adds to the
+    #: others: variation that cannot be given to one of them. May be negative.
     shared: Floats
+    #: (features,): what no term explains, chance added back, with its interval; and as sum of
+    #: squares.
     residual: Floats
     residual_low: Floats
     residual_high: Floats
     residual_raw: Floats
+    #: (features,): variance component of the batches in squared units of the feature; may be
+    #: negative. NaN for several batch columns.
     component: Floats
-    reasons: tuple[str, ...]
-    level: float
+    reasons: tuple[str, ...]  #: Why a feature has no shares; empty where it has
+    level: float  #: Confidence level
 
 
 def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> FeatureShares:
@@ -96,20 +69,6 @@ def shares_by_feature(table: Table, design: Design, level: float = 0.95) -> Feat
     :func:`~batchsense.experiments.diagnosis.shares.share_of_variance` for each feature alone.
 
     Features with missing values, and constant ones, get a reason.
-
-    Raises
-    ------
-    UnresolvedError
-        No residual degree of freedom is left.
-
-    Examples
-    --------
-    >>> from batchsense.experiments import PlantedEffects, plant
-    >>> from batchsense.experiments.design import read_design
-    >>> planted = plant(specimens=40, features=3, months=2, effects=PlantedEffects(month_sd=3.0))
-    >>> found = shares_by_feature(planted.table, read_design(planted.table, "month", ["drug"]))
-    >>> [term.name for term in found.terms], found.terms[0].raw.shape
-    (['month', 'drug', 'month × drug'], (3,))
     """
     if isinstance(table, StoredTable):
         return _of_stored(table, design, level)

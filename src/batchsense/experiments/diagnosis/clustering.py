@@ -31,45 +31,30 @@ FEWEST_ARRANGEMENTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """How specimens lie by one label.
+    """How specimens lie by one label."""
 
-    Attributes
-    ----------
-    name : str
-        The batch column or a kept factor.
-    silhouette : float or None
-        Mean silhouette, -1 to 1: positive where specimens lie nearer to their own label than to the
-        nearest other one. None where fewer than two labels have specimens to compare.
-    neighbours, neighbours_by_chance : float
-        Part of the nearest neighbours that have the specimen's own label, and its value for labels
-        laid out at random, Σn_b(n_b - 1)/(n(n - 1)).
-    alone, partial : float
-        Distance R²: share of the squared distances that lies between labels, alone and beyond the
-        other factors.
-    partial_by_chance : float or None
-        Mean of ``partial`` over the permutations: what as many labels explain by chance. Compare
-        labels by what they explain beyond that. None where nothing can be permuted.
-    p_silhouette, p_neighbours, p_distance : float or None
-        (1 + permutations with at least this value) / (1 + permutations), labels permuted within
-        the other factors; None where that cannot be done.
-    arrangements : float
-        Number of different ways to permute, infinite where beyond counting.
-    reason : str or None
-        Why the p-values are None.
-    """
-
-    name: str
+    name: str  #: The batch column or a kept factor
+    #: Mean silhouette, -1 to 1: positive where specimens lie nearer to their own label than to the
+    #: nearest other one. None where fewer than two labels have specimens to compare.
     silhouette: float | None
+    #: Part of the nearest neighbours that have the specimen's own label, and its value for labels
+    #: laid out at random, Σn_b(n_b - 1)/(n(n - 1)).
     neighbours: float
     neighbours_by_chance: float
+    #: Distance R²: share of the squared distances that lies between labels, alone and beyond the
+    #: other factors.
     alone: float
     partial: float
+    #: Mean of ``partial`` over the permutations: what as many labels explain by chance. Compare
+    #: labels by what they explain beyond that. None where nothing can be permuted.
     partial_by_chance: float | None
+    #: (1 + permutations with at least this value) / (1 + permutations), labels permuted within the
+    #: other factors; None where that cannot be done.
     p_silhouette: float | None
     p_neighbours: float | None
     p_distance: float | None
-    arrangements: float
-    reason: str | None
+    arrangements: float  #: Number of different ways to permute, infinite where beyond counting
+    reason: str | None  #: Why the p-values are None
 
 
 def clusterings(
@@ -89,10 +74,8 @@ def clusterings(
     Coordinates have shape (specimens, axes); distances between these points are judged. Of many
     specimens the generator draws 400 for silhouettes and 2,000 whose neighbours are looked up.
 
-    References
-    ----------
-    Anderson (2001), Austral Ecology 26, 32 (distance R²); Rousseeuw (1987), J. Comput. Appl. Math.
-    20, 53 (silhouette); Büttner et al. (2019), Nat. Methods 16, 43 (neighbours).
+    Source: Anderson (2001), Austral Ecology 26, 32 (distance R²); Rousseeuw (1987), J. Comput.
+    Appl. Math. 20, 53 (silhouette); Büttner et al. (2019), Nat. Methods 16, 43 (neighbours).
     """
     points, labels = judged_labels(coordinates, design)
     looked_up = drawn(len(points), MOST_LOOKED_UP, rng)

@@ -21,25 +21,14 @@ _GROUP_VALUES = 4_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchComponent:
-    """How far the batches lie apart, beyond what noise alone would show.
+    """How far the batches lie apart, beyond what noise alone would show."""
 
-    Attributes
-    ----------
-    component : Interval
-        Mean over the features of the unbiased variance component, in squared units of the
-        observations; negative where the batches differ less than noise makes them differ.
-    within : float
-        Mean over the features of the residual variance, in the same unit.
-    by_feature : array of shape (features,)
-        The component of each feature, negative ones included.
-    within_by_feature : array of shape (features,)
-        The residual variance of each feature.
-    """
-
+    #: Mean over the features of the unbiased variance component, in squared units of the
+    #: observations; negative where the batches differ less than noise makes them differ.
     component: Interval
-    within: float
-    by_feature: Floats
-    within_by_feature: Floats
+    within: float  #: Mean over the features of the residual variance, in the same unit
+    by_feature: Floats  #: (features,): the component of each feature, negative ones included
+    within_by_feature: Floats  #: (features,): the residual variance of each feature
 
     @property
     def relative_sd(self) -> float:
@@ -78,6 +67,9 @@ def batch_component(
 
     None if nothing of the batches is left, or no residual degree of freedom.
 
+    Source: Henderson (1953), method 3; Searle, Casella and McCulloch (1992), section 5.5; Davison
+    and Hinkley (1997), section 6.3.
+
     Parameters
     ----------
     observations : array of shape (specimens, features)
@@ -92,22 +84,6 @@ def batch_component(
         Bootstrap draws.
     level : float
         Confidence level.
-
-    References
-    ----------
-    Henderson (1953), method 3; Searle, Casella and McCulloch (1992), section 5.5; Davison and
-    Hinkley (1997), section 6.3.
-
-    Examples
-    --------
-    Batches with standard deviation 2 around noise of 1:
-
-    >>> rng = np.random.default_rng(0)
-    >>> batches = np.eye(6)[np.arange(60) % 6]
-    >>> observations = batches @ rng.normal(0, 2, size=(6, 200)) + rng.normal(size=(60, 200))
-    >>> found = batch_component(observations, batches, np.ones((60, 1)), rng)
-    >>> 3.6 < found.component.low < found.component.high < 4.4, round(found.relative_sd)
-    (True, 2)
     """
     kept = factor(wanted).basis
     basis = basis_beside(indicators, kept)

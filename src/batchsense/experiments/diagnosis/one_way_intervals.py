@@ -26,18 +26,12 @@ _BLOCK_VALUES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class GroupMeans:
-    """Group means pooled by group size; ``features`` is the last axis.
+    """Group means pooled by group size; ``features`` is the last axis."""
 
-    Attributes
-    ----------
-    sizes, groups : ndarray of shape (distinct sizes,)
-        Observations per group, and how many groups have that size.
-    means, squares : ndarray of shape (distinct sizes, features)
-        Mean of these groups' means, and their sum of squares around it.
-    """
-
+    #: (distinct sizes,): observations per group, and how many groups have that size.
     sizes: Floats
     groups: Floats
+    #: (distinct sizes, features): mean of these groups' means, and their sum of squares around it.
     means: Floats
     squares: Floats
 

@@ -22,23 +22,16 @@ class Products:
 
     Every sum of squares of a linear model over all features is :math:`\|A^TL\|^2` for some columns
     A: products of all observations are formed once, and each term takes its part of them off.
-
-    Attributes
-    ----------
-    observations : array of shape (specimens, features)
-        Y, in units of ``unit``, a power of two that keeps fourth powers in the range of numbers.
-    gram : array of shape (specimens, specimens) or (features, features)
-        LLᵀ, or LᵀL where there are fewer features than specimens.
-    squares : float
-        The sum of squares of L.
-    basis, fitted : arrays of shape (specimens, columns) and (columns, features)
-        Q, orthonormal, and QᵀY.
     """
 
+    #: (specimens, features): Y, in units of ``unit``, a power of two that keeps fourth powers in
+    #: the range of numbers.
     observations: Floats
     unit: float
+    #: (specimens, specimens): LLᵀ, or LᵀL where there are fewer features than specimens.
     gram: Floats
-    squares: float
+    squares: float  #: The sum of squares of L
+    #: (specimens, columns): Q, orthonormal, and QᵀY.
     basis: Floats
     fitted: Floats
 
@@ -123,15 +116,7 @@ class Products:
 
 
 def products_of(observations: Floats | Products) -> Products:
-    """Centre finite observations of shape (specimens, features) and multiply them once.
-
-    Examples
-    --------
-    >>> found = products_of(np.array([[1.0], [3.0], [5.0], [7.0]]))
-    >>> early = np.array([[0.5], [0.5], [-0.5], [-0.5]])
-    >>> found.squares * found.unit**2, found.leaving(early).squares * found.unit**2
-    (20.0, 4.0)
-    """
+    """Centre finite observations of shape (specimens, features) and multiply them once."""
     if isinstance(observations, Products):
         return observations
     centred = observations - observations.mean(axis=0)

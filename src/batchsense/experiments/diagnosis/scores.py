@@ -30,69 +30,37 @@ _SEEN_P = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ComponentScore:
-    """One factor and one principal component.
+    """One factor and one principal component."""
 
-    Attributes
-    ----------
-    component : int
-        Number of the component, from 1.
-    name : str
-        The factor.
-    alone : float
-        R² of the component on the factor alone.
-    partial : float or None
-        Partial R²: what the factor explains of what the other factors leave; None where they leave
-        nothing of it.
-    f, p_value : float or None
-        F statistic of the factor given the others, and its p-value.
-    df : tuple of two int
-        Degrees of freedom of F.
-    holm : float or None
-        The p-value corrected for the number of components and factors (Holm 1979).
-    """
-
-    component: int
-    name: str
-    alone: float
+    component: int  #: Number of the component, from 1
+    name: str  #: The factor
+    alone: float  #: R² of the component on the factor alone
+    #: Partial R²: what the factor explains of what the other factors leave; None where they leave
+    #: nothing of it.
     partial: float | None
+    #: F statistic of the factor given the others, and its p-value.
     f: float | None
     p_value: float | None
-    df: tuple[int, int]
+    df: tuple[int, int]  #: Degrees of freedom of F
+    #: The p-value corrected for the number of components and factors (Holm 1979).
     holm: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What the first principal components and the distances between specimens go with.
+    """What the first principal components and the distances between specimens go with."""
 
-    Attributes
-    ----------
-    explained : array of shape (components,)
-        Part of the total variance along each component.
-    coordinates : array of shape (specimens, components)
-        The specimens, in units of the observations.
-    components : tuple of ComponentScore
-        Component by component, the batches first.
-    overall : dict of str to float
-        For each factor the mean of R² alone over the components, weighted by their variance.
-    clusterings : tuple of Clustering
-        The batches and each categorical kept factor.
-    clusters_by : str
-        ``"batch"``, ``"kept"``, ``"both"``, ``"neither"``, or ``"cannot_tell"`` where no
-        permutation can separate the two.
-    sentence : str
-        The same in words, with the numbers.
-    mixing : tuple of Mixing
-        iLISI and kBET of the batches, cLISI of each categorical kept factor.
-    """
-
-    explained: Floats
-    coordinates: Floats
-    components: tuple[ComponentScore, ...]
+    explained: Floats  #: (components,): part of the total variance along each component
+    coordinates: Floats  #: (specimens, components): the specimens, in units of the observations
+    components: tuple[ComponentScore, ...]  #: Component by component, the batches first
+    #: For each factor the mean of R² alone over the components, weighted by their variance.
     overall: dict[str, float]
-    clusterings: tuple[Clustering, ...]
+    clusterings: tuple[Clustering, ...]  #: The batches and each categorical kept factor
+    #: ``"batch"``, ``"kept"``, ``"both"``, ``"neither"``, or ``"cannot_tell"`` where no permutation
+    #: can separate the two.
     clusters_by: ClustersBy
-    sentence: str
+    sentence: str  #: The same in words, with the numbers
+    #: iLISI and kBET of the batches, cLISI of each categorical kept factor.
     mixing: tuple[Mixing, ...] = ()
 
 
@@ -114,20 +82,7 @@ def score(
     Observations are finite, of shape (specimens, features), or their products. None where they
     vary along fewer than two directions.
 
-    References
-    ----------
-    Leek et al. (2010), Nat. Rev. Genet. 11, 733; Holm (1979), Scand. J. Stat. 6, 65.
-
-    Examples
-    --------
-    >>> from batchsense.experiments import PlantedEffects, plant
-    >>> from batchsense.experiments.design import read_design
-    >>> table = plant(
-    ...     specimens=24, features=50, effects=PlantedEffects(drug_sd=0.0, month_sd=2.0)
-    ... ).table
-    >>> found = score(table.values, read_design(table, "month", ["drug"]), np.random.default_rng(0))
-    >>> found.clusters_by, found.components[0].alone > 0.9
-    ('batch', True)
+    Source: Leek et al. (2010), Nat. Rev. Genet. 11, 733; Holm (1979), Scand. J. Stat. 6, 65.
     """
     main = _principal(products_of(observations))
     if main is None:

@@ -56,9 +56,7 @@ def permutation_null(
     Both bases are orthonormal, of shape (specimens, columns), the term's without what the other
     terms span; ``total`` is the sum of squares that the share is taken of.
 
-    References
-    ----------
-    Freedman and Lane (1983), "A nonstochastic interpretation of reported significance levels".
+    Source: Freedman and Lane (1983).
     """
     moving = np.ptp(others_basis, axis=0) > 1e-9  # the constant stays, and takes nothing
     r, columns = term_basis.shape[1], np.hstack([term_basis, others_basis[:, moving]])
@@ -160,6 +158,8 @@ def share_of_variance(
 
     None if the other terms leave nothing of the term, or no residual degree of freedom.
 
+    Source: Steiger (2004); Satterthwaite (1946); Freedman and Lane (1983).
+
     Parameters
     ----------
     observations : array of shape (specimens, features)
@@ -176,19 +176,6 @@ def share_of_variance(
         Confidence level.
     progress : Progress
         Told of the permutations.
-
-    References
-    ----------
-    Steiger (2004), "Beyond the F test"; Satterthwaite (1946); Freedman and Lane (1983).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> group = np.repeat([0.0, 1.0], 20)[:, None]
-    >>> observations = rng.normal(size=(40, 50)) + 2 * group
-    >>> found = share_of_variance(observations, group, np.ones((40, 1)), rng)
-    >>> found.share.low < 0.5 < found.share.high  # variance 1 between groups, 1 within
-    True
     """
     split = _fitted(products_of(observations), term, others)
     if split is None:

@@ -22,22 +22,14 @@ from batchsense.variation.interval import Interval
 
 @dataclass(frozen=True, slots=True)
 class BatchPart:
-    """One of several batch columns.
+    """One of several batch columns."""
 
-    Attributes
-    ----------
-    name, kind : str
-        The column; ``"categorical"`` or ``"numeric"``.
-    share : Share or None
-        What it adds to the other batch columns and what is kept; None where nothing is left of it.
-    alone : float
-        Share of the sum of squares that it explains without any other term.
-    """
-
+    #: The column; ``"categorical"`` or ``"numeric"``.
     name: str
     kind: str
+    #: What it adds to the other batch columns and what is kept; None where nothing is left of it.
     share: Share | None
-    alone: float
+    alone: float  #: Share of the sum of squares that it explains without any other term
 
 
 class Terms:

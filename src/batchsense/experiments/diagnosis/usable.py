@@ -18,20 +18,13 @@ DOMINANT = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Looks:
-    """What features look like, each of shape (features,).
+    """What features look like, each of shape (features,)."""
 
-    Attributes
-    ----------
-    complete, used, varies : array of bool
-        Without missing values; and no tally of a counting program; and not all the same.
-    variance : array
-        Of the used features; 0 of the others.
-    """
-
+    #: Without missing values; and no tally of a counting program; and not all the same.
     complete: Flags
     used: Flags
     varies: Flags
-    variance: Floats
+    variance: Floats  #: Of the used features; 0 of the others
 
     @classmethod
     def of(cls, values: Floats, tally: Flags) -> Looks:
@@ -44,13 +37,7 @@ class Looks:
         return cls(complete, used, varies, variance)
 
     def remarks(self, table: Table, standardise: bool) -> list[Note]:
-        """Remark on features left out, constant or dominant; refuse where nothing is left.
-
-        Raises
-        ------
-        DataError
-            Every feature has missing values, or none varies.
-        """
+        """Remark on features left out, constant or dominant; refuse where nothing is left."""
         notes = []
         complete, used = self.complete, self.used
         if not complete.any():
@@ -102,11 +89,6 @@ def usable_features(table: Table, standardise: bool) -> tuple[Floats, list[Note]
     """Take the complete features; remark on those left out, constant or dominant.
 
     The observations have no missing values, and mean 0 and variance 1 if standardised.
-
-    Raises
-    ------
-    DataError
-        Every feature has missing values, or none varies.
     """
     looks = Looks.of(table.values, tallies(table.features))  # table.notes name these
     notes = looks.remarks(table, standardise)

@@ -40,20 +40,12 @@ _RANK = 1e-10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Allocation:
-    """A layout with what chance would have given.
+    """A layout with what chance would have given."""
 
-    Attributes
-    ----------
-    codes : array of shape (units,)
-        The batch of each unit.
-    score : float
-        Sum of the squared canonical correlations of the balanced columns with the batches.
-    random_scores : array of shape (random layouts,)
-        The same of random layouts that keep the same constraints.
-    """
-
-    codes: Integers
+    codes: Integers  #: (units,): the batch of each unit
+    #: Sum of the squared canonical correlations of the balanced columns with the batches.
     score: float
+    #: (random layouts,): the same of random layouts that keep the same constraints.
     random_scores: Floats
 
 
@@ -62,16 +54,6 @@ def balance_basis(columns: ArrayLike) -> Floats:
 
     Columns are indicators of levels or numbers, of shape (specimens, columns); redundant ones do no
     harm.
-
-    Raises
-    ------
-    DataError
-        If a value is not finite.
-
-    Examples
-    --------
-    >>> balance_basis(np.eye(2)[[0, 0, 1, 1]]).shape
-    (4, 1)
     """
     matrix = finite_matrix(columns, "columns to balance", vector=True)
     if matrix.shape[1] == 0:
@@ -101,26 +83,7 @@ def allocate(
     (specimens,), and the specimens of a unit stay together. Check the constraints by
     :func:`~batchsense.experiments.layout.constraints.shortfalls` first.
 
-    Raises
-    ------
-    InfeasibleError
-        If it is proved that there is no layout;
-        :func:`~batchsense.experiments.layout.feasibility.remedies` says what would help.
-    UnresolvedError
-        If none was found in time, nor proved impossible.
-
-    References
-    ----------
-    Yan et al. (2012), "OSAT: a tool for sample-to-batch allocations in genomics experiments", for
-    the aim; the score and the search are our own.
-
-    Examples
-    --------
-    >>> basis = balance_basis(np.eye(3)[np.arange(12) % 3])
-    >>> constraints = Constraints.of(np.ones(12), np.array([6, 6]))
-    >>> found = allocate(basis, np.arange(12), constraints)
-    >>> round(found.score, 12), np.bincount(found.codes).tolist()
-    (0.0, [6, 6])
+    Source: Yan et al. (2012), for the aim; the score and the search are our own.
     """
     draw, search = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     vectors = np.zeros((len(constraints.sizes), basis.shape[1]))
@@ -185,14 +148,6 @@ def random_layouts(constraints: Constraints, count: int, rng: np.random.Generato
     :func:`~batchsense.experiments.layout.feasibility.exact_search`.
 
     The result has shape (layouts, units).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> constraints = Constraints.of(np.array([2, 1, 1]), np.array([2, 2]))
-    >>> drawn = random_layouts(constraints, 5, rng)
-    >>> bool((drawn[:, 1] == drawn[:, 2]).all() and (drawn[:, 0] != drawn[:, 1]).all())
-    True
     """
     labels = max(1, constraints.apart.shape[1])
     at_once = max(1, min(count, _MOST_COUNTS // (labels * constraints.batch_count)))

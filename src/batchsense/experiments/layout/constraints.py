@@ -17,23 +17,13 @@ FREE = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Constraints:
-    """Units of specimens, the batches they may go to, and who must not meet.
+    """Units of specimens, the batches they may go to, and who must not meet."""
 
-    Attributes
-    ----------
-    sizes : array of shape (units,)
-        Specimens in each unit; a unit goes to one batch as a whole.
-    capacities : array of shape (batches,)
-        At most so many specimens in each batch.
-    locked : array of shape (units,)
-        The batch of a unit that is placed already, -1 where it is free.
-    apart : array of shape (units, labels)
-        Which labels a unit carries; no batch may hold two units with the same label.
-    """
-
-    sizes: Integers
-    capacities: Integers
-    locked: Integers
+    sizes: Integers  #: (units,): specimens in each unit; a unit goes to one batch as a whole
+    capacities: Integers  #: (batches,): at most so many specimens in each batch
+    locked: Integers  #: (units,): the batch of a unit that is placed already, -1 where it is free
+    #: (units, labels): which labels a unit carries; no batch may hold two units with the same
+    #: label.
     apart: Flags
 
     @classmethod
@@ -44,14 +34,7 @@ class Constraints:
         locked: Integers | None = None,
         apart: Flags | None = None,
     ) -> Constraints:
-        """Fill in what is not constrained.
-
-        Examples
-        --------
-        >>> free = Constraints.of(np.array([1, 1, 2]), np.array([3, 3]))
-        >>> free.locked.tolist(), free.apart.shape
-        ([-1, -1, -1], (3, 0))
-        """
+        """Fill in what is not constrained."""
         units = len(sizes)
         return cls(
             np.asarray(sizes, dtype=np.int64),
@@ -110,24 +93,15 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A condition that every layout must meet and that these constraints cannot.
+    """A condition that every layout must meet and that these constraints cannot."""
 
-    Attributes
-    ----------
-    kind : str
-        ``"wells"``: more specimens than places; ``"unit"``: a free unit larger than every batch;
-        ``"locked_wells"``: locked specimens exceed a capacity;
-        ``"apart"``: a label on more units than there are batches; ``"locked_apart"``: units with
-        one label are locked to the same batch.
-    index : int
-        The unit, batch or label concerned; -1 for ``"wells"``.
-    amount : int
-        By how much: specimens for the first three, units for the last two.
-    """
-
+    #: ``"wells"``: more specimens than places; ``"unit"``: a free unit larger than every batch;
+    #: ``"locked_wells"``: locked specimens exceed a capacity; ``"apart"``: a label on more units
+    #: than there are batches; ``"locked_apart"``: units with one label are locked to the same
+    #: batch.
     kind: Kind
-    index: int
-    amount: int
+    index: int  #: The unit, batch or label concerned; -1 for ``"wells"``
+    amount: int  #: By how much: specimens for the first three, units for the last two
 
 
 def shortfalls(constraints: Constraints) -> tuple[Shortfall, ...]:
@@ -135,11 +109,6 @@ def shortfalls(constraints: Constraints) -> tuple[Shortfall, ...]:
 
     Each is a proof of its own: places against specimens, a unit against the largest batch, the
     locked specimens of a batch against its capacity, the units with one label against the batches.
-
-    Examples
-    --------
-    >>> shortfalls(Constraints.of(np.array([1, 1, 3]), np.array([2, 2])))
-    (Shortfall(kind='wells', index=-1, amount=1), Shortfall(kind='unit', index=2, amount=1))
     """
     found = []
     missing = int(constraints.sizes.sum() - constraints.capacities.sum())

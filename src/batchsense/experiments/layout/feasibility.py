@@ -18,18 +18,10 @@ LIMIT_S = 20.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """What the exact search found.
+    """What the exact search found."""
 
-    Attributes
-    ----------
-    codes : array of shape (units,) or None
-        A layout that keeps all constraints, if one was found.
-    impossible : bool
-        Whether it was proved that there is none.
-    """
-
-    codes: Integers | None
-    impossible: bool
+    codes: Integers | None  #: (units,): A layout that keeps all constraints, if one was found
+    impossible: bool  #: Whether it was proved that there is none
 
 
 def exact_search(constraints: Constraints, limit_s: float = LIMIT_S) -> Search:
@@ -39,16 +31,7 @@ def exact_search(constraints: Constraints, limit_s: float = LIMIT_S) -> Search:
     x[u, b] ≤ 1; x[u, locked_u] = 1. Balance plays no part. Both answers of the solver (branch and
     bound with the HiGHS library) are exact; within ``limit_s`` it may give neither.
 
-    References
-    ----------
-    Huangfu and Hall (2018), Math. Program. Comput. 10, 119 (HiGHS).
-
-    Examples
-    --------
-    Three units of two specimens do not fit two batches of three, though six places are there.
-
-    >>> exact_search(Constraints.of(np.array([2, 2, 2]), np.array([3, 3]))).impossible
-    True
+    Source: Huangfu and Hall (2018), Math. Program. Comput. 10, 119 (HiGHS).
     """
     status, solution = _solve(constraints, None, limit_s)
     if solution is not None:
@@ -59,13 +42,7 @@ def exact_search(constraints: Constraints, limit_s: float = LIMIT_S) -> Search:
 
 
 def remedies(constraints: Constraints, limit_s: float = LIMIT_S) -> dict[Relaxed, int]:
-    """Say by how much one kind of constraint would have to give way, the others kept.
-
-    Examples
-    --------
-    >>> remedies(Constraints.of(np.array([2, 2, 2]), np.array([3, 3])))
-    {'capacity': 1}
-    """
+    """Say by how much one kind of constraint would have to give way, the others kept."""
     found: dict[Relaxed, int] = {}
     kinds: list[Relaxed] = ["capacity"]
     if constraints.apart.any():

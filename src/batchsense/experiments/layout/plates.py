@@ -109,22 +109,13 @@ def fill_plates(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """The wells of the specimens.
+    """The wells of the specimens."""
 
-    Attributes
-    ----------
-    wells : array of shape (specimens,)
-        Well of each specimen, numbered row by row from 0.
-    score : float
-        Sum over plate rows, plate columns and edge of the squared canonical correlations with what
-        is balanced, all plates together.
-    random_scores : array
-        The same of random placements in the same wells.
-    """
-
-    wells: Integers
+    wells: Integers  #: (specimens,): well of each specimen, numbered row by row from 0
+    #: Sum over plate rows, plate columns and edge of the squared canonical correlations with what
+    #: is balanced, all plates together.
     score: float
-    random_scores: Floats
+    random_scores: Floats  #: The same of random placements in the same wells
 
 
 def place(
@@ -149,13 +140,6 @@ def place(
     (specimens,). ``wells`` holds for each batch as many wells as it has free specimens, ``factors``
     the levels of each position factor. Never worse than the best of 50 random placements in the
     same wells.
-
-    Examples
-    --------
-    >>> basis = np.array([[-0.5], [-0.5], [0.5], [0.5]])
-    >>> found = place(basis, np.zeros(4, dtype=int), [np.arange(4)], well_factors(2, 2)[:2])
-    >>> round(found.score, 12)  # one of each in every row and column
-    0.0
     """
     rng = np.random.default_rng(seed)
     held = np.full(len(codes), -1) if taken is None else np.asarray(taken)

@@ -47,39 +47,19 @@ class LayoutRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedConstraints:
-    """The constraints of a layout, with their names.
+    """The constraints of a layout, with their names."""
 
-    Attributes
-    ----------
-    constraints : Constraints
-        On units of specimens.
-    units : array of shape (specimens,)
-        The unit of each specimen.
-    unit_names : tuple of str
-        Such as ``subject S1``.
-    label_names : tuple of str
-        Labels that must not meet, such as ``litter 4``.
-    batch_levels : tuple of str
-        Names of the batches.
-    """
-
-    constraints: Constraints
-    units: Integers
-    unit_names: tuple[str, ...]
-    label_names: tuple[str, ...]
-    batch_levels: tuple[str, ...]
+    constraints: Constraints  #: On units of specimens
+    units: Integers  #: (specimens,): the unit of each specimen
+    unit_names: tuple[str, ...]  #: Such as ``subject S1``
+    label_names: tuple[str, ...]  #: Labels that must not meet, such as ``litter 4``
+    batch_levels: tuple[str, ...]  #: Names of the batches
 
 
 def places_in_batches(
     rules: LayoutRules, batch_count: int, where: str, wells: int | None = None, empty: int = 0
 ) -> list[int] | None:
     """Count the places for specimens in each batch, references not counted; None without limit.
-
-    Raises
-    ------
-    DataError
-        More places than wells, no place beside the references, or another number of capacities than
-        of batches.
 
     Examples
     --------
@@ -111,15 +91,7 @@ def places_in_batches(
 def read_rules(
     table: Table, batch_count: int, rules: LayoutRules, places: Sequence[int] | None = None
 ) -> NamedConstraints:
-    """Read the rules from the columns of the sheet, and refuse those that contradict each other.
-
-    Raises
-    ------
-    DataError
-        Unknown columns, or more locked batches than asked for.
-    InfeasibleError
-        The rules cannot be kept, with the rule, the rows and by how much.
-    """
+    """Read the rules from the columns of the sheet, and refuse those that contradict each other."""
     units, unit_names = _units(table, rules.together)
     levels, row_locks = _locks(table, rules.lock, batch_count)
     locked = _unit_locks(table, units, unit_names, row_locks, levels, rules.lock)
@@ -133,13 +105,7 @@ def read_rules(
 
 
 def refuse_shortfalls(named: NamedConstraints, where: str) -> None:
-    """Say what cannot be kept, by counting.
-
-    Raises
-    ------
-    InfeasibleError
-        With one sentence and one remedy for each thing that is missing.
-    """
+    """Say what cannot be kept, by counting."""
     lacks = [_in_words(named, lack) for lack in shortfalls(named.constraints)]
     if lacks:
         messages, needed = zip(*lacks, strict=True)

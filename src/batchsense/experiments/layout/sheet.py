@@ -54,16 +54,6 @@ def sheet_table(
 
     Columns that carry an index are brought into one order by it. An index of ids, such as that of
     an AnnData object, becomes the first column.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, columns differ in length, or ids are missing or occur twice.
-
-    Examples
-    --------
-    >>> sheet_table({"id": ["a", "b"], "arm": ["x", "y"]}).specimens
-    ('a', 'b')
     """
     if isinstance(sheet, Table):
         return sheet
@@ -150,13 +140,7 @@ def sheet_text(columns: Mapping[str, Column], delimiter: str = ",") -> str:
 
 
 def write_sheet(columns: Mapping[str, Column], output: str | Path) -> None:
-    """Write a sheet to a file, in one piece or not at all.
-
-    Raises
-    ------
-    DataError
-        An unknown kind of file, or it cannot be written.
-    """
+    """Write a sheet to a file, in one piece or not at all."""
     check_sheet_format(output)
     text = sheet_text(columns, DELIMITERS[suffix_of(output)]).encode()
     if Path(output).suffix.lower() == ".gz":

@@ -26,12 +26,6 @@ def scores(vectors: Floats, sizes: Integers, codes: Integers, batch_count: int) 
     ``vectors`` of shape (units, columns) are the rows of an orthonormal basis of the centred
     columns, summed over the specimens of each unit, of which ``sizes`` tells the number; ``codes``
     has shape (layouts, units), the result (layouts,).
-
-    Examples
-    --------
-    >>> vectors = np.array([[-0.5], [-0.5], [0.5], [0.5]])
-    >>> scores(vectors, np.ones(4, dtype=int), np.array([[0, 1, 0, 1], [0, 0, 1, 1]]), 2)
-    array([0., 1.])
     """
     total = np.zeros(len(codes))
     for one in range(batch_count):

@@ -42,55 +42,28 @@ class PlateRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlateWells:
-    """The wells of plates of one size, numbered row by row from 0.
+    """The wells of plates of one size, numbered row by row from 0."""
 
-    Attributes
-    ----------
-    size : pair of int
-        Rows and columns.
-    empty : array
-        Wells that stay empty on every plate.
-    taken : array of shape (specimens,)
-        The well of each specimen that is placed already, -1 where it is free.
-    """
-
-    size: tuple[int, int]
-    empty: Integers
+    size: tuple[int, int]  #: Rows and columns
+    empty: Integers  #: Wells that stay empty on every plate
+    #: (specimens,): the well of each specimen that is placed already, -1 where it is free.
     taken: Integers
 
 
 def well_order(rows: int, columns: int) -> Integers:
-    """The wells in the order in which a plate is filled: column by column.
-
-    Examples
-    --------
-    >>> well_order(2, 3).tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+    """The wells in the order in which a plate is filled: column by column."""
     return np.arange(rows * columns).reshape(rows, columns).T.ravel()
 
 
 def well_factors(rows: int, columns: int) -> tuple[Integers, ...]:
-    """The row, the column and the edge (1) or inside (0) of every well.
-
-    Examples
-    --------
-    >>> well_factors(3, 3)[2].reshape(3, 3).tolist()
-    [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
-    """
+    """The row, the column and the edge (1) or inside (0) of every well."""
     row, column = np.divmod(np.arange(rows * columns), columns)
     edge = (row == 0) | (row == rows - 1) | (column == 0) | (column == columns - 1)
     return row, column, edge.astype(np.int64)
 
 
 def well_name(well: int, columns: int) -> str:
-    """Name a well: letters for its row, a number for its column.
-
-    Examples
-    --------
-    >>> well_name(0, 12), well_name(13, 12), well_name(26 * 48, 48)
-    ('A1', 'B2', 'AA1')
-    """
+    """Name a well: letters for its row, a number for its column."""
     row, place = divmod(int(well), columns)
     first, second = divmod(row, 26)
     return f"{_LETTERS[first - 1] if first else ''}{_LETTERS[second]}{place + 1}"
@@ -98,11 +71,6 @@ def well_name(well: int, columns: int) -> str:
 
 def parse_plate(text: str) -> tuple[int, int]:
     """Read the size of a plate, rows × columns.
-
-    Raises
-    ------
-    DataError
-        Anything but two positive whole numbers with an x between them.
 
     Examples
     --------
@@ -117,11 +85,6 @@ def parse_plate(text: str) -> tuple[int, int]:
 
 def parse_capacities(text: str) -> list[int]:
     """Read the wells of every batch, or of each with commas between.
-
-    Raises
-    ------
-    DataError
-        Anything but positive whole numbers.
 
     Examples
     --------
@@ -147,18 +110,6 @@ def parse_wells(text: str, size: tuple[int, int]) -> Integers:
     """Read wells: ``edge``, single ones, and blocks by two corners, with commas between.
 
     Shapes: the result (wells,).
-
-    Raises
-    ------
-    DataError
-        Something else, or a well that the plate does not have.
-
-    Examples
-    --------
-    >>> parse_wells("A1, B2-C3", (8, 12)).tolist()
-    [0, 13, 14, 25, 26]
-    >>> len(parse_wells("edge", (8, 12)))
-    36
     """
     chosen = np.zeros(size, dtype=bool)
     for part in (part.strip() for part in text.split(",")):
@@ -194,14 +145,7 @@ def _well(text: str, size: tuple[int, int], where: str = "--empty-wells") -> int
 
 
 def read_wells(table: Table, plates: PlateRules, empty: Integers, locked: Integers) -> PlateWells:
-    """Read the wells of the rows that are placed already.
-
-    Raises
-    ------
-    DataError
-        An entry is no well of the plate or one that stays empty, a row has a well and no batch, or
-        two rows have the same well of a batch.
-    """
+    """Read the wells of the rows that are placed already."""
     taken = np.full(len(table.specimens), FREE_WELL)
     found = PlateWells(plates.size, empty, taken)
     if plates.lock_wells is None:

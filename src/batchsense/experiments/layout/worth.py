@@ -91,16 +91,7 @@ def detectable_effect(
     :math:`\delta` for which it exceeds the two-sided critical value with probability ``power``.
     Infinite without residual degrees of freedom.
 
-    References
-    ----------
-    Cohen (1988), Statistical Power Analysis, chapter 2.
-
-    Examples
-    --------
-    Two groups of 64: the textbook's half standard deviation.
-
-    >>> round(detectable_effect(2 / 64, 126), 3)
-    0.499
+    Source: Cohen (1988), Statistical Power Analysis, chapter 2.
     """
     if df_residual < 1 or not math.isfinite(variance):
         return math.inf

@@ -31,21 +31,12 @@ _SEEN_P = 0.05
 
 @dataclass(frozen=True, slots=True)
 class LeftOutComparison:
-    """How specimens that are left out lie among the others, in one respect.
+    """How specimens that are left out lie among the others, in one respect."""
 
-    Attributes
-    ----------
-    name : str
-        A column of the sheet, or ``"component 1"``.
-    says : str
-        Both groups: median or most frequent label.
-    p_value, holm : float
-        Share of random divisions of the specimens that differ as much; corrected for the number of
-        comparisons.
-    """
-
-    name: str
-    says: str
+    name: str  #: A column of the sheet, or ``"component 1"``
+    says: str  #: Both groups: median or most frequent label
+    #: Share of random divisions of the specimens that differ as much; corrected for the number of
+    #: comparisons.
     p_value: float
     holm: float
 
@@ -58,21 +49,6 @@ def leave_out_incomplete(
     Compared are the other columns of the sheet and the leading principal components, by the
     difference of mean ranks (numbers) or of frequencies (labels, χ²), among 1,999 random divisions
     of the specimens. The table has a note ``incomplete_left_out`` with their ids.
-
-    Raises
-    ------
-    DataError
-        No specimen has all labels.
-
-    Examples
-    --------
-    >>> sheet = {"drug": ["a", "b", None, "a"], "age": [30, 40, 50, 60]}
-    >>> table = Table.from_arrays([[1.0], [2.0], [3.0], [4.0]], sheet, [*"pqrs"])
-    >>> left, _ = leave_out_incomplete(table, ["drug"])
-    >>> left.specimens, left.sheet["drug"]
-    (('p', 'q', 's'), ('a', 'b', 'a'))
-    >>> print(left.notes[-1].message)
-    1 of 4 specimens was left out, without a label of drug: r. Too few to tell whether it differs.
     """
     needed = [name for name in dict.fromkeys(columns) if name in table.sheet]
     lacking = {name: [one is None for one in table.sheet[name]] for name in needed}
@@ -105,13 +81,7 @@ def leave_out_incomplete(
 
 
 def refuse_incomplete(table: Table, columns: Sequence[str], instead: str) -> None:
-    """Refuse specimens that lack a label, and say how they can be left out.
-
-    Raises
-    ------
-    DataError
-        Naming column and specimens.
-    """
+    """Refuse specimens that lack a label, and say how they can be left out."""
     for name in columns:
         if name in table.sheet:
             refuse_missing(table, name, f"; {instead} leaves them out and says whether they differ")

@@ -27,14 +27,10 @@ FEW_EACH = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumericBatches(Factor):
-    """Numeric columns that stand where a batch column would: surrogate variables.
+    """Numeric columns that stand where a batch column would: surrogate variables."""
 
-    Attributes
-    ----------
-    columns : array of shape (specimens, surrogates)
-        The numbers; ``levels`` holds their names, and all specimens have one code.
-    """
-
+    #: (specimens, surrogates): the numbers; ``levels`` holds their names, and all specimens have
+    #: one code.
     columns: Floats | None = None
 
     def indicators(self) -> Floats:
@@ -44,15 +40,9 @@ class NumericBatches(Factor):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nuisances(Factor):
-    """Several batch columns of any kind; ``levels`` are the occupied cells of the categories.
+    """Several batch columns of any kind; ``levels`` are the occupied cells of the categories."""
 
-    Attributes
-    ----------
-    parts : tuple of Factor
-        The columns, in the order in which they were named.
-    """
-
-    parts: tuple[Factor, ...] = ()
+    parts: tuple[Factor, ...] = ()  #: The columns, in the order in which they were named
 
     def indicators(self) -> Floats:
         """Every level of every column, and the numbers around their means."""
@@ -113,11 +103,6 @@ def terms_to_zero(nuisance: Factor) -> Floats:
 def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
     """Read numeric columns, such as ``sv1`` and ``sv2``, in the place of a batch column.
 
-    Raises
-    ------
-    DataError
-        Unknown or repeated column, missing labels, text, or one value only.
-
     Examples
     --------
     >>> table = Table.from_arrays([[1.0], [2.0], [4.0]], {"sv1": [0.1, 0.2, 0.9]})
@@ -144,12 +129,6 @@ def several_batches(
     Text is categories and fractions are numbers. Whole numbers are categories where they are
     counted through and shared by three specimens on average; else their kind is asked for, as is
     that of fractions that may be codes.
-
-    Raises
-    ------
-    DataError
-        As :func:`~batchsense.experiments.tables.columns.batch_factor`; a column comes twice, or
-        numbers may be either and are not declared.
 
     Examples
     --------

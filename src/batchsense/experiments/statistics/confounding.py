@@ -27,40 +27,26 @@ INTERCEPT = "Intercept"
 
 @dataclass(frozen=True, slots=True)
 class Confounding:
-    """How a wanted term is entangled with the batch columns, given the other terms.
+    """How a wanted term is entangled with the batch columns, given the other terms."""
 
-    Attributes
-    ----------
-    r2 : float
-        Largest squared canonical correlation of the wanted columns with the batch columns, both
-        residualised on the others: for one column, the share of its variation that is also
-        between batches. 0 to 1.
-    vif : float
-        Variance inflation 1 / (1 - r2); infinite at r2 = 1.
-    effective_n : float
-        Observations times (1 - r2): what the data are worth for the worst wanted direction.
-    pillai : float
-        Sum of the squared canonical correlations, 0 to the number of independent wanted columns.
-    rank_lost : int
-        Independent wanted directions that cannot be told from the batch or the other terms:
-        exactly, or so nearly that r2 exceeds 1 - 1e-10.
-    estimable : bool
-        Whether none is lost.
-    relations : tuple of Relation
-        One equation per lost direction, as sparse as we find it, such as
-        ``drug[yes] = month[July]``.
-    attenuation : float
-        Fraction of the effect that centring each batch, without the wanted term in the model,
-        destroys, in the worst wanted direction; equals ``r2`` where there are no other terms.
-    """
-
+    #: Largest squared canonical correlation of the wanted columns with the batch columns, both
+    #: residualised on the others: for one column, the share of its variation that is also between
+    #: batches. 0 to 1.
     r2: float
-    vif: float
+    vif: float  #: Variance inflation 1 / (1 - r2); infinite at r2 = 1
+    #: Observations times (1 - r2): what the data are worth for the worst wanted direction.
     effective_n: float
+    #: Sum of the squared canonical correlations, 0 to the number of independent wanted columns.
     pillai: float
+    #: Independent wanted directions that cannot be told from the batch or the other terms: exactly,
+    #: or so nearly that r2 exceeds 1 - 1e-10.
     rank_lost: int
-    estimable: bool
+    estimable: bool  #: Whether none is lost
+    #: One equation per lost direction, as sparse as we find it, such as ``drug[yes] =
+    #: month[July]``.
     relations: tuple[Relation, ...]
+    #: Fraction of the effect that centring each batch, without the wanted term in the model,
+    #: destroys, in the worst wanted direction; equals ``r2`` where there are no other terms.
     attenuation: float
 
     @property
@@ -71,36 +57,19 @@ class Confounding:
 
 @dataclass(frozen=True, slots=True)
 class CramersV:
-    """Association of two labels: a description of the design, not a test.
+    """Association of two labels: a description of the design, not a test."""
 
-    Attributes
-    ----------
-    value : float
-        Cramér's V, 0 (independent) to 1 (one determines the other).
-    bias_corrected : float
-        The same with the value expected by chance removed (Bergsma 2013).
-    chi_square : float
-        Pearson's χ² of the table of counts.
-    df : int
-        Its degrees of freedom.
-    """
-
-    value: float
-    bias_corrected: float
-    chi_square: float
-    df: int
+    value: float  #: Cramér's V, 0 (independent) to 1 (one determines the other)
+    bias_corrected: float  #: The same with the value expected by chance removed (Bergsma 2013)
+    chi_square: float  #: Pearson's χ² of the table of counts
+    df: int  #: Its degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedGroup:
-    """Conditions that can be compared with one another, and the batches they occur in.
+    """Conditions that can be compared with one another, and the batches they occur in."""
 
-    Attributes
-    ----------
-    conditions, batch_labels : tuple
-        Levels, sorted.
-    """
-
+    #: Levels, sorted.
     conditions: tuple[Hashable, ...]
     batch_labels: tuple[Hashable, ...]
 
@@ -136,30 +105,7 @@ def analyse(
     Shapes: ``wanted`` (observations, wanted columns); ``batch_columns`` (observations, columns);
     ``others`` (observations, columns).
 
-    Raises
-    ------
-    DataError
-        If a value is not finite, the rows differ in number, or the wanted columns are constant.
-
-    References
-    ----------
-    Hotelling 1936 (canonical correlations); Pillai 1955; Frisch and Waugh 1933.
-
-    Examples
-    --------
-    Three of four July specimens got the drug, and one of four in June.
-
-    >>> july = np.repeat([0.0, 1.0], 4)
-    >>> drug = np.array([0, 0, 0, 1, 0, 1, 1, 1.0])
-    >>> design = analyse(drug, july)
-    >>> print(round(design.r2, 12), round(design.vif, 3), round(design.effective_n, 12))
-    0.25 1.333 6.0
-
-    If all of them, and nobody in June:
-
-    >>> total = analyse(july, july, wanted_names=["drug[yes]"], batch_names=["month[July]"])
-    >>> print(total.estimable, total.rank_lost, *total.aliased)
-    False 1 drug[yes] = month[July]
+    Source: Hotelling 1936 (canonical correlations); Pillai 1955; Frisch and Waugh 1933.
     """
     tables = [finite_matrix(wanted, "wanted columns", vector=True)]
     rows = len(tables[0])
@@ -277,21 +223,7 @@ def cramers_v(first: ArrayLike, second: ArrayLike) -> CramersV:
 
     Shapes: ``first``, ``second`` (observations,).
 
-    Raises
-    ------
-    DataError
-        If a label is missing, or one of the two has a single level.
-
-    References
-    ----------
-    Cramér 1946, section 21.9; Bergsma 2013, J. Korean Stat. Soc. 42, 323.
-
-    Examples
-    --------
-    >>> cramers_v(["June", "June", "July", "July"], ["no", "no", "yes", "yes"]).value
-    1.0
-    >>> cramers_v(["June", "June", "July", "July"], ["no", "yes", "no", "yes"]).value
-    0.0
+    Source: Cramér 1946, section 21.9; Bergsma 2013, J. Korean Stat. Soc. 42, 323.
     """
     rows, columns = levels_of(first, "first"), levels_of(second, "second")
     counts = table_of_counts(rows, columns)
@@ -323,16 +255,7 @@ def connected_components(conditions: ArrayLike, batch_labels: ArrayLike) -> tupl
 
     Shapes: ``conditions``, ``batch_labels`` (observations,).
 
-    References
-    ----------
-    Weeks and Williams 1964, Technometrics 6, 319.
-
-    Examples
-    --------
-    >>> for group in connected_components(["A", "B", "A", "C"], [1, 1, 2, 3]):
-    ...     print(group)
-    conditions {A, B} occur only in batches {1, 2}
-    conditions {C} occur only in batches {3}
+    Source: Weeks and Williams 1964, Technometrics 6, 319.
     """
     rows, columns = levels_of(conditions, "conditions"), levels_of(batch_labels, "batch_labels")
     occupied = table_of_counts(rows, columns) > 0

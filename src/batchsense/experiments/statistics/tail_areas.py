@@ -51,14 +51,7 @@ def log_f_tail(statistic: ArrayLike, df_between: ArrayLike, df_within: ArrayLike
     + log of the continued fraction of the incomplete beta function, and for infinite d₂ that of the
     incomplete gamma function.
 
-    Examples
-    --------
-    >>> log_f_tail([1.0, 1e250], 2.0, [2.0, 4.0]).round(3).tolist()
-    [-0.693, -1149.906]
-
-    References
-    ----------
-    DLMF, sections 8.9 and 8.17.
+    Source: DLMF, sections 8.9 and 8.17.
     """
     values, first, second = np.broadcast_arrays(
         *(np.asarray(one, dtype=np.float64) for one in (statistic, df_between, df_within))
@@ -124,14 +117,7 @@ def noncentral_f(
     with its mean and variance (Patnaik), :math:`P(F ≤ f) ≈ P(F_{h,d_2} ≤ f d_1/(d_1 + λ))` with
     :math:`h = (d_1 + λ)^2/(d_1 + 2λ)`: right to 1e-5 beyond λ = 10⁹, and next to zero in that tail.
 
-    Examples
-    --------
-    >>> noncentral_f([2e9, 2e12, np.inf], 1.0, 9.0, [1e9, 1e12, 1.0]).round(4)
-    array([0.8755, 0.8755, 1.    ])
-
-    References
-    ----------
-    Patnaik 1949, Biometrika 36, 202.
+    Source: Patnaik 1949, Biometrika 36, 202.
     """
     values, far = np.broadcast_arrays(
         np.asarray(statistic, dtype=np.float64), np.asarray(noncentrality, dtype=np.float64)

@@ -39,10 +39,8 @@ def control_surrogates(observations: Floats, known: Floats, count: int) -> Surro
     Left singular vectors of what ``known`` (specimens, columns) leaves of the controls, of shape
     (specimens, controls). What is wanted is not taken out: it has no part in a control.
 
-    References
-    ----------
-    Gagnon-Bartsch and Speed (2012), Biostatistics 13, 539 (RUV-2); Risso et al. (2014), Nat.
-    Biotechnol. 32, 896 (RUVg).
+    Source: Gagnon-Bartsch and Speed (2012), Biostatistics 13, 539 (RUV-2); Risso et al. (2014),
+    Nat. Biotechnol. 32, 896 (RUVg).
 
     Examples
     --------
@@ -60,13 +58,7 @@ def control_surrogates(observations: Floats, known: Floats, count: int) -> Surro
 def control_places(
     controls: Sequence[str], features: Sequence[str], used: Sequence[str], where: str
 ) -> Flags:
-    """Which of the used features are controls.
-
-    Raises
-    ------
-    DataError
-        A control is no feature, or fewer than five are used.
-    """
+    """Which of the used features are controls."""
     known = set(features)
     if unknown := [name for name in controls if name not in known]:
         hint = did_you_mean(unknown[0], features)
@@ -122,15 +114,7 @@ _TOUCHED_Q = 0.05
 def learned_from(
     table: Table, observations: Observed, estimation: Estimation, known_features: Sequence[str]
 ) -> Observed:
-    """All features that vary, or the controls among them.
-
-    Raises
-    ------
-    DataError
-        Fewer than 100 features, or as :func:`control_places`.
-    UnresolvedError
-        Controls of a matrix on disk.
-    """
+    """All features that vary, or the controls among them."""
     if not estimation.controls:
         if (features := observations.shape[1]) < FEWEST_FEATURES:
             raise DataError(
@@ -154,13 +138,7 @@ def learned_from(
 def estimated(
     estimation: Estimation, chosen: Observed, wanted: Floats, base: Floats, count: int
 ) -> SurrogateVariables:
-    """Estimate so many surrogates from what they are learned from.
-
-    Raises
-    ------
-    DataError
-        Not more controls than surrogates, or more surrogates than tests leave room for.
-    """
+    """Estimate so many surrogates from what they are learned from."""
     if not isinstance(chosen, Loaded) or not estimation.controls:
         return ESTIMATORS[estimation.method](chosen, wanted, base, count)
     if estimation.count is None:
@@ -175,13 +153,7 @@ def estimated(
 
 
 def names_in(path: str) -> list[str]:
-    """The names in a file, one a line; empty lines and comments (#) are none.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read as text, or has no name.
-    """
+    """The names in a file, one a line; empty lines and comments (#) are none."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

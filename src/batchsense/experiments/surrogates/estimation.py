@@ -106,40 +106,24 @@ class Tests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SurrogateCount:
-    """How many directions of residual variation exceed chance.
+    """How many directions of residual variation exceed chance."""
 
-    Attributes
-    ----------
-    count : int
-        Leading directions with p below 0.1.
-    p_values : array of shape (directions,)
-        For each direction, how often permuted residuals have as large a share; never falling.
-    shares : array of shape (directions,)
-        Share of each in the residual sum of squares.
-    permutations : int
-        How many were drawn.
-    """
-
-    count: int
+    count: int  #: Leading directions with p below 0.1
+    #: (directions,): for each direction, how often permuted residuals have as large a share; never
+    #: falling.
     p_values: Floats
-    shares: Floats
-    permutations: int
+    shares: Floats  #: (directions,): share of each in the residual sum of squares
+    permutations: int  #: How many were drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SurrogateVariables:
-    """Directions found.
+    """Directions found."""
 
-    Attributes
-    ----------
-    values : array of shape (specimens, count)
-        Columns of norm 1; determined up to sign, and together up to rotation.
-    weights : array of shape (features,)
-        How much each feature took part: the posterior probability of depending on the surrogates
-        and not on the wanted factors (re-weighted), or 1 and 0 (two-step).
-    """
-
+    #: (specimens, count): columns of norm 1; determined up to sign, and together up to rotation.
     values: Floats
+    #: (features,): how much each feature took part: the posterior probability of depending on the
+    #: surrogates and not on the wanted factors (re-weighted), or 1 and 0 (two-step).
     weights: Floats
 
 
@@ -158,23 +142,8 @@ def surrogate_count(
     Observations are finite, of shape (specimens, features); the design holds the constant, the
     wanted factors and whatever else is known.
 
-    Raises
-    ------
-    DataError
-        No residual degree of freedom.
-
-    References
-    ----------
-    Buja and Eyuboglu (1992), Multivar. Behav. Res. 27, 509; Leek and Storey (2007), PLoS Genetics
-    3, e161.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> hidden = rng.normal(size=(20, 1))
-    >>> observations = hidden @ rng.normal(size=(1, 300)) + rng.normal(size=(20, 300))
-    >>> surrogate_count(observations, np.ones((20, 1)), rng).count
-    1
+    Source: Buja and Eyuboglu (1992), Multivar. Behav. Res. 27, 509; Leek and Storey (2007), PLoS
+    Genetics 3, e161.
     """
     basis, values = factor(design).basis, observed(observations)
     directions = len(basis) - basis.shape[1]
@@ -208,19 +177,7 @@ def reweighted_surrogates(
     Shapes: ``observations`` (specimens, features); ``wanted`` (specimens, columns); ``known``
     (specimens, columns).
 
-    References
-    ----------
-    Leek and Storey (2008), PNAS 105, 18718.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> hidden, group = rng.normal(size=(30, 1)), np.arange(30)[:, None] % 2.0
-    >>> effects = rng.normal(size=(1, 400)) * (np.arange(400) < 200)
-    >>> observations = hidden @ effects + rng.normal(size=(30, 400))
-    >>> found = reweighted_surrogates(observations, group, np.ones((30, 1)), 1)
-    >>> bool(abs(np.corrcoef(found.values[:, 0], hidden[:, 0])[0, 1]) > 0.98)
-    True
+    Source: Leek and Storey (2008), PNAS 105, 18718.
     """
     full, given = np.hstack([known, wanted]), observed(observations)
     check_count(full, count)
@@ -252,18 +209,7 @@ def two_step_surrogates(
 
     Weights are 1 for features that were used by any.
 
-    References
-    ----------
-    Leek and Storey (2007), PLoS Genetics 3, e161.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> hidden, group = rng.normal(size=(30, 1)), np.arange(30)[:, None] % 2.0
-    >>> observations = hidden @ rng.normal(size=(1, 400)) + rng.normal(size=(30, 400))
-    >>> found = two_step_surrogates(observations, group, np.ones((30, 1)), 1)
-    >>> bool(abs(np.corrcoef(found.values[:, 0], hidden[:, 0])[0, 1]) > 0.98)
-    True
+    Source: Leek and Storey (2007), PLoS Genetics 3, e161.
     """
     full, given = np.hstack([known, wanted]), observed(observations)
     check_count(full, count)
@@ -295,12 +241,6 @@ def f_test(observations: Floats, larger: Floats, smaller: Floats) -> Floats:
     """p-values of F tests of nested models, one per feature.
 
     Features that the smaller model explains exactly get 1.
-
-    Examples
-    --------
-    >>> group = np.array([[1.0, 0], [1, 0], [1, 1], [1, 1]])
-    >>> f_test(np.array([[0.0], [1], [2], [3]]), group, group[:, :1]).round(4)
-    array([0.1056])
     """
     given = factor(smaller).basis
     more = basis_beside(larger, given)
@@ -326,13 +266,7 @@ def _squares(values: Floats) -> Floats:
 
 
 def check_count(full: Floats, count: int) -> None:
-    """Refuse more surrogates than leave a degree of freedom beside all terms of a model.
-
-    Raises
-    ------
-    DataError
-        Too many.
-    """
+    """Refuse more surrogates than leave a degree of freedom beside all terms of a model."""
     most = len(full) - factor(full).rank - 1
     if not 1 <= count <= most:
         raise DataError(

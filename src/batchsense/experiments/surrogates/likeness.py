@@ -44,14 +44,6 @@ def likenesses(table: Table, values: Floats) -> tuple[Likeness, ...]:
     Of all columns that were looked at, only those that explain more than chance does (F, Bonferroni
     at 5 %) are like it: half of all columns of noise have a positive adjusted R². Text with too
     many levels and the ids are not looked at.
-
-    Examples
-    --------
-    >>> month = ["May"] * 4 + ["July"] * 4
-    >>> table = Table.from_arrays([[0.0]] * 8, {"month": month, "arm": ["a", "b"] * 4})
-    >>> values = np.array([1.0, 1.1, 0.9, 1.0, -1.0, -1.1, -0.9, -1.0])
-    >>> [one.column for one in likenesses(table, values)]
-    ['month']
     """
     found = []
     rows = len(values)

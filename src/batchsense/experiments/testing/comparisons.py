@@ -29,42 +29,22 @@ _VIOLATED = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Contrasts that are tested together.
+    """Contrasts that are tested together."""
 
-    Attributes
-    ----------
-    factor : str
-        Their factor.
-    members : tuple of int
-        Places among the contrasts.
-    complete : bool
-        Whether all that was asked for is in it.
-    of : {"levels", "interaction", "contrasts"}
-        What they are: all levels of a factor, an interaction, or all contrasts that were asked for.
-    """
-
-    factor: str
-    members: tuple[int, ...]
-    complete: bool
+    factor: str  #: Their factor
+    members: tuple[int, ...]  #: Places among the contrasts
+    complete: bool  #: Whether all that was asked for is in it
+    #: What they are: all levels of a factor, an interaction, or all contrasts that were asked for.
     of: GroupOf = "levels"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A design with and without its batches, factored.
+    """A design with and without its batches, factored."""
 
-    Attributes
-    ----------
-    columns : array of shape (specimens, terms)
-        Constant, wanted terms and (where wanted) batch terms.
-    names : tuple of str
-        Names of the columns.
-    full, plain : DesignFactor
-        All columns; those without the batches.
-    """
-
-    columns: Floats
-    names: tuple[str, ...]
+    columns: Floats  #: (specimens, terms): constant, wanted terms and (where wanted) batch terms
+    names: tuple[str, ...]  #: Names of the columns
+    #: All columns; those without the batches.
     full: DesignFactor
     plain: DesignFactor
 
@@ -89,21 +69,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparisons:
-    """What can be tested and what cannot.
+    """What can be tested and what cannot."""
 
-    Attributes
-    ----------
-    differences : tuple of Difference
-        The estimable contrasts.
-    groups : tuple of Group
-        What is tested together.
-    refused : tuple of Refused
-        The others.
-    """
-
-    differences: tuple[Difference, ...]
-    groups: tuple[Group, ...]
-    refused: tuple[Refused, ...]
+    differences: tuple[Difference, ...]  #: The estimable contrasts
+    groups: tuple[Group, ...]  #: What is tested together
+    refused: tuple[Refused, ...]  #: The others
 
 
 def comparisons(
@@ -114,13 +84,6 @@ def comparisons(
     A factor that is asked for as a whole is compared level by level with its first level; levels
     that are only comparable among themselves are compared with the first of their own group, and
     the comparison of the groups is refused. ``joint`` tests all together too.
-
-    Raises
-    ------
-    DataError
-        A contrast is none in this design, or there is only one to be tested jointly.
-    ConfoundedError
-        None can be answered; names every relation.
     """
     found: list[Difference] = []
     groups: list[Group] = []

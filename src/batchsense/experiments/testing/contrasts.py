@@ -84,31 +84,18 @@ _SIGNS = "+-\N{MINUS SIGN}"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One contrast in the words of the user.
+    """One contrast in the words of the user."""
 
-    Attributes
-    ----------
-    columns : tuple of str
-        The columns of the sheet: several where cells or an interaction are asked for.
-    levels : str
-        What is compared, such as ``"yes - no"``; empty for the whole.
-    """
-
+    #: The columns of the sheet: several where cells or an interaction are asked for.
     columns: tuple[str, ...]
-    levels: str = ""
+    levels: str = ""  #: What is compared, such as ``"yes - no"``; empty for the whole
 
     def __str__(self) -> str:
         name = "*".join(self.columns)
         return f"{name}:{self.levels}" if self.levels else name
 
     def contrasts(self, design: Design) -> list[Difference]:
-        """What is to be tested, unless one column is asked for as a whole.
-
-        Raises
-        ------
-        DataError
-            Words are no levels, can be read in two ways, or are no contrast in this design.
-        """
+        """What is to be tested, unless one column is asked for as a whole."""
         factors = {kept.name: kept for kept in design.kept}
         if not self.levels:
             return interaction(design, self.columns)
@@ -136,11 +123,6 @@ def parse_contrast(text: str, table: Table, among: Sequence[str] | None = None) 
     """Split the words at the colon, as far as the sheet knows the columns.
 
     Cells without columns, ``a.late - a.early``, are looked for ``among`` columns of the sheet.
-
-    Raises
-    ------
-    DataError
-        No such column, or cells of none or of several pairs of columns.
 
     Examples
     --------
@@ -247,13 +229,7 @@ def _starting(
 def read_terms(
     texts: Sequence[str], keep: Sequence[str], formula: Formula | None, table: Table
 ) -> tuple[list[Asked], tuple[list[str], tuple[tuple[str, ...], ...]]]:
-    """What is asked; columns and products of the model: as the formula says, else all named ones.
-
-    Raises
-    ------
-    DataError
-        As :func:`parse_contrast`, or a contrast is of a column that the formula leaves out.
-    """
+    """What is asked; columns and products of the model: of the formula, else all named."""
     among = None if formula is None else formula.columns
     asked = [parse_contrast(text, table, among) for text in texts]
     named = dict.fromkeys(name for one in asked for name in one.columns)
@@ -274,11 +250,6 @@ def pair_of_levels(asked: Asked, factor: Factor) -> Difference | None:
     """Find the two levels in ``"yes-no"``; names of levels may hold hyphens themselves.
 
     None if it is something else than two levels.
-
-    Raises
-    ------
-    DataError
-        The words can be read in two ways.
 
     Examples
     --------

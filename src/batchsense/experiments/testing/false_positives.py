@@ -54,9 +54,7 @@ def plain_rate_f(inflations: ArrayLike, df_plain: int, df_full: int, alpha: floa
 
     Shapes: ``inflations`` (contrasts,).
 
-    References
-    ----------
-    Imhof 1961, Biometrika 48, 419.
+    Source: Imhof 1961, Biometrika 48, 419.
 
     Examples
     --------

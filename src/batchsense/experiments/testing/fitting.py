@@ -23,29 +23,20 @@ _ROUNDING = (16 * np.finfo(float).eps) ** 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContrastFits:
-    """Least-squares answers of all features to some contrasts.
+    """Least-squares answers of all features to some contrasts."""
 
-    Attributes
-    ----------
-    estimates : array of shape (contrasts, features)
-        In units of the observations; NaN where the observed specimens do not tell.
-    unscaled : array of shape (contrasts, features)
-        Variance of the estimate in units of the residual variance.
-    joint : array of shape (groups, features)
-        Sum of squares of each group of contrasts over its number: F times the residual variance.
-    df : array of shape (features,)
-        Residual degrees of freedom of each feature.
-    residual_squares : array of shape (features,)
-        Residual sum of squares.
-    own_df, joint_df : array of shape (contrasts, features) and (groups, features) or None
-        Degrees of freedom of each contrast and group, where they differ from ``df``.
-    """
-
+    #: (contrasts, features): in units of the observations; NaN where the observed specimens do not
+    #: tell.
     estimates: Floats
+    #: (contrasts, features): variance of the estimate in units of the residual variance.
     unscaled: Floats
+    #: (groups, features): sum of squares of each group of contrasts over its number: F times the
+    #: residual variance.
     joint: Floats
-    df: Floats
-    residual_squares: Floats = field(repr=False)
+    df: Floats  #: (features,): residual degrees of freedom of each feature
+    residual_squares: Floats = field(repr=False)  #: (features,): residual sum of squares
+    #: (contrasts, features): degrees of freedom of each contrast and group, where they differ from
+    #: ``df``.
     own_df: Floats | None = field(default=None, repr=False)
     joint_df: Floats | None = field(default=None, repr=False)
 

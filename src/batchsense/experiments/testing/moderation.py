@@ -21,51 +21,37 @@ FEWEST = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureVariances:
-    """The variances that features are judged by, and how many degrees of freedom they are worth.
+    """The variances that features are judged by, and how many degrees of freedom they are worth."""
 
-    Attributes
-    ----------
-    variance : array of shape (features,)
-        (d0·s0² + d·s²)/(d0 + d), in squared units of the observations; s² without shrinkage, NaN
-        where a feature cannot be judged.
-    df : array of shape (features,)
-        d + d0, at most what all features have together; 0 where a feature cannot be judged.
-    prior_variance : array of shape (features,)
-        s0²; differs between features only along a trend. NaN without shrinkage.
-    prior_df : array of shape (features,)
-        d0; differs between features only in robust estimation. May be infinite; 0 without
-        shrinkage.
-    """
-
+    #: (features,): (d0·s0² + d·s²)/(d0 + d), in squared units of the observations; s² without
+    #: shrinkage, NaN where a feature cannot be judged.
     variance: Floats = field(repr=False)
+    #: (features,): d + d0, at most what all features have together; 0 where a feature cannot be
+    #: judged.
     df: Floats = field(repr=False)
+    #: (features,): s0²; differs between features only along a trend. NaN without shrinkage.
     prior_variance: Floats
+    #: (features,): d0; differs between features only in robust estimation. May be infinite; 0
+    #: without shrinkage.
     prior_df: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
-    """The numbers of one contrast, each of shape (features,).
+    """The numbers of one contrast, each of shape (features,)."""
 
-    Attributes
-    ----------
-    effect, low, high : array of shape (features,)
-        The estimate with its interval, in units of the observations (per unit of a numeric
-        factor).
-    standard_error, t, p_value, q_value : array of shape (features,)
-        Of the moderated t; q by Benjamini and Hochberg over the features of this contrast.
-    df : array of shape (features,)
-        Degrees of freedom of t; NaN without an answer.
-    """
-
+    #: (features,): the estimate with its interval, in units of the observations (per unit of a
+    #: numeric factor).
     effect: Floats = field(repr=False)
     low: Floats = field(repr=False)
     high: Floats = field(repr=False)
+    #: (features,): of the moderated t; q by Benjamini and Hochberg over the features of this
+    #: contrast.
     standard_error: Floats = field(repr=False)
     t: Floats = field(repr=False)
     p_value: Floats = field(repr=False)
     q_value: Floats = field(repr=False)
-    df: Floats = field(repr=False)
+    df: Floats = field(repr=False)  #: (features,): degrees of freedom of t; NaN without an answer
 
 
 def scale_of(
@@ -75,13 +61,7 @@ def scale_of(
     trend: Floats | None = None,
     robust: bool = False,
 ) -> FeatureVariances:
-    """The variance that each feature is judged by: its own, or drawn towards that of all.
-
-    Raises
-    ------
-    UnresolvedError
-        Too few features have degrees of freedom to shrink.
-    """
+    """The variance that each feature is judged by: its own, or drawn towards that of all."""
     features = len(fits.df)
     variance, prior_variance = np.full(features, np.nan), np.full(features, np.nan)
     df, prior_df = np.zeros(features), np.zeros(features)
@@ -145,31 +125,8 @@ def shrink_variances(
     ``robust`` keeps a few wild features from setting the prior, and lends them less; ``tails`` are
     the parts of the log variances that it winsorises below and above.
 
-    Raises
-    ------
-    DataError
-        A variance or a number of degrees of freedom is negative or not finite, or shapes differ.
-    UnresolvedError
-        Fewer than 2 features have degrees of freedom, or all variances are zero.
-
-    References
-    ----------
-    Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3; Phipson et al. 2016, Ann. Appl.
+    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3; Phipson et al. 2016, Ann. Appl.
     Statist. 10, 946 (robust).
-
-    Examples
-    --------
-    Ten features with the same true variance lend each other all they have:
-
-    >>> found = shrink_variances([0.7, 0.9, 1.0, 1.1, 1.2, 0.8, 1.3, 0.95, 1.05, 1.0], 8)
-    >>> print(found.prior_df[0], found.df[0], found.variance[:2].round(3))
-    inf 80.0 [1. 1.]
-
-    Variances that really differ are drawn together, each as far as its own data are weak:
-
-    >>> found = shrink_variances([0.1, 0.3, 1.0, 3.0, 10.0], [4, 4, 4, 4, 40])
-    >>> found.variance.round(2).tolist(), round(float(found.prior_df[0]), 2)
-    ([0.22, 0.37, 0.88, 2.33, 9.66], 1.51)
     """
     values, freedom = _checked(variances, df)
     along = None if covariate is None else np.asarray(covariate, dtype=np.float64)

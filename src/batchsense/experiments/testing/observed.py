@@ -174,13 +174,7 @@ def fit_observed(
     options: ContrastOptions,
     progress: Progress,
 ) -> tuple[ContrastFits, FeatureVariances, Observed]:
-    """Fit all features, and find the scale of their errors; blocks then know how far they agree.
-
-    Raises
-    ------
-    UnresolvedError
-        No degrees of freedom are left.
-    """
+    """Fit all features, and find the scale of their errors; blocks then know how far they agree."""
     full, values, blocks = model.full, observed.values, observed.blocks
     _refuse_without_freedom(full)
     weights = np.array([one.weights(model.names) for one in compared.differences])

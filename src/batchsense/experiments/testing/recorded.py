@@ -13,26 +13,13 @@ from batchsense.notes import Note
 
 @dataclass(frozen=True, slots=True)
 class RecordedTest:
-    """What the file itself, and the user, say of the model.
+    """What the file itself, and the user, say of the model."""
 
-    Attributes
-    ----------
-    batch_labels : tuple of str or None
-        The batch columns; None where neither names one.
-    keep : tuple of str or None
-        What is in the model beside it; None where neither says.
-    corrected_by : str or None
-        The method of the correction; None for original values.
-    notes : tuple of Note
-        What the file records.
-    kinds : dict of str to str
-        Kinds of several batch columns, as they were read.
-    """
-
-    batch_labels: tuple[str, ...] | None
-    keep: tuple[str, ...] | None
-    corrected_by: str | None
-    notes: tuple[Note, ...] = ()
+    batch_labels: tuple[str, ...] | None  #: The batch columns; None where neither names one
+    keep: tuple[str, ...] | None  #: What is in the model beside it; None where neither says
+    corrected_by: str | None  #: The method of the correction; None for original values
+    notes: tuple[Note, ...] = ()  #: What the file records
+    #: Kinds of several batch columns, as they were read.
     kinds: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -40,11 +27,6 @@ def recorded_test(
     table: Table, batch_labels: Sequence[str] | None, keep: Sequence[str] | None, corrected: bool
 ) -> RecordedTest:
     """Use what a file records of a correction: batch, what was kept, and method.
-
-    Raises
-    ------
-    DataError
-        The values were corrected for other batches than those that were named.
 
     Examples
     --------

@@ -26,29 +26,15 @@ LARGE = 1.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """Answers and batches, row by row.
+    """Answers and batches, row by row."""
 
-    Attributes
-    ----------
-    values : array of shape (specimens,)
-        What is to be predicted.
-    given_labels : array of shape (specimens,)
-        The batch labels as they were given, to be handed on.
-    batch_levels : tuple
-        The batches, sorted.
-    codes : array of shape (specimens,)
-        Index of the batch of each row.
-    sizes : array of shape (batches,)
-        Rows of each batch.
-    names : tuple of two str
-        What messages call the answers and the batches.
-    """
-
-    values: npt.NDArray[Any]
+    values: npt.NDArray[Any]  #: (specimens,): what is to be predicted
+    #: (specimens,): the batch labels as they were given, to be handed on.
     given_labels: npt.NDArray[Any]
-    batch_levels: tuple[Hashable, ...]
-    codes: Integers
-    sizes: Integers
+    batch_levels: tuple[Hashable, ...]  #: The batches, sorted
+    codes: Integers  #: (specimens,): index of the batch of each row
+    sizes: Integers  #: (batches,): rows of each batch
+    #: What messages call the answers and the batches.
     names: tuple[str, str] = ("y", "batch_labels")
 
 
@@ -58,20 +44,7 @@ def read_answers(
     batch_labels: npt.ArrayLike,
     names: tuple[str, str] = ("y", "batch_labels"),
 ) -> Answers:
-    """Read answers and batch labels, one of each for every row.
-
-    Raises
-    ------
-    DataError
-        Another length, more than one answer for a row, missing or infinite entries, one batch only
-        or one for each row.
-
-    Examples
-    --------
-    >>> found = read_answers(4, [0, 1, 0, 1], ["May", "May", "July", "July"])
-    >>> found.batch_levels, found.codes.tolist()
-    (('July', 'May'), [1, 1, 0, 0])
-    """
+    """Read answers and batch labels, one of each for every row."""
     values, labels = _entries(y, names[0]), _entries(batch_labels, names[1])
     if not rows == len(values) == len(labels):
         raise DataError(
@@ -98,15 +71,6 @@ def read_answers(
 
 def check_classes(answers: Answers) -> tuple[Note, ...]:
     """Refuse classes that batches left out cannot test, and name those that they test in part.
-
-    Raises
-    ------
-    DataError
-        One class only.
-    ConfoundedError
-        Every class lies in one batch only.
-    UnresolvedError
-        Without one of the batches a single class is left to learn from.
 
     Examples
     --------
@@ -169,11 +133,6 @@ def check_classes(answers: Answers) -> tuple[Note, ...]:
 def refuse_single_classes(answers: Answers, unseen: Sequence[Integers]) -> None:
     """Refuse folds that leave fewer than two classes to learn from.
 
-    Raises
-    ------
-    UnresolvedError
-        One does.
-
     Examples
     --------
     >>> answers = read_answers(4, ["no", "no", "yes", "yes"], [1, 2, 1, 2])
@@ -194,11 +153,6 @@ def check_features(X: Any, given: Mapping[str, Any]) -> tuple[Note, ...]:
     """Refuse features that hold the answers under their own name; remark on the batch labels.
 
     ``given`` holds ``y`` and ``batch_labels`` as they were given, in the order of ``X``.
-
-    Raises
-    ------
-    DataError
-        A column of the data frame ``X`` is ``y``.
 
     Examples
     --------

@@ -44,13 +44,6 @@ def shuffled_folds(answers: Answers, stratified: bool, seed: int) -> list[Intege
     """The rows of each fold: those of every batch spread over as many folds as there are batches.
 
     Stratified, every class is spread evenly over the folds, as far as it has rows.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.validation.answers import read_answers
-    >>> answers = read_answers(6, [0, 0, 0, 1, 1, 1], [1, 1, 1, 2, 2, 2])
-    >>> [len(fold) for fold in shuffled_folds(answers, stratified=True, seed=0)]
-    [3, 3]
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -68,14 +61,7 @@ def shuffled_folds(answers: Answers, stratified: bool, seed: int) -> list[Intege
 
 
 def batch_folds(answers: Answers) -> list[Integers]:
-    """Leave out one batch at a time.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.validation.answers import read_answers
-    >>> [fold.tolist() for fold in batch_folds(read_answers(4, [0, 1, 0, 1], [*"abab"]))]
-    [[0, 2], [1, 3]]
-    """
+    """Leave out one batch at a time."""
     return [np.flatnonzero(answers.codes == code) for code in range(len(answers.sizes))]
 
 
@@ -92,14 +78,6 @@ def apart(
     left_out, asked, unseen : lists of arrays
         Rows that count; rows the model answers for, all of the fold, for a correction takes an
         unseen batch by its mean; rows that it does not learn from.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.validation.answers import read_answers
-    >>> answers = read_answers(4, [0, 1, 0, 1], [*"aabb"])
-    >>> left_out, _, unseen = apart(batch_folds(answers), answers, np.array([0, 1, 0, 1]), seed=0)
-    >>> [rows.tolist() for rows in left_out], [rows.tolist() for rows in unseen]
-    ([[0], [1], [2], [3]], [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]])
     """
     sizes = np.bincount(blocks)
     _, codes = np.unique(answers.values, return_inverse=True)
@@ -137,26 +115,13 @@ def requested_labels(estimator: Any) -> dict[str, list[str]]:
 
 @dataclass(eq=False)
 class OutOfFold:
-    """One model for each fold, fitted on the other rows, and its answers for the rows left out.
+    """One model for each fold, fitted on the other rows, and its answers for the rows left out."""
 
-    Attributes
-    ----------
-    X : array, sparse matrix or data frame of shape (specimens, features)
-        As it was given.
-    answers : Answers
-        What is to be predicted, and the batches.
-    models : list of estimators
-        One for each fold, fitted.
-    left_out : list of arrays
-        The rows of each fold; together all rows, each once.
-    asked : list of arrays, optional
-        The rows that each model is given at once, where these are more than those that count.
-    """
-
-    X: Any
-    answers: Answers
-    models: list[Any]
-    left_out: list[Integers]
+    X: Any  #: (specimens, features): as it was given
+    answers: Answers  #: What is to be predicted, and the batches
+    models: list[Any]  #: One for each fold, fitted
+    left_out: list[Integers]  #: The rows of each fold; together all rows, each once
+    #: The rows that each model is given at once, where these are more than those that count.
     asked: list[Integers] | None = None
     _known: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
@@ -169,11 +134,6 @@ class OutOfFold:
         """The response of every row, by the model that did not learn from it.
 
         Shapes: the result (specimens,).
-
-        Raises
-        ------
-        DataError
-            The model refuses the rows.
         """
         if method not in self._known:
             parts = []
@@ -251,11 +211,6 @@ def fit_folds(
     ------
     estimator
         Fitted; one for each fold.
-
-    Raises
-    ------
-    DataError
-        The estimator refuses the rows.
     """
     from sklearn.base import clone
 

@@ -22,31 +22,17 @@ SQUARED_ERROR = "mean squared error"
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is measured on the rows of a batch.
+    """What is measured on the rows of a batch."""
 
-    Attributes
-    ----------
-    name : str
-        In words, such as ``"error rate"``.
-    greater_is_better : bool
-        Whether it is a score; else a loss, which is never negative.
-    scorer : callable or None
-        ``scorer(estimator, X, y)``, greater is better; None for the two built-in losses.
-    """
-
-    name: str
-    greater_is_better: bool
+    name: str  #: In words, such as ``"error rate"``
+    greater_is_better: bool  #: Whether it is a score; else a loss, which is never negative
+    #: ``scorer(estimator, X, y)``, greater is better; None for the two built-in losses.
     scorer: Scorer | None = None
 
     def by_batch(self, found: OutOfFold) -> Floats:
         """Measure the rows of each batch by the models that did not see them.
 
         Shapes: the result (batches,).
-
-        Raises
-        ------
-        DataError
-            The scorer has no value for a batch, such as a rank of classes where there is one only.
         """
         answers = found.answers
         if self.scorer is None:
@@ -93,11 +79,6 @@ class Measure:
 
 def choose_measure(estimator: Any, scoring: str | Scorer | None) -> Measure:
     """Find the measure that suits an estimator, or the one that is asked for.
-
-    Raises
-    ------
-    DataError
-        Unknown name, or an estimator that is neither classifier nor regressor.
 
     Examples
     --------

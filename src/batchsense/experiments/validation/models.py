@@ -18,20 +18,11 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """A model and what it can predict.
+    """A model and what it can predict."""
 
-    Attributes
-    ----------
-    name : str
-        As it is asked for.
-    predicts : tuple of str
-        ``"categorical"``, ``"numeric"`` or both.
-    scaled : bool
-        Whether features are always given the same weight, for the penalty treats them alike.
-    """
-
-    name: str
-    predicts: tuple[Kind, ...]
+    name: str  #: As it is asked for
+    predicts: tuple[Kind, ...]  #: ``"categorical"``, ``"numeric"`` or both
+    #: Whether features are always given the same weight, for the penalty treats them alike.
     scaled: bool = False
 
 
@@ -76,21 +67,7 @@ def make_model(
     standardise: bool = False,
     seed: int = 0,
 ) -> Any:
-    """Make a pipeline that does everything inside the fold: correct, fill, scale, predict.
-
-    Raises
-    ------
-    DataError
-        Unknown name, or a model that cannot predict this kind.
-
-    Examples
-    --------
-    >>> [step for step, _ in make_model("logistic", "categorical", "linear").steps]
-    ['correct', 'scale', 'model']
-    >>> make_model("ridge", "categorical")
-    Traceback (most recent call last):
-    batchsense.errors.DataError: ridge predicts numbers; for classes there are nearest, ...
-    """
+    """Make a pipeline that does everything inside the fold: correct, fill, scale, predict."""
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler

@@ -15,13 +15,7 @@ from batchsense.variation.interval import Interval, student_quantile
 
 
 def standard_error(values: npt.ArrayLike) -> float:
-    """The standard error of a mean over groups, sd / √k.
-
-    Examples
-    --------
-    >>> standard_error([1.0, 3.0])
-    1.0
-    """
+    """The standard error of a mean over groups, sd / √k."""
     numbers = _at_least_two(values)
     return float(numbers.std(ddof=1) / math.sqrt(len(numbers)))
 
@@ -31,17 +25,6 @@ def mean_over_groups(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
     Student's t with k − 1 degrees of freedom; every group counts the same, however many rows it
     has.
-
-    Raises
-    ------
-    DataError
-        Fewer than two groups.
-
-    Examples
-    --------
-    >>> found = mean_over_groups([1.0, 2.0, 3.0])
-    >>> found.estimate, round(found.high, 3)
-    (2.0, 4.484)
     """
     numbers = _at_least_two(values)
     mean = float(numbers.mean())
@@ -64,21 +47,7 @@ def ratio_over_groups(
     Shapes: ``numerators``, ``denominators`` (groups,). ``spread`` gives another standard error of
     h/h̄ − s/s̄ from both means.
 
-    Raises
-    ------
-    DataError
-        Fewer than two groups, arrays of different length or negative numbers.
-
-    References
-    ----------
-    Cochran (1977), "Sampling Techniques", section 6.4.
-
-    Examples
-    --------
-    >>> ratio_over_groups([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
-    Interval(estimate=2.0, low=2.0, high=2.0, level=0.95)
-    >>> ratio_over_groups([1.0, 2.0], [0.0, 0.0])
-    Interval(estimate=inf, low=0.0, high=inf, level=0.95)
+    Source: Cochran (1977), section 6.4.
     """
     above, below = _at_least_two(numerators), _at_least_two(denominators)
     if above.shape != below.shape or min(above.min(), below.min()) < 0:
@@ -111,14 +80,7 @@ def crossed_error(
     models of all folds share what they learned from. Degrees of freedom: those of the fewer; for
     ``paired`` at least those of Satterthwaite. Shapes: all (rows,).
 
-    References
-    ----------
-    Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29, 238.
-
-    Examples
-    --------
-    >>> crossed_error([1.0, 3.0], np.array([0, 1]), np.array([0, 1]), paired=True)
-    (1.0, 1.0)
+    Source: Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29, 238.
     """
     rows = np.asarray(values, dtype=np.float64)
     deviations = (rows - _group_means(rows, groups).mean()) / np.bincount(groups)[groups]
@@ -139,21 +101,12 @@ def crossed_error(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """What counts as evidence: batches, or batches and the blocks that lie across them.
+    """What counts as evidence: batches, or batches and the blocks that lie across them."""
 
-    Attributes
-    ----------
-    batches : array of shape (rows,)
-        Index of the batch of each row.
-    blocks : array of shape (rows,) or None
-        Index of its block; then values are those of rows, else of batches.
-    level : float
-        Confidence level.
-    """
-
-    batches: Integers
+    batches: Integers  #: (rows,): index of the batch of each row
+    #: (rows,): index of its block; then values are those of rows, else of batches.
     blocks: Integers | None
-    level: float
+    level: float  #: Confidence level
 
     def error(self, values: Floats) -> float:
         """Standard error of the mean over batches of paired differences."""

@@ -39,35 +39,22 @@ _FEWEST = 12
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """How mixed the labels of a factor are among the neighbours of a specimen.
+    """How mixed the labels of a factor are among the neighbours of a specimen."""
 
-    Attributes
-    ----------
-    name : str
-        The batch column or a kept factor.
-    measure : {"iLISI", "cLISI", "kBET"}
-        LISI: median effective number of labels in a neighbourhood, of the batches (iLISI) or of
-        what is kept (cLISI). kBET: share of neighbourhoods whose batches differ from those of all.
-    value : float
-        What the specimens show.
-    by_chance, low, high, p_value : float or None
-        Mean and 95 % interval over labels permuted within the other factors, and how often these
-        are mixed as little: (1 + hits) / (1 + permutations). None where they cannot be permuted.
-    neighbours : float
-        Perplexity of LISI; specimens of a neighbourhood of kBET, itself among them.
-    reason : str or None
-        Why there is no chance level.
-    """
-
-    name: str
+    name: str  #: The batch column or a kept factor
+    #: LISI: median effective number of labels in a neighbourhood, of the batches (iLISI) or of what
+    #: is kept (cLISI). kBET: share of neighbourhoods whose batches differ from those of all.
     measure: Measure
-    value: float
+    value: float  #: What the specimens show
+    #: Mean and 95 % interval over labels permuted within the other factors, and how often these are
+    #: mixed as little: (1 + hits) / (1 + permutations). None where they cannot be permuted.
     by_chance: float | None
     low: float | None
     high: float | None
     p_value: float | None
+    #: Perplexity of LISI; specimens of a neighbourhood of kBET, itself among them.
     neighbours: float
-    reason: str | None
+    reason: str | None  #: Why there is no chance level
 
 
 def lisi(
@@ -81,16 +68,8 @@ def lisi(
     programs. These look at 3·perplexity neighbours (harmonypy, and here unless told otherwise) or
     one fewer (scib-metrics).
 
-    References
-    ----------
-    Korsunsky et al. (2019), Nat. Methods 16, 1289; van der Maaten and Hinton (2008), J. Mach.
-    Learn. Res. 9, 2579 (the search for β).
-
-    Examples
-    --------
-    >>> points = np.arange(40.0)[:, None]
-    >>> lisi(points, np.arange(40) // 20, perplexity=3)[[0, 39]].tolist()
-    [1.0, 1.0]
+    Source: Korsunsky et al. (2019), Nat. Methods 16, 1289; van der Maaten and Hinton (2008), J.
+    Mach. Learn. Res. 9, 2579 (the search for β).
     """
     count = int(3 * perplexity) if neighbours is None else neighbours
     distances, found = nearest(points, np.arange(len(points)), count)
@@ -100,15 +79,7 @@ def lisi(
 def kbet(points: Floats, codes: Integers, neighbours: int) -> Floats:
     """p-value of the χ² test of each neighbourhood, itself included, against all labels.
 
-    References
-    ----------
-    Büttner et al. (2019), Nat. Methods 16, 43.
-
-    Examples
-    --------
-    >>> points = np.arange(40.0)[:, None]
-    >>> bool((kbet(points, np.arange(40) // 20, 10)[:15] < 0.01).all())
-    True
+    Source: Büttner et al. (2019), Nat. Methods 16, 43.
     """
     everyone = np.arange(len(points))
     _, found = nearest(points, everyone, neighbours - 1)

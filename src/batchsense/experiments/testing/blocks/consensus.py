@@ -25,17 +25,10 @@ _FEWEST_ROWS, _FEWEST_PAIRS = 3, 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Consensus:
-    """The correlation that features agree on.
+    """The correlation that features agree on."""
 
-    Attributes
-    ----------
-    correlation : float
-        tanh of the trimmed mean of Fisher's z.
-    each : array of shape (features,)
-        That of every feature; NaN where it does not tell.
-    """
-
-    correlation: float
+    correlation: float  #: tanh of the trimmed mean of Fisher's z
+    #: (features,): that of every feature; NaN where it does not tell.
     each: Floats = field(repr=False)
 
 
@@ -55,24 +48,7 @@ def consensus_correlation(
     Shapes: ``values`` and ``weights`` (specimens, features), NaN where missing; ``codes``
     (specimens,).
 
-    Raises
-    ------
-    UnresolvedError
-        No feature tells.
-
-    References
-    ----------
-    Smyth, Michaud and Scott 2005, Bioinformatics 21, 2067.
-
-    Examples
-    --------
-    >>> from batchsense.variation.linear import factor
-    >>> rng = np.random.default_rng(0)
-    >>> pairs = np.repeat(np.arange(20), 2)
-    >>> values = rng.normal(size=(20, 300))[pairs] + rng.normal(size=(40, 300))
-    >>> found = consensus_correlation(values, factor(np.ones((40, 1))), pairs)
-    >>> round(found.correlation, 2)
-    0.5
+    Source: Smyth, Michaud and Scott 2005, Bioinformatics 21, 2067.
     """
     each = np.full(values.shape[1], np.nan)
     low = 1.0 / (1.0 - np.bincount(codes).max()) + _MARGIN

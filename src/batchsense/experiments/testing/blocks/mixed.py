@@ -44,10 +44,8 @@ def fit_mixed(
     ``weights`` (specimens, features) divide σ², and leave σ_b² as it is. Beside the fits the
     correlation of two rows of a block and mean weight, (features,).
 
-    References
-    ----------
-    Satterthwaite 1946, Biometrics 2, 110; Giesbrecht and Burns 1985, Biometrics 41, 477; Fai and
-    Cornelius 1996, J. Stat. Comput. Simul. 54, 363.
+    Source: Satterthwaite 1946, Biometrics 2, 110; Giesbrecht and Burns 1985, Biometrics 41, 477;
+    Fai and Cornelius 1996, J. Stat. Comput. Simul. 54, 363.
     """
     features = values.shape[1]
     found = ContrastFits.empty(len(contrasts), len(groups), features)

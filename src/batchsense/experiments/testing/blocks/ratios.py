@@ -25,9 +25,7 @@ def best_ratios(sums: BlockSums, low: float, high: float, unit: Floats | None = 
     At ``low`` every block must have a positive variance; ``high`` < 1. NaN where a feature has no
     residuals. Shapes: ``unit`` u (by default 1) and the result (features,).
 
-    References
-    ----------
-    Patterson and Thompson 1971, Biometrika 58, 545 (restricted likelihood).
+    Source: Patterson and Thompson 1971, Biometrika 58, 545 (restricted likelihood).
     """
     units = np.ones(len(sums.places)) if unit is None else unit
     looks = np.linspace(low, high, _LOOKS)

@@ -24,16 +24,6 @@ def read_blocks(
 ) -> Blocks | None:
     """Read the blocks, where there are any, and refuse those of which a model leaves nothing.
 
-    Raises
-    ------
-    DataError
-        An unknown column, missing labels, one block only or one for each row, or a column that is
-        in the model.
-    ConfoundedError
-        The model takes up all that the blocks could add.
-    UnresolvedError
-        The model leaves nothing by which rows of one block and of two could be compared.
-
     Examples
     --------
     >>> from batchsense.experiments.design import read_design
@@ -76,13 +66,7 @@ def read_blocks(
 
 
 def refuse_contradictions(options: ContrastOptions) -> None:
-    """Refuse a level that is none, and options that cannot stand beside one another.
-
-    Raises
-    ------
-    DataError
-        They cannot.
-    """
+    """Refuse a level that is none, and options that cannot stand beside one another."""
     if not 0.0 < options.level < 1.0:
         raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
     if options.per_feature and options.blocks is None:

@@ -24,42 +24,25 @@ _HELD = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockSums:
-    """Sums over blocks of some features; a first axis of 1 where features share them.
+    """Sums over blocks of some features; a first axis of 1 where features share them."""
 
-    Attributes
-    ----------
-    places : array of shape (features,)
-        Which features of the table.
-    sizes : array of shape (features or 1, blocks)
-        zᵀz of each block.
-    basis : array of shape (features or 1, blocks, rank)
-        s = zᵀX for an orthonormal basis X of the design.
-    pairs : array of shape (features or 1, blocks, rank²)
-        ssᵀ.
-    normal : array of shape (features or 1, rank, rank)
-        XᵀX, made invertible where ``lost``.
-    lost : array of shape (features or 1, rank, rank)
-        Projection onto the directions that the observed rows do not hold.
-    effects : array of shape (features, rank)
-        Least-squares effects, which everything below has been freed of.
-    responses : array of shape (features, blocks)
-        zᵀy.
-    squares, df : array of shape (features,)
-        yᵀy, and observed rows minus the rank that they hold.
-    observed, filled : array of shape (features,)
-        Observed rows, and blocks that have any.
-    """
-
-    places: Places
-    sizes: Floats = field(repr=False)
+    places: Places  #: (features,): which features of the table
+    sizes: Floats = field(repr=False)  #: (features or 1, blocks): zᵀz of each block
+    #: (features or 1, blocks, rank): s = zᵀX for an orthonormal basis X of the design.
     basis: Floats = field(repr=False)
-    pairs: Floats = field(repr=False)
+    pairs: Floats = field(repr=False)  #: (features or 1, blocks, rank²): ssᵀ
+    #: (features or 1, rank, rank): xᵀX, made invertible where ``lost``.
     normal: Floats = field(repr=False)
+    #: (features or 1, rank, rank): projection onto the directions that the observed rows do not
+    #: hold.
     lost: Floats = field(repr=False)
+    #: (features, rank): least-squares effects, which everything below has been freed of.
     effects: Floats = field(repr=False)
-    responses: Floats = field(repr=False)
+    responses: Floats = field(repr=False)  #: (features, blocks): zᵀy
+    #: (features,): yᵀy, and observed rows minus the rank that they hold.
     squares: Floats = field(repr=False)
     df: Floats = field(repr=False)
+    #: (features,): observed rows, and blocks that have any.
     observed: Floats = field(repr=False)
     filled: Floats = field(repr=False)
 
@@ -104,30 +87,16 @@ class BlockSums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AtRatio:
-    """Generalised least squares of every feature at a ratio γ of its own.
+    """Generalised least squares of every feature at a ratio γ of its own."""
 
-    Attributes
-    ----------
-    sums : BlockSums
-        The data.
-    ratios : array of shape (features,)
-        γ, variance between blocks over variance within.
-    damping : array of shape (features, blocks)
-        1/(1 + γ·sizes).
-    normal, inverse : array of shape (features, rank, rank)
-        XᵀV⁻¹X and its inverse.
-    shifts : array of shape (features, rank)
-        What the effects differ from those of least squares.
-    left : array of shape (features,)
-        yᵀPy with P = V⁻¹ - V⁻¹X(XᵀV⁻¹X)⁻¹XᵀV⁻¹: the residual sum of squares.
-    """
-
-    sums: BlockSums
-    ratios: Floats
-    damping: Floats
+    sums: BlockSums  #: The data
+    ratios: Floats  #: (features,): γ, variance between blocks over variance within
+    damping: Floats  #: (features, blocks): 1/(1 + γ·sizes)
+    #: (features, rank, rank): xᵀV⁻¹X and its inverse.
     normal: Floats
     inverse: Floats
-    shifts: Floats
+    shifts: Floats  #: (features, rank): what the effects differ from those of least squares
+    #: (features,): yᵀPy with P = V⁻¹ - V⁻¹X(XᵀV⁻¹X)⁻¹XᵀV⁻¹: the residual sum of squares.
     left: Floats
 
     @property

@@ -31,24 +31,7 @@ def lowess(
     x and y have shape (observations,) and are finite; the curve is given at each x, in the same
     order. ``spacing`` is a hundredth of the range of x by default.
 
-    Raises
-    ------
-    DataError
-        Fewer than 2 observations, or shapes that differ.
-
-    References
-    ----------
-    Cleveland 1979, J. Am. Statist. Assoc. 74, 829; Cleveland 1981, Am. Statist. 35, 54.
-
-    Examples
-    --------
-    A line comes back whatever one outlier does:
-
-    >>> x = np.arange(20.0)
-    >>> y = 3 * x
-    >>> y[4] = 50.0
-    >>> lowess(x, y, span=0.8)[[1, 10, 19]].round(6)
-    array([ 3., 30., 57.])
+    Source: Cleveland 1979, J. Am. Statist. Assoc. 74, 829; Cleveland 1981, Am. Statist. 35, 54.
     """
     across, up = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if across.ndim != 1 or across.shape != up.shape or len(across) < 2:

@@ -49,9 +49,8 @@ def robust_prior(
     ``variances`` and ``df`` are positive, of shape (features,), as is the covariate; ``tails`` are
     the parts that are winsorised below and above, each above 0 and together below 1.
 
-    References
-    ----------
-    Phipson, Lee, Majewski, Alexander and Smyth 2016, Ann. Appl. Statist. 10, 946, section 3.
+    Source: Phipson, Lee, Majewski, Alexander and Smyth 2016, Ann. Appl. Statist. 10, 946, section
+    3.
     """
     ordinary = moment_prior(floored(variances, FLOOR), df, covariate)
     if len(variances) < 3:

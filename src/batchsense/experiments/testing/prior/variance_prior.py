@@ -21,18 +21,12 @@ _TREND_COLUMNS = ((30, 4), (6, 3), (3, 2))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VariancePrior:
-    """The distribution that true variances follow: s0²·d0/χ²_{d0}.
+    """The distribution that true variances follow: s0²·d0/χ²_{d0}."""
 
-    Attributes
-    ----------
-    df : array of shape (features,)
-        d0, the degrees of freedom that the other features lend to one; infinite where all share
-        one variance.
-    variance : array of shape (features,)
-        s0², in squared units of the observations; varies only along a trend.
-    """
-
+    #: (features,): d0, the degrees of freedom that the other features lend to one; infinite where
+    #: all share one variance.
     df: Floats
+    #: (features,): s0², in squared units of the observations; varies only along a trend.
     variance: Floats
 
 
@@ -42,14 +36,7 @@ def trigamma_inverse(x: ArrayLike) -> Floats:
     Newton's method on 1/trigamma, which is convex and nearly linear, from y = 0.5 + 1/x: every
     step falls monotonically to the solution.
 
-    References
-    ----------
-    Smyth 2004, appendix.
-
-    Examples
-    --------
-    >>> trigamma_inverse([np.pi**2 / 6, 1e-9, 1e9]).round(6).tolist()
-    [1.0, 1000000000.5, 3.2e-05]
+    Source: Smyth 2004, appendix.
     """
     target = np.atleast_1d(np.asarray(x, dtype=np.float64))
     found = 0.5 + 1.0 / target
@@ -85,10 +72,8 @@ def moment_prior(
     ``variances`` and ``df`` are positive, of shape (features,), as is a covariate; the prior is
     given for the features, or at other values of the covariate.
 
-    References
-    ----------
-    Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3, section 6.2; Law et al. 2014, Genome
-    Biol. 15, R29 (the trend).
+    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3, article 3, section 6.2; Law et al. 2014,
+    Genome Biol. 15, R29 (the trend).
     """
     logs = np.log(variances) - special.digamma(df / 2.0) + np.log(df / 2.0)
     basis, evaluated = _trend_basis(covariate, at, len(logs))
@@ -128,9 +113,8 @@ def natural_spline_basis(x: ArrayLike, columns: int, at: ArrayLike | None = None
     Evaluated at x or elsewhere: the knots stay those of x. The result has shape (observations,
     columns), with fewer columns where quantiles coincide.
 
-    References
-    ----------
-    Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, section 5.2.1.
+    Source: Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, section
+    5.2.1.
 
     Examples
     --------

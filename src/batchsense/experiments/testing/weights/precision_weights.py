@@ -17,17 +17,12 @@ _SPAN = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrecisionWeights:
-    """Inverse variances of log counts, and the trend they come from.
+    """Inverse variances of log counts, and the trend they come from."""
 
-    Attributes
-    ----------
-    weights : array of shape (specimens, features)
-        Inverse variance of each observation.
-    sizes, scatter, trend : array of shape (features,)
-        Mean log2 count, root of the residual standard deviation, and the smooth curve through it.
-    """
-
+    #: (specimens, features): inverse variance of each observation.
     weights: Floats = field(repr=False)
+    #: (features,): mean log2 count, root of the residual standard deviation, and the smooth curve
+    #: through it.
     sizes: Floats = field(repr=False)
     scatter: Floats = field(repr=False)
     trend: Floats = field(repr=False)
@@ -57,14 +52,7 @@ def precision_weights(
     :func:`~batchsense.experiments.counts.log_cpm_for_weights`, ``effective`` of shape (specimens,)
     the effective library sizes N; the design leaves degrees of freedom.
 
-    Raises
-    ------
-    UnresolvedError
-        Fewer than 2 features, or a trend that falls to zero.
-
-    References
-    ----------
-    Law, Chen, Shi and Smyth 2014, Genome Biol. 15, R29; Cleveland 1979 (the smooth curve).
+    Source: Law, Chen, Shi and Smyth 2014, Genome Biol. 15, R29; Cleveland 1979 (the smooth curve).
     """
     if logs.shape[1] < 2:
         raise UnresolvedError(

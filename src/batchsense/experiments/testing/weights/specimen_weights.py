@@ -36,21 +36,11 @@ _STACK_VALUES = 2_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpecimenWeights:
-    """The inverse variance of each specimen, against that of the geometric mean.
+    """The inverse variance of each specimen, against that of the geometric mean."""
 
-    Attributes
-    ----------
-    weights : array of shape (specimens,)
-        Their geometric mean is one.
-    features : int
-        Features that they come from.
-    rounds : int
-        Steps of the search.
-    """
-
-    weights: Floats = field(repr=False)
-    features: int
-    rounds: int
+    weights: Floats = field(repr=False)  #: (specimens,): their geometric mean is one
+    features: int  #: Features that they come from
+    rounds: int  #: Steps of the search
 
 
 def specimen_weights(
@@ -75,29 +65,9 @@ def specimen_weights(
     shape, holds what is known of single observations, such as the weights of log counts; ``names``
     are those of the specimens, for refusals.
 
-    Raises
-    ------
-    UnresolvedError
-        Fewer than two features have residual degrees of freedom; features scatter in one specimen
-        alone; or the search does not end.
-
-    References
-    ----------
-    Ritchie, Diyagama, Neilson, van Laar, Dobrovic, Holloway and Smyth 2006, BMC Bioinformatics 7,
-    261; Smyth 2002, J. Comput. Graph. Statist. 11, 836 (the likelihood); Liu et al. 2015, Nucleic
-    Acids Res. 43, e97 (with counts).
-
-    Examples
-    --------
-    A specimen that scatters twice as much has a quarter of the weight of the others:
-
-    >>> from batchsense.variation.linear import factor
-    >>> rng = np.random.default_rng(1)
-    >>> scatter = np.array([2.0, 1, 1, 1, 1, 1, 1, 1])[:, None]
-    >>> values = rng.normal(size=(8, 5000)) * scatter
-    >>> found = specimen_weights(values, factor(np.ones((8, 1)), ["constant"]))
-    >>> bool(abs(found.weights[0] / found.weights[1:].mean() - 0.25) < 0.02)
-    True
+    Source: Ritchie, Diyagama, Neilson, van Laar, Dobrovic, Holloway and Smyth 2006, BMC
+    Bioinformatics 7, 261; Smyth 2002, J. Comput. Graph. Statist. 11, 836 (the likelihood); Liu et
+    al. 2015, Nucleic Acids Res. 43, e97 (with counts).
     """
     observed = ~np.isnan(values)
     usable = _scatters(values, observed, design)
