@@ -37,13 +37,7 @@ verbosity = Verbosity()
 
 
 def write_answer(text: str) -> None:
-    """Write the answer to stdout, with one final newline; every command ends here.
-
-    Raises
-    ------
-    SystemExit
-        With code 141 when the reader of the pipe is gone.
-    """
+    """Write the answer to stdout, with one final newline; every command ends here."""
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()

@@ -56,15 +56,7 @@ def exit_code(error: BatchsenseError) -> int:
 
 
 def run_question(question: Question, values: Mapping[str, Any], delivery: Delivery) -> None:
-    """Ask a question and tell its answer.
-
-    Raises
-    ------
-    typer.Exit
-        The answer is no.
-    BatchsenseError
-        The request, an output or the data cannot be used.
-    """
+    """Ask a question and tell its answer."""
     request = question.request.of(values)
     outputs = request.written_paths()
     if delivery.report is not None:

@@ -108,11 +108,6 @@ def form_of_rows(rows: int, starts: Sequence[int] = FORM_STARTS) -> tuple[Intege
     """The form of each row and the row's place within its form, both from 0.
 
     ``starts`` ascends from 0. The place equals the printed position on forms without a missing row.
-
-    Examples
-    --------
-    >>> form_of_rows(5, starts=(0, 3))
-    (array([0, 0, 0, 1, 1]), array([0, 1, 2, 0, 1]))
     """
     first = np.asarray(starts, dtype=np.int64)
     row = np.arange(rows, dtype=np.int64)

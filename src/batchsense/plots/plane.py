@@ -24,33 +24,17 @@ MOST_FEATURES = 500
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plane:
-    """Specimens in the plane of their first two principal components.
+    """Specimens in the plane of their first two principal components."""
 
-    Attributes
-    ----------
-    coordinates : array of shape (specimens, 2)
-        In the unit of the observations.
-    explained : tuple of two floats
-        Part of the variance (of the used features) along each.
-    used, features : int
-        Features that were used, and complete features that there are.
-    """
-
-    coordinates: Floats
-    explained: tuple[float, float]
+    coordinates: Floats  #: (specimens, 2): in the unit of the observations
+    explained: tuple[float, float]  #: Part of the variance (of the used features) along each
+    #: Features that were used, and complete features that there are.
     used: int
     features: int
 
 
 def principal_plane(observations: npt.ArrayLike) -> Plane | None:
-    """Find the plane of largest variance.
-
-    Examples
-    --------
-    >>> plane = principal_plane([[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]])
-    >>> [round(part, 3) for part in plane.explained]
-    [0.8, 0.2]
-    """
+    """Find the plane of largest variance."""
     values = np.asarray(observations, dtype=np.float64)
     values = values[:, np.isfinite(values).all(axis=0)]
     features = values.shape[1]

@@ -104,13 +104,7 @@ def present(table: Table, names: Sequence[str]) -> list[str]:
 
 
 def in_memory(observations: Table | AnnData) -> Table:
-    """The table, if its values can be drawn.
-
-    Raises
-    ------
-    UnresolvedError
-        They lie on disk.
-    """
+    """The table, if its values can be drawn."""
     table = as_table(observations)
     if isinstance(table, StoredTable):
         raise UnresolvedError("the values lie on disk", needed="a table in memory to draw them")

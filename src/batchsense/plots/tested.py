@@ -118,13 +118,7 @@ def plot_leading_features(
 
 
 def effect_of(found: ContrastTests, contrast: int | str) -> EffectTest:
-    """The tests of one contrast, by its place or its name.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """The tests of one contrast, by its place or its name."""
     names = [one.name for one in found.effects]
     if isinstance(contrast, str) and contrast in names:
         return found.effects[names.index(contrast)]

@@ -32,13 +32,7 @@ class AggregatedRequest(FilesRequest):
 
     @override
     def table(self, progress: Progress) -> Table:
-        """Read the files, and aggregate the rows where that is asked.
-
-        Raises
-        ------
-        DataError
-            As :func:`batchsense.experiments.aggregate`.
-        """
+        """Read the files, and aggregate the rows where that is asked."""
         from batchsense.experiments import aggregate
 
         table = super().table(progress)

@@ -17,60 +17,30 @@ Tabulate = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A file beside the document.
+    """A file beside the document."""
 
-    Attributes
-    ----------
-    field : str
-        The field of the request that says where it goes.
-    name : str
-        What it is, for the line that says that it was written.
-    write : callable
-        Writes it to a path, in one piece or not at all.
-    text : callable, optional
-        Gives it as text for stdout, where the path is ``-``.
-    by_default : str, optional
-        Where it goes if nothing was said, and nothing stands there.
-    announced : bool
-        Whether a line says that it was written; else the answer in words does.
-    """
-
-    field: str
-    name: str
-    write: Callable[[Path], None]
-    text: Callable[[], str] | None = None
-    by_default: str | None = None
+    field: str  #: The field of the request that says where it goes
+    name: str  #: What it is, for the line that says that it was written
+    write: Callable[[Path], None]  #: Writes it to a path, in one piece or not at all
+    text: Callable[[], str] | None = None  #: Gives it as text for stdout, where the path is ``-``
+    by_default: str | None = None  #: Where it goes if nothing was said, and nothing stands there
+    #: Whether a line says that it was written; else the answer in words does.
     announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[ResultT]):
-    """The answer to a request.
+    """The answer to a request."""
 
-    Attributes
-    ----------
-    envelope : Envelope
-        The document that ``--json`` prints.
-    text : callable
-        Takes what lays out tables, gives the answer in words.
-    page : callable, optional
-        Gives the self-contained page; without it the page shows the text.
-    products : tuple of Product
-        Files that the request asks for.
-    no : bool
-        Whether the answer is no (exit code 1).
-    brief : callable, optional
-        The answer in one line, where it is neither the verdict nor the first paragraph.
-    told : bool
-        Whether this process tells it: of several that calculate together, one does.
-    """
-
-    envelope: Envelope[ResultT]
-    text: Callable[[Tabulate], str]
+    envelope: Envelope[ResultT]  #: The document that ``--json`` prints
+    text: Callable[[Tabulate], str]  #: Takes what lays out tables, gives the answer in words
+    #: Gives the self-contained page; without it the page shows the text.
     page: Callable[[], str] | None = None
-    products: tuple[Product, ...] = ()
-    no: bool = False
+    products: tuple[Product, ...] = ()  #: Files that the request asks for
+    no: bool = False  #: Whether the answer is no (exit code 1)
+    #: The answer in one line, where it is neither the verdict nor the first paragraph.
     brief: Callable[[], str] | None = None
+    #: Whether this process tells it: of several that calculate together, one does.
     told: bool = True
 
     def html(self, command_line: str) -> str:

@@ -37,75 +37,32 @@ Of = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """The words of one field.
+    """The words of one field."""
 
-    Attributes
-    ----------
-    help : str
-        One line: what it is, with its unit.
-    name : str or None
-        The long name without dashes; by default the name of the field.
-    short : str or None
-        The short name, such as ``"-o"``.
-    metavar : str or None
-        What stands for the value in the help.
-    of : str
-        What kind of thing it names.
-    argument : bool
-        Whether it stands without a name on the command line.
-    label : str or None
-        What the form says above the field; by default the name in words.
-    front : bool
-        Whether the form shows it at once; else below "More settings".
-    choices : mapping of str to str
-        What the form says beside each value of a choice.
-    """
-
-    help: str
-    name: str | None = None
-    short: str | None = None
-    metavar: str | None = None
-    of: Of = "value"
-    argument: bool = False
-    label: str | None = None
-    front: bool = False
-    choices: Mapping[str, str] | None = None
+    help: str  #: One line: what it is, with its unit
+    name: str | None = None  #: The long name without dashes; by default the name of the field
+    short: str | None = None  #: The short name, such as ``"-o"``
+    metavar: str | None = None  #: What stands for the value in the help
+    of: Of = "value"  #: What kind of thing it names
+    argument: bool = False  #: Whether it stands without a name on the command line
+    label: str | None = None  #: What the form says above the field; by default the name in words
+    front: bool = False  #: Whether the form shows it at once; else below "More settings"
+    choices: Mapping[str, str] | None = None  #: What the form says beside each value of a choice
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A field of a request as all who show it need it.
+    """A field of a request as all who show it need it."""
 
-    Attributes
-    ----------
-    field : str
-        The name of the attribute.
-    flag : str
-        The long name, without dashes.
-    option : Option
-        The words.
-    type : type
-        ``str``, ``int``, ``float``, ``bool`` or a ``StrEnum``: of one value.
-    repeated : bool
-        Whether several values can be given.
-    optional : bool
-        Whether None, nothing said, is a value.
-    required : bool
-        Whether a value must be given.
-    default : object
-        What holds where nothing is said.
-    at_least, at_most, above, below : float or None
-        Bounds, the first two included.
-    """
-
-    field: str
-    flag: str
-    option: Option
-    type: type
-    repeated: bool
-    optional: bool
-    required: bool
-    default: Any
+    field: str  #: The name of the attribute
+    flag: str  #: The long name, without dashes
+    option: Option  #: The words
+    type: type  #: ``str``, ``int``, ``float``, ``bool`` or a ``StrEnum``: of one value
+    repeated: bool  #: Whether several values can be given
+    optional: bool  #: Whether None, nothing said, is a value
+    required: bool  #: Whether a value must be given
+    default: Any  #: What holds where nothing is said
+    #: Bounds, the first two included.
     at_least: float | None
     at_most: float | None
     above: float | None
@@ -174,13 +131,7 @@ def _full(end: float) -> str:
 
 @functools.cache
 def options_of(request: type[BaseModel]) -> tuple[Described, ...]:
-    """Read the fields of a request.
-
-    Raises
-    ------
-    TypeError
-        A field has no :class:`Option`, or a type that no command line can carry.
-    """
+    """Read the fields of a request."""
     found = [_described(request, name) for name in request.model_fields]
     return tuple(sorted(found, key=_place))
 

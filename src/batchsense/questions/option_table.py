@@ -10,14 +10,7 @@ BEGIN, END = "<!-- options: made of the request by `make schemas` -->", "<!-- en
 
 
 def option_table(request: type[Request]) -> str:
-    """The arguments and options of a command as a table in Markdown.
-
-    Examples
-    --------
-    >>> from batchsense.questions.plan.request import PlanRequest
-    >>> print(option_table(PlanRequest).splitlines()[3])
-    | `--budget SECONDS` | About how long to measure; at least 1; 30 by default. |
-    """
+    """The arguments and options of a command as a table in Markdown."""
     rows = [f"| {_typed(one)} | {_meaning(one)} |" for one in options_of(request)]
     told = ["| `--json` | Print one JSON document. |"]
     if request.has_page:
@@ -27,13 +20,7 @@ def option_table(request: type[Request]) -> str:
 
 
 def with_table(page: str, request: type[Request]) -> str:
-    """A page of the docs with the table of today between its marks.
-
-    Raises
-    ------
-    ValueError
-        The page has no place for the table.
-    """
+    """A page of the docs with the table of today between its marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

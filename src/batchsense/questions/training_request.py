@@ -43,13 +43,7 @@ class TrainingRequest(Request):
     ] = None
 
     def workload(self, progress: Progress) -> Workload:
-        """Make the training job.
-
-        Raises
-        ------
-        DataError
-            As :func:`batchsense.training.load_target`.
-        """
+        """Make the training job."""
         from batchsense.training import load_target
 
         progress("preparing the training job", 0, 1)

@@ -19,16 +19,7 @@ _TERMINAL: ContextVar[int | None] = ContextVar("terminal", default=None)
 
 @contextmanager
 def for_terminal(width: int | None) -> Iterator[None]:
-    """Lay out what is written in this block for lines of so many letters.
-
-    Examples
-    --------
-    >>> with for_terminal(16):
-    ...     print(columns(["term", "meaning"], [["form", "a sheet of digits"]]))
-    term  meaning
-    form  a sheet of
-          digits
-    """
+    """Lay out what is written in this block for lines of so many letters."""
     token = _TERMINAL.set(width)
     try:
         yield
@@ -37,13 +28,7 @@ def for_terminal(width: int | None) -> Iterator[None]:
 
 
 def one_line(text: str, source: str = "") -> str:
-    """Give the answer of a text: its verdict, else its first paragraph without the source's line.
-
-    Examples
-    --------
-    >>> one_line("t.csv: 4 specimens\\nRemoved: month.\\nKept: drug.\\n\\nNotes", "t.csv")
-    'Removed: month. Kept: drug.'
-    """
+    """The answer of a text: its verdict, else its first paragraph without the source's line."""
     paragraphs = text.strip().split("\n\n")
     chosen = next((one for one in paragraphs if one.startswith("Verdict: ")), paragraphs[0])
     lines = chosen.splitlines()
@@ -57,13 +42,6 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]], rule: bool = F
 
     On a terminal that is too narrow entries are wrapped in their column; nothing is cut off. Where
     there is room, ``rule`` sets the header off by a line.
-
-    Examples
-    --------
-    >>> print(columns(["term", "share"], [["form", "3.6 %"], ["digit", "42 %"]]))
-    term   share
-    form   3.6 %
-    digit  42 %
     """
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     room = _TERMINAL.get()
@@ -118,13 +96,7 @@ def paragraph(text: str, hanging: str = "") -> str:
 
 
 def prose(text: str, mark: str = "", **how: Any) -> str:
-    """Wrap prose to a width that reads well; ``mark`` begins it, as ``"- "`` an item of a list.
-
-    Examples
-    --------
-    >>> prose("a note", "- ")
-    '- a note'
-    """
+    """Wrap prose to a width that reads well; ``mark`` begins it, as ``"- "`` an item of a list."""
     after = " " * len(mark)
     return textwrap.fill(
         text, _line(PROSE_WIDTH), initial_indent=mark, subsequent_indent=after, **how

@@ -24,16 +24,7 @@ def with_numbers(ax: Axes, columns: Columns) -> Axes:
 
 
 def numbers_of(ax: Axes) -> Columns:
-    """The numbers of axes: those that were remembered, else the places of all that is drawn.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> ax = Figure().subplots()
-    >>> _ = ax.plot([1, 2], [3, 4], label="law")
-    >>> numbers_of(ax)
-    {'series': ['law', 'law'], 'x': [1.0, 2.0], 'y': [3.0, 4.0]}
-    """
+    """The numbers of axes: those that were remembered, else the places of all that is drawn."""
     if ax in _KNOWN:
         return _KNOWN[ax]
     found: list[tuple[str, Any]] = [(_name(one), one.get_xydata()) for one in ax.get_lines()]

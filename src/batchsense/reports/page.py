@@ -34,52 +34,26 @@ _NAMED_VERSIONS = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "anndata
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """The numbers of a figure.
+    """The numbers of a figure."""
 
-    Attributes
-    ----------
-    caption : str
-        What the numbers are.
-    columns : sequence of (str, str)
-        Heading, and "n" for a column of numbers or "" for one of words.
-    rows : sequence of sequences of str
-        The cells; the first of each row is its name.
-    folded : bool
-        Whether it is shown only when the reader opens it.
-    """
-
-    caption: str
+    caption: str  #: What the numbers are
+    #: Heading, and "n" for a column of numbers or "" for one of words.
     columns: Sequence[tuple[str, str]]
-    rows: Sequence[Sequence[str]]
-    folded: bool = False
+    rows: Sequence[Sequence[str]]  #: The cells; the first of each row is its name
+    folded: bool = False  #: Whether it is shown only when the reader opens it
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure of a page: the drawing, what it shows and what it says.
+    """A figure of a page: the drawing, what it shows and what it says."""
 
-    Attributes
-    ----------
-    name : str
-        Unique within the page; prefix of the ids inside the drawing.
-    title : str
-        What is shown, in a few words.
-    finding : str
-        What the figure says, in one or two sentences; also its text alternative.
-    svg : str
-        The drawing as an ``<svg>`` element.
-    table : DataTable, optional
-        Its numbers, shown below it; left out where the page has them in its own words.
-    saves : tuple of Save
-        Links that save the drawing and its numbers.
-    """
-
-    name: str
-    title: str
-    finding: str
-    svg: str
+    name: str  #: Unique within the page; prefix of the ids inside the drawing
+    title: str  #: What is shown, in a few words
+    finding: str  #: What the figure says, in one or two sentences; also its text alternative
+    svg: str  #: The drawing as an ``<svg>`` element
+    #: Its numbers, shown below it; left out where the page has them in its own words.
     table: DataTable | None = None
-    saves: tuple[Save, ...] = ()
+    saves: tuple[Save, ...] = ()  #: Links that save the drawing and its numbers
 
     @classmethod
     def of(
@@ -97,13 +71,7 @@ def render(
     template: str = "report.html.j2",
     **context: Any,
 ) -> str:
-    """Render one self-contained page of a template in the folder of the module ``room``.
-
-    Raises
-    ------
-    ValueError
-        If the page is larger than :data:`LARGEST_PAGE`: a figure drew raw rows.
-    """
+    """Render one self-contained page of a template in the folder of the module ``room``."""
     text = (
         _environment(Path(room).parent)
         .get_template(template)
@@ -133,13 +101,7 @@ def plain_page(envelope: Envelope[Any], text: str, command_line: str) -> str:
 
 
 def embeddable(document: str) -> str:
-    r"""Write JSON so that it can stand inside a script element and still mean the same.
-
-    Examples
-    --------
-    >>> embeddable('["</script>"]')
-    '["\\u003c/script>"]'
-    """
+    r"""Write JSON so that it can stand inside a script element and still mean the same."""
     return document.replace("<", "\\u003c")
 
 

@@ -40,17 +40,7 @@ _SETTINGS: dict[Any, Any] = {
 
 
 def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Write a figure as an ``<svg>`` element to be placed inside a page.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> figure = Figure(figsize=(2, 1))
-    >>> _ = figure.subplots().plot([0, 1], [0, 1])
-    >>> text = inline_svg(figure, "line", "A line", "It rises.")
-    >>> text.startswith("<svg"), "<title id=\\"line-title\\">A line</title>" in text
-    (True, True)
-    """
+    """Write a figure as an ``<svg>`` element to be placed inside a page."""
     root = ElementTree.fromstring(_write(figure))
     _drop_foreign(root)
     _rename_ids(root, name)

@@ -73,12 +73,6 @@ def echelon_from_right(rows: Floats, negligible: float = NEGLIGIBLE) -> Floats:
 
     Gauss-Jordan elimination from the last column to the first with row exchanges. Entries below
     ``negligible`` times the largest of their row count as zero, and so do sums that cancel.
-
-    Examples
-    --------
-    >>> echelon_from_right(np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]))
-    array([[-1.,  0.,  1.],
-           [-1.,  1.,  0.]])
     """
     reduced = np.array(rows, dtype=np.float64)
     count, columns = reduced.shape
@@ -129,13 +123,6 @@ def sparsest(vector: Floats, moves: Sequence[Floats], depth: int) -> Floats:
     """Add multiples of other null vectors where that leaves fewer terms; ``depth`` at a time.
 
     Greedy, so the result need not be the sparsest of all; it is never longer than ``vector``.
-
-    Examples
-    --------
-    The columns are 1, month[June], month[July], drug[yes]; the months add up to 1.
-
-    >>> sparsest(np.array([-1.0, 1, 0, 1]), [np.array([-1.0, 1, 1, 0])], depth=1)
-    array([ 0.,  0., -1.,  1.])
     """
     best = vector
     while True:

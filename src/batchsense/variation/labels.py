@@ -34,16 +34,6 @@ def levels_of(labels: ArrayLike, name: str = "labels") -> Levels:
     """Find the levels of labels; refuse missing ones.
 
     Labels that cannot be compared with each other are sorted by their text.
-
-    Raises
-    ------
-    DataError
-        If the labels are not a non-empty vector, or one is None or NaN.
-
-    Examples
-    --------
-    >>> levels_of(["July", "June", "July"])
-    Levels(levels=('July', 'June'), codes=array([0, 1, 0]))
     """
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) == 0:
@@ -79,13 +69,7 @@ def _is_missing(label: object) -> bool:
 
 
 def table_of_counts(rows: Levels, columns: Levels) -> Places:
-    """Cross-tabulate two labels of the same observations.
-
-    Raises
-    ------
-    DataError
-        If they differ in length.
-    """
+    """Cross-tabulate two labels of the same observations."""
     if len(rows.codes) != len(columns.codes):
         raise DataError(
             f"{len(rows.codes)} labels against {len(columns.codes)}; give one of each kind per"

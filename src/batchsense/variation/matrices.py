@@ -16,11 +16,6 @@ def finite_matrix(
 
     Shapes: ``values`` (observations, columns).
 
-    Raises
-    ------
-    DataError
-        If there is no row, the shape is another, or a value is not a finite real number.
-
     Examples
     --------
     >>> finite_matrix([[1, 2]], "observations")

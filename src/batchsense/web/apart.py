@@ -55,21 +55,11 @@ _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What work may take.
+    """What work may take."""
 
-    Attributes
-    ----------
-    memory : int
-        Bytes beyond what the libraries take.
-    file : int
-        Bytes of the largest file that it may write.
-    reading_s : float
-        Seconds in which it must have read its files.
-    """
-
-    memory: int
-    file: int
-    reading_s: float
+    memory: int  #: Bytes beyond what the libraries take
+    file: int  #: Bytes of the largest file that it may write
+    reading_s: float  #: Seconds in which it must have read its files
 
 
 #: Runs work within bounds and tells a listener how far it is: :func:`apart`.
@@ -119,15 +109,6 @@ def apart(work: Callable[[Progress], T], bounds: Bounds, listen: Progress = sile
         What it may take.
     listen : Progress
         Is told how far it is.
-
-    Raises
-    ------
-    BatchsenseError, TooLargeError
-        As the work raised it.
-    ExceededError
-        It took more than it may.
-    BrokenError
-        Anything else that the work raised.
     """
     mine, theirs = _MAKER.Pipe(duplex=False)
     child = _MAKER.Process(target=_serve, args=(theirs, work, bounds), daemon=True)

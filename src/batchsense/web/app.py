@@ -59,14 +59,6 @@ def create_app(
         What is kept of whom; by default up to fifteen times the limit.
     readers : Readers, optional
         Where files are read, and what that may take.
-
-    Examples
-    --------
-    >>> from starlette.testclient import TestClient
-    >>> door = Door()
-    >>> with TestClient(create_app(door), base_url="http://127.0.0.1") as browser:
-    ...     [browser.get(path).status_code for path in ("/", door.path, "/")]
-    [403, 200, 200]
     """
     known = Visitors(capacity=_KEPT * limit) if visitors is None else visitors
 

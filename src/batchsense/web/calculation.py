@@ -18,29 +18,13 @@ from batchsense.web.jobs import Answer
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """The calculation of the command line, with its file in a folder of its own.
+    """The calculation of the command line, with its file in a folder of its own."""
 
-    Attributes
-    ----------
-    request : Request
-        What is asked.
-    names : mapping
-        The names of files that the visitor knows, by path.
-    """
-
-    request: Request
-    names: Mapping[str, str]
+    request: Request  #: What is asked
+    names: Mapping[str, str]  #: The names of files that the visitor knows, by path
 
     def __call__(self, progress: Progress, folder: Path) -> Answer:
-        """Calculate, write what is to be downloaded, and draw the report.
-
-        Raises
-        ------
-        RequestError
-            The request cannot be answered; in the words of the form.
-        DataError
-            The files cannot be used as they are; by the names that the visitor knows.
-        """
+        """Calculate, write what is to be downloaded, and draw the report."""
         request, names = self.request, self.names
         name = request.offered_output()
         target = None if name is None else folder / name

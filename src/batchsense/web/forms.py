@@ -23,29 +23,16 @@ _ELSEWHERE = ("matrix", "sheet", "document", "output", "machine")
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """A field as the template shows it.
+    """A field as the template shows it."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in the form.
-    described : Described
-        The option behind it.
-    widget : str
-        How it is shown: ``"column"``, ``"columns"``, ``"contrasts"``, ``"layer"``, ``"radios"``,
-        ``"choice"``, ``"several"``, ``"box"``, ``"switch"``, ``"lines"``, ``"number"`` or
-        ``"text"``.
-    value : object
-        What it shows at first.
-    kinds : bool
-        Whether the kind of each column is asked beside it.
-    """
-
-    name: str
-    described: Described
+    name: str  #: Its name in the form
+    described: Described  #: The option behind it
+    #: How it is shown: ``"column"``, ``"columns"``, ``"contrasts"``, ``"layer"``, ``"radios"``,
+    #: ``"choice"``, ``"several"``, ``"box"``, ``"switch"``, ``"lines"``, ``"number"`` or
+    #: ``"text"``.
     widget: str
-    value: Any
-    kinds: bool = False
+    value: Any  #: What it shows at first
+    kinds: bool = False  #: Whether the kind of each column is asked beside it
 
 
 def form_fields(request: type[Request], values: Mapping[str, Any]) -> list[FormField]:
@@ -86,13 +73,7 @@ def _one_or_more(one: Described) -> str:
 
 
 def read_form(request: type[Request], form: FormData, builtin: bool = False) -> dict[str, Any]:
-    """What a form says, by field of the request; bounds are left to the request.
-
-    Raises
-    ------
-    DataError
-        A number is none, or a training job is not built in; names the field.
-    """
+    """What a form says, by field of the request; bounds are left to the request."""
     fields = form_fields(request, {})
     values = {field.described.field: _read(field, form) for field in fields}
     if not builtin:

@@ -126,13 +126,7 @@ def readable_bytes(amount: int) -> str:
 
 
 def with_bar(report: str, here: str, file: str | None = None) -> str:
-    """Put the navigation and the downloads above a report.
-
-    Raises
-    ------
-    ValueError
-        The report has no place for the bar.
-    """
+    """Put the navigation and the downloads above a report."""
     bar = _environment().get_template("bar.html.j2").render(here=here, file=file)
     style = _environment().get_template("bar.css.j2").render()
     for place, addition in (("</style>", style), ("<header>", bar)):

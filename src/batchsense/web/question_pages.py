@@ -262,13 +262,7 @@ def _calculate(
 
 
 def _choice(kind: type[Request], form: FormData, upload: Upload | None) -> Choice:
-    """What a form says.
-
-    Raises
-    ------
-    DataError
-        A number is none, or the workbook has no such worksheet.
-    """
+    """What a form says."""
     worksheet = text_field(form, "worksheet")
     known = () if upload is None else upload.outline.worksheets
     if not known:

@@ -48,36 +48,18 @@ class Readers:
         self._one_look = threading.Lock()
 
     def look(self, work: Callable[[Progress], T], sent: int) -> T:
-        """Look at files of so many bytes.
-
-        Raises
-        ------
-        ExceededError
-            It takes more than it may; and whatever the work raises.
-        """
+        """Look at files of so many bytes."""
         with self._one_look:
             found: T = self.runner(work, self.bounds(sent, _SHARE_OF_A_LOOK), silent)
             return found
 
     def calculate(self, work: Callable[[Progress], T], sent: int, listen: Progress) -> T:
-        """Calculate with files of so many bytes.
-
-        Raises
-        ------
-        ExceededError
-            It takes more than it may; and whatever the work and the listener raise.
-        """
+        """Calculate with files of so many bytes."""
         found: T = self.runner(work, self.bounds(sent), listen)
         return found
 
     def bounds(self, sent: int, share: float = 1.0) -> Bounds:
-        """What work on files of so many bytes may take.
-
-        Examples
-        --------
-        >>> Readers(limit=10**8, memory=5 * 10**8).bounds(10**6).memory <= 51 * 10**7
-        True
-        """
+        """What work on files of so many bytes may take."""
         memory = int(share * self.memory) + UNFOLDED * sent
         left = available_memory()
         if left is not None:

@@ -138,11 +138,6 @@ class Visitors:
         """Give the visitor of a request that leaves something here, a new one if need be.
 
         A name is always drawn here: one that a cookie brings along is never adopted.
-
-        Raises
-        ------
-        FullError
-            There are as many visitors as may be, and none is away.
         """
         visitor = self.find(request)
         if visitor is None:
@@ -152,13 +147,7 @@ class Visitors:
         return visitor
 
     def take(self, request: Request, kind: str, upload: Upload) -> Visitor:
-        """Give files that were found good to their visitor, a new one if need be.
-
-        Raises
-        ------
-        FullError
-            There is no room; nothing has changed, and the files are deleted.
-        """
+        """Give files that were found good to their visitor, a new one if need be."""
         present = self.find(request)
         old = None if present is None else present.uploads.get(kind)
         more = upload.size - (0 if old is None else old.size)
@@ -194,13 +183,7 @@ class Visitors:
                 self.forget(visitor)
 
     def keep(self, present: Visitor) -> None:
-        """Make room for an answer that is there.
-
-        Raises
-        ------
-        FullError
-            There is none.
-        """
+        """Make room for an answer that is there."""
         self._make_room(lambda staying: _size(staying) <= self.capacity, present)
 
     def _make_room(

@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 
 
 def applied(fitted: AnyFitted, table: Table, progress: Progress = silent) -> Corrected:
-    """Correct a table by what was learned; only counts take long enough to tell of progress.
-
-    Raises
-    ------
-    DataError
-        A batch, a feature or a kept level was not seen in fitting.
-    """
+    """Correct a table by what was learned; only counts take long enough to tell of progress."""
     from batchsense.experiments import FittedCombatSeq
 
     if isinstance(fitted, FittedCombatSeq):
@@ -39,13 +33,7 @@ def applied(fitted: AnyFitted, table: Table, progress: Progress = silent) -> Cor
 
 
 def load(path: str, table: Table, new_batches: bool) -> tuple[AnyFitted, Reused]:
-    """Take up a fitted correction, with the new batches of a table where that was asked.
-
-    Raises
-    ------
-    DataError
-        The file holds no correction, or one that can take no new batches.
-    """
+    """Take up a fitted correction, with the new batches of a table where that was asked."""
     from batchsense.experiments import FittedCombatSeq, load_correction
     from batchsense.experiments.tables.columns import label_factor
 
@@ -163,15 +151,7 @@ class CorrectionChoice:
         numeric: Sequence[str],
         progress: Progress = silent,
     ) -> AnyFitted:
-        """Fit the correction to a table.
-
-        Raises
-        ------
-        ConfoundedError
-            A kept column cannot be told from the batches.
-        UnresolvedError, DataError
-            As the correction.
-        """
+        """Fit the correction to a table."""
         return self.correction(keep, categorical, numeric).fit(table, batch_labels, progress)
 
     def notes(self, notes: Sequence[Note]) -> list[Note]:

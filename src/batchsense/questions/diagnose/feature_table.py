@@ -17,16 +17,6 @@ def feature_table(found: FeatureShares, delimiter: str = "\t") -> str:
     Columns: ``feature``; for each term ``TERM share``, ``low``, ``high``, ``raw``, ``alone`` (not
     for an interaction) and ``p``; ``shared``; ``residual`` with ``low``, ``high`` and ``raw``;
     ``component``; ``reason``. Cells without a number are empty, and the reason says why.
-
-    Examples
-    --------
-    >>> from batchsense.experiments import plant
-    >>> from batchsense.experiments.design import read_design
-    >>> from batchsense.experiments.diagnosis import shares_by_feature
-    >>> table = plant(specimens=12, features=2).table
-    >>> text = feature_table(shares_by_feature(table, read_design(table, "month")))
-    >>> text.splitlines()[0].split(chr(9))[:4]
-    ['feature', 'month share', 'month low', 'month high']
     """
     named = []
     for term in found.terms:

@@ -19,27 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The job that was asked about.
+    """The job that was asked about."""
 
-    Attributes
-    ----------
-    name : str
-        Its target, or what describes it.
-    examples : int
-        How many there are.
-    device : torch.device
-        Where the model is.
-    without_data : bool
-        Whether no step was run.
-    described : bool
-        Whether it is only described, so that its full batch is asked about too.
-    """
-
-    name: str
-    examples: int
-    device: torch.device
-    without_data: bool
-    described: bool
+    name: str  #: Its target, or what describes it
+    examples: int  #: How many there are
+    device: torch.device  #: Where the model is
+    without_data: bool  #: Whether no step was run
+    described: bool  #: Whether it is only described, so that its full batch is asked about too
 
 
 class BindingResult(Model):

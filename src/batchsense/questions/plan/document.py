@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_plan(path: str) -> PlanResult:
-    """Read the plan that ``batchsense plan -o FILE`` wrote.
-
-    Raises
-    ------
-    DataError
-        It is no plan, or one of another version.
-    """
+    """Read the plan that ``batchsense plan -o FILE`` wrote."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -45,13 +39,7 @@ def read_plan(path: str) -> PlanResult:
 
 
 def check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:
-    """Refuse a plan that was made for another training job.
-
-    Raises
-    ------
-    DataError
-        Numbers of parameters or examples differ.
-    """
+    """Refuse a plan that was made for another training job."""
     from batchsense.training import trainable
 
     count = len(workload.examples)

@@ -68,13 +68,7 @@ def numbers_of(text: str) -> tuple[int, ...]:
 
 
 def check_same_gradients(workload: Workload, box: WhiteBox, path: str) -> None:
-    """Refuse a probe of another model.
-
-    Raises
-    ------
-    DataError
-        The bytes of all gradients differ.
-    """
+    """Refuse a probe of another model."""
     from batchsense.training.workload import trainable
 
     ours = sum(one.numel() * one.element_size() for one in trainable(workload.model))

@@ -14,13 +14,7 @@ from batchsense.reports.envelope import Note
 
 
 def read_stream(path: str) -> StreamResult:
-    """Read what ``batchsense stream FILE -o stream.json`` wrote.
-
-    Raises
-    ------
-    DataError
-        It cannot be read, is no such document, or its shuffle is worse than allowed.
-    """
+    """Read what ``batchsense stream FILE -o stream.json`` wrote."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -42,13 +36,7 @@ def read_stream(path: str) -> StreamResult:
 
 
 def streamed(plan: PlanResult, stream: StreamResult) -> PlanResult:
-    """Say how many rows of the stream are worth the advised examples.
-
-    Raises
-    ------
-    UnresolvedError
-        No minibatch of a pool is worth as many.
-    """
+    """Say how many rows of the stream are worth the advised examples."""
     from batchsense.training.streaming import design_effect, effective_size
 
     icc = min(max(stream.icc.estimate or 0.0, 0.0), 1.0)

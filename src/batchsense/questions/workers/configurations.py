@@ -23,15 +23,7 @@ _MOST_PAIRS = 1000
 def asked_configurations(
     request: WorkersRequest, evidence: StepEvidence
 ) -> tuple[Held, list[StepConfiguration]]:
-    """What is held fixed (``batch_size``, ``micro_batch`` or ``rows``), and every step in order.
-
-    Raises
-    ------
-    DataError
-        The file of steps to predict cannot be read.
-    RequestError
-        Workers do not divide by any number of nodes, or the batch size by the workers.
-    """
+    """What is held fixed (``batch_size``, ``micro_batch`` or ``rows``), and every step in order."""
     from batchsense.training.workers import StepConfiguration, read_configurations
 
     if request.at is not None:
@@ -90,13 +82,7 @@ def _fewest_nodes(workers: int, per_node: int) -> int:
 def _held_by_the_table(
     evidence: StepEvidence, workers: Sequence[int]
 ) -> tuple[int | None, int | None]:
-    """What the measured steps themselves hold fixed: the batch size, else the micro-batch.
-
-    Raises
-    ------
-    UnresolvedError
-        Nothing was measured that says how many examples.
-    """
+    """What the measured steps themselves hold fixed: the batch size, else the micro-batch."""
     measured = [one for one, _ in evidence.measured]
     if not measured:
         raise UnresolvedError("nothing says how many examples", "--batch-size or --micro-batch")

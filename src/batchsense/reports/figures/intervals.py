@@ -28,27 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One estimate of the figure.
+    """One estimate of the figure."""
 
-    Attributes
-    ----------
-    name : str
-        What is estimated.
-    estimate : float or None
-        The point; None draws the interval alone.
-    low, high : float or None
-        The interval; None where it has no end, drawn as an arrow.
-    null_high : float, optional
-        What chance alone gives, at most: drawn as a grey bar from 0.
-    raw : float, optional
-        The number before chance was subtracted, to be compared with the grey bar.
-    """
-
-    name: str
-    estimate: float | None
+    name: str  #: What is estimated
+    estimate: float | None  #: The point; None draws the interval alone
+    #: The interval; None where it has no end, drawn as an arrow.
     low: float | None = None
     high: float | None = None
-    null_high: float | None = None
+    null_high: float | None = None  #: What chance alone gives, at most: drawn as a grey bar from 0
+    #: The number before chance was subtracted, to be compared with the grey bar.
     raw: float | None = None
 
     @classmethod

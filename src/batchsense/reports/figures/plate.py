@@ -16,18 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlateGrid:
-    """A plate without its specimens; wells are numbered row by row from 0.
+    """A plate without its specimens; wells are numbered row by row from 0."""
 
-    Attributes
-    ----------
-    rows, columns : int
-        Its size.
-    reference_wells, empty_wells : sequence of int
-        Where references stand, and what stays empty.
-    """
-
+    #: Its size.
     rows: int
     columns: int
+    #: Where references stand, and what stays empty.
     reference_wells: Sequence[int] = ()
     empty_wells: Sequence[int] = ()
 

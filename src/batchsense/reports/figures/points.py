@@ -89,15 +89,7 @@ def _draw_groups(
 
 
 def reduction(points: int, groups: int) -> str:
-    """Say what :func:`draw_points` leaves out, in a sentence; empty if nothing.
-
-    Examples
-    --------
-    >>> reduction(100, 3)
-    ''
-    >>> reduction(100_000, 3)
-    'Drawn are 600 of the 100,000, evenly from all groups.'
-    """
+    """Say what :func:`draw_points` leaves out, in a sentence; empty if nothing."""
     sentences = []
     if points > MOST_POINTS:
         sentences.append(f"Drawn are {MOST_POINTS} of the {points:,}, evenly from all groups.")

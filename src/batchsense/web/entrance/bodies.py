@@ -32,24 +32,12 @@ class TooManyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the body of a request must come in.
+    """How fast the body of a request must come in."""
 
-    Attributes
-    ----------
-    idle_s : float
-        Seconds without a byte.
-    grace_s : float
-        Seconds before the rate counts.
-    bytes_per_s : float
-        The slowest rate after that, on average.
-    clock : callable
-        Gives the time in seconds.
-    """
-
-    idle_s: float = 20.0
-    grace_s: float = 20.0
-    bytes_per_s: float = 50_000.0
-    clock: Callable[[], float] = time.monotonic
+    idle_s: float = 20.0  #: Seconds without a byte
+    grace_s: float = 20.0  #: Seconds before the rate counts
+    bytes_per_s: float = 50_000.0  #: The slowest rate after that, on average
+    clock: Callable[[], float] = time.monotonic  #: Gives the time in seconds
 
 
 class Bodies:
@@ -70,15 +58,7 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def place(self, receive: Receive) -> AsyncIterator[Receive]:
-        """Hold a place for a request, and read its body at the pace.
-
-        Raises
-        ------
-        TooManyError
-            No place became free.
-        TooSlowError
-            It hardly comes in.
-        """
+        """Hold a place for a request, and read its body at the pace."""
         body = _Body(receive, self.pace)
         await body.read_ahead()
         await self._wait_for_place()

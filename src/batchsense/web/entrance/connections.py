@@ -16,21 +16,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How many connections there may be, and how long each may keep us waiting.
+    """How many connections there may be, and how long each may keep us waiting."""
 
-    Attributes
-    ----------
-    most : int
-        Connections at a time; never more than half of the files that the process may open.
-    headers_s : float
-        Seconds for the next request to arrive with all its headers.
-    answer_s : float
-        Seconds in which an answer must move on.
-    """
-
+    #: Connections at a time; never more than half of the files that the process may open.
     most: int = 256
-    headers_s: float = 10.0
-    answer_s: float = 60.0
+    headers_s: float = 10.0  #: Seconds for the next request to arrive with all its headers
+    answer_s: float = 60.0  #: Seconds in which an answer must move on
 
 
 def bounded(patience: Patience) -> type[H11Protocol]:

@@ -32,13 +32,6 @@ class Door:
     ----------
     told : callable, optional
         Is given the next path that opens the door, when one was used up.
-
-    Examples
-    --------
-    >>> door = Door()
-    >>> first = door.path.partition("=")[2]
-    >>> door.opens(first), door.opens(first)
-    (True, False)
     """
 
     def __init__(self, told: Callable[[str], None] | None = None) -> None:

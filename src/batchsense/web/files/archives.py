@@ -31,16 +31,7 @@ _COUNTS = ("matrix.mtx", "matrix.mtx.gz")
 
 
 def unpack(path: Path, most: int) -> Path:
-    """Unpack an archive beside itself and delete it.
-
-    Raises
-    ------
-    DataError
-        The archive is damaged or encrypted, names a place outside itself, holds links, or does not
-        hold exactly one such folder.
-    TooLargeError
-        More comes out than may.
-    """
+    """Unpack an archive beside itself and delete it."""
     inside = path.with_name("unpacked.tmp")
     try:
         inside.mkdir()

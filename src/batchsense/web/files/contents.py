@@ -51,15 +51,7 @@ _CODEC_KEYS = ("filters", "compressor", "compressors", "codecs", "index_codecs",
 
 
 def check_contents(path: Path, most: int) -> None:
-    """Look at a file before anything reads it; what is damaged is left to the reader to refuse.
-
-    Raises
-    ------
-    TooLargeError
-        More would come out.
-    DataError
-        It points to other files, or would run code.
-    """
+    """Look at a file before anything reads it; what is damaged is left to the reader to refuse."""
     if path.is_dir():
         for part in path.rglob("*.gz"):
             _check_unfolded(part, most)

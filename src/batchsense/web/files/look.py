@@ -17,32 +17,15 @@ from batchsense.web.files.sheet_columns import SheetOutline, files_outline
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look at files; call it in a process of its own, and it gives what it saw.
+    """A look at files; call it in a process of its own, and it gives what it saw."""
 
-    Attributes
-    ----------
-    paths : mapping
-        The files, by the field of the form that brought them: matrix, sheet or plan.
-    most : int
-        Bytes to which a file may unfold.
-    worksheet : str, optional
-        The worksheet to show; else the first that can be read.
-    """
-
+    #: The files, by the field of the form that brought them: matrix, sheet or plan.
     paths: Mapping[str, Path]
-    most: int
-    worksheet: str | None = None
+    most: int  #: Bytes to which a file may unfold
+    worksheet: str | None = None  #: The worksheet to show; else the first that can be read
 
     def __call__(self, listen: Progress = silent) -> tuple[dict[str, Path], SheetOutline]:
-        """Check, unpack and outline the files; archives have then given way to folders.
-
-        Raises
-        ------
-        DataError
-            A file holds what no visitor may send, or its sheet cannot be read.
-        TooLargeError
-            A file unfolds to too much.
-        """
+        """Check, unpack and outline the files; archives have then given way to folders."""
         paths = {part: self._checked(path) for part, path in self.paths.items()}
         if "plan" in paths or "steps" in paths:
             return paths, SheetOutline([])

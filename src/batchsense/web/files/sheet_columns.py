@@ -71,13 +71,7 @@ def digits_outline() -> SheetOutline:
 def files_outline(
     matrix: Path | None, sheet: Path | None, worksheet: str | None = None
 ) -> SheetOutline:
-    """Look into a sheet, or into a matrix that brings its own.
-
-    Raises
-    ------
-    DataError
-        The sheet cannot be read, or has more columns than a form can show.
-    """
+    """Look into a sheet, or into a matrix that brings its own."""
     from batchsense.experiments.tables import annotated, workbook
     from batchsense.experiments.tables.reading import read_sheet
 

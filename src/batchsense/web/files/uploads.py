@@ -89,13 +89,7 @@ class Upload:
 
 
 def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
-    """The files of a form, after a look at their names.
-
-    Raises
-    ------
-    DataError
-        A file is missing or of an unknown kind.
-    """
+    """The files of a form, after a look at their names."""
     alone = {about: (about,) for about in ("sheet", "plan", "steps")}
     wanted = {"table": ("matrix", "sheet"), **alone}[about]
     files = {part: file for part in wanted if (file := _chosen(form, part)) is not None}
@@ -128,18 +122,7 @@ def chosen_files(form: FormData, about: str) -> dict[str, UploadFile]:
 
 
 def keep_files(root: Path, files: Mapping[str, UploadFile], readers: Readers) -> Upload:
-    """Write files into a new folder and look at them; nothing stays if one cannot be kept.
-
-    Raises
-    ------
-    DataError
-        A file is empty, cannot be written, holds what no visitor may send, or is a sheet that
-        cannot be read.
-    TooLargeError
-        A file unfolds to too much.
-    ExceededError
-        The look takes more memory or time than it may.
-    """
+    """Write files into a new folder and look at them; nothing stays if one cannot be kept."""
     folder = Path(tempfile.mkdtemp(dir=root))
     try:
         kept = {part: _kept(file, folder / part) for part, file in files.items()}

@@ -38,9 +38,7 @@ def draw_relative(
 
     ``values`` are logarithms of shape (specimens, features); ``reach`` is the end of the scale.
 
-    References
-    ----------
-    Gandolfo and Speed (2018), PLoS ONE 13, e0191629.
+    Source: Gandolfo and Speed (2018), PLoS ONE 13, e0191629.
     """
     batch = np.asarray(codes)
     order = np.argsort(batch, kind="stable")

@@ -26,21 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One batch size and its price.
+    """One batch size and its price."""
 
-    Attributes
-    ----------
-    batch_size : int
-        Examples.
-    time, examples : float
-        Training time and examples spent, each relative to the least possible.
-    time_ends : pair of float or None
-        The interval of the time; None where it has no end.
-    """
-
-    batch_size: int
+    batch_size: int  #: Examples
+    #: Training time and examples spent, each relative to the least possible.
     time: float
     examples: float
+    #: The interval of the time; None where it has no end.
     time_ends: tuple[float, float] | None = None
 
 

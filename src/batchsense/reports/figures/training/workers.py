@@ -25,26 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepPoint:
-    """A predicted step.
+    """A predicted step."""
 
-    Attributes
-    ----------
-    workers : int
-        In all.
-    value, low, high : float
-        What is drawn of it, with its interval.
-    measured : float or None
-        The same as it was measured.
-    doubtful : bool
-        Whether it is outside what was measured.
-    """
-
-    workers: int
+    workers: int  #: In all
+    #: What is drawn of it, with its interval.
     value: float
     low: float
     high: float
-    measured: float | None = None
-    doubtful: bool = False
+    measured: float | None = None  #: The same as it was measured
+    doubtful: bool = False  #: Whether it is outside what was measured
 
 
 def draw_workers(
