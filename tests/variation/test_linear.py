@@ -141,8 +141,10 @@ def test_twin_response_by_response(rows: int) -> None:
         np.testing.assert_allclose(fit.coefficients[:, index], solution, atol=1e-11)
         np.testing.assert_allclose(fit.residual_sum_of_squares[index], squares[0], rtol=1e-10)
         np.testing.assert_allclose(fit.fitted[:, index], design @ solution, rtol=1e-12)
-    np.testing.assert_allclose(fit.leverages, np.diag(hat), rtol=1e-10)
-    np.testing.assert_allclose(fit.unscaled_covariance, np.linalg.inv(design.T @ design), rtol=1e-8)
+    np.testing.assert_allclose(fit.factor.leverages, np.diag(hat), rtol=1e-10)
+    np.testing.assert_allclose(
+        fit.factor.unscaled_covariance, np.linalg.inv(design.T @ design), rtol=1e-8
+    )
     np.testing.assert_allclose(fit.residual_variance, fit.residual_sum_of_squares / (rows - 5))
 
 
@@ -222,8 +224,10 @@ def test_refusal_names_the_relation() -> None:
     assert caught.value.aliased == ("drug[yes] = month[July]",)
     assert np.isnan(fit.coefficients[[1, 3]]).all()
     assert np.isfinite(fit.coefficients[[0, 2]]).all()
-    assert np.isnan(fit.unscaled_covariance[1]).all()
-    assert fit.unscaled_covariance[2, 2] == pytest.approx(fit.contrast_variance("site[B]"))
+    assert np.isnan(fit.factor.unscaled_covariance[1]).all()
+    assert fit.factor.unscaled_covariance[2, 2] == pytest.approx(
+        fit.factor.contrast_variance("site[B]")
+    )
 
 
 def test_residual_sum_of_squares_against_a_loop() -> None:

@@ -10,12 +10,10 @@ from .lines import Lines, weighted_lines
 from .moments import Moments, merged_weights
 from .proportion import draws_to_certify, miss_rate, proportion
 from .sample_size import (
-    Rung,
     chebyshev_need,
     least_number,
     mean_square_need,
     pinelis_need,
-    sample_size,
     without_replacement,
 )
 
@@ -27,7 +25,6 @@ __all__ = [
     "Lines",
     "Moments",
     "Relation",
-    "Rung",
     "beyond_chance",
     "chebyshev_need",
     "draws_to_certify",
@@ -39,7 +36,6 @@ __all__ = [
     "pinelis_need",
     "proportion",
     "residual_sum_of_squares",
-    "sample_size",
     "satterthwaite_directions",
     "square_trace_of_residuals",
     "square_trace_of_rows",

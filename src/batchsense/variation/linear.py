@@ -227,16 +227,6 @@ class LinearFit:
         return self.factor.df_residual
 
     @property
-    def leverages(self) -> Floats:
-        """Diagonal of the hat matrix, shape (observations,)."""
-        return self.factor.leverages
-
-    @property
-    def unscaled_covariance(self) -> Floats:
-        """See :attr:`DesignFactor.unscaled_covariance`."""
-        return self.factor.unscaled_covariance
-
-    @property
     def coefficients(self) -> Floats:
         """Shape (columns, responses); NaN for coefficients that are not estimable, only there.
 
@@ -267,10 +257,6 @@ class LinearFit:
     def fitted(self) -> Floats:
         """Fitted values, shape (observations, responses)."""
         return np.asarray(self.factor.basis @ self.effects)
-
-    def contrast_variance(self, contrast: Contrast) -> float:
-        """See :meth:`DesignFactor.contrast_variance`: in units of the residual variance."""
-        return self.factor.contrast_variance(contrast)
 
     def contrast(self, contrast: Contrast) -> tuple[Floats, Floats]:
         """Estimate ``contrast``·coefficients for every response.
