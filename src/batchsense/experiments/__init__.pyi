@@ -23,7 +23,6 @@ from .correction import (
     Gathered,
     LearnedBatch,
     LinearCorrection,
-    MergeableCorrection,
     correct,
     load_correction,
 )
@@ -151,7 +150,6 @@ __all__ = [
     "LearnedBatch",
     "Likeness",
     "LinearCorrection",
-    "MergeableCorrection",
     "Note",
     "Null",
     "Placebo",

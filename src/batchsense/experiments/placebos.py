@@ -198,10 +198,7 @@ def _outcome(
             [one.name for one in design.kept],
             noise=noise,
             alpha=alpha,
-            kinds=ColumnKinds(
-                [one.name for one in design.kept if one.values is None],
-                [one.name for one in design.kept if one.values is not None],
-            ),
+            kinds=ColumnKinds().completed({one.name: one.kind for one in design.kept}),
         )
     except ConfoundedError as error:
         verb = "tested" if pipeline == "model" else "corrected"

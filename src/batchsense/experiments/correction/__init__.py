@@ -8,7 +8,6 @@ from batchsense.experiments.correction.interface import (
     Correction,
     FittedCorrection,
     LearnedBatch,
-    MergeableCorrection,
 )
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection, correct
 from batchsense.experiments.correction.loading import load_correction
@@ -25,7 +24,6 @@ __all__ = [
     "Gathered",
     "LearnedBatch",
     "LinearCorrection",
-    "MergeableCorrection",
     "correct",
     "load_correction",
 ]

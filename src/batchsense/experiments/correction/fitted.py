@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Flags, Integers, Matrix
+from batchsense.errors import DataError
 from batchsense.experiments.correction.beside import Beside
 from batchsense.experiments.correction.fit_design import KeepingColumns, design_of_parts
 from batchsense.experiments.correction.gathered import Gathered
@@ -22,13 +23,7 @@ from batchsense.experiments.correction.interface import (
     matched_features,
 )
 from batchsense.experiments.correction.remarks import chosen_features, left_unchanged_notes
-from batchsense.experiments.correction.storage import (
-    Stored,
-    as_tuples,
-    damaged,
-    load_method,
-    save,
-)
+from batchsense.experiments.correction.storage import Stored, load, save
 from batchsense.experiments.entanglement import Entanglement
 from batchsense.experiments.tables.anndata_objects import as_table
 from batchsense.experiments.tables.columns import label_factor
@@ -229,22 +224,12 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
         DataError
             The file holds no correction of this method.
         """
-        stored = load_method(path, cls.method)
-        if stored.sealed:
-            return cls._taken_up(stored)
-        try:
-            found = cls._taken_up(stored)
-            found.transform(_one_specimen(stored))
-        except Exception as error:
-            # Files without a seal are taken up if they can be used; what is wrong in them may be
-            # anything.
-            raise damaged(path, error) from None
-        return found
-
-    @classmethod
-    def _taken_up(cls, stored: Stored) -> Self:
-        """The correction that a file holds."""
-        correction: Any = cls.options_type(**as_tuples(stored.options))
+        stored = load(path)
+        if stored.method != cls.method:
+            raise DataError(
+                f"a correction by the {stored.method} method, not {cls.method}", str(path)
+            )
+        correction: Any = cls.options_type(**stored.options)
         model: Any = cls.learned_type.from_arrays(stored.model)
         if stored.beside is None:
             kept = design_of_parts(stored.gathered, correction).found
@@ -261,15 +246,3 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
             stored.notes,
             stored.beside,
         )
-
-
-def _one_specimen(stored: Stored) -> Table:
-    """The first fitted specimen, with ones in the place of its observations."""
-    sheet = stored.gathered.sheet
-    return replace(
-        sheet,
-        values=np.ones((1, len(stored.gathered.features))),
-        specimens=sheet.specimens[:1],
-        features=stored.gathered.features,
-        sheet={name: column[:1] for name, column in sheet.sheet.items()},
-    )

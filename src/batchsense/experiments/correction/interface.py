@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from typing_extensions import override
@@ -224,20 +223,6 @@ class FittedCorrection(Protocol):
 
     def transform(self, table: Table) -> Corrected:
         """Correct a table whose batches were all seen in fitting."""
-
-
-class MergeableCorrection(FittedCorrection, Protocol):
-    """A fitted correction that rests on sufficient statistics: it can be merged and stored."""
-
-    def merge(self, other: Self) -> Self:
-        """The correction that fits the specimens of both, as if fitted at once."""
-
-    def save(self, path: str | Path) -> None:
-        """Write all that was learned to a file."""
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a correction that was saved; it gives equal results."""
 
 
 class Correction(Protocol):

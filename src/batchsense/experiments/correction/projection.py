@@ -55,15 +55,9 @@ def removal_matrix(corrected: Corrected) -> Floats:
             f"correction by {corrected.method} is not linear in the values, so no matrix describes "
             "it; test the original values with the batch in the model"
         )
-    design = read_design(
-        corrected.table,
-        corrected.batch_columns,
-        [one.name for one in corrected.kept],
-        ColumnKinds(
-            [one.name for one in corrected.kept if one.kind == "categorical"],
-            [one.name for one in corrected.kept if one.kind == "numeric"],
-        ),
-    )
+    kept = [one.name for one in corrected.kept]
+    kinds = corrected.with_kinds(ColumnKinds(), kept)
+    design = read_design(corrected.table, corrected.batch_columns, kept, kinds)
     wanted = design.wanted()[0]
     terms = corrected.batch_terms
     design_factor = factor(np.hstack([wanted, terms]))

@@ -22,10 +22,8 @@ from batchsense.storage.inputs import check_input
 from batchsense.storage.seal import Arrays, BrokenSealError, read_arrays, write_arrays
 
 _FORMAT = "batchsense correction"
-#: The first version had no seal, and is still read.
-_VERSION, _UNSEALED = 2, 1
-#: With several batch columns, which earlier programs must not read as one.
-_SEVERAL = 3
+#: Of one batch column; and of several, which must not be read as one.
+_VERSION, _SEVERAL = 2, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +37,6 @@ class Stored:
     notes: tuple[Note, ...]  #: What the reader must know
     model: Arrays  #: What was learned
     beside: Beside | None = None  #: Further batch columns
-    sealed: bool = True  #: Whether the file says by a seal that it is as it was written
 
 
 def save(path: str | Path, stored: Stored) -> None:
@@ -90,25 +87,21 @@ def load(path: str | Path) -> Stored:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"cannot be read: {reason}", str(path)) from None
     except (BrokenSealError, ValueError, KeyError, TypeError) as error:
-        raise damaged(path, error) from None
+        raise _damaged(path, error) from None
     if not known:
         raise DataError("not a correction that batchsense saved", str(path))
-    if version not in (_VERSION, _UNSEALED, _SEVERAL):
+    if version not in (_VERSION, _SEVERAL):
         raise DataError(
-            f"a correction of format {version}; this version of batchsense reads "
-            f"{_UNSEALED} to {_SEVERAL}, so fit again",
+            f"a correction of format {version}; this version of batchsense reads {_VERSION} and "
+            f"{_SEVERAL}, so fit again",
             str(path),
         )
-    if sealed != (version != _UNSEALED):
-        raise damaged(path, "its seal")
-    try:
-        return _stored(about, arrays, str(path), sealed)
-    except Exception as error:
-        # Without a seal anything may stand anywhere.
-        raise damaged(path, error) from None
+    if not sealed:
+        raise _damaged(path, "its seal")
+    return _stored(about, arrays, str(path))
 
 
-def damaged(path: str | Path, reason: object) -> DataError:
+def _damaged(path: str | Path, reason: object) -> DataError:
     """The refusal of a file that is not as it was saved."""
     return DataError(
         "not a correction that batchsense saved, or it was damaged or changed afterwards "
@@ -117,28 +110,7 @@ def damaged(path: str | Path, reason: object) -> DataError:
     )
 
 
-def load_method(path: str | Path, method: str) -> Stored:
-    """Read a correction of a given method."""
-    stored = load(path)
-    if stored.method != method:
-        raise DataError(f"a correction by the {stored.method} method, not {method}", str(path))
-    return stored
-
-
-def as_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the lists of a document back into tuples.
-
-    Examples
-    --------
-    >>> as_tuples({"keep": ["drug"], "mean_only": False})
-    {'keep': ('drug',), 'mean_only': False}
-    """
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
-    }
-
-
-def _stored(about: Mapping[str, Any], arrays: Arrays, path: str, sealed: bool) -> Stored:
+def _stored(about: Mapping[str, Any], arrays: Arrays, path: str) -> Stored:
     sheet = bare_sheet(
         about["specimens"],
         {name: tuple(entries) for name, entries in about["sheet"].items()},
@@ -159,7 +131,9 @@ def _stored(about: Mapping[str, Any], arrays: Arrays, path: str, sealed: bool) -
     model = _part(arrays, "model_")
     several = about.get("beside")
     beside = None if several is None else Beside.of(several, _part(arrays, "beside_"))
-    return Stored(about["method"], about["options"], gathered, levels, notes, model, beside, sealed)
+    # A document knows no tuples.
+    options = {n: tuple(v) if isinstance(v, list) else v for n, v in about["options"].items()}
+    return Stored(about["method"], options, gathered, levels, notes, model, beside)
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

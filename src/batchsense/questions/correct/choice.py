@@ -8,28 +8,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from batchsense.errors import DataError
-from batchsense.progress import Progress, silent
 from batchsense.questions.correct.result import Reused
 
 if TYPE_CHECKING:
     from batchsense.experiments import (
         CombatCorrection,
         CombatSeqCorrection,
-        Corrected,
         LinearCorrection,
         Note,
         Table,
     )
     from batchsense.experiments.correction.loading import AnyFitted
-
-
-def applied(fitted: AnyFitted, table: Table, progress: Progress = silent) -> Corrected:
-    """Correct a table by what was learned; only counts take long enough to tell of progress."""
-    from batchsense.experiments import FittedCombatSeq
-
-    if isinstance(fitted, FittedCombatSeq):
-        return fitted.transform(table, progress=progress)
-    return fitted.transform(table)
 
 
 def load(path: str, table: Table, new_batches: bool) -> tuple[AnyFitted, Reused]:
@@ -141,18 +130,6 @@ class CorrectionChoice:
                 reference_batch=self.reference,
             )
         return (LinearCorrection if self.method is Method.linear else CombatSeqCorrection)(**shared)
-
-    def fitted(
-        self,
-        table: Table,
-        batch_labels: Sequence[str],
-        keep: Sequence[str],
-        categorical: Sequence[str],
-        numeric: Sequence[str],
-        progress: Progress = silent,
-    ) -> AnyFitted:
-        """Fit the correction to a table."""
-        return self.correction(keep, categorical, numeric).fit(table, batch_labels, progress)
 
     def notes(self, notes: Sequence[Note]) -> list[Note]:
         """Give what reading the table brought to light, as far as it concerns the method.

@@ -263,7 +263,7 @@ def _on_disk(request: CorrectRequest) -> OnDisk | None:
 
 def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[CorrectResult]:
     from batchsense.experiments import write
-    from batchsense.questions.correct.choice import applied, load
+    from batchsense.questions.correct.choice import load
     from batchsense.questions.correct.report import correct_report
     from batchsense.questions.correct.result import provenance
     from batchsense.questions.correct.text import correct_text
@@ -274,17 +274,12 @@ def _correct_in_memory(request: CorrectRequest, progress: Progress) -> Answer[Co
     if request.fitted is None:
         batch_columns = request.batch_columns(table)
         table = complete(request, table, [*batch_columns, *request.kept_columns()])
-        fitted = request.choice.fitted(
-            table,
-            batch_columns,
-            request.kept_columns(),
-            request.categorical,
-            request.numeric,
-            progress,
-        )
+        kept = request.kept_columns()
+        correction = request.choice.correction(kept, request.categorical, request.numeric)
+        fitted = correction.fit(table, batch_columns, progress)
     else:
         fitted, reused = load(request.fitted, table, request.new_batches)
-    corrected = applied(fitted, table, progress)
+    corrected = fitted.transform(table, progress=progress)
     envelope = request.envelope(
         CorrectResult.of(
             corrected,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -106,7 +105,7 @@ class CorrectResult(Model):
             levels_of=found.levels_of or found.batch_labels,
             batch_levels=list(found.batch_levels),
             kept=[Entangled(**entangled_fields(one)) for one in found.kept],
-            learned=[LearnedBatch(**asdict(one)) for one in found.learned],
+            learned=[LearnedBatch.like(one) for one in found.learned],
             unchanged_features=list(found.unchanged),
             specimens=len(found.table.specimens),
             features=len(found.table.features),

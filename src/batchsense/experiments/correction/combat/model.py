@@ -138,8 +138,6 @@ def extend_combat(
     *,
     parametric: bool | None = True,
     stopping: Stopping = "sva",
-    threads: int | None = None,
-    batch_levels: Sequence[str] = (),
 ) -> CombatModel:
     """Fit further batches against a model that stays as it is.
 
@@ -153,8 +151,8 @@ def extend_combat(
         )
     levels, squares = remove_slopes(statistics, model.slopes)
     fit = FullFit(model.slopes, levels, squares, statistics.counts, model.status == CORRECTED)
-    how = Shrinking(parametric, model.mean_only, stopping, threads)
-    added = _shrunken(fit, (model.grand, model.sd), model.status, None, how, batch_levels)
+    how = Shrinking(parametric, model.mean_only, stopping)
+    added = _shrunken(fit, (model.grand, model.sd), model.status, None, how, ())
     shared = ("slopes", "grand", "sd", "status", "mean_only")
     joined: dict[str, Any] = {
         field.name: getattr(model, field.name)
