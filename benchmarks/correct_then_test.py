@@ -8,6 +8,7 @@ linear removal and centring the rate that the closed forms give from the sheet a
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from batchsense.experiments import (
     placebo,
     testing,
 )
-from batchsense.experiments.testing.false_positives import centred_rate
+from batchsense.experiments.statistics.tail_areas import t_p_value, t_quantile
 
 FEATURES = 20_000
 BLADDER = Path(__file__).resolve().parents[1] / "tests" / "references" / "bladder" / "input.npz"
@@ -44,6 +45,18 @@ def designs() -> dict[str, tuple[Table, str, str]]:
     sheet = {"batch": given["batch"].tolist(), "cancer": given["cancer"].tolist()}
     found["bladder labels"] = (Table.from_arrays(np.zeros((57, 1)), sheet), "batch", "cancer")
     return found
+
+
+def centred_rate(r2: float, specimens: int, batch_levels: int, alpha: float = 0.05) -> float:
+    """Share of noise that a plain t test calls after centring the batches, nothing kept.
+
+    For a constant and one column: t_plain² = (n - 2)(1 - R²)t²/(df + R²t²), so that the test is
+    too timid, the more so the larger R² is.
+    """
+    df = specimens - 1 - batch_levels
+    square = float(t_quantile(1.0 - alpha, specimens - 2)) ** 2
+    room = (specimens - 2) * (1.0 - r2) - square * r2
+    return float(t_p_value(math.sqrt(square * df / room), df)) if room > 0 else 0.0
 
 
 def user_pipelines(batch: str, wanted: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A request is the one place of its options: command line, form, docs and words come from it."""
 
 import json
+import runpy
 import shlex
 import sys
 from enum import StrEnum
@@ -18,12 +19,13 @@ from batchsense.cli import commands
 from batchsense.cli.main import run
 from batchsense.errors import RequestError
 from batchsense.questions.option import Described, Option, options_of
-from batchsense.questions.option_table import option_table, with_table
 from batchsense.questions.registry import QUESTIONS, Question
 from batchsense.questions.request import Request
 from batchsense.web.forms import form_fields, read_form
 
 DOCS = Path(__file__).parents[2] / "docs" / "commands"
+#: What `make schemas` writes the tables of options by.
+TABLES = runpy.run_path(str(DOCS.parent / "option_tables.py"))
 #: What each command cannot do without, and values that only some options may have.
 NEEDED = {
     "verify": {"target": "digits", "plan": "plan.json"},
@@ -186,7 +188,7 @@ def test_the_docs_hold_the_table_of_today(command: str) -> None:
     """`make schemas` was run after the last change of an option."""
     page = (DOCS / f"{command}.md").read_text()
 
-    assert with_table(page, QUESTIONS[command].request) == page
+    assert TABLES["with_table"](page, QUESTIONS[command].request) == page
 
 
 @pytest.mark.parametrize("command", QUESTIONS)
@@ -320,10 +322,9 @@ def test_a_new_option_appears_everywhere_without_another_edit(
         "seed": "number",
     }
     assert ToyRequest.of(read_form(ToyRequest, form)).wheels == ("left",)
-    assert (
-        "| `--spin HZ` | How fast it turns; above 0 and below 2; 1 by default. |"
-        in option_table(ToyRequest)
-    )
+    assert "| `--spin HZ` | How fast it turns; above 0 and below 2; 1 by default. |" in TABLES[
+        "option_table"
+    ](ToyRequest)
 
 
 @pytest.mark.parametrize(

@@ -122,16 +122,12 @@ def _one(design: Design, kept: Factor, batch_names: tuple[str, ...]) -> Entangle
     )
     if kept.kind == "numeric" or isinstance(design.batches, NumericBatches | Nuisances):
         return Entanglement(kept.name, kept.kind, confounding, None, ())
-    association = cramers_v(kept.codes, design.batches.codes).value
+    association = cramers_v(kept.codes, design.batches.codes)
     # Codes, not labels, so that the groups list levels in the order of the factors.
     linked = tuple(
         LinkedGroup(
-            tuple(level for code, level in enumerate(kept.levels) if code in group.conditions),
-            tuple(
-                level
-                for code, level in enumerate(design.batches.levels)
-                if code in group.batch_labels
-            ),
+            tuple(kept.levels[code] for code in group.conditions),
+            tuple(design.batches.levels[code] for code in group.batch_labels),
         )
         for group in connected_components(kept.codes, design.batches.codes)
     )

@@ -79,7 +79,7 @@ def test_features_with_few_counts_and_tallies_are_named_and_not_tested() -> None
     said = found.notes[0]
     assert said.code == "tested_as_counts"
     assert "60 of 62 features" in said.message
-    assert set(found.frame().query("p.isna()").remark) == {
+    assert set(found.to_frame().query("p.isna()").remark) == {
         "too few counts",
         "tally of a counting program",
     }

@@ -143,10 +143,7 @@ def test_digits_and_their_forms() -> None:
     assert random.within.estimate == pytest.approx(0.341, abs=6e-4)
     assert random.second_over_interaction == pytest.approx(1.73, abs=0.01)
     assert random.interaction_over_within == pytest.approx(9.0, abs=0.05)
-    association = cramers_v(form, digit)
-    assert association.value < 0.02
-    assert association.bias_corrected == 0.0
-    assert association.chi_square == pytest.approx(2.51, abs=0.01)
+    assert cramers_v(form, digit) < 0.02
 
 
 def test_many_features_are_compressed_without_loss() -> None:

@@ -98,7 +98,6 @@ def test_plain_test_inflates_exactly_as_announced(treated_share):
 
     assert np.allclose(plain.effects[0].t, honest.t * honest.plain.inflation, rtol=1e-8)
     assert rate == pytest.approx(honest.plain.false_positive_rate, abs=0.011)
-    assert not plain.batch_in_model
     warning = next(note for note in plain.notes if note.code == "false_positives")
     assert f"{100 * honest.plain.false_positive_rate:.1f} %" in warning.message
 

@@ -302,7 +302,7 @@ def test_the_table_of_all_tests():
     table = partly_linked()
     values = table.values.copy()
     values[:, 2] = 1.0
-    frame = testing.test(Table.from_arrays(values, table.sheet), "drug", "lot").frame()
+    frame = testing.test(Table.from_arrays(values, table.sheet), "drug", "lot").to_frame()
 
     assert frame["contrast"].unique().tolist() == ["drug", "drug: B - A", "drug: D - C"]
     assert len(frame) == 15

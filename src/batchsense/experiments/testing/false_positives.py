@@ -81,22 +81,3 @@ def plain_rate_f(inflations: ArrayLike, df_plain: int, df_full: int, alpha: floa
 
     found, _ = quad(integrand, 0.0, math.pi / 2.0, limit=400, epsabs=1e-9)
     return float(min(max(0.5 + found / math.pi, 0.0), 1.0))
-
-
-def centred_rate(r2: float, specimens: int, batch_levels: int, alpha: float = 0.05) -> float:
-    """Share of pure noise that a plain t test calls after centring the batches, nothing kept.
-
-    For a constant and one column: t_plain² = (n - 2)(1 - R²)t²/(df + R²t²), so that the test is
-    too timid, the more so the larger R² is.
-
-    Examples
-    --------
-    >>> round(centred_rate(0.25, 40, 2), 3), round(centred_rate(0.64, 40, 2), 4)
-    (0.024, 0.0007)
-    """
-    df = specimens - 1 - batch_levels
-    square = float(t_quantile(1.0 - alpha, specimens - 2)) ** 2
-    room = (specimens - 2) * (1.0 - r2) - square * r2
-    if room <= 0:
-        return 0.0
-    return float(t_p_value(math.sqrt(square * df / room), df))

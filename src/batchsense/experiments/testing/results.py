@@ -193,8 +193,6 @@ class ContrastTests(Shown):
         ``"original"`` or ``"corrected"``: which observations were tested.
     batch_labels : str
         The batch column.
-    batch_in_model : bool
-        False only where a plain test was demanded.
     terms : tuple of str
         Wanted factors in the model.
     specimens : int
@@ -226,7 +224,6 @@ class ContrastTests(Shown):
     untested: dict[str, tuple[str, ...]]
     values: str
     batch_labels: str
-    batch_in_model: bool
     terms: tuple[str, ...]
     specimens: int
     level: float
@@ -277,6 +274,3 @@ class ContrastTests(Shown):
                 own.update(standard_error=one.standard_error, statistic=one.t, kind="t")
             frames.append(pd.DataFrame(own))
         return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
-
-    #: The name before every result had a frame.
-    frame = to_frame

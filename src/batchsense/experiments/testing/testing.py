@@ -131,7 +131,9 @@ def test(
     corrected = observations if isinstance(observations, Corrected) else None
     table = observations.table if isinstance(observations, Corrected) else as_table(observations)
     texts = [contrasts] if isinstance(contrasts, str) else contrasts
-    _check(texts, options)
+    if not texts:
+        raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
+    refuse_contradictions(options)
     if surrogates and (batch_labels is not None or corrected is not None):
         raise DataError(
             "surrogates stand where nobody wrote the batches down; beside a batch column name them "
@@ -187,7 +189,6 @@ def test(
         untested=untested,
         values=which,
         batch_labels=design.batches.name,
-        batch_in_model=not options.ignore_batches,
         terms=tuple(map(":".join, design.terms())),
         specimens=design.specimens,
         level=options.level,
@@ -202,14 +203,6 @@ def test(
 
 # Without this pytest would take the imported function for a test of the user's.
 test.__test__ = False  # type: ignore[attr-defined]
-
-
-def _check(texts: Sequence[str], options: ContrastOptions) -> None:
-    if not 0.0 < options.level < 1.0:
-        raise DataError(f"the confidence level must lie between 0 and 1, not {options.level:g}")
-    if not texts:
-        raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
-    refuse_contradictions(options)
 
 
 def _batch_column(

@@ -290,7 +290,7 @@ def compare_gaps(
 
 
 def _association(predicted: Factor, batches: Factor) -> float | None:
-    return None if predicted.values is not None else cramers_v(predicted.codes, batches.codes).value
+    return None if predicted.values is not None else cramers_v(predicted.codes, batches.codes)
 
 
 def _answers(predicted: Factor, batches: Factor) -> Answers:

@@ -45,7 +45,7 @@ def compare_methods(seed: int, progress: Progress = silent) -> ConfoundedResult:
     return ConfoundedResult(
         rows=len(first.digit),
         draws=DRAWS,
-        cramers_v=cramers_v(first.form_labels, first.digit).value,
+        cramers_v=cramers_v(first.form_labels, first.digit),
         truth=first.truth.tolist(),
         methods=[
             MethodResult(

@@ -81,7 +81,7 @@ def share_variation(seed: int, progress: Progress = silent) -> FormsResult:
         ("within", found.within, random.within),
     )
     return FormsResult(
-        cramers_v=cramers_v(digits.form_labels, digits.digit).value,
+        cramers_v=cramers_v(digits.form_labels, digits.digit),
         permutations=found.permutations,
         shares=[
             ShareResult.like(share, term=name, random_effects_share=Estimate.of(component))
