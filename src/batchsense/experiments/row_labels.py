@@ -76,20 +76,10 @@ def refuse_levels(index: Any, name: str, what: str = "index") -> None:
 
 
 def in_one_order(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring things with one row per specimen into the order of the first of them.
+    """Bring things with one row per specimen, by their names, into the order of the first of them.
 
     Those with labels are matched by label; those without are taken as they are. Where the first has
     no labels, the others must agree in their order as well, for nothing tells which is meant.
-
-    Parameters
-    ----------
-    named : mapping of str to array, list, series or data frame
-        What belongs together, by the names that messages give it.
-
-    Returns
-    -------
-    dict
-        The same, rows in one order.
     """
     found = [labels for name, given in named.items() if (labels := row_labels(given, name))]
     if not found:

@@ -92,20 +92,13 @@ class ValuesRead:
 
 
 def read_values(values: npt.NDArray[Any], declared: ValueKind | None = None) -> ValuesRead:
-    """Tell what the values of a matrix are.
+    """Tell what the values of a matrix are; where that is declared, only their ends are looked at.
 
     Whole numbers from 0 on of which some exceed 50 are counts, or intensities where even the small
     ones are large; but plain numbers where none is below 10 and they scatter less than counts can.
-    Fractions are intensities where the medians of features span two orders of magnitude, with
-    a scatter that grows with them. Fractions between 0 and 1 are bounded. All else are
-    plain numbers, logarithms among them: nothing tells these apart, or depends on it.
-
-    Parameters
-    ----------
-    values : array of shape (specimens, features)
-        The observations; NaN where missing.
-    declared : str, optional
-        What they are; then only the ends are looked at.
+    Fractions are intensities where the medians of features span two orders of magnitude, with a
+    scatter that grows with them. Fractions between 0 and 1 are bounded. All else are plain numbers,
+    logarithms among them: nothing tells these apart, or depends on it.
     """
     ends = [np.nan, np.nan]
     if values.size:
@@ -226,16 +219,8 @@ def value_notes(
 ) -> list[Note]:
     """Remark on values that the model does not suit, that look missing, or that are no features.
 
-    Parameters
-    ----------
-    values : array of shape (specimens, features)
-        The observations.
-    read : ValuesRead
-        As what they were read.
-    where : str
-        What part of the matrix was looked at, in words; all of it by default.
-    rows : sequence of str
-        The features.
+    ``where`` says in words what part of the matrix was looked at, if not all; ``rows`` are the
+    features.
     """
     sentence = f"{read.sentence[:-1]}{where}."
     advice = {

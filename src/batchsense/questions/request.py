@@ -60,13 +60,7 @@ class Request(BaseModel):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Make a request of named values.
-
-        Raises
-        ------
-        RequestError
-            A value has the wrong type or is out of bounds, or two contradict each other.
-        """
+        """Make a request of named values."""
         needed = {name for name, field in cls.model_fields.items() if field.is_required()}
         given = {name: one for name, one in values.items() if one is not None or name not in needed}
         try:

@@ -119,13 +119,7 @@ class FilesRequest(Request):
         return None
 
     def table(self, progress: Progress) -> Table:
-        """Read the files, or take the built-in digits; the source bears the names that are known.
-
-        Raises
-        ------
-        DataError
-            As :func:`batchsense.experiments.read`.
-        """
+        """Read the files, or take the built-in digits, under the names that are known."""
         from batchsense.experiments import digits_table, read
 
         progress("reading the files", 0, 1)
@@ -182,13 +176,7 @@ DropIncomplete = Annotated[
 
 
 def complete(request: FilesRequest, table: Table, names: Sequence[str]) -> Table:
-    """The table without the specimens that lack a needed label, if that was asked; else refuse.
-
-    Raises
-    ------
-    DataError
-        Labels are missing, and specimens without them were not to be left out; or all lack one.
-    """
+    """The table without the specimens that lack a needed label, if that was asked; else refuse."""
     from batchsense.experiments.sheets.incomplete import leave_out_incomplete, refuse_incomplete
 
     if getattr(request, "drop_incomplete", False):
@@ -220,13 +208,7 @@ class BatchesRequest(FilesRequest):
         return {"batch_labels": BATCH_COLUMN}
 
     def batch_column(self, table: Table) -> str:
-        """The column that names the batch; that of the built-in digits is known.
-
-        Raises
-        ------
-        RequestError
-            None was named.
-        """
+        """The column that names the batch; that of the built-in digits is known."""
         if self.batch_labels is not None:
             return self.batch_labels
         if self.matrix is None:
@@ -317,13 +299,7 @@ class ModelRequest(FilesRequest):
         return {"batch_labels": (BATCH_COLUMN,), "keep": (KEPT_COLUMN,)}
 
     def batch_columns(self, table: Table) -> tuple[str, ...]:
-        """The columns that name the batch; that of the built-in digits is known.
-
-        Raises
-        ------
-        RequestError
-            None was named.
-        """
+        """The columns that name the batch; that of the built-in digits is known."""
         if self.batch_labels:
             return self.batch_labels
         if self.matrix is None:
@@ -353,13 +329,7 @@ class ModelRequest(FilesRequest):
 
 
 def beside(name: str, word: str, ending: str | None = None) -> str:
-    """Name a result after what it was made of.
-
-    Examples
-    --------
-    >>> beside("cells.tsv.gz", "corrected"), beside("s.xlsx#May", "layout", ".csv")
-    ('cells-corrected.tsv.gz', 's-layout.csv')
-    """
+    """Name a result after what it was made of."""
     path = Path(name.partition("#")[0])
     known = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
     own = "".join(known)

@@ -67,13 +67,7 @@ Runner = Callable[[Callable[[Progress], Any], Bounds, Progress], Any]
 
 
 class ExceededError(Exception):
-    """Work took more than it may, or its process was ended from outside.
-
-    Parameters
-    ----------
-    what : str
-        ``"memory"``, ``"time"``, ``"disk"``, or ``"end"`` where the process just ended.
-    """
+    """Work took more ``what`` (memory, time, disk) than it may, or its process just ended (end)."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -81,15 +75,7 @@ class ExceededError(Exception):
 
 
 class BrokenError(Exception):
-    """A bug of ours in the other process; its traceback is the message.
-
-    Parameters
-    ----------
-    kind : str
-        The type of what was raised.
-    told : str
-        The traceback.
-    """
+    """A bug of ours in the other process, of type ``kind``; ``told`` is its traceback."""
 
     def __init__(self, kind: str, told: str) -> None:
         self.kind = kind
@@ -99,16 +85,8 @@ class BrokenError(Exception):
 def apart(work: Callable[[Progress], T], bounds: Bounds, listen: Progress = silent) -> T:
     """Do work in a process of its own, and give what it gives.
 
-    The listener is also called while nothing is reported; what it raises ends the process.
-
-    Parameters
-    ----------
-    work : callable
-        Takes a progress listener; must be picklable, and so must what it gives.
-    bounds : Bounds
-        What it may take.
-    listen : Progress
-        Is told how far it is.
+    Work takes a progress listener; it must be picklable, and so must what it gives. ``listen`` is
+    also called while nothing is reported; what it raises ends the process.
     """
     mine, theirs = _MAKER.Pipe(duplex=False)
     child = _MAKER.Process(target=_serve, args=(theirs, work, bounds), daemon=True)

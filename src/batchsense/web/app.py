@@ -45,20 +45,11 @@ def create_app(
     visitors: Visitors | None = None,
     readers: Readers | None = None,
 ) -> ASGIApp:
-    """Make the web application.
+    """Make the web application behind a door.
 
-    Parameters
-    ----------
-    door : Door
-        Who may come in.
-    limit : int
-        The largest upload, in bytes.
-    hosts : sequence of str
-        Names under which it answers, beside those of the machine itself.
-    visitors : Visitors, optional
-        What is kept of whom; by default up to fifteen times the limit.
-    readers : Readers, optional
-        Where files are read, and what that may take.
+    ``limit`` is the largest upload in bytes; ``hosts`` are names under which it answers, beside
+    those of the machine itself. What is kept of visitors is by default up to fifteen times the
+    limit.
     """
     known = Visitors(capacity=_KEPT * limit) if visitors is None else visitors
 

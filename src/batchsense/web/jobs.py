@@ -64,16 +64,8 @@ class _Inside:
 class Job:
     """A calculation that waits, runs or has ended.
 
-    Parameters
-    ----------
-    work : callable
-        Takes a progress listener and a folder of its own, gives an answer.
-    choice : object
-        What was asked for, so that the form can show it again.
-    place : callable
-        Where the work is done; :func:`here` by default.
-    clock : callable
-        Gives the time in seconds.
+    Work takes a progress listener and a folder of its own, and is done by ``place``; ``choice`` is
+    what was asked for, so that the form can show it again.
     """
 
     def __init__(

@@ -25,16 +25,8 @@ _SHARE_OF_THE_MACHINE = 0.8
 class Readers:
     """Work on uploaded files, each in a process of its own; looks at them wait for each other.
 
-    Parameters
-    ----------
-    limit : int
-        The largest upload, in bytes.
-    memory : int
-        Bytes that a calculation may take beyond ten times what was sent.
-    reading_s : float
-        Seconds in which files must have been read.
-    runner : callable
-        Does the work: :func:`batchsense.web.apart.apart`.
+    ``limit`` is the largest upload, ``memory`` what a calculation may take beyond ten times what
+    was sent, both in bytes; files must have been read within ``reading_s`` seconds.
     """
 
     def __init__(

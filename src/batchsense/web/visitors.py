@@ -37,15 +37,7 @@ class FullError(Exception):
 
 
 class Visitor:
-    """The state of one browser.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder of the visitor's own, which goes with them.
-    now : float
-        The time.
-    """
+    """The state of one browser; its folder goes with it."""
 
     def __init__(self, folder: Path, now: float) -> None:
         self.token = secrets.token_urlsafe(32)
@@ -96,18 +88,9 @@ class Visitor:
 
 
 class Visitors:
-    """All visitors: who is away longest goes first, everybody goes after a while.
+    """All visitors: who is away longest goes first, everybody after ``lifetime`` seconds.
 
-    Parameters
-    ----------
-    capacity : int
-        Bytes held at most, files and answers together.
-    most : int
-        Visitors held at most.
-    lifetime : float
-        Seconds without a request after which a visitor is forgotten.
-    clock : callable
-        Gives the time in seconds.
+    ``capacity`` is in bytes, files and answers together.
     """
 
     def __init__(

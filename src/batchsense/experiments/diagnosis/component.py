@@ -58,32 +58,17 @@ def batch_component(
 
     .. math:: \hat\sigma_b^2 = \frac{SS(B|X) - r s^2}{\mathrm{tr}(B^T M B)},
 
-    which is unbiased for unbalanced designs and may be negative. The interval is for the batches
-    at hand, not for new ones, of which two or three tell next to nothing. It resamples the
-    residuals of whole specimens, so that features keep varying together, stretched by
-    :math:`1/\sqrt{1 - h}` (h the leverage) and added to the fit, and turns the spread around the
-    truth of the resampled world round (the basic bootstrap). In simulation with 12 to 60 specimens
-    it covered 99 % at nominal 95 % with 30 features or more, and 88 % with a single one.
+    which is unbiased for unbalanced designs and may be negative. The interval is for the batches at
+    hand, not for new ones, of which two or three tell next to nothing. It resamples the residuals
+    of whole specimens, so that features keep varying together, stretched by :math:`1/\sqrt{1 - h}`
+    (h the leverage) and added to the fit, and turns the spread around the truth of the resampled
+    world round (the basic bootstrap). In simulation with 12 to 60 specimens it covered 99 % at
+    nominal 95 % with 30 features or more, and 88 % with a single one.
 
     None if nothing of the batches is left, or no residual degree of freedom.
 
     Source: Henderson (1953), method 3; Searle, Casella and McCulloch (1992), section 5.5; Davison
     and Hinkley (1997), section 6.3.
-
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers, or their products.
-    indicators : array of shape (specimens, batches)
-        One 0/1 column per batch.
-    wanted : array of shape (specimens, terms)
-        The constant and what is kept.
-    rng : numpy.random.Generator
-        Draws the specimens.
-    draws : int
-        Bootstrap draws.
-    level : float
-        Confidence level.
     """
     kept = factor(wanted).basis
     basis = basis_beside(indicators, kept)

@@ -142,7 +142,7 @@ def share_of_variance(
     level: float = 0.95,
     progress: Progress = silent,
 ) -> Share | None:
-    r"""Estimate the share of variance that a term adds to the other terms.
+    r"""Estimate the share of variance that a term adds to the other terms, the constant among them.
 
     With r columns left of the term, d residual degrees of freedom, and sums over features,
 
@@ -153,29 +153,13 @@ def share_of_variance(
     degrees of freedom. Features vary together, so they count as :math:`\nu` independent ones
     (Satterthwaite): the smaller of :math:`(\mathrm{tr}\,\Sigma)^2 / \mathrm{tr}\,\Sigma^2` and of
     the same for the direction in which the term acts. In simulation it covered 92 to 99 % at
-    nominal 95 % with 12 to 200 specimens, normal or t(5) errors, independent or strongly
-    correlated features; with log-normal errors it may fall to 75 %: transform such data first.
+    nominal 95 % with 12 to 200 specimens, normal or t(5) errors, independent or strongly correlated
+    features; with log-normal errors it may fall to 75 %: transform such data first.
 
-    None if the other terms leave nothing of the term, or no residual degree of freedom.
+    Redundant columns do no harm. None if the other terms leave nothing of the term, or no residual
+    degree of freedom.
 
     Source: Steiger (2004); Satterthwaite (1946); Freedman and Lane (1983).
-
-    Parameters
-    ----------
-    observations : array of shape (specimens, features)
-        Finite numbers; or their products, where several terms are asked for.
-    term : array of shape (specimens, columns)
-        The term; a constant and redundant columns do no harm.
-    others : array of shape (specimens, columns)
-        The other terms, the constant among them.
-    rng : numpy.random.Generator
-        Draws the permutations.
-    permutations : int
-        How many.
-    level : float
-        Confidence level.
-    progress : Progress
-        Told of the permutations.
     """
     split = _fitted(products_of(observations), term, others)
     if split is None:

@@ -73,11 +73,8 @@ def apart(
     Blocks are dealt out to at most five parts, alike in what is predicted. Each fold meets each
     part: their common rows are predicted by a model that saw neither the fold nor the part.
 
-    Returns
-    -------
-    left_out, asked, unseen : lists of arrays
-        Rows that count; rows the model answers for, all of the fold, for a correction takes an
-        unseen batch by its mean; rows that it does not learn from.
+    Gives three lists: rows that count; rows the model answers for, all of the fold, for a
+    correction takes an unseen batch by its mean; rows that it does not learn from.
     """
     sizes = np.bincount(blocks)
     _, codes = np.unique(answers.values, return_inverse=True)
@@ -206,11 +203,6 @@ def fit_folds(
     """Fit a clone of an estimator for each fold, on all rows that are not in it.
 
     Batch labels reach it where it requests them, those of its own rows only.
-
-    Yields
-    ------
-    estimator
-        Fitted; one for each fold.
     """
     from sklearn.base import clone
 

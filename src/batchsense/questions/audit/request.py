@@ -66,15 +66,7 @@ class AuditRequest(TrainingRequest):
 
 
 def ask(request: AuditRequest, progress: Progress = silent) -> Answer[AuditResult]:
-    """Audit the loss.
-
-    Raises
-    ------
-    DataError
-        The training job cannot be made or audited.
-    UnresolvedError
-        Its loss cannot be judged.
-    """
+    """Audit the loss."""
     from batchsense.questions.audit.report import audit_report
     from batchsense.questions.audit.text import audit_text
     from batchsense.reports.envelope import Note

@@ -93,17 +93,7 @@ class CollocationRequest(Request):
 
 
 def ask(request: CollocationRequest, progress: Progress = silent) -> Answer[CollocationResult]:
-    """Solve the problem.
-
-    Raises
-    ------
-    RequestError
-        One of several processes asks.
-    DataError
-        The problem or the checkpoint cannot be used, or --error was given without a reference.
-    KeyboardInterrupt
-        Ctrl-C or SIGTERM came; with words about the checkpoint.
-    """
+    """Solve the problem."""
     from batchsense.errors import DataError, RequestError
     from batchsense.questions.collocation.report import collocation_report
     from batchsense.questions.collocation.text import collocation_text, farewell

@@ -216,19 +216,7 @@ class CorrectRequest(BeyondMemory, ModelRequest):
 
 
 def ask(request: CorrectRequest, progress: Progress = silent) -> Answer[CorrectResult]:
-    """Correct the matrix, in memory or out of core.
-
-    Raises
-    ------
-    DataError
-        The files cannot be used as they are.
-    RequestError
-        No batch column was named.
-    ConfoundedError
-        A kept column cannot be told from the batches.
-    KeyboardInterrupt
-        Out of core, with words about what is kept of the work.
-    """
+    """Correct the matrix, in memory or out of core."""
     from batchsense.experiments.builtin import DIGITS
     from batchsense.experiments.correction.two_passes.pass_runner import correcting_once
     from batchsense.experiments.tables.writing import check_format

@@ -81,17 +81,7 @@ class DiagnoseRequest(AggregatedRequest, BeyondMemory, ModelRequest):
 
 
 def ask(request: DiagnoseRequest, progress: Progress = silent) -> Answer[DiagnoseResult]:
-    """Read the table, and diagnose it.
-
-    Raises
-    ------
-    DataError
-        The files cannot be used as they are.
-    RequestError
-        No batch column was named.
-    UnresolvedError
-        The data cannot answer.
-    """
+    """Read the table, and diagnose it."""
     with request.opened(progress) as (table, decision):
         return _answer(request, table, decision, progress)
 

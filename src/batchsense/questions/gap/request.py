@@ -107,13 +107,7 @@ class GapRequest(AggregatedRequest, BatchesRequest):
         return {**super().built_in(), "predict": KEPT_COLUMN}
 
     def predicted_column(self) -> str:
-        """The column to be predicted; that of the built-in digits is known.
-
-        Raises
-        ------
-        RequestError
-            None was named.
-        """
+        """The column to be predicted; that of the built-in digits is known."""
         if self.predict is not None:
             return self.predict
         if self.matrix is None:
@@ -122,17 +116,7 @@ class GapRequest(AggregatedRequest, BatchesRequest):
 
 
 def ask(request: GapRequest, progress: Progress = silent) -> Answer[GapResult]:
-    """Compare a model on shuffled folds and on batches left out.
-
-    Raises
-    ------
-    DataError
-        The files cannot be used as they are.
-    RequestError
-        No column to predict, or no batch column, was named.
-    ConfoundedError
-        Every class lies in one batch only.
-    """
+    """Compare a model on shuffled folds and on batches left out."""
     from batchsense.experiments import ColumnKinds, PlainModel, ShuffledFolds, compare_gaps
     from batchsense.questions.gap.report import gap_report
     from batchsense.questions.gap.text import gap_text, needed, verdict_sentence

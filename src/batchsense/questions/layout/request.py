@@ -206,17 +206,7 @@ class LayoutRequest(Request):
 
 
 def ask(request: LayoutRequest, progress: Progress = silent) -> Answer[LayoutResult]:
-    """Plan a layout.
-
-    Raises
-    ------
-    DataError
-        The sheet cannot be used as it is.
-    InfeasibleError
-        No layout can keep all constraints.
-    UnresolvedError
-        None was found that does, and none was proved impossible.
-    """
+    """Plan a layout."""
     from batchsense.experiments import LayoutRules, PlateRules, SheetColumns, plan_layout
     from batchsense.experiments.layout.sheet import (
         check_sheet_format,

@@ -138,15 +138,7 @@ class MemoryRequest(TrainingRequest):
 
 
 def ask(request: MemoryRequest, progress: Progress = silent) -> Answer[MemoryResult]:
-    """Predict the memory.
-
-    Raises
-    ------
-    DataError
-        The training job cannot be made or traced.
-    UnresolvedError
-        Its allocations cannot be predicted, or nothing says how much memory there is.
-    """
+    """Predict the memory."""
     from batchsense.questions.memory.report import memory_report
     from batchsense.questions.memory.text import memory_notes, memory_text
     from batchsense.training.memory import advise_memory

@@ -62,15 +62,7 @@ class NoiseRequest(TrainingRequest):
 
 
 def ask(request: NoiseRequest, progress: Progress = silent) -> Answer[GradientNoiseResult]:
-    """Survey the gradient noise.
-
-    Raises
-    ------
-    DataError
-        The training job cannot be made or measured.
-    UnresolvedError
-        Its loss has no gradient noise that could be measured.
-    """
+    """Survey the gradient noise."""
     from batchsense.questions.noise.report import noise_report
     from batchsense.questions.noise.text import needed, noise_text
     from batchsense.reports.envelope import Note, Refusal

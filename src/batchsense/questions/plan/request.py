@@ -142,16 +142,7 @@ class PlanRequest(TrainingRequest):
 
 
 def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]:
-    """Measure, and plan.
-
-    Raises
-    ------
-    DataError
-        The training job cannot be made or measured, or the document is not of a stream.
-    UnresolvedError
-        The batch size of its loss cannot be chosen, no pool of the stream holds as much, or the
-        probe says nothing of the workers.
-    """
+    """Measure, and plan."""
     from batchsense.questions.plan.report import plan_report
     from batchsense.questions.plan.stream import read_stream, streamed
     from batchsense.questions.plan.text import plan_text

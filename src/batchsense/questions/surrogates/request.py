@@ -109,13 +109,7 @@ class SurrogatesRequest(BeyondMemory):
         return [*super().read_paths(), *(one for one in self.control if Path(one).is_file())]
 
     def estimation(self, features: Sequence[str]) -> Estimation:
-        """How surrogates are estimated; a control that is no feature may be a file of names.
-
-        Raises
-        ------
-        DataError
-            A file has no text.
-        """
+        """How surrogates are estimated; a control that is no feature may be a file of names."""
         from batchsense.experiments import Estimation
         from batchsense.experiments.surrogates.controls import names_in
 
@@ -132,17 +126,7 @@ class SurrogatesRequest(BeyondMemory):
 
 
 def ask(request: SurrogatesRequest, progress: Progress = silent) -> Answer[SurrogatesResult]:
-    """Find surrogate variables.
-
-    Raises
-    ------
-    DataError
-        The files cannot be used as they are.
-    ConfoundedError
-        A kept column cannot be told from the surrogates.
-    UnresolvedError
-        The data cannot answer.
-    """
+    """Find surrogate variables."""
     from batchsense.experiments import ColumnKinds, find_surrogates
     from batchsense.experiments.layout.sheet import check_sheet_format, sheet_text, write_sheet
     from batchsense.questions.surrogates.report import surrogates_report

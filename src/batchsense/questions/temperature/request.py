@@ -92,15 +92,7 @@ class TemperatureRequest(TrainingRequest):
 
 
 def ask(request: TemperatureRequest, progress: Progress = silent) -> Answer[TemperatureResult]:
-    """Measure the heat, or simulate escapes.
-
-    Raises
-    ------
-    DataError
-        The training job cannot be made or trained.
-    UnresolvedError
-        The run is too short for an interval.
-    """
+    """Measure the heat, or simulate escapes."""
     from batchsense.questions.temperature.report import temperature_report
     from batchsense.questions.temperature.text import temperature_text
     from batchsense.reports.envelope import Note, Refusal

@@ -164,17 +164,7 @@ class TrainRequest(TrainingRequest):
 
 
 def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResult]:
-    """Train.
-
-    Raises
-    ------
-    DataError
-        The job, the plan or the checkpoint cannot be used, or a process is gone.
-    UnresolvedError
-        The loss cannot be split over processes or micro-batches.
-    KeyboardInterrupt
-        Ctrl-C or SIGTERM came; with words about the checkpoint.
-    """
+    """Train."""
     from batchsense.questions.train.report import train_report
     from batchsense.questions.train.text import train_text
     from batchsense.reports.envelope import Note

@@ -120,15 +120,7 @@ class WorkersRequest(Request):
 
 
 def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersResult]:
-    """Predict the steps.
-
-    Raises
-    ------
-    DataError
-        A table cannot be read, or the workers cannot be spread as asked.
-    UnresolvedError
-        Too little was measured.
-    """
+    """Predict the steps."""
     from batchsense.questions.workers.configurations import asked_configurations, pairs_of
     from batchsense.questions.workers.report import workers_report
     from batchsense.questions.workers.text import workers_notes, workers_text
@@ -155,15 +147,7 @@ def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersR
 
 
 def read_evidence(request: WorkersRequest, progress: Progress) -> StepEvidence:
-    """Read what was measured: a table of steps, or the document of a probe.
-
-    Raises
-    ------
-    DataError
-        The file is neither.
-    UnresolvedError
-        Too little was measured.
-    """
+    """Read what was measured: a table of steps, or the document of a probe."""
     from batchsense.training.workers import evidence_from_steps, fit_steps, read_steps
     from batchsense.training.workers.probing.evidence import evidence_from_probe
     from batchsense.training.workers.probing.readings import read_probe

@@ -45,8 +45,6 @@ def draw_points(
 ) -> Axes:
     """Draw points coloured by group, of more than 600 so many, evenly from all groups.
 
-    Notes
-    -----
     :func:`reduction` says in words what was left out; put it into the caption.
     """
     group_of = np.asarray(groups, dtype=object).astype(str)

@@ -230,17 +230,7 @@ def plain_log(ax: Axes, x: bool = False, y: bool = False) -> None:
 
 
 def name_points(ax: Axes, xs: Sequence[float], ys: Sequence[float], names: Sequence[str]) -> None:
-    """Write a name beside every point; call it when the limits of the axes stand.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where the points are drawn.
-    xs, ys : sequences of float
-        In data.
-    names : sequence of str
-        As many.
-    """
+    """Write a name beside every point (in data); call it when the limits of the axes stand."""
     figure = figure_of(ax)
     figure.draw_without_rendering()
     places = ax.transData.transform(list(zip(xs, ys, strict=True))) * 72 / figure.dpi

@@ -41,15 +41,7 @@ class Pace:
 
 
 class Bodies:
-    """The bodies that come in.
-
-    Parameters
-    ----------
-    pace : Pace
-        How fast each must.
-    most : int
-        How many there may be at a time.
-    """
+    """The bodies that come in: how fast each must, and how many there may be at a time."""
 
     def __init__(self, pace: Pace, most: int = _MOST) -> None:
         self.pace = pace

@@ -26,13 +26,7 @@ _DISCARDED_S = 5.0
 
 
 class Door:
-    """Who holds the key of this server.
-
-    Parameters
-    ----------
-    told : callable, optional
-        Is given the next path that opens the door, when one was used up.
-    """
+    """Who holds the key of this server; ``told`` is given the next path when one was used up."""
 
     def __init__(self, told: Callable[[str], None] | None = None) -> None:
         self._told = told
@@ -67,15 +61,7 @@ class Door:
 
 
 class Locked:
-    """Refuse every request without the key.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What is behind the door.
-    door : Door
-        Who may pass.
-    """
+    """Refuse every request without the key."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self.app, self.door = app, door

@@ -41,13 +41,7 @@ _LARGEST_FORM = 1_000_000
 
 
 class TooLargeError(Exception):
-    """The body of a request exceeds the limit.
-
-    Parameters
-    ----------
-    unfolded : str, optional
-        The file that would exceed ten times the limit when it is unfolded.
-    """
+    """A body exceeds the limit; or a file (``unfolded``) would, unfolded, ten times it."""
 
     def __init__(self, unfolded: str | None = None) -> None:
         self.unfolded = unfolded
@@ -74,17 +68,7 @@ class SafeHeaders:
 
 
 class Guard:
-    """Refuse requests from other sites, and bodies that are too large or too slow.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What is guarded.
-    limit : int
-        The largest body, in bytes.
-    pace : Pace
-        How fast bodies must come in.
-    """
+    """Refuse requests from other sites, and bodies too large (in bytes) or too slow."""
 
     def __init__(self, app: ASGIApp, limit: int, pace: Pace | None = None) -> None:
         self.app, self.limit = app, limit

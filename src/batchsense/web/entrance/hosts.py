@@ -66,15 +66,7 @@ def host_of(header: str) -> str | None:
 
 
 class OwnNames:
-    """Refuse requests to names that are not this server's.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What answers.
-    hosts : iterable of str
-        Names and addresses beside those of the machine itself.
-    """
+    """Refuse requests to names that are neither this machine's nor among ``hosts``."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
         self.app = app
