@@ -10,24 +10,10 @@ import time
 
 
 def now() -> float:
-    """Return seconds from some fixed moment, which never go back.
-
-    Examples
-    --------
-    >>> earlier = now()
-    >>> now() >= earlier
-    True
-    """
+    """Return seconds from some fixed moment, which never go back."""
     return time.perf_counter()
 
 
 def cpu_now() -> float:
-    """Return the seconds of processor time of this process, all its threads together.
-
-    Examples
-    --------
-    >>> earlier = cpu_now()
-    >>> cpu_now() >= earlier
-    True
-    """
+    """Return the seconds of processor time of this process, all its threads together."""
     return time.process_time()

@@ -83,10 +83,6 @@ def return_free_memory() -> None:
     """Give memory that was freed back to the system, where the C library can do that.
 
     Freed blocks of unpacked chunks otherwise stay with the allocator of each thread, and count.
-
-    Examples
-    --------
-    >>> return_free_memory()
     """
     import ctypes
 

@@ -18,9 +18,4 @@ class Progress(Protocol):
 
 
 def silent(task: str, done: int, total: int) -> None:
-    """Ignore progress: the default listener.
-
-    Examples
-    --------
-    >>> silent("measuring", 1, 2)
-    """
+    """Ignore progress: the default listener."""

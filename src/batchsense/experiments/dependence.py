@@ -61,13 +61,7 @@ class SharedRows:
     constant: tuple[str, ...] = ()  #: Factors of the model that are constant within every unit
 
     def mended(self, block: str) -> str:
-        """What to do about it; ``block`` says what ``--block`` does.
-
-        Examples
-        --------
-        >>> SharedRows("subject", np.array([0, 0, 1, 1]), 4, 2, 0).mended("lets them agree")
-        '--block subject lets them agree.'
-        """
+        """What to do about it; ``block`` says what ``--block`` does."""
         words = f"--block {self.column} {block}."
         if self.rows < _MANY * self.units:
             return words
@@ -79,13 +73,7 @@ class SharedRows:
 
     @property
     def counted(self) -> str:
-        """How many rows share how many entries, in words.
-
-        Examples
-        --------
-        >>> SharedRows("subject", np.array([0, 0, 1, 1]), 4, 2, 0).counted
-        '4 rows share 2 entries of subject, each in one batch only'
-        """
+        """How many rows share how many entries, in words."""
         words = f"{self.rows:,} rows share {self.units:,} entries of {self.column}"
         if self.over_batches is None:
             return words
@@ -136,14 +124,7 @@ def shared_rows(
 
 
 def block_factor(table: Table, name: str) -> Factor:
-    """Read the column whose rows with the same entry are no independent specimens.
-
-    Examples
-    --------
-    >>> block_factor(Table.from_arrays([[1.0], [2.0]], {"subject": ["P1", "P2"]}), "subject")
-    Traceback (most recent call last):
-    batchsense.errors.DataError: arrays: column 'subject' has a block of its own for each row, ...
-    """
+    """Read the column whose rows with the same entry are no independent specimens."""
     found = label_factor(table, name)
     if len(found.levels) in (1, len(table.specimens)):
         what = (
@@ -180,16 +161,6 @@ def wrong_errors(
     residuals that are alike only in part do lies between it and 1. None where they leave nothing.
 
     Shapes: ``weights`` (specimens,); ``basis`` Q, orthonormal, (specimens, terms).
-
-    Examples
-    --------
-    Two groups of two subjects, two rows each:
-
-    >>> shared = SharedRows("subject", np.array([0, 0, 1, 1, 2, 2, 3, 3]), 8, 4, 0)
-    >>> group = np.repeat([-0.25, 0.25], 4)
-    >>> basis = np.stack([np.full(8, 8**-0.5), group / np.linalg.norm(group)], axis=1)
-    >>> round(wrong_errors(shared, group, basis, 6), 3)
-    1.732
     """
     sums = np.zeros((int(shared.codes.max()) + 1, basis.shape[1] + 1))
     np.add.at(sums, shared.codes, np.column_stack([basis, weights]))

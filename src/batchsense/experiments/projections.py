@@ -13,25 +13,12 @@ _ROUNDING = 1e-9
 
 
 def without(values: Floats, basis: Floats) -> Floats:
-    """The values without what an orthonormal basis spans.
-
-    Examples
-    --------
-    >>> without(np.array([[3.0], [4.0]]), np.array([[1.0], [0.0]])).tolist()
-    [[0.0], [4.0]]
-    """
+    """The values without what an orthonormal basis spans."""
     return np.asarray(values - basis @ (basis.T @ values))
 
 
 def basis_beside(term: Floats, given: Floats) -> Floats:
-    """An orthonormal basis of what another one leaves of a term; no column where that is nothing.
-
-    Examples
-    --------
-    >>> constant = np.full((4, 1), 0.5)
-    >>> basis_beside(np.eye(4)[:, :2], constant).shape, basis_beside(2 * constant, constant).shape
-    ((4, 2), (4, 0))
-    """
+    """An orthonormal basis of what another leaves of a term; no column where that is nothing."""
     left = without(term, given)
     left = left[:, np.linalg.norm(left, axis=0) > _ROUNDING * np.linalg.norm(term, axis=0)]
     return factor(left).basis if left.shape[1] else np.empty((len(term), 0))

@@ -38,18 +38,7 @@ class _Answer:
 
 
 def refuse_doubtful(design: Design) -> None:
-    """Ask for the kind of numbers that are not confounded as they were read, and else would be.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> from batchsense.experiments.tables import Table
-    >>> dose = [1, 2, 3, 4, 5, 6, 7, 8] * 2
-    >>> sheet = {"month": ["May" if one < 5 else "July" for one in dose], "dose": dose}
-    >>> read_design(Table.from_arrays([[0.0]] * 16, sheet), "month", ["dose"])
-    Traceback (most recent call last):
-    batchsense.errors.ConfoundedError: Column 'dose' holds 8 distinct numbers, and what can be ...
-    """
+    """Ask for the kind of numbers that are not confounded as they were read, and else would be."""
     if all(kept.otherwise is None for kept in design.kept):
         return
     work = max(_work(one) for one in (design, *_other_readings(design)))

@@ -10,14 +10,7 @@ SMALL = 5_000_000
 
 
 def one_thread_if_small(values: int) -> contextlib.AbstractContextManager[object]:
-    """Limit the matrix library to one thread inside the block, for a table of few values.
-
-    Examples
-    --------
-    >>> with one_thread_if_small(100):
-    ...     sum([1, 2])
-    3
-    """
+    """Limit the matrix library to one thread inside the block, for a table of few values."""
     return contextlib.nullcontext() if values >= SMALL else one_thread()
 
 
@@ -25,12 +18,6 @@ def one_thread() -> contextlib.AbstractContextManager[object]:
     """Limit the matrix library to one thread inside the block.
 
     Right where what it is asked for is small, however large the table is.
-
-    Examples
-    --------
-    >>> with one_thread():
-    ...     sum([1, 2])
-    3
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

@@ -188,14 +188,7 @@ def _some(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def refuse_raw(read: ValuesRead, what: str) -> None:
-    """Withhold an answer that rests on added effects and equal scatter, where neither holds.
-
-    Examples
-    --------
-    >>> refuse_raw(ValuesRead("counts", False, 0, 51, True), "the verdict")
-    Traceback (most recent call last):
-    batchsense.errors.UnresolvedError: The values were read as counts (whole numbers from 0 to ...
-    """
+    """Withhold an answer that rests on added effects and equal scatter, where neither holds."""
     if read.kind not in RAW:
         return
     raise UnresolvedError(
@@ -323,11 +316,6 @@ def range_notes(original: npt.NDArray[Any], corrected: npt.NDArray[Any]) -> list
     """Remark on corrected values that such values cannot have.
 
     Counts, intensities and other large numbers that are never negative, and proportions.
-
-    Examples
-    --------
-    >>> [note.code for note in range_notes(np.array([[0.1], [0.9]]), np.array([[-0.1], [0.9]]))]
-    ['left_range']
     """
     low = np.fmin.reduce(original, axis=None)
     high = np.fmax.reduce(original, axis=None)

@@ -75,14 +75,7 @@ class Described:
 
     @property
     def flags(self) -> str:
-        """The option as it is typed, a switch with the name that changes its default.
-
-        Examples
-        --------
-        >>> from batchsense.questions.plan.request import PlanRequest
-        >>> [one.flags for one in options_of(PlanRequest) if one.field == "budget"]
-        ['--budget']
-        """
+        """The option as it is typed, a switch with the name that changes its default."""
         if self.option.argument:
             return self.option.metavar or self.field.upper()
         if self.type is bool and self.optional:
@@ -105,14 +98,7 @@ class Described:
         return self.option.of in ("matrix", "sheet", "document")
 
     def bounds(self) -> str | None:
-        """The bounds in words; None where there are none.
-
-        Examples
-        --------
-        >>> from batchsense.questions.plan.request import PlanRequest
-        >>> [one.bounds() for one in options_of(PlanRequest) if one.field == "confidence"]
-        ['above 0 and below 1']
-        """
+        """The bounds in words; None where there are none."""
         sides = (
             ("at least", self.at_least),
             ("above", self.above),

@@ -104,11 +104,5 @@ def prose(text: str, mark: str = "", **how: Any) -> str:
 
 
 def headings(header: Sequence[str]) -> list[tuple[str, str]]:
-    """The columns of a table whose first column holds words, the others numbers.
-
-    Examples
-    --------
-    >>> headings(["batch", "mean"])
-    [('batch', ''), ('mean', 'n')]
-    """
+    """The columns of a table whose first column holds words, the others numbers."""
     return [(name, "n" if place else "") for place, name in enumerate(header)]

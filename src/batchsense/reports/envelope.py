@@ -204,13 +204,7 @@ class Envelope(Model, Generic[ResultT]):
 
 
 def finite(value: float | None) -> float | None:
-    """Give the number, or None where it is NaN or infinite.
-
-    Examples
-    --------
-    >>> finite(float("inf")) is None, finite(1.5)
-    (True, 1.5)
-    """
+    """Give the number, or None where it is NaN or infinite."""
     if value is None or not math.isfinite(value):
         return None
     return float(value)

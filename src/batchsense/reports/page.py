@@ -106,13 +106,7 @@ def embeddable(document: str) -> str:
 
 
 def versions(names: Sequence[str] = _NAMED_VERSIONS) -> dict[str, str]:
-    """The versions of Python and of the packages that computed, without importing them.
-
-    Examples
-    --------
-    >>> sorted(versions(["numpy", "no-such-package"]))
-    ['numpy', 'python']
-    """
+    """The versions of Python and of the packages that computed, without importing them."""
     import platform
 
     found = {"python": platform.python_version()}

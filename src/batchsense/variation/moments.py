@@ -240,13 +240,7 @@ def merged_weights(first: Weight, second: Weight) -> tuple[Weight, Weight, Weigh
 
 
 def finite_weights(weights: ArrayLike, count: int) -> Floats:
-    """Give ``count`` weights that are finite and not negative, or say which one is not.
-
-    Examples
-    --------
-    >>> finite_weights([1, 2], 2)
-    array([1., 2.])
-    """
+    """Give ``count`` weights that are finite and not negative, or say which one is not."""
     column = finite_matrix(weights, "weights", vector=True)
     if column.shape != (count, 1):
         raise DataError(f"weights of shape {np.shape(weights)} for {count} observations")

@@ -165,13 +165,7 @@ def _number(one: Described, text: str) -> float:
 
 
 def text_field(form: FormData, name: str) -> str | None:
-    """What was typed or chosen, None where nothing was.
-
-    Examples
-    --------
-    >>> text_field(FormData({"id": " specimen ", "batch": ""}), "id")
-    'specimen'
-    """
+    """What was typed or chosen, None where nothing was."""
     value = form.get(name)
     return (value.strip() or None) if isinstance(value, str) else None
 

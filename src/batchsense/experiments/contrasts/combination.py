@@ -55,28 +55,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Combination(Difference):
-    """A weighted sum of means of levels or cells, or of slopes within them.
-
-    Attributes
-    ----------
-    factor : str
-        The column, or ``drug*time``.
-    text : str
-        The sum as it was written.
-    coefficients : tuple of (str, float)
-        Weights of the coefficients of the design.
-    cells : tuple of (tuple of str, float)
-        Weights of the means that it compares.
-
-    Examples
-    --------
-    >>> one = Combination("drug", text="(b + c)/2 - a", coefficients=(("drug[b]", 0.5),))
-    >>> print(one, one.weights(["Intercept", "drug[b]"]).tolist())
-    drug: (b + c)/2 - a [0.0, 0.5]
-    """
+    """A weighted sum of means of levels or cells, or of slopes within them."""
 
     text: str = ""
+    #: Weights of the coefficients of the design.
     coefficients: tuple[tuple[str, float], ...] = ()
+    #: Weights of the means that it compares.
     cells: tuple[tuple[Cell, float], ...] = ()
 
     def __str__(self) -> str:
@@ -99,15 +83,6 @@ def combination(
 
     The mean of a cell is the sum of the coefficients of every term that it determines. A term that
     it does not determine, for it holds another column, must cancel in the sum.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> from batchsense.experiments.tables import Table
-    >>> sheet = {"drug": [*"aabbccaabbcc"], "lot": [*"121212121212"]}
-    >>> design = read_design(Table.from_arrays([[0.0]] * 12, sheet), "lot", ["drug"])
-    >>> combination(design, ["drug"], {("b",): 0.5, ("c",): 0.5, ("a",): -1.0}, "").coefficients
-    (('drug[b]', 0.5), ('drug[c]', 0.5))
     """
     factors = {one.name: one for one in design.kept}
     slopes = {name for name in columns if factors[name].values is not None}

@@ -29,14 +29,7 @@ class Affine:
 
     @classmethod
     def removing(cls, effects: Floats) -> Affine:
-        """Subtract what each batch adds.
-
-        Examples
-        --------
-        >>> removal = Affine.removing(np.array([[-5.5], [5.5]]))
-        >>> removal.apply([[0.0], [2.0], [11.0], [13.0]], [0, 0, 1, 1]).ravel().tolist()
-        [5.5, 7.5, 5.5, 7.5]
-        """
+        """Subtract what each batch adds."""
         nothing = np.zeros((0, effects.shape[1]))
         # Adding minus zero leaves every number as it is, zeros with their sign.
         return cls(np.ones(effects.shape), np.where(effects == 0, -0.0, -effects), nothing)
@@ -65,12 +58,6 @@ class Affine:
                   r^2 M_{2,b} + 2 r (1 - r) \beta^T C_b + (1 - r)^2 \beta^T W_b \beta.
 
         At most 1; 0 where nothing varies.
-
-        Examples
-        --------
-        >>> seen = BatchStatistics.empty(2, 1).add([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1])
-        >>> round(Affine.removing(np.array([[-5.0], [5.0]])).removed_share(seen), 4)  # 100 of 104
-        0.9615
         """
         lost = 1.0 - self.scales
         means = self.scales * statistics.means + self.offsets

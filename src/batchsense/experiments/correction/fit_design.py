@@ -24,22 +24,14 @@ from batchsense.notes import Note
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingColumns:
-    """What every correction is asked to keep; the corrections add options of their own.
-
-    Attributes
-    ----------
-    keep : tuple of str
-        Columns of the sheet that are kept.
-    categorical, numeric : tuple of str
-        Columns of ``keep`` whose kind is declared.
-    despite_confounding : bool
-        Go on where a kept column cannot be told from the batches: the difference is then removed
-        with them, and a note says what is lost.
-    """
+    """What every correction is asked to keep; the corrections add options of their own."""
 
     keep: tuple[str, ...] = ()
+    #: Columns of `keep` whose kind is declared.
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    #: Go on where a kept column cannot be told from the batches: the difference is then removed
+    #: with them, and a note says what is lost.
     despite_confounding: bool = False
 
     def without_kinds(self, names: Sequence[str]) -> Self:

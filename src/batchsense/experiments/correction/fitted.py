@@ -79,23 +79,6 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
     """A fitted correction: it meets a table, goes to a file and comes back.
 
     Each method says in a class of its own how what it learned changes values.
-
-    Attributes
-    ----------
-    correction : correction
-        What was asked for.
-    gathered : Gathered
-        The fitted specimens: their sheet, and their sufficient statistics where there are such.
-    batch_levels : tuple of str
-        The batches that can be corrected.
-    model : LearnedArrays
-        What was learned, as arrays.
-    kept : tuple of Entanglement
-        The kept factors.
-    notes : tuple of Note
-        What the reader must know.
-    beside : Beside or None
-        Further batch columns, which are removed before.
     """
 
     #: Name of the method, and the classes of its options and of what it learns.
@@ -104,11 +87,13 @@ class Fitted(ABC, Generic[OptionsT, LearnedT]):
     learned_type: ClassVar[type[LearnedArrays]]
 
     correction: OptionsT
+    #: The fitted specimens: their sheet, and their sufficient statistics where there are such.
     gathered: Gathered
     batch_levels: tuple[str, ...]
     model: LearnedT
     kept: tuple[Entanglement, ...]
     notes: tuple[Note, ...]
+    #: Further batch columns, which are removed before.
     beside: Beside | None = None
 
     @property

@@ -120,16 +120,7 @@ def gather(
     categorical: Collection[str] = (),
     numeric: Collection[str] = (),
 ) -> Gathered:
-    """Read one part of the data.
-
-    Examples
-    --------
-    >>> may = Table.from_arrays([[1.0], [2.0]], {"month": ["May"] * 2}, ["a", "b"])
-    >>> july = Table.from_arrays([[4.0], [6.0]], {"month": ["July"] * 2}, ["c", "d"])
-    >>> both = gather(may, "month", ()).merge(gather(july, "month", ()))
-    >>> both.batch_levels, both.statistics.means.ravel().tolist()
-    (('July', 'May'), [5.0, 1.5])
-    """
+    """Read one part of the data."""
     batches = label_factor(table, batch_labels)
     return gather_factors(table, batches, read_factors(table, keep, categorical, numeric))
 

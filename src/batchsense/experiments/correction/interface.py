@@ -56,47 +56,24 @@ class LearnedBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """What every correction says of itself, whether its values lie in memory or on disk.
+    """What every correction says of itself, whether its values lie in memory or on disk."""
 
-    Attributes
-    ----------
-    table : Table
-        The table that was corrected; without values where these lie on disk.
-    batch_labels : str
-        The batch column.
-    batch_levels : tuple of str
-        The batches that were fitted.
-    rank_lost : int
-        Degrees of freedom that the correction used.
-    method : str
-        Name of the correction.
-    kept : tuple of Entanglement
-        What was kept, and how it goes with the batches.
-    unchanged : tuple of str
-        Features that were left as they are.
-    notes : tuple of Note
-        What the reader must know.
-    learned : tuple of LearnedBatch
-        What was learned of each batch over all features; empty for methods that learn nothing
-        in common.
-    several : tuple of str
-        The batch columns, where there are several; ``batch_labels`` then holds all their names.
-    levels_of : str
-        Where there are several, the column (or ``run × plate``) that ``batch_levels`` are of.
-    numeric_batches : tuple of str
-        Which of several are numbers.
-    """
-
+    #: The table that was corrected; without values where these lie on disk.
     table: Table
     batch_labels: str
     batch_levels: tuple[str, ...]
+    #: Degrees of freedom that the correction used.
     rank_lost: int
     method: str
     kept: tuple[Entanglement, ...]
+    #: Features that were left as they are.
     unchanged: tuple[str, ...]
     notes: tuple[Note, ...]
+    #: Of each batch over all features; empty for methods that learn nothing in common.
     learned: tuple[LearnedBatch, ...] = field(default=(), kw_only=True)
+    #: The batch columns, where there are several; `batch_labels` then holds all their names.
     several: tuple[str, ...] = field(default=(), kw_only=True)
+    #: Where there are several, the column (or `run × plate`) that `batch_levels` are of.
     levels_of: str = field(default="", kw_only=True)
     numeric_batches: tuple[str, ...] = field(default=(), kw_only=True)
 

@@ -42,13 +42,7 @@ def remarks(
 
 
 def chosen_features(features: tuple[str, ...], chosen: Flags) -> tuple[str, ...]:
-    """Name some features.
-
-    Examples
-    --------
-    >>> chosen_features(("a", "b", "c"), np.array([True, False, True]))
-    ('a', 'c')
-    """
+    """Name some features."""
     return tuple(features[j] for j in np.flatnonzero(chosen))
 
 

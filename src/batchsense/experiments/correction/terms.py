@@ -32,12 +32,6 @@ def terms_of(factors: Sequence[Factor]) -> tuple[Term, ...]:
     A column for each level says the same as the constant and all levels but one, and the fit knows
     how to deal with that. But which level is the first one differs from part to part of the data,
     and the meaning of these columns does not.
-
-    Examples
-    --------
-    >>> drug = Factor("drug", ("no", "yes"), np.array([0, 1]))
-    >>> [str(term) for term in terms_of([drug, Factor("age", (), np.zeros(2, int), np.ones(2))])]
-    ['drug[no]', 'drug[yes]', 'age']
     """
     return tuple(
         Term(factor.name, level)
@@ -70,13 +64,6 @@ def match_terms(table: Table, terms: Sequence[Term]) -> Floats:
     """The columns of known terms for other specimens.
 
     Shape (specimens, terms), the terms those that were fitted.
-
-    Examples
-    --------
-    >>> table = Table.from_arrays([[1.0], [2.0]], {"drug": ["yes", "maybe"]})
-    >>> match_terms(table, [Term("drug", "no"), Term("drug", "yes")])
-    Traceback (most recent call last):
-    batchsense.errors.DataError: arrays: column 'drug' holds levels that were not fitted: maybe; ...
     """
     columns = np.zeros((len(table.specimens), len(terms)))
     for name in dict.fromkeys(term.factor for term in terms):

@@ -115,12 +115,6 @@ def solve_rising(
     Ridders' method (1979), false position on the function times the exponential that makes three
     points linear: the bracket at least halves each step. An element without a root gets the end
     that is nearer to one.
-
-    Examples
-    --------
-    >>> squares = np.array([2.0, 9.0])
-    >>> solve_rising(lambda guess, part: guess**2 - squares[part], 0 * squares, squares).round(9)
-    array([1.41421356, 3.        ])
     """
     roots = np.empty(len(low))
     width = max(1, block)

@@ -182,11 +182,6 @@ def explained_share(
 
     ``model`` has shape (specimens, columns); redundant columns do no harm. None if it explains
     nothing or everything by its number of columns.
-
-    Examples
-    --------
-    >>> explained_share(np.array([[0.0], [0.0], [2.0], [2.0]]), np.array([[0.0], [0], [1], [1]]))
-    Interval(estimate=1.0, low=1.0, high=1.0, level=0.95)
     """
     split = _fitted(products_of(observations), model, np.ones((len(model), 1)))
     return None if split is None else _interval(split, level)

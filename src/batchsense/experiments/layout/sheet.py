@@ -107,14 +107,7 @@ def _ids(
 
 
 def check_sheet_format(output: str | Path) -> None:
-    """Refuse, before any work, a file that is not delimited text.
-
-    Examples
-    --------
-    >>> check_sheet_format("layout.docx")
-    Traceback (most recent call last):
-    batchsense.errors.DataError: layout.docx: a sheet is written as text: .csv, .tsv or .txt (...
-    """
+    """Refuse, before any work, a file that is not delimited text."""
     if suffix_of(output) not in DELIMITERS:
         raise DataError("a sheet is written as text: .csv, .tsv or .txt (also .gz)", str(output))
 

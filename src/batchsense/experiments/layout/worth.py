@@ -54,19 +54,7 @@ class FactorWorth:
 
 
 def detectable_effects(design: Design, kept: Factor) -> tuple[str, float | None, float | None]:
-    """The hardest contrast of a factor with its detectable effect, batches in and out.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> from batchsense.experiments.tables import Table
-    >>> arm, month = ["a", "b"] * 64, ["May"] * 64 + ["July"] * 64
-    >>> table = Table.from_arrays([[0.0]] * 128, {"arm": arm, "month": month})
-    >>> design = read_design(table, "month", ["arm"])
-    >>> name, effect, unbatched = detectable_effects(design, design.kept[0])
-    >>> name, round(effect, 3)
-    ('arm: a against b', 0.499)
-    """
+    """The hardest contrast of a factor with its detectable effect, batches in and out."""
     wanted, names = design.wanted()
     terms = design.batch_terms()
     full, alone = factor(np.hstack([wanted, terms])), factor(wanted)

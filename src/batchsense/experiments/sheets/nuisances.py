@@ -101,14 +101,7 @@ def terms_to_zero(nuisance: Factor) -> Floats:
 
 
 def numeric_batches(table: Table, names: Sequence[str]) -> NumericBatches:
-    """Read numeric columns, such as ``sv1`` and ``sv2``, in the place of a batch column.
-
-    Examples
-    --------
-    >>> table = Table.from_arrays([[1.0], [2.0], [4.0]], {"sv1": [0.1, 0.2, 0.9]})
-    >>> numeric_batches(table, ["sv1"]).name
-    'sv1'
-    """
+    """Read numeric columns, such as ``sv1`` and ``sv2``, in the place of a batch column."""
     factors, _ = kept_factors(table, names, "", ColumnKinds(numeric=names))
     numbers = [one.design()[0] for one in factors]
     codes = np.zeros(len(table.specimens), dtype=np.int64)
@@ -129,14 +122,6 @@ def several_batches(
     Text is categories and fractions are numbers. Whole numbers are categories where they are
     counted through and shared by three specimens on average; else their kind is asked for, as is
     that of fractions that may be codes.
-
-    Examples
-    --------
-    >>> sheet = {"run": [*"ababab"], "rin": [7.1, 8.2, 6.9, 7.7, 8.0, 5.5]}
-    >>> table = Table.from_arrays([[0.0]] * 6, sheet)
-    >>> found, _, _ = several_batches(table, ["run", "rin"], (), ColumnKinds())
-    >>> [one.kind for one in found.parts], found.levels, indicator_names(found)
-    (['categorical', 'numeric'], ('a', 'b'), ('run[a]', 'run[b]', 'rin'))
     """
     where = table.source.sheet
     for name in names:

@@ -250,13 +250,6 @@ def pair_of_levels(asked: Asked, factor: Factor) -> Difference | None:
     """Find the two levels in ``"yes-no"``; names of levels may hold hyphens themselves.
 
     None if it is something else than two levels.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> drug = Factor("drug", ("IL-2", "no"), np.array([0, 1]))
-    >>> print(pair_of_levels(Asked(("drug",), "IL-2-no"), drug))
-    drug: IL-2 - no
     """
     known = set(factor.levels)
     text = asked.levels

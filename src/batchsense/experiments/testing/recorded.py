@@ -26,14 +26,7 @@ class RecordedTest:
 def recorded_test(
     table: Table, batch_labels: Sequence[str] | None, keep: Sequence[str] | None, corrected: bool
 ) -> RecordedTest:
-    """Use what a file records of a correction: batch, what was kept, and method.
-
-    Examples
-    --------
-    >>> table = Table.from_arrays([[1.0], [2.0]], {"month": [1, 2]})
-    >>> recorded_test(table, ["month"], None, corrected=True).corrected_by
-    'unknown'
-    """
+    """Use what a file records of a correction: batch, what was kept, and method."""
     kept = None if keep is None else tuple(keep)
     named = None if batch_labels is None else tuple(batch_labels)
     record = recorded_correction(table)

@@ -134,15 +134,9 @@ def test(
     if not texts:
         raise DataError("no contrast to test; name a column, such as drug, or drug:yes-no")
     refuse_contradictions(options)
-    if surrogates and (batch_labels is not None or corrected is not None):
-        raise DataError(
-            "surrogates stand where nobody wrote the batches down; beside a batch column name them "
-            "among what is kept",
-            where=table.source.sheet,
-        )
-    batch_column = None
-    if not surrogates:
-        batch_column = _batch_column(corrected, table, batch_labels, options.ignore_batches)
+    batch_column = _batch_column(
+        corrected, table, batch_labels, bool(surrogates), options.ignore_batches
+    )
     formula = None if options.design is None else read_formula(options.design, table)
     if keep is None and formula is None and corrected is not None:
         keep = [one.name for one in corrected.kept]
@@ -209,8 +203,17 @@ def _batch_column(
     corrected: Corrected | None,
     table: Table,
     batch_labels: str | Sequence[str] | None,
+    surrogates: bool,
     ignore_batches: bool,
-) -> str | Sequence[str]:
+) -> str | Sequence[str] | None:
+    if surrogates:
+        if batch_labels is None and corrected is None:
+            return None
+        raise DataError(
+            "surrogates stand where nobody wrote the batches down; beside a batch column name them "
+            "among what is kept",
+            where=table.source.sheet,
+        )
     if corrected is None:
         if ignore_batches:
             raise DataError(

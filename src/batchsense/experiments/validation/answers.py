@@ -70,14 +70,7 @@ def read_answers(
 
 
 def check_classes(answers: Answers) -> tuple[Note, ...]:
-    """Refuse classes that batches left out cannot test, and name those that they test in part.
-
-    Examples
-    --------
-    >>> check_classes(read_answers(4, ["no", "no", "yes", "yes"], [1, 1, 2, 2]))
-    Traceback (most recent call last):
-    batchsense.errors.ConfoundedError: y cannot be told from batch_labels: every ...
-    """
+    """Refuse classes that batches left out cannot test, and name those that they test in part."""
     name, grouping = answers.names
     found = levels_of(answers.values, name)
     classes = found.levels
@@ -131,15 +124,7 @@ def check_classes(answers: Answers) -> tuple[Note, ...]:
 
 
 def refuse_single_classes(answers: Answers, unseen: Sequence[Integers]) -> None:
-    """Refuse folds that leave fewer than two classes to learn from.
-
-    Examples
-    --------
-    >>> answers = read_answers(4, ["no", "no", "yes", "yes"], [1, 2, 1, 2])
-    >>> refuse_single_classes(answers, [np.array([0, 1])])
-    Traceback (most recent call last):
-    batchsense.errors.UnresolvedError: without a batch and a part of the blocks only one class ...
-    """
+    """Refuse folds that leave fewer than two classes to learn from."""
     for rows in unseen:
         if len(np.unique(np.delete(answers.values, rows))) < 2:
             raise UnresolvedError(
@@ -153,14 +138,6 @@ def check_features(X: Any, given: Mapping[str, Any]) -> tuple[Note, ...]:
     """Refuse features that hold the answers under their own name; remark on the batch labels.
 
     ``given`` holds ``y`` and ``batch_labels`` as they were given, in the order of ``X``.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"g": [0.1, 0.2], "ill": [0, 1]})
-    >>> check_features(frame, {"y": frame["ill"], "batch_labels": ["May", "July"]})
-    Traceback (most recent call last):
-    batchsense.errors.DataError: X: column 'ill' is y itself, so nothing is left to predict; ...
     """
     notes = []
     for what, entries in given.items():
@@ -183,14 +160,7 @@ def check_features(X: Any, given: Mapping[str, Any]) -> tuple[Note, ...]:
 
 
 def batch_notes(answers: Answers) -> tuple[Note, ...]:
-    """Say where the batches are few or very unequal.
-
-    Examples
-    --------
-    >>> answers = read_answers(6, [0, 1, 0, 1, 0, 1], [*"aaaaab"])
-    >>> [note.code for note in batch_notes(answers)]
-    ['few_batches', 'unequal_batches']
-    """
+    """Say where the batches are few or very unequal."""
     count, rows = len(answers.sizes), int(answers.sizes.sum())
     notes = []
     if count <= FEW_BATCHES:

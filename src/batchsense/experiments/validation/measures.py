@@ -78,16 +78,7 @@ class Measure:
 
 
 def choose_measure(estimator: Any, scoring: str | Scorer | None) -> Measure:
-    """Find the measure that suits an estimator, or the one that is asked for.
-
-    Examples
-    --------
-    >>> from sklearn.linear_model import Ridge
-    >>> choose_measure(Ridge(), None).name
-    'mean squared error'
-    >>> choose_measure(Ridge(), "neg_mean_absolute_error")  # doctest: +ELLIPSIS
-    Measure(name='mean absolute error', greater_is_better=False, scorer=...
-    """
+    """Find the measure that suits an estimator, or the one that is asked for."""
     from sklearn.base import is_classifier, is_regressor
     from sklearn.metrics import get_scorer
 

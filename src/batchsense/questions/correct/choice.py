@@ -83,13 +83,7 @@ class CorrectionChoice:
     combine: bool = False
 
     def misplaced(self) -> str | None:
-        """Say which options the method does not have, None where all are its own.
-
-        Examples
-        --------
-        >>> CorrectionChoice(Method.linear, mean_only=True).misplaced()
-        '--mean-only belongs to --method combat, not linear'
-        """
+        """Say which options the method does not have, None where all are its own."""
         given = {
             "--reference": self.reference is not None,
             "--mean-only": self.mean_only,

@@ -66,13 +66,7 @@ def removed_words(result: CorrectResult) -> str:
 
 
 def reused_line(how: Reused) -> str:
-    """Say what an earlier fit rests on.
-
-    Examples
-    --------
-    >>> reused_line(Reused(file="months.npz", specimens=57, new_batches=["July"]))
-    'Learned earlier from 57 specimens: months.npz. Estimated from this table: July.'
-    """
+    """Say what an earlier fit rests on."""
     line = f"Learned earlier from {number(how.specimens)} specimens: {how.file}."
     if how.new_batches:
         line += f" Estimated from this table: {listed(how.new_batches)}."
@@ -80,15 +74,7 @@ def reused_line(how: Reused) -> str:
 
 
 def out_of_core_line(how: OutOfCore) -> str:
-    """Say how it was corrected without being loaded.
-
-    Examples
-    --------
-    >>> out_of_core_line(
-    ...     OutOfCore(reason="asked", memory_bytes=2**29, cluster="local:2", resumed=True)
-    ... )
-    'Out of core: on the cluster local:2, 512 MiB a worker; an interrupted run was taken up.'
-    """
+    """Say how it was corrected without being loaded."""
     if how.cluster is None:
         line, each = "Out of core: a few specimens at a time", ""
     else:

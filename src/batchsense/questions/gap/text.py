@@ -169,13 +169,7 @@ def chosen_batches(result: GapResult, most: int) -> list[int]:
 
 
 def capital(words: str) -> str:
-    """Begin a sentence.
-
-    Examples
-    --------
-    >>> capital("mean squared error")
-    'Mean squared error'
-    """
+    """Begin a sentence."""
     return words[:1].upper() + words[1:]
 
 

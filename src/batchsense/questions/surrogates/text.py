@@ -76,13 +76,7 @@ def kept_rows(result: SurrogatesResult) -> tuple[list[str], list[list[str]]]:
 
 
 def looks_like(one: SurrogateResult) -> str:
-    """Name the columns that a surrogate looks like.
-
-    Examples
-    --------
-    >>> looks_like(SurrogateResult(name="sv1", values=[], residual_share=0.1, looks_like=[]))
-    'no column of the sheet'
-    """
+    """Name the columns that a surrogate looks like."""
     if not one.looks_like:
         return "no column of the sheet"
     return ", ".join(f"{like.column} ({like.adjusted_r2:.2f})" for like in one.looks_like)

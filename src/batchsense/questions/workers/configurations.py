@@ -98,19 +98,7 @@ def _held_by_the_table(
 def pairs_of(
     configurations: Sequence[StepConfiguration],
 ) -> list[tuple[StepConfiguration, StepConfiguration]]:
-    """Pairs with one batch size, and with one micro-batch while they are few; fewer workers first.
-
-    Examples
-    --------
-    >>> from batchsense.training.workers import StepConfiguration
-    >>> steps = [
-    ...     StepConfiguration(1, 2, 8),
-    ...     StepConfiguration(1, 1, 16),
-    ...     StepConfiguration(1, 1, 4),
-    ... ]
-    >>> [(one.workers, other.workers) for one, other in pairs_of(steps)]
-    [(1, 2)]
-    """
+    """Pairs with one batch size, and one micro-batch while they are few; fewer workers first."""
     ordered = sorted(dict.fromkeys(configurations), key=lambda one: (one.workers, one.nodes))
     both = [
         (one, other)

@@ -74,13 +74,7 @@ def sign(index: int) -> dict[str, Any]:
 
 
 def axes(ax: Axes | None = None, width: float = 6.1, height: float = 3.7) -> Axes:
-    """The axes to draw on, dressed in the house style.
-
-    Examples
-    --------
-    >>> axes().get_figure().get_size_inches().tolist()
-    [6.1, 3.7]
-    """
+    """The axes to draw on, dressed in the house style."""
     if ax is None:
         ax = new_figure(width, height, layout="constrained").subplots()
     for side, spine in ax.spines.items():

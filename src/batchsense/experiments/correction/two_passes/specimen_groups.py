@@ -82,12 +82,6 @@ def group(codes: Places, covariates: Floats, few: bool | None = None) -> Cells:
 
     ``few`` says whether cells shall determine the covariates; by default where a cell holds four
     specimens or more on average.
-
-    Examples
-    --------
-    >>> cells = group(np.array([1, 0, 1, 1]), np.array([[0.0], [0.0], [1.0], [0.0]]), few=True)
-    >>> cells.order.tolist(), cells.starts.tolist(), cells.batch_of_cell.tolist()
-    ([1, 0, 3, 2], [0, 1, 3, 4], [0, 1, 1])
     """
     order = np.lexsort((*covariates.T[::-1], codes))
     sorted_codes, sorted_rows = codes[order], covariates[order]

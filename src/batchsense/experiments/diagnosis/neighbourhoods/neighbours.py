@@ -11,13 +11,7 @@ _FEW_POINTS = 200
 
 
 def nearest(points: Floats, looked_up: Places, count: int) -> tuple[Floats, Places]:
-    """Distances and places of the nearest other points of some, each (looked up, neighbours).
-
-    Examples
-    --------
-    >>> nearest(np.array([[0.0], [1.0], [3.0]]), np.array([0, 2]), 1)[1].tolist()
-    [[1], [1]]
-    """
+    """Distances and places of the nearest other points of some, each (looked up, neighbours)."""
     count = min(count, len(points) - 1)
     if len(points) <= _FEW_POINTS:
         squares = ((points[looked_up, None] - points) ** 2).sum(axis=2)

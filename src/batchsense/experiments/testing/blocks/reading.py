@@ -22,17 +22,7 @@ _NOTHING = 1e-8
 def read_blocks(
     table: Table, design: Design, model: Model, options: ContrastOptions
 ) -> Blocks | None:
-    """Read the blocks, where there are any, and refuse those of which a model leaves nothing.
-
-    Examples
-    --------
-    >>> from batchsense.experiments.design import read_design
-    >>> sheet = {"month": [*"abababab"], "subject": [1, 1, 2, 2, 3, 3, 4, 4]}
-    >>> table = Table.from_arrays(np.eye(8), sheet)
-    >>> design = read_design(table, "month")
-    >>> read_blocks(table, design, Model.of(design), ContrastOptions(blocks="subject")).count
-    4
-    """
+    """Read the blocks, where there are any, and refuse those of which a model leaves nothing."""
     if (name := options.blocks) is None:
         return None
     where = table.source.sheet

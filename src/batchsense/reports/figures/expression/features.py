@@ -155,13 +155,7 @@ def _name_leading(ax: Axes, x: Floats, y: Floats, p: Floats, names: Sequence[str
 
 
 def thinned(places: Places, p: Floats) -> Places:
-    """At most :data:`MOST_POINTS` of these places, evenly by p.
-
-    Examples
-    --------
-    >>> thinned(np.array([1, 2]), np.array([0.5, 0.3, 0.1])).tolist()
-    [2, 1]
-    """
+    """At most :data:`MOST_POINTS` of these places, evenly by p."""
     ordered = places[np.argsort(p[places], kind="stable")]
     if len(ordered) <= MOST_POINTS:
         return np.asarray(ordered)
