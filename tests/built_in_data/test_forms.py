@@ -1,15 +1,52 @@
-"""The forms of the digits, derived again from the order of the rows."""
+"""The forms of the digits, derived again from the order of the rows.
+
+The form is the most frequent window of so many digits; the rows are aligned to it, repeated, with
+the fewest edits (Wagner and Fischer 1974). With F(i, j) the edit distance of the first i rows to
+the first j printed digits and G(i, j) that of the rests, form k may begin at row i exactly if
+F(i, length·k) + G(i, length·k) is the least total.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from batchsense.datasets import FORM_STARTS, align_forms, form_starts, load_digits
+from batchsense.datasets import FORM_STARTS, load_digits
 from batchsense.datasets.digits import form_of_rows
-from batchsense.errors import DataError
 
+#: Digits on the preprinted form: each of the ten thirteen times.
+FORM_LENGTH = 130
 TEMPLATE_HEAD = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 3 + [0, 9, 5, 5, 6, 5, 0, 9, 8, 9]
+
+
+def align_forms(rows, length=FORM_LENGTH, forms=14):
+    """The rows at which each form may begin, the number of edits, and the form."""
+    windows = Counter(rows[i : i + length].tobytes() for i in range(len(rows) - length + 1))
+    (template, count), (_, second) = windows.most_common(2)
+    assert count > second
+    template = np.frombuffer(template, dtype=np.int64)
+    printed = np.tile(template, forms)
+    forward = edit_table(rows, printed)
+    # Unit costs only: with substitutions at cost 2 one boundary of the digits becomes ambiguous.
+    backward = edit_table(rows[::-1], printed[::-1])[::-1, ::-1]
+    edits = int(forward[-1, -1])
+    on_best_path = (forward + backward)[:, ::length] == edits
+    return [np.flatnonzero(at).tolist() for at in on_best_path.T[:-1]], edits, template
+
+
+def edit_table(rows, printed):
+    """The edit distances of the first i rows and the first j printed digits."""
+    columns = np.arange(len(printed) + 1, dtype=np.int32)
+    table = np.empty((len(rows) + 1, len(columns)), dtype=np.int32)
+    table[0] = columns
+    for i, digit in enumerate(rows, start=1):
+        best = table[i - 1] + 1
+        best[1:] = np.minimum(best[1:], table[i - 1, :-1] + (printed != digit))
+        # A missing row costs 1 per column, so d[j] = min over k ≤ j of best[k] + (j - k).
+        table[i] = np.minimum.accumulate(best - columns) + columns
+    return table
 
 
 def plain_edit_distance(rows, printed):
@@ -26,35 +63,28 @@ def plain_edit_distance(rows, printed):
 
 
 def test_starts_are_those_of_the_constants():
-    """The 14 starts follow from the order of the rows alone, with 24 edits."""
-    alignment = align_forms(load_digits().digit)
+    """The 14 starts follow from the order of the rows alone, uniquely, with 24 edits."""
+    starts, edits, template = align_forms(load_digits().digit)
 
-    assert tuple(alignment.starts.tolist()) == FORM_STARTS
-    assert alignment.edits == 24
-    assert alignment.template[:40].tolist() == TEMPLATE_HEAD
-    assert np.array_equal(load_digits().digit[386:516], alignment.template)
-    assert np.bincount(alignment.template).tolist() == [13] * 10
+    assert starts == [[start] for start in FORM_STARTS]
+    assert edits == 24
+    assert template[:40].tolist() == TEMPLATE_HEAD
+    assert np.array_equal(load_digits().digit[386:516], template)
+    assert np.bincount(template).tolist() == [13] * 10
 
 
-def test_starts_are_unique():
-    """Among all best alignments each form begins at one row only: 14 forms, not 13 or 15."""
-    digit = load_digits().digit
-    edits = {}
-    for forms in (13, 14, 15):
-        try:
-            edits[forms] = align_forms(digit, forms=forms).edits
-        except DataError:
-            edits[forms] = None  # ambiguous starts
+@pytest.mark.parametrize("forms", [13, 15])
+def test_there_are_14_forms(forms):
+    """Another number of forms leaves starts open, or takes many more edits."""
+    starts, edits, _ = align_forms(load_digits().digit, forms=forms)
 
-    assert edits[14] == 24
-    assert edits[13] is None or edits[13] > 100
-    assert edits[15] is None or edits[15] > 100
+    assert edits > 100 or any(len(one) > 1 for one in starts)
 
 
 def test_edits_per_form():
     """Eight forms are exact; the edits of the others add up to 24 (plain loop as reference)."""
     digits = load_digits()
-    template = align_forms(digits.digit).template.tolist()
+    template = align_forms(digits.digit)[2].tolist()
     edits = [
         plain_edit_distance(digits.digit[digits.form_labels == form].tolist(), template)
         for form in range(14)
@@ -75,28 +105,14 @@ def test_lengths_and_labels():
     ]
 
 
-def test_shuffled_rows_are_refused():
-    """Rows in random order hold no repeated form: a typed error, not invented starts."""
-    shuffled = np.random.default_rng(0).permutation(load_digits().digit)
-
-    with pytest.raises(DataError, match="order of the file"):
-        form_starts(shuffled)
-
-
-def test_too_few_rows_are_refused():
-    """Fewer rows than one form cannot be aligned."""
-    with pytest.raises(DataError, match="fewer than one form"):
-        form_starts([1, 2, 3])
-
-
 @pytest.mark.parametrize("lost", [103, 160, 257, 499])
 def test_a_lost_row_moves_only_later_starts(lost):
     """One missing row costs one edit and shifts the starts behind it by one."""
     rng = np.random.default_rng(4)
     template = rng.integers(0, 10, 100)
     rows = np.delete(np.tile(template, 6), lost)
-    alignment = align_forms(rows, length=100, forms=6)
+    starts, edits, _ = align_forms(rows, length=100, forms=6)
     expected = [start - (start > lost) for start in range(0, 600, 100)]
 
-    assert alignment.edits == 1
-    assert alignment.starts.tolist() == expected
+    assert edits == 1
+    assert starts == [[one] for one in expected]

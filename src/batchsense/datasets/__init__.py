@@ -1,14 +1,7 @@
 """The built-in real data: digits and their forms, and Python's own source text."""
 
 from batchsense.datasets.confounded_forms import DigitForms, digit_forms
-from batchsense.datasets.digits import (
-    FORM_STARTS,
-    Digits,
-    FormAlignment,
-    align_forms,
-    form_starts,
-    load_digits,
-)
+from batchsense.datasets.digits import FORM_STARTS, Digits, load_digits
 from batchsense.datasets.python_source import ALPHABET, PythonSource, python_source
 
 __all__ = [
@@ -16,11 +9,8 @@ __all__ = [
     "FORM_STARTS",
     "DigitForms",
     "Digits",
-    "FormAlignment",
     "PythonSource",
-    "align_forms",
     "digit_forms",
-    "form_starts",
     "load_digits",
     "python_source",
 ]
