@@ -15,6 +15,7 @@ from batchsense.experiments.diagnosis.clustering import Clustering, clusterings
 from batchsense.experiments.diagnosis.neighbourhoods.mixing import Mixing, mixings
 from batchsense.experiments.diagnosis.products import Products, products_of
 from batchsense.experiments.sheets.nuisances import parts_of
+from batchsense.experiments.statistics.multiplicity import holm
 from batchsense.experiments.tables.columns import Factor
 from batchsense.progress import Progress, silent
 from batchsense.variation.linear import factor
@@ -140,21 +141,9 @@ def _components(coordinates: Floats, factors: Sequence[Factor]) -> tuple[Compone
             f = (added / df[0]) / (rest / df[1]) if testable else None
             p = None if f is None else float(special.fdtrc(*df, f))
             raw.append(ComponentScore(j + 1, one.name, r2, partial, f, p, df, None))
-    corrected = _holm([one.p_value for one in raw])
-    scored = [replace(one, holm=holm) for one, holm in zip(raw, corrected, strict=True)]
+    corrected = iter(holm([one.p_value for one in raw if one.p_value is not None]).tolist())
+    scored = [one if one.p_value is None else replace(one, holm=next(corrected)) for one in raw]
     return tuple(sorted(scored, key=lambda s: s.component))
-
-
-def _holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p-values step by step for their number; None stays None."""
-    places = [i for i, p in enumerate(p_values) if p is not None]
-    places.sort(key=lambda i: (p_values[i], i))
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(places):
-        highest = max(highest, min(1.0, (len(places) - rank) * float(p_values[place] or 0.0)))
-        corrected[place] = highest
-    return corrected
 
 
 def _judged(batches: Sequence[Clustering], kept: Sequence[Clustering]) -> tuple[ClustersBy, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import DataError, listed
+from batchsense.experiments.statistics.multiplicity import holm
 from batchsense.experiments.tables.columns import refuse_missing
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
@@ -127,14 +128,8 @@ def _compared(
         says = _says([f"{score:.3g}" for score in scores], out)
         ranks = rankdata(scores)[:, None]
         tested.append((f"component {place + 1}", says, _p_value(ranks, out, rng)))
-    order = sorted(range(len(tested)), key=lambda place: tested[place][2])
-    holm, highest = [0.0] * len(tested), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(tested) - rank) * tested[place][2]))
-        holm[place] = highest
-    return tuple(
-        LeftOutComparison(*one, corrected) for one, corrected in zip(tested, holm, strict=True)
-    )
+    p_values = holm([p_value for _, _, p_value in tested]).tolist()
+    return tuple(LeftOutComparison(*one, p) for one, p in zip(tested, p_values, strict=True))
 
 
 def _as_columns(entries: Column | list[str]) -> Floats | None:

@@ -31,3 +31,16 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     ranks = np.arange(len(known), 0, -1)
     found[tested[order]] = np.minimum(np.minimum.accumulate(known[order] * len(known) / ranks), 1.0)
     return found
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """p-values after Holm (1979): the i-th smallest of m times m - i + 1, never below those before.
+
+    At most 1. All those that stay below α are right with probability 1 - α.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    times = np.minimum(values[order] * np.arange(len(values), 0, -1), 1.0)
+    found = np.empty_like(values)
+    found[order] = np.maximum.accumulate(times)
+    return found
