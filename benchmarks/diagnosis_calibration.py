@@ -20,7 +20,9 @@ from common.record import options, write
 
 from batchsense.experiments import Table
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis import batch_component, score, share_of_variance
+from batchsense.experiments.diagnosis.component import batch_component
+from batchsense.experiments.diagnosis.scores import score
+from batchsense.experiments.diagnosis.shares import share_of_variance
 
 FEATURES, REPEATS, PERMUTATIONS = 60, 400, 99
 SIZES = [(2, 24), (3, 24), (6, 24), (12, 48)]

@@ -36,7 +36,7 @@ from batchsense.experiments import (
     testing,
 )
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis import shares_by_feature
+from batchsense.experiments.diagnosis.by_feature import shares_by_feature
 from batchsense.experiments.out_of_core import correct_store
 
 N = 24

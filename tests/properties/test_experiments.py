@@ -22,7 +22,7 @@ from batchsense.experiments import (
     write,
 )
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis import shares_by_feature
+from batchsense.experiments.diagnosis.by_feature import shares_by_feature
 
 LAW = settings(
     derandomize=True,

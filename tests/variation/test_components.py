@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.experiments import variance_components_by_feature
-from batchsense.experiments.diagnosis import batch_component
+from batchsense.experiments.diagnosis.component import batch_component
 from batchsense.training.gradient_noise.estimators import moments_of_micro_batches
 from batchsense.variation import beyond_chance, variance_component
 

@@ -1,61 +1,32 @@
 """What ``batchsense.experiments`` exports, and where it is defined: read at run time too."""
 
-from .aggregation import (
-    aggregate,
-)
-from .beyond_memory import (
-    StoredTable,
-    on_disk,
-)
-from .builtin import (
-    digits_table,
-    scene_table,
-)
-from .correction import (
-    CombatCorrection,
-    CombatSeqCorrection,
-    Corrected,
-    Correction,
-    FittedCombat,
-    FittedCombatSeq,
-    FittedCorrection,
-    FittedLinear,
-    Gathered,
-    LearnedBatch,
-    LinearCorrection,
-    correct,
-    load_correction,
-)
-from .correction.estimator import (
-    BatchCorrector,
-)
-from .diagnosis import (
-    Diagnosis,
-    FactorShare,
+from .aggregation import aggregate
+from .beyond_memory import StoredTable, on_disk
+from .builtin import digits_table, scene_table
+from .correction.combat.correction import CombatCorrection, FittedCombat
+from .correction.combat_seq.correction import CombatSeqCorrection, FittedCombatSeq
+from .correction.estimator import BatchCorrector
+from .correction.gathered import Gathered
+from .correction.interface import Corrected, Correction, FittedCorrection, LearnedBatch
+from .correction.linear import FittedLinear, LinearCorrection, correct
+from .correction.loading import load_correction
+from .diagnosis.crossed import FactorShare, RandomShares, TwoFactorShares, two_factor_shares
+from .diagnosis.diagnosis import Diagnosis, KeptDiagnosis, diagnose
+from .diagnosis.one_way import (
     FeatureComponents,
-    KeptDiagnosis,
-    Null,
-    RandomShares,
-    Share,
-    TwoFactorShares,
     VarianceComponents,
-    diagnose,
-    two_factor_shares,
     variance_components,
     variance_components_by_feature,
 )
-from .kinds import (
-    ColumnKinds,
-)
-from .layout import (
-    FactorWorth,
-    Layout,
-    LayoutRules,
-    PlateRules,
-    Plates,
-    SheetColumns,
-    plan_layout,
-)
+from .diagnosis.shares import Null, Share
+from .kinds import ColumnKinds
+from .layout.planning import plan_layout
+from .layout.plates import Plates
+from .layout.result import Layout
+from .layout.rules import LayoutRules
+from .layout.sheet import SheetColumns
+from .layout.wells import PlateRules
+from .layout.worth import FactorWorth
 from .out_of_core import (
     Cluster,
     CorrectedStore,
@@ -64,35 +35,13 @@ from .out_of_core import (
     connected,
     correct_store,
 )
-from .placebo import (
-    Placebo,
-    PureNoise,
-    placebo,
-)
-from .placebos import (
-    FactorPlacebo,
-    Placebos,
-    placebos,
-)
-from .simulate import (
-    Planted,
-    PlantedEffects,
-    plant,
-)
-from .surrogates import (
-    Estimation,
-    Likeness,
-    Surrogates,
-    find_surrogates,
-)
-from .tables import (
-    Note,
-    Table,
-    from_anndata,
-    into_anndata,
-    read,
-    write,
-)
+from .placebo import Placebo, PureNoise, placebo
+from .placebos import FactorPlacebo, Placebos, placebos
+from .simulate import Planted, PlantedEffects, plant
+from .surrogates.estimation import Estimation
+from .surrogates.finding import Surrogates, find_surrogates
+from .surrogates.likeness import Likeness
+from .tables import Note, Table, from_anndata, into_anndata, read, write
 from .testing import (
     Blocks,
     ContrastOptions,
@@ -105,15 +54,10 @@ from .testing import (
     removal_matrix,
     test,
 )
-from .validation import (
-    BatchGap,
-    CorrectedGap,
-    GapComparison,
-    PlainModel,
-    ShuffledFolds,
-    batch_gap,
-    compare_gaps,
-)
+from .validation.comparison import CorrectedGap, GapComparison, compare_gaps
+from .validation.folds import ShuffledFolds
+from .validation.gap import BatchGap, batch_gap
+from .validation.models import PlainModel
 
 __all__ = [
     "BatchCorrector",

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments.correction import CombatCorrection, Correction, LinearCorrection
+from batchsense.experiments.correction.combat.correction import CombatCorrection
+from batchsense.experiments.correction.interface import Correction
+from batchsense.experiments.correction.linear import LinearCorrection
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.statistics.multiplicity import benjamini_hochberg

@@ -10,7 +10,8 @@ import numpy as np
 
 from batchsense.errors import ConfoundedError, DataError, UnresolvedError, listed
 from batchsense.experiments.correction.two_passes.pass_runner import COMPILED_FROM
-from batchsense.experiments.diagnosis import BatchComponent, Diagnosis, KeptDiagnosis
+from batchsense.experiments.diagnosis.component import BatchComponent
+from batchsense.experiments.diagnosis.diagnosis import Diagnosis, KeptDiagnosis
 from batchsense.experiments.kinds import ColumnKinds
 from batchsense.experiments.placebo import PIPELINES, BuiltIn, Placebo, PureNoise, placebo
 from batchsense.experiments.tables.anndata_objects import as_table

@@ -15,10 +15,12 @@ from batchsense.reports.figures.style import showing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from batchsense.experiments.diagnosis import Diagnosis, Share
-    from batchsense.experiments.layout import Layout
-    from batchsense.experiments.surrogates import Surrogates
-    from batchsense.experiments.validation import BatchGap, GapComparison
+    from batchsense.experiments.diagnosis.diagnosis import Diagnosis
+    from batchsense.experiments.diagnosis.shares import Share
+    from batchsense.experiments.layout.result import Layout
+    from batchsense.experiments.surrogates.finding import Surrogates
+    from batchsense.experiments.validation.comparison import GapComparison
+    from batchsense.experiments.validation.gap import BatchGap
 
 
 @showing

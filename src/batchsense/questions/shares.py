@@ -9,7 +9,7 @@ from pydantic import Field
 from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
-    from batchsense.experiments.diagnosis import Share
+    from batchsense.experiments.diagnosis.shares import Share
     from batchsense.experiments.entanglement import Entanglement
 
 

@@ -13,7 +13,7 @@ from stores import make, sheet, values
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments import StoredMatrix, Table, ThisProcess, diagnose, on_disk, plant, read
 from batchsense.experiments.beyond_memory import by_feature, stored_products
-from batchsense.experiments.diagnosis import shares_by_feature
+from batchsense.experiments.diagnosis.by_feature import shares_by_feature
 
 #: What a sketch changes: chance, and what is looked for in it.
 SKETCHED = ("null", ".low", ".high", "component.component", "coordinates", "explained", "scores")

@@ -10,7 +10,8 @@ import pytest
 from batchsense.errors import UnresolvedError
 from batchsense.experiments import Table, plant
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis import share_of_variance, shares_by_feature
+from batchsense.experiments.diagnosis.by_feature import shares_by_feature
+from batchsense.experiments.diagnosis.shares import share_of_variance
 from batchsense.questions.diagnose.feature_table import feature_table
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsense.experiments.diagnosis import batch_component, share_of_variance
+from batchsense.experiments.diagnosis.component import batch_component
+from batchsense.experiments.diagnosis.shares import share_of_variance
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "diagnosis_calibration.json"
 STUDY = json.loads(RESULTS.read_text())

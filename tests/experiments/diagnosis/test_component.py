@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batchsense.experiments.diagnosis import batch_component
+from batchsense.experiments.diagnosis.component import batch_component
 
 
 def dense(observations, indicators, wanted):

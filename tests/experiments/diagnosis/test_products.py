@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batchsense.experiments.diagnosis import batch_component, share_of_variance
+from batchsense.experiments.diagnosis.component import batch_component
 from batchsense.experiments.diagnosis.products import products_of
+from batchsense.experiments.diagnosis.shares import share_of_variance
 
 #: Specimens, features, and how far the batches lie apart: both shapes of the matrix of products,
 #: and batches beside which noise is lost in differences of products.

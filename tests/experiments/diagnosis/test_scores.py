@@ -9,7 +9,8 @@ from sklearn.metrics import silhouette_score
 
 from batchsense.experiments import PlantedEffects, Table, plant
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis import clusterings, score
+from batchsense.experiments.diagnosis.clustering import clusterings
+from batchsense.experiments.diagnosis.scores import score
 
 
 def scored(values, permutations=40, seed=0, **sheet):

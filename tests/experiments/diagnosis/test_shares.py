@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.datasets import load_digits
-from batchsense.experiments.diagnosis import share_of_variance
+from batchsense.experiments.diagnosis.shares import share_of_variance
 
 ONE = np.ones
 

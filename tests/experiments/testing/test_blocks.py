@@ -8,7 +8,7 @@ import pytest
 from batchsense.errors import BatchsenseError, ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments import ContrastOptions, Table, correct, test
 from batchsense.experiments.design import read_design
-from batchsense.experiments.diagnosis import share_of_blocks
+from batchsense.experiments.diagnosis.block_share import share_of_blocks
 from batchsense.experiments.testing import ContrastTests
 from batchsense.experiments.testing.blocks.mixed import fit_mixed
 from batchsense.variation.linear import factor

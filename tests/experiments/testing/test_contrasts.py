@@ -10,7 +10,7 @@ from designs import all_columns, estimable, indicators
 
 from batchsense.errors import ConfoundedError, DataError
 from batchsense.experiments import ColumnKinds, Table, testing
-from batchsense.experiments.contrasts import read_formula
+from batchsense.experiments.contrasts.formula import read_formula
 from batchsense.experiments.contrasts.grammar import weights_of_cells
 
 FACTORS = {"drug": ["a", "b", "IL-2"], "time": ["early", "late", "very late"], "sex": ["f", "m"]}

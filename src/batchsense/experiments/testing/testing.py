@@ -18,7 +18,7 @@ import numpy as np
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError
-from batchsense.experiments.contrasts import read_formula
+from batchsense.experiments.contrasts.formula import read_formula
 from batchsense.experiments.correction.interface import Corrected
 from batchsense.experiments.design import Design, read_design
 from batchsense.experiments.kinds import ColumnKinds

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchsense.experiments.diagnosis import FeatureShares
+    from batchsense.experiments.diagnosis.by_feature import FeatureShares
 
 
 def feature_table(found: FeatureShares, delimiter: str = "\t") -> str:

@@ -91,7 +91,7 @@ def _answer(
 ) -> Answer[DiagnoseResult]:
     from batchsense.experiments import ColumnKinds, diagnose, placebos
     from batchsense.experiments.counts import log_count_table
-    from batchsense.experiments.diagnosis import share_of_blocks
+    from batchsense.experiments.diagnosis.block_share import share_of_blocks
     from batchsense.questions.diagnose.report import diagnose_report
     from batchsense.questions.diagnose.text import diagnose_text
     from batchsense.reports.envelope import Note
@@ -151,7 +151,7 @@ def _answer(
 
 
 def _features(table: Table, found: Diagnosis, output: str) -> str:
-    from batchsense.experiments.diagnosis import shares_by_feature
+    from batchsense.experiments.diagnosis.by_feature import shares_by_feature
     from batchsense.questions.diagnose.feature_table import feature_table
 
     delimiter = "," if output.lower().endswith(".csv") else "\t"

@@ -14,7 +14,9 @@ from batchsense.questions.shares import Entangled, ShareResult, entangled_fields
 from batchsense.reports.envelope import Estimate, Model, finite
 
 if TYPE_CHECKING:
-    from batchsense.experiments.diagnosis import BlockShare, Diagnosis, Share
+    from batchsense.experiments.diagnosis.block_share import BlockShare
+    from batchsense.experiments.diagnosis.diagnosis import Diagnosis
+    from batchsense.experiments.diagnosis.shares import Share
     from batchsense.experiments.entanglement import LevelContrast
     from batchsense.experiments.placebos import Placebos
     from batchsense.experiments.tables.columns import Factor

@@ -9,7 +9,7 @@ from pydantic import Field
 from batchsense.reports.envelope import Model
 
 if TYPE_CHECKING:
-    from batchsense.experiments.diagnosis import Scores
+    from batchsense.experiments.diagnosis.scores import Scores
 
 
 class ComponentScoreResult(Model):

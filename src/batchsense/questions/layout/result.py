@@ -11,7 +11,7 @@ from batchsense.questions.shares import Entangled, entangled_fields
 from batchsense.reports.envelope import Model
 
 if TYPE_CHECKING:
-    from batchsense.experiments.layout import Layout
+    from batchsense.experiments.layout.result import Layout
     from batchsense.experiments.layout.worth import FactorWorth
     from batchsense.experiments.tables.columns import Factor
 

@@ -10,7 +10,7 @@ from batchsense.questions.out_of_core_result import OutOfCore
 from batchsense.reports.envelope import Model
 
 if TYPE_CHECKING:
-    from batchsense.experiments.surrogates import Surrogates
+    from batchsense.experiments.surrogates.finding import Surrogates
 
 
 class LikeColumn(Model):

@@ -182,7 +182,7 @@ def _answer(
     request: TestRequest, table: Table, decision: Decision | None, progress: Progress
 ) -> Answer[ContrastTestsResult]:
     from batchsense.experiments import ColumnKinds, ContrastOptions, test
-    from batchsense.experiments.contrasts import read_formula
+    from batchsense.experiments.contrasts.formula import read_formula
     from batchsense.experiments.counts.preparing import OUTDATED
     from batchsense.experiments.testing.contrasts import read_terms
     from batchsense.experiments.testing.recorded import recorded_test
