@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
-from batchsense.experiments.correction.combat import CombatCorrection
+from batchsense.experiments.correction.combat.correction import CombatCorrection
 from batchsense.experiments.correction.interface import Correction
 from batchsense.experiments.correction.linear import LinearCorrection
 from batchsense.experiments.row_labels import in_one_order

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchsense.experiments.correction.combat import FittedCombat
-from batchsense.experiments.correction.combat_seq import FittedCombatSeq
+from batchsense.experiments.correction.combat.correction import FittedCombat
+from batchsense.experiments.correction.combat_seq.correction import FittedCombatSeq
 from batchsense.experiments.correction.linear import FittedLinear
 from batchsense.experiments.correction.storage import load
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats, Integers, Matrix
-from batchsense.experiments.correction.combat import CombatCorrection, FittedCombat
+from batchsense.experiments.correction.combat.correction import CombatCorrection, FittedCombat
 from batchsense.experiments.correction.gathered import of_factors
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
 from batchsense.experiments.correction.terms import columns_of
