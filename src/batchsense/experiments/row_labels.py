@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchsense.errors import DataError, listed
-from batchsense.experiments.tables.text import label_text
 
 #: Labels shown of each side: enough to see how they are written.
 _SHOWN = 3
@@ -179,6 +178,9 @@ def column_names(frame: Any, name: str) -> tuple[str, ...] | None:
 
 
 def _text(label: Any) -> str:
+    # Tables are made with the help of this module.
+    from batchsense.experiments.tables.text import label_text
+
     return label_text(label) or repr(label)
 
 
