@@ -12,15 +12,14 @@ from batchsense.training.workers import (
     StepConfiguration,
     StepModel,
     StepTable,
-    best_workers,
-    break_even,
-    evidence_from_steps,
     fit_steps,
     read_configurations,
     steps_to_target,
     turning_point,
 )
+from batchsense.training.workers.evidence import evidence_from_steps
 from batchsense.training.workers.forms import FORMS, Spread
+from batchsense.training.workers.turning_point import best_workers
 
 POLLUX = Path(__file__).parents[2] / "references" / "pollux"
 #: One worker, a full node, four nodes with one worker each, four full nodes.
@@ -273,10 +272,6 @@ def test_the_law_finds_the_least_time(batch_size: int, message: float) -> None:
     assert seconds(best_workers(batch_size, 3e-4, 0.17, message, 64)) == pytest.approx(
         seconds(least)
     )
-    verdict = break_even(
-        3e-4 * batch_size, 3e-4 * batch_size / 8, seconds(8) - 3e-4 * batch_size / 8, 8
-    )
-    assert verdict != ("slower" if seconds(8) < seconds(1) else "faster")
 
 
 def test_forms_agree_where_nothing_is_exchanged() -> None:

@@ -101,8 +101,6 @@ def test_two_workers_alone_leave_both_classes_which_differ_twofold() -> None:
     assert two.flags == ()
     assert four.flags == ("link_class_unknown",)
     assert four.seconds.low < switched + 0.03 < shared < four.seconds.high
-    (known,) = predict_from_probe(planted(workers=(2,)), [step(4, 256)], "shared")
-    assert known.seconds.estimate == pytest.approx(shared + 0.03, rel=0.05)
 
 
 def test_predictions_are_those_of_the_planted_network_and_inside_their_intervals() -> None:
@@ -178,7 +176,7 @@ def test_levers_gain_what_the_planted_network_gains() -> None:
     """Half the bytes nearly halve a step that is all exchange; a smaller cap hides more of it."""
     box = fit_white_box(planted())
     small = {lever.name: lever for lever in predict_levers(box, step(4, 256))}
-    large = {lever.name: lever for lever in predict_levers(box, step(2, 2048), critical=8192)}
+    large = {lever.name: lever for lever in predict_levers(box, step(2, 2048))}
 
     assert small["fp16"].ratio.estimate < 1 / 1.7
     assert small["sync_every"].ratio.high < 1 / 3

@@ -13,7 +13,8 @@ from batchsense.errors import RequestError, UnresolvedError
 if TYPE_CHECKING:
     from batchsense.questions.workers.request import WorkersRequest
     from batchsense.questions.workers.result import Held
-    from batchsense.training.workers import StepConfiguration, StepEvidence
+    from batchsense.training.workers import StepConfiguration
+    from batchsense.training.workers.evidence import StepEvidence
 
 #: Pairs with one micro-batch are compared beside those with one batch size up to so many; the
 #: document of more is read by no one.

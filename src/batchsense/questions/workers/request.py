@@ -14,7 +14,7 @@ from batchsense.questions.request import About, Request
 from batchsense.questions.workers.result import WorkersResult
 
 if TYPE_CHECKING:
-    from batchsense.training.workers import StepEvidence
+    from batchsense.training.workers.evidence import StepEvidence
 
 
 class WorkersRequest(Request):
@@ -148,7 +148,8 @@ def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersR
 
 def read_evidence(request: WorkersRequest, progress: Progress) -> StepEvidence:
     """Read what was measured: a table of steps, or the document of a probe."""
-    from batchsense.training.workers import evidence_from_steps, fit_steps, read_steps
+    from batchsense.training.workers import fit_steps, read_steps
+    from batchsense.training.workers.evidence import evidence_from_steps
     from batchsense.training.workers.probing.evidence import evidence_from_probe
     from batchsense.training.workers.probing.readings import read_probe
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from batchsense.training.workers import (
         Comparison,
         StepConfiguration,
-        StepEvidence,
         StepPrediction,
         TurningPoint,
     )
+    from batchsense.training.workers.evidence import StepEvidence
 
 
 #: What is the same in every step; rows if they were listed one by one.

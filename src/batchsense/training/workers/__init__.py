@@ -1,12 +1,7 @@
 """When one more worker slows a step down: predicted from a few measured steps."""
 
 from batchsense.training.workers.ensemble import StepModel, fit_steps
-from batchsense.training.workers.evidence import (
-    Lever,
-    StepEvidence,
-    evidence_from_steps,
-)
-from batchsense.training.workers.from_probe import fit_white_box, predict_from_probe
+from batchsense.training.workers.from_probe import predict_from_probe
 from batchsense.training.workers.prediction import (
     LEVEL,
     Comparison,
@@ -14,41 +9,26 @@ from batchsense.training.workers.prediction import (
     StepPrediction,
     Verdict,
 )
-from batchsense.training.workers.probing.evidence import evidence_from_probe
 from batchsense.training.workers.probing.measuring import measure_probe
 from batchsense.training.workers.probing.readings import Probe, read_probe
 from batchsense.training.workers.range import FLAGS
 from batchsense.training.workers.step_table import StepTable, read_configurations, read_steps
 from batchsense.training.workers.time_to_target import steps_to_target
-from batchsense.training.workers.turning_point import (
-    TurningPoint,
-    best_workers,
-    break_even,
-    minimum_batch_size,
-    turning_point,
-)
+from batchsense.training.workers.turning_point import TurningPoint, turning_point
 
 __all__ = [
     "FLAGS",
     "LEVEL",
     "Comparison",
-    "Lever",
     "Probe",
     "StepConfiguration",
-    "StepEvidence",
     "StepModel",
     "StepPrediction",
     "StepTable",
     "TurningPoint",
     "Verdict",
-    "best_workers",
-    "break_even",
-    "evidence_from_probe",
-    "evidence_from_steps",
     "fit_steps",
-    "fit_white_box",
     "measure_probe",
-    "minimum_batch_size",
     "predict_from_probe",
     "read_configurations",
     "read_probe",

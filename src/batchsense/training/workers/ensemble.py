@@ -17,7 +17,7 @@ from batchsense.training.workers.prediction import (
     Comparison,
     StepConfiguration,
     StepPrediction,
-    Verdict,
+    verdict_of,
 )
 from batchsense.training.workers.range import MeasuredRange
 from batchsense.training.workers.step_table import StepTable
@@ -199,14 +199,3 @@ def interval_of(middle: float, reach: float) -> Interval:
     """
     ends = np.exp([middle, middle - reach, middle + reach])
     return Interval(float(ends[0]), float(ends[1]), float(ends[2]), LEVEL)
-
-
-def verdict_of(ratio: Interval) -> Verdict:
-    """What the interval of a ratio of times decides.
-
-    Examples
-    --------
-    >>> verdict_of(Interval(1.4, 1.1, 1.8)), verdict_of(Interval(1.1, 0.9, 1.3))
-    ('slower', 'undecided')
-    """
-    return "slower" if ratio.low > 1 else "faster" if ratio.high < 1 else "undecided"

@@ -25,69 +25,37 @@ _PASSES = 4
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """Something that would change the time of a step.
+    """Something that would change the time of a step."""
 
-    Attributes
-    ----------
-    name : str
-        Its code.
-    words : str
-        What is done, in a phrase.
-    configuration : StepConfiguration
-        The step with it.
-    seconds : Interval
-        Wall time of the step with it.
-    ratio : Interval
-        Seconds per example with it over those without.
-    option : str
-        How ``batchsense train`` is told, where it can be.
-    """
-
-    name: str
-    words: str
-    configuration: StepConfiguration
-    seconds: Interval
-    ratio: Interval
-    option: str = ""
+    name: str  #: Its code.
+    words: str  #: What is done, in a phrase.
+    configuration: StepConfiguration  #: The step with it.
+    seconds: Interval  #: Wall time of the step with it.
+    ratio: Interval  #: Seconds per example with it over those without.
+    option: str = ""  #: How ``batchsense train`` is told, where it can be.
 
 
 @dataclass(frozen=True, slots=True)
 class StepEvidence:
-    """What predicts steps, and how it was learned.
+    """What predicts steps, and how it was learned."""
 
-    Attributes
-    ----------
-    predict : callable
-        Takes configurations, gives a :class:`StepPrediction` of each.
-    compare : callable
-        Takes pairs of configurations, gives a :class:`Comparison` of each.
-    levers : callable
-        Takes a configuration, gives what would change its time.
-    turning : callable or None
-        Takes a batch size, gives where more workers stop paying; None if nothing tells.
-    measured : tuple of (StepConfiguration, float)
-        Steps that were measured, with their seconds.
-    per_node : int
-        The most workers on a node that was measured.
-    forms : tuple of (str, float)
-        What the predictions rest on, with weights that add up to one.
-    described : str
-        What was measured, in a phrase.
-    needed : callable
-        Takes predictions, gives what measuring next would make firm, or None.
-    remarks : callable
-        Takes the batch size and the most workers asked about, gives what else is certain.
-    """
-
+    #: Takes configurations, gives a :class:`StepPrediction` of each.
     predict: Callable[[Sequence[StepConfiguration]], tuple[StepPrediction, ...]]
+    #: Takes pairs of configurations, gives a :class:`Comparison` of each.
     compare: Callable[[Pairs], tuple[Comparison, ...]]
+    #: Takes a configuration, gives what would change its time.
     levers: Callable[[StepConfiguration], tuple[Lever, ...]]
+    #: Takes a batch size, gives where more workers stop paying; None if nothing tells.
     turning: Callable[[int], TurningPoint] | None
+    #: Steps that were measured, with their seconds.
     measured: tuple[tuple[StepConfiguration, float], ...]
-    per_node: int
+    per_node: int  #: The most workers on a node that was measured.
+    #: What the predictions rest on, with weights that add up to one.
     forms: tuple[tuple[str, float], ...]
-    described: str
+    described: str  #: What was measured, in a phrase.
+    #: Takes predictions, gives what measuring next would make firm, or None.
     needed: Callable[[Sequence[StepPrediction]], str | None]
+    #: Takes the batch size and the most workers asked about, gives what else is certain.
     remarks: Callable[[int, int], tuple[Note, ...]] = lambda batch_size, workers: ()
 
 

@@ -36,20 +36,11 @@ _EFFECTIVE_PARAMETERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A form with its parameters.
+    """A form with its parameters."""
 
-    Attributes
-    ----------
-    form : Form
-        The form.
-    theta : ndarray of shape (parameters,)
-        Its parameters.
-    spread : float
-        Standard deviation of the logarithm of seconds about it, corrected for few rows.
-    """
-
-    form: Form
-    theta: Floats
+    form: Form  #: The form.
+    theta: Floats  #: Its parameters; shape (parameters,).
+    #: Standard deviation of the logarithm of seconds about it, corrected for few rows.
     spread: float
 
 

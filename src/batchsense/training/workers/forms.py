@@ -37,21 +37,15 @@ from batchsense.training.workers.prediction import StepConfiguration
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Configurations as columns.
+    """Configurations as columns."""
 
-    Attributes
-    ----------
-    nodes, workers, per_node, micro_batch, passes : ndarray of shape (configurations,)
-        As in :class:`~batchsense.training.workers.StepConfiguration`.
-    slower_links : float or ndarray of shape (..., configurations)
-        By how much every message takes longer than the parameters say.
-    """
-
+    #: As in :class:`~batchsense.training.workers.StepConfiguration`; shape (configurations,).
     nodes: Floats
     workers: Floats
     per_node: Floats
     micro_batch: Floats
     passes: Floats
+    #: By how much every message takes longer than the parameters say; shape (..., configurations).
     slower_links: float | Floats = 1.0
 
     @classmethod
@@ -72,22 +66,14 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of the time of a step.
+    """A form of the time of a step."""
 
-    Attributes
-    ----------
-    name : str
-        As published.
-    parameters : tuple of str
-        Its parameters in order; ``s`` is the logit of how sharply times overlap, all others are
-        logarithms.
-    exchange : callable
-        Takes the compute of the last pass and parameters by name (logarithms undone), gives the
-        seconds of that pass with the exchange of gradients.
-    """
-
-    name: str
+    name: str  #: As published.
+    #: Its parameters in order; ``s`` is the logit of how sharply times overlap, all others are
+    #: logarithms.
     parameters: tuple[str, ...]
+    #: Takes the compute of the last pass and parameters by name (logarithms undone), gives the
+    #: seconds of that pass with the exchange of gradients.
     exchange: Callable[[Floats, dict[str, Floats], Spread], Floats]
 
     def seconds(self, theta: Floats, spread: Spread) -> Floats:

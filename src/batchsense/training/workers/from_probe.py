@@ -17,11 +17,11 @@ from batchsense.training.workers.prediction import (
     StepConfiguration,
     StepPrediction,
     Verdict,
+    verdict_of,
 )
 from batchsense.training.workers.probing.compute import Compute, fit_compute
 from batchsense.training.workers.probing.link import (
     Link,
-    LinkClass,
     fit_link,
     given_link,
     told_classes,
@@ -44,35 +44,16 @@ _DISTURBED = 1.15
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WhiteBox:
-    """The fitted parts of a probe.
+    """The fitted parts of a probe."""
 
-    Attributes
-    ----------
-    probe : Probe
-        What was measured.
-    compute : dict of int to Compute
-        By the number of workers that computed at once.
-    links : tuple of Link
-        Those that the readings do not exclude; empty for one worker.
-    measured : dict of int to Link
-        By each number of workers whose exchange was measured, that of its own readings.
-    exchange : Exchange
-        The real buckets.
-    model_error : float
-        Standard deviation of the log of measured over predicted seconds.
-    """
-
-    probe: Probe
-    compute: dict[int, Compute]
-    links: tuple[Link, ...]
+    probe: Probe  #: What was measured.
+    compute: dict[int, Compute]  #: By the number of workers that computed at once.
+    links: tuple[Link, ...]  #: Those that the readings do not exclude; empty for one worker.
+    #: By each number of workers whose exchange was measured, that of its own readings.
     measured: dict[int, Link]
-    exchange: Exchange
+    exchange: Exchange  #: The real buckets.
+    #: Standard deviation of the log of measured over predicted seconds.
     model_error: float = _MODEL_ERROR
-
-    @property
-    def link_is_told(self) -> bool:
-        """Whether the probe tells a switched link from a shared one."""
-        return len(self.links) == 1
 
     def compute_of(self, workers: int) -> Compute:
         """Local steps where so many workers compute at once; of all where it was not measured."""
@@ -115,7 +96,7 @@ class WhiteBox:
         )
 
 
-def fit_white_box(probe: Probe, link_class: LinkClass | None = None, *, seed: int = 0) -> WhiteBox:
+def fit_white_box(probe: Probe, *, seed: int = 0) -> WhiteBox:
     """Fit the parts of a probe.
 
     Real steps of the probe, if there are any, raise the error of the model to their own distance
@@ -130,7 +111,7 @@ def fit_white_box(probe: Probe, link_class: LinkClass | None = None, *, seed: in
     links: tuple[Link, ...] = ()
     measured = {}
     if probe.allreduce:
-        kinds = told_classes(probe.allreduce) if link_class is None else (link_class,)
+        kinds = told_classes(probe.allreduce)
         links = tuple(fit_link(probe.allreduce, kind, seed=seed) for kind in kinds)
         for workers in sorted({reading.workers for reading in probe.allreduce}):
             rows = [reading for reading in probe.allreduce if reading.workers == workers]
@@ -157,9 +138,7 @@ def checked_seconds(box: WhiteBox) -> tuple[float, ...]:
 
 
 def predict_from_probe(
-    probe: Probe | WhiteBox,
-    configurations: Sequence[StepConfiguration],
-    link_class: LinkClass | None = None,
+    probe: Probe | WhiteBox, configurations: Sequence[StepConfiguration]
 ) -> tuple[StepPrediction, ...]:
     """Predict the seconds of steps, in the order of the configurations.
 
@@ -172,8 +151,6 @@ def predict_from_probe(
         What was measured, or its fit.
     configurations : sequence of StepConfiguration
         Of which steps.
-    link_class : {"switched", "shared"}, optional
-        Where it is known.
 
     Returns
     -------
@@ -224,7 +201,7 @@ def predict_from_probe(
     >>> round(four.seconds.low, 3), round(four.seconds.high, 3), four.flags
     (0.034, 0.069, ('link_class_unknown',))
     """
-    box = probe if isinstance(probe, WhiteBox) else fit_white_box(probe, link_class)
+    box = probe if isinstance(probe, WhiteBox) else fit_white_box(probe)
     return tuple(_predicted(box, configuration) for configuration in configurations)
 
 
@@ -292,10 +269,7 @@ def _flags(box: WhiteBox, configuration: StepConfiguration) -> Sequence[str]:
 
 
 def compare_from_probe(
-    probe: Probe | WhiteBox,
-    first: StepConfiguration,
-    second: StepConfiguration,
-    link_class: LinkClass | None = None,
+    probe: Probe | WhiteBox, first: StepConfiguration, second: StepConfiguration
 ) -> Comparison:
     """Whether the second configuration takes longer for the same number of examples.
 
@@ -307,7 +281,7 @@ def compare_from_probe(
     UnresolvedError
         As :func:`predict_from_probe`.
     """
-    box = probe if isinstance(probe, WhiteBox) else fit_white_box(probe, link_class)
+    box = probe if isinstance(probe, WhiteBox) else fit_white_box(probe)
     verdicts: set[Verdict] = set()
     for links in _pairs(links_for(box, first.workers), links_for(box, second.workers)):
         per_example = [
@@ -317,7 +291,7 @@ def compare_from_probe(
         # The errors of two steps of one model: as if they were independent, which errs on the
         # side of "undecided".
         ratio = box.interval(per_example[1] / per_example[0], math.sqrt(2))
-        verdicts.add("slower" if ratio.low > 1 else "faster" if ratio.high < 1 else "undecided")
+        verdicts.add(verdict_of(ratio))
     return Comparison(first, second, verdicts.pop() if len(verdicts) == 1 else "undecided")
 
 

@@ -133,3 +133,12 @@ class Comparison:
     first: StepConfiguration
     second: StepConfiguration
     verdict: Verdict
+
+
+def verdict_of(ratio: Interval) -> Verdict:
+    """What the interval of a ratio of times decides.
+
+    >>> verdict_of(Interval(1.4, 1.1, 1.8)), verdict_of(Interval(1.1, 0.9, 1.3))
+    ('slower', 'undecided')
+    """
+    return "slower" if ratio.low > 1 else "faster" if ratio.high < 1 else "undecided"

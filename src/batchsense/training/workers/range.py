@@ -28,8 +28,6 @@ FLAGS = {
 _TRUSTED_BEYOND = 2
 #: Fewer configurations than this leave the forms open: with 4 the error was 69 %.
 FEWEST = 5
-#: With fewer the interval covered 52 % (5 configurations) where 80 % were promised.
-FIRM_FROM = 8
 #: One standard deviation of what a kind of spread that was not measured takes beside its measured
 #: neighbour, as a factor: a switch and a shared medium differ twofold from 4 workers on, and
 #: between two nodes single connections have taken up to 2.1 times as long.
@@ -55,26 +53,15 @@ def regime(configuration: StepConfiguration) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRange:
-    """What was measured.
+    """What was measured."""
 
-    Attributes
-    ----------
-    regimes : frozenset of str
-        Kinds of spread; see :func:`regime`.
-    most_nodes, most_workers, most_per_node : int
-        The largest.
-    micro_batches : tuple of int
-        The smallest and the largest.
-    configurations : int
-        How many.
-    """
-
-    regimes: frozenset[str]
+    regimes: frozenset[str]  #: Kinds of spread; see :func:`regime`.
+    #: The largest.
     most_nodes: int
     most_workers: int
     most_per_node: int
-    micro_batches: tuple[int, int]
-    configurations: int
+    micro_batches: tuple[int, int]  #: The smallest and the largest.
+    configurations: int  #: How many.
 
     @classmethod
     def of(cls, configurations: Sequence[StepConfiguration]) -> MeasuredRange:

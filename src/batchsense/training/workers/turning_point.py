@@ -16,7 +16,7 @@ import numpy as np
 
 from batchsense.training.workers.ensemble import StepModel
 from batchsense.training.workers.forms import Spread
-from batchsense.training.workers.prediction import LEVEL, StepConfiguration, Verdict
+from batchsense.training.workers.prediction import LEVEL, StepConfiguration
 from batchsense.variation.interval import Interval
 
 #: Workers of one search; more than any table that is fitted here holds.
@@ -75,26 +75,6 @@ def turning_point(model: StepModel, batch_size: int) -> TurningPoint:
     return TurningPoint(batch_size, ends, most)
 
 
-def minimum_batch_size(seconds_per_example: float, gradient_seconds: float) -> float:
-    r"""Return the batch size below which no number of workers helps without overlap.
-
-    :math:`B_{min} = 2 w / c_1`, in examples.
-
-    Parameters
-    ----------
-    seconds_per_example : float
-        c1, compute of one more example.
-    gradient_seconds : float
-        w, the bytes of all gradients over the bytes a second of the link.
-
-    Examples
-    --------
-    >>> round(minimum_batch_size(0.0003, 4.2e6 / 25e6))  # 4.2 MB over 200 Mbit/s
-    1120
-    """
-    return 2 * gradient_seconds / seconds_per_example
-
-
 def best_workers(
     batch_size: int,
     seconds_per_example: float,
@@ -134,34 +114,3 @@ def best_workers(
     root = math.sqrt(gain / (2 * message_seconds)) if message_seconds > 0 else math.inf
     root = min(max(root, 1), most)
     return min((1, math.floor(root), math.ceil(root)), key=seconds)
-
-
-def break_even(
-    alone_seconds: float, part_seconds: float, exchange_seconds: float, workers: int
-) -> Verdict:
-    r"""Say whether K workers beat one at the same batch size, whatever the overlap.
-
-    Slower for certain: :math:`t_c(B) < t_c(B/K)/3 + R`, since no more than the backward pass hides
-    the exchange R. Faster for certain: :math:`t_c(B) > t_c(B/K) + R`, without any overlap.
-
-    Parameters
-    ----------
-    alone_seconds : float
-        t_c(B), the compute of one worker.
-    part_seconds : float
-        t_c(B/K), the compute of one of K.
-    exchange_seconds : float
-        R, the exchange of all gradients.
-    workers : int
-        K; one is as fast as itself.
-
-    Examples
-    --------
-    >>> [break_even(alone, alone / 2, 0.17, 2) for alone in (0.09, 0.3, 1.2)]
-    ['slower', 'undecided', 'faster']
-    """
-    if workers > 1 and alone_seconds < part_seconds / 3 + exchange_seconds:
-        return "slower"
-    if workers > 1 and alone_seconds > part_seconds + exchange_seconds:
-        return "faster"
-    return "undecided"

@@ -16,20 +16,11 @@ from batchsense.training.workers.probing.link import Count, Times
 
 @dataclass(frozen=True, slots=True)
 class ComputeReading:
-    """Repeated local steps at one micro-batch size, all workers at once, by the slowest.
+    """Repeated local steps at one micro-batch size, all workers at once, by the slowest."""
 
-    Attributes
-    ----------
-    workers : int
-        How many computed at the same time.
-    micro_batch : int
-        Examples of one worker.
-    forward_seconds, backward_seconds, optimizer_seconds : tuple of float
-        Fetching, collating and loss; backward pass; optimizer. Each repeat.
-    """
-
-    workers: Count
-    micro_batch: Count
+    workers: Count  #: How many computed at the same time.
+    micro_batch: Count  #: Examples of one worker.
+    #: Fetching, collating and loss; backward pass; optimizer. Each repeat.
     forward_seconds: Times
     backward_seconds: Times
     optimizer_seconds: Times
@@ -37,21 +28,13 @@ class ComputeReading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compute:
-    """Seconds of the parts of a local step; the first draw is the estimate.
+    """Seconds of the parts of a local step; the first draw is the estimate."""
 
-    Attributes
-    ----------
-    forward, backward : pair of arrays of shape (draws,)
-        Fixed seconds and seconds per example.
-    optimizer : array of shape (draws,)
-        Seconds, whatever the micro-batch.
-    smallest, largest : int
-        The micro-batches that were measured.
-    """
-
+    #: Fixed seconds and seconds per example; shape (draws,).
     forward: tuple[Floats, Floats]
     backward: tuple[Floats, Floats]
-    optimizer: Floats
+    optimizer: Floats  #: Seconds, whatever the micro-batch; shape (draws,).
+    #: The micro-batches that were measured.
     smallest: int
     largest: int
 

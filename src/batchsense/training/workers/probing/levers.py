@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -22,9 +21,7 @@ _HALF = 2
 _BYTES_OF = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def predict_levers(
-    box: WhiteBox, configuration: StepConfiguration, critical: float | None = None
-) -> tuple[Lever, ...]:
+def predict_levers(box: WhiteBox, configuration: StepConfiguration) -> tuple[Lever, ...]:
     """Predict what each lever does to a step of several workers, the strongest first.
 
     PowerSGD is not among them: on gloo its hook hangs or fails (torch issue 58467). Nor is bf16 on
@@ -37,9 +34,7 @@ def predict_levers(
     """
     if configuration.workers == 1:
         return ()
-    found = [
-        _lever(box, configuration, change) for change in _possible(box, configuration, critical)
-    ]
+    found = [_lever(box, configuration, change) for change in _possible(box, configuration)]
     return tuple(sorted(found, key=lambda lever: lever.ratio.estimate))
 
 
@@ -47,7 +42,7 @@ def predict_levers(
 _Change = tuple[str, str, str, StepConfiguration, Exchange]
 
 
-def _possible(box: WhiteBox, now: StepConfiguration, critical: float | None) -> Iterable[_Change]:
+def _possible(box: WhiteBox, now: StepConfiguration) -> Iterable[_Change]:
     as_is = box.exchange
     width = _BYTES_OF.get(box.probe.dtype, 4)
     if width > _HALF:
@@ -65,13 +60,9 @@ def _possible(box: WhiteBox, now: StepConfiguration, critical: float | None) -> 
     more = replace(now, accumulation=passes)
     option = f"--batch-size {more.batch_size} --accumulate {passes}"
     yield "accumulation", words, option, more, as_is
-    larger = 2 * now.micro_batch
-    if critical is not None:
-        larger = math.floor(critical / (now.workers * now.accumulation))
-    if larger > now.micro_batch:
-        words = f"{larger:,} examples of a worker, if they fit into memory"
-        more = replace(now, micro_batch=larger)
-        yield "larger_micro_batch", words, f"--batch-size {more.batch_size}", more, as_is
+    more = replace(now, micro_batch=2 * now.micro_batch)
+    words = f"{more.micro_batch:,} examples of a worker, if they fit into memory"
+    yield "larger_micro_batch", words, f"--batch-size {more.batch_size}", more, as_is
 
 
 def _best_cap(box: WhiteBox, now: StepConfiguration) -> tuple[int, Exchange] | None:

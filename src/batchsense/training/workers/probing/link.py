@@ -31,40 +31,21 @@ _NEAR = 0.25
 
 @dataclass(frozen=True, slots=True)
 class AllReduceReading:
-    """How long it took to sum one message over workers.
+    """How long it took to sum one message over workers."""
 
-    Attributes
-    ----------
-    bytes : int
-        Size of the message.
-    workers : int
-        How many took part.
-    seconds : tuple of float
-        Each repeat, by the slowest worker.
-    """
-
-    bytes: Count
-    workers: Annotated[int, Field(ge=2)]
-    seconds: Times
+    bytes: Count  #: Size of the message.
+    workers: Annotated[int, Field(ge=2)]  #: How many took part.
+    seconds: Times  #: Each repeat, by the slowest worker.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Link:
-    """A link between workers; the first draw is the estimate, the others are resampled.
+    """A link between workers; the first draw is the estimate, the others are resampled."""
 
-    Attributes
-    ----------
-    kind : {"switched", "shared"}
-        How its rate is divided.
-    round_seconds : array of shape (draws,)
-        Time of one round of messages, however small: on gloo a round trip.
-    seconds_per_byte : array of shape (draws,)
-        One over the rate.
-    """
-
-    kind: LinkClass
+    kind: LinkClass  #: How its rate is divided.
+    #: Time of one round of messages, however small: on gloo a round trip; shape (draws,).
     round_seconds: Floats
-    seconds_per_byte: Floats
+    seconds_per_byte: Floats  #: One over the rate; shape (draws,).
 
     @property
     def bytes_per_second(self) -> Floats:

@@ -21,17 +21,10 @@ DEFAULT_CAP_BYTES, FIRST_CAP_BYTES = 25 * MEBIBYTE, MEBIBYTE
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Gradients that are summed together, or one gradient.
+    """Gradients that are summed together, or one gradient."""
 
-    Attributes
-    ----------
-    bytes : int
-        Their size.
-    ready : float
-        Part of the backward pass after which all of them are known, from 0 to 1.
-    """
-
-    bytes: Count
+    bytes: Count  #: Their size.
+    #: Part of the backward pass after which all of them are known, from 0 to 1.
     ready: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -57,21 +50,12 @@ def fill_buckets(gradients: Sequence[Bucket], cap_bytes: int | None = None) -> t
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How gradients are exchanged.
+    """How gradients are exchanged."""
 
-    Attributes
-    ----------
-    buckets : tuple of Bucket
-        In the order in which they are sent.
-    compression : float
-        Bytes that are sent for each byte of gradient.
-    every : int
-        Optimizer steps between two exchanges; from 2 on weights are averaged instead, after the
-        step.
-    """
-
-    buckets: tuple[Bucket, ...]
-    compression: float = 1.0
+    buckets: tuple[Bucket, ...]  #: In the order in which they are sent.
+    compression: float = 1.0  #: Bytes that are sent for each byte of gradient.
+    #: Optimizer steps between two exchanges; from 2 on weights are averaged instead, after the
+    #: step.
     every: int = 1
 
     @property

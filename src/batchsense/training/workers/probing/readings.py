@@ -17,19 +17,12 @@ from batchsense.training.workers.probing.overlap import Bucket
 
 @dataclass(frozen=True, slots=True)
 class StepReading:
-    """Real steps of DistributedDataParallel, a check of what the parts predict.
+    """Real steps of DistributedDataParallel, a check of what the parts predict."""
 
-    Attributes
-    ----------
-    workers, micro_batch : int
-        Of which step.
-    seconds : tuple of float
-        Each repeat, by the slowest worker.
-    """
-
+    #: Of which step.
     workers: Count
     micro_batch: Count
-    seconds: Times
+    seconds: Times  #: Each repeat, by the slowest worker.
 
 
 @dataclass(frozen=True, slots=True)
