@@ -27,7 +27,8 @@ from torch.nn import functional
 
 from batchsense.training import digits_workload
 from batchsense.training.gradient_noise import NoiseMoments, noise_of_two_sizes, noise_report
-from batchsense.training.gradient_noise.layers import Layers, moments_of_layers, pseudo_values
+from batchsense.training.gradient_noise.estimators import moments_of_layers, pseudo_values
+from batchsense.training.gradient_noise.layers import Layers
 from batchsense.training.gradient_noise.meter.pooling import RunSoFar, report_of_steps
 from batchsense.training.gradient_noise.meter.records import StepNoise
 from batchsense.variation.interval import Interval

@@ -35,11 +35,8 @@ from torch.utils.data import TensorDataset
 
 from batchsense.training import Workload
 from batchsense.training.example_gradients import minibatch_squared_norms
-from batchsense.training.gradient_noise import (
-    micro_batch_gradients,
-    moments_of_examples,
-    moments_of_micro_batches,
-)
+from batchsense.training.gradient_noise import micro_batch_gradients, moments_of_examples
+from batchsense.training.gradient_noise.estimators import moments_of_layers
 from batchsense.training.workload.gradients import gram_matrix
 
 MOMENTS = (300, 1000, 3000)
@@ -73,10 +70,10 @@ def ours(workload: Workload, rows: np.ndarray, population: int | None) -> dict[s
     )
     drawn = replace(workload, examples=TensorDataset(*minibatch))
     vectors, sizes = micro_batch_gradients(drawn, len(rows))
-    parts = moments_of_micro_batches(gram_matrix(vectors), sizes, population)
+    tau, gamma = moments_of_layers([gram_matrix(vectors)], sizes, population=population)[0]
     return {
         "ours, single examples": ratio(single.trace_covariance, single.squared_gradient_norm),
-        "ours, 32 micro-batches": ratio(parts.trace_covariance, parts.squared_gradient_norm),
+        "ours, 32 micro-batches": ratio(tau, gamma),
     }
 
 

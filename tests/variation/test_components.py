@@ -7,7 +7,7 @@ import pytest
 
 from batchsense.experiments import variance_components_by_feature
 from batchsense.experiments.diagnosis.component import batch_component
-from batchsense.training.gradient_noise.estimators import moments_of_micro_batches
+from batchsense.training.gradient_noise.estimators import moments_of_layers
 from batchsense.variation import beyond_chance, variance_component
 
 
@@ -54,11 +54,11 @@ def test_a_squared_gradient_is_a_component_too() -> None:
     gradients = generator.normal(size=(8, 50)) + 0.3
     sizes = np.full(8, 16)
 
-    found = moments_of_micro_batches(gradients @ gradients.T, sizes)
+    _, squared_norm = moments_of_layers([gradients @ gradients.T], sizes)[0]
 
     mean, n = gradients.mean(axis=0), 16 * 8
     tau = 16 * ((gradients - mean) ** 2).sum() / 7
-    assert found.squared_gradient_norm == pytest.approx(mean @ mean - tau / n, rel=1e-12)
-    assert found.squared_gradient_norm == pytest.approx(
+    assert squared_norm == pytest.approx(mean @ mean - tau / n, rel=1e-12)
+    assert squared_norm == pytest.approx(
         variance_component(n * float(mean @ mean), 1, tau, n), rel=1e-12
     )

@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 
-from batchsense.training.gradient_noise import (
-    NoiseReport,
-    covariance_of_moments,
-    moments_of_micro_batches,
-    noise_report,
-    pool_moments,
-)
+from batchsense.training.gradient_noise import NoiseReport, noise_report, pool_moments
+from batchsense.training.gradient_noise.estimators import moments_of_layers
+from batchsense.training.gradient_noise.layers import Layers, noise_of_micro_batches
 
 REPEATS = 800
 DIRECTIONS = 200
 EXAMPLES = 2048
+WHOLE = Layers.of([""], [DIRECTIONS])
 
 
 def spectrum() -> np.ndarray:
@@ -38,12 +35,7 @@ def test_frozen_weights(noise_scale: int, groups: int) -> None:
         noise = rng.standard_normal((groups, DIRECTIONS)) * np.sqrt(variances / size)
         gram = (mean + noise) @ (mean + noise).T
         sizes = np.full(groups, size)
-        report = noise_report(
-            moments_of_micro_batches(gram, sizes),
-            covariance_of_moments(gram, sizes),
-            groups - 1,
-            EXAMPLES,
-        )
+        report, _ = noise_of_micro_batches(gram[None], sizes, WHOLE, None)
         found = report.noise_scale
         covered += noise_scale in found
         unbounded += report.branch == "lower"
@@ -67,9 +59,9 @@ def test_pooled_steps(noise_scale: int, micro_batches: int) -> None:
         for _ in range(16):
             noise = rng.standard_normal((micro_batches, DIRECTIONS)) * np.sqrt(variances / size)
             gram = (mean + noise) @ (mean + noise).T
-            moments = moments_of_micro_batches(gram, np.full(micro_batches, size))
-            taus.append(moments.trace_covariance)
-            gammas.append(moments.squared_gradient_norm)
+            tau, gamma = moments_of_layers(gram[None], np.full(micro_batches, size))[0]
+            taus.append(tau)
+            gammas.append(gamma)
         found = noise_report(*pool_moments(taus, gammas), 15, 2048).noise_scale
         covered += noise_scale in found
         far_off += found.low > 2 * noise_scale or found.high < noise_scale / 2
@@ -91,9 +83,7 @@ def test_asking_for_what_is_needed_leads_to_an_answer() -> None:
     def measure(examples: int) -> NoiseReport:
         noise = rng.standard_normal((32, DIRECTIONS)) * np.sqrt(variances / (examples / 32))
         gram, sizes = (mean + noise) @ (mean + noise).T, np.full(32, examples / 32)
-        return noise_report(
-            moments_of_micro_batches(gram, sizes), covariance_of_moments(gram, sizes), 31, examples
-        )
+        return noise_of_micro_batches(gram[None], sizes, WHOLE, None)[0]
 
     rounds, spent = [], []
     for _ in range(200):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from batchsense.training.gradient_noise.estimators import (
     NoiseMoments,
-    covariance_of_moments,
-    effective_directions,
     moments_of_examples,
-    moments_of_micro_batches,
     noise_of_two_sizes,
 )
 from batchsense.training.gradient_noise.layers import LayerNoise
@@ -48,15 +45,12 @@ __all__ = [
     "PathRecords",
     "Ratio",
     "ShortRun",
-    "covariance_of_moments",
     "critical_batch_size_of_path",
-    "effective_directions",
     "fieller_ratio",
     "is_resolved",
     "measure_gradient_noise",
     "micro_batch_gradients",
     "moments_of_examples",
-    "moments_of_micro_batches",
     "noise_of_two_sizes",
     "noise_report",
     "pool_moments",

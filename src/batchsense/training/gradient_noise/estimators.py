@@ -15,23 +15,15 @@ import numpy.typing as npt
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.variation.components import variance_component
-from batchsense.variation.directions import satterthwaite_directions, square_trace_of_rows
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseMoments:
-    """The two numbers from which every statement about gradient noise is made.
+    """The two numbers from which every statement about gradient noise is made."""
 
-    Attributes
-    ----------
-    trace_covariance : float
-        τ̂: total variance of one example's gradient, in units of gradient squared.
-    squared_gradient_norm : float
-        γ̂: squared length of the mean gradient; may be negative.
-    """
-
+    #: τ̂: total variance of one example's gradient, in units of gradient squared.
     trace_covariance: float
-    squared_gradient_norm: float
+    squared_gradient_norm: float  #: γ̂: squared length of the mean gradient; may be negative.
 
 
 def moments_of_examples(
@@ -76,46 +68,6 @@ def moments_of_examples(
         return NoiseMoments(n * (q - a) / (n - 1), gamma)
     total = population
     return NoiseMoments((total - 1) / total * (q - gamma), ((total - 1) * gamma + q) / total)
-
-
-def moments_of_micro_batches(
-    gram: npt.ArrayLike, sizes: npt.ArrayLike, population: int | None = None
-) -> NoiseMoments:
-    r"""Estimate τ and γ from the mean gradients of K micro-batches.
-
-    With ḡ the mean over all n examples,
-
-    .. math:: \hat τ = \sum_k n_k |g_k - \bar g|^2 / (K-1), \qquad \hat γ = |\bar g|^2 - \hat τ/n;
-
-    without replacement from N: τ̂·(N−1)/N and γ̂ = |ḡ|² − τ̂(N−n)/(n(N−1)).
-
-    Parameters
-    ----------
-    gram : array of shape (K, K)
-        Inner products of the mean gradients.
-    sizes : array of shape (K,)
-        Examples in each micro-batch.
-    population : int, optional
-        N, if no example was drawn twice.
-
-    Raises
-    ------
-    UnresolvedError
-        One micro-batch only.
-
-    Examples
-    --------
-    >>> moments_of_micro_batches([[1.0, 3.0], [3.0, 9.0]], [1, 1])
-    NoiseMoments(trace_covariance=2.0, squared_gradient_norm=3.0)
-    """
-    products, counts = _checked(gram, sizes)
-    n = float(counts.sum())
-    mean = _squared_mean(products, counts)
-    tau = float(counts @ np.diag(products) - n * mean) / (len(counts) - 1)
-    if population is None:
-        return NoiseMoments(tau, variance_component(n * mean, 1, tau, n))
-    tau *= (population - 1) / population
-    return NoiseMoments(tau, mean - tau * (population - n) / (n * (population - 1)))
 
 
 def noise_of_two_sizes(
@@ -183,17 +135,52 @@ def noise_of_two_sizes(
     return tau * (population - 1) / population, gamma + tau / population
 
 
-def covariance_of_moments(
-    gram: npt.ArrayLike, sizes: npt.ArrayLike, population: int | None = None
+def moments_of_layers(
+    grams: npt.ArrayLike,
+    sizes: npt.ArrayLike,
+    example_squares: npt.ArrayLike | None = None,
+    population: int | None = None,
 ) -> Floats:
-    """Estimate the covariance of :func:`moments_of_micro_batches` by leaving one out at a time.
+    r"""Estimate τ and γ of each layer from the mean gradients of K micro-batches.
 
-    The jackknife over micro-batches. It errs on the safe side where noise dominates. Without
-    replacement, the part that the mean gradient contributes shrinks by 1 − n/N; what the random
-    split into micro-batches adds to τ̂ does not.
+    With ḡ the mean over all n examples, :math:`\hat γ = |\bar g|^2 - \hat τ/n`, and τ̂ from the
+    spread of the means, :math:`\sum n_k|g_k - \bar g|^2/(K-1)`, or, where the mean square Q of
+    single gradients is known, :math:`n(Q - |\bar g|^2)/(n-1)`. Both add up over layers. Drawn
+    without replacement from N: τ̂·(N−1)/N and γ̂ + τ̂/N.
 
-    Arguments are as there, of at least three micro-batches (else an UnresolvedError). The result
-    has shape (2, 2), for (τ̂, γ̂), and K − 1 degrees of freedom.
+    Shapes: ``grams`` (layers, K, K); ``sizes`` (K,); ``example_squares`` (layers, K); the result
+    (layers, 2).
+
+    Examples
+    --------
+    Two examples, with gradients 1 and 3, that are all there are: variance 1, squared mean 4.
+
+    >>> gram = [[[1.0, 3.0], [3.0, 9.0]]]
+    >>> moments_of_layers(gram, [1, 1], [[1.0, 9.0]], population=2)
+    array([[1., 4.]])
+    """
+    products, counts, squares = _arrays(grams, sizes, example_squares)
+    total = counts.sum()
+    means = np.einsum("lij,i,j->l", products, counts, counts) / total**2
+    tau = _tau(
+        means, total, len(counts), _spread(products, counts).sum(axis=1), squares.sum(axis=1)
+    )
+    gamma = variance_component(total * means, 1, tau, total)
+    if population is None:
+        return np.stack([tau, gamma], axis=1)
+    return np.stack([tau * (population - 1) / population, gamma + tau / population], axis=1)
+
+
+def pseudo_values(
+    grams: npt.ArrayLike, sizes: npt.ArrayLike, example_squares: npt.ArrayLike | None = None
+) -> Floats:
+    r"""Return K values of (τ̂, γ̂) of each layer whose covariance over K is that of the estimates.
+
+    :math:`K\hat θ - (K-1)\hat θ_{-k}`, with θ̂₋ₖ the estimate without micro-batch k. It errs on the
+    safe side where noise dominates.
+
+    Arguments are as for :func:`moments_of_layers`, of at least three micro-batches (else an
+    UnresolvedError). The result has shape (K, layers, 2).
 
     References
     ----------
@@ -201,71 +188,53 @@ def covariance_of_moments(
 
     Examples
     --------
-    >>> covariance_of_moments(np.diag([1.0, 2.0, 3.0]), [4, 4, 4]).shape
-    (2, 2)
+    >>> pseudo_values(np.eye(3)[None], [4, 4, 4]).shape
+    (3, 1, 2)
     """
-    products, counts = _checked(gram, sizes)
+    products, counts, squares = _arrays(grams, sizes, example_squares)
     groups = len(counts)
     if groups < 3:
         raise UnresolvedError("an interval needs three or more micro-batches", "more micro-batches")
-    n, own = counts.sum(), np.diag(products)
-    mean = _squared_mean(products, counts)
-    rest = n - counts
-    without = (n**2 * mean - 2 * counts * (products @ counts) + counts**2 * own) / rest**2
-    tau = (counts @ own - counts * own - rest * without) / (groups - 2)
-    gamma = variance_component(rest * without, 1, tau, rest)
-    covariance = (groups - 1) ** 2 / groups * np.cov(np.stack([tau, gamma]))
-    if population is not None:
-        left = max(0.0, 1 - n / population)
-        covariance = covariance * np.array([[1.0, left], [left, left]])
-    return np.asarray(covariance, dtype=np.float64)
+    rest = counts.sum() - counts
+    whole = moments_of_layers(grams, sizes, example_squares)
+    own = np.einsum("lkk->lk", products)
+    mean = np.einsum("lij,i,j->l", products, counts, counts)[:, None]
+    crossed = np.einsum("lkj,j->lk", products, counts)
+    means = (mean - 2 * counts * crossed + counts**2 * own) / rest**2
+    spread, singles = _spread(products, counts), squares.sum(axis=1)[:, None] - squares
+    left = spread.sum(axis=1)[:, None] - spread
+    tau = _tau(means, rest, groups - 1, left, singles)
+    without = np.stack([tau, variance_component(rest * means, 1, tau, rest)], axis=2)
+    values = groups * whole[:, None, :] - (groups - 1) * without
+    return np.asarray(np.swapaxes(values, 0, 1))
 
 
-def effective_directions(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
-    r"""Estimate r = (tr Σ)² / tr Σ²: in how many directions the noise really points.
-
-    tr Σ² is estimated without bias from the products of different micro-batches, and held above
-    τ̂²/n, below which no sample of n can put it.
-
-    Arguments are as for :func:`moments_of_micro_batches`, of equal sizes and at least four
-    micro-batches (else an UnresolvedError). The result is at least 1.
-
-    References
-    ----------
-    Chen, Zhang and Zhong (2010), "Tests for high-dimensional covariance matrices", JASA 105.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> noise = rng.standard_normal((64, 20))
-    >>> 15 < effective_directions(noise @ noise.T, np.ones(64)) < 25
-    True
-    """
-    products, counts = _checked(gram, sizes)
-    k = len(counts)
-    if k < 4:
-        raise UnresolvedError("the shape of the noise needs four or more micro-batches", "more")
-    tau = moments_of_micro_batches(products, counts).trace_covariance
-    if tau <= 0:
-        return 1.0
-    in_one = tau / counts.mean()  # trace of the covariance of a micro-batch mean
-    square = square_trace_of_rows(products)
-    return float(satterthwaite_directions(in_one, square, in_one**2 / counts.sum()))
-
-
-def _checked(gram: npt.ArrayLike, sizes: npt.ArrayLike) -> tuple[Floats, Floats]:
-    products = np.asarray(gram, dtype=np.float64)
-    counts = np.asarray(sizes, dtype=np.float64)
-    if products.shape != (len(counts), len(counts)):
-        raise ValueError(f"gram has shape {products.shape} for {len(counts)} micro-batches")
-    if len(counts) < 2:
+def _tau(means: Floats, total: Floats, groups: int, spread: Floats, singles: Floats) -> Floats:
+    """τ̂ from single gradients where they are known, else from the spread of the means."""
+    if groups < 2 and np.isnan(singles).any():
         raise UnresolvedError(
             "one micro-batch says nothing about differences",
             "two or more micro-batches, or the norms of single examples",
         )
-    return products, counts
+    of_means = (spread - total * means) / max(groups - 1, 1)
+    of_singles = (singles - total * means) / (total - 1)
+    return np.where(np.isnan(singles), of_means, of_singles)
 
 
-def _squared_mean(products: Floats, counts: Floats) -> float:
-    weights = counts / counts.sum()
-    return float(weights @ products @ weights)
+def _spread(products: Floats, counts: Floats) -> Floats:
+    return np.asarray(np.einsum("lkk,k->lk", products, counts))
+
+
+def _arrays(
+    grams: npt.ArrayLike, sizes: npt.ArrayLike, example_squares: npt.ArrayLike | None
+) -> tuple[Floats, Floats, Floats]:
+    products = np.asarray(grams, dtype=np.float64)
+    counts = np.asarray(sizes, dtype=np.float64)
+    if products.ndim != 3 or products.shape[1:] != (len(counts), len(counts)):
+        raise ValueError(f"grams have shape {products.shape} for {len(counts)} micro-batches")
+    squares = np.full(products.shape[:2], np.nan)
+    if example_squares is not None:
+        squares = np.asarray(example_squares, dtype=np.float64)
+    if squares.shape != products.shape[:2]:
+        raise ValueError(f"example_squares have shape {squares.shape}, not {products.shape[:2]}")
+    return products, counts, squares

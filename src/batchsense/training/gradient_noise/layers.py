@@ -9,10 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats
-from batchsense.errors import UnresolvedError
-from batchsense.training.gradient_noise.report import fieller_ratio, is_resolved
-from batchsense.variation.components import variance_component
+from batchsense.training.gradient_noise.estimators import (
+    NoiseMoments,
+    moments_of_layers,
+    pseudo_values,
+)
+from batchsense.training.gradient_noise.report import (
+    NoiseReport,
+    fieller_ratio,
+    is_resolved,
+    noise_report,
+)
 from batchsense.variation.interval import Interval
+from batchsense.variation.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +53,12 @@ class LayerNoise:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Which parameters belong together.
+    """Which parameters belong together."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        One for each layer, in the order of the model.
-    sizes : tuple of int
-        Trained numbers of each layer.
-    of_parameter : tuple of int
-        The layer of each parameter.
-    numbers : tuple of int
-        Trained numbers of each parameter.
-    """
-
-    names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    of_parameter: tuple[int, ...]
-    numbers: tuple[int, ...]
+    names: tuple[str, ...]  #: One for each layer, in the order of the model.
+    sizes: tuple[int, ...]  #: Trained numbers of each layer.
+    of_parameter: tuple[int, ...]  #: The layer of each parameter.
+    numbers: tuple[int, ...]  #: Trained numbers of each parameter.
 
     @classmethod
     def of(cls, names: Sequence[str], numbers: Sequence[int]) -> Layers:
@@ -83,79 +80,6 @@ class Layers:
         for index, layer in enumerate(self.of_parameter):
             total[..., layer] += values[..., index]
         return total
-
-
-def moments_of_layers(
-    grams: npt.ArrayLike,
-    sizes: npt.ArrayLike,
-    example_squares: npt.ArrayLike | None = None,
-    population: int | None = None,
-) -> Floats:
-    r"""Estimate τ and γ of each layer from the mean gradients of K micro-batches.
-
-    With ḡ the mean over all n examples, :math:`\hat γ = |\bar g|^2 - \hat τ/n`, and τ̂ from the
-    spread of the means, :math:`\sum n_k|g_k - \bar g|^2/(K-1)`, or, where the mean square Q of
-    single gradients is known, :math:`n(Q - |\bar g|^2)/(n-1)`. Both add up over layers.
-
-    Shapes: ``grams`` (layers, K, K); ``sizes`` (K,); ``example_squares`` (layers, K); the result
-    (layers, 2).
-
-    Examples
-    --------
-    Two examples, with gradients 1 and 3, that are all there are: variance 1, squared mean 4.
-
-    >>> gram = [[[1.0, 3.0], [3.0, 9.0]]]
-    >>> moments_of_layers(gram, [1, 1], [[1.0, 9.0]], population=2)
-    array([[1., 4.]])
-    """
-    products, counts, squares = _arrays(grams, sizes, example_squares)
-    total = counts.sum()
-    means = np.einsum("lij,i,j->l", products, counts, counts) / total**2
-    tau = _tau(
-        means, total, len(counts), _spread(products, counts).sum(axis=1), squares.sum(axis=1)
-    )
-    gamma = variance_component(total * means, 1, tau, total)
-    if population is None:
-        return np.stack([tau, gamma], axis=1)
-    return np.stack([tau * (population - 1) / population, gamma + tau / population], axis=1)
-
-
-def pseudo_values(
-    grams: npt.ArrayLike, sizes: npt.ArrayLike, example_squares: npt.ArrayLike | None = None
-) -> Floats:
-    r"""Return K values of (τ̂, γ̂) of each layer whose covariance over K is that of the estimates.
-
-    :math:`K\hat θ - (K-1)\hat θ_{-k}`, with θ̂₋ₖ the estimate without micro-batch k. It errs on the
-    safe side where noise dominates.
-
-    Arguments are as for :func:`moments_of_layers`, of at least three micro-batches (else an
-    UnresolvedError). The result has shape (K, layers, 2).
-
-    References
-    ----------
-    Efron and Stein (1981), "The jackknife estimate of variance", Ann. Stat. 9.
-
-    Examples
-    --------
-    >>> pseudo_values(np.eye(3)[None], [4, 4, 4]).shape
-    (3, 1, 2)
-    """
-    products, counts, squares = _arrays(grams, sizes, example_squares)
-    groups = len(counts)
-    if groups < 3:
-        raise UnresolvedError("an interval needs three or more micro-batches", "more micro-batches")
-    rest = counts.sum() - counts
-    whole = moments_of_layers(grams, sizes, example_squares)
-    own = np.einsum("lkk->lk", products)
-    mean = np.einsum("lij,i,j->l", products, counts, counts)[:, None]
-    crossed = np.einsum("lkj,j->lk", products, counts)
-    means = (mean - 2 * counts * crossed + counts**2 * own) / rest**2
-    spread, singles = _spread(products, counts), squares.sum(axis=1)[:, None] - squares
-    left = spread.sum(axis=1)[:, None] - spread
-    tau = _tau(means, rest, groups - 1, left, singles)
-    without = np.stack([tau, variance_component(rest * means, 1, tau, rest)], axis=2)
-    values = groups * whole[:, None, :] - (groups - 1) * without
-    return np.asarray(np.swapaxes(values, 0, 1))
 
 
 def noise_of_layers(
@@ -204,32 +128,34 @@ def noise_of_layers(
     return tuple(found)
 
 
-def _tau(means: Floats, total: Floats, groups: int, spread: Floats, singles: Floats) -> Floats:
-    """τ̂ from single gradients where they are known, else from the spread of the means."""
-    if groups < 2 and np.isnan(singles).any():
-        raise UnresolvedError(
-            "one micro-batch says nothing about differences",
-            "two or more micro-batches, or the norms of single examples",
-        )
-    of_means = (spread - total * means) / max(groups - 1, 1)
-    of_singles = (singles - total * means) / (total - 1)
-    return np.where(np.isnan(singles), of_means, of_singles)
+def noise_of_micro_batches(
+    grams: Floats,
+    sizes: npt.NDArray[np.int64],
+    layers: Layers,
+    population: int | None,
+    *,
+    example_squares: Floats | None = None,
+    level: float = 0.95,
+) -> tuple[NoiseReport, tuple[LayerNoise, ...]]:
+    """Report the noise of the whole gradient and of each layer, from K disjoint micro-batches.
 
-
-def _spread(products: Floats, counts: Floats) -> Floats:
-    return np.asarray(np.einsum("lkk,k->lk", products, counts))
-
-
-def _arrays(
-    grams: npt.ArrayLike, sizes: npt.ArrayLike, example_squares: npt.ArrayLike | None
-) -> tuple[Floats, Floats, Floats]:
-    products = np.asarray(grams, dtype=np.float64)
-    counts = np.asarray(sizes, dtype=np.float64)
-    if products.ndim != 3 or products.shape[1:] != (len(counts), len(counts)):
-        raise ValueError(f"grams have shape {products.shape} for {len(counts)} micro-batches")
-    squares = np.full(products.shape[:2], np.nan)
-    if example_squares is not None:
-        squares = np.asarray(example_squares, dtype=np.float64)
-    if squares.shape != products.shape[:2]:
-        raise ValueError(f"example_squares have shape {squares.shape}, not {products.shape[:2]}")
-    return products, counts, squares
+    Arguments are as for :func:`~.moments_of_layers`.
+    """
+    used = int(sizes.sum())
+    left = 1.0 if population is None else max(0.0, 1 - used / population)
+    # The random split into micro-batches adds an error to τ̂ that a larger share of all examples
+    # does not reduce; single examples are split in one way only.
+    whole = example_squares is not None and not np.isnan(example_squares).any()
+    shrink = (left if whole else 1.0, left)
+    values = pseudo_values(grams, sizes, example_squares)
+    estimates = moments_of_layers(grams, sizes, example_squares, population)
+    covariance = Moments.of(values.sum(axis=1), cross=True).covariance() / len(sizes)
+    noise = noise_report(
+        NoiseMoments(*estimates.sum(axis=0).tolist()),
+        covariance * np.array([[shrink[0], left], [left, left]]),
+        degrees=len(sizes) - 1,
+        examples_used=used,
+        population=population,
+        level=level,
+    )
+    return noise, noise_of_layers(values, layers, estimates=estimates, shrink=shrink, level=level)

@@ -13,11 +13,8 @@ from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.progress import Progress, silent
 from batchsense.training.example_gradients import PerExampleNorms, per_example_squared_norms
-from batchsense.training.gradient_noise.estimators import (
-    covariance_of_moments,
-    moments_of_micro_batches,
-)
-from batchsense.training.gradient_noise.report import LEAST_GROUPS, NoiseReport, noise_report
+from batchsense.training.gradient_noise.layers import Layers, noise_of_micro_batches
+from batchsense.training.gradient_noise.report import LEAST_GROUPS, NoiseReport
 from batchsense.training.workload import (
     Workload,
     admitted,
@@ -47,30 +44,18 @@ _CHECKED_EXAMPLES = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatchGradients:
-    """What K micro-batches gave, for P parameters and n examples.
+    """What K micro-batches gave, for P parameters and n examples."""
 
-    Attributes
-    ----------
-    vectors : list of torch.Tensor of shape (numbers,)
-        The mean gradient of each micro-batch, over all trained parameters.
-    sizes : array of shape (K,)
-        Examples in each.
-    squares : array of shape (P, K) or None
-        Σ |gᵢ|² of each parameter over the examples of each micro-batch, NaN where unknown; None
-        where single examples were not looked at.
-    squared_norms : Moments
-        Of |gᵢ|² over the n examples, over the parameters that are known.
-    largest : float
-        The largest |gᵢ|².
-    refused : mapping from name to str
-        Parameters whose single gradients are unknown, and why.
-    """
-
+    #: The mean gradient of each micro-batch, over all trained parameters; shape (numbers,).
     vectors: list[Tensor]
-    sizes: Integers
+    sizes: Integers  #: Examples in each; shape (K,).
+    #: Σ |gᵢ|² of each parameter over the examples of each micro-batch, NaN where unknown; None
+    #: where single examples were not looked at; shape (P, K).
     squares: Floats | None = None
+    #: Of |gᵢ|² over the n examples, over the parameters that are known.
     squared_norms: Moments = field(default_factory=lambda: Moments.empty(1))
-    largest: float = 0.0
+    largest: float = 0.0  #: The largest |gᵢ|².
+    #: Parameters whose single gradients are unknown, and why.
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -86,8 +71,8 @@ def measure_gradient_noise(
     """Measure the gradient noise at the weights that the model has now.
 
     Examples are drawn without replacement and split at random into equal micro-batches; the mean
-    gradients of these give τ and γ without bias (:func:`moments_of_micro_batches`) and, left out
-    one at a time, an interval that may honestly be unbounded. No gradient of a single example is
+    gradients of these give τ and γ without bias and, left out one at a time, an interval that may
+    honestly be unbounded. No gradient of a single example is
     formed. The model is not changed.
 
     Parameters
@@ -131,16 +116,9 @@ def measure_gradient_noise(
     vectors, sizes = micro_batch_gradients(
         workload, examples, micro_batches, seed=seed, progress=progress
     )
-    population = len(workload.examples)
-    gram = gram_matrix(vectors)
-    return noise_report(
-        moments_of_micro_batches(gram, sizes, population),
-        covariance_of_moments(gram, sizes, population),
-        degrees=len(sizes) - 1,
-        examples_used=int(sizes.sum()),
-        population=population,
-        level=level,
-    )
+    whole = Layers.of([""], [len(vectors[0])])
+    grams = gram_matrix(vectors)[None]
+    return noise_of_micro_batches(grams, sizes, whole, len(workload.examples), level=level)[0]
 
 
 def micro_batch_gradients(

@@ -53,24 +53,12 @@ MICRO_BATCHES = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PathRecords:
-    """What a short run recorded at each step.
+    """What a short run recorded at each step."""
 
-    Attributes
-    ----------
-    batch_size : int or array of shape (steps,)
-        Examples per step, or of each step.
-    trace_covariance : array of shape (steps,)
-        τ̂ at each step, unbiased.
-    squared_gradient_norm : array of shape (steps,)
-        γ̂ at each step, unbiased, often negative.
-    loss : array of shape (steps,)
-        Loss of the step's minibatch.
-    """
-
-    batch_size: int | Floats
-    trace_covariance: Floats
-    squared_gradient_norm: Floats
-    loss: Floats
+    batch_size: int | Floats  #: Examples per step, or of each step; shape (steps,).
+    trace_covariance: Floats  #: τ̂ at each step, unbiased; shape (steps,).
+    squared_gradient_norm: Floats  #: γ̂ at each step, unbiased, often negative; shape (steps,).
+    loss: Floats  #: Loss of the step's minibatch; shape (steps,).
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,18 +38,11 @@ Branch = Literal["bounded", "upper", "lower", "none", "negative"]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A ratio of two means and what the data say about it.
+    """A ratio of two means and what the data say about it."""
 
-    Attributes
-    ----------
-    interval : Interval
-        The estimate (infinite where the denominator is not positive) and its ends.
-    branch : str
-        Which ends the data set: see :data:`Branch`.
-    """
-
+    #: The estimate (infinite where the denominator is not positive) and its ends.
     interval: Interval
-    branch: Branch
+    branch: Branch  #: Which ends the data set: see :data:`Branch`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +81,6 @@ class NoiseReport:
     def resolved(self) -> bool:
         """Whether the ends of the noise scale are within a factor of four."""
         return is_resolved(self.noise_scale)
-
-    def require_resolved(self) -> Interval:
-        """Return the noise scale, or raise with what is missing.
-
-        Raises
-        ------
-        UnresolvedError
-            The interval is too wide; carries the examples still needed.
-        """
-        if not self.resolved:
-            low, high = self.noise_scale.low, self.noise_scale.high
-            raise UnresolvedError(
-                f"the noise scale lies between {low:.3g} and {high:.3g} examples", self.needed
-            )
-        return self.noise_scale
 
     @property
     def needed(self) -> str:

@@ -13,13 +13,10 @@ from batchsense.arrays import Floats
 from batchsense.errors import DataError, UnresolvedError, listed
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
-from batchsense.training.gradient_noise.estimators import NoiseMoments
 from batchsense.training.gradient_noise.layers import (
     LayerNoise,
     Layers,
-    moments_of_layers,
-    noise_of_layers,
-    pseudo_values,
+    noise_of_micro_batches,
 )
 from batchsense.training.gradient_noise.measure import (
     MICRO_BATCHES,
@@ -36,14 +33,12 @@ from batchsense.training.gradient_noise.path import (
 )
 from batchsense.training.gradient_noise.report import (
     NoiseReport,
-    noise_report,
     notes_on_coupling,
     notes_on_tail,
 )
 from batchsense.training.learning_rate import optimizer_family
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.workload import Workload, WorkloadCheck, check_workload, gram_matrix
-from batchsense.variation.moments import Moments
 
 #: Batch size of the run where the workload names none, and the largest otherwise: in trials runs at
 #: 32 or fewer came within 0.84 and 1.62 of the swept critical batch size, at 256 up to 3.8 above.
@@ -173,7 +168,14 @@ def survey_gradient_noise(
     layers = Layers.of(list(named), list(named.values()))
     found, more = _measured(workload, examples, micro_batches, per_example, seed, progress)
     cautions += more
-    noise, by_layer = _noise(found, layers, check.examples, level)
+    noise, by_layer = noise_of_micro_batches(
+        _grams(found.vectors, layers),
+        found.sizes,
+        layers,
+        check.examples,
+        example_squares=None if found.squares is None else layers.sums(found.squares.T).T,
+        level=level,
+    )
     path = None
     if run is not None:
         path, more = _run(workload, run, seed, level, progress)
@@ -216,34 +218,6 @@ def _measured(
             ]
     vectors, sizes = micro_batch_gradients(workload, **drawn, progress=progress)
     return MicroBatchGradients(vectors, sizes), refusal
-
-
-def _noise(
-    found: MicroBatchGradients, layers: Layers, population: int, level: float
-) -> tuple[NoiseReport, tuple[LayerNoise, ...]]:
-    sizes, squares = found.sizes, None
-    if found.squares is not None:
-        squares = layers.sums(found.squares.T).T
-    grams = _grams(found.vectors, layers)
-    used = int(sizes.sum())
-    left = max(0.0, 1 - used / population)
-    # The random split into micro-batches adds an error to τ̂ that a larger share of all examples
-    # does not reduce; single examples are split in one way only.
-    whole = squares is not None and not np.isnan(squares).any()
-    shrink = (left if whole else 1.0, left)
-    values = pseudo_values(grams, sizes, squares)
-    estimates = moments_of_layers(grams, sizes, squares, population)
-    total = estimates.sum(axis=0)
-    covariance = Moments.of(values.sum(axis=1), cross=True).covariance() / len(sizes)
-    noise = noise_report(
-        NoiseMoments(float(total[0]), float(total[1])),
-        covariance * np.array([[shrink[0], left], [left, left]]),
-        degrees=len(sizes) - 1,
-        examples_used=used,
-        population=population,
-        level=level,
-    )
-    return noise, noise_of_layers(values, layers, estimates=estimates, shrink=shrink, level=level)
 
 
 def _run(

@@ -45,35 +45,18 @@ SEVERAL_FORWARDS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepSquares:
-    """Squared gradients of one optimizer step, for P parameters and K backward passes.
+    """Squared gradients of one optimizer step, for P parameters and K backward passes."""
 
-    Attributes
-    ----------
-    sizes : array of shape (K,)
-        Examples of each pass; 0 where unknown.
-    scales : array of shape (K,)
-        What each loss was multiplied with.
-    squares : array of shape (K, P)
-        Squared norm of what each pass added to the gradients; NaN if not asked for.
-    total : array of shape (P,)
-        Squared norm of what the gradients held after the last pass.
-    probes : array of shape (K, P, 4)
-        The first numbers of what each pass added; empty if not asked for.
-    probed_total : array of shape (P, 4)
-        The same numbers of the gradients after the last pass.
-    problems : tuple of str
-        Why the step cannot be used.
-    zeroed, overflowed : int
-        How often gradients were zeroed before the step, finite and not.
-    """
-
-    sizes: Integers
-    scales: Floats
+    sizes: Integers  #: Examples of each pass; 0 where unknown; shape (K,).
+    scales: Floats  #: What each loss was multiplied with; shape (K,).
+    #: Squared norm of what each pass added to the gradients; NaN if not asked for; shape (K, P).
     squares: Floats
-    total: Floats
+    total: Floats  #: Squared norm of what the gradients held after the last pass; shape (P,).
+    #: The first numbers of what each pass added; empty if not asked for; shape (K, P, 4).
     probes: Floats
-    probed_total: Floats
-    problems: tuple[str, ...]
+    probed_total: Floats  #: The same numbers of the gradients after the last pass; shape (P, 4).
+    problems: tuple[str, ...]  #: Why the step cannot be used.
+    #: How often gradients were zeroed before the step, finite and not.
     zeroed: int
     overflowed: int
 

@@ -102,27 +102,14 @@ class MeterReport:
 
 @dataclass(frozen=True, slots=True)
 class RunSoFar:
-    """What is known of a metered run beside its measured steps.
+    """What is known of a metered run beside its measured steps."""
 
-    Attributes
-    ----------
-    steps : int
-        Optimizer steps of the run.
-    single_examples : bool
-        Whether gradients of single examples were seen.
-    family : {"sgd", "adam", "other"}
-        Kind of optimizer.
-    unmeasured : mapping from str to int
-        Steps that were left out, by reason.
-    notes : tuple of Note
-        What is known already.
-    """
-
-    steps: int
-    single_examples: bool
-    family: str
+    steps: int  #: Optimizer steps of the run.
+    single_examples: bool  #: Whether gradients of single examples were seen.
+    family: str  #: Kind of optimizer.
+    #: Steps that were left out, by reason.
     unmeasured: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()  #: What is known already.
 
 
 def report_of_steps(

@@ -18,31 +18,18 @@ _NUMBERS = ("step", "examples", "batch_size", "trace_covariance", "squared_gradi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepNoise:
-    """Noise and signal at one step.
+    """Noise and signal at one step."""
 
-    Attributes
-    ----------
-    step : int
-        Which optimizer step, counted from 0.
-    examples : int
-        Examples behind the estimates.
-    batch_size : float
-        Size at which the step's mean gradient is as noisy as this one's: the number of examples,
-        or less where parts were weighted unlike their sizes.
-    trace_covariance, squared_gradient_norm : float
-        τ̂ and γ̂, unbiased.
-    tail : float
-        Largest |gᵢ|² over their mean; 0 where single examples were not seen.
-    layers : array of shape (layers, 2) or None
-        τ̂ and γ̂ of each layer; kept for recent steps only.
-    """
-
-    step: int
-    examples: int
+    step: int  #: Which optimizer step, counted from 0.
+    examples: int  #: Examples behind the estimates.
+    #: Size at which the step's mean gradient is as noisy as this one's: the number of examples, or
+    #: less where parts were weighted unlike their sizes.
     batch_size: float
+    #: τ̂ and γ̂, unbiased.
     trace_covariance: float
     squared_gradient_norm: float
-    tail: float
+    tail: float  #: Largest |gᵢ|² over their mean; 0 where single examples were not seen.
+    #: τ̂ and γ̂ of each layer; kept for recent steps only; shape (layers, 2).
     layers: Floats | None
 
 

@@ -23,36 +23,19 @@ _SUM_TOLERANCE = 2e-2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepSums:
-    """Sums over the passes of a step, which add up over processes too; P parameters.
+    """Sums over the passes of a step, which add up over processes too; P parameters."""
 
-    Attributes
-    ----------
-    parts : float
-        K, backward passes.
-    examples : float
-        n, their examples.
-    weight, weight_square : float
-        Σ w and Σ w²/n, for the weights w with which mean gradients entered the total.
-    processes : float
-        How many processes are in the sums.
-    problems : float
-        How many of them could not measure.
-    part_squares : array of shape (P,)
-        Σ n |g|² over the passes, g the mean gradient of a pass.
-    example_squares : array of shape (P,)
-        Σ |gᵢ|² over the examples; NaN for a parameter where they are unknown.
-    probes, probe_scales : array of shape (P, 4)
-        First numbers of Σ w g, and of Σ |w g|.
-    """
-
-    parts: float
-    examples: float
+    parts: float  #: K, backward passes.
+    examples: float  #: n, their examples.
+    #: Σ w and Σ w²/n, for the weights w with which mean gradients entered the total.
     weight: float
     weight_square: float
-    processes: float
-    problems: float
-    part_squares: Floats
+    processes: float  #: How many processes are in the sums.
+    problems: float  #: How many of them could not measure.
+    part_squares: Floats  #: Σ n |g|² over the passes, g the mean gradient of a pass; shape (P,).
+    #: Σ |gᵢ|² over the examples; NaN for a parameter where they are unknown; shape (P,).
     example_squares: Floats
+    #: First numbers of Σ w g, and of Σ |w g|; shape (P, 4).
     probes: Floats
     probe_scales: Floats
 
