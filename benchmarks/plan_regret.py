@@ -37,7 +37,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchsense.training import measure_step_time, plan_training
-from batchsense.training.verify import Advice, SweepStore, judge, sweep
+from batchsense.training.verify import Advice, SweepStore
+from batchsense.training.verify.sweeping import sweep
+from batchsense.training.verify.verdict import judge
 
 TASKS = (DIGITS_SGD, DIGITS_ADAM, DIGITS_CONVOLUTION, TEACHER, CHARACTERS)
 LADDER = (4, 8, 16, 32, 64, 128, 256, 512, 1024)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from batchsense.training import (
+from batchsense.training import rescale
+from batchsense.training.learning_rate import (
     learning_rate_factor,
     matching_learning_rate,
     optimizer_family,
-    rescale,
 )
 
 

@@ -11,7 +11,6 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtraError("Training workloads", "training") from None
 
-from batchsense.machine_memory import format_bytes, parse_bytes
 from batchsense.training.example_gradients import LossForm
 from batchsense.training.gradient_noise import (
     GradientNoiseMeter,
@@ -26,13 +25,7 @@ from batchsense.training.gradient_noise import (
     record_short_run,
     survey_gradient_noise,
 )
-from batchsense.training.learning_rate import (
-    LearningRate,
-    learning_rate_factor,
-    matching_learning_rate,
-    optimizer_family,
-    rescale,
-)
+from batchsense.training.learning_rate import LearningRate, rescale
 from batchsense.training.memory import (
     MemoryEnvelope,
     MemoryLimit,
@@ -40,13 +33,7 @@ from batchsense.training.memory import (
     fit_memory_envelope,
     memory_limit,
 )
-from batchsense.training.planning.batch_size import (
-    BatchSizePlan,
-    Limits,
-    knee_batch_size,
-    optimal_batch_size,
-    plan_batch_size,
-)
+from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
 from batchsense.training.planning.plan import PlanRequirements, TrainingPlan, plan_training
 from batchsense.training.planning.trade_off import TradeOff
 from batchsense.training.step_time import StepTime, fit_step_time, measure_step_time
@@ -56,31 +43,20 @@ from batchsense.training.streaming import (
     plan_stream,
     shuffle_rows,
 )
-from batchsense.training.tolerance import (
-    GradientPilot,
-    ToleranceRung,
-    measure_pilot,
-    plan_tolerance,
-    tolerance_ladder,
-)
+from batchsense.training.tolerance import ToleranceRung, plan_tolerance, tolerance_ladder
 from batchsense.training.workload import (
-    BUILT_IN,
     Workload,
     WorkloadCheck,
     charlm_workload,
     check_workload,
-    coupled_modules,
     digits_workload,
     load_target,
-    trainable,
 )
 
 __all__ = [
-    "BUILT_IN",
     "BatchSizePlan",
     "BlockStream",
     "GradientNoiseMeter",
-    "GradientPilot",
     "LayerNoise",
     "LearningRate",
     "Limits",
@@ -102,24 +78,15 @@ __all__ = [
     "WorkloadCheck",
     "charlm_workload",
     "check_workload",
-    "coupled_modules",
     "critical_batch_size_of_path",
     "digits_workload",
     "fake_memory_envelope",
     "fit_memory_envelope",
     "fit_step_time",
-    "format_bytes",
-    "knee_batch_size",
-    "learning_rate_factor",
     "load_target",
-    "matching_learning_rate",
     "measure_gradient_noise",
-    "measure_pilot",
     "measure_step_time",
     "memory_limit",
-    "optimal_batch_size",
-    "optimizer_family",
-    "parse_bytes",
     "plan_batch_size",
     "plan_stream",
     "plan_tolerance",
@@ -129,5 +96,4 @@ __all__ = [
     "shuffle_rows",
     "survey_gradient_noise",
     "tolerance_ladder",
-    "trainable",
 ]

@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsense.errors import UnresolvedError
-from batchsense.training import (
-    Limits,
-    StepTime,
-    fit_step_time,
-    knee_batch_size,
-    optimal_batch_size,
-    plan_batch_size,
-)
+from batchsense.training import Limits, StepTime, fit_step_time, plan_batch_size
+from batchsense.training.planning.batch_size import knee_batch_size, optimal_batch_size
 from batchsense.variation.interval import Interval
 
 SIZES = np.array([2.0, 8, 32, 128, 512])

@@ -8,9 +8,15 @@ import pytest
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.tolerance import ToleranceRung, tolerance_ladder
 from batchsense.training.tolerance.ladder import _bounded
-from batchsense.training.tolerance.pilot_noise import PilotNoise, clipped_gram, gram_of, pilot_noise
+from batchsense.training.tolerance.pilot_noise import PilotNoise, clipped_gram, pilot_noise
 
 POPULATION, RELATIVE, DELTA = 3000, 0.5, 0.1
+
+
+def gram_of(observations: np.ndarray) -> np.ndarray:
+    """Inner products of observations; numbers count as vectors of one entry."""
+    rows = observations.reshape(len(observations), -1)
+    return rows @ rows.T
 
 
 def gradients() -> np.ndarray:

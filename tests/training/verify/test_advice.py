@@ -3,7 +3,8 @@
 import pytest
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.verify import Advice, swept_sizes
+from batchsense.training.verify import Advice
+from batchsense.training.verify.advice import swept_sizes
 from batchsense.variation import Interval
 
 

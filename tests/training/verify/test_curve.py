@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from batchsense.training.verify import evaluation_steps, steps_to_loss
+from batchsense.training.verify.training_run import evaluation_steps, steps_to_loss
 
 
 def test_a_straight_fall_is_read_off_exactly() -> None:

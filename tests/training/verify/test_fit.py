@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.errors import UnresolvedError
-from batchsense.training.verify import fit_steps_law
+from batchsense.training.verify.verdict import fit_steps_law
 
 SIZES = np.array([8, 22, 64, 181, 512])
 

@@ -9,17 +9,9 @@ import torch
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training import Workload, load_target
-from batchsense.training.verify import (
-    Advice,
-    OutOfTimeError,
-    SweepStore,
-    SweptRun,
-    fingerprint_of,
-    ruled_optimizer,
-    sweep,
-    train_to_loss,
-    verify_plan,
-)
+from batchsense.training.verify import Advice, SweepStore, SweptRun, verify_plan
+from batchsense.training.verify.sweeping import fingerprint_of, sweep
+from batchsense.training.verify.training_run import OutOfTimeError, ruled_optimizer, train_to_loss
 from batchsense.training.workload.target import DIGITS_LEARNING_RATE
 from batchsense.variation import Interval
 

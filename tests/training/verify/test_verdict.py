@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from batchsense.errors import UnresolvedError
-from batchsense.training.verify import Advice, Sweep, SweptSize, Verdict, judge
+from batchsense.training.verify import Advice, Sweep, SweptSize, Verdict
+from batchsense.training.verify.verdict import judge
 from batchsense.variation import Interval
 
 SIZES = (8, 22, 64, 181, 512)

@@ -7,7 +7,8 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from batchsense.errors import DataError
-from batchsense.training import Workload, check_workload, coupled_modules
+from batchsense.training import Workload, check_workload
+from batchsense.training.workload import coupled_modules
 
 DATA = TensorDataset(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.ones(20))
 

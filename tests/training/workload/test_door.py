@@ -14,7 +14,6 @@ from batchsense.training import (
     check_workload,
     fit_memory_envelope,
     measure_gradient_noise,
-    measure_pilot,
     measure_step_time,
     plan_tolerance,
     plan_training,
@@ -24,6 +23,7 @@ from batchsense.training import (
 from batchsense.training.example_gradients import per_example_squared_norms
 from batchsense.training.separability import assert_minibatch_safe, audit, audit_step, quick_audit
 from batchsense.training.separability.objective import check_objective
+from batchsense.training.tolerance import measure_pilot
 from batchsense.training.verify import Advice, verify_plan
 from batchsense.variation import Interval
 

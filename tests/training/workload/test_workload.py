@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from batchsense.errors import DataError
-from batchsense.training import Workload, trainable
+from batchsense.training import Workload
+from batchsense.training.workload import trainable
 
 
 def square_loss(model: nn.Module, minibatch: list[torch.Tensor]) -> torch.Tensor:

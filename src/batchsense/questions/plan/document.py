@@ -40,7 +40,7 @@ def read_plan(path: str) -> PlanResult:
 
 def check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:
     """Refuse a plan that was made for another training job."""
-    from batchsense.training import trainable
+    from batchsense.training.workload import trainable
 
     count = len(workload.examples)
     size = sum(parameter.numel() for parameter in trainable(workload.model))

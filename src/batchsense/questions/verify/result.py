@@ -91,7 +91,8 @@ class VerifyResult(Model):
 
 def advice_of(plan: PlanResult, target_loss: float | None = None) -> Advice:
     """Take from a plan what a sweep can check."""
-    from batchsense.training.verify import Advice, used_critical_batch_size
+    from batchsense.training.planning.batch_size import used_critical_batch_size
+    from batchsense.training.verify import Advice
 
     critical = plan.critical_batch_size
     interval = Interval(

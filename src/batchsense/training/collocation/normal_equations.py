@@ -76,22 +76,13 @@ class NormalEquations:
 
 @dataclass(frozen=True)
 class ResidualSpace:
-    r"""The rows themselves: :math:`s = -D^{-1} A^\top (A D^{-1} A^\top + \mu)^{-1} b` (Woodbury).
+    r"""The rows: :math:`s = -D^{-1} A^\top (A D^{-1} A^\top + \mu)^{-1} b` (Woodbury)."""
 
-    Attributes
-    ----------
-    rows, residual : Tensor
-        A D^(-1/2), of shape (residuals, parameters), and b.
-    gram : Tensor
-        A D⁻¹ Aᵀ.
-    root : Tensor
-        D^(1/2), its diagonal.
-    """
-
+    #: A D^(-1/2), of shape (residuals, parameters), and b.
     rows: Tensor
     residual: Tensor
-    gram: Tensor
-    root: Tensor
+    gram: Tensor  #: A D⁻¹ Aᵀ.
+    root: Tensor  #: D^(1/2), its diagonal.
 
     @property
     def loss(self) -> float:

@@ -43,20 +43,13 @@ def step_cost(rows: int, parameters: int) -> float:
 
 @dataclass
 class PointPlan:
-    r"""The planned number of points of a second-order step, drawn anew for each.
+    """The planned number of points of a second-order step, drawn anew for each.
 
     A step on N points lowers the loss on them by more than on others; the difference falls as 1/N.
     Few points make cheap steps whose errors average out over steps, until they hide the gain: then
     the loss on other points falls no longer, and N is doubled. Before that N and 2N points take
     turns, and the count whose steps lowered the log of the loss on other points more for their cost
     is kept.
-
-    Attributes
-    ----------
-    points : int
-        N at present.
-    cost : callable, optional
-        Of a step, by its points; without it no turns are taken.
 
     Examples
     --------
@@ -75,7 +68,8 @@ class PointPlan:
     256 points a step lowered the log of the loss 2.4 times as much for their cost as 128
     """
 
-    points: int
+    points: int  #: N at present.
+    #: Of a step, by its points; without it no turns are taken.
     cost: Callable[[int], float] | None = None
     _gains: list[float] = field(default_factory=list)
     _lowest: float = math.inf

@@ -13,30 +13,10 @@ from batchsense.errors import DataError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Norms:
-    r"""Squared gradient norms of n examples, in float64.
+    """Squared gradient norms of n examples, in float64.
 
     With Q = ``mean_squared_norm`` and A = ``squared_mean_norm`` the unbiased estimates of noise and
     signal are τ̂ = n(Q − A)/(n − 1) and γ̂ = (nA − Q)/(n − 1).
-
-    Attributes
-    ----------
-    parameters : tuple of str
-        Names of the parameters that were measured. A shared one has the first of its names.
-    parts : array of shape (parameters, n)
-        What each parameter adds to :math:`|g_i|^2`.
-    mean_parts : array of shape (parameters,) or None
-        What each parameter adds to :math:`|\bar g|^2`. None if several passes were recorded
-        without ``accumulate=True``.
-    sizes : tuple of int
-        Examples in each recorded pass; they follow one another in ``values``.
-    pass_means : tuple of float
-        :math:`|\bar g|^2` of each pass.
-    covered : float
-        Share of the trained numbers whose norms come from the backward pass itself.
-    fallback : tuple of str
-        Parameters whose per-example gradients were formed one by one.
-    refused : mapping from name to str
-        Parameters left out, with the reason. Empty when ``values`` is complete.
 
     Examples
     --------
@@ -58,13 +38,19 @@ class Norms:
     {'0': 1.0}
     """
 
+    #: Names of the parameters that were measured. A shared one has the first of its names.
     parameters: tuple[str, ...]
-    parts: Floats
+    parts: Floats  #: What each parameter adds to :math:`|g_i|^2`; shape (parameters, n).
+    #: What each parameter adds to :math:`|\bar g|^2`. None if several passes were recorded without
+    #: ``accumulate=True``; shape (parameters,).
     mean_parts: Floats | None
+    #: Examples in each recorded pass; they follow one another in ``values``.
     sizes: tuple[int, ...]
-    pass_means: tuple[float, ...]
-    covered: float
+    pass_means: tuple[float, ...]  #: :math:`|\bar g|^2` of each pass.
+    covered: float  #: Share of the trained numbers whose norms come from the backward pass itself.
+    #: Parameters whose per-example gradients were formed one by one.
     fallback: tuple[str, ...] = ()
+    #: Parameters left out, with the reason. Empty when ``values`` is complete.
     refused: Mapping[str, str] = field(default_factory=dict)
 
     @property

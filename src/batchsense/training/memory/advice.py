@@ -22,22 +22,13 @@ _OCTAVES = 6
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """The memory of one batch size.
+    """The memory of one batch size."""
 
-    Attributes
-    ----------
-    batch_size, peak_bytes : int
-        Examples, and the most bytes alive at once.
-    counted_bytes : int
-        What the step counts against the usable memory.
-    operation : str
-        What allocates at the peak.
-    """
-
+    #: Examples, and the most bytes alive at once.
     batch_size: int
     peak_bytes: int
-    counted_bytes: int
-    operation: str
+    counted_bytes: int  #: What the step counts against the usable memory.
+    operation: str  #: What allocates at the peak.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +52,24 @@ class Accumulation:
 
 @dataclass(frozen=True, slots=True)
 class MemoryAdvice:
-    """What fits, and why no more.
+    """What fits, and why no more."""
 
-    Attributes
-    ----------
-    limit : MemoryLimit
-        The limit with its margin, where training runs as this process does.
-    returned : MemoryLimit
-        The same where the C library returns what is freed.
-    max_batch_size : int or None
-        The largest size that fits, at most ``examples``; None if memory does not grow with it.
-    batch_size : int
-        The size that the rest is about: the one asked for, else the largest that fits.
-    fits : bool
-        Whether it does.
-    point : CurvePoint
-        Its peak.
-    breakdown : dict of str to int
-        Bytes at the peak by what they are for.
-    bytes_per_example : float
-        What one more example costs there.
-    curve : tuple of CurvePoint
-        Powers of two from a sixty-fourth to twice the size, and the size itself.
-    accumulation : Accumulation or None
-        How the size asked for can be trained where it does not fit; None where it does or cannot.
-    max_when_deleted : int or None
-        The largest size where a loop deletes each minibatch before it loads the next; None where
-        loading does not bind.
-    """
-
-    limit: MemoryLimit
-    returned: MemoryLimit
+    limit: MemoryLimit  #: The limit with its margin, where training runs as this process does.
+    returned: MemoryLimit  #: The same where the C library returns what is freed.
+    #: The largest size that fits, at most ``examples``; None if memory does not grow with it.
     max_batch_size: int | None
+    #: The size that the rest is about: the one asked for, else the largest that fits.
     batch_size: int
-    fits: bool
-    point: CurvePoint
-    breakdown: dict[str, int]
-    bytes_per_example: float
+    fits: bool  #: Whether it does.
+    point: CurvePoint  #: Its peak.
+    breakdown: dict[str, int]  #: Bytes at the peak by what they are for.
+    bytes_per_example: float  #: What one more example costs there.
+    #: Powers of two from a sixty-fourth to twice the size, and the size itself.
     curve: tuple[CurvePoint, ...]
+    #: How the size asked for can be trained where it does not fit; None where it does or cannot.
     accumulation: Accumulation | None
+    #: The largest size where a loop deletes each minibatch before it loads the next; None where
+    #: loading does not bind.
     max_when_deleted: int | None
 
 

@@ -56,24 +56,14 @@ def available_bytes(device: torch.device) -> int | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllocationTrace:
-    """The allocations of a training step.
+    """The allocations of a training step."""
 
-    Attributes
-    ----------
-    sizes : array of shape (allocations,)
-        Bytes, in the order of allocation.
-    freed_before : array of shape (allocations,)
-        The first later allocation before which each was freed; the number of allocations if never.
-    operations : tuple of str
-        The operation that allocated.
-    purposes : tuple of str
-        What each was for, one of ``PURPOSES``.
-    """
-
-    sizes: Integers
+    sizes: Integers  #: Bytes, in the order of allocation; shape (allocations,).
+    #: The first later allocation before which each was freed; the number of allocations if never;
+    #: shape (allocations,).
     freed_before: Integers
-    operations: tuple[str, ...]
-    purposes: tuple[str, ...]
+    operations: tuple[str, ...]  #: The operation that allocated.
+    purposes: tuple[str, ...]  #: What each was for, one of ``PURPOSES``.
 
     @property
     def peak_bytes(self) -> int:

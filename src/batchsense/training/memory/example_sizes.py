@@ -26,18 +26,10 @@ _MOST_KINDS = 4
 
 @dataclass(frozen=True, slots=True)
 class DifferingExamples:
-    """That examples differ in size, and how far that was seen.
+    """That examples differ in size, and how far that was seen."""
 
-    Attributes
-    ----------
-    looked_at : int
-        How many were.
-    examples : int
-        How many there are.
-    """
-
-    looked_at: int
-    examples: int
+    looked_at: int  #: How many were.
+    examples: int  #: How many there are.
 
     def __str__(self) -> str:
         """Say for which examples a statement about the largest holds."""

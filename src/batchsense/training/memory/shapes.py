@@ -22,24 +22,12 @@ _ADDRESSED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class PlainNet:
-    """A table of examples and a fully connected net that predicts one number from each.
+    """A table of examples and a fully connected net that predicts one number from each."""
 
-    Attributes
-    ----------
-    features : int
-        Columns of the table.
-    examples : int
-        Its rows.
-    dtype : str
-        Of numbers and weights: float64, float32 or bfloat16.
-    hidden : sequence of int
-        Widths of the hidden layers; none for a linear model.
-    """
-
-    features: int
-    examples: int
-    dtype: str = "float32"
-    hidden: Sequence[int] = ()
+    features: int  #: Columns of the table.
+    examples: int  #: Its rows.
+    dtype: str = "float32"  #: Of numbers and weights: float64, float32 or bfloat16.
+    hidden: Sequence[int] = ()  #: Widths of the hidden layers; none for a linear model.
 
     @property
     def described(self) -> str:

@@ -32,21 +32,11 @@ _NO_MEMORY = (
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of steps under the limit.
+    """What became of steps under the limit."""
 
-    Attributes
-    ----------
-    batch_size : int
-        The largest size that trained; 0 if none of those tried did.
-    resident_bytes : int
-        By how much the resident memory of the process rose in it.
-    tried : tuple of int
-        Sizes in the order in which they were tried.
-    """
-
-    batch_size: int
-    resident_bytes: int
-    tried: tuple[int, ...]
+    batch_size: int  #: The largest size that trained; 0 if none of those tried did.
+    resident_bytes: int  #: By how much the resident memory of the process rose in it.
+    tried: tuple[int, ...]  #: Sizes in the order in which they were tried.
 
 
 def try_step(

@@ -50,21 +50,11 @@ class TradeOff:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What was measured, and the one number that advice is computed from.
+    """What was measured, and the one number that advice is computed from."""
 
-    Attributes
-    ----------
-    critical : Interval
-        B_crit in examples.
-    used : float
-        The B_crit of the advice.
-    step_time : StepTime
-        Time of a step.
-    """
-
-    critical: Interval
-    used: float
-    step_time: StepTime
+    critical: Interval  #: B_crit in examples.
+    used: float  #: The B_crit of the advice.
+    step_time: StepTime  #: Time of a step.
 
 
 def time_over_least(readings: Readings, size: int, lower: int, upper: int) -> Floats:

@@ -27,46 +27,27 @@ _OPEN = math.log(10)
 
 @dataclass(frozen=True, slots=True)
 class WorkersChoice:
-    """Some workers, and the batch size at which they train fastest.
+    """Some workers, and the batch size at which they train fastest."""
 
-    Attributes
-    ----------
-    workers, batch_size, micro_batch : int
-        Workers; examples of a step in all and of one worker.
-    step_seconds : Interval
-        Of one optimizer step.
-    relative_time : Interval
-        Training time over that of the fastest choice.
-    relative_cost : Interval
-        Worker-seconds of the training over those of the cheapest choice.
-    saved, paid : Interval or None
-        Against the choice with fewer workers before it: the part of the time that the additional
-        workers save, and the part of the cost that they add; None for the first.
-    """
-
+    #: Workers; examples of a step in all and of one worker.
     workers: int
     batch_size: int
     micro_batch: int
-    step_seconds: Interval
-    relative_time: Interval
-    relative_cost: Interval
+    step_seconds: Interval  #: Of one optimizer step.
+    relative_time: Interval  #: Training time over that of the fastest choice.
+    relative_cost: Interval  #: Worker-seconds of the training over those of the cheapest choice.
+    #: Against the choice with fewer workers before it: the part of the time that the additional
+    #: workers save, and the part of the cost that they add; None for the first.
     saved: Interval | None
     paid: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkersPlan:
-    """The choices, one a number of workers, and which to take for what.
+    """The choices, one a number of workers, and which to take for what."""
 
-    Attributes
-    ----------
-    choices : tuple of WorkersChoice
-        Ascending by workers.
-    fastest, cheapest, knee : int
-        Workers with the least time, the least cost, the least product of both.
-    """
-
-    choices: tuple[WorkersChoice, ...]
+    choices: tuple[WorkersChoice, ...]  #: Ascending by workers.
+    #: Workers with the least time, the least cost, the least product of both.
     fastest: int
     cheapest: int
     knee: int

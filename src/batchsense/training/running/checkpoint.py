@@ -26,11 +26,6 @@ _LEFT_BEHIND = ".batchsense-*.tmp"
 class CheckpointFolder:
     """Where a run keeps what it goes on from.
 
-    Attributes
-    ----------
-    folder : path
-        Holds the checkpoint and nothing else.
-
     Examples
     --------
     >>> import tempfile
@@ -41,7 +36,7 @@ class CheckpointFolder:
     {'weight': tensor([1., 1.])}
     """
 
-    folder: Path
+    folder: Path  #: Holds the checkpoint and nothing else.
 
     @classmethod
     def opened(

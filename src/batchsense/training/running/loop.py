@@ -96,47 +96,24 @@ class Metering:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """Everything that is trained and how; the loop changes model, optimizer and record.
+    """Everything that is trained and how; the loop changes model, optimizer and record."""
 
-    Attributes
-    ----------
-    workload : Workload
-        Its loss is called with ``model``.
-    model : torch.nn.Module
-        What is called, perhaps wrapped; ``trained`` is the model itself.
-    optimizer : torch.optim.Optimizer
-        Of its parameters.
-    ranks : Ranks
-        The processes.
-    order : EndlessOrder
-        The examples; each step takes the next ones.
-    batch_sizes : BatchSizes
-        How many.
-    accumulate : int
-        Micro-batches into which each process cuts its part of a step.
-    micro_batch : int or None
-        Examples of a micro-batch at most; more micro-batches are made where a step needs them.
-    scaling : Scaling or None
-        How their losses are put together; None for shares of the examples.
-    sync_every : int
-        1: gradients are averaged at each step. More: each process steps by itself, and parameters
-        are averaged so often.
-    metering : Metering
-        What watches.
-    """
-
-    workload: Workload
-    model: nn.Module
+    workload: Workload  #: Its loss is called with ``model``.
+    model: nn.Module  #: What is called, perhaps wrapped; ``trained`` is the model itself.
     trained: nn.Module
-    optimizer: torch.optim.Optimizer
-    ranks: Ranks
-    order: EndlessOrder
-    batch_sizes: BatchSizes
-    accumulate: int = 1
+    optimizer: torch.optim.Optimizer  #: Of its parameters.
+    ranks: Ranks  #: The processes.
+    order: EndlessOrder  #: The examples; each step takes the next ones.
+    batch_sizes: BatchSizes  #: How many.
+    accumulate: int = 1  #: Micro-batches into which each process cuts its part of a step.
+    #: Examples of a micro-batch at most; more micro-batches are made where a step needs them.
     micro_batch: int | None = None
+    #: How their losses are put together; None for shares of the examples.
     scaling: Scaling | None = None
+    #: 1: gradients are averaged at each step. More: each process steps by itself, and parameters
+    #: are averaged so often.
     sync_every: int = 1
-    metering: Metering = field(default_factory=Metering)
+    metering: Metering = field(default_factory=Metering)  #: What watches.
     record: RunRecord = field(default_factory=RunRecord)
 
     @property

@@ -24,17 +24,10 @@ _BLOCKS, _ROWS = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of a pool, in their random order.
+    """Some rows of a pool, in their random order."""
 
-    Attributes
-    ----------
-    pool : int
-        Which pool of the epoch.
-    low, high : int
-        From which place in its random order to which, the second not included.
-    """
-
-    pool: int
+    pool: int  #: Which pool of the epoch.
+    #: From which place in its random order to which, the second not included.
     low: int
     high: int
 
@@ -43,24 +36,6 @@ class Part:
 class StreamOrder:
     """The order of a table's rows in all epochs.
 
-    Attributes
-    ----------
-    rows : int
-        Rows of the table.
-    block : int
-        Rows that are read together.
-    pool : int
-        Blocks that are in memory together.
-    batch_size : int
-        Rows of a minibatch.
-    shares : int
-        Processes that read side by side.
-    seed : int
-        What chooses the order.
-    drop_last : bool
-        Whether rows are left out of an epoch so that all minibatches are full, and every share has
-        as many.
-
     Examples
     --------
     >>> order = StreamOrder(10, block=2, pool=2, batch_size=3, shares=1, seed=0)
@@ -68,12 +43,14 @@ class StreamOrder:
     [[4, 1, 0, 5], [3, 2, 6, 7], [9, 8]]
     """
 
-    rows: int
-    block: int
-    pool: int
-    batch_size: int
-    shares: int
-    seed: int
+    rows: int  #: Rows of the table.
+    block: int  #: Rows that are read together.
+    pool: int  #: Blocks that are in memory together.
+    batch_size: int  #: Rows of a minibatch.
+    shares: int  #: Processes that read side by side.
+    seed: int  #: What chooses the order.
+    #: Whether rows are left out of an epoch so that all minibatches are full, and every share has
+    #: as many.
     drop_last: bool = False
 
     @property

@@ -32,13 +32,6 @@ class Permutation:
     A Feistel network over pairs of half-words, (L, R) → (R, L ⊕ F(R)), is a bijection whatever F
     is; results beyond the size are sent through again until they fall inside.
 
-    Attributes
-    ----------
-    size : int
-        How many there are.
-    key : tuple of int
-        What chooses the order, such as (seed, epoch); not negative.
-
     References
     ----------
     Luby and Rackoff (1988), SIAM J. Comput. 17; Black and Rogaway (2002), "Ciphers with arbitrary
@@ -54,8 +47,8 @@ class Permutation:
     array([7, 1])
     """
 
-    size: int
-    key: tuple[int, ...]
+    size: int  #: How many there are.
+    key: tuple[int, ...]  #: What chooses the order, such as (seed, epoch); not negative.
 
     def at(self, positions: npt.ArrayLike) -> Integers:
         """Who stands at these positions.

@@ -35,40 +35,21 @@ _PILOT_KEY = 0x9170
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """What of a table is most alike within blocks of one size.
+    """What of a table is most alike within blocks of one size."""
 
-    Attributes
-    ----------
-    block : int
-        Rows of a block.
-    icc : Interval
-        Intraclass correlation of the column below; the estimate may be negative.
-    column : str
-        The column in which it is largest.
-    """
-
-    block: int
-    icc: Interval
-    column: str
+    block: int  #: Rows of a block.
+    icc: Interval  #: Intraclass correlation of the column below; the estimate may be negative.
+    column: str  #: The column in which it is largest.
 
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """What was found in random blocks.
+    """What was found in random blocks."""
 
-    Attributes
-    ----------
-    clusterings : tuple of Clustering
-        By falling size of blocks; empty where the table has too few rows for two blocks of two.
-    blocks : int
-        How many were read.
-    left_out : tuple of str
-        Columns with missing or infinite values.
-    """
-
+    #: By falling size of blocks; empty where the table has too few rows for two blocks of two.
     clusterings: tuple[Clustering, ...]
-    blocks: int
-    left_out: tuple[str, ...]
+    blocks: int  #: How many were read.
+    left_out: tuple[str, ...]  #: Columns with missing or infinite values.
 
 
 def read_pilot(

@@ -140,10 +140,9 @@ def tolerance_ladder(
     Examples
     --------
     >>> import numpy as np
-    >>> from batchsense.training.tolerance.pilot_noise import gram_of
     >>> from batchsense.training.tolerance.pilot_noise import pilot_noise
     >>> scores = np.random.default_rng(0).normal(100, 15, size=400)
-    >>> for rung in tolerance_ladder(pilot_noise(gram_of(scores)), epsilon=3.0):
+    >>> for rung in tolerance_ladder(pilot_noise(np.outer(scores, scores)), epsilon=3.0):
     ...     print(rung.guarantee, rung.batch_size)
     mean_square 25
     calibrated 113

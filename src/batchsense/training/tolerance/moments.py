@@ -22,32 +22,18 @@ class ErrorMoments:
         κ_3(n)/τ^3 = 8\left(1 - \tfrac1n\right)\left(1 - \tfrac2n\right) c
         + \left(1 - \tfrac1n\right)\frac{m}{n} + \frac{s}{n^2}
 
-    Attributes
-    ----------
-    trace : float
-        τ.
-    square_ratio : float
-        v = tr Σ²/τ², between 0 and 1: one over the number of directions that share the variance.
-    fourth_ratio : float
-        f = Var|e|²/τ²: how unequal the observations are; large for heavy tails.
-    cube_ratio : float
-        c = tr Σ³/τ³, what is left for a mean of very many.
-    mixed_ratio : float
-        m = (4E(e₁·e₂)³ + 12 Cov(|e|², e'Σe) + 6|E|e|²e|²)/τ³.
-    sixth_ratio : float
-        s = κ₃(|e|²)/τ³.
-
     References
     ----------
     McCullagh (1987), "Tensor Methods in Statistics", chapter 3, for cumulants of quadratic forms.
     """
 
-    trace: float
+    trace: float  #: τ.
+    #: v = tr Σ²/τ², between 0 and 1: one over the number of directions that share the variance.
     square_ratio: float
-    fourth_ratio: float
-    cube_ratio: float
-    mixed_ratio: float
-    sixth_ratio: float
+    fourth_ratio: float  #: f = Var|e|²/τ²: how unequal the observations are; large for heavy tails.
+    cube_ratio: float  #: c = tr Σ³/τ³, what is left for a mean of very many.
+    mixed_ratio: float  #: m = (4E(e₁·e₂)³ + 12 Cov(|e|², e'Σe) + 6|E|e|²e|²)/τ³.
+    sixth_ratio: float  #: s = κ₃(|e|²)/τ³.
 
     @property
     def shape(self) -> tuple[float, float, float, float, float]:

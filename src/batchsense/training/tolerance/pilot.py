@@ -46,26 +46,15 @@ _KNOWN_WELL = 0.9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GradientPilot:
-    """How the gradients of a data set's examples spread at one set of weights.
+    """How the gradients of a data set's examples spread at one set of weights."""
 
-    Attributes
-    ----------
-    noise : PilotNoise
-        Variance, its bound and its shape, and the squared length of the mean gradient.
-    mean : torch.Tensor of shape (parameters,)
-        The mean gradient: of all examples, or of as many as ``mean_examples``.
-    mean_examples : int
-        Examples behind it.
-    population : int
-        N.
-    radius : float or None
-        The largest distance of an example's gradient from the mean, where all were seen.
-    """
-
+    #: Variance, its bound and its shape, and the squared length of the mean gradient.
     noise: PilotNoise
+    #: The mean gradient: of all examples, or of as many as ``mean_examples``; shape (parameters,).
     mean: Tensor
-    mean_examples: int
-    population: int
+    mean_examples: int  #: Examples behind it.
+    population: int  #: N.
+    #: The largest distance of an example's gradient from the mean, where all were seen.
     radius: float | None
 
     @property

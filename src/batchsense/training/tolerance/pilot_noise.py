@@ -38,43 +38,22 @@ GROUPS = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PilotNoise:
-    """The spread of single observations, as a pilot shows it.
+    """The spread of single observations, as a pilot shows it."""
 
-    Attributes
-    ----------
-    moments : ErrorMoments
-        The variance and the shape of the spread.
-    without : callable
-        The same with one of ``groups`` groups of observations left out, for the jackknife; None
-        where every observation was seen.
-    trace_bound : float
-        What τ is not above, at ``level``; equal to ``trace`` where every observation was seen.
-    squared_mean : float
-        γ̂, unbiased; may be negative.
-    squared_mean_bound : float
-        What γ is not below, at ``level``; may be negative.
-    outlier_ratio : float
-        The largest :math:`|e|^2` of an observation over their mean.
-    observations : int
-        How many were seen.
-    level : float
-        Confidence level of each bound.
-    unseen : float
-        What a standard error is multiplied by because part of a finite population was seen.
-    groups : int
-        Groups of the jackknife: :data:`GROUPS`, or as many as there are rows.
-    """
-
-    moments: ErrorMoments
+    moments: ErrorMoments  #: The variance and the shape of the spread.
+    #: The same with one of ``groups`` groups of observations left out, for the jackknife; None
+    #: where every observation was seen.
     without: Callable[[int], ErrorMoments] | None
+    #: What τ is not above, at ``level``; equal to ``trace`` where every observation was seen.
     trace_bound: float
-    squared_mean: float
-    squared_mean_bound: float
-    outlier_ratio: float
-    observations: int
-    level: float
+    squared_mean: float  #: γ̂, unbiased; may be negative.
+    squared_mean_bound: float  #: What γ is not below, at ``level``; may be negative.
+    outlier_ratio: float  #: The largest :math:`|e|^2` of an observation over their mean.
+    observations: int  #: How many were seen.
+    level: float  #: Confidence level of each bound.
+    #: What a standard error is multiplied by because part of a finite population was seen.
     unseen: float = 1.0
-    groups: int = GROUPS
+    groups: int = GROUPS  #: Groups of the jackknife: :data:`GROUPS`, or as many as there are rows.
 
     @property
     def trace(self) -> float:
@@ -98,7 +77,8 @@ class PilotNoise:
 
         Examples
         --------
-        >>> pilot = pilot_noise(gram_of(np.random.default_rng(0).normal(size=400)))
+        >>> values = np.random.default_rng(0).normal(size=400)
+        >>> pilot = pilot_noise(np.outer(values, values))
         >>> round(pilot.factor(lambda moments: moments.trace), 2)
         1.18
         """
@@ -259,27 +239,6 @@ def _factor(squared_distances: Floats, level: float, unseen: float) -> float:
         return 1.0
     error = float(squared_distances.std(ddof=1)) / mean / math.sqrt(len(squared_distances))
     return math.exp(unseen * error * float(special.ndtri(level)))
-
-
-def gram_of(observations: ArrayLike) -> Floats:
-    """Return the inner products of observations; numbers count as vectors of one entry.
-
-    ``observations`` has shape (observations,) or (observations, features); the result has shape
-    (observations, observations).
-
-    Raises
-    ------
-    DataError
-        A value is missing or not a number.
-
-    Examples
-    --------
-    >>> gram_of([1.0, 2.0])
-    array([[1., 2.],
-           [2., 4.]])
-    """
-    table = finite_matrix(observations, "observations", vector=True)
-    return np.asarray(table @ table.T)
 
 
 def clipped_gram(gram: ArrayLike, norm: float) -> Floats:

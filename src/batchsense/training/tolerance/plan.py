@@ -32,28 +32,15 @@ _INFLATION = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What fresh minibatches said.
+    """What fresh minibatches said."""
 
-    Attributes
-    ----------
-    batch_size : int or None
-        The certified size; None where every size tried missed too often.
-    misses, draws : int
-        Of the last size tried.
-    bound : float
-        Upper bound of its miss rate, at ``level``.
-    level : float
-        Confidence level of the whole procedure, all attempts together.
-    attempts : int
-        Sizes tried.
-    """
-
-    batch_size: int | None
+    batch_size: int | None  #: The certified size; None where every size tried missed too often.
+    #: Of the last size tried.
     misses: int
     draws: int
-    bound: float
-    level: float
-    attempts: int
+    bound: float  #: Upper bound of its miss rate, at ``level``.
+    level: float  #: Confidence level of the whole procedure, all attempts together.
+    attempts: int  #: Sizes tried.
 
 
 def plan_tolerance(

@@ -221,7 +221,7 @@ def verify_plan(
     """Train copies at five batch sizes around the advice and see which is fastest.
 
     All start from the model's weights and run to the loss that the plan holds down to; learning
-    rates are searched around the rule. See :func:`~batchsense.training.verify.sweep`.
+    rates are searched around the rule. See :func:`~batchsense.training.verify.sweeping.sweep`.
 
     Parameters
     ----------

@@ -36,39 +36,24 @@ _MOST_POINTS = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What P random partitions into K parts showed.
-
-    Attributes
-    ----------
-    splits : tuple of Split
-        One per partition.
-    gaps, sum_gaps : arrays of shape (partitions, numbers)
-        mean_k g_k − G, and G − Σ g_k.
-    parts : array of shape (partitions, parts, numbers)
-        g_k; empty where that would be too large to keep.
-    wholes : array of shape (partitions, numbers)
-        G: the same in all rows unless random numbers or the order of the examples enter.
-    candidate_gaps : mapping of str to array of shape (partitions, numbers)
-        G − Σ (w_k / W) g_k, kept only where statistics must choose.
-    noise : float
-        Root mean square of |g_k − mean_k g_k|.
-    minibatches : tuple
-        The collated parts, in order of partitions.
-    members : array of shape (partitions, parts, micro_batch)
-        Which examples were in which part.
-    """
+    """What P random partitions into K parts showed."""
 
     screening: Screening
     candidates: Mapping[str, Normaliser]
-    splits: tuple[Split, ...]
+    splits: tuple[Split, ...]  #: One per partition.
+    #: mean_k g_k − G, and G − Σ g_k; shape (partitions, numbers).
     gaps: Floats
     sum_gaps: Floats
+    #: g_k; empty where that would be too large to keep; shape (partitions, parts, numbers).
     parts: Floats
+    #: G: the same in all rows unless random numbers or the order of the examples enter; shape
+    #: (partitions, numbers).
     wholes: Floats
+    #: G − Σ (w_k / W) g_k, kept only where statistics must choose; shape (partitions, numbers).
     candidate_gaps: Mapping[str, Floats]
-    noise: float
-    minibatches: tuple[Any, ...]
-    members: Places
+    noise: float  #: Root mean square of |g_k − mean_k g_k|.
+    minibatches: tuple[Any, ...]  #: The collated parts, in order of partitions.
+    members: Places  #: Which examples were in which part; shape (partitions, parts, micro_batch).
 
     @property
     def micro_batch(self) -> int:

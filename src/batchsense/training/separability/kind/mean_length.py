@@ -25,28 +25,16 @@ LEAST_REPETITIONS = 6
 
 @dataclass(frozen=True, slots=True)
 class MeanLength:
-    """What P repetitions say about the length of their common mean.
+    """What P repetitions say about the length of their common mean."""
 
-    Attributes
-    ----------
-    length : Interval
-        ‖E d‖, in the unit of d. The estimate is the *signed* root of the unbiased estimate of
-        ‖E d‖²: a negative value is a sign of noise, not of a negative length.
-    p_value : float
-        Split-half test of E d = 0.
-    p_value_sign_flip : float
-        Sign-flip test of the same: more power, but exact only if d is symmetric about its mean.
-    spread : float
-        √(tr Cov d): the length of the noise of one repetition.
-    repetitions : int
-        P.
-    """
-
+    #: ‖E d‖, in the unit of d. The estimate is the *signed* root of the unbiased estimate of ‖E
+    #: d‖²: a negative value is a sign of noise, not of a negative length.
     length: Interval
-    p_value: float
+    p_value: float  #: Split-half test of E d = 0.
+    #: Sign-flip test of the same: more power, but exact only if d is symmetric about its mean.
     p_value_sign_flip: float
-    spread: float
-    repetitions: int
+    spread: float  #: √(tr Cov d): the length of the noise of one repetition.
+    repetitions: int  #: P.
 
 
 def mean_length(

@@ -25,62 +25,35 @@ LEAST_SINGULAR_VALUE = 1e-10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """One partition, as far as the kind needs it.
+    """One partition, as far as the kind needs it."""
 
-    Attributes
-    ----------
-    mean_gap, sum_gap : float
-        |G − Σ (n_k/n) g_k| / |G| and |G − Σ g_k| / |G|.
-    scale : float
-        The multiple of G that is nearest to Σ (n_k/n) g_k.
-    gaps : mapping
-        For every candidate normaliser w: |G − Σ (w_k / W) g_k| / |G|.
-    offsets : mapping
-        For every candidate whose w_k differ: the e that fits G = Σ (w_k + e) / (W + e) g_k best,
-        and the gap that it leaves. A guard such as ``+ 1e-8`` is such an e.
-    coefficients : array of shape (parts,)
-        The least-squares c in G ≈ Σ c_k g_k; NaN where the gradients do not determine them.
-    residual : float
-        |G − Σ c_k g_k| / |G|.
-    determined : bool
-        Whether the g_k are independent and long enough for c to mean anything.
-    """
-
+    #: |G − Σ (n_k/n) g_k| / |G| and |G − Σ g_k| / |G|.
     mean_gap: float
     sum_gap: float
-    scale: float
-    gaps: Mapping[str, float]
+    scale: float  #: The multiple of G that is nearest to Σ (n_k/n) g_k.
+    gaps: Mapping[str, float]  #: For every candidate normaliser w: |G − Σ (w_k / W) g_k| / |G|.
+    #: For every candidate whose w_k differ: the e that fits G = Σ (w_k + e) / (W + e) g_k best, and
+    #: the gap that it leaves. A guard such as ``+ 1e-8`` is such an e.
     offsets: Mapping[str, tuple[float, float]]
+    #: The least-squares c in G ≈ Σ c_k g_k; NaN where the gradients do not determine them; shape
+    #: (parts,).
     coefficients: Floats
-    residual: float
-    determined: bool
+    residual: float  #: |G − Σ c_k g_k| / |G|.
+    determined: bool  #: Whether the g_k are independent and long enough for c to mean anything.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
-    """The kind of a loss.
+    """The kind of a loss."""
 
-    Attributes
-    ----------
-    kind : str
-        mean, sum, ratio, composite, interacting or undecided.
-    normaliser : str or None
-        The candidate that a ratio divides by, or a description of what was discovered.
-    offset : float
-        What is added to that candidate.
-    also : tuple of str
-        Other candidates that fit as well on these examples.
-    residual : float or None
-        The largest least-squares residual; None where it was not needed or not determined.
-    determined : bool
-        False if "interacting" only means that the gradients are too short to tell.
-    """
-
-    kind: Kind
+    kind: Kind  #: mean, sum, ratio, composite, interacting or undecided.
+    #: The candidate that a ratio divides by, or a description of what was discovered.
     normaliser: str | None = None
-    offset: float = 0.0
-    also: tuple[str, ...] = ()
+    offset: float = 0.0  #: What is added to that candidate.
+    also: tuple[str, ...] = ()  #: Other candidates that fit as well on these examples.
+    #: The largest least-squares residual; None where it was not needed or not determined.
     residual: float | None = None
+    #: False if "interacting" only means that the gradients are too short to tell.
     determined: bool = True
 
 

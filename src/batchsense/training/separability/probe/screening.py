@@ -39,33 +39,19 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Screening:
-    """A probe, the seed of its measurements, and what is known before the first partition.
-
-    Attributes
-    ----------
-    whole : Measured
-        The gradient over all examples.
-    floor : float
-        Relative change of the gradient by rounding: other order, same examples.
-    tolerance : float
-        What counts as zero, relative to the gradient.
-    randomness : str
-        ``"tied"`` if the loss draws random numbers and reproduces with them tied to the examples;
-        else ``"free"``: there are none, or only statistics can judge it. ``"silent"`` in a copy
-        that switches dropout off.
-    stochastic : bool
-        Whether random numbers are drawn.
-    order_matters : bool
-        Whether the order of the examples changes the gradient by more than rounding.
-    """
+    """A probe, the seed of its measurements, and what is known before the first partition."""
 
     probe: GradientProbe
     seed: int
-    whole: Measured
-    floor: float
-    tolerance: float
+    whole: Measured  #: The gradient over all examples.
+    floor: float  #: Relative change of the gradient by rounding: other order, same examples.
+    tolerance: float  #: What counts as zero, relative to the gradient.
+    #: ``"tied"`` if the loss draws random numbers and reproduces with them tied to the examples;
+    #: else ``"free"``: there are none, or only statistics can judge it. ``"silent"`` in a copy that
+    #: switches dropout off.
     randomness: Literal["free", "tied", "silent"]
-    stochastic: bool
+    stochastic: bool  #: Whether random numbers are drawn.
+    #: Whether the order of the examples changes the gradient by more than rounding.
     order_matters: bool = False
 
     @property
