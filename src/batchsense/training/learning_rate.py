@@ -76,8 +76,6 @@ class _Changed:
 def optimizer_family(optimizer: torch.optim.Optimizer) -> Family:
     """Say which family of rules an optimizer follows.
 
-    Examples
-    --------
     >>> optimizer_family(torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]))
     'adam'
     """
@@ -93,40 +91,11 @@ def learning_rate_factor(
     to_batch_size: float,
     critical_batch_size: float | None = None,
 ) -> float:
-    r"""Give the factor on the learning rate when the batch size changes from B to kB.
+    """Give the factor on the learning rate when the batch size changes from B to kB.
 
-    Linear k; square root √k; saturating :math:`(1 + B_{crit}/B) / (1 + B_{crit}/(kB))`.
-
-    Parameters
-    ----------
-    rule : str
-        Which one.
-    from_batch_size, to_batch_size : float
-        B and kB, in examples, positive.
-    critical_batch_size : float, optional
-        B_crit in examples; the saturating rule needs it.
-
-    Returns
-    -------
-    float
-        New over old learning rate.
-
-    Raises
-    ------
-    ValueError
-        A batch size is not positive, or the saturating rule lacks B_crit.
-
-    References
-    ----------
+    Linear k; square root √k; saturating :math:`(1 + B_{crit}/B) / (1 + B_{crit}/(kB))`. Sources:
     McCandlish et al. (2018), arXiv:1812.06162, equation 2.7; Malladi et al. (2022),
     arXiv:2205.10287.
-
-    Examples
-    --------
-    >>> learning_rate_factor("linear", 32, 128), learning_rate_factor("square_root", 32, 128)
-    (4.0, 2.0)
-    >>> learning_rate_factor("saturating", 32, 128, critical_batch_size=128)
-    2.5
     """
     if from_batch_size <= 0 or to_batch_size <= 0:
         raise ValueError(f"batch sizes must be positive, not {from_batch_size} and {to_batch_size}")
@@ -149,36 +118,8 @@ def matching_learning_rate(
 
     SGD follows the saturating rule, or the linear one where B_crit is unknown; optimizers of the
     Adam family follow the square root, with β₂ to the power k, ε divided by √k and, for AdamW,
-    weight decay times √k.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        With the learning rate that belongs to ``from_batch_size``.
-    from_batch_size, to_batch_size : int
-        In examples.
-    critical_batch_size : float, optional
-        In examples, if known.
-
-    Returns
-    -------
-    LearningRate
-        Numbers, rule and doubts.
-
-    Raises
-    ------
-    ValueError
-        A batch size is not positive.
-
-    References
-    ----------
-    Malladi et al. (2022), arXiv:2205.10287; Bergsma et al. (2025), arXiv:2505.13738.
-
-    Examples
-    --------
-    >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    >>> matching_learning_rate(sgd, 32, 64).learning_rate
-    0.2
+    weight decay times √k. Sources: Malladi et al. (2022), arXiv:2205.10287; Bergsma et al. (2025),
+    arXiv:2505.13738.
     """
     rule = _rule_for(optimizer, critical_batch_size)
     factor = learning_rate_factor(rule, from_batch_size, to_batch_size, critical_batch_size)
@@ -259,21 +200,8 @@ def follow_batch_size(
     critical_batch_size: float | None = None,
     multiplier: float = 1.0,
 ) -> None:
-    """Change an optimizer in place as :func:`matching_learning_rate` says; others stay.
+    """Change an optimizer in place as :func:`matching_learning_rate` says, times ``multiplier``.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        With the settings that belong to ``from_batch_size``.
-    from_batch_size, to_batch_size : int
-        In examples.
-    critical_batch_size : float, optional
-        In examples, if known.
-    multiplier : float
-        A further factor on the learning rate.
-
-    Examples
-    --------
     >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     >>> follow_batch_size(sgd, 32, 128, critical_batch_size=128)
     >>> sgd.param_groups[0]["lr"]

@@ -57,32 +57,11 @@ def combination(
 ) -> tuple[str | None, Scaling | None]:
     """Ask the audit how the losses of parts are put together; nothing for a single part.
 
-    Parameters
-    ----------
-    workload : Workload
-        Whose loss.
-    ranks : Ranks
-        The processes that share a step.
-    split : bool
-        Whether a step has several parts.
-    local : bool
-        Whether each process steps by itself, so that only its own parts are put together.
-    inexact : bool
-        Take the mean over the examples of the parts where there is no exact rule.
-    seed : int
-        Of the audit.
-    progress : Progress
-        Told of the audit.
+    Gives mean, sum, ratio or inexact, and the factors on the losses; None for shares of the
+    examples. ``local`` says that each process steps by itself, so that only its own parts are put
+    together; ``inexact`` allows the mean over the examples where there is no exact rule.
 
-    Returns
-    -------
-    str or None, Scaling or None
-        mean, sum, ratio or inexact, and the factors on the losses; None for shares of the examples.
-
-    Raises
-    ------
-    UnresolvedError
-        The parts do not add up.
+    Raises UnresolvedError: the parts do not add up.
     """
     if not split:
         return None, None

@@ -277,8 +277,6 @@ def nonnegative_lines(sizes: Floats, times: Floats) -> tuple[Floats, Floats]:
 
     ``sizes`` has shape (sizes,) in examples, ``times`` shape (rows, sizes) in seconds.
 
-    Examples
-    --------
     >>> fixed, slope = nonnegative_lines(np.array([2.0, 8.0]), np.array([[0.012, 0.018]]))
     >>> round(float(fixed[0]), 6), round(float(slope[0]), 6)
     (0.01, 0.001)

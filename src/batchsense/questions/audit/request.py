@@ -66,7 +66,11 @@ class AuditRequest(TrainingRequest):
 
 
 def ask(request: AuditRequest, progress: Progress = silent) -> Answer[AuditResult]:
-    """Audit the loss."""
+    """Audit the loss.
+
+    Raises DataError: the training job cannot be made or audited.
+    Raises UnresolvedError: its loss cannot be judged.
+    """
     from batchsense.questions.audit.report import audit_report
     from batchsense.questions.audit.text import audit_text
     from batchsense.reports.envelope import Note

@@ -93,7 +93,13 @@ class CollocationRequest(Request):
 
 
 def ask(request: CollocationRequest, progress: Progress = silent) -> Answer[CollocationResult]:
-    """Solve the problem."""
+    """Solve the problem.
+
+    Raises RequestError: one of several processes asks.
+    Raises DataError: the problem or the checkpoint cannot be used, or --error was given without a
+    reference.
+    Raises KeyboardInterrupt: Ctrl-C or SIGTERM came; with words about the checkpoint.
+    """
     from batchsense.errors import DataError, RequestError
     from batchsense.questions.collocation.report import collocation_report
     from batchsense.questions.collocation.text import collocation_text, farewell

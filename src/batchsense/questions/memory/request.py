@@ -138,7 +138,12 @@ class MemoryRequest(TrainingRequest):
 
 
 def ask(request: MemoryRequest, progress: Progress = silent) -> Answer[MemoryResult]:
-    """Predict the memory."""
+    """Predict the memory.
+
+    Raises DataError: the training job cannot be made or traced.
+    Raises UnresolvedError: its allocations cannot be predicted, or nothing says how much memory
+    there is.
+    """
     from batchsense.questions.memory.report import memory_report
     from batchsense.questions.memory.text import memory_notes, memory_text
     from batchsense.training.memory import advise_memory

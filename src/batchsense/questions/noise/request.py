@@ -62,7 +62,11 @@ class NoiseRequest(TrainingRequest):
 
 
 def ask(request: NoiseRequest, progress: Progress = silent) -> Answer[GradientNoiseResult]:
-    """Survey the gradient noise."""
+    """Survey the gradient noise.
+
+    Raises DataError: the training job cannot be made or measured.
+    Raises UnresolvedError: its loss has no gradient noise that could be measured.
+    """
     from batchsense.questions.noise.report import noise_report
     from batchsense.questions.noise.text import needed, noise_text
     from batchsense.reports.envelope import Note, Refusal

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def read_plan(path: str) -> PlanResult:
-    """Read the plan that ``batchsense plan -o FILE`` wrote."""
+    """Read the plan that ``batchsense plan -o FILE`` wrote.
+
+    Raises DataError: it is no plan, or one of another version.
+    """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -39,7 +42,10 @@ def read_plan(path: str) -> PlanResult:
 
 
 def check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:
-    """Refuse a plan that was made for another training job."""
+    """Refuse a plan that was made for another training job.
+
+    Raises DataError: numbers of parameters or examples differ.
+    """
     from batchsense.training.workload import trainable
 
     count = len(workload.examples)

@@ -27,8 +27,6 @@ _DRAWS = 401
 def bytes_per_second(text: str) -> float:
     """Read a bandwidth such as ``1Gbit``, ``400 Mbit/s`` or ``50MB/s``; ValueError otherwise.
 
-    Examples
-    --------
     >>> bytes_per_second("400Mbit"), bytes_per_second("50 MB/s")
     (50000000.0, 50000000.0)
     """
@@ -38,8 +36,6 @@ def bytes_per_second(text: str) -> float:
 def seconds_of(text: str) -> float:
     """Read a time such as ``0.2ms`` or ``50us``; ValueError otherwise.
 
-    Examples
-    --------
     >>> seconds_of("0.2ms")
     0.0002
     """
@@ -56,8 +52,6 @@ def _quantity(text: str, units: dict[str, float]) -> float:
 def numbers_of(text: str) -> tuple[int, ...]:
     """Read whole numbers from 1 with commas; ValueError otherwise.
 
-    Examples
-    --------
     >>> numbers_of("1,2,4")
     (1, 2, 4)
     """
@@ -68,7 +62,10 @@ def numbers_of(text: str) -> tuple[int, ...]:
 
 
 def check_same_gradients(workload: Workload, box: WhiteBox, path: str) -> None:
-    """Refuse a probe of another model."""
+    """Refuse a probe of another model.
+
+    Raises DataError: the bytes of all gradients differ.
+    """
     from batchsense.training.workload import trainable
 
     ours = sum(one.numel() * one.element_size() for one in trainable(workload.model))

@@ -142,7 +142,13 @@ class PlanRequest(TrainingRequest):
 
 
 def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]:
-    """Measure, and plan."""
+    """Measure, and plan.
+
+    Raises DataError: the training job cannot be made or measured, or the document is not of a
+    stream.
+    Raises UnresolvedError: the batch size of its loss cannot be chosen, no pool of the stream holds
+    as much, or the probe says nothing of the workers.
+    """
     from batchsense.questions.plan.report import plan_report
     from batchsense.questions.plan.stream import read_stream, streamed
     from batchsense.questions.plan.text import plan_text

@@ -14,7 +14,10 @@ from batchsense.reports.envelope import Note
 
 
 def read_stream(path: str) -> StreamResult:
-    """Read what ``batchsense stream FILE -o stream.json`` wrote."""
+    """Read what ``batchsense stream FILE -o stream.json`` wrote.
+
+    Raises DataError: it cannot be read, is no such document, or its shuffle is worse than allowed.
+    """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -36,7 +39,10 @@ def read_stream(path: str) -> StreamResult:
 
 
 def streamed(plan: PlanResult, stream: StreamResult) -> PlanResult:
-    """Say how many rows of the stream are worth the advised examples."""
+    """Say how many rows of the stream are worth the advised examples.
+
+    Raises UnresolvedError: no minibatch of a pool is worth as many.
+    """
     from batchsense.training.streaming import design_effect, effective_size
 
     icc = min(max(stream.icc.estimate or 0.0, 0.0), 1.0)

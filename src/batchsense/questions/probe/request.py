@@ -68,7 +68,11 @@ def _numbers(sizes: str | None) -> tuple[int, ...]:
 
 
 def ask(request: ProbeRequest, progress: Progress = silent) -> Answer[ProbeResult]:
-    """Probe, together with the other workers that torchrun started; the first one tells."""
+    """Probe, together with the other workers that torchrun started; the first one tells.
+
+    Raises DataError: the training job cannot be made or run, workers have different models, or one
+    of them does not answer.
+    """
     from batchsense.questions.probe.text import probe_notes, probe_text
     from batchsense.training.running.ranks import joined_ranks
     from batchsense.training.workers.from_probe import checked_seconds, fit_white_box

@@ -103,7 +103,11 @@ class StreamRequest(Request):
 
 
 def ask(request: StreamRequest, progress: Progress = silent) -> Answer[StreamResult]:
-    """Plan the stream, after a shuffle of the file if one was asked for."""
+    """Plan the stream, after a shuffle of the file if one was asked for.
+
+    Raises DataError: the file cannot be read or streamed.
+    Raises UnresolvedError: nothing varies in it.
+    """
     from batchsense.questions.stream.report import stream_report
     from batchsense.questions.stream.text import stream_notes, stream_text
     from batchsense.storage.rows import open_rows

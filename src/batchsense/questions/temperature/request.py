@@ -92,7 +92,11 @@ class TemperatureRequest(TrainingRequest):
 
 
 def ask(request: TemperatureRequest, progress: Progress = silent) -> Answer[TemperatureResult]:
-    """Measure the heat, or simulate escapes."""
+    """Measure the heat, or simulate escapes.
+
+    Raises DataError: the training job cannot be made or trained.
+    Raises UnresolvedError: the run is too short for an interval.
+    """
     from batchsense.questions.temperature.report import temperature_report
     from batchsense.questions.temperature.text import temperature_text
     from batchsense.reports.envelope import Note, Refusal

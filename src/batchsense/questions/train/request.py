@@ -164,7 +164,12 @@ class TrainRequest(TrainingRequest):
 
 
 def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResult]:
-    """Train."""
+    """Train.
+
+    Raises DataError: the job, the plan or the checkpoint cannot be used, or a process is gone.
+    Raises UnresolvedError: the loss cannot be split over processes or micro-batches.
+    Raises KeyboardInterrupt: Ctrl-C or SIGTERM came; with words about the checkpoint.
+    """
     from batchsense.questions.train.report import train_report
     from batchsense.questions.train.text import train_text
     from batchsense.reports.envelope import Note

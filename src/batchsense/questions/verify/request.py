@@ -69,7 +69,12 @@ class VerifyRequest(TrainingRequest):
 
 
 def ask(request: VerifyRequest, progress: Progress = silent) -> Answer[VerifyResult]:
-    """Train copies around the advice of a plan, and judge it."""
+    """Train copies around the advice of a plan, and judge it.
+
+    Raises DataError: the plan cannot be read or was made for another job, or the job cannot be
+    trained.
+    Raises KeyboardInterrupt: with words about the finished runs, which are kept.
+    """
     from batchsense.questions.verify.report import verify_report
     from batchsense.questions.verify.result import advice_of
     from batchsense.questions.verify.text import verify_notes, verify_text

@@ -24,7 +24,12 @@ _MOST_PAIRS = 1000
 def asked_configurations(
     request: WorkersRequest, evidence: StepEvidence
 ) -> tuple[Held, list[StepConfiguration]]:
-    """What is held fixed (``batch_size``, ``micro_batch`` or ``rows``), and every step in order."""
+    """What is held fixed (``batch_size``, ``micro_batch`` or ``rows``), and every step in order.
+
+    Raises DataError: the file of steps to predict cannot be read.
+    Raises RequestError: workers do not divide by any number of nodes, or the batch size by the
+    workers.
+    """
     from batchsense.training.workers import StepConfiguration, read_configurations
 
     if request.at is not None:
@@ -71,8 +76,6 @@ def _spreads(request: WorkersRequest, evidence: StepEvidence) -> list[tuple[int,
 def _fewest_nodes(workers: int, per_node: int) -> int:
     """The fewest nodes that hold the workers evenly, none fuller than was measured.
 
-    Examples
-    --------
     >>> _fewest_nodes(8, 4), _fewest_nodes(6, 4), _fewest_nodes(7, 4)
     (2, 2, 7)
     """
@@ -83,7 +86,10 @@ def _fewest_nodes(workers: int, per_node: int) -> int:
 def _held_by_the_table(
     evidence: StepEvidence, workers: Sequence[int]
 ) -> tuple[int | None, int | None]:
-    """What the measured steps themselves hold fixed: the batch size, else the micro-batch."""
+    """What the measured steps themselves hold fixed: the batch size, else the micro-batch.
+
+    Raises UnresolvedError: nothing was measured that says how many examples.
+    """
     measured = [one for one, _ in evidence.measured]
     if not measured:
         raise UnresolvedError("nothing says how many examples", "--batch-size or --micro-batch")
@@ -99,7 +105,17 @@ def _held_by_the_table(
 def pairs_of(
     configurations: Sequence[StepConfiguration],
 ) -> list[tuple[StepConfiguration, StepConfiguration]]:
-    """Pairs with one batch size, and one micro-batch while they are few; fewer workers first."""
+    """Pairs with one batch size, and with one micro-batch while they are few; fewer workers first.
+
+    >>> from batchsense.training.workers import StepConfiguration
+    >>> steps = [
+    ...     StepConfiguration(1, 2, 8),
+    ...     StepConfiguration(1, 1, 16),
+    ...     StepConfiguration(1, 1, 4),
+    ... ]
+    >>> [(one.workers, other.workers) for one, other in pairs_of(steps)]
+    [(1, 2)]
+    """
     ordered = sorted(dict.fromkeys(configurations), key=lambda one: (one.workers, one.nodes))
     both = [
         (one, other)

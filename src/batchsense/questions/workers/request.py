@@ -120,7 +120,11 @@ class WorkersRequest(Request):
 
 
 def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersResult]:
-    """Predict the steps."""
+    """Predict the steps.
+
+    Raises DataError: a table cannot be read, or the workers cannot be spread as asked.
+    Raises UnresolvedError: too little was measured.
+    """
     from batchsense.questions.workers.configurations import asked_configurations, pairs_of
     from batchsense.questions.workers.report import workers_report
     from batchsense.questions.workers.text import workers_notes, workers_text
@@ -147,7 +151,11 @@ def ask(request: WorkersRequest, progress: Progress = silent) -> Answer[WorkersR
 
 
 def read_evidence(request: WorkersRequest, progress: Progress) -> StepEvidence:
-    """Read what was measured: a table of steps, or the document of a probe."""
+    """Read what was measured: a table of steps, or the document of a probe.
+
+    Raises DataError: the file is neither.
+    Raises UnresolvedError: too little was measured.
+    """
     from batchsense.training.workers import fit_steps, read_steps
     from batchsense.training.workers.evidence import evidence_from_steps
     from batchsense.training.workers.probing.evidence import evidence_from_probe

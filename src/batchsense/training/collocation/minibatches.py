@@ -222,8 +222,6 @@ class CollocationMinibatches:
 def balanced_places(count: int, places: int, rng: np.random.Generator) -> tuple[Integers, Floats]:
     """Fill places with points, pass after pass; weigh them so that all points count 1/count.
 
-    Examples
-    --------
     >>> order, weights = balanced_places(4, 6, np.random.default_rng(0))
     >>> np.bincount(order).tolist(), np.bincount(order, weights).tolist()
     ([1, 1, 2, 2], [0.25, 0.25, 0.25, 0.25])

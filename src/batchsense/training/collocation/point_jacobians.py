@@ -51,20 +51,8 @@ def point_jacobian(condition: Condition, model: nn.Module, points: Tensor) -> tu
     beside the call of the model are differentiated one by one; a model that cannot be copied like
     this, row by row.
 
-    Returns
-    -------
-    residual : Tensor
-        Of shape (n, q).
-    jacobian : Tensor
-        Of shape (n q, parameters), the q rows of a point together, columns as ``trainable(model)``.
+    Shapes: (n, q); (n q, parameters), the q rows of a point together.
 
-    Raises
-    ------
-    DataError
-        As :func:`~batchsense.training.collocation.conditions.condition_residual`.
-
-    Examples
-    --------
     >>> line = nn.Linear(1, 1).double()
     >>> at = Condition("at", lambda model, points: model(points), torch.tensor([[2.0], [3.0]]))
     >>> point_jacobian(at, line, at.points.double())[1].tolist()

@@ -33,8 +33,6 @@ def step_cost(rows: int, parameters: int) -> float:
     64, 128, 256 and 512 points of the wave equation and 921 parameters took 14, 16, 24 and 56 ms
     on one core: calls, rows of the Jacobian, and the products of rows.
 
-    Examples
-    --------
     >>> [round(step_cost(points, 921)) for points in (64, 128, 256, 512)]
     [14, 17, 25, 54]
     """
@@ -51,8 +49,6 @@ class PointPlan:
     turns, and the count whose steps lowered the log of the loss on other points more for their cost
     is kept.
 
-    Examples
-    --------
     >>> plan = PointPlan(128)
     >>> for _ in range(WINDOW):
     ...     plan.saw(1.0, 0.9)
@@ -183,25 +179,9 @@ def noise_scale(
     r"""The noise scale of the loss gradient, in points of the whole minibatch.
 
     :math:`\sum_c \lambda_c^2 \operatorname{tr} \Sigma_c / \beta_c` over :math:`|\nabla L|^2`, with
-    the shares :math:`\beta_c` of conditions in a minibatch; points independent of each other.
-
-    Parameters
-    ----------
-    conditions, model
-        Of the loss.
-    points : mapping of str to Tensor
-        Some points of each condition, two at least.
-    shares : mapping of str to float
-        β.
-
-    Returns
-    -------
-    float
-        Infinity where the gradient cannot be told from 0.
-
-    References
-    ----------
-    McCandlish et al. (2018, arXiv 1812.06162).
+    the shares :math:`\beta_c` of conditions in a minibatch, from two points of each or more,
+    independent of each other; infinity where the gradient cannot be told from 0. Source:
+    McCandlish et al. (2018), arXiv:1812.06162.
     """
     noise, bias, mean = 0.0, 0.0, torch.zeros(())
     for condition in conditions:

@@ -231,16 +231,6 @@ def combined_norms(uses: Sequence[Contribution], shape: torch.Size) -> Tensor:
     r"""Return :math:`\bigl|\sum_u g_i^{(u)}\bigr|` for each example over the uses of a parameter.
 
     There is one use at least, all are of the same n examples; ``shape`` is the parameter's.
-
-    Examples
-    --------
-    A 1×1 matrix used twice, with gradients 2·3 and 1·4.
-
-    >>> use = lambda left, right: OuterProducts(
-    ...     torch.full((1, 1, 1, 1), left), torch.full((1, 1, 1, 1), right)
-    ... )
-    >>> combined_norms([use(2.0, 3.0), use(1.0, 4.0)], torch.Size([1, 1])).item()
-    10.0
     """
     if len(uses) == 1:
         return uses[0].norms()
@@ -296,8 +286,6 @@ def _inner(one: Contribution, other: Contribution) -> Tensor:
 def gram_is_cheaper(places: int, rows: int, columns: int) -> bool:
     """Whether the formula with inner products between places needs fewer multiplications.
 
-    Examples
-    --------
     >>> gram_is_cheaper(64, 192, 768), gram_is_cheaper(784, 16, 9)
     (True, False)
     """
@@ -336,8 +324,6 @@ def inner_of_lookups(one: Lookups, other: Lookups) -> Tensor:
 def matrix_shape(shape: torch.Size) -> tuple[int, int]:
     """Return (rows, columns) of a parameter seen as a matrix.
 
-    Examples
-    --------
     >>> matrix_shape(torch.Size([8, 3, 5, 5])), matrix_shape(torch.Size([7]))
     ((8, 75), (7, 1))
     """
@@ -348,8 +334,6 @@ def matrix_shape(shape: torch.Size) -> tuple[int, int]:
 def parts_of(examples: int, numbers_each: int, most: int | None = None) -> list[slice]:
     """Cut the examples into parts of at most ``most`` numbers, one example at least.
 
-    Examples
-    --------
     >>> parts_of(5, MOST_NUMBERS // 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """

@@ -16,22 +16,12 @@ _REMEDY = (
 
 
 def refuse_coupled(model: nn.Module) -> None:
-    """Raise if a module is known to mix the examples of a minibatch.
+    """Raise if a module, in the mode it is going to run in, is known to mix the examples.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        In the mode (train or eval) in which it is going to run.
+    Raises DataError: a BatchNorm uses the statistics of the minibatch, an embedding divides
+    gradients by how often the minibatch holds a token, or the model is compiled or spread over
+    threads, where its operations cannot be watched.
 
-    Raises
-    ------
-    DataError
-        A BatchNorm uses the statistics of the minibatch, an embedding divides gradients by how
-        often the minibatch holds a token, or the model is compiled or spread over threads, where
-        its operations cannot be watched.
-
-    Examples
-    --------
     >>> refuse_coupled(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval())
     >>> refuse_coupled(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
     Traceback (most recent call last):

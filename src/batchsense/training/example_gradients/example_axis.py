@@ -59,16 +59,6 @@ def layout_of(values: Tensor, features: int, examples: int, example_dim: int) ->
     one leading dimension has nothing but examples there. None if the dimension found has not the
     size ``examples``. A view that flattens (n, T, F) to (n·T, F) is understood through the tensor
     that it is a view of.
-
-    Examples
-    --------
-    >>> import torch
-    >>> layout_of(torch.zeros(5, 7, 3), 1, examples=5, example_dim=0)
-    Layout(leading=(5, 7), axis=0)
-    >>> layout_of(torch.zeros(5, 7, 3).flatten(0, 1), 1, examples=5, example_dim=0)
-    Layout(leading=(5, 7), axis=0)
-    >>> layout_of(torch.zeros(35, 3), 1, examples=5, example_dim=0) is None
-    True
     """
     if values.dim() == features + 1 and values.shape[0] == examples:
         return Layout((examples,), 0)

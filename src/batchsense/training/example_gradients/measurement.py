@@ -46,59 +46,22 @@ def per_example_squared_norms(
     self_check: bool = True,
     progress: Progress = silent,
 ) -> Norms:
-    r"""Measure :math:`|g_i|^2` for chosen examples, and the squared norm of their mean gradient.
+    """Measure :math:`|g_i|^2` for chosen examples, and the squared norm of their mean gradient.
 
     Parameters that a rule covers cost no more than a backward pass; the gradients of the others are
-    formed one by one.
+    formed one by one, as ``fallback`` says; "none" leaves them in ``refused``. ``chosen`` are
+    indices, or a minibatch as ``workload.minibatch`` makes it, which is taken apart. The ``model``
+    is used as it is, by default a copy of the workload's; no ``.grad`` is touched, and a
+    ``loss_scale`` of the form does not matter. ``micro_batch_size`` limits memory. Dropout stays
+    on: each example has a mask of its own, and a parameter in ``fallback`` has seen other masks
+    than the rest.
 
-    Parameters
-    ----------
-    workload : Workload
-        Model, loss and examples.
-    chosen : sequence of int, or a minibatch
-        Which examples, n of them, by index; or a minibatch of them as ``workload.minibatch`` makes
-        it, which is taken apart as in :func:`minibatch_squared_norms`.
-    model : torch.nn.Module, optional
-        The model to measure, used as it is; by default a copy of ``workload.model``. Its
-        parameters' ``.grad`` is not touched.
-    form : LossForm
-        Mean or sum over the examples, and the dimension that counts them in the minibatch's tensors
-        and in the layers' inputs; a ``loss_scale`` does not matter here.
-    micro_batch_size : int, optional
-        Examples at a time, to limit memory; all at once by default.
-    fallback : {"auto", "vmap", "single", "none"}
-        How to form the gradients that no rule covers; "none" leaves them in ``refused``.
-    self_check : bool
-        First compare three examples in a minibatch with the same examples alone, without dropout.
-        It costs four small backward passes; leave it out when the same model was checked before.
-    progress : Progress
-        Told how many examples are done.
+    ``self_check`` first compares three examples in a minibatch with the same examples alone,
+    without dropout. It costs four small backward passes; leave it out when the same model was
+    checked before.
 
-    Returns
-    -------
-    Norms
-        ``values`` of shape (n,), by parameter, with the covered share; A is that of the mean over
-        all n examples.
-
-    Raises
-    ------
-    DataError
-        The examples are coupled, so that no per-example gradient exists; the loss is not the stated
-        mean or sum; or the self-check fails, naming the layer.
-
-    Notes
-    -----
-    Dropout stays on in the measurement itself. Each example then has a mask of its own, and a
-    parameter in ``fallback`` has seen other masks than the rest.
-
-    Examples
-    --------
-    >>> from batchsense.training import load_target
-    >>> norms = per_example_squared_norms(load_target("digits"), range(100))
-    >>> norms.values.shape, norms.covered, norms.fallback
-    ((100,), 1.0, ())
-    >>> bool(norms.squared_mean_norm < norms.mean_squared_norm)
-    True
+    Raises DataError: the examples are coupled, so that no per-example gradient exists; the loss is
+    not the stated mean or sum; or the self-check fails, naming the layer.
     """
     admitted(workload)
     model = workload.fresh_model() if model is None else model
@@ -127,37 +90,11 @@ def minibatch_squared_norms(
     self_check: bool = True,
     progress: Progress = silent,
 ) -> Norms:
-    """Measure the squared gradient norm of each example of a minibatch.
+    """Measure the squared gradient norm of each example of a minibatch, for a model as it is.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model, used as it is; neither gradients nor buffers are changed by the check.
-    loss : callable
-        ``loss(model, minibatch)`` gives a scalar tensor.
-    minibatch : object
-        Nested tensors; those that have the number of examples as size of ``form.example_dim`` are
-        taken apart, lists of that length too, the rest is passed on as it is.
-    form, micro_batch_size, fallback, self_check, progress
-        As for :func:`per_example_squared_norms`.
-
-    Returns
-    -------
-    Norms
-        As there.
-
-    Raises
-    ------
-    DataError
-        As there; or the minibatch holds no tensor that counts examples.
-
-    Examples
-    --------
-    >>> model = nn.Linear(1, 1, bias=False)
-    >>> loss = lambda model, minibatch: (model(minibatch[0]) * minibatch[1]).mean()
-    >>> minibatch = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]])
-    >>> minibatch_squared_norms(model, loss, minibatch).values.round(3)
-    array([ 9., 64.])
+    Tensors that have the number of examples as size of ``form.example_dim`` are taken apart, lists
+    of that length too, the rest is passed on. Arguments and errors are as for
+    :func:`per_example_squared_norms`.
     """
     workload, every = _apart(model, loss, minibatch, form.example_dim)
     return per_example_squared_norms(

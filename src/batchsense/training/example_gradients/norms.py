@@ -18,8 +18,6 @@ class Norms:
     With Q = ``mean_squared_norm`` and A = ``squared_mean_norm`` the unbiased estimates of noise and
     signal are τ̂ = n(Q − A)/(n − 1) and γ̂ = (nA − Q)/(n − 1).
 
-    Examples
-    --------
     >>> norms = Norms(
     ...     parameters=("0.weight", "0.bias"),
     ...     parts=np.array([[3.0, 2.0], [1.0, 0.0]]),
@@ -77,10 +75,7 @@ class Norms:
     def squared_mean_norm(self) -> float:
         """A, the squared norm of the mean gradient over all n examples.
 
-        Raises
-        ------
-        DataError
-            Several passes were recorded and their mean gradient was not kept.
+        Raises DataError: several passes were recorded and their mean gradient was not kept.
         """
         return float(self._kept_mean().sum())
 

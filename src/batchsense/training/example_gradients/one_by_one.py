@@ -59,10 +59,8 @@ def formed_one_by_one(
 
     Shapes: the result (parameters, n); the result (parameters,).
 
-    Raises
-    ------
-    DataError
-        The loss of a single example cannot be computed, or ``how`` is "vmap" and impossible.
+    Raises DataError: the loss of a single example cannot be computed, or ``how`` is "vmap" and
+    impossible.
     """
     parameters = dict(model.named_parameters())
     wanted = {name: parameters[name] for name in names}
@@ -177,8 +175,6 @@ class _Loss(nn.Module):
 def chosen_for_check(indices: Sequence[int]) -> list[int]:
     """Choose the first, the middle and the last example.
 
-    Examples
-    --------
     >>> chosen_for_check([7, 8, 9, 10, 11]), chosen_for_check([5])
     ([7, 9, 11], [5])
     """
@@ -193,10 +189,8 @@ def measured_alone(
 
     Returns the losses of n examples, and the squared norms of their gradients by parameter.
 
-    Raises
-    ------
-    DataError
-        The loss of one example cannot be computed, or differs between two evaluations.
+    Raises DataError: the loss of one example cannot be computed, or differs between two
+    evaluations.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     losses = []
@@ -232,11 +226,8 @@ def compare(
     ``alone`` is from :func:`measured_alone`, ``together`` has the loss of one minibatch and what
     the checked method gave there; ``half`` says whether gradients came in half precision.
 
-    Raises
-    ------
-    DataError
-        The losses do not add up, so examples are coupled or normalised together; or the norms of a
-        layer differ.
+    Raises DataError: the losses do not add up, so examples are coupled or normalised together; or
+    the norms of a layer differ.
     """
     losses, parts = alone
     _compare_losses(losses, together[0], reduction)

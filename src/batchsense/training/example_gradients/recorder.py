@@ -72,28 +72,15 @@ class PerExampleNorms:
     Inside the block, the model's forward is watched for operations that use parameters; when the
     backward pass brings the gradient δ of their output, :math:`|g_i|^2` follows from δ and the
     kept input, for a linear layer as :math:`\sum_{ts} (a_t \cdot a_s)(δ_t \cdot δ_s)`. Gradients
-    are not altered, and evaluation under ``no_grad`` is not seen.
+    are not altered, and evaluation under ``no_grad`` is not seen. Sources: Goodfellow (2015),
+    arXiv:1510.01799; Li et al. (2022), "Large language models can be strong differentially private
+    learners".
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Called as ``model(...)`` with a tensor that holds one entry for each example; otherwise see
-        :meth:`watching`.
-    form : LossForm
-        What ``backward`` is called on.
-    accumulate : bool
-        Keep the mean gradient over all passes since the last reading, for A over all of them. It
-        costs the memory of one more gradient.
-    leave_out : sequence of str
-        Parameters to report as refused without trying.
+    The model is called as ``model(...)`` with a tensor that holds one entry for each example;
+    otherwise see :meth:`watching`. ``accumulate`` keeps the mean gradient over all passes since the
+    last reading, for A over all of them, in the memory of one more gradient. Parameters in
+    ``leave_out`` are reported as refused without trying.
 
-    Raises
-    ------
-    DataError
-        On entering: the model couples the examples, is compiled, or has nothing to train.
-
-    Notes
-    -----
     A parameter that no rule covers is listed in ``Norms.refused``, with the reason, and is left out
     of Q and of A alike. A use that was missed is noticed: along a random direction, the examples'
     gradients must add up to the parameter's gradient. What cannot be noticed here is a tensor
@@ -107,13 +94,9 @@ class PerExampleNorms:
     ``use_reentrant=False`` (their inputs are then kept, which costs the memory that checkpointing
     saves) and refused otherwise.
 
-    References
-    ----------
-    Goodfellow (2015), "Efficient per-example gradient computations"; Li et al. (2022), "Large
-    language models can be strong differentially private learners".
+    Raises DataError on entering: the model couples the examples, is compiled, or has nothing to
+    train.
 
-    Examples
-    --------
     >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
     <torch...>
     >>> model = nn.Linear(1, 1, bias=False)
@@ -230,11 +213,8 @@ class PerExampleNorms:
     def squared_norms(self) -> Floats:
         """Return |gᵢ|² over all parameters, of shape (n,), for the passes since the last reading.
 
-        Raises
-        ------
-        DataError
-            No backward pass was recorded, the examples are coupled, or a parameter is refused;
-            :meth:`result` gives what there is without it.
+        Raises DataError: no backward pass was recorded, the examples are coupled, or a parameter is
+        refused; :meth:`result` gives what there is without it.
         """
         norms = self.result()
         if norms.refused:
@@ -248,10 +228,7 @@ class PerExampleNorms:
     def result(self) -> Norms:
         """Return the norms with their parts, for the passes since the last reading.
 
-        Raises
-        ------
-        DataError
-            No backward pass was recorded, or the examples are coupled.
+        Raises DataError: no backward pass was recorded, or the examples are coupled.
         """
         if self._recording.coupled:
             raise coupling_error(sorted(self._recording.coupled))

@@ -161,8 +161,6 @@ class Recording:
 class Call(NamedTuple):
     """A torch function and its arguments, before it is called.
 
-    Examples
-    --------
     >>> call = Call(max, (1, 2), {"bias": 3})
     >>> call.arguments("input", "weight", "bias")
     [1, 2, 3]
@@ -263,10 +261,7 @@ class ChangedInPlaceError(Exception):
 def view_of(value: Tensor, parameter: Tensor) -> View | None:
     """Describe a view of a parameter; None for the parameter itself.
 
-    Raises
-    ------
-    ValueError
-        The view repeats elements, or the parameter is not contiguous.
+    Raises ValueError: the view repeats elements, or the parameter is not contiguous.
     """
     if value is parameter:
         return None

@@ -36,25 +36,8 @@ def moments_of_examples(
     .. math:: \hat γ = (nA - Q)/(n-1), \qquad \hat τ = n(Q - A)/(n-1);
 
     drawn without replacement from N, with U that γ̂: τ̂ = (N−1)/N·(Q−U), γ̂ = ((N−1)U + Q)/N.
+    Source: McCandlish et al. (2018), arXiv:1812.06162, appendix A.
 
-    Parameters
-    ----------
-    mean_squared_norm, squared_mean_norm : float
-        Q and A.
-    count, population : int
-        n, at least 2; and N, if the examples were drawn without replacement (n = N is exact).
-
-    Raises
-    ------
-    UnresolvedError
-        One example only.
-
-    References
-    ----------
-    McCandlish et al. (2018), "An empirical model of large-batch training", appendix A.
-
-    Examples
-    --------
     Two examples, with gradients 1 and 3, that are all there are: mean 2, variance 1.
 
     >>> moments_of_examples(5.0, 4.0, 2, population=2)
@@ -80,41 +63,17 @@ def noise_of_two_sizes(
     r"""Estimate τ and γ from mean gradients over few and over many examples.
 
     A mean gradient over b examples has :math:`E|g_b|^2 = γ + τ/b`. With S the square at size b,
-    averaged, and L that at size B,
+    averaged, and L that at size B, of one parameter or of each,
 
     .. math:: \hat τ = \frac{S - L}{1/b - 1/B}, \qquad \hat γ = L - \hat τ/B.
 
     Sizes need not be whole: a weighted mean :math:`\sum w_k g_k / \sum w_k` of parts of
     :math:`n_k` examples has :math:`1/B = \sum w_k^2/n_k / (\sum w_k)^2`. Nothing is clamped.
+    Drawn without replacement from N: τ̂·(N−1)/N, and γ̂ + τ̂/N. Source: McCandlish et al. (2018),
+    arXiv:1812.06162, appendix A.1.
 
-    Parameters
-    ----------
-    small_square, large_square : float or array of one shape
-        S and L, for the whole gradient or for each parameter.
-    small_size, large_size : float
-        b and B, in examples.
-    population : int, optional
-        N, if the examples behind one whole were drawn without replacement from as many: then
-        τ̂ is multiplied by (N−1)/N, and the unreduced τ̂ over N is added to γ̂.
+    Raises UnresolvedError: both sizes are the same, so that there is one part only.
 
-    Returns
-    -------
-    array
-        τ̂, of the shape of the squares.
-    array
-        γ̂, likewise.
-
-    Raises
-    ------
-    UnresolvedError
-        Both sizes are the same: there is one part only.
-
-    References
-    ----------
-    McCandlish et al. (2018), "An empirical model of large-batch training", appendix A.1.
-
-    Examples
-    --------
     Parts of 4 examples whose gradients have mean square 6, and 16 examples together 3: signal 2
     and noise 16, because 2 + 16/4 = 6 and 2 + 16/16 = 3.
 
@@ -151,8 +110,6 @@ def moments_of_layers(
     Shapes: ``grams`` (layers, K, K); ``sizes`` (K,); ``example_squares`` (layers, K); the result
     (layers, 2).
 
-    Examples
-    --------
     Two examples, with gradients 1 and 3, that are all there are: variance 1, squared mean 4.
 
     >>> gram = [[[1.0, 3.0], [3.0, 9.0]]]
@@ -182,12 +139,8 @@ def pseudo_values(
     Arguments are as for :func:`moments_of_layers`, of at least three micro-batches (else an
     UnresolvedError). The result has shape (K, layers, 2).
 
-    References
-    ----------
-    Efron and Stein (1981), "The jackknife estimate of variance", Ann. Stat. 9.
+    Source: Efron and Stein (1981), "The jackknife estimate of variance", Ann. Stat. 9.
 
-    Examples
-    --------
     >>> pseudo_values(np.eye(3)[None], [4, 4, 4]).shape
     (3, 1, 2)
     """

@@ -64,8 +64,6 @@ class Layers:
     def of(cls, names: Sequence[str], numbers: Sequence[int]) -> Layers:
         """Group parameters, by name and number of trained numbers, by the module in their name.
 
-        Examples
-        --------
         >>> Layers.of(["0.weight", "0.bias", "2.weight"], [8, 2, 4])
         Layers(names=('0', '2'), sizes=(10, 4), of_parameter=(0, 0, 1), numbers=(8, 2, 4))
         """
@@ -93,17 +91,6 @@ def noise_of_layers(
     """Return each layer's share of the noise and its noise scale, with Fieller's intervals.
 
     Shapes: ``groups`` (groups, layers, 2); ``estimates`` (layers, 2).
-
-    Examples
-    --------
-    Two layers; the first has nine tenths of the noise:
-
-    >>> rng = np.random.default_rng(0)
-    >>> noise = np.array([9.0, 1.0]) + 0.1 * rng.standard_normal((16, 2))
-    >>> groups = np.stack([noise, np.ones((16, 2))], axis=2)
-    >>> first, second = noise_of_layers(groups, Layers.of(["0.weight", "1.weight"], [4, 4]))
-    >>> round(first.noise_share.estimate, 2), 0.9 in first.noise_share
-    (0.9, True)
     """
     values = np.asarray(groups, dtype=np.float64)
     count = len(values)

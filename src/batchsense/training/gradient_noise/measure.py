@@ -129,21 +129,9 @@ def micro_batch_gradients(
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[list[Tensor], Integers]:
-    """Return the mean gradients of disjoint random micro-batches of equal size.
+    """Return the mean gradients of disjoint random micro-batches of equal size, and these sizes.
 
-    Arguments are as for :func:`measure_gradient_noise`.
-
-    Returns
-    -------
-    list of torch.Tensor of shape (parameters,), array of shape (micro_batches,)
-        Mean gradients, and examples in each.
-
-    Raises
-    ------
-    UnresolvedError
-        Fewer than eight examples.
-    DataError
-        The workload cannot be evaluated, or fewer than eight micro-batches were asked for.
+    Arguments and errors are as for :func:`measure_gradient_noise`.
     """
     chosen = _drawn(workload, examples, micro_batches, seed, _GRADIENT_BYTES)
     vectors = []
@@ -168,13 +156,6 @@ def example_gradients(
     A few examples are first compared with their gradients alone. Parameters and errors are as
     there; in addition a DataError where the examples are coupled (BatchNorm) or norms differ from
     those of examples alone.
-
-    Examples
-    --------
-    >>> from batchsense.training import digits_workload
-    >>> found = example_gradients(digits_workload(), examples=64, micro_batches=8)
-    >>> found.squares.shape, found.squared_norms.count, found.refused
-    ((6, 8), 64, {})
     """
     chosen = _drawn(workload, examples, micro_batches, seed)
     few = chosen.reshape(-1)[:_CHECKED_EXAMPLES]

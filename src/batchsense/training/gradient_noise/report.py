@@ -97,26 +97,13 @@ def noise_report(
     population: int | None = None,
     level: float = 0.95,
 ) -> NoiseReport:
-    r"""Turn estimates and their covariance into a report.
+    r"""Turn estimates and their covariance, of that many degrees of freedom, into a report.
 
     Examples still needed: with t the Student quantile and s the standard error of γ̂, halving
     γ̂'s relative error to one half takes :math:`n[(t s / 0.5\hat γ)^2 - 1]` more; where γ̂ ≤ ts,
-    γ̂ + ts takes its place and the number is a lower bound.
+    γ̂ + ts takes its place and the number is a lower bound. No more can be asked for than the
+    ``population`` has, if no example was drawn twice.
 
-    Parameters
-    ----------
-    moments : NoiseMoments
-        τ̂ and γ̂.
-    covariance, degrees : array of shape (2, 2), float
-        Their covariance, and its degrees of freedom.
-    examples_used, population : int
-        Examples behind the estimates; and those there are, if none was drawn twice: no more can be
-        asked for.
-    level : float
-        Confidence level of the three intervals.
-
-    Examples
-    --------
     >>> report = noise_report(NoiseMoments(50.0, 1.0), np.diag([9.0, 0.04]), 31, 1024)
     >>> report.noise_scale.estimate, report.resolved, report.examples_needed
     (50.0, True, 0)
@@ -143,27 +130,13 @@ def noise_report(
 def pool_moments(
     trace_covariance: npt.ArrayLike, squared_gradient_norm: npt.ArrayLike
 ) -> tuple[NoiseMoments, Floats]:
-    """Average independent estimates, with the covariance of their means.
+    """Average independent estimates (groups,), with the covariance of their means.
 
-    A ratio of means, never a mean of ratios: one γ̂ may be near zero or negative.
+    A ratio of means, never a mean of ratios: one γ̂ may be near zero or negative. The covariance,
+    of τ̂ and γ̂, has groups − 1 degrees of freedom.
 
-    Parameters
-    ----------
-    trace_covariance, squared_gradient_norm : arrays of shape (groups,)
-        τ̂ⱼ and γ̂ⱼ of independent groups: disjoint micro-batches, workers, or blocks of steps.
+    Raises UnresolvedError: fewer than eight groups.
 
-    Returns
-    -------
-    NoiseMoments, array of shape (2, 2)
-        The means and their covariance, with groups − 1 degrees of freedom.
-
-    Raises
-    ------
-    UnresolvedError
-        Fewer than eight groups.
-
-    Examples
-    --------
     >>> moments, covariance = pool_moments([1.0, 3.0] * 4, [1.0, 2.0] * 4)
     >>> moments
     NoiseMoments(trace_covariance=2.0, squared_gradient_norm=1.5)
@@ -185,34 +158,15 @@ def fieller_ratio(
     degrees: float,
     level: float = 0.95,
 ) -> Ratio:
-    r"""Return the interval of a non-negative ratio ρ = E[numerator] / E[denominator].
+    """Return the interval of a non-negative ratio ρ = E[numerator] / E[denominator].
 
     The interval is the set of ρ for which T − ρΓ is not significantly different from zero,
 
     .. math:: (T - ρΓ)^2 ≤ t^2 (v_{ττ} - 2ρ v_{τγ} + ρ^2 v_{γγ}),
 
-    cut to ρ ≥ 0. It may be unbounded: that is what the data say, and not an error.
+    cut to ρ ≥ 0, with v the covariance of the two means. It may be unbounded: that is what the
+    data say, and not an error. Source: Fieller (1954), J. R. Stat. Soc. B 16.
 
-    Parameters
-    ----------
-    numerator, denominator : float
-        The two means, T and Γ, in any unit.
-    covariance, degrees : array of shape (2, 2), float
-        Covariance of the two means, and its degrees of freedom.
-    level : float
-        Confidence level.
-
-    Raises
-    ------
-    ValueError
-        A number is not finite, or ``degrees`` is below 1.
-
-    References
-    ----------
-    Fieller (1954), "Some problems in interval estimation", J. R. Stat. Soc. B 16.
-
-    Examples
-    --------
     >>> fieller_ratio(10.0, 2.0, [[0.01, 0.0], [0.0, 0.01]], degrees=30).interval.ratio < 1.3
     True
     >>> fieller_ratio(10.0, 0.1, [[0.01, 0.0], [0.0, 0.01]], degrees=30).branch
@@ -235,8 +189,6 @@ def fieller_ratio(
 def is_resolved(interval: Interval, ratio: float = RESOLVED_RATIO) -> bool:
     """Whether an interval is narrow enough to act on: bounded, its ends within a factor.
 
-    Examples
-    --------
     >>> is_resolved(Interval(10, 6, 20)), is_resolved(Interval(10, 6, float("inf")))
     (True, False)
     """

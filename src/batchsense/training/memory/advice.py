@@ -81,33 +81,13 @@ def advise_memory(
     batch_size: int | None = None,
     examples: int | None = None,
 ) -> MemoryAdvice:
-    """Find what fits into a limit and what binds there.
+    """Find what fits into a limit of the whole process, or what is available now, and what binds.
 
-    Parameters
-    ----------
-    envelope : MemoryEnvelope
-        Peak memory per batch size.
-    device : torch.device
-        Where the model is.
-    allowed_bytes : int, optional
-        The limit of the whole process; what is available now by default.
-    batch_size : int, optional
-        The size asked about; the largest that fits by default.
-    examples : int, optional
-        How many there are; no minibatch is larger.
+    Asked about is ``batch_size``, or the largest that fits; no minibatch is larger than there are
+    examples.
 
-    Returns
-    -------
-    MemoryAdvice
-        Sizes, peak, what binds.
+    Raises UnresolvedError: the system does not say how much memory there is, and none was allowed.
 
-    Raises
-    ------
-    UnresolvedError
-        The system does not say how much memory there is, and none was allowed.
-
-    Examples
-    --------
     >>> from batchsense.training import fit_memory_envelope, load_target
     >>> envelope = fit_memory_envelope(load_target("digits"))
     >>> advice = advise_memory(envelope, torch.device("cpu"), 8 * 10**9, batch_size=10**8)

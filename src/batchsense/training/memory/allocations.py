@@ -42,8 +42,6 @@ def available_bytes(device: torch.device) -> int | None:
 
     On the CPU the smaller of the system's available memory and what the control group has left.
 
-    Examples
-    --------
     >>> available_bytes(torch.device("meta")) is None
     True
     """
@@ -67,14 +65,7 @@ class AllocationTrace:
 
     @property
     def peak_bytes(self) -> int:
-        """The most bytes that were alive at once.
-
-        Examples
-        --------
-        >>> sizes, freed = np.array([8, 16, 4]), np.array([1, 3, 3])
-        >>> AllocationTrace(sizes, freed, ("a", "b", "c"), ("workspace",) * 3).peak_bytes
-        20
-        """
+        """The most bytes that were alive at once."""
         return int(live_totals(self.sizes, self.freed_before).max(initial=0))
 
 
@@ -84,8 +75,6 @@ def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[A
     Amounts are bytes or any coefficient of them; all arrays have shape (allocations,), and
     ``freed_before`` is that of :class:`AllocationTrace`.
 
-    Examples
-    --------
     >>> live_totals([8, 16, 4], np.array([1, 3, 3]))
     array([ 8, 16, 20])
     """
@@ -110,10 +99,7 @@ def trace_training_step(
     held ``before`` the step, and what comes ``after`` it, is put to the trace. Call it inside
     :func:`uncollected`.
 
-    Raises
-    ------
-    DataError
-        The workload cannot be evaluated.
+    Raises DataError: the workload cannot be evaluated.
     """
     device = next(model.parameters()).device
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -189,8 +175,6 @@ def uncollected() -> Iterator[None]:
 class Ledger:
     """Allocations as they come: who allocated, until when, and what for.
 
-    Examples
-    --------
     >>> ledger = Ledger()
     >>> for key, name, size in ((1, "addmm", 40), (2, "relu", 8)):
     ...     ledger.allocated(key, name, size)

@@ -158,8 +158,6 @@ class MemoryEnvelope:
 def largest_that_fits(bytes_of: Callable[[int], int], budget_bytes: float) -> int:
     """Find the largest size whose bytes fit, where bytes grow with the size; 0 if none does.
 
-    Examples
-    --------
     >>> largest_that_fits(lambda size: 100 + 8 * size, 1000)
     112
     """
@@ -180,22 +178,8 @@ def envelope_of_traces(traces: Sequence[AllocationTrace], sizes: Sequence[int]) 
 
     The envelope is not checked at a larger size.
 
-    Raises
-    ------
-    UnresolvedError
-        The traces do not match, or an allocation is no polynomial of degree two.
-
-    Examples
-    --------
-    >>> traces = [
-    ...     AllocationTrace(
-    ...         np.array([100, 8 * b]), np.array([2, 2]), ("model", "addmm"), ("weights", "data")
-    ...     )
-    ...     for b in (4, 8, 12, 16)
-    ... ]
-    >>> envelope = envelope_of_traces(traces, (4, 8, 12, 16))
-    >>> envelope.peak_bytes(1000), envelope.breakdown(1000)["data"]
-    (8100, 8000)
+    Raises UnresolvedError: the traces do not match, or an allocation is no polynomial of degree
+    two.
     """
     counts = [len(trace.sizes) for trace in traces]
     if len(set(counts)) > 1:

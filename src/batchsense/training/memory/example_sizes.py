@@ -44,31 +44,10 @@ def examples_to_trace(workload: Workload) -> tuple[list[list[int]], DifferingExa
     All examples are looked at, in random order, as far as two seconds go. Where they differ, one
     list has the largest, and another, if that is not the same, those with the largest part (of a
     long source and a long target, each may be in another example): which of the two a minibatch
-    takes more memory with depends on whether it is padded or joined.
+    takes more memory with depends on whether it is padded or joined. None where those looked at are
+    all alike.
 
-    Parameters
-    ----------
-    workload : Workload
-        The training job.
-
-    Returns
-    -------
-    lists of int, DifferingExamples or None
-        Indices; None where those looked at are all alike.
-
-    Raises
-    ------
-    DataError
-        An example cannot be read.
-
-    Examples
-    --------
-    >>> from dataclasses import replace
-    >>> from batchsense.training import load_target
-    >>> texts = [torch.zeros(1 + 20 * (k == 7)) for k in range(1000)]
-    >>> found, differing = examples_to_trace(replace(load_target("digits"), examples=texts))
-    >>> found, str(differing)
-    ([[7]], 'the largest of all 1,000')
+    Raises DataError: an example cannot be read.
     """
     count = len(workload.examples)
     order = np.random.default_rng(0).permutation(count)

@@ -54,8 +54,6 @@ class MemoryLimit:
 def returns_memory() -> bool:
     """Whether this process was started so that the C library returns what is freed.
 
-    Examples
-    --------
     >>> returns_memory() in (True, False)
     True
     """
@@ -133,8 +131,6 @@ def counted_bytes(
 
     Parameters are those of :func:`memory_limit`.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> envelope = MemoryEnvelope(np.zeros(1), np.full(1, 1e6), np.zeros(1), ("addmm",), (4, 8))
     >>> counted_bytes(envelope, torch.device("cpu"), 10, returning=False)

@@ -33,8 +33,6 @@ class PlainNet:
     def described(self) -> str:
         """The net and its table in words.
 
-        Examples
-        --------
         >>> PlainNet(500, 4_000_000, hidden=(1024, 1024)).described
         'a net 500-1024-1024-1 over 4,000,000 examples of float32'
         """
@@ -44,13 +42,8 @@ class PlainNet:
     def workload(self) -> Workload:
         """The training job: least squares with AdamW. To be built without data.
 
-        Raises
-        ------
-        DataError
-            A size is below 1 or beyond what can be addressed, or the type is unknown.
+        Raises DataError: a size is below 1 or beyond what can be addressed, or the type is unknown.
 
-        Examples
-        --------
         >>> len(PlainNet(3, 10, hidden=(8,)).workload().model)
         3
         """
@@ -80,13 +73,5 @@ class PlainNet:
 
 
 def full_batch_bytes(envelope: MemoryEnvelope, examples: int) -> int:
-    """Peak of a step over all examples, which are loaded once and stay.
-
-    Examples
-    --------
-    >>> from batchsense.training.memory.fake import fake_memory_envelope
-    >>> net = PlainNet(2_000_000, 5_400, "float64")
-    >>> round(full_batch_bytes(fake_memory_envelope(net.workload), 5_400) / 1e9, 2)
-    86.5
-    """
+    """Peak of a step over all examples, which are loaded once and stay."""
     return envelope.without_loading().peak_bytes(examples)

@@ -50,33 +50,11 @@ def try_step(
 ) -> Trial:
     """Train two steps in a child whose address space is limited; smaller ones if it dies.
 
-    Parameters
-    ----------
-    target : str
-        As for :func:`~batchsense.training.load_target`.
-    batch_size : int
-        Examples to begin with.
-    limit_bytes : int
-        Memory of the whole process.
-    returning : bool
-        Whether the child is started with the settings of ``RETURNING_MEMORY``.
-    seed : int
-        Seed of the model's own randomness.
-    progress : Progress
-        Told before each try.
+    With ``returning`` the child is started with the settings of ``RETURNING_MEMORY``.
 
-    Returns
-    -------
-    Trial
-        The largest size that trained.
-
-    Raises
-    ------
-    UnresolvedError
-        This system has no limit of the address space.
-    DataError
-        The training job cannot be made in the child, or a step fails there for another reason
-        than memory.
+    Raises UnresolvedError: this system has no limit of the address space.
+    Raises DataError: the training job cannot be made in the child, or a step fails there for
+    another reason than memory.
     """
     if not sys.platform.startswith("linux"):
         raise UnresolvedError(

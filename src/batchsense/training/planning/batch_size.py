@@ -189,8 +189,6 @@ def used_critical_batch_size(interval: Interval) -> float:
     The estimate where the ends are within a factor of four, else the lower end where there is no
     upper one, else the geometric middle.
 
-    Examples
-    --------
     >>> used_critical_batch_size(Interval(50, 30, 90))
     50
     >>> used_critical_batch_size(Interval(80, 40, float("inf")))
@@ -208,27 +206,7 @@ def optimal_batch_size(
 
     :math:`\sqrt{B_{crit} c_0/c_1}` where the step time is a line, else the numerical minimum of
     :math:`(1 + B_{crit}/B)\,T(B)` up to ``largest`` or twice the largest size that was timed.
-
-    Parameters
-    ----------
-    critical_batch_size : float
-        B_crit in examples.
-    step_time : StepTime
-        Time of a step.
-    largest : float
-        Where a numerical search ends.
-
-    Returns
-    -------
-    float
-        Examples; infinite where a step costs no more for more examples.
-
-    Examples
-    --------
-    >>> from batchsense.training import fit_step_time
-    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
-    >>> round(optimal_batch_size(40.0, timed), 6)
-    20.0
+    Infinite where a step costs no more for more examples.
     """
     if step_time.is_line:
         return math.sqrt(critical_batch_size * step_time.overhead_batch_size.estimate)
@@ -245,13 +223,6 @@ def knee_batch_size(critical_batch_size: float, step_time: StepTime) -> float:
     :math:`B = (\sqrt{c_0^2 + 8 c_0 c_1 B_{crit}} - c_0) / (4 c_1)`; B_crit where c1 = 0.
 
     Arguments as for :func:`optimal_batch_size`; examples, not rounded.
-
-    Examples
-    --------
-    >>> from batchsense.training import fit_step_time
-    >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
-    >>> round(knee_batch_size(30.0, timed), 6)
-    10.0
     """
     overhead = step_time.overhead_batch_size.estimate
     if not math.isfinite(overhead):

@@ -21,27 +21,7 @@ def doubts_of_the_last_minibatch(
 ) -> tuple[Note, ...]:
     """Try a step on what an epoch leaves for its last minibatch, if that is three or fewer.
 
-    Parameters
-    ----------
-    workload : Workload
-        The training job; it is not changed.
-    check : WorkloadCheck
-        Its size, and its layers that mix examples.
-    advised : int
-        The batch size.
-
-    Returns
-    -------
-    tuple of Note
-        ``last_minibatch`` where a step on so few fails, or where one example makes the statistics
-        of BatchNorm; empty otherwise.
-
-    Examples
-    --------
-    >>> from batchsense.training import check_workload, load_target
-    >>> digits = load_target("digits")  # 1,797 examples
-    >>> doubts_of_the_last_minibatch(digits, check_workload(digits), 4)
-    ()
+    A note where a step on so few fails, or where one example makes the statistics of BatchNorm.
     """
     left = check.examples % advised
     if not 0 < left <= _FEW:

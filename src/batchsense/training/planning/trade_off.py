@@ -62,26 +62,10 @@ def time_over_least(readings: Readings, size: int, lower: int, upper: int) -> Fl
 
     Time goes as :math:`(1 + B_{crit}/B)\,t(B)`. Read are B_crit as used and at both ends of its
     interval, and t as predicted and as the lines :math:`c_0/c_1 + B` with the estimate and both
-    ends of their ratio. In each of the two the excess of a size is a square of a ratio of straight
-    lines, or such a ratio, so that the extremes of a line lie at ends.
+    ends of their ratio; the first by the number that the advice is computed from. In each of the
+    two the excess of a size is a square of a ratio of straight lines, or such a ratio, so that the
+    extremes of a line lie at ends. At least 1 where ``size`` lies between ``lower`` and ``upper``.
 
-    Parameters
-    ----------
-    readings : Readings
-        The measurements.
-    size : int
-        The batch size in question.
-    lower, upper : int
-        Between which the least is sought.
-
-    Returns
-    -------
-    array of shape (readings,)
-        The first by the number that the advice is computed from; at least 1 where ``size`` lies
-        between ``lower`` and ``upper``.
-
-    Examples
-    --------
     >>> from batchsense.training import fit_step_time
     >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)  # 10 ms + 1 ms each
     >>> round(float(time_over_least(Readings(Interval(40, 40, 40), 40, timed), 40, 1, 999)[0]), 3)
@@ -121,26 +105,8 @@ def trade_offs(
 ) -> tuple[TradeOff, ...]:
     """Tabulate powers of two around advice and optimum, and the included sizes.
 
-    Parameters
-    ----------
-    readings : Readings
-        The measurements.
-    advised : int
-        The advice, which is in the table.
-    optimum : float
-        The fastest size, before limits.
-    upper : int
-        The most that memory and data allow.
-    include : tuple of int
-        Further sizes to show, as far as they are allowed.
+    ``optimum`` is the fastest size before limits, ``upper`` the most that memory and data allow.
 
-    Returns
-    -------
-    tuple of TradeOff
-        Ascending by batch size.
-
-    Examples
-    --------
     >>> from batchsense.training import fit_step_time
     >>> timed = fit_step_time([2, 8, 32], [[0.012, 0.018, 0.042]] * 5)
     >>> rows = trade_offs(Readings(Interval(40, 40, 40), 40, timed), 20, 20.0, 64, ())

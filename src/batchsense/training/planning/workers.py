@@ -65,49 +65,13 @@ def plan_workers(
 ) -> WorkersPlan:
     r"""Choose a batch size for each number of workers, and compare them.
 
-    Training takes :math:`(1 + B_{crit}/B)\, T(K, B/K)` and costs K times as much.
+    Training takes :math:`(1 + B_{crit}/B)\, T(K, B/K)` and costs K times as much. ``used`` is the
+    B_crit of the advice, ``critical`` that along a path; ``limits.memory`` holds for one worker,
+    the others for all together; ``least_micro_batch`` is two where BatchNorm takes its statistics
+    from the examples of one worker.
 
-    Parameters
-    ----------
-    critical : Interval
-        B_crit along a training path.
-    used : float
-        The B_crit of the advice.
-    step_seconds : callable
-        Draws of the seconds of a step.
-    workers : sequence of int
-        Numbers of workers to compare.
-    limits : Limits
-        Of which ``memory`` holds for one worker, the others for all together.
-    least_micro_batch : int
-        Fewest examples of one worker: two where BatchNorm takes its statistics from them.
-    seed : int
-        Of the draws of B_crit.
-
-    Returns
-    -------
-    WorkersPlan
-        The choices with 80 % intervals.
-
-    Raises
-    ------
-    DataError
-        No workers are named.
-    UnresolvedError
-        The limits leave no batch size for any of them.
-
-    Examples
-    --------
-    >>> seconds = lambda workers, micro_batch: np.array(
-    ...     [0.01 + 3e-4 * micro_batch + (workers > 1) * 0.05]
-    ... )
-    >>> plan = plan_workers(
-    ...     Interval(500, 400, 600), 500, seconds, [1, 2, 4], Limits(examples=10_000, memory=1024)
-    ... )
-    >>> [(one.workers, one.batch_size) for one in plan.choices]
-    [(1, 128), (2, 512), (4, 724)]
-    >>> plan.fastest, plan.cheapest
-    (4, 1)
+    Raises DataError: no workers are named.
+    Raises UnresolvedError: the limits leave no batch size for any of them.
     """
     if not workers:
         raise DataError("name at least one number of workers, such as 1,2,4")

@@ -24,17 +24,7 @@ _LEFT_BEHIND = ".batchsense-*.tmp"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFolder:
-    """Where a run keeps what it goes on from.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as name:
-    ...     kept = CheckpointFolder.opened(Path(name, "run"), resume=False)
-    ...     kept.write({"model": {"weight": torch.ones(2)}})
-    ...     kept.read()["model"]
-    {'weight': tensor([1., 1.])}
-    """
+    """Where a run keeps what it goes on from."""
 
     folder: Path  #: Holds the checkpoint and nothing else.
 
@@ -46,12 +36,9 @@ class CheckpointFolder:
 
         ``option`` names it in messages.
 
-        Raises
-        ------
-        OutputError
-            It is a file, holds other things, or holds a checkpoint that would be lost.
-        DataError
-            There is no checkpoint to go on from, or the folder cannot be made.
+        Raises OutputError: it is a file, holds other things, or holds a checkpoint that would be
+        lost.
+        Raises DataError: there is no checkpoint to go on from, or the folder cannot be made.
         """
         path = Path(folder)
         if path.exists() and not path.is_dir():
@@ -93,10 +80,7 @@ class CheckpointFolder:
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, or leave the older one.
 
-        Raises
-        ------
-        DataError
-            It cannot be written.
+        Raises DataError: it cannot be written.
         """
         with writing(self.file) as temporary:
             torch.save({"version": VERSION, **state}, temporary)
@@ -104,10 +88,7 @@ class CheckpointFolder:
     def read(self) -> dict[str, Any]:
         """Read the checkpoint; nothing in it is run.
 
-        Raises
-        ------
-        DataError
-            It is damaged, or of another version.
+        Raises DataError: it is damaged, or of another version.
         """
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)

@@ -32,8 +32,6 @@ def identity_of(
 
     Examples that are not the same at each reading are known by their shapes alone.
 
-    Examples
-    --------
     >>> from batchsense.training import digits_workload
     >>> job = digits_workload()
     >>> found = identity_of(job, job.model, job.fresh_optimizer(job.model), {"batch size": 8}, 0)
@@ -58,13 +56,8 @@ def identity_of(
 def refuse_other(own: Identity, other: Identity, here: str, there: str) -> None:
     """Refuse to go on if two runs are not the same one.
 
-    Raises
-    ------
-    DataError
-        What differs first, and how.
+    Raises DataError: what differs first, and how.
 
-    Examples
-    --------
     >>> refuse_other({"plan": {"seed": 0}}, {"plan": {"seed": 1}}, "asked for", "checkpoint.pt")
     Traceback (most recent call last):
     batchsense.errors.DataError: checkpoint.pt: is of another plan: seed is 1 there, 0 asked for

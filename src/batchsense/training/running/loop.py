@@ -219,31 +219,10 @@ def train_until(
 ) -> StoppedBy:
     """Train until an end comes, or somebody asks to stop; keep checkpoints on the way.
 
-    Parameters
-    ----------
-    run : Run
-        What to train; fresh, or loaded from a checkpoint.
-    ending : Ending
-        When to stop.
-    kept : CheckpointFolder, optional
-        Where checkpoints go: at the start, every so many seconds, and at the end. The first process
-        writes.
-    keep_every_seconds : float
-        How often.
-    also_kept : dict, optional
-        Further entries of the checkpoint.
-    progress : Progress
-        Told after each exchange; of the first process.
+    The ``run`` is fresh, or loaded from a checkpoint. The first process writes checkpoints, with
+    the entries ``also_kept``: at the start, every so many seconds, and at the end.
 
-    Returns
-    -------
-    str
-        What ended it: loss, steps, epochs, or signal for Ctrl-C and SIGTERM.
-
-    Raises
-    ------
-    DataError
-        A loss is not finite, or a checkpoint cannot be written. Names the step.
+    Raises DataError: a loss is not finite, or a checkpoint cannot be written. Names the step.
     """
     exchange = _Exchange(run, min(_EXCHANGE_SECONDS, keep_every_seconds))
     tell = _telling(ending, run, run.ranks.on_first(progress))

@@ -16,15 +16,6 @@ class EndlessOrder:
     the number of processes, or on where a run was stopped. Pass e is the e-th permutation of one
     generator, so reading far ahead costs the passes between.
 
-    Parameters
-    ----------
-    count : int
-        Examples of a pass.
-    seed : int or sequence of int
-        Of the generator.
-
-    Examples
-    --------
     >>> order = EndlessOrder(4, seed=0)
     >>> order.at(0, 6).tolist(), order.at(3, 3).tolist()
     ([2, 0, 1, 3, 3, 2], [3, 3, 2])

@@ -30,8 +30,6 @@ def stop_on_signal(*, twice_ends: bool) -> Iterator[StopRequest]:
     its own and another from torchrun, so there a second one means nothing. Outside the main thread
     nothing is changed: signals do not come there.
 
-    Examples
-    --------
     >>> import os
     >>> with stop_on_signal(twice_ends=False) as stop:
     ...     os.kill(os.getpid(), signal.SIGTERM)

@@ -36,42 +36,11 @@ def optimizer_step(
 ) -> None:
     r"""Add up the gradients of micro-batches, step once, and zero the gradients.
 
-    The gradient is :math:`\sum_k s_k \nabla L_k`. A ``DistributedDataParallel`` model exchanges
-    it in the backward pass of the last micro-batch only.
-
-    Parameters
-    ----------
-    workload : Workload
-        Whose loss.
-    model : torch.nn.Module
-        The copy that is trained; its gradients are zero or None before.
-    optimizer : torch.optim.Optimizer
-        Of its parameters.
-    minibatches : iterable
-        The collated micro-batches; one is taken at a time.
-    scales : sequence of float, optional
-        The factor s on each loss; 1 by default.
-    differentiate : callable
-        Adds the gradient of a loss to what the parameters hold; ``backward`` by default. Who gives
-        another sets all gradients by himself, so they are not zeroed after the step.
-    watch : callable
-        Told each moment.
-
-    Raises
-    ------
-    DataError
-        As :func:`~batchsense.training.workload.scalar_loss`, or the loss has no gradient.
-
-    Examples
-    --------
-    >>> from batchsense.training import digits_workload
-    >>> job = digits_workload()
-    >>> model = job.fresh_model()
-    >>> optimizer = job.fresh_optimizer(model)
-    >>> halves = (job.minibatch(rows) for rows in (range(8), range(8, 32)))
-    >>> optimizer_step(job, model, optimizer, halves, scales=[0.25, 0.75])
-    >>> all(p.grad is None for p in model.parameters())
-    True
+    The gradient is :math:`\sum_k s_k \nabla L_k`, with 1 for the scales by default. Micro-batches
+    are taken one at a time, and a ``DistributedDataParallel`` model exchanges it in the backward
+    pass of the last only. Gradients are zero or None before. Who gives another ``differentiate``,
+    which adds the gradient of a loss to what the parameters hold, sets all gradients by himself, so
+    they are not zeroed after the step. ``watch`` is told each moment.
     """
     last = None if scales is None else len(scales) - 1
     for k, minibatch in enumerate(minibatches):

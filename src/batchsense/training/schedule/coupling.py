@@ -27,10 +27,8 @@ def check_coupling(
 ) -> tuple[Any, ...]:
     """Give the schedulers, if the learning rate can follow at all.
 
-    Raises
-    ------
-    DataError
-        There is no such coupling, no rule for this optimizer, or a scheduler that was not named.
+    Raises DataError: there is no such coupling, no rule for this optimizer, or a scheduler that was
+    not named.
     """
     if how is not None and how not in COUPLINGS:
         raise DataError(f"couple is {how!r}; use 'lr', 'temperature', 'seesaw' or None")

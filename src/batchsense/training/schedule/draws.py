@@ -85,10 +85,7 @@ def check_size(size: int, ranks: Ranks, micro_batch: int | None, *, whole: bool 
 
     With ``whole`` a process takes its share at once, which is a micro-batch at most.
 
-    Raises
-    ------
-    DataError
-        With the nearest size that can be.
+    Raises DataError: with the nearest size that can be.
     """
     world = ranks.world_size
     unit = world if whole or micro_batch is None else world * micro_batch

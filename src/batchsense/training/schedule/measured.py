@@ -91,10 +91,7 @@ class MeasuredRule(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on.
 
-        Raises
-        ------
-        DataError
-            The state is of another rule or first size.
+        Raises DataError: the state is of another rule or first size.
         """
         if (state.get("rule"), state.get("sizes", [0])[0]) != (type(self).__name__, self.first):
             raise DataError(f"the state is not of {type(self).__name__} from {self.first} examples")

@@ -23,15 +23,9 @@ def check_objective(workload: Workload, seed: int = 0) -> list[Note]:
 
     The notes are ``loss_not_a_mean``, ``loss_undecided`` or ``not_audited``; none if all is well.
 
-    Raises
-    ------
-    DataError
-        As :func:`~batchsense.training.workload.admitted`.
-    UnresolvedError
-        The objective changes with the batch size.
+    Raises DataError: as :func:`~batchsense.training.workload.admitted`.
+    Raises UnresolvedError: the objective changes with the batch size.
 
-    Examples
-    --------
     >>> from batchsense.training import load_target
     >>> check_objective(load_target("digits"))
     []

@@ -36,8 +36,6 @@ class Part:
 class StreamOrder:
     """The order of a table's rows in all epochs.
 
-    Examples
-    --------
     >>> order = StreamOrder(10, block=2, pool=2, batch_size=3, shares=1, seed=0)
     >>> [order.rows_of(0, part).tolist() for part in order.parts(0)]
     [[4, 1, 0, 5], [3, 2, 6, 7], [9, 8]]
@@ -139,8 +137,6 @@ class StreamOrder:
 def joined(spans: list[Span]) -> list[Span]:
     """Spans that touch become one: one read instead of two.
 
-    Examples
-    --------
     >>> joined([(0, 2), (2, 4), (6, 8)])
     [(0, 4), (6, 8)]
     """

@@ -32,37 +32,16 @@ class Permutation:
     A Feistel network over pairs of half-words, (L, R) → (R, L ⊕ F(R)), is a bijection whatever F
     is; results beyond the size are sent through again until they fall inside.
 
-    References
-    ----------
-    Luby and Rackoff (1988), SIAM J. Comput. 17; Black and Rogaway (2002), "Ciphers with arbitrary
-    finite domains" (the walk); Steele, Lea and Flood (2014), "Fast splittable pseudorandom number
-    generators" (the mixing function).
-
-    Examples
-    --------
-    >>> order = Permutation(10, key=(0, 3))
-    >>> order.at(range(10))
-    array([1, 3, 0, 9, 2, 4, 8, 6, 5, 7])
-    >>> order.at([9, 0])
-    array([7, 1])
+    Source: Luby and Rackoff (1988), SIAM J. Comput. 17; Black and Rogaway (2002), "Ciphers with
+    arbitrary finite domains" (the walk); Steele, Lea and Flood (2014), "Fast splittable
+    pseudorandom number generators" (the mixing function).
     """
 
     size: int  #: How many there are.
     key: tuple[int, ...]  #: What chooses the order, such as (seed, epoch); not negative.
 
     def at(self, positions: npt.ArrayLike) -> Integers:
-        """Who stands at these positions.
-
-        Parameters
-        ----------
-        positions : array of int
-            From 0 to size - 1.
-
-        Returns
-        -------
-        ndarray of int64
-            Of the same shape.
-        """
+        """Who stands at these positions, from 0 to size - 1."""
         places = np.atleast_1d(np.asarray(positions, dtype=np.uint64))
         half = np.uint64(max(_LEAST_HALF, (max(self.size - 1, 1).bit_length() + 1) // 2))
         keys = _round_keys(self.key)

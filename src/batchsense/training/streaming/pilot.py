@@ -67,34 +67,13 @@ def read_pilot(
 
     .. math:: \hat\rho = \frac{MSB - MSW}{MSB + (b - 1)\,MSW}
 
-    and the exact interval of Searle for normal means. The largest blocks are read once; their first
-    rows are the smaller ones. Of all columns the one counts that is most alike.
+    and the exact interval for normal means of Searle (1971), Linear Models, chapter 9. The largest
+    blocks are read once; their first rows are the smaller ones. Of all columns the one counts that
+    is most alike, or that which ``by`` names, by its number in a plain array.
 
-    Parameters
-    ----------
-    source : RowSource
-        The table.
-    largest_bytes : int
-        What a block may take in memory.
-    by : str, optional
-        The one column that counts: a name, or its number in a plain array, from 0.
-    seed : int
-        Which blocks are read.
-    level : float
-        Confidence level of the intervals.
-    progress : Progress
-        Told how many blocks are read.
-
-    Raises
-    ------
-    DataError
-        There is no such column, no column without missing values, or a block cannot be read.
-    UnresolvedError
-        Nothing varies in the blocks that were read.
-
-    References
-    ----------
-    Searle (1971), Linear Models, chapter 9.
+    Raises DataError: there is no such column, no column without missing values, or a block cannot
+    be read.
+    Raises UnresolvedError: nothing varies in the blocks that were read.
     """
     looked_at, number = _of_column(source, by)
     largest = _largest_block(source, largest_bytes)

@@ -72,8 +72,6 @@ def mean_and_error(values: Floats) -> tuple[float, float]:
     Neighbouring windows are alike while a run still travels; the error is that of independent
     windows times √((1 + ρ)/(1 − ρ)), ρ their correlation at lag one where that is positive.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> mean, error = mean_and_error(np.array([1.0, 2.0, 1.0, 2.0]))
     >>> mean, round(error, 3)

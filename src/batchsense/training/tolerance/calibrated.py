@@ -37,12 +37,9 @@ def calibrated_need(
     only (Satterthwaite's χ²) a chance of 1 % was one of 1.2 to 1.6 % for the gradients of a small
     net, whose noise has a few strong directions. The second term of v dominates late in training.
 
-    References
-    ----------
-    Satterthwaite (1946), Biometrics Bulletin 2; Pearson (1959), Biometrika 46, for three moments.
+    Source: Satterthwaite (1946), Biometrics Bulletin 2; Pearson (1959), Biometrika 46, for three
+    moments.
 
-    Examples
-    --------
     One normal feature: (1.96·15/3)², the textbook's 96.04.
 
     >>> round(calibrated_need(15.0**2, 3.0, 0.05, square_ratio=1.0, fourth_ratio=2.0), 2)

@@ -22,9 +22,8 @@ class ErrorMoments:
         κ_3(n)/τ^3 = 8\left(1 - \tfrac1n\right)\left(1 - \tfrac2n\right) c
         + \left(1 - \tfrac1n\right)\frac{m}{n} + \frac{s}{n^2}
 
-    References
-    ----------
-    McCullagh (1987), "Tensor Methods in Statistics", chapter 3, for cumulants of quadratic forms.
+    Source: McCullagh (1987), "Tensor Methods in Statistics", chapter 3, for cumulants of quadratic
+    forms.
     """
 
     trace: float  #: τ.
@@ -55,18 +54,7 @@ def moments_of_rows(gram: ArrayLike, observations_per_row: int = 1) -> ErrorMome
 
     Shapes: ``gram`` (rows, rows), at least four; the mean of the rows need not be zero.
 
-    References
-    ----------
-    Chen, Zhang and Zhong (2010), JASA 105, for tr Σ².
-
-    Examples
-    --------
-    Eight independent normal features: tr Σ² and tr Σ³ are 8 of 8², 8³, and κ₃(|e|²) eight times it.
-
-    >>> rows = np.random.default_rng(0).normal(size=(2000, 8))
-    >>> found = moments_of_rows(rows @ rows.T)
-    >>> round(found.square_ratio, 3), round(found.cube_ratio, 3), round(found.sixth_ratio, 2)
-    (0.125, 0.016, 0.13)
+    Source: Chen, Zhang and Zhong (2010), JASA 105, for tr Σ².
     """
     products = np.asarray(gram, dtype=np.float64)
     n, b = len(products), observations_per_row
@@ -94,38 +82,12 @@ def moments_of_rows(gram: ArrayLike, observations_per_row: int = 1) -> ErrorMome
 def moments_of_survey(
     squared_distances: Floats, drawn: Integers, chances: Floats, products: Floats
 ) -> ErrorMoments:
-    r"""Estimate the moments from many lengths, and products of a few drawn by their lengths.
+    """Estimate the moments from many lengths, and products of a few drawn by their lengths.
 
     Every |e|² of the survey counts in τ, f and s. Sums over pairs and triples are estimated from
-    the drawn rows, each weighted by one over its chance (Hansen and Hurwitz), less the terms in
-    which one observation meets itself, which the lengths tell.
-
-    Parameters
-    ----------
-    squared_distances : array of shape (surveyed,)
-        |e|² of the survey.
-    drawn : array of shape (rows,)
-        The places in the survey of the rows, drawn independently and with replacement.
-    chances : array of shape (surveyed,)
-        How probable each was in one draw; their sum is 1.
-    products : array of shape (rows, rows)
-        e·e' of the drawn rows.
-
-    References
-    ----------
-    Hansen and Hurwitz (1943), Ann. Math. Stat. 14.
-
-    Examples
-    --------
-    One observation in a hundred is three times as long; 128 rows are enough to see four features.
-
-    >>> rng = np.random.default_rng(0)
-    >>> rows = rng.normal(size=(4000, 4)) * np.where(rng.random(4000) < 0.01, 3, 1)[:, None]
-    >>> lengths = (rows**2).sum(axis=1)
-    >>> drawn, chances = drawn_by_length(lengths, 128, rng)
-    >>> found = moments_of_survey(lengths, drawn, chances, rows[drawn] @ rows[drawn].T)
-    >>> bool(abs(found.square_ratio - 0.25) < 0.05)
-    True
+    the rows at the places ``drawn``, independently and with replacement, with these ``chances`` in
+    one draw, and their e·e'. Each is weighted by one over its chance (Hansen and Hurwitz 1943),
+    less the terms in which one observation meets itself, which the lengths tell.
     """
     n, trace = len(squared_distances), float(squared_distances.mean())
     if trace <= 0:
@@ -160,8 +122,6 @@ def drawn_by_length(
     Weights are then at most two, so that nothing rare and long is missed and nothing short weighs
     much. Shapes: ``squared_distances`` (surveyed,), the results (rows,) and (surveyed,).
 
-    Examples
-    --------
     >>> drawn, chances = drawn_by_length(np.array([0.0, 1.0, 3.0]), 4, np.random.default_rng(0))
     >>> len(drawn), chances.round(3)
     (4, array([0.167, 0.292, 0.542]))

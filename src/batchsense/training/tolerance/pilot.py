@@ -64,15 +64,7 @@ class GradientPilot:
 
 
 class GradientSource:
-    """Mean gradients of chosen examples, on a copy of the model.
-
-    Parameters
-    ----------
-    workload : Workload
-        The training job; it is not changed.
-    at_once : int
-        Most examples that go through the model at once.
-    """
+    """Mean gradients of examples on a copy of the model, at most ``at_once`` of them at a time."""
 
     def __init__(self, workload: Workload, at_once: int = 128) -> None:
         self._workload = workload
@@ -111,45 +103,13 @@ def measure_pilot(
     the variance is exact. The shape of the spread comes from the inner products of ``examples``
     gradients drawn by these lengths, so that the few long ones that hold much of the variance late
     in training are among them. The mean gradient is that of 1,024 to 8,192 examples, until the
-    bound of its squared length is within 10 % of the estimate. Where time does not allow a survey,
-    or gradients are too large to hold so many, random examples have to tell all.
+    bound of its squared length is within 10 % of the estimate. Where ``whole_seconds`` does not
+    allow a survey, going by the first gradients, or gradients are too large to hold so many,
+    random examples have to tell all. At most ``at_once`` go through the model together.
 
-    Parameters
-    ----------
-    workload : Workload
-        The training job; it is not changed.
-    examples : int
-        Examples of the pilot.
-    whole_set : int
-        Most examples to survey, and so the largest data set that is measured whole; 0 for none.
-    whole_seconds : float
-        About the most that the survey may take, going by the first gradients.
-    at_once : int
-        Most examples that go through the model at once (memory).
-    seed : int
-        Seed of the draws and of the model's own randomness.
-    progress : Progress
-        Told after each part.
-
-    Returns
-    -------
-    GradientPilot
-        For :func:`tolerance_ladder`.
-
-    Raises
-    ------
-    DataError
-        A module mixes the examples of a minibatch, so that no example has a gradient of its own;
-        or the workload cannot be evaluated.
-    UnresolvedError
-        Fewer than eight examples.
-
-    Examples
-    --------
-    >>> from batchsense.training import load_target
-    >>> pilot = measure_pilot(load_target("digits"), whole_set=0)
-    >>> pilot.noise.observations, pilot.whole, pilot.noise.heavy_tailed
-    (256, False, False)
+    Raises DataError: a module mixes the examples of a minibatch, so that no example has a gradient
+    of its own; or the workload cannot be evaluated.
+    Raises UnresolvedError: fewer than eight examples.
     """
     population = admitted(workload)
     if coupled := coupled_modules(workload.model):

@@ -71,12 +71,8 @@ class PilotNoise:
         :math:`e^{t s}`, with s the jackknife's standard error of its logarithm and t the quantile
         of Student's law with one degree of freedom fewer than there are groups.
 
-        References
-        ----------
-        Tukey (1958), Ann. Math. Stat. 29; Efron and Stein (1981), Ann. Stat. 9.
+        Source: Tukey (1958), Ann. Math. Stat. 29; Efron and Stein (1981), Ann. Stat. 9.
 
-        Examples
-        --------
         >>> values = np.random.default_rng(0).normal(size=400)
         >>> pilot = pilot_noise(np.outer(values, values))
         >>> round(pilot.factor(lambda moments: moments.trace), 2)
@@ -108,23 +104,10 @@ def pilot_noise(
 
     Shapes: ``gram`` (rows, rows).
 
-    Raises
-    ------
-    UnresolvedError
-        Fewer than eight rows.
-    DataError
-        Not a Gram matrix, or more observations than the population has.
+    Source: Hoeffding (1948), Ann. Math. Stat. 19, for γ.
 
-    References
-    ----------
-    Hoeffding (1948), Ann. Math. Stat. 19, for γ.
-
-    Examples
-    --------
-    >>> values = np.random.default_rng(0).normal(5.0, 3.0, size=(400, 1))
-    >>> pilot = pilot_noise(values @ values.T)
-    >>> round(pilot.trace, 1), round(pilot.trace_bound, 1), round(pilot.moments.square_ratio, 2)
-    (8.9, 10.1, 0.99)
+    Raises UnresolvedError: fewer than eight rows.
+    Raises DataError: not a Gram matrix, or more observations than the population has.
     """
     products = _checked(gram)
     rows, per_row = len(products), observations_per_row
@@ -172,24 +155,10 @@ def surveyed_noise(
 ) -> PilotNoise:
     """Put a survey of lengths and the products of some of its members in the form of a pilot.
 
-    Parameters
-    ----------
-    squared_distances, drawn, chances, products
-        As for :func:`~batchsense.training.tolerance.moments.moments_of_survey`.
-    squared_mean : tuple of float
-        γ̂ and its lower bound.
-    population : int, optional
-        N; where it is the size of the survey, nothing is left to guess but the shape.
-    level : float
-        Confidence level of each bound.
+    Arguments are as for :func:`~batchsense.training.tolerance.moments.moments_of_survey`, with γ̂
+    and its lower bound. Where ``population`` is the size of the survey, nothing is left to guess
+    but the shape. The errors are those of the survey and of the draws together.
 
-    Returns
-    -------
-    PilotNoise
-        Its errors are those of the survey and of the draws together.
-
-    Examples
-    --------
     >>> from batchsense.training.tolerance.moments import drawn_by_length
     >>> rng = np.random.default_rng(0)
     >>> rows = rng.normal(size=(4000, 4))
@@ -247,13 +216,8 @@ def clipped_gram(gram: ArrayLike, norm: float) -> Floats:
     No two of the clipped rows are further than 2·norm apart. ``gram`` and the result have shape
     (rows, rows).
 
-    Raises
-    ------
-    DataError
-        ``norm`` is not positive.
+    Raises DataError: ``norm`` is not positive.
 
-    Examples
-    --------
     >>> clipped_gram([[4.0, 2.0], [2.0, 1.0]], norm=1.0)
     array([[1., 1.],
            [1., 1.]])

@@ -124,43 +124,12 @@ def certify_tolerance(
 ) -> Certificate:
     r"""Certify that a batch size misses with probability at most δ, whatever the distribution.
 
-    Size k = 1, 2, … is tried on as many fresh minibatches as certify δ at two misses and level
-    :math:`1 - (1 - \mathrm{level})/2^k`; the sum of these errors is at most 1 − level.
+    ``misses(batch_size)`` draws a fresh minibatch and tells whether it misses. Size k = 1, 2, … is
+    tried on as many as certify δ at two misses and level :math:`1 - (1 - \mathrm{level})/2^k`; the
+    sum of these errors is at most 1 − level. Gives the first size that passed, or the last that
+    failed. Source: Clopper and Pearson (1934), Biometrika 26.
 
-    Parameters
-    ----------
-    misses : callable
-        ``misses(batch_size)`` draws a fresh minibatch and tells whether it misses.
-    sizes : sequence of int
-        Sizes to try, in this order.
-    delta : float
-        δ.
-    level : float
-        Confidence level.
-    progress : Progress
-        Told after each minibatch.
-
-    Returns
-    -------
-    Certificate
-        The first size that passed, or the last that failed.
-
-    Raises
-    ------
-    DataError
-        No size is given, or δ is not between 0 and 1.
-
-    References
-    ----------
-    Clopper and Pearson (1934), Biometrika 26.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> found = certify_tolerance(lambda size: rng.random() < 1 / size, [4, 400], delta=0.05)
-    >>> found.batch_size, found.attempts, found.draws, round(found.bound, 3)
-    (400, 2, 160, 0.027)
+    Raises DataError: no size is given, or δ is not between 0 and 1.
     """
     if not sizes:
         raise DataError("there is no batch size to verify")

@@ -77,25 +77,10 @@ class Advice:
 def swept_sizes(advised: int, largest: int, smallest: int = 1) -> tuple[int, ...]:
     """Choose five sizes, evenly on the log scale, from an eighth of the advice to eight times it.
 
-    Parameters
-    ----------
-    advised : int
-        The advised size; always among them.
-    largest, smallest : int
-        What is possible.
+    The advice is always among them; they are fewer where the range is short.
 
-    Returns
-    -------
-    tuple of int
-        Ascending; fewer where the range is short.
+    Raises UnresolvedError: fewer than three sizes are possible.
 
-    Raises
-    ------
-    UnresolvedError
-        Fewer than three sizes are possible.
-
-    Examples
-    --------
     >>> swept_sizes(96, 1797)
     (12, 34, 96, 272, 768)
     >>> swept_sizes(96, 100)

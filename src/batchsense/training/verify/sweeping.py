@@ -206,41 +206,13 @@ def sweep(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Sweep:
-    """Train copies from the same weights to the same loss at every size.
+    """Train copies from the same weights to the same loss at every size, as far as the budget goes.
 
     First the learning rate of the rule at every size, then half and twice of it, then beyond the
-    edge where the best lies at one, then further orders of the examples at the best. A learning
-    rate is given up as soon as it is slower than the best so far. Runs of one order see the same
-    examples in the same sequence, whatever their batch size.
-
-    Parameters
-    ----------
-    workload : Workload
-        The training job; it is not changed.
-    advice : Advice
-        Target loss and learning rates.
-    sizes : tuple of int
-        Batch sizes.
-    store : SweepStore
-        What was found before; grows with every run.
-    budget : float
-        Seconds after which to stop.
-    repeats : int
-        Orders of the examples.
-    seed : int
-        Seed of the orders.
-    progress : Progress
-        Told the seconds spent.
-
-    Returns
-    -------
-    Sweep
-        As far as the budget went.
-
-    Raises
-    ------
-    DataError
-        The workload cannot be trained or evaluated.
+    edge where the best lies at one, then further orders of the examples at the best, ``repeats`` in
+    all. A learning rate is given up as soon as it is slower than the best so far. Runs of one order
+    see the same examples in the same sequence, whatever their batch size. The ``store`` holds what
+    was found before, and grows with every run. The budget is in seconds.
     """
     work = _Work(workload, advice, sizes, store, budget, seed, progress)
     complete = True

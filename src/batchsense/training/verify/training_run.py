@@ -68,27 +68,11 @@ class SweptRun:
 
 
 def steps_to_loss(steps: npt.ArrayLike, losses: npt.ArrayLike, target: float) -> float | None:
-    """Return the steps after which the smoothed loss first reached the target.
+    """Return the steps, not rounded, after which the smoothed loss first reached the target.
 
     The loss is averaged over three neighbouring evaluations, the steps likewise, and both are
-    joined by straight lines.
+    joined by straight lines. None if the target was not reached.
 
-    Parameters
-    ----------
-    steps : array of shape (evaluations,)
-        Steps done at each, ascending from 0.
-    losses : array of shape (evaluations,)
-        Loss at each.
-    target : float
-        The loss to reach.
-
-    Returns
-    -------
-    float or None
-        Steps, not rounded; None if the target was not reached.
-
-    Examples
-    --------
     >>> steps_to_loss([0, 8, 16, 24, 32], [4.0, 3.0, 2.0, 1.0, 0.0], target=1.5)
     20.0
     >>> steps_to_loss([0, 8, 16], [4.0, 3.0, 2.0], target=1.5) is None
@@ -115,20 +99,6 @@ def steps_to_loss(steps: npt.ArrayLike, losses: npt.ArrayLike, target: float) ->
 def evaluation_steps(most: int, growth: float = 1.08) -> Integers:
     """Return the steps after which to evaluate: each at first, then ever more rarely.
 
-    Parameters
-    ----------
-    most : int
-        The last step of a run.
-    growth : float
-        Ratio of neighbours once they are far apart.
-
-    Returns
-    -------
-    array of int
-        Ascending, from 1 to ``most``.
-
-    Examples
-    --------
     >>> evaluation_steps(40)[-5:].tolist()
     [31, 33, 36, 39, 40]
     """
@@ -144,23 +114,7 @@ def ruled_optimizer(
 ) -> torch.optim.Optimizer:
     """Make the workload's optimizer with the settings that the rule gives for a batch size.
 
-    Parameters
-    ----------
-    workload : Workload
-        Whose optimizer.
-    model : torch.nn.Module
-        A copy of its model.
-    advice : Advice
-        Tells which size the learning rate belongs to, and the critical batch size.
-    batch_size : int
-        The size to run at.
-    multiplier : float
-        Factor on the learning rate of the rule.
-
-    Returns
-    -------
-    torch.optim.Optimizer
-        Ready to step.
+    The learning rate is multiplied beyond that.
     """
     optimizer = workload.fresh_optimizer(model)
     follow_batch_size(
@@ -186,36 +140,11 @@ def train_to_loss(
 ) -> SweptRun:
     """Train a copy until the smoothed loss of fixed examples reaches the plan's target.
 
-    Parameters
-    ----------
-    workload : Workload
-        The training job; it is not changed.
-    advice : Advice
-        Target loss and learning rate.
-    batch_size : int
-        Examples per step.
-    multiplier : float
-        Factor on the learning rate of the rule.
-    repeat : int
-        Which order of the examples; the same for all conditions that are compared.
-    most_steps : int
-        Where to give up.
-    seed : int
-        Seed of orders and of the model's own randomness.
-    out_of_time : callable
-        Asked before each evaluation.
+    The learning rate is ``multiplier`` times that of the rule. ``repeat`` is an order of the
+    examples, the same for all conditions that are compared; ``out_of_time`` is asked before each
+    evaluation.
 
-    Returns
-    -------
-    SweptRun
-        Steps to the target, if it was reached.
-
-    Raises
-    ------
-    OutOfTimeError
-        ``out_of_time`` said so.
-    DataError
-        The workload cannot be evaluated.
+    Raises OutOfTimeError: it said so.
     """
     began = clock.now()
     with borrowed_randomness(int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])):

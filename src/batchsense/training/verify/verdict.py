@@ -71,41 +71,12 @@ def fit_steps_law(
     r"""Fit :math:`\log S = \log S_{min} + \log(1 + B_{crit}/B)` by least squares.
 
     The interval of B_crit is its profile: all values whose sum of squares exceeds the least by no
-    more than t² s², with s² the residual variance (or the square of ``error``, where that is
-    larger) and t Student's quantile with n − 2 degrees of freedom. It may be unbounded, and that
-    is then the answer.
+    more than t² s², with s² the residual variance (or the square of ``error``, the relative error
+    of a number of steps as repeats tell it, where that is larger) and t Student's quantile with
+    n − 2 degrees of freedom. It may be unbounded, and that is then the answer. Source: McCandlish
+    et al. (2018), arXiv:1812.06162, equation 2.11.
 
-    Parameters
-    ----------
-    batch_sizes : array of shape (sizes,)
-        At least three different ones.
-    steps : array of shape (sizes,)
-        Steps to the target at each.
-    error : float
-        Known relative error of a number of steps, for example from repeats.
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    StepsLaw
-        Both parameters with intervals.
-
-    Raises
-    ------
-    UnresolvedError
-        Fewer than three sizes.
-
-    References
-    ----------
-    McCandlish et al. (2018), arXiv:1812.06162, equation 2.11.
-
-    Examples
-    --------
-    >>> sizes = np.array([10, 30, 100, 300, 1000])
-    >>> law = fit_steps_law(sizes, 50 * (1 + 100 / sizes))
-    >>> round(law.minimum_steps.estimate), round(law.critical_batch_size.estimate)
-    (50, 100)
+    Raises UnresolvedError: fewer than three sizes.
     """
     sizes, log_steps = np.asarray(batch_sizes, float), np.log(np.asarray(steps, float))
     count = len(sizes)
@@ -296,26 +267,14 @@ def verify_plan(
 
 
 def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.95) -> Verdict:
-    r"""Compare the advised size with the others.
+    r"""Compare the advised size with the others; a regret certainly above ``allowed`` refutes it.
 
     With T = S·(time of a step) and d the difference of log T from the advised to another size, its
     error is :math:`\sqrt{2(s^2/R + 0.02^2)}`: s the spread between R orders of the examples, or
     of the sizes about the fitted law where there is one order. The regret lies between the largest
     lower and the largest upper bound of :math:`e^d - 1`, at a level shared out over the sizes.
 
-    Parameters
-    ----------
-    advice, found : Advice, Sweep
-        What was claimed, and what was found.
-    allowed : float
-        The advice is refuted when the regret is certainly larger.
-    level : float
-        Confidence level.
-
-    Raises
-    ------
-    UnresolvedError
-        Fewer than three sizes reached the target within the budget.
+    Raises UnresolvedError: fewer than three sizes reached the target within the budget.
     """
     arrived = [size for size in found.sizes if size.steps]
     if len(arrived) < 3:

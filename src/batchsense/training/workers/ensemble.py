@@ -192,8 +192,6 @@ def _normal(draws: Sequence[Fit], random: np.random.Generator) -> Floats:
 def interval_of(middle: float, reach: float) -> Interval:
     """An interval from its middle and reach on the logarithmic scale.
 
-    Examples
-    --------
     >>> interval_of(0.0, np.log(2)).high
     2.0
     """

@@ -60,16 +60,7 @@ class StepEvidence:
 
 
 def evidence_from_steps(model: StepModel) -> StepEvidence:
-    """What a table of measured steps tells.
-
-    Examples
-    --------
-    >>> from batchsense.training.workers import StepTable, fit_steps
-    >>> rows = [StepConfiguration(1, k, b) for k in (1, 2, 4) for b in (8, 64)]
-    >>> evidence = evidence_from_steps(fit_steps(StepTable.of([(row, 0.1) for row in rows])))
-    >>> evidence.described, evidence.per_node, evidence.forms[0]
-    ('6 configurations', 4, ('ring', 0.25))
-    """
+    """What a table of measured steps tells."""
     names = list(dict.fromkeys(fit.form.name for fit in model.draws))
     table = model.table
     count = len(table.configurations)
@@ -90,8 +81,6 @@ def evidence_from_steps(model: StepModel) -> StepEvidence:
 def step_levers(model: StepModel, configuration: StepConfiguration) -> tuple[Lever, ...]:
     """What would change the time of a step, each with the same model and the same draws.
 
-    Examples
-    --------
     >>> from batchsense.training.workers import StepTable, fit_steps
     >>> rows = [StepConfiguration(1, k, b) for k in (1, 2, 4) for b in (8, 64)]
     >>> times = [0.02 + 0.001 * row.micro_batch + 0.3 * (row.workers > 1) for row in rows]

@@ -47,8 +47,6 @@ class Fit:
 def prior(form: Form, spread: Spread, seconds: Floats) -> Floats:
     """The parameters before any fit: half the fastest step each for overhead and examples.
 
-    Examples
-    --------
     >>> from batchsense.training.workers import StepConfiguration
     >>> from batchsense.training.workers.forms import FORMS
     >>> spread = Spread.of([StepConfiguration(1, 1, 50), StepConfiguration(2, 2, 50)])
@@ -76,31 +74,13 @@ def fit_form(
     random: np.random.Generator,
     start: Floats | None = None,
 ) -> Fit:
-    r"""Fit a form to measured steps.
+    r"""Fit a form to measured steps, from several starts about the prior or from one ``start``.
 
-    Smallest is, from several starts,
+    Smallest is
 
     .. math:: \sum_i \rho(\log \hat T_i - \log T_i) + \sum_j \rho(0.05\,(\theta_j - \theta_{0j}))
 
     with :math:`\rho` the soft absolute value beyond 0.1.
-
-    Parameters
-    ----------
-    form : Form
-        Which form.
-    spread : Spread
-        The measured configurations.
-    seconds : ndarray of shape (configurations,)
-        Seconds of a step.
-    random : numpy.random.Generator
-        Of the starts.
-    start : ndarray, optional
-        The only start, of a further fit; several about the prior by default.
-
-    Returns
-    -------
-    Fit
-        The best.
     """
     from scipy.optimize import least_squares
 

@@ -52,8 +52,6 @@ class Spread:
     def of(cls, configurations: Sequence[StepConfiguration]) -> Spread:
         """Turn configurations into columns.
 
-        Examples
-        --------
         >>> Spread.of([StepConfiguration(2, 8, 32)]).per_node
         array([4.])
         """
@@ -77,22 +75,8 @@ class Form:
     exchange: Callable[[Floats, dict[str, Floats], Spread], Floats]
 
     def seconds(self, theta: Floats, spread: Spread) -> Floats:
-        """Seconds of a step.
+        """Seconds of a step, of shape (..., configurations), for parameters (..., parameters).
 
-        Parameters
-        ----------
-        theta : ndarray of shape (..., parameters)
-            Logarithms, and the logit.
-        spread : Spread
-            The configurations.
-
-        Returns
-        -------
-        ndarray of shape (..., configurations)
-            Seconds.
-
-        Examples
-        --------
         >>> theta = np.log([0.01, 0.001, 0.002, 0.1, 0.001, 0.05, 1.0])
         >>> spread = Spread.of([StepConfiguration(1, 1, 90), StepConfiguration(2, 2, 90)])
         >>> FORMS["no overlap"].seconds(theta, spread).round(4).tolist()  # .1, and .1 + .104

@@ -102,10 +102,7 @@ def fit_white_box(probe: Probe, *, seed: int = 0) -> WhiteBox:
     Real steps of the probe, if there are any, raise the error of the model to their own distance
     from what the parts predict.
 
-    Raises
-    ------
-    UnresolvedError
-        A single micro-batch, or an exchange of a single size.
+    Raises UnresolvedError: a single micro-batch, or an exchange of a single size.
     """
     compute = fit_compute(probe.compute, seed=seed)
     links: tuple[Link, ...] = ()
@@ -210,10 +207,7 @@ def links_for(box: WhiteBox, workers: int) -> tuple[Link | None, ...]:
 
     One worker has none, which is one way to have a link.
 
-    Raises
-    ------
-    UnresolvedError
-        The probe measured no exchange.
+    Raises UnresolvedError: the probe measured no exchange.
     """
     if workers == 1:
         return (None,)
@@ -242,8 +236,6 @@ def _predicted(box: WhiteBox, configuration: StepConfiguration) -> StepPredictio
 def joined(intervals: Sequence[Interval]) -> Interval:
     """An interval over several, with the middle of their estimates by ratio.
 
-    Examples
-    --------
     >>> joined([Interval(1.0, 0.9, 1.1, 0.8), Interval(4.0, 3.0, 5.0, 0.8)])
     Interval(estimate=2.0, low=0.9, high=5.0, level=0.8)
     """
@@ -276,10 +268,7 @@ def compare_from_probe(
     Decided only where the 80 % interval of the ratio of seconds per example has one side of 1, for
     every link that the probe does not exclude.
 
-    Raises
-    ------
-    UnresolvedError
-        As :func:`predict_from_probe`.
+    Raises UnresolvedError: as :func:`predict_from_probe`.
     """
     box = probe if isinstance(probe, WhiteBox) else fit_white_box(probe)
     verdicts: set[Verdict] = set()

@@ -41,8 +41,6 @@ def regime(configuration: StepConfiguration) -> str:
 
     Two nodes are a kind of their own: their times lie on no line with three and more.
 
-    Examples
-    --------
     >>> regime(StepConfiguration(1, 4, 8)), regime(StepConfiguration(3, 3, 8))
     ('one node', 'several nodes')
     """
@@ -67,13 +65,9 @@ class MeasuredRange:
     def of(cls, configurations: Sequence[StepConfiguration]) -> MeasuredRange:
         """Look what configurations cover.
 
-        Raises
-        ------
-        UnresolvedError
-            Fewer than five, or none with one worker or with several: what is still needed.
+        Raises UnresolvedError: fewer than five, or none with one worker or with several: what is
+        still needed.
 
-        Examples
-        --------
         >>> MeasuredRange.of([StepConfiguration(1, 1, 8)])
         Traceback (most recent call last):
         batchsense.errors.UnresolvedError: 1 configuration was measured, ...
@@ -155,8 +149,6 @@ class MeasuredRange:
 def measurements(rows: Sequence[tuple[int, int, int]]) -> str:
     """Configurations to measure, in words.
 
-    Examples
-    --------
     >>> measurements([(1, 1, 8), (4, 4, 8)])
     'steps of nodes=1, workers=1, micro_batch=8; nodes=4, workers=4, micro_batch=8'
     """

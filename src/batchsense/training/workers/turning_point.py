@@ -84,21 +84,9 @@ def best_workers(
 ) -> int:
     r"""Return the number of workers with the least time by the law without overlap.
 
-    :math:`K^* = \sqrt{(c_1 B - 2w)/(2a)}`, the better whole neighbour, against one worker.
+    :math:`K^* = \sqrt{(c_1 B - 2w)/(2a)}`, the better whole neighbour, against one worker; B are
+    the examples of all workers, w the bytes of all gradients over the rate of the link.
 
-    Parameters
-    ----------
-    batch_size : int
-        B, over all workers.
-    seconds_per_example, gradient_seconds : float
-        As for :func:`minimum_batch_size`.
-    message_seconds : float
-        a, seconds of one round of messages.
-    most : int
-        The most workers there are.
-
-    Examples
-    --------
     >>> best_workers(4096, 0.0003, 0.0, 0.006, most=64), best_workers(256, 0.0003, 0.17, 0.0, 64)
     (10, 1)
     """

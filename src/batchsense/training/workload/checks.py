@@ -96,20 +96,8 @@ def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
 
 
 def coupled_modules(model: nn.Module) -> tuple[str, ...]:
-    """Name the modules whose output for one example depends on the others.
+    """Name the BatchNorm modules whose output for one example depends on the others.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model, in the mode in which it is trained.
-
-    Returns
-    -------
-    tuple of str
-        Names of BatchNorm modules that use the statistics of the minibatch.
-
-    Examples
-    --------
     >>> coupled_modules(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
     ('1 (BatchNorm1d)',)
     """
@@ -124,8 +112,6 @@ def coupled_modules(model: nn.Module) -> tuple[str, ...]:
 def least_part(model: nn.Module) -> int:
     """Give the fewest examples that go through a model together: two where BatchNorm mixes them.
 
-    Examples
-    --------
     >>> least_part(nn.Linear(4, 4)), least_part(nn.BatchNorm1d(4))
     (1, 2)
     """
@@ -133,30 +119,15 @@ def least_part(model: nn.Module) -> int:
 
 
 def admitted(workload: Workload) -> int:
-    """Refuse what cannot be measured, whatever the question; nothing of the workload is run.
+    """Count the examples; refuse what cannot be measured, whatever the question. Nothing is run.
 
     Every function that measures a workload calls this first, so that the same fault is told in the
     same words everywhere.
 
-    Parameters
-    ----------
-    workload : Workload
-        What came from outside.
+    Raises DataError: it is no Workload; its model is no torch module, has no weights yet (lazy
+    layers, meta device) or nothing to train; its examples are a stream or a loader and cannot be
+    indexed; or its loss or optimizer cannot be called.
 
-    Returns
-    -------
-    int
-        How many examples there are.
-
-    Raises
-    ------
-    DataError
-        It is no Workload; its model is no torch module, has no weights yet (lazy layers, meta
-        device) or nothing to train; its examples are a stream or a loader and cannot be indexed;
-        or its loss or optimizer cannot be called.
-
-    Examples
-    --------
     >>> from batchsense.training import load_target
     >>> admitted(load_target("digits"))
     1797

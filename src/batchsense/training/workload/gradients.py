@@ -25,10 +25,8 @@ _BLOCK = 1 << 18
 def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
     """Evaluate the loss of a minibatch, a finite scalar, and check that it can be trained on.
 
-    Raises
-    ------
-    DataError
-        The loss raises, is not a tensor, has several elements, is complex or is not finite.
+    Raises DataError: the loss raises, is not a tensor, has several elements, is complex or is not
+    finite.
     """
     try:
         value = workload.loss(model, minibatch)
@@ -65,8 +63,6 @@ def why_not_finite(minibatch: Any) -> str:
     A tensor with nothing that counts comes first: no finite or no true entry, or the ignored label
     everywhere. A mean over nothing is 0/0, in small minibatches more often than in large ones.
 
-    Examples
-    --------
     >>> why_not_finite([torch.ones(2), torch.full((2,), math.nan)]).split(",")[0]
     'minibatch[1] has no finite entry in a minibatch that was drawn'
     """
@@ -103,10 +99,7 @@ _NO_GRADIENT = (
 def backward(loss: Tensor) -> None:
     """Add the gradient of a loss to ``.grad``.
 
-    Raises
-    ------
-    DataError
-        The loss has no gradient, or the backward pass fails.
+    Raises DataError: the loss has no gradient, or the backward pass fails.
     """
     if not loss.requires_grad:
         raise DataError(_NO_GRADIENT)
@@ -119,10 +112,7 @@ def backward(loss: Tensor) -> None:
 def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Differentiate a loss, one tensor per parameter; zeros where it does not depend on one.
 
-    Raises
-    ------
-    DataError
-        The loss has no gradient, or depends on none of the parameters.
+    Raises DataError: the loss has no gradient, or depends on none of the parameters.
     """
     if not loss.requires_grad:
         raise DataError(_NO_GRADIENT)
@@ -179,10 +169,8 @@ def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tenso
 
     On the CPU, in float32, or float64 where a parameter is.
 
-    Raises
-    ------
-    DataError
-        As :func:`scalar_loss` and :func:`loss_gradient`; or the gradient is complex or not finite.
+    Raises DataError: as :func:`scalar_loss` and :func:`loss_gradient`; or the gradient is complex
+    or not finite.
     """
     return flattened(loss_gradient(scalar_loss(workload, model, minibatch), trainable(model)))
 
@@ -190,10 +178,7 @@ def flat_gradient(workload: Workload, model: nn.Module, minibatch: Any) -> Tenso
 def flattened(parts: Sequence[Tensor]) -> Tensor:
     """Put the gradients of all parameters into one vector, as :func:`flat_gradient` does.
 
-    Raises
-    ------
-    DataError
-        A number is complex or not finite.
+    Raises DataError: a number is complex or not finite.
     """
     if any(part.is_complex() for part in parts):
         raise DataError(
@@ -212,8 +197,6 @@ def gram_matrix(vectors: Sequence[Tensor]) -> np.ndarray[tuple[int, int], np.dty
 
     ``vectors`` have shape (parameters,) each; the result has shape (vectors, vectors).
 
-    Examples
-    --------
     >>> gram_matrix([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0])])
     array([[5., 3.],
            [3., 9.]])

@@ -25,8 +25,6 @@ from batchsense.errors import DataError
 def named_tensors(tree: Any, name: str = "minibatch") -> Iterator[tuple[str, Tensor]]:
     """Go through the tensors of a tree, each with the expression that reaches it.
 
-    Examples
-    --------
     >>> tree = {"ids": torch.ones(2), "labels": [torch.zeros(3)]}
     >>> [name for name, tensor in named_tensors(tree)]
     ["minibatch['ids']", "minibatch['labels'][0]"]
@@ -44,8 +42,6 @@ def leaves(tree: Any) -> list[Tensor]:
 def size_of(tree: Any) -> int:
     """How many numbers or characters a tree holds: what makes one example longer than another.
 
-    Examples
-    --------
     >>> size_of({"ids": torch.zeros(3, 2), "text": "abc", "label": 1})
     10
     """
@@ -65,13 +61,8 @@ def rebuilt(tree: Any, change: Callable[[Tensor], Any]) -> Any:
 
     What is neither a container nor a tensor is kept as it is.
 
-    Raises
-    ------
-    DataError
-        An object that holds tensors cannot be copied.
+    Raises DataError: an object that holds tensors cannot be copied.
 
-    Examples
-    --------
     >>> rebuilt({"x": torch.ones(2), "name": "a"}, lambda tensor: tensor.sum().item())
     {'x': 2.0, 'name': 'a'}
     """
@@ -95,13 +86,9 @@ def count_examples(minibatch: Any, example_dim: int = 0) -> int:
     At least two thirds of the tensors share it, in ``example_dim`` (0 or 1; the first of those with
     one dimension). Tensors in a list that has an entry for each example count as sharing it.
 
-    Raises
-    ------
-    DataError
-        There is no tensor with rows, or no size is shared by so many; names a tensor that differs.
+    Raises DataError: there is no tensor with rows, or no size is shared by so many; names a tensor
+    that differs.
 
-    Examples
-    --------
     >>> count_examples({"pixels": torch.zeros(5, 2), "label": torch.zeros(5)})
     5
     """
@@ -131,8 +118,6 @@ def count_examples(minibatch: Any, example_dim: int = 0) -> int:
 def measured_parts(example: Any) -> tuple[int, ...]:
     """Give the bytes of each part of an example that can be told: its tensors, texts and lists.
 
-    Examples
-    --------
     >>> measured_parts({"ids": [7, 8, 9], "mask": torch.zeros(3), "text": "abc", "label": 1})
     (24, 12, 3, 8)
     """
@@ -156,8 +141,6 @@ def take_examples(
     Tensors whose ``example_dim`` (or, with one dimension, first) has size ``count`` and lists of
     that length are indexed; everything else is kept whole.
 
-    Examples
-    --------
     >>> take_examples((torch.arange(4), "kept"), [1, 3], count=4)
     (tensor([1, 3]), 'kept')
     """

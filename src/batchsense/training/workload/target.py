@@ -249,10 +249,7 @@ def load_named(
 
     ``convert`` makes a ``kind`` of other things that are returned, or raises DataError.
 
-    Raises
-    ------
-    DataError
-        As :func:`load_target`.
+    Raises DataError: as :func:`load_target`.
     """
     if target in built_in:
         return built_in[target]()

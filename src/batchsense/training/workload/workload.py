@@ -186,8 +186,6 @@ class Workload:
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that are trained, each once even if shared.
 
-    Examples
-    --------
     >>> len(trainable(nn.Linear(2, 1)))
     2
     """
@@ -200,13 +198,8 @@ def still_optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimiz
     It computes and stores what it always does, but the weights stay where the user put them, so
     that repeated steps are alike.
 
-    Raises
-    ------
-    DataError
-        As :meth:`Workload.fresh_optimizer`.
+    Raises DataError: as :meth:`Workload.fresh_optimizer`.
 
-    Examples
-    --------
     >>> from batchsense.training import load_target
     >>> workload = load_target("digits")
     >>> still_optimizer(workload, workload.fresh_model()).param_groups[0]["lr"]
@@ -228,16 +221,6 @@ def borrowed_randomness(seed: int) -> Iterator[None]:
 
     The user's model and data set may draw from any of them (dropout, augmentation), so a result is
     repeatable only if all three are seeded, and harmless only if all three are restored.
-
-    Examples
-    --------
-    >>> before = torch.get_rng_state()
-    >>> with borrowed_randomness(1):
-    ...     first = torch.rand(1)
-    >>> with borrowed_randomness(1):
-    ...     second = torch.rand(1)
-    >>> bool(first == second), bool((torch.get_rng_state() == before).all())
-    (True, True)
     """
     before = random_state()
     try:

@@ -72,8 +72,6 @@ class CollocationProblem:
 def tanh_network(seed: int, outputs: int = 1) -> nn.Sequential:
     """Three hidden layers of 20 tanh units for points of a plane, Glorot's weights, in float64.
 
-    Examples
-    --------
     >>> sum(one.numel() for one in tanh_network(0).parameters())
     921
     """
@@ -108,8 +106,6 @@ def grid(low: Sequence[float], high: Sequence[float]) -> Floats:
 def slopes(output: Tensor, points: Tensor) -> Tensor:
     """Derivatives of an output (n,) by the coordinates of its own point, of shape (n, dimension).
 
-    Examples
-    --------
     >>> at = torch.tensor([[1.0], [3.0]], requires_grad=True)
     >>> slopes(at[:, 0] ** 2, at).tolist()
     [[2.0], [6.0]]

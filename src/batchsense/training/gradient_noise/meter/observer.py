@@ -70,10 +70,7 @@ class StepObserver:
     Parameters are those of :class:`~batchsense.training.gradient_noise.GradientNoiseMeter`;
     ``single_examples`` says whether to see the gradients of single ones.
 
-    Raises
-    ------
-    DataError
-        The optimizer trains nothing of the model, or ``leave_out`` is wrong.
+    Raises DataError: the optimizer trains nothing of the model, or ``leave_out`` is wrong.
     """
 
     def __init__(
@@ -107,10 +104,7 @@ class StepObserver:
     def arm(self) -> bool:
         """Put the hooks in place before a step; whether other parameters are trained than before.
 
-        Raises
-        ------
-        DataError
-            Single examples cannot be seen any more.
+        Raises DataError: single examples cannot be seen any more.
         """
         ids = {id(parameter) for parameter in _trained(self._optimizer)}
         changed = ids != self.metered.trained
@@ -237,13 +231,9 @@ def metered_parameters(
 ) -> Metered:
     """Find what an optimizer trains and name it as the model does.
 
-    Raises
-    ------
-    DataError
-        The optimizer trains nothing of the model, or ``leave_out`` is wrong or leaves nothing.
+    Raises DataError: the optimizer trains nothing of the model, or ``leave_out`` is wrong or leaves
+    nothing.
 
-    Examples
-    --------
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     >>> metered_parameters(model, torch.optim.SGD(model[1].parameters(), lr=0.1)).names
     ('1.weight', '1.bias')
@@ -287,14 +277,8 @@ def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def check_meterable(model: object, optimizer: object) -> None:
     """Refuse what a meter cannot follow.
 
-    Raises
-    ------
-    DataError
-        No torch model or optimizer, LBFGS, parameters sharded over processes, or a wrapper that
-        scales or splits gradients out of sight.
+    Raises DataError: no torch model or optimizer, LBFGS, or parameters sharded over processes.
 
-    Examples
-    --------
     >>> check_meterable(nn.Linear(1, 1), "SGD")
     Traceback (most recent call last):
     batchsense.errors.DataError: the optimizer is a str, not a torch.optim.Optimizer

@@ -128,10 +128,7 @@ def report_of_steps(
     ``rows`` are the measured steps of a run, ascending; the last ``pooled`` of them are averaged.
     Intervals are unbounded before 8 measured steps.
 
-    Raises
-    ------
-    UnresolvedError
-        No step was measured; says why.
+    Raises UnresolvedError: no step was measured; says why.
     """
     if not rows:
         raise UnresolvedError("no step was measured" + _reasons(run))
@@ -186,13 +183,9 @@ def degrees_of_groups(
 
     τ̂ and γ̂ have shape (steps,); there are at least 2 groups, and 1 to ``groups`` − 1 degrees.
 
-    References
-    ----------
-    Satterthwaite (1946), Biometrics Bulletin 2; O'Neill (2014), "Some useful moment results in
-    sampling problems", The American Statistician 68.
+    Source: Satterthwaite (1946), Biometrics Bulletin 2; O'Neill (2014), "Some useful moment results
+    in sampling problems", The American Statistician 68.
 
-    Examples
-    --------
     >>> rng = np.random.default_rng(0)
     >>> degrees_of_groups(rng.uniform(size=64), rng.uniform(size=64), 16)
     15.0

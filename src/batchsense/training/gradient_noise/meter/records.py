@@ -34,23 +34,7 @@ class StepNoise:
 
 
 class StepBook:
-    """Steps in order, at most one row each; layers are kept for the last ``recent`` rows.
-
-    Parameters
-    ----------
-    recent : int
-        Rows for which layers are kept.
-
-    Examples
-    --------
-    >>> book = StepBook(recent=8)
-    >>> book.add(StepNoise(0, 32, 32.0, 100.0, 2.0, 0.0, None))
-    >>> other = StepBook(recent=8)
-    >>> other.add(StepNoise(0, 96, 96.0, 200.0, 6.0, 0.0, None))
-    >>> book.merge(other)
-    >>> [(row.examples, row.trace_covariance, row.squared_gradient_norm) for row in book.rows]
-    [(128, 175.0, 5.0)]
-    """
+    """Steps in order, at most one row each; layers are kept for the last ``recent`` rows."""
 
     def __init__(self, recent: int) -> None:
         self.recent = recent
@@ -82,10 +66,7 @@ class StepBook:
         A step that both hold was measured at the same weights by two workers: the means of their
         estimates, weighted by examples.
 
-        Raises
-        ------
-        DataError
-            Both hold the very same measurement, which would then count twice.
+        Raises DataError: both hold the very same measurement, which would then count twice.
         """
         both = self._rows.keys() & other._rows.keys()
         same = [step for step in both if _same(self._rows[step], other._rows[step])]

@@ -119,12 +119,10 @@ def noise_of_step(
 
     Shapes: the result (P,).
 
-    Raises
-    ------
-    UnresolvedError
-        There was one part only and a parameter without norms of single examples.
-    DataError
-        Another process failed, a number is not finite, or the parts do not make the total.
+    Raises UnresolvedError: there was one part only and a parameter without norms of single
+    examples.
+    Raises DataError: another process failed, a number is not finite, or the parts do not make the
+    total.
     """
     if sums.problems:
         raise DataError("another process could not measure the step")

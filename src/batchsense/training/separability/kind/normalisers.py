@@ -39,13 +39,6 @@ def candidate_normalisers(
     also without the first or last column as in next-token prediction; its non-zero entries; its
     sum; its rows; all its entries, padding included; the entries equal to one class; and, for
     integers, the sum of any class-weight tensor found in the loss. Before all that, what is given.
-
-    Examples
-    --------
-    >>> labels = torch.tensor([[5, 7, -100], [6, -100, -100]])
-    >>> candidates = candidate_normalisers({"labels": labels})
-    >>> candidates["minibatch['labels'] != -100"]({"labels": labels})
-    3.0
     """
     found: dict[str, Normaliser] = {f"{name}{GIVEN}": f for name, f in (given or {}).items()}
     counts = [
@@ -136,8 +129,6 @@ def class_weight_sum(name: str, weights: Mapping[int, float]) -> Normaliser:
 def tensors_held_by(loss: Any) -> dict[str, Tensor]:
     """Find the vectors that a loss function holds: in its closure, defaults, fields or globals.
 
-    Examples
-    --------
     >>> weight = torch.tensor([1.0, 3.0])
     >>> list(tensors_held_by(lambda model, minibatch: weight.sum()))
     ['weight']

@@ -67,13 +67,6 @@ def split_of(
     """Compare the gradients of the parts of one partition with that of the whole.
 
     Shapes: ``whole``, ``parts`` (numbers,). Parts of unequal ``sizes`` are averaged by size.
-
-    Examples
-    --------
-    >>> parts = np.array([[1.0, 0.0, 2.0, 1.0], [0.0, 4.0, 0.0, 1.0]])
-    >>> split = split_of(parts.T @ [0.25, 0.75], parts, {}, parameters=4)
-    >>> split.coefficients.round(12), split.determined
-    (array([0.25, 0.75]), True)
     """
     size = float(np.linalg.norm(whole))
     coefficients, residual, independent = _least_squares(whole, parts)
@@ -105,12 +98,6 @@ def kind_of(splits: Sequence[Split], tolerance: float) -> Structure:
     normaliser; the least-squares residual is zero and the coefficients of each partition sum to 1
     or depend only on its sizes – ratio with a normaliser to be discovered; the residual is zero –
     composite; else interacting.
-
-    Examples
-    --------
-    >>> parts = np.random.default_rng(0).normal(size=(4, 30))
-    >>> kind_of([split_of(parts.sum(axis=0), parts, {}, 30)], 1e-9).kind
-    'sum'
     """
     if max(split.mean_gap for split in splits) < tolerance:
         return Structure("mean")
@@ -146,12 +133,6 @@ def additive_weights(
 
     Shapes: ``coefficients`` (partitions, parts); ``features`` (partitions, parts, features); the
     result (features,).
-
-    Examples
-    --------
-    >>> counts = np.array([[[3, 1], [1, 3]], [[4, 0], [0, 4]], [[2, 2], [2, 2]]])
-    >>> additive_weights(counts @ [0.2, 0.05], counts, 1e-9).round(12)
-    array([0.2 , 0.05])
     """
     design = np.asarray(features, dtype=float).reshape(-1, np.shape(features)[-1])
     response = np.asarray(coefficients, dtype=float).reshape(-1)

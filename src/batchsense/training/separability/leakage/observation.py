@@ -51,15 +51,9 @@ class Record:
 class Recorder(AroundCalls):
     """Record the calls made inside the block, in the order in which they end.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model whose modules get their paths as names.
-    scope : str, optional
-        Record the operations that run directly in this module's forward (or :data:`OUTSIDE`)
-        rather than modules.
-    shapes_only : bool
-        Record every operation of every scope, without its data: tensors become ``meta``.
+    Modules get their paths in the model as names. With a ``scope`` the operations are recorded that
+    run directly in this module's forward (or :data:`OUTSIDE`) rather than modules; with
+    ``shapes_only`` those of every scope, without their data: tensors become ``meta``.
     """
 
     def __init__(
@@ -148,8 +142,6 @@ def substitution_sets(count: int) -> Iterator[Flags]:
     For each bit of the example's number: those that have it, and those that do not. For any two
     different examples i and j, some set holds j and not i.
 
-    Examples
-    --------
     >>> [[int(k) for k in chosen.nonzero()[0]] for chosen in substitution_sets(3)]
     [[1], [0, 2], [2], [0, 1]]
     """
@@ -189,8 +181,6 @@ def lengthened(examples: Sequence[Any], donors: Sequence[Any]) -> list[Any] | No
 def by_example(tensor: Tensor, count: int) -> dict[str, Tensor]:
     """Bring the examples to the front, in every layout in which a tensor can hold them.
 
-    Examples
-    --------
     >>> {name: tuple(view.shape) for name, view in by_example(torch.zeros(6, 5), 3).items()}
     {'groups': (3, 2, 5), 'stacked': (3, 2, 5)}
     """
@@ -213,11 +203,6 @@ def movement(before: Tensor, after: Tensor, count: int) -> dict[str, Floats]:
     all beginnings move. The largest absolute change of each example is divided by the root mean
     square of ``before``; a change from or to NaN or infinity is infinite. Empty if the tensor does
     not hold examples.
-
-    Examples
-    --------
-    >>> movement(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.5]), 2)
-    {'axis 0': array([0. , 0.5])}
     """
     if before.ndim != after.ndim or before.numel() == 0:
         return {}

@@ -28,24 +28,14 @@ Randomness: TypeAlias = Literal["free", "tied", "silent"]
 
 
 class IsolatedModel:
-    """A copy of a model that can be run many times from the same state; the original is left.
+    """A copy of a model, in the wanted precision, run many times from the same state.
 
-    Attributes
-    ----------
-    model, state
-        The copy, in the wanted precision, with its parameters and buffers at the start.
-    stacked : bool
-        How noise is tied where a minibatch is a multiple of its examples; see
-        :class:`~batchsense.training.separability.probe.tied_noise.TiedNoise`.
-    broken_tie : str or None
-        Why noise could not be tied to examples, once that was tried in vain.
-    shortened_tie : bool
-        Whether noise of a part was cut off because it was padded to less than the whole.
+    ``stacked`` says how noise is tied where a minibatch is a multiple of its examples (see
+    :class:`~batchsense.training.separability.probe.tied_noise.TiedNoise`), ``broken_tie`` why it
+    could not be, once that was tried in vain, and ``shortened_tie`` whether noise of a part was cut
+    off because it was padded to less than the whole.
 
-    Raises
-    ------
-    DataError
-        The model cannot be copied.
+    Raises DataError: the model cannot be copied.
     """
 
     def __init__(self, model: nn.Module, precision: str) -> None:

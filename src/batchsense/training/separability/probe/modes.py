@@ -51,15 +51,7 @@ class AroundCalls(TorchFunctionMode):
 
 
 class InFloat64(AroundCalls):
-    """Raise the tensors and dtypes given to torch functions to float64.
-
-    Examples
-    --------
-    >>> with InFloat64():
-    ...     product = torch.ones(2).float() * torch.ones(2, dtype=torch.bfloat16)
-    >>> product.dtype
-    torch.float64
-    """
+    """Raise the tensors and dtypes given to torch functions to float64."""
 
     def called(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -78,8 +70,6 @@ class InFloat64(AroundCalls):
 class WithoutDropout(AroundCalls):
     """Let the functional forms of dropout pass their input through, and fix random slopes.
 
-    Examples
-    --------
     >>> with WithoutDropout():
     ...     functional.dropout(torch.ones(3), 0.9)
     tensor([1., 1., 1.])

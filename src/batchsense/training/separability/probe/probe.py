@@ -54,23 +54,11 @@ class Measured:
 class GradientProbe:
     """A private copy of a workload that gives the gradient of any part of its examples.
 
-    The chosen examples are read once and kept; ``seed`` is that of the reading and of the sketch.
+    The chosen examples are read once and kept; ``seed`` is that of the reading and of the sketch,
+    ``lengths`` how many numbers each example holds, ``parameters`` how many the full gradient has.
 
-    Attributes
-    ----------
-    isolated : IsolatedModel
-        The copy of the model.
-    count : int
-        How many examples are kept.
-    lengths : array of shape (count,)
-        How many numbers each example holds.
-    parameters : int
-        How many numbers the full gradient has.
-
-    Raises
-    ------
-    DataError
-        The model cannot be copied, has nothing to train, or the examples differ at each reading.
+    Raises DataError: the model cannot be copied, has nothing to train, or the examples differ at
+    each reading.
     """
 
     def __init__(
@@ -112,10 +100,8 @@ class GradientProbe:
     ) -> Measured:
         """Measure the gradient of the loss over the examples at these places, in their order.
 
-        Raises
-        ------
-        DataError
-            The loss fails, is no finite scalar, or does not depend on the model's parameters.
+        Raises DataError: the loss fails, is no finite scalar, or does not depend on the model's
+        parameters.
         """
         flat, loss, minibatch = self._flat(members, seed, randomness, restore, elsewhere)
         vector = flat if self._sketch is None else self._sketch.of(flat)

@@ -117,12 +117,8 @@ class Screening:
 def screen(probe: GradientProbe, seed: int) -> Screening:
     """Measure the whole gradient twice, in different company of chance, and explain any change.
 
-    Raises
-    ------
-    DataError
-        The loss cannot be run, keeps state between calls, or is not reproducible.
-    UnresolvedError
-        The gradient is zero at these parameters.
+    Raises DataError: the loss cannot be run, keeps state between calls, or is not reproducible.
+    Raises UnresolvedError: the gradient is zero at these parameters.
     """
     ceiling, least = ROUNDING[probe.precision]
     try:
@@ -175,8 +171,6 @@ def rescreened(probe: GradientProbe, seed: int) -> Screening:
 def partition(count: int, size: int, generator: np.random.Generator) -> list[Places]:
     """Cut shuffled places into parts of ``size``; the last one may be smaller.
 
-    Examples
-    --------
     >>> [len(part) for part in partition(10, 4, np.random.default_rng(0))]
     [4, 4, 2]
     """

@@ -192,10 +192,7 @@ def accumulate(report: SeparabilityReport) -> Accumulation:
 def summed_over_processes(number: float) -> float:
     """Sum a number over all processes of the default process group.
 
-    Raises
-    ------
-    DataError
-        There is no process group.
+    Raises DataError: there is no process group.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         raise DataError(

@@ -308,8 +308,6 @@ def named_factor(scale: float, factors: Mapping[str, float], tolerance: float = 
 
     Known factors are whole numbers, a thousandth apart only beyond a thousand processes or parts.
 
-    Examples
-    --------
     >>> named_factor(0.125, {"K": 8, "world": 2})
     '1/K'
     >>> named_factor(4.0, {"K": 8, "world": 2})
@@ -334,8 +332,6 @@ def pure_scale(candidate: NDArray[Any], reference: NDArray[Any]) -> tuple[float,
 
     s = ⟨candidate, reference⟩ / |reference|²; a rest of zero means that the error is only a factor.
 
-    Examples
-    --------
     >>> pure_scale(np.array([6.0, 8.0]), np.array([3.0, 4.0]))
     (2.0, 0.0)
     """

@@ -49,8 +49,6 @@ class Compute:
     def step_seconds(self, micro_batch: float) -> Floats:
         """Time of a step of one worker alone: c0 + c1·b.
 
-        Examples
-        --------
         >>> given_compute(fixed=0.01, per_example=3e-4).step_seconds(1000)
         array([0.31])
         """
@@ -79,13 +77,8 @@ def fit_compute(
 
     Workers on one machine share its cores and memory, so that all at once may be slower than one.
 
-    Raises
-    ------
-    UnresolvedError
-        Only one micro-batch was measured.
+    Raises UnresolvedError: only one micro-batch was measured.
 
-    Examples
-    --------
     >>> readings = [ComputeReading(1, b, (b / 3e3,), (b / 1.5e3,), (0.01,)) for b in (30, 300)]
     >>> round(float(fit_compute(readings, draws=0)[1].step_seconds(3000)[0]), 6)
     3.01

@@ -31,10 +31,7 @@ _ANY = 1 << 30
 def evidence_from_probe(probe: Probe, *, seed: int = 0) -> StepEvidence:
     """What a probe tells: predictions of the white box, and what holds whatever overlaps.
 
-    Raises
-    ------
-    UnresolvedError
-        A single micro-batch was measured, or messages of a single size.
+    Raises UnresolvedError: a single micro-batch was measured, or messages of a single size.
     """
     box = fit_white_box(probe, seed=seed)
     kinds = " or ".join(link.kind for link in box.links) or "no"

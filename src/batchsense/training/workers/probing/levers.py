@@ -27,10 +27,7 @@ def predict_levers(box: WhiteBox, configuration: StepConfiguration) -> tuple[Lev
     PowerSGD is not among them: on gloo its hook hangs or fails (torch issue 58467). Nor is bf16 on
     gloo, where torch refuses its hook.
 
-    Raises
-    ------
-    UnresolvedError
-        The probe measured no exchange.
+    Raises UnresolvedError: the probe measured no exchange.
     """
     if configuration.workers == 1:
         return ()

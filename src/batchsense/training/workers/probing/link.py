@@ -61,8 +61,6 @@ class Link:
 
         Zero for one worker. Source: Thakur, Rabenseifner and Gropp 2005, the ring.
 
-        Examples
-        --------
         >>> link = given_link(bytes_per_second=50e6, round_seconds=0.0, kind="shared")
         >>> link.seconds(4.17e6, 4)
         array([0.5004])
@@ -89,8 +87,6 @@ def _terms(kind: LinkClass, workers: npt.ArrayLike) -> tuple[Floats, Floats]:
 def given_link(*, bytes_per_second: float, round_seconds: float, kind: LinkClass) -> Link:
     """A link of which rate and time of a round are known.
 
-    Examples
-    --------
     >>> given_link(bytes_per_second=125e6, round_seconds=2e-4, kind="switched").seconds(0, 2)
     array([0.0004])
     """
@@ -104,13 +100,8 @@ def fit_link(
 
     Minimises relative residuals of the medians over repeats; draws resample the repeats.
 
-    Raises
-    ------
-    UnresolvedError
-        Fewer than two sizes were measured.
+    Raises UnresolvedError: fewer than two sizes were measured.
 
-    Examples
-    --------
     >>> readings = [AllReduceReading(n, 2, (2e-4 + n / 50e6,) * 10) for n in (4096, 10**6)]
     >>> found = fit_link(readings, "switched", draws=0)
     >>> round(float(found.round_seconds[0]), 7), round(1 / float(found.seconds_per_byte[0]))
@@ -147,8 +138,6 @@ def told_classes(readings: Sequence[AllReduceReading]) -> tuple[LinkClass, ...]:
     the rate takes up any factor, so that both laws fit alike and predict other numbers of workers
     up to twofold apart.
 
-    Examples
-    --------
     >>> def probe(*workers):
     ...     seconds = lambda n, k: 2 * (k - 1) * (1e-4 + n / 50e6)
     ...     return [

@@ -26,8 +26,6 @@ _READINGS_OF_READINESS = 3
 class LocalSteps:
     """Steps on a copy of the model with learning rate zero; the weights stay.
 
-    Examples
-    --------
     >>> from batchsense.training import load_target
     >>> steps = LocalSteps(load_target("digits"))
     >>> forward, backward, optimizer = steps.time(16)
@@ -132,10 +130,7 @@ def measure_compute(
 
     Sizes take turns, so that a slow moment of the machine meets both.
 
-    Raises
-    ------
-    DataError
-        A step fails on one of the workers.
+    Raises DataError: a step fails on one of the workers.
     """
     together = (1,) if ranks.alone else (1, ranks.world_size)
     return tuple(
@@ -176,10 +171,7 @@ def _rounds(
 def refuse_unlike_models(model: nn.Module, ranks: Ranks) -> None:
     """Make sure that all workers train the same parameters.
 
-    Raises
-    ------
-    DataError
-        Two of them differ; it names the first difference.
+    Raises DataError: two of them differ; it names the first difference.
     """
     mine = [
         (name, tuple(parameter.shape), str(parameter.dtype).removeprefix("torch."))

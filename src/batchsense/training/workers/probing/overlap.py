@@ -29,16 +29,7 @@ class Bucket:
 
 
 def fill_buckets(gradients: Sequence[Bucket], cap_bytes: int | None = None) -> tuple[Bucket, ...]:
-    """Fill buckets as DistributedDataParallel does: in order of readiness, closed at the cap.
-
-    Examples
-    --------
-    >>> gradients = [Bucket(MEBIBYTE, quarter / 4) for quarter in (1, 2, 3, 4)]
-    >>> [bucket.bytes // MEBIBYTE for bucket in fill_buckets(gradients)]
-    [1, 3]
-    >>> [bucket.bytes // MEBIBYTE for bucket in fill_buckets(gradients, 25 * MEBIBYTE)]
-    [4]
-    """
+    """Fill buckets as DistributedDataParallel does: in order of readiness, closed at the cap."""
     filled, size, cap = [], 0, FIRST_CAP_BYTES if cap_bytes is None else cap_bytes
     for place, gradient in enumerate(gradients):
         size += gradient.bytes
@@ -80,8 +71,6 @@ def step_seconds(
     after the passes of the accumulation but the last, in which nothing is sent. With an exchange
     every H steps, weights are averaged after the step: :math:`T = t_c + AR(n, K)/H`.
 
-    Examples
-    --------
     >>> from batchsense.training.workers.probing.compute import given_compute
     >>> from batchsense.training.workers.probing.link import given_link
     >>> compute = given_compute(fixed=0.0, per_example=3e-4)

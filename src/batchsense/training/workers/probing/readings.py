@@ -98,13 +98,8 @@ def read_probe(path: str | Path, name: str | None = None) -> Probe:
 def probe_from(result: dict[str, Any], where: str = "probe") -> Probe:
     """Make a probe of the ``result`` of its document.
 
-    Raises
-    ------
-    DataError
-        A value is missing, of another type, or impossible; ``where`` says which.
+    Raises DataError: a value is missing, of another type, or impossible; ``where`` says which.
 
-    Examples
-    --------
     >>> probe_from({"target": "digits"})
     Traceback (most recent call last):
     batchsense.errors.DataError: probe: workers is missing; run batchsense probe again
