@@ -25,6 +25,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,15 +36,59 @@ from common.record import options, write
 from torch import nn
 from torch.utils.data import Subset
 
+from batchsense.arrays import Floats
 from batchsense.datasets import load_digits
 from batchsense.training import GradientNoiseMeter, Workload, charlm_workload, rescale
 from batchsense.training.gradient_noise import critical_batch_size_of_path, record_short_run
 from batchsense.training.schedule import BatchSizeSchedule, FollowNoise, doubling, seesaw
-from batchsense.training.simulate import RuggedBowl, descend, example_tilts
+from batchsense.training.simulate import MinibatchDraws, example_tilts
 from batchsense.training.temperature import SgdSetting
 
 SEEDS, CHARLM_SEEDS = 8, 8
 COSINE_EXAMPLES, NOISE_EXAMPLES, HELD_OUT = 10_000, 40_000, 512
+
+
+@dataclass(frozen=True)
+class RuggedBowl:
+    r"""Ripples on a bowl: :math:`U(w) = \sum_i \frac{λ}{2} w_i^2 + a(1 - \cos(2π w_i/p))`."""
+
+    curvature: float
+    ripple: float
+    period: float
+
+    def loss(self, weights: Floats) -> Floats:
+        """Give U; weights have shape (replicas, weights), the result (replicas,)."""
+        ripples = self.ripple * (1 - np.cos(2 * np.pi * weights / self.period))
+        return (self.curvature / 2 * weights**2 + ripples).sum(axis=-1)
+
+    def gradient(self, weights: Floats) -> Floats:
+        """Give the gradient of U, in the shape of the weights."""
+        waves = 2 * np.pi / self.period
+        return self.curvature * weights + self.ripple * waves * np.sin(waves * weights)
+
+
+def descend(
+    bowl: RuggedBowl,
+    tilts: Floats,
+    start: Floats,
+    schedule: Callable[[int], tuple[float, int]],
+    *,
+    setting: SgdSetting,
+    examples: int,
+    seed: int,
+) -> tuple[Floats, int]:
+    """Train replicas by a schedule of rate and batch size; give last weights and steps."""
+    draws = MinibatchDraws(setting, len(start), np.random.default_rng(seed))
+    weights, buffer = start.copy(), np.zeros_like(start)
+    consumed = steps = 0
+    while consumed < examples:
+        rate, size = schedule(consumed)
+        noise = tilts[draws.rows(size)].mean(axis=1)
+        buffer = setting.momentum * buffer + bowl.gradient(weights) + noise
+        weights = weights - rate * buffer
+        consumed += size
+        steps += 1
+    return weights, steps
 
 
 def rugged(seed: int, grow: bool, cold: bool = False) -> tuple[float, int]:

@@ -23,7 +23,8 @@ from common.record import options, write
 
 from batchsense.errors import UnresolvedError
 from batchsense.training.simulate import MeasuredHeat, RegressionBowl, simulate_bowl
-from batchsense.training.temperature import SAMPLINGS, SgdSetting, predict_heat
+from batchsense.training.temperature import SgdSetting, predict_heat
+from batchsense.training.temperature.setting import SAMPLINGS
 
 EXAMPLES, WEIGHTS, CONDITION = 1024, 10, 20
 #: ηλ/(1 − m) of the steepest direction.

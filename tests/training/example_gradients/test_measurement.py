@@ -183,17 +183,6 @@ def test_estimators_follow_from_the_result() -> None:
     assert n * (q - a) / (n - 1) == pytest.approx(np.var(rows, axis=0, ddof=1).sum(), rel=1e-4)
 
 
-def test_shares_by_layer() -> None:
-    """Shares add up to one, and a layer's is that of its parameters."""
-    norms = per_example_squared_norms(digits_workload(), range(40))
-
-    assert sum(norms.shares().values()) == pytest.approx(1)
-    assert norms.layer_shares()["0"] == pytest.approx(
-        norms.shares()["0.weight"] + norms.shares()["0.bias"]
-    )
-    np.testing.assert_allclose(sum(norms.by_parameter.values()), norms.values)
-
-
 def coupled_softmax(model: nn.Module, minibatch: Any) -> Tensor:
     values, target = minibatch
     scores = model(values) @ target.T
@@ -286,7 +275,7 @@ def test_a_random_loss_is_refused_unless_asked_for() -> None:
     with pytest.raises(DataError, match="random"):
         minibatch_squared_norms(nn.Linear(3, 2), noisy, minibatch)
     found = minibatch_squared_norms(nn.Linear(3, 2), noisy, minibatch, self_check=False)
-    assert found.finite
+    assert np.isfinite(found.values).all()
 
 
 def test_examples_in_the_wrong_dimension_are_found() -> None:

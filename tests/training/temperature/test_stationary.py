@@ -7,14 +7,9 @@ import pytest
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training.simulate import RegressionBowl, simulate_bowl
-from batchsense.training.temperature import (
-    SAMPLINGS,
-    SgdSetting,
-    epoch_variance,
-    independent_variance,
-    predict_heat,
-    shuffle_factor,
-)
+from batchsense.training.temperature import SgdSetting, predict_heat, shuffle_factor
+from batchsense.training.temperature.modes import epoch_variance, independent_variance
+from batchsense.training.temperature.setting import SAMPLINGS
 
 
 def slowly(setting: SgdSetting, eigenvalue: float, noise: float) -> tuple[float, float]:

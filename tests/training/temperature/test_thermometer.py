@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.training.temperature import HeatWindow, Thermometer, equilibration, read_windows
+from batchsense.training.temperature import HeatWindow, Thermometer
+from batchsense.training.temperature.reading import read_windows
+from batchsense.training.temperature.windows import equilibration
 
 ROWS, WEIGHTS = 256, 4
 

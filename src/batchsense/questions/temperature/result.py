@@ -80,7 +80,7 @@ class TemperatureResult(Model):
     @classmethod
     def of(cls, run: TemperatureRun, target: str) -> TemperatureResult:
         """Turn a run into its JSON form."""
-        from batchsense.training.temperature import equilibration
+        from batchsense.training.temperature.windows import equilibration
 
         reading = run.reading
         heat = Estimate.of(reading.heat)

@@ -204,15 +204,16 @@ def assembled(
     ``sums`` the sums of the gradients of all examples by index, if they were kept.
     """
     several = len(passes) > 1
-    parts, means = [], []
+    parts = []
     for one in passes:
         own = (one.examples if reduction == "mean" else 1.0) / one.scale
-        of_mean = (1.0 if reduction == "mean" else 1.0 / one.examples) / one.scale
         parts.append(_scaled_squares(_to_numpy(one.norms, kept, one.examples), own))
-        means.append(_scaled_squares(_to_numpy(one.total_norms, kept), of_mean))
     sizes = tuple([one.examples for one in passes])
-    mean: Floats | None = None if several else means[0]
-    if several and sums is not None:
+    mean: Floats | None = None
+    if not several:
+        of_mean = (1.0 if reduction == "mean" else 1.0 / sizes[0]) / passes[0].scale
+        mean = _scaled_squares(_to_numpy(passes[0].total_norms, kept), of_mean)
+    elif sums is not None:
         lengths = {index: norm(gradient) for index, gradient in sums.items()}
         mean = (_to_numpy(lengths, kept) / sum(sizes)) ** 2
     return Norms(
@@ -220,7 +221,6 @@ def assembled(
         parts=np.concatenate(parts, axis=1) if several else parts[0],
         mean_parts=mean,
         sizes=sizes,
-        pass_means=tuple([math.fsum(one.tolist()) for one in means]),
         covered=covered,
         refused=refused,
     )

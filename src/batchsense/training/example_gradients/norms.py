@@ -23,17 +23,12 @@ class Norms:
     ...     parts=np.array([[3.0, 2.0], [1.0, 0.0]]),
     ...     mean_parts=np.array([2.0, 0.25]),
     ...     sizes=(2,),
-    ...     pass_means=(2.25,),
     ...     covered=1.0,
     ... )
     >>> norms.values
     array([4., 2.])
     >>> norms.examples, norms.mean_squared_norm, norms.squared_mean_norm
     (2, 3.0, 2.25)
-    >>> {name: round(share, 3) for name, share in norms.shares().items()}
-    {'0.weight': 0.833, '0.bias': 0.167}
-    >>> norms.layer_shares()
-    {'0': 1.0}
     """
 
     #: Names of the parameters that were measured. A shared one has the first of its names.
@@ -44,7 +39,6 @@ class Norms:
     mean_parts: Floats | None
     #: Examples in each recorded pass; they follow one another in ``values``.
     sizes: tuple[int, ...]
-    pass_means: tuple[float, ...]  #: :math:`|\bar g|^2` of each pass.
     covered: float  #: Share of the trained numbers whose norms come from the backward pass itself.
     #: Parameters whose per-example gradients were formed one by one.
     fallback: tuple[str, ...] = ()
@@ -79,16 +73,6 @@ class Norms:
         """
         return float(self._kept_mean().sum())
 
-    @property
-    def squared_mean_by_parameter(self) -> dict[str, float]:
-        """The parts of A by parameter name; raises as ``squared_mean_norm``."""
-        return dict(zip(self.parameters, self._kept_mean().tolist(), strict=True))
-
-    @property
-    def finite(self) -> bool:
-        """Whether no norm overflowed or is undefined; a scaled half-precision step may be."""
-        return bool(np.isfinite(self.parts).all() and np.isfinite(self.pass_means).all())
-
     def sums(self, names: Sequence[str], last: int | None = None) -> Floats:
         """Return Σ |gᵢ|² of the named parameters, NaN where unknown.
 
@@ -106,31 +90,14 @@ class Norms:
             parts=np.concatenate([self.parts, parts]),
             mean_parts=np.concatenate([own, mean_parts]),
             sizes=(self.examples,),
-            pass_means=(float(own.sum() + mean_parts.sum()),),
             covered=self.covered,
             fallback=names,
         )
-
-    def shares(self) -> dict[str, float]:
-        """Return each parameter's share in Q; they add up to 1 (all 0 if every norm is 0)."""
-        means = self.parts.mean(axis=1)
-        total = means.sum()
-        shares = means / total if total else means
-        return dict(zip(self.parameters, shares.tolist(), strict=True))
-
-    def layer_shares(self) -> dict[str, float]:
-        """Return each layer's share in Q: the parameters of one module together."""
-        layers: dict[str, float] = {}
-        for name, share in self.shares().items():
-            layer = name.rpartition(".")[0]
-            layers[layer] = layers.get(layer, 0.0) + share
-        return layers
 
     def _kept_mean(self) -> Floats:
         if self.mean_parts is None:
             raise DataError(
                 f"{len(self.sizes)} passes were recorded, and the mean gradient over all of them "
-                "was not kept; use PerExampleNorms(..., accumulate=True), or each pass's own "
-                "pass_means and sizes"
+                "was not kept; use PerExampleNorms(..., accumulate=True)"
             )
         return self.mean_parts

@@ -25,24 +25,12 @@ _SETTING = SgdSetting(0.02, 4, examples=_EXAMPLES)
 
 @dataclass(frozen=True, slots=True)
 class ArrheniusPoint:
-    """Escapes at one height of the barrier.
+    """Escapes at one height of the barrier."""
 
-    Attributes
-    ----------
-    barrier_over_kt : float
-        Its height.
-    count : int
-        Escapes.
-    rate : Interval
-        Per unit of training time, with the exact interval of a Poisson count.
-    kramers : float
-        What the law says.
-    """
-
-    barrier_over_kt: float
-    count: int
-    rate: Interval
-    kramers: float
+    barrier_over_kt: float  #: Its height.
+    count: int  #: Escapes.
+    rate: Interval  #: Per unit of training time, with the exact interval of a Poisson count.
+    kramers: float  #: What the law says.
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +46,6 @@ def arrhenius_plot(escapes: int = _WANTED, seed: int = 0, progress: Progress = s
 
     About ``escapes`` at each, by the law.
 
-    Examples
-    --------
     >>> found = arrhenius_plot(escapes=25, seed=1)
     >>> [point.barrier_over_kt for point in found.points], 0.5 < found.slope.estimate < 1.5
     ([3.0, 4.0, 5.0, 6.0], True)

@@ -11,17 +11,8 @@ from batchsense.training.temperature.setting import SgdSetting
 class MinibatchDraws:
     """Draw the rows of the next minibatch of every replica, independently between replicas.
 
-    Parameters
-    ----------
-    setting : SgdSetting
-        With the number of examples; its learning rate and momentum play no part.
-    replicas : int
-        Runs side by side.
-    rng : numpy.random.Generator
-        The only source of randomness.
+    The setting's learning rate and momentum play no part.
 
-    Examples
-    --------
     >>> setting = SgdSetting(0.1, 2, examples=4, sampling="epoch")
     >>> draws = MinibatchDraws(setting, 1, np.random.default_rng(0))
     >>> sorted(np.concatenate([draws.rows(2)[0], draws.rows(2)[0]]).tolist())

@@ -1,4 +1,4 @@
-"""Loss surfaces of known shape, tilted a little by each example, so that minibatches make noise."""
+"""A loss of known shape, tilted a little by each example, so that minibatches make noise."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ from batchsense.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class DoubleWell:
-    r"""One weight in :math:`U(w) = h(w^2 - 1)^2`: wells at ±1, a barrier of height h between them.
+    """One weight in :math:`U(w) = h(w^2 - 1)^2`: wells at ±1, a barrier of height h between them.
 
-    Attributes
-    ----------
-    barrier : float
-        h, in units of the loss.
-
-    Examples
-    --------
     >>> DoubleWell(0.5).loss(np.array([[0.0], [1.0]]))
     array([0.5, 0. ])
     """
 
-    barrier: float
+    barrier: float  #: h, in units of the loss.
 
     @property
     def curvature_minimum(self) -> float:
@@ -46,56 +39,14 @@ class DoubleWell:
         return np.asarray(4 * self.barrier * weights * (weights**2 - 1))
 
 
-@dataclass(frozen=True, slots=True)
-class RuggedBowl:
-    r"""Ripples on a bowl: :math:`U(w) = \sum_i \frac{λ}{2} w_i^2 + a(1 - \cos(2π w_i/p))`.
-
-    Attributes
-    ----------
-    curvature : float
-        λ, of the bowl.
-    ripple : float
-        a, half the height of a ripple; units of the loss.
-    period : float
-        p, of the ripples; units of a weight.
-
-    Examples
-    --------
-    >>> RuggedBowl(1.0, 0.1, 0.5).loss(np.zeros((1, 3)))
-    array([0.])
-    """
-
-    curvature: float
-    ripple: float
-    period: float
-
-    def loss(self, weights: Floats) -> Floats:
-        """Give U; weights have shape (replicas, weights), the result (replicas,)."""
-        ripples = self.ripple * (1 - np.cos(2 * np.pi * weights / self.period))
-        return np.asarray((self.curvature / 2 * weights**2 + ripples).sum(axis=-1))
-
-    def gradient(self, weights: Floats) -> Floats:
-        """Give the gradient of U, in the shape of the weights."""
-        waves = 2 * np.pi / self.period
-        return np.asarray(self.curvature * weights + self.ripple * waves * np.sin(waves * weights))
-
-
-Landscape = DoubleWell | RuggedBowl
-
-
 def example_tilts(examples: int, weights: int, variance: float, seed: int) -> Floats:
     """Give each example its slope: normal, mean zero and the wanted variance in every direction.
 
     The loss of example i is U(w) + tilt_i·w, so that U is their mean and the noise is the same
     everywhere. Shape (examples, weights).
 
-    Raises
-    ------
-    DataError
-        Not more examples than weights: they have no such covariance.
+    Raises DataError: not more examples than weights: they have no such covariance.
 
-    Examples
-    --------
     >>> tilts = example_tilts(100, 2, 4.0, seed=0)
     >>> np.round(tilts.T @ tilts / 100, 12) + 0.0
     array([[4., 0.],

@@ -37,26 +37,10 @@ def independent_variance(setting: SgdSetting, eigenvalue: float, noise: float) -
 
     .. math:: S = \frac{η\,c\,f\,(1+m)}{Bλ(1-m)(2(1+m) - ηλ)}
 
-    with c the variance of one example's gradient along the mode, f = 1 with replacement and
-    (N − B)/(N − 1) without; it is infinite from ηλ = 2(1 + m) on.
-
-    Parameters
-    ----------
-    setting : SgdSetting
-        Of these, sampling by epoch is treated as drawing without replacement in each step.
-    eigenvalue : float
-        λ, loss per weight².
-    noise : float
-        c, (loss per weight)².
-
-    References
-    ----------
-    Liu, Ziyin and Ueda (2021), "Noise and fluctuation of finite learning rate SGD", ICML.
-
-    Examples
-    --------
-    >>> round(independent_variance(SgdSetting(0.1, 10), eigenvalue=2.0, noise=4.0), 4)
-    0.0111
+    with c the variance of one example's gradient along the mode, in (loss per weight)², λ in loss
+    per weight², f = 1 with replacement and (N − B)/(N − 1) without, also for sampling by epoch; it
+    is infinite from ηλ = 2(1 + m) on. Source: Liu, Ziyin and Ueda (2021), "Noise and fluctuation of
+    finite learning rate SGD", ICML.
     """
     lr, m = setting.learning_rate, setting.momentum
     room = 2 * (1 + m) - lr * eigenvalue
@@ -74,27 +58,8 @@ def epoch_variance(setting: SgdSetting, eigenvalue: float, noise: float) -> tupl
     to noise and :math:`s_k = \sum_{j<k} A^j b`, the covariance k steps into an epoch is
     :math:`A^k P A'^k + W_k`, :math:`W_k = \frac{VM}{M-1}(\sum_{j<k} A^j bb' A'^j - s_k s_k'/M)`,
     and P solves :math:`P = A^M P A'^M + W_M`. All sums are powers of one matrix, so an epoch of a
-    million steps costs no more than one of ten.
-
-    Parameters
-    ----------
-    setting : SgdSetting
-        With the number of examples.
-    eigenvalue, noise : float
-        λ and c, as in :func:`independent_variance`.
-
-    Returns
-    -------
-    tuple of float
-        Mean over an epoch, and at its end; zero where the epoch is one step, infinite where the
-        step is not stable.
-
-    Examples
-    --------
-    >>> setting = SgdSetting(0.01, 16, examples=1024, sampling="epoch")
-    >>> mean, end = epoch_variance(setting, eigenvalue=1.0, noise=1.0)
-    >>> f"{mean:.2e} {end:.2e}"
-    '5.78e-05 1.04e-05'
+    million steps costs no more than one of ten. Zero where the epoch is one step, infinite where
+    the step is not stable; λ and c as in :func:`independent_variance`.
     """
     if setting.examples is None:
         raise DataError("an epoch has an end: say how many examples there are")

@@ -79,26 +79,12 @@ def read_windows(
     injected: float | None = None,
     warnings: tuple[str, ...] = (),
 ) -> HeatReading:
-    """Read heat, forecast and settledness from the newest windows.
+    """Read heat, forecast and settledness from the newer half of the windows, three to eight.
 
-    Parameters
-    ----------
-    windows : list of HeatWindow
-        In their order; the newer half is used, at least three and at most eight.
-    family : str
-        Of the optimizer: ``sgd``, ``adam`` or ``other``.
-    injected : float, optional
-        The heat that the noise of minibatches injects.
-    warnings : tuple of str
-        Passed on.
+    ``injected`` is the heat that the noise of minibatches injects.
 
-    Raises
-    ------
-    UnresolvedError
-        Fewer than three windows.
+    Raises UnresolvedError: fewer than three windows.
 
-    Examples
-    --------
     >>> windows = [HeatWindow(0, 9, 1.0 + x, 0.9, 0.1, 9.0, 0.1, 0.0) for x in (0.01, 0.0, -0.01)]
     >>> reading = read_windows(windows, "sgd")
     >>> round(reading.heat.estimate, 3), reading.settled

@@ -69,7 +69,7 @@ def predict_heat(
     It is :math:`\frac12 \operatorname{tr}(HS)`, where S is the covariance of the weights: for
     independent steps the solution of :math:`Z = AZA' + b\,(fC/B)\,b'` of weight and momentum
     buffer. Under epoch shuffling the noises of an epoch sum to zero; S is then found mode by mode
-    (:func:`~batchsense.training.temperature.epoch_variance`).
+    (:func:`~batchsense.training.temperature.modes.epoch_variance`).
 
     Parameters
     ----------

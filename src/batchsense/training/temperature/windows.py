@@ -52,8 +52,6 @@ def equilibration(windows: list[HeatWindow]) -> float:
 
     over the windows given; NaN never: a run that does not move has settled.
 
-    Examples
-    --------
     A walk of 100 independent unit steps ends about 100 from its start, squared.
 
     >>> equilibration([HeatWindow(0, 100, 1.0, 1.0, 100.0, 100.0, 0.1, 0.0)])

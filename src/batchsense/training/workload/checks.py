@@ -41,15 +41,11 @@ class WorkloadCheck:
         Trained numbers in the model.
     coupled_modules : tuple of str
         Modules that mix the examples of a minibatch (BatchNorm in train mode).
-    mean_of_examples : bool or None
-        Whether the loss of a minibatch is the mean of the losses of its halves; None where the
-        model cannot be evaluated in eval mode.
     """
 
     examples: int
     parameters: int
     coupled_modules: tuple[str, ...]
-    mean_of_examples: bool | None
 
 
 def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
@@ -90,9 +86,9 @@ def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
         chosen = chosen[: len(chosen) // 2 * 2]
         flat_gradient(workload, model, workload.minibatch(chosen))
         workload.fresh_optimizer(model)
-        mean = _is_mean_of_examples(workload, chosen)
+        _refuse_sum(workload, chosen)
     size = sum(parameter.numel() for parameter in trainable(workload.model))
-    return WorkloadCheck(count, size, coupled_modules(workload.model), mean)
+    return WorkloadCheck(count, size, coupled_modules(workload.model))
 
 
 def coupled_modules(model: nn.Module) -> tuple[str, ...]:
@@ -196,7 +192,8 @@ def _kind(thing: object) -> str:
     return type(thing).__name__
 
 
-def _is_mean_of_examples(workload: Workload, chosen: np.ndarray[Any, Any]) -> bool | None:
+def _refuse_sum(workload: Workload, chosen: np.ndarray[Any, Any]) -> None:
+    """Refuse a loss that is the sum over its examples, where eval mode lets it be seen."""
     model = workload.fresh_model().eval()
     half = len(chosen) // 2
     try:
@@ -206,13 +203,10 @@ def _is_mean_of_examples(workload: Workload, chosen: np.ndarray[Any, Any]) -> bo
                 for part in (chosen, chosen[:half], chosen[half:])
             )
     except DataError:
-        return None
-    scale = abs(first) + abs(second)
-    if abs(whole - (first + second) / 2) <= _SAME_MEAN * scale:
-        return True
-    if abs(whole - (first + second)) <= _SAME_MEAN * scale:
+        return
+    same = _SAME_MEAN * (abs(first) + abs(second))
+    if abs(whole - (first + second)) <= same < abs(whole - (first + second) / 2):
         raise DataError(
             "the loss is the sum over the examples of the minibatch; return their mean "
             "(reduction='mean'), else the gradient grows with the batch size"
         )
-    return False
