@@ -37,9 +37,9 @@ from batchsense.training.gradient_noise import (
     critical_batch_size_of_path,
     record_short_run,
 )
-from batchsense.training.verify import Advice, SweepStore
+from batchsense.training.verify import Advice
 from batchsense.training.verify.advice import swept_sizes
-from batchsense.training.verify.sweeping import sweep
+from batchsense.training.verify.sweeping import SweepStore, sweep
 from batchsense.training.verify.verdict import judge
 
 TASKS = (DIGITS_SGD, CHARACTERS, TEACHER, DIGITS_ADAM, DIGITS_CONVOLUTION)

@@ -37,8 +37,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchsense.training import measure_step_time, plan_training
-from batchsense.training.verify import Advice, SweepStore
-from batchsense.training.verify.sweeping import sweep
+from batchsense.training.verify import Advice
+from batchsense.training.verify.sweeping import SweepStore, sweep
 from batchsense.training.verify.verdict import judge
 
 TASKS = (DIGITS_SGD, DIGITS_ADAM, DIGITS_CONVOLUTION, TEACHER, CHARACTERS)

@@ -43,7 +43,7 @@ from batchsense.training.streaming import (
     plan_stream,
     shuffle_rows,
 )
-from batchsense.training.tolerance import ToleranceRung, plan_tolerance, tolerance_ladder
+from batchsense.training.tolerance import ToleranceRung, plan_tolerance
 from batchsense.training.workload import (
     Workload,
     WorkloadCheck,
@@ -95,5 +95,4 @@ __all__ = [
     "rescale",
     "shuffle_rows",
     "survey_gradient_noise",
-    "tolerance_ladder",
 ]

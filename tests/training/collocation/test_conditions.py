@@ -10,12 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from batchsense.errors import DataError
-from batchsense.training.collocation import (
-    Condition,
-    check_conditions,
-    collocation_loss,
-    condition_residual,
-)
+from batchsense.training.collocation import Condition, collocation_loss
+from batchsense.training.collocation.conditions import check_conditions, condition_residual
 
 POINTS = torch.tensor([[0.0, 1.0], [0.5, 0.25], [1.0, 2.0], [2.0, 2.0]])
 

@@ -13,11 +13,11 @@ from torch import nn
 from batchsense.errors import DataError, MissingExtraError
 from batchsense.training.collocation import (
     CollocationMinibatches,
-    check_conditions,
     collocation_loss,
     conditions_of,
     minibatched,
 )
+from batchsense.training.collocation.conditions import check_conditions
 
 pytest.importorskip("deepxde")
 pytestmark = pytest.mark.filterwarnings("ignore:Arrays of 2-dimensional:DeprecationWarning")

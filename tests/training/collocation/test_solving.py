@@ -16,13 +16,8 @@ import torch
 
 from batchsense.cli.main import run
 from batchsense.errors import DataError
-from batchsense.training.collocation import (
-    CollocationProblem,
-    Condition,
-    Ends,
-    condition_residual,
-    solve,
-)
+from batchsense.training.collocation import CollocationProblem, Condition, Ends, solve
+from batchsense.training.collocation.conditions import condition_residual
 from batchsense.training.collocation.point_plan import WINDOW, PointPlan
 from batchsense.training.collocation.problems import PROBLEMS
 from batchsense.training.collocation.problems.evolution import burgers_reference

@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 from batchsense import clock
 from batchsense.training import PlanRequirements, Workload, check_workload, plan_training
-from batchsense.training.planning.last_minibatch import doubts_of_the_last_minibatch
+from batchsense.training.planning.doubts import doubts_of_the_last_minibatch
 
 
 def job(model: nn.Module, examples: int, spread: bool = False) -> Workload:

@@ -11,11 +11,8 @@ from loss_zoo import mlp, named, numbers, points
 from torch import nn
 
 from batchsense.training import Workload
-from batchsense.training.separability import (
-    assert_minibatch_safe,
-    audit,
-    quick_audit,
-)
+from batchsense.training.separability import assert_minibatch_safe, audit
+from batchsense.training.separability.preparation import quick_audit
 from batchsense.training.separability.probe.modes import InFloat64
 from batchsense.training.separability.probe.probe import LONGEST
 from batchsense.training.separability.probe.tied_noise import TiedNoise

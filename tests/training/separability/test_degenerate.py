@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (as every user writes it)
 
 from batchsense.training import Workload
-from batchsense.training.separability import audit, quick_audit
+from batchsense.training.separability import audit
+from batchsense.training.separability.preparation import quick_audit
 
 COUNT = 64
 

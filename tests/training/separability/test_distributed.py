@@ -11,8 +11,8 @@ import pytest
 import torch
 from loss_zoo import named
 
-from batchsense.training.separability import predict_ddp
 from batchsense.training.separability.probe.probe import GradientProbe
+from batchsense.training.separability.remedies.comparison import predict_ddp
 
 pytestmark = pytest.mark.slow  # what training does in two processes is tested beside it
 

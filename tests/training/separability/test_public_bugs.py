@@ -18,13 +18,8 @@ import torch
 from loss_zoo import named
 from torch.nn import functional as F  # noqa: N812
 
-from batchsense.training.separability import (
-    accumulate,
-    audit,
-    audit_step,
-    compare_gradients,
-    predict_ddp,
-)
+from batchsense.training.separability import accumulate, audit, audit_step
+from batchsense.training.separability.remedies.comparison import compare_gradients, predict_ddp
 
 WORLD = 4
 

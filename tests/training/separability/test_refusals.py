@@ -12,13 +12,8 @@ from torch import nn
 
 from batchsense.errors import BatchsenseError, DataError, UnresolvedError
 from batchsense.training import Workload
-from batchsense.training.separability import (
-    assert_minibatch_safe,
-    audit,
-    audit_step,
-    leakage,
-    quick_audit,
-)
+from batchsense.training.separability import assert_minibatch_safe, audit, audit_step, leakage
+from batchsense.training.separability.preparation import quick_audit
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from loss_zoo import ZOO, named
 
-from batchsense.training.separability import audit, quick_audit
+from batchsense.training.separability import audit
+from batchsense.training.separability.preparation import quick_audit
 
 NAMES = [animal.name for animal in ZOO]
 MEANS = [animal.name for animal in ZOO if animal.kind == "mean" and animal.exact]

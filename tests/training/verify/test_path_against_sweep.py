@@ -9,9 +9,9 @@ import torch
 
 from batchsense.training import load_target
 from batchsense.training.gradient_noise import critical_batch_size_of_path, record_short_run
-from batchsense.training.verify import Advice, SweepStore
+from batchsense.training.verify import Advice
 from batchsense.training.verify.advice import swept_sizes
-from batchsense.training.verify.sweeping import sweep
+from batchsense.training.verify.sweeping import SweepStore, sweep
 from batchsense.training.verify.verdict import judge
 
 

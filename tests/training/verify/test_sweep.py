@@ -9,9 +9,14 @@ import torch
 
 from batchsense.errors import DataError, UnresolvedError
 from batchsense.training import Workload, load_target
-from batchsense.training.verify import Advice, SweepStore, SweptRun, verify_plan
-from batchsense.training.verify.sweeping import fingerprint_of, sweep
-from batchsense.training.verify.training_run import OutOfTimeError, ruled_optimizer, train_to_loss
+from batchsense.training.verify import Advice, verify_plan
+from batchsense.training.verify.sweeping import SweepStore, fingerprint_of, sweep
+from batchsense.training.verify.training_run import (
+    OutOfTimeError,
+    SweptRun,
+    ruled_optimizer,
+    train_to_loss,
+)
 from batchsense.training.workload.target import DIGITS_LEARNING_RATE
 from batchsense.variation import Interval
 

@@ -21,8 +21,9 @@ from batchsense.training import (
     survey_gradient_noise,
 )
 from batchsense.training.example_gradients import per_example_squared_norms
-from batchsense.training.separability import assert_minibatch_safe, audit, audit_step, quick_audit
+from batchsense.training.separability import assert_minibatch_safe, audit, audit_step
 from batchsense.training.separability.objective import check_objective
+from batchsense.training.separability.preparation import quick_audit
 from batchsense.training.tolerance import measure_pilot
 from batchsense.training.verify import Advice, verify_plan
 from batchsense.variation import Interval

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from batchsense.training.collocation.conditions import (
-    Condition,
-    DrawnPoints,
-    check_conditions,
-    collocation_loss,
-    condition_residual,
-)
+from batchsense.training.collocation.conditions import Condition, DrawnPoints, collocation_loss
 from batchsense.training.collocation.deepxde import conditions_of, minibatched
 from batchsense.training.collocation.exact_conditions import (
     Disc,
@@ -24,7 +18,6 @@ from batchsense.training.collocation.inclusion import (
 )
 from batchsense.training.collocation.jobs import as_workload
 from batchsense.training.collocation.minibatches import Box, CollocationMinibatches
-from batchsense.training.collocation.normal_equations import NormalEquations
 from batchsense.training.collocation.problems.problem import CollocationProblem
 from batchsense.training.collocation.solving import CollocationReport, Ends, Phase, solve
 
@@ -41,12 +34,9 @@ __all__ = [
     "GaussNewton",
     "GaussNewtonStep",
     "MeanEstimate",
-    "NormalEquations",
     "Phase",
     "as_workload",
-    "check_conditions",
     "collocation_loss",
-    "condition_residual",
     "conditions_of",
     "estimate_mean",
     "exact_conditions",

@@ -90,14 +90,9 @@ class DrawnPoints:
 def condition_residual(condition: Condition, model: nn.Module, points: Tensor) -> Tensor:
     """Evaluate the residual at points of shape (b, dimension); give shape (b, q), checked.
 
-    Raises
-    ------
-    DataError
-        It fails, has another shape, is not finite (the first such point is named), or cannot be
-        differentiated although gradients are enabled.
+    Raises DataError: it fails, has another shape, is not finite (the first such point is named), or
+    cannot be differentiated although gradients are enabled.
 
-    Examples
-    --------
     >>> walls = Condition("walls", lambda model, points: model(points), torch.ones(2, 1))
     >>> condition_residual(walls, nn.Linear(1, 1), walls.points).shape
     torch.Size([2, 1])
@@ -162,14 +157,10 @@ def collocation_loss(
 def check_conditions(model: nn.Module, conditions: Sequence[Condition]) -> None:
     """Refuse, before any work, conditions that cannot be trained on by minibatches of points.
 
-    Raises
-    ------
-    DataError
-        There is no condition, or two have one name; the model has BatchNorm or dropout; a residual
-        is refused by :func:`condition_residual`, or does not depend on a trained parameter.
+    Raises DataError: there is no condition, or two have one name; the model has BatchNorm or
+    dropout; a residual is refused by :func:`condition_residual`, or does not depend on a trained
+    parameter.
 
-    Examples
-    --------
     >>> walls = Condition("walls", lambda model, points: points, torch.ones(4, 1))
     >>> check_conditions(nn.Linear(1, 1), [walls])
     Traceback (most recent call last):

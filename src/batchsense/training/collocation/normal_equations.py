@@ -45,24 +45,12 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class NormalEquations:
-    r"""The sums :math:`H = \sum w J^\top J` and :math:`g = \sum w J^\top r`, dense.
+    r"""The sums :math:`H = \sum w J^\top J` and :math:`g = \sum w J^\top r`, dense."""
 
-    Attributes
-    ----------
-    matrix : Tensor
-        H, of shape (parameters, parameters).
-    gradient : Tensor
-        g, of shape (parameters,); half the gradient of the loss.
-    loss : float
-        The sum of w r².
-    scale : Tensor
-        The diagonal of D, of shape (parameters,).
-    """
-
-    matrix: Tensor
-    gradient: Tensor
-    loss: float
-    scale: Tensor
+    matrix: Tensor  #: H, of shape (parameters, parameters).
+    gradient: Tensor  #: g, of shape (parameters,); half the gradient of the loss.
+    loss: float  #: The sum of w r².
+    scale: Tensor  #: The diagonal of D, of shape (parameters,).
 
     def step(self, damping: float) -> Tensor | None:
         """Solve by Cholesky."""

@@ -33,21 +33,11 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """A batch size that does not fit, in parts whose gradients are added up.
+    """A batch size that does not fit, in parts whose gradients are added up."""
 
-    Attributes
-    ----------
-    micro_batch : int
-        Examples of each part but the last.
-    count : int
-        Parts.
-    peak_bytes : int
-        The most bytes alive at once.
-    """
-
-    micro_batch: int
-    count: int
-    peak_bytes: int
+    micro_batch: int  #: Examples of each part but the last.
+    count: int  #: Parts.
+    peak_bytes: int  #: The most bytes alive at once.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +51,6 @@ class MemoryAdvice:
     #: The size that the rest is about: the one asked for, else the largest that fits.
     batch_size: int
     fits: bool  #: Whether it does.
-    point: CurvePoint  #: Its peak.
-    breakdown: dict[str, int]  #: Bytes at the peak by what they are for.
-    bytes_per_example: float  #: What one more example costs there.
     #: Powers of two from a sixty-fourth to twice the size, and the size itself.
     curve: tuple[CurvePoint, ...]
     #: How the size asked for can be trained where it does not fit; None where it does or cannot.
@@ -91,8 +78,8 @@ def advise_memory(
     >>> from batchsense.training import fit_memory_envelope, load_target
     >>> envelope = fit_memory_envelope(load_target("digits"))
     >>> advice = advise_memory(envelope, torch.device("cpu"), 8 * 10**9, batch_size=10**8)
-    >>> advice.fits, advice.breakdown["optimizer"], advice.accumulation.count > 10
-    (False, 0, True)
+    >>> advice.fits, advice.accumulation.count > 10
+    (False, True)
     """
     limit = memory_limit(envelope, device, allowed_bytes)
     if limit.max_batch_size is None or limit.usable_bytes is None:
@@ -115,9 +102,6 @@ def advise_memory(
         largest if examples is None or largest is None else min(largest, examples),
         size,
         size <= most,
-        _point(envelope, device, size),
-        envelope.breakdown(size),
-        envelope.bytes_per_example(size),
         tuple(_point(envelope, device, one) for one in sorted({*powers, size})),
         accumulation,
         _when_deleted(envelope, device, allowed_bytes, most),

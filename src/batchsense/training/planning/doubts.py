@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from batchsense.errors import listed
+from batchsense.errors import DataError, listed
 from batchsense.notes import Note
-from batchsense.training.gradient_noise import PathNoise
+from batchsense.training.gradient_noise.path import PathNoise, notes_on_path
 from batchsense.training.memory.example_sizes import DifferingExamples
 from batchsense.training.planning.batch_size import used_critical_batch_size
 from batchsense.training.tolerance import ToleranceRung
+from batchsense.training.workload import (
+    Workload,
+    WorkloadCheck,
+    borrowed_randomness,
+    flat_gradient,
+)
+
+#: A last minibatch of so few is tried: BatchNorm and a variance need two examples, a difference of
+#: pairs or a correlation three.
+_FEW = 3
 
 #: By what factor a doubt may move the advised size, which goes as the root of the critical one; of
 #: codes that are in neither table nothing is known, and they may move it to any size.
@@ -60,20 +70,13 @@ def doubts_of_noise(
     critical = path.critical_batch_size
     high = f"and {critical.high:,.0f}" if critical.bounded else "and no upper end"
     seen = f"{path.steps} steps ({path.steps * path.batch_size / examples:.2g} times all examples)"
-    return _those(
+    own = _those(
         (
             not path.resolved,
             "critical_batch_size_unresolved",
             f"The critical batch size is not resolved (between {critical.low:,.0f} {high}); about "
             f"{path.steps_needed * path.batch_size:,} more examples of training would narrow it: "
             "raise --budget.",
-        ),
-        (
-            path.run_too_large,
-            "run_batch_size_too_large",
-            f"The short run used {path.batch_size} examples a step, more than four times the "
-            "critical batch size it found, and then overestimates it: the right batch size may be "
-            "smaller.",
         ),
         (
             not path.loss_fell,
@@ -101,33 +104,8 @@ def doubts_of_noise(
             f"Time allowed {path.steps} steps of training instead of {steps_wanted}; "
             "a larger --budget sees more.",
         ),
-        (
-            family == "adam",
-            "adaptive_optimizer",
-            "For Adam and its kin the critical batch size is a rough guide (off by up to a factor "
-            "of three in our trials): low confidence.",
-        ),
-        (
-            family == "other",
-            "unknown_optimizer",
-            "The theory is for SGD; for this optimizer the advice is untested.",
-        ),
     )
-
-
-def doubts_of_coupling(modules: Sequence[str], cautions: Iterable[Note]) -> tuple[Note, ...]:
-    """Name the layers that mix examples, or pass on what the quick audit found without any."""
-    if not modules:
-        return tuple(cautions)
-    return _those(
-        (
-            True,
-            "coupled_examples",
-            f"Module{'s'[: len(modules) > 1]} {listed(modules, 3)}: the examples of a minibatch "
-            "are mixed, so there is no gradient of one example and noise depends on how "
-            "minibatches are split: low confidence.",
-        )
-    )
+    return (*notes_on_path(path, family), *own)
 
 
 def doubts_of_memory(
@@ -183,6 +161,30 @@ def doubts_of_rate(rules: Sequence[str] | None) -> tuple[Note, ...]:
             )
         )
     return tuple(Note("learning_rate_rule", text[0].upper() + text[1:] + ".") for text in rules)
+
+
+def doubts_of_the_last_minibatch(
+    workload: Workload, check: WorkloadCheck, advised: int
+) -> tuple[Note, ...]:
+    """Try a step on what an epoch leaves for its last minibatch, if that is three or fewer.
+
+    A note where a step on so few fails, or where one example makes the statistics of BatchNorm.
+    """
+    left = check.examples % advised
+    if not 0 < left <= _FEW:
+        return ()
+    leaves = f"{check.examples:,} examples in minibatches of {advised:,} leave a last one of {left}"
+    try:
+        with borrowed_randomness(0):
+            minibatch = workload.minibatch(range(left))
+            flat_gradient(workload, workload.fresh_model(), minibatch)
+    except DataError as error:
+        why = f"{leaves}, on which a step fails: {error.message}"
+    else:
+        if left > 1 or not check.coupled_modules:
+            return ()
+        why = f"{leaves}, from which alone {listed(check.coupled_modules, 3)} takes its statistics"
+    return (Note("last_minibatch", f"{why}. Use drop_last=True in the DataLoader."),)
 
 
 def _those(*possible: tuple[bool, str, str]) -> tuple[Note, ...]:

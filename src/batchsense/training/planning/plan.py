@@ -17,6 +17,7 @@ from batchsense.training.gradient_noise import (
     measure_gradient_noise,
     record_short_run,
 )
+from batchsense.training.gradient_noise.report import notes_on_coupling
 from batchsense.training.learning_rate import (
     Family,
     LearningRate,
@@ -31,14 +32,13 @@ from batchsense.training.memory import (
 )
 from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
 from batchsense.training.planning.doubts import (
-    doubts_of_coupling,
     doubts_of_memory,
     doubts_of_noise,
     doubts_of_precision,
     doubts_of_rate,
+    doubts_of_the_last_minibatch,
     ranked,
 )
-from batchsense.training.planning.last_minibatch import doubts_of_the_last_minibatch
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
@@ -263,7 +263,7 @@ def plan_training(
         check=check,
         doubts=ranked(
             (
-                *doubts_of_coupling(check.coupled_modules, cautions),
+                *(notes_on_coupling(check.coupled_modules) or cautions),
                 *doubts_of_noise(path, family, wanted_steps, check.examples),
                 *timed.doubts(advice.batch_size),
                 *doubts_of_memory(

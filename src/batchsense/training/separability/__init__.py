@@ -9,15 +9,9 @@ from batchsense.training.separability.kind.particles import (
     pair_minibatches,
 )
 from batchsense.training.separability.leakage.leakage import LeakageReport, leakage
-from batchsense.training.separability.preparation import QuickAudit, quick_audit
 from batchsense.training.separability.remedies.accumulation import Accumulation, accumulate
 from batchsense.training.separability.remedies.chunking import ChunkedGradient, chunked_gradient
-from batchsense.training.separability.remedies.comparison import (
-    GradientComparison,
-    audit_step,
-    compare_gradients,
-    predict_ddp,
-)
+from batchsense.training.separability.remedies.comparison import GradientComparison, audit_step
 from batchsense.training.separability.report import (
     Bias,
     Consequence,
@@ -39,7 +33,6 @@ __all__ = [
     "InteractionOrder",
     "LeakageReport",
     "PairMinibatch",
-    "QuickAudit",
     "SeparabilityReport",
     "Source",
     "accumulate",
@@ -47,10 +40,7 @@ __all__ = [
     "audit",
     "audit_step",
     "chunked_gradient",
-    "compare_gradients",
     "interaction_order",
     "leakage",
     "pair_minibatches",
-    "predict_ddp",
-    "quick_audit",
 ]

@@ -76,34 +76,18 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class QuickAudit:
-    """Whether the average of micro-batch gradients is the gradient of the whole, on one partition.
+    """Whether averaged micro-batch gradients are the gradient of the whole, on one partition."""
 
-    Attributes
-    ----------
-    verdict : str
-        ``"yes"``: it is, to rounding. ``"no"``: it is not; whether that is a bias or only noise, a
-        full :func:`audit` tells. ``"unresolved"``: random numbers hide it.
-    kind : str or None
-        What one partition shows: ``"interacting"`` stands for every kind that needs more of them.
-    deviation : float
-        ‖mean_k g_k − G‖ / ‖G‖.
-    tolerance : float
-        What counted as zero.
-    stochastic : bool
-        Whether the loss draws random numbers.
-    message : str
-        One or two sentences for the user: what was found and what to do.
-    cost : float
-        Gradients over all examples that it took.
-    """
-
+    #: ``"yes"``: it is, to rounding. ``"no"``: it is not; whether that is a bias or only noise, a
+    #: full :func:`audit` tells. ``"unresolved"``: random numbers hide it.
     verdict: Verdict
+    #: What one partition shows: ``"interacting"`` stands for every kind that needs more of them.
     kind: Kind | None
-    deviation: float
-    tolerance: float
-    stochastic: bool
-    message: str
-    cost: float
+    deviation: float  #: ‖mean_k g_k − G‖ / ‖G‖.
+    tolerance: float  #: What counted as zero.
+    stochastic: bool  #: Whether the loss draws random numbers.
+    message: str  #: One or two sentences for the user: what was found and what to do.
+    cost: float  #: Gradients over all examples that it took.
 
 
 def quick_audit(
@@ -115,41 +99,9 @@ def quick_audit(
     random numbers resist). The workload is left as it is, random generators included. Data sets
     smaller than four micro-batches are cut into smaller ones.
 
-    Parameters
-    ----------
-    workload : Workload
-        The training job.
-    seed : int
-        Seed of the choice of examples and of all random numbers.
-    batch_size, micro_batch : int
-        Examples at once, and per part.
-
-    Returns
-    -------
-    QuickAudit
-        Verdict, deviation and a message.
-
-    Raises
-    ------
-    DataError
-        The workload cannot be audited: fewer than four examples, a loss that fails, has no
-        gradient, keeps state between calls or is not reproducible.
-    UnresolvedError
-        The gradient vanishes at these parameters.
-
-    Examples
-    --------
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> def workload(reduce):
-    ...     def loss(model, minibatch):
-    ...         return reduce(model(minibatch).square())
-    ...
-    ...     x = torch.randn(64, 3, generator=generator)
-    ...     return Workload(nn.Linear(3, 2), loss, x, torch.optim.SGD)
-    >>> quick_audit(workload(torch.mean)).verdict
-    'yes'
-    >>> quick_audit(workload(torch.sum)).kind
-    'sum'
+    Raises DataError: fewer than four examples, or a loss that fails, has no gradient, keeps state
+    between calls or is not reproducible.
+    Raises UnresolvedError: the gradient vanishes at these parameters.
     """
     size = max(1, min(micro_batch, admitted(workload) // 4))
     taken = chosen_examples(workload, batch_size, size, seed)

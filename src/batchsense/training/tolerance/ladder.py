@@ -101,44 +101,16 @@ def tolerance_ladder(
 
     A relative tolerance means :math:`ε = θ|G|`, with γ̂ in the first rung and γ_L in the others.
     From a finite set, drawn without replacement, :math:`n_0 N/(N - 1 + n_0)` examples are enough.
+    Promises want a pilot of 256 examples or more. ``radius`` is R where it is the whole population;
+    ``diameter`` the largest possible distance between two examples' gradients, 2C where each is
+    clipped to the norm C: then the variance is bounded for any distribution too (Maurer and
+    Pontil), from a pilot of independent draws.
 
-    Parameters
-    ----------
-    noise : PilotNoise
-        From :func:`~batchsense.training.tolerance.pilot_noise.pilot_noise`; promises want 256
-        examples or more.
-    epsilon : float, optional
-        ε, the allowed error in the unit of the gradient. Give either this or ``relative``.
-    relative : float, optional
-        θ, the allowed error as a part of the length of the mean.
-    confidence : float
-        1 − δ.
-    population : int, optional
-        N, the examples there are.
-    radius : float, optional
-        R where the pilot is the whole population.
-    diameter : float, optional
-        The largest possible distance between two examples' gradients: 2C where each is clipped to
-        the norm C. The variance is then bounded for any distribution too (Maurer and Pontil), from
-        a pilot of independent draws.
+    Sources: Byrd et al. (2012), Math. Program. 134; Pinelis (1994), Ann. Probab. 22; Maurer and
+    Pontil (2009), COLT; Bahadur and Savage (1956), Ann. Math. Stat. 27.
 
-    Returns
-    -------
-    tuple of ToleranceRung
-        In the order above.
+    Raises DataError: a tolerance, confidence or bound is out of its range.
 
-    Raises
-    ------
-    DataError
-        A tolerance, confidence or bound is out of its range.
-
-    References
-    ----------
-    Byrd et al. (2012), Math. Program. 134; Pinelis (1994), Ann. Probab. 22; Maurer and Pontil
-    (2009), COLT; Bahadur and Savage (1956), Ann. Math. Stat. 27.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from batchsense.training.tolerance.pilot_noise import pilot_noise
     >>> scores = np.random.default_rng(0).normal(100, 15, size=400)

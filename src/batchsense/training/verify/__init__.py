@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from batchsense.training.verify.advice import Advice
-from batchsense.training.verify.sweeping import Sweep, SweepStore, SweptSize
-from batchsense.training.verify.training_run import SweptRun
+from batchsense.training.verify.sweeping import Sweep, SweptSize
 from batchsense.training.verify.verdict import (
     StateFile,
     StepsLaw,
@@ -18,8 +17,6 @@ __all__ = [
     "StateFile",
     "StepsLaw",
     "Sweep",
-    "SweepStore",
-    "SweptRun",
     "SweptSize",
     "Verdict",
     "Verification",

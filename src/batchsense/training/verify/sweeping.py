@@ -89,28 +89,12 @@ class Sweep:
 
 
 class SweepStore:
-    """Finished runs, by condition, written to a file after each one.
+    """Finished runs, by condition, written to a file after each one; nothing without a path.
 
-    Parameters
-    ----------
-    fingerprint : str
-        From :func:`fingerprint_of`: what the runs are about.
-    path : path, optional
-        The file; nothing is written without one.
-    restart : bool
-        Ignore what the file holds; it must be the state of some check even then.
+    The ``fingerprint`` says what the runs are about. With ``restart`` what the file holds is
+    ignored; it must be the state of some check even then.
 
-    Raises
-    ------
-    DataError
-        The file belongs to another check, or is no such file.
-
-    Examples
-    --------
-    >>> store = SweepStore("about this")
-    >>> store.add(SweptRun(32, 1.0, 0, 120.0, 130, False, 0.4))
-    >>> store.find(32, 1.0, 0).steps
-    120.0
+    Raises DataError: the file belongs to another check, or is no such file.
     """
 
     def __init__(

@@ -38,33 +38,15 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SweptRun:
-    """What one run found.
+    """What one run found."""
 
-    Attributes
-    ----------
-    batch_size : int
-        Examples per step.
-    multiplier : float
-        Factor on the learning rate that the rule gives for this size.
-    repeat : int
-        Which order of the examples; runs of one repeat share it.
-    steps : float or None
-        Steps to the target loss; None if it was not reached in ``tried`` steps.
-    tried : int
-        Steps made.
-    diverged : bool
-        Whether the loss grew beyond use.
-    seconds : float
-        What the run took, evaluations included.
-    """
-
-    batch_size: int
-    multiplier: float
-    repeat: int
-    steps: float | None
-    tried: int
-    diverged: bool
-    seconds: float
+    batch_size: int  #: Examples per step.
+    multiplier: float  #: Factor on the learning rate that the rule gives for this size.
+    repeat: int  #: Which order of the examples; runs of one repeat share it.
+    steps: float | None  #: Steps to the target loss; None if it was not reached in ``tried`` steps.
+    tried: int  #: Steps made.
+    diverged: bool  #: Whether the loss grew beyond use.
+    seconds: float  #: What the run took, evaluations included.
 
 
 def steps_to_loss(steps: npt.ArrayLike, losses: npt.ArrayLike, target: float) -> float | None:

@@ -79,30 +79,11 @@ def compare_gradients(
 ) -> GradientComparison:
     """Say whether two gradients agree and, if not, whether they differ by a known factor.
 
-    Parameters
-    ----------
-    reference : mapping, sequence or tensor
-        The gradient over the whole minibatch.
-    candidate : mapping, sequence or tensor
-        What a training step produced from micro-batches or ranks.
-    factors : mapping of str to float, optional
-        Numbers that may have been multiplied or divided by too often, for example
-        ``{"accumulation": 8, "world": 2}``; their inverses, products and quotients are tried.
-    tolerance : float
-        Deviation that counts as equal.
+    Known are the ``factors`` that may have been multiplied or divided by too often, for example
+    ``{"accumulation": 8, "world": 2}``, their inverses, products and quotients.
 
-    Returns
-    -------
-    GradientComparison
-        Deviation, scale and the name of the scale.
+    Raises DataError: the two do not have the same parameters, or the reference is zero.
 
-    Raises
-    ------
-    DataError
-        The two do not have the same parameters, or the reference is zero.
-
-    Examples
-    --------
     >>> full = torch.tensor([3.0, 4.0])
     >>> compare_gradients(full, 8 * full, {"accumulation": 8, "world": 2}).factor
     'accumulation'
@@ -145,35 +126,9 @@ def predict_ddp(
 ) -> GradientComparison:
     """Predict, in one process, what DistributedDataParallel makes of a loss.
 
-    Each rank r takes the gradient g_r over its shard and DDP averages them; the full gradient G is
-    over all shards together.
-
-    Parameters
-    ----------
-    workload : Workload
-        Model, loss and examples.
-    shards : sequence of sequences of int
-        The indices of the examples of each rank.
-    precision : str
-        Of the computation.
-    seed : int
-        Seed of the loss's random numbers; every rank has its own.
-
-    Returns
-    -------
-    GradientComparison
-        Of mean_r g_r with G; the scale is named if it is the world size or its inverse.
-
-    Examples
-    --------
-    >>> workload = Workload(
-    ...     nn.Linear(2, 1),
-    ...     lambda model, x: model(x).square().sum(),
-    ...     torch.randn(8, 2, generator=torch.Generator().manual_seed(0)),
-    ...     torch.optim.SGD,
-    ... )
-    >>> predict_ddp(workload, [range(4), range(4, 8)]).factor
-    '1/world'
+    Each rank takes the gradient over its shard of examples, with random numbers of its own, and DDP
+    averages them; the full gradient is over all shards together. The scale is named if it is the
+    number of ranks or its inverse.
     """
     if len(shards) < 2 or any(len(shard) == 0 for shard in shards):
         raise DataError("give at least two shards, none of them empty", where="shards")
