@@ -139,7 +139,7 @@ def test_ctrl_c_keeps_what_was_done(
         ("not json", "not a JSON document"),
         ("[1]", "not a plan"),
         ('{"command": "noise", "result": {}}', "not a plan"),
-        ('{"command": "plan", "result": null}', "no advice to check"),
+        ('{"command": "plan", "result": null}', "holds a refusal"),
         ('{"command": "plan", "result": {"target": 3}}', "plan again"),
     ],
 )

@@ -166,8 +166,8 @@ def test_a_single_step_is_only_told(steps: str, capsys: pytest.CaptureFixture[st
     ("words", "says"),
     [
         (["--batch-size", "64", "--micro-batch", "8"], "either --batch-size or"),
-        (["--workers", "1,two"], "whole numbers with commas"),
-        (["--workers", "0"], "whole numbers with commas"),
+        (["--workers", "1,two"], "whole numbers from 1 with commas"),
+        (["--workers", "0"], "whole numbers from 1 with commas"),
         (["--at", "at.csv", "--workers", "1"], "leave out --workers"),
         (["--workers", "1,3", "--batch-size", "256"], "the next that does is 258"),
         (["--workers", "1,2,3", "--nodes", "2"], "3 workers cannot be spread evenly"),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from batchsense.cli.main import run
+from batchsense.questions.plan.document import read_document
 from batchsense.questions.plan.result import PlanResult
-from batchsense.questions.plan.stream import read_stream, streamed
+from batchsense.questions.plan.stream import streamed
 from batchsense.questions.registry import json_schema
+from batchsense.questions.stream.result import StreamResult
 from batchsense.training.streaming import design_effect
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -105,7 +107,9 @@ def test_a_plan_takes_as_many_rows_as_are_worth_its_advice(sorted_rows, capsys, 
     """The advised size times its design effect; without enough blocks it refuses."""
     run(["stream", str(sorted_rows), "--memory", "1MB", "-o", str(tmp_path / "stream.json")])
     capsys.readouterr()
-    stream = read_stream(str(tmp_path / "stream.json"))
+    stream = read_document(
+        str(tmp_path / "stream.json"), "stream", StreamResult, "batchsense stream"
+    )
     plan = PlanResult.model_construct(
         batch_size=64,
         doubts=[],

@@ -182,7 +182,7 @@ def test_levers_gain_what_the_planted_network_gains() -> None:
     assert small["sync_every"].ratio.high < 1 / 3
     assert large["bucket_cap"].option == "--bucket-cap 1"
     assert 1 / large["bucket_cap"].ratio.estimate == pytest.approx(1.25, rel=0.08)
-    assert large["larger_micro_batch"].configuration.batch_size == 8192
+    assert large["larger_micro_batch"].configuration.batch_size == 4096
     assert "bf16" not in small
     assert predict_levers(box, step(1, 256)) == ()
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from batchsense.errors import DataError, UnresolvedError
+from batchsense.errors import UnresolvedError
 from batchsense.machine_memory import parse_bytes
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.memory.result import Job, MemoryResult
 from batchsense.questions.option import Option
+from batchsense.questions.quantities import is_an_amount, whole_numbers
 from batchsense.questions.training_request import BUILT_IN_TARGETS, TrainingRequest
 
 if TYPE_CHECKING:
@@ -97,15 +98,7 @@ class MemoryRequest(TrainingRequest):
         Option("Widths of hidden layers, e.g. 1024,1024; else a linear model.", metavar="WIDTHS"),
     ] = None
 
-    @field_validator("limit")
-    @classmethod
-    def _is_an_amount(cls, limit: str | None) -> str | None:
-        try:
-            if limit is not None:
-                parse_bytes(limit)
-        except DataError as error:
-            raise ValueError(f"--limit: {error.message}") from None
-        return limit
+    _limit_is_an_amount = field_validator("limit")(is_an_amount)
 
     @field_validator("features", "examples")
     @classmethod
@@ -117,10 +110,11 @@ class MemoryRequest(TrainingRequest):
     @field_validator("hidden")
     @classmethod
     def _are_widths(cls, hidden: str | None) -> str | None:
-        if hidden is not None and not all(
-            part.strip().isdigit() and int(part) >= 1 for part in hidden.split(",")
-        ):
-            raise ValueError(f"--hidden {hidden}: write widths with commas, such as 1024,1024")
+        try:
+            if hidden is not None:
+                whole_numbers(hidden, "1024,1024")
+        except ValueError as error:
+            raise ValueError(f"--hidden {hidden}: {error}") from None
         return hidden
 
     @model_validator(mode="after")

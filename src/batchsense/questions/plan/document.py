@@ -1,44 +1,42 @@
-"""A plan as a file that other questions start from."""
+"""Documents that other questions start from, and what of them must agree with the job."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
 from batchsense.errors import DataError
 from batchsense.questions.plan.result import PlanResult
+from batchsense.reports.envelope import Model
+from batchsense.storage.documents import read_result
 
 if TYPE_CHECKING:
     from batchsense.training import Workload
 
+ModelT = TypeVar("ModelT", bound=Model)
 
-def read_plan(path: str) -> PlanResult:
-    """Read the plan that ``batchsense plan -o FILE`` wrote.
 
-    Raises DataError: it is no plan, or one of another version.
+def read_document(path: str, command: str, model: type[ModelT], how: str) -> ModelT:
+    """Read what ``batchsense COMMAND`` wrote; ``how`` is the line that does.
+
+    Raises DataError: it is no such document, or one of another version.
     """
+    result = read_result(path, command, how)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-    except (ValueError, RecursionError):
-        raise DataError(
-            "not a JSON document; write one with `batchsense plan TARGET -o FILE`", where=path
-        ) from None
-    if not isinstance(document, dict) or document.get("command") != "plan":
-        raise DataError("not a plan; write one with `batchsense plan TARGET -o FILE`", where=path)
-    if document.get("result") is None:
-        raise DataError("holds a refusal, not a plan: there is no advice to check", where=path)
-    try:
-        return PlanResult.model_validate(document["result"])
+        return model.model_validate(result)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise DataError(
-            f"not a plan of this version of batchsense ({place}); plan again", where=path
+            f"not a {command} of this version of batchsense ({place}); run batchsense {command} "
+            "again",
+            where=path,
         ) from None
+
+
+def read_plan(path: str) -> PlanResult:
+    """Read the plan that ``batchsense plan -o FILE`` wrote; errors as :func:`read_document`."""
+    return read_document(path, "plan", PlanResult, "batchsense plan TARGET -o FILE")
 
 
 def check_same_job(workload: Workload, plan: PlanResult, path: str) -> None:

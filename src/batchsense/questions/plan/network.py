@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batchsense.errors import DataError
+from batchsense.questions.quantities import whole_numbers
 
 if TYPE_CHECKING:
     from batchsense.arrays import Floats
@@ -47,18 +48,6 @@ def _quantity(text: str, units: dict[str, float]) -> float:
     if found is None or found[2] not in units or float(found[1]) <= 0:
         raise ValueError(f"write a number above 0 and one of {', '.join(units)}")
     return float(found[1]) * units[found[2]]
-
-
-def numbers_of(text: str) -> tuple[int, ...]:
-    """Read whole numbers from 1 with commas; ValueError otherwise.
-
-    >>> numbers_of("1,2,4")
-    (1, 2, 4)
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise ValueError("write whole numbers from 1 with commas, such as 1,2,4,8")
-    return tuple(sorted({int(part) for part in parts}))
 
 
 def check_same_gradients(workload: Workload, box: WhiteBox, path: str) -> None:
@@ -154,7 +143,7 @@ def planned_workers(
         plan.path.critical_batch_size,
         plan.advice.used_critical_batch_size,
         step_seconds,
-        numbers_of(workers),
+        sorted({*whole_numbers(workers)}),
         Limits(
             examples=plan.check.examples,
             memory=None if plan.memory is None else plan.memory.max_batch_size,

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from batchsense.errors import DataError
 from batchsense.machine_memory import parse_bytes
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
@@ -16,11 +15,12 @@ from batchsense.questions.plan.network import (
     check_same_gradients,
     from_bandwidth,
     from_probe,
-    numbers_of,
     planned_workers,
     seconds_of,
 )
 from batchsense.questions.plan.result import PlanResult, WorkersResult
+from batchsense.questions.quantities import is_an_amount, whole_numbers
+from batchsense.questions.stream.result import StreamResult
 from batchsense.questions.training_request import TrainingRequest
 
 
@@ -95,7 +95,7 @@ class PlanRequest(TrainingRequest):
     @field_validator("workers", "bandwidth", "latency")
     @classmethod
     def _can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
-        read = {"workers": numbers_of, "bandwidth": bytes_per_second, "latency": seconds_of}
+        read = {"workers": whole_numbers, "bandwidth": bytes_per_second, "latency": seconds_of}
         try:
             if text is not None:
                 read[str(info.field_name)](text)
@@ -124,15 +124,7 @@ class PlanRequest(TrainingRequest):
         ),
     ] = None
 
-    @field_validator("memory")
-    @classmethod
-    def _is_an_amount(cls, memory: str | None) -> str | None:
-        try:
-            if memory is not None:
-                parse_bytes(memory)
-        except DataError as error:
-            raise ValueError(f"--memory: {error.message}") from None
-        return memory
+    _memory_is_an_amount = field_validator("memory")(is_an_amount)
 
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
@@ -149,14 +141,18 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
     Raises UnresolvedError: the batch size of its loss cannot be chosen, no pool of the stream holds
     as much, or the probe says nothing of the workers.
     """
+    from batchsense.questions.plan.document import read_document
     from batchsense.questions.plan.report import plan_report
-    from batchsense.questions.plan.stream import read_stream, streamed
+    from batchsense.questions.plan.stream import streamed
     from batchsense.questions.plan.text import plan_text
     from batchsense.training import PlanRequirements, plan_training
     from batchsense.training.workers.from_probe import fit_white_box
     from batchsense.training.workers.probing.readings import read_probe
 
-    stream = None if request.stream is None else read_stream(request.stream)
+    stream = None
+    if request.stream is not None:
+        how = "batchsense stream FILE -o stream.json"
+        stream = read_document(request.stream, "stream", StreamResult, how)
     probed = (
         None
         if request.probe is None
@@ -164,7 +160,7 @@ def ask(request: PlanRequest, progress: Progress = silent) -> Answer[PlanResult]
     )
     if probed is not None:
         step_seconds = from_probe(probed)
-        for count in numbers_of(request.workers or "1"):
+        for count in sorted({*whole_numbers(request.workers or "1")}):
             step_seconds(count, 1)  # refuses what the probe says nothing of, before any work
     workload = request.workload(progress)
     if probed is not None and request.probe is not None:

@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-from pydantic import ValidationError
-
-from batchsense.errors import DataError, UnresolvedError
+from batchsense.errors import UnresolvedError
 from batchsense.questions.plan.result import PlanResult, StreamedResult
 from batchsense.questions.stream.result import StreamResult
 from batchsense.reports.envelope import Note
-
-
-def read_stream(path: str) -> StreamResult:
-    """Read what ``batchsense stream FILE -o stream.json`` wrote.
-
-    Raises DataError: it cannot be read, is no such document, or its shuffle is worse than allowed.
-    """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or document.get("command") != "stream":
-        raise DataError(
-            "not the document of a stream; write one with `batchsense stream FILE -o stream.json`",
-            where=path,
-        )
-    try:
-        return StreamResult.model_validate(document.get("result"))
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise DataError(
-            f"not of this version of batchsense ({place}); run `batchsense stream` again", path
-        ) from None
 
 
 def streamed(plan: PlanResult, stream: StreamResult) -> PlanResult:

@@ -10,6 +10,7 @@ from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
 from batchsense.questions.probe.result import ProbeResult
+from batchsense.questions.quantities import whole_numbers
 from batchsense.questions.training_request import TrainingRequest
 
 
@@ -55,16 +56,12 @@ class ProbeRequest(TrainingRequest):
     @field_validator("micro_batches")
     @classmethod
     def _are_two(cls, sizes: str | None) -> str | None:
-        if sizes is not None and len(set(_numbers(sizes))) != 2:
-            raise ValueError(f"--micro-batches {sizes}: write two different sizes, such as 16,128")
+        try:
+            if sizes is not None and len({*whole_numbers(sizes, "16,128")}) != 2:
+                raise ValueError("write two different sizes, such as 16,128")
+        except ValueError as error:
+            raise ValueError(f"--micro-batches {sizes}: {error}") from None
         return sizes
-
-
-def _numbers(sizes: str | None) -> tuple[int, ...]:
-    """The sizes; nothing where one of them is no whole number from 1."""
-    parts = [part.strip() for part in (sizes or "").split(",")]
-    whole = all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts)
-    return tuple(int(part) for part in parts) if whole else ()
 
 
 def ask(request: ProbeRequest, progress: Progress = silent) -> Answer[ProbeResult]:
@@ -83,7 +80,7 @@ def ask(request: ProbeRequest, progress: Progress = silent) -> Answer[ProbeResul
         probe = measure_probe(
             workload,
             ranks,
-            _numbers(request.micro_batches),
+            () if request.micro_batches is None else whole_numbers(request.micro_batches),
             target=request.target,
             seconds=request.budget,
             seed=request.seed,

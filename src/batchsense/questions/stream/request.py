@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from batchsense.errors import DataError
 from batchsense.machine_memory import parse_bytes
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
+from batchsense.questions.quantities import is_an_amount
 from batchsense.questions.request import About, Request
 from batchsense.questions.stream.result import StreamResult
 
@@ -86,14 +86,7 @@ class StreamRequest(Request):
         Option("Also write the JSON document here.", short="-o", metavar="FILE", of="output"),
     ] = None
 
-    @field_validator("memory")
-    @classmethod
-    def _is_an_amount(cls, memory: str) -> str:
-        try:
-            parse_bytes(memory)
-        except DataError as error:
-            raise ValueError(f"--memory: {error.message}") from None
-        return memory
+    _memory_is_an_amount = field_validator("memory")(is_an_amount)
 
     @model_validator(mode="after")
     def _shuffles_to_a_file(self) -> Self:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
+from batchsense.questions.quantities import whole_numbers
 from batchsense.questions.request import About, Request
 from batchsense.questions.workers.result import WorkersResult
 
@@ -97,10 +98,12 @@ class WorkersRequest(Request):
     @field_validator("workers", "nodes")
     @classmethod
     def _are_counts(cls, given: str | None) -> str | None:
-        parts = [] if given is None else [part.strip() for part in given.split(",")]
-        # More than nine digits are no number of workers, and would overflow what counts them.
-        if not all(part.isascii() and part.isdigit() and 0 < int(part) < 10**9 for part in parts):
-            raise ValueError(f"{given!r}: write whole numbers with commas, such as 1,2,4,8")
+        try:
+            # More than nine digits are no number of workers, and would overflow what counts them.
+            if given is not None and max(whole_numbers(given)) >= 10**9:
+                raise ValueError("no machines hold so many")
+        except ValueError as error:
+            raise ValueError(f"{given!r}: {error}") from None
         return given
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from batchsense.errors import DataError
+from batchsense.storage.documents import read_result
 from batchsense.training.workers.probing.compute import ComputeReading
 from batchsense.training.workers.probing.link import AllReduceReading, Count, Times
 from batchsense.training.workers.probing.overlap import Bucket
@@ -81,18 +81,8 @@ def read_probe(path: str | Path, name: str | None = None) -> Probe:
     DataError
         The file cannot be read, is another document, or holds a value that no probe measures.
     """
-    where = name or str(path)
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where) from None
-    except (ValueError, RecursionError):
-        raise DataError("is not JSON, or was cut off; run batchsense probe again", where) from None
-    command = document.get("command") if isinstance(document, dict) else None
-    if command != "probe" or not isinstance(document.get("result"), dict):
-        kind = f"a document of batchsense {command}" if command else "another document"
-        raise DataError(f"is {kind}, no probe; write one with batchsense probe -o FILE", where)
-    return probe_from(document["result"], where)
+    how = "batchsense probe TARGET -o FILE"
+    return probe_from(read_result(path, "probe", how, name), name or str(path))
 
 
 def probe_from(result: dict[str, Any], where: str = "probe") -> Probe:
