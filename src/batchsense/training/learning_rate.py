@@ -139,15 +139,11 @@ def matching_learning_rate(
     )
 
 
-def rescale(
-    optimizer: torch.optim.Optimizer,
-    factor: float,
-    rule: Literal["auto", "linear", "square_root"] = "auto",
-) -> None:
+def rescale(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Change an optimizer in place for a batch size ``factor`` times as large.
 
-    Every parameter group is changed, with ``initial_lr`` where a scheduler has set it. ``"auto"``
-    is linear for SGD and the square root, with β₂, ε and AdamW's weight decay, for the Adam family.
+    Every parameter group is changed, with ``initial_lr`` where a scheduler has set it. The rule is
+    linear for SGD and the square root, with β₂, ε and AdamW's weight decay, for the Adam family.
 
     Parameters
     ----------
@@ -155,8 +151,6 @@ def rescale(
         To change.
     factor : float
         k, new over old batch size; positive.
-    rule : str
-        Which rule.
 
     Raises
     ------
@@ -172,14 +166,12 @@ def rescale(
     """
     if not factor > 0 or not math.isfinite(factor):
         raise ValueError(f"factor must be positive and finite, not {factor}")
-    chosen: Rule = _rule_for(optimizer, None) if rule == "auto" else rule
-    if chosen == "unchanged":
-        raise ValueError(
-            f"no rule is known for {type(optimizer).__name__}; name one: linear or square_root"
-        )
-    change = learning_rate_factor(chosen, 1.0, factor)
+    rule = _rule_for(optimizer, None)
+    if rule == "unchanged":
+        raise ValueError(f"no rule is known for {type(optimizer).__name__}")
+    change = learning_rate_factor(rule, 1.0, factor)
     for group in optimizer.param_groups:
-        changed = _changed(group, optimizer, chosen, factor)
+        changed = _changed(group, optimizer, rule, factor)
         if changed.beta2 is not None:
             group["betas"] = (group["betas"][0], changed.beta2)
         if changed.epsilon is not None:

@@ -174,18 +174,17 @@ def test_groups_are_disjoint_and_fair():
 
 
 @pytest.mark.parametrize(
-    ("energy", "particles", "options", "word"),
+    ("energy", "particles", "word"),
     [
-        (external_field, np.zeros((3, 3)), {}, "at least 5"),
-        (external_field, np.zeros((9, 3)), {"groups": 3}, "cannot show order 4"),
-        (lambda r: math.nan, np.zeros((9, 3)), {}, "nan"),
-        (lambda r: r[99], np.zeros((9, 3)), {}, "IndexError"),
-        (external_field, (np.zeros((9, 3)), np.zeros(8)), {}, "same number"),
+        (external_field, np.zeros((3, 3)), "at least 5"),
+        (lambda r: math.nan, np.zeros((9, 3)), "nan"),
+        (lambda r: r[99], np.zeros((9, 3)), "IndexError"),
+        (external_field, (np.zeros((9, 3)), np.zeros(8)), "same number"),
     ],
 )
-def test_wrong_input_is_refused(energy, particles, options, word):
+def test_wrong_input_is_refused(energy, particles, word):
     """Too few particles or groups, NaN, a failing energy: typed errors."""
     with pytest.raises(DataError, match=word):
-        interaction_order(energy, particles, **options)
+        interaction_order(energy, particles)
     with pytest.raises(DataError, match="no pairs"):
         next(pair_minibatches(5, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -95,7 +96,11 @@ class PlanRequest(TrainingRequest):
     @field_validator("workers", "bandwidth", "latency")
     @classmethod
     def _can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
-        read = {"workers": whole_numbers, "bandwidth": bytes_per_second, "latency": seconds_of}
+        read: dict[str, Callable[[str], object]] = {
+            "workers": whole_numbers,
+            "bandwidth": bytes_per_second,
+            "latency": seconds_of,
+        }
         try:
             if text is not None:
                 read[str(info.field_name)](text)

@@ -343,8 +343,8 @@ def _smoothed_step_norm(tau: Floats, gamma: Floats, batch_size: int | Floats) ->
     return np.asarray(square * (1 / batch_size + (1 - 1 / batch_size) * share))
 
 
-def _moving_mean(values: Floats, width: int = SMOOTHED_RECORDS) -> Floats:
+def _moving_mean(values: Floats) -> Floats:
     """Average each value with its neighbours on both sides; windows shrink at the ends."""
-    window = np.ones(min(width, len(values)))
+    window = np.ones(min(SMOOTHED_RECORDS, len(values)))
     total = np.convolve(values, window, mode="same")
     return np.asarray(total / np.convolve(np.ones(len(values)), window, mode="same"))

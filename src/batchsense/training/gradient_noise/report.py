@@ -186,13 +186,13 @@ def fieller_ratio(
     return Ratio(Interval(estimate, low, high, level), branch)
 
 
-def is_resolved(interval: Interval, ratio: float = RESOLVED_RATIO) -> bool:
+def is_resolved(interval: Interval) -> bool:
     """Whether an interval is narrow enough to act on: bounded, its ends within a factor.
 
     >>> is_resolved(Interval(10, 6, 20)), is_resolved(Interval(10, 6, float("inf")))
     (True, False)
     """
-    return interval.bounded and interval.ratio <= ratio
+    return interval.bounded and interval.ratio <= RESOLVED_RATIO
 
 
 def notes_on_tail(largest_over_mean: float) -> list[Note]:

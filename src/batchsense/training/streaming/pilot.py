@@ -29,6 +29,7 @@ _COLUMNS = 1024
 _NUMBERS = 1 << 20
 #: Levels of a column of texts that are looked at, the most frequent ones.
 _LEVELS = 64
+_LEVEL = 0.95
 #: Told apart from the epochs in the keys of permutations.
 _PILOT_KEY = 0x9170
 
@@ -58,7 +59,6 @@ def read_pilot(
     *,
     by: str | None = None,
     seed: int = 0,
-    level: float = 0.95,
     progress: Progress = silent,
 ) -> Pilot:
     r"""Read random blocks and estimate the intraclass correlation at every size of a block.
@@ -90,7 +90,7 @@ def read_pilot(
             progress("reading random blocks", done, len(chosen))
             rows = fill([(int(block) * largest, int(block + 1) * largest)])
             spread.add(looked_at.fields, rows.take(np.arange(len(rows))), number)
-    return Pilot(spread.clusterings(level, by), len(chosen), spread.left_out())
+    return Pilot(spread.clusterings(by), len(chosen), spread.left_out())
 
 
 def _of_column(source: RowSource, by: str | None) -> tuple[RowSource, int | None]:
@@ -162,7 +162,7 @@ class _Spread:
                 values[:size], self.means.get(size), self.within.get(size)
             )
 
-    def clusterings(self, level: float, by: str | None) -> tuple[Clustering, ...]:
+    def clusterings(self, by: str | None) -> tuple[Clustering, ...]:
         """The column that is most alike within blocks, at every size."""
         self._share_out_texts()
         kept = ~self.missing
@@ -177,7 +177,7 @@ class _Spread:
                 what = "nothing varies" if by is None else f"column {by!r} does not vary"
                 raise UnresolvedError(f"{what} in {means.count} random blocks", "another column")
             column = int(np.nanargmax(ratio))
-            icc = _icc(means, within, size, column, level)
+            icc = _icc(means, within, size, column)
             found.append(Clustering(size, icc, self.names[column]))
         return tuple(found)
 
@@ -250,20 +250,20 @@ def _f_statistics(means: Moments, within: Floats, size: int) -> Floats:
     return ratio
 
 
-def _icc(means: Moments, within: Floats, size: int, column: int, level: float) -> Interval:
+def _icc(means: Moments, within: Floats, size: int, column: int) -> Interval:
     """The correlation from both components, its ends from the quantiles of F (Searle 1971)."""
     df = means.count - 1, means.count * (size - 1)
     squares = float(size * means.centred_sum_of_squares[column])
     ms_within = float(within[column]) / df[1]
     if ms_within == 0.0:
-        return Interval(1.0, 1.0, 1.0, level)
+        return Interval(1.0, 1.0, 1.0, _LEVEL)
     component = variance_component(squares, df[0], ms_within, df[0] * size)
     ratio = squares / df[0] / ms_within
-    tails = (1.0 + level) / 2.0, (1.0 - level) / 2.0
+    tails = (1.0 + _LEVEL) / 2.0, (1.0 - _LEVEL) / 2.0
     low, high = (ratio / float(special.fdtri(*df, tail)) for tail in tails)
     return Interval(
         component / (component + ms_within),
         (low - 1.0) / (low + size - 1.0),
         (high - 1.0) / (high + size - 1.0),
-        level,
+        _LEVEL,
     )

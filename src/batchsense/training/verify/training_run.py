@@ -28,6 +28,8 @@ _AT_ONCE = 256
 #: A loss that rose by this many times the way down to the target counts as divergence: noise rises
 #: by a part of the way, a diverging run by ever more.
 _DIVERGED = 3.0
+#: Ratio of neighbouring evaluations once they are far apart: the arrival is then known to 4 %.
+_GROWTH = 1.08
 #: Evaluations that are averaged, so that one lucky step does not count as arrival.
 SMOOTHED = 3
 
@@ -78,7 +80,7 @@ def steps_to_loss(steps: npt.ArrayLike, losses: npt.ArrayLike, target: float) ->
     return float(at[k - 1] + part * (at[k] - at[k - 1]))
 
 
-def evaluation_steps(most: int, growth: float = 1.08) -> Integers:
+def evaluation_steps(most: int) -> Integers:
     """Return the steps after which to evaluate: each at first, then ever more rarely.
 
     >>> evaluation_steps(40)[-5:].tolist()
@@ -87,7 +89,7 @@ def evaluation_steps(most: int, growth: float = 1.08) -> Integers:
     found, step = [], 1
     while step < most:
         found.append(step)
-        step = max(step + 1, round(step * growth))
+        step = max(step + 1, round(step * _GROWTH))
     return np.array([*found, most], dtype=np.int64)
 
 

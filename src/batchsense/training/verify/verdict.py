@@ -32,6 +32,7 @@ LEAST_ERROR = 0.03
 _GRID, _BEYOND = 4001, 1e4
 #: Relative error of a measured step time: assumed, no study stands behind it.
 _TIME_ERROR = 0.02
+_LEVEL = 0.95
 #: ``confirmed``: certainly within what is allowed; ``refuted``: certainly not; else between.
 Outcome = Literal["confirmed", "not_refuted", "refuted"]
 
@@ -66,7 +67,6 @@ def fit_steps_law(
     steps: npt.ArrayLike,
     *,
     error: float = LEAST_ERROR,
-    level: float = 0.95,
 ) -> StepsLaw:
     r"""Fit :math:`\log S = \log S_{min} + \log(1 + B_{crit}/B)` by least squares.
 
@@ -90,7 +90,7 @@ def fit_steps_law(
     squares = ((residuals - offsets[:, None]) ** 2).sum(axis=1)
     best = int(squares.argmin())
     spread = max(math.sqrt(squares[best] / (count - 2)), error, LEAST_ERROR)
-    t = student_quantile(count - 2, level)
+    t = student_quantile(count - 2, _LEVEL)
     accepted = np.flatnonzero(squares <= squares[best] + (t * spread) ** 2)
     first, last = int(accepted[0]), int(accepted[-1])
     low = 0.0 if first == 0 or grid[best] < sizes.min() else float(grid[first])
@@ -101,9 +101,9 @@ def fit_steps_law(
             math.exp(offsets[best]),
             0.0 if math.isinf(high) else math.exp(offsets[last] - slack),
             math.exp(offsets[first] + slack),
-            level,
+            _LEVEL,
         ),
-        critical_batch_size=Interval(float(grid[best]), low, high, level),
+        critical_batch_size=Interval(float(grid[best]), low, high, _LEVEL),
         misfit=math.sqrt(squares[best] / count),
     )
 
@@ -266,7 +266,7 @@ def verify_plan(
     return Verification(advice, found, judge(advice, found, allowed))
 
 
-def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.95) -> Verdict:
+def judge(advice: Advice, found: Sweep, allowed: float = 0.15) -> Verdict:
     r"""Compare the advised size with the others; a regret certainly above ``allowed`` refutes it.
 
     With T = S·(time of a step) and d the difference of log T from the advised to another size, its
@@ -289,7 +289,6 @@ def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.
         [size.batch_size for size in arrived],
         [size.mean_steps for size in arrived],
         error=error,
-        level=level,
     )
     if math.isinf(degrees):
         error, degrees = max(law.misfit, LEAST_ERROR), max(len(arrived) - 2, 1)
@@ -298,9 +297,9 @@ def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.
     critical, planned = law.critical_batch_size, advice.used_critical_batch_size
     advised_reached = advice.batch_size in times
     if advised_reached:
-        regret = _regret(rivals, advice.batch_size, error, degrees, level)
+        regret = _regret(rivals, advice.batch_size, error, degrees)
     else:
-        regret = Interval(math.inf, allowed, math.inf, level)
+        regret = Interval(math.inf, allowed, math.inf, _LEVEL)
     return Verdict(
         outcome=_outcome(regret, allowed, advised_reached, found.complete),
         regret=regret,
@@ -308,7 +307,7 @@ def judge(advice: Advice, found: Sweep, allowed: float = 0.15, level: float = 0.
         fastest=min(rivals or times, key=lambda size: times[size]),
         law=law,
         ratio_to_plan=Interval(
-            critical.estimate / planned, critical.low / planned, critical.high / planned, level
+            critical.estimate / planned, critical.low / planned, critical.high / planned, _LEVEL
         ),
         seconds_to_target=times,
         advised_reached=advised_reached,
@@ -338,18 +337,16 @@ def _error_of_steps(sizes: list[SweptSize]) -> tuple[float, float]:
     return max(math.sqrt(pooled / fewest), LEAST_ERROR), float(degrees)
 
 
-def _regret(
-    times: dict[int, float], advised: int, error: float, degrees: float, level: float
-) -> Interval:
+def _regret(times: dict[int, float], advised: int, error: float, degrees: float) -> Interval:
     others = [math.log(times[advised] / time) for size, time in times.items() if size != advised]
     if not others:
-        return Interval(0.0, 0.0, 0.0, level)
+        return Interval(0.0, 0.0, 0.0, _LEVEL)
     slack = math.sqrt(2 * (error**2 + _TIME_ERROR**2))
-    slack *= float(stdtrit(degrees, 1 - (1 - level) / (2 * len(others))))
+    slack *= float(stdtrit(degrees, 1 - (1 - _LEVEL) / (2 * len(others))))
     worst = max(others)
     return Interval(
         max(math.expm1(worst), 0.0),
         max(math.expm1(worst - slack), 0.0),
         max(math.expm1(worst + slack), 0.0),
-        level,
+        _LEVEL,
     )

@@ -22,6 +22,9 @@ Rescue: TypeAlias = Literal["particles", "pairs", "groups", "none"]
 
 # Sums of up to 16 energies leave rounding of about 1e-15 of the largest; real terms are far above.
 _ZERO = 1e-10
+# The largest order looked for, in so many groups of particles; and random groupings, since a cutoff
+# can hide an order in one of them.
+_MAX_ORDER, _GROUPS, _GROUPINGS = 4, 5, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,15 @@ class InteractionOrder:
     Attributes
     ----------
     order : int
-        1 for an external field, 2 for pair forces, 3 for Axilrod–Teller; ``max_order`` if it is
-        that or more.
+        1 for an external field, 2 for pair forces, 3 for Axilrod–Teller; 4 if it is that or
+        more.
     at_least : bool
-        Whether the order may be larger: terms of ``max_order`` were found and no larger sought.
+        Whether the order may be larger: terms of order 4 were found and no larger sought.
     magnitudes : tuple of float
-        For k = 1 … max_order: the largest term that couples k groups, relative to the energies.
+        For k = 1 … 4: the largest term that couples k groups, relative to the energies.
     rescue : str
         What may be minibatched without bias: ``"particles"`` (order 1), ``"pairs"`` (2),
-        ``"groups"`` of as many particles as the order (known and below ``max_order``),
+        ``"groups"`` of as many particles as the order (3),
         or ``"none"``.
     naive_bias : float or None
         Relative bias of the pair energy if m of N particles are taken and the energy scaled by
@@ -60,15 +63,12 @@ def interaction_order(
     energy: Energy,
     particles: Any,
     *,
-    groups: int = 5,
-    max_order: int = 4,
-    groupings: int = 3,
     minibatch: int | None = None,
     seed: int = 0,
 ) -> InteractionOrder:
     r"""Find out how many particles at once an energy couples.
 
-    The particles are spread at random over disjoint groups. For k of the groups
+    The particles are spread at random over five disjoint groups. For k of the groups
 
     .. math:: m_k = \sum_{T \subseteq \{1 \dots k\}} (-1)^{k - |T|} E(\cup_{t \in T})
 
@@ -82,12 +82,6 @@ def interaction_order(
         ``particles``, ``energy(positions, charges, …)``.
     particles : array of shape (particles, …), or a tuple of such
         Positions and what else belongs to each particle.
-    groups : int
-        Into how many groups the particles are spread; at least ``max_order``.
-    max_order : int
-        The largest order to look for.
-    groupings : int
-        Random groupings, at least three: a cutoff can hide an order in one of them.
     minibatch : int, optional
         A number of particles m, for which the bias of naive scaling is stated.
     seed : int
@@ -120,22 +114,20 @@ def interaction_order(
     """
     arrays = particles if isinstance(particles, tuple) else (particles,)
     count = len(arrays[0])
-    if not 1 <= max_order <= groups:
-        raise DataError(f"{groups} groups cannot show order {max_order}", where="groups")
-    if count < groups or any(len(array) != count for array in arrays):
+    if count < _GROUPS or any(len(array) != count for array in arrays):
         raise DataError(
-            f"{count} particles; give at least {groups}, the same number in every array",
+            f"{count} particles; give at least {_GROUPS}, the same number in every array",
             where="particles",
         )
-    largest = np.zeros(max_order)
+    largest = np.zeros(_MAX_ORDER)
     size = 0.0
     empty = _energy(energy, arrays, np.zeros(0, dtype=np.intp), of_nothing=True)
-    for generator in map(np.random.default_rng, np.random.SeedSequence(seed).spawn(groupings)):
+    for generator in map(np.random.default_rng, np.random.SeedSequence(seed).spawn(_GROUPINGS)):
         shuffled = generator.permutation(count)
-        parts = [shuffled[k::groups] for k in range(groups)]
+        parts = [shuffled[k::_GROUPS] for k in range(_GROUPS)]
         known: dict[frozenset[int], float] = {frozenset(): empty}
-        for k in range(1, max_order + 1):
-            for chosen in itertools.combinations(range(groups), k):
+        for k in range(1, _MAX_ORDER + 1):
+            for chosen in itertools.combinations(range(_GROUPS), k):
                 known[frozenset(chosen)] = _energy(
                     energy, arrays, np.concatenate([parts[t] for t in chosen])
                 )
@@ -145,7 +137,7 @@ def interaction_order(
     relative = largest / size if size > 0 else largest
     coupled = np.flatnonzero(relative > _ZERO)
     order = int(coupled[-1]) + 1 if len(coupled) else 1
-    at_least = order == max_order
+    at_least = order == _MAX_ORDER
     naive = None
     if order == 2 and not at_least and minibatch is not None:
         naive = (minibatch - 1) / (count - 1) - 1

@@ -32,6 +32,8 @@ Gradients: TypeAlias = Mapping[str, Tensor] | Sequence[Tensor] | Tensor
 _UNEXPLAINED = 0.01
 # Solving for weights that are zero leaves about 1e-15; a loop that clips shrinks them, to 1e-6.
 _NOTHING = 1e-10
+# Known factors are whole numbers, a thousandth apart only beyond a thousand processes or parts.
+_ALIKE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +260,8 @@ def _cause(parts: NDArray[Any], left: NDArray[Any], tolerance: float) -> str | N
     )
 
 
-def named_factor(scale: float, factors: Mapping[str, float], tolerance: float = 1e-3) -> str | None:
+def named_factor(scale: float, factors: Mapping[str, float]) -> str | None:
     """Name a number as a product or quotient of known factors, to a thousandth.
-
-    Known factors are whole numbers, a thousandth apart only beyond a thousand processes or parts.
 
     >>> named_factor(0.125, {"K": 8, "world": 2})
     '1/K'
@@ -272,7 +272,7 @@ def named_factor(scale: float, factors: Mapping[str, float], tolerance: float = 
     choices = itertools.product((1, 0, -1), repeat=len(real))
     for powers in sorted(choices, key=lambda p: (sum(map(abs, p)), [-k for k in p])):
         value = math.prod(v**p for v, p in zip(real.values(), powers, strict=True))
-        if any(powers) and abs(scale / value - 1) < tolerance:
+        if any(powers) and abs(scale / value - 1) < _ALIKE:
             over = [name for name, p in zip(real, powers, strict=True) if p > 0]
             under = [name for name, p in zip(real, powers, strict=True) if p < 0]
             top = "·".join(over) or "1"
