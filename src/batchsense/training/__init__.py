@@ -20,9 +20,7 @@ from batchsense.training.gradient_noise import (
     NoiseSurvey,
     PathNoise,
     ShortRun,
-    critical_batch_size_of_path,
     measure_gradient_noise,
-    record_short_run,
     survey_gradient_noise,
 )
 from batchsense.training.learning_rate import LearningRate, rescale
@@ -78,7 +76,6 @@ __all__ = [
     "WorkloadCheck",
     "charlm_workload",
     "check_workload",
-    "critical_batch_size_of_path",
     "digits_workload",
     "fake_memory_envelope",
     "fit_memory_envelope",
@@ -91,7 +88,6 @@ __all__ = [
     "plan_stream",
     "plan_tolerance",
     "plan_training",
-    "record_short_run",
     "rescale",
     "shuffle_rows",
     "survey_gradient_noise",

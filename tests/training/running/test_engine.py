@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from batchsense.errors import DataError, OutputError
-from batchsense.training import digits_workload, record_short_run
+from batchsense.training import digits_workload
+from batchsense.training.gradient_noise import record_short_run
 from batchsense.training.gradient_noise.estimators import moments_of_examples
 from batchsense.training.learning_rate import matching_learning_rate
 from batchsense.training.running import (

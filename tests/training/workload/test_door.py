@@ -17,10 +17,10 @@ from batchsense.training import (
     measure_step_time,
     plan_tolerance,
     plan_training,
-    record_short_run,
     survey_gradient_noise,
 )
 from batchsense.training.example_gradients import per_example_squared_norms
+from batchsense.training.gradient_noise import record_short_run
 from batchsense.training.separability import assert_minibatch_safe, audit, audit_step
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.separability.preparation import quick_audit

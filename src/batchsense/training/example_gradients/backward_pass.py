@@ -40,37 +40,18 @@ _PROBE_EVERY = 32
 
 
 class Pass:
-    """What one backward pass has given so far.
-
-    Attributes
-    ----------
-    announced : int
-        Examples in the last forward pass before the backward pass; 0 if there was none.
-    examples : int
-        n; 0 before anything arrived.
-    other_size : int
-        Examples in another forward pass of the same loss, if it has not as many; else 0.
-    scale : float
-        The factor that the loss was multiplied with.
-    norms : dict from parameter index to Tensor of shape (n,)
-        Norms of the examples' gradients, in the units of the backward pass.
-    total_norms : dict from parameter index to scalar Tensor
-        Norm of the parameter's gradient, in the same units.
-    in_half_precision : bool
-        Whether any gradient came in half precision.
-    problems : dict from parameter index to str
-        Why a parameter has no norms.
-    """
+    """What one backward pass has given so far, by index of the parameter, in its own units."""
 
     def __init__(self) -> None:
-        self.announced = 0
-        self.examples = 0
+        self.announced = 0  #: Examples in the last forward pass before it; 0 if there was none.
+        self.examples = 0  #: n; 0 before anything arrived.
+        #: Examples in another forward pass of the same loss, if it has not as many; else 0.
         self.other_size = 0
-        self.scale = 1.0
-        self.in_half_precision = False
-        self.norms: dict[int, Tensor] = {}
-        self.total_norms: dict[int, Tensor] = {}
-        self.problems: dict[int, str] = {}
+        self.scale = 1.0  #: The factor that the loss was multiplied with.
+        self.in_half_precision = False  #: Whether any gradient was.
+        self.norms: dict[int, Tensor] = {}  #: Of the examples' gradients; shape (n,).
+        self.total_norms: dict[int, Tensor] = {}  #: Of the parameter's gradient.
+        self.problems: dict[int, str] = {}  #: Why a parameter has no norms.
         self._arrived: dict[int, list[tuple[Builder, OutputGradient]]] = {}
         self._missing: dict[int, tuple[Tensor, Tensor]] = {}
 

@@ -58,17 +58,7 @@ class Use(NamedTuple):
 class Recording:
     """Finds parameters among the arguments of operations, and examples in their shapes.
 
-    Attributes
-    ----------
-    examples : int
-        Examples in the forward pass under way. Below 2 nothing is recorded: there is no pass, or
-        the minibatch's gradient is the example's.
-    refused : dict from parameter index to str
-        Parameters whose uses cannot be understood, and why.
-    coupled : set of str
-        Operations that mix the examples.
-    arrived : callable
-        Given the uses of an output when its gradient is there.
+    ``arrived`` is given the uses of an output when its gradient is there.
     """
 
     def __init__(
@@ -78,9 +68,11 @@ class Recording:
         arrived: Callable[[Sequence[Use], OutputGradient], None],
         constants: Iterable[Tensor],
     ) -> None:
+        # Of the forward pass under way. Below 2 nothing is recorded: there is no pass, or the
+        # minibatch's gradient is the example's.
         self.examples = 0
-        self.refused: dict[int, str] = {}
-        self.coupled: set[str] = set()
+        self.refused: dict[int, str] = {}  #: Parameters whose uses are not understood, and why.
+        self.coupled: set[str] = set()  #: Operations that mix the examples.
         self.arrived = arrived
         self.constants = Constants([*parameters, *constants])
         self._example_dim = example_dim

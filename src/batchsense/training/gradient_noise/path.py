@@ -123,47 +123,15 @@ def record_short_run(
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[PathRecords, nn.Module]:
-    """Train a copy of the model and record τ̂ and γ̂ at every step.
+    """Train a copy of the model and record τ̂ and γ̂ at every step; give the trained copy too.
 
     Each step draws its minibatch afresh from all examples, so that the draw never depends on the
     weights; it is computed as micro-batches, whose spread gives the noise at little extra cost.
+    ``batch_size_ratio`` is the batch size over that which the optimizer's learning rate was chosen
+    for: it is rescaled by the rule of its kind where one is known. A run that ``seconds`` cut short
+    is not repeatable to the digit.
 
-    Parameters
-    ----------
-    workload : Workload
-        The training job; it is not changed.
-    steps : int
-        Steps to train.
-    batch_size : int
-        Examples per step, at least 2; rounded down to whole micro-batches.
-    batch_size_ratio : float
-        ``batch_size`` over the size that the optimizer's learning rate was chosen for; it is
-        rescaled by the rule of its kind where one is known.
-    micro_batches : int
-        Parts of a minibatch, at most ``batch_size``.
-    seconds : float
-        Time after which the run ends early. A run that is cut is not repeatable to the digit.
-    seed : int
-        Seed of draws and of the model's own randomness.
-    progress : Progress
-        Told after each step.
-
-    Returns
-    -------
-    PathRecords, torch.nn.Module
-        One record per step, and the trained copy.
-
-    Raises
-    ------
-    DataError
-        The loss or its gradient is not finite on the way.
-
-    Examples
-    --------
-    >>> from batchsense.training import load_target
-    >>> records, _ = record_short_run(load_target("digits"), steps=30, batch_size=32)
-    >>> bool(records.loss[-5:].mean() < records.loss[:5].mean())
-    True
+    Raises DataError: the loss or its gradient is not finite on the way.
     """
     drawn, least = min(batch_size, admitted(workload)), least_part(workload.model)
     groups = min(micro_batches, drawn // least)
@@ -251,12 +219,8 @@ def critical_batch_size_of_path(records: PathRecords, level: float = 0.95) -> Pa
 
     There must be 16 records or more, one per step (else an UnresolvedError).
 
-    References
-    ----------
-    McCandlish et al. (2018), "An empirical model of large-batch training", section 2.
+    Source: McCandlish et al. (2018), "An empirical model of large-batch training", section 2.
 
-    Examples
-    --------
     A run whose noise is the same at every step, τ = 100 and γ = 2, has B_crit = 50:
 
     >>> same = np.ones(64)

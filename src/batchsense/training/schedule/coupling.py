@@ -52,25 +52,11 @@ def change_learning_rate(
     how: Coupling,
     schedulers: Iterable[Any] = (),
 ) -> None:
-    """Change an optimizer in place for a batch size ``factor`` times as large.
+    """Change an optimizer in place for a batch size ``factor`` times as large, by :data:`Coupling`.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        To change, every parameter group alike.
-    factor : float
-        k, new over old batch size.
-    how : {"lr", "temperature", "seesaw"} or None
-        See above.
-    schedulers : iterable
-        Learning rate schedulers of torch: their base rates are multiplied too.
+    Base rates of learning rate schedulers are multiplied too. Sources: Malladi et al. (2022),
+    arXiv:2205.10287; Meterez et al. (2025), arXiv:2510.14717.
 
-    References
-    ----------
-    Malladi et al. (2022), arXiv:2205.10287; Meterez et al. (2025), arXiv:2510.14717.
-
-    Examples
-    --------
     >>> adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     >>> half = torch.optim.lr_scheduler.StepLR(adam, step_size=1, gamma=0.5)
     >>> change_learning_rate(adam, 4, "lr", [half])

@@ -57,25 +57,10 @@ class Switch:
 class ScheduledSizes:
     """Decides the size of each step and lets the optimizer follow; a ``BatchSizes`` of the engine.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Whose settings belong to the first size.
-    rule : SizeRule
-        The schedule.
-    couple : {"lr", "temperature", "seesaw"} or None
-        What the learning rate does.
-    lr_schedulers : iterable, optional
-        Learning rate schedulers of this optimizer.
-    ranks : Ranks
-        The processes; what is measured is decided on the first.
-    limit : int, optional
-        Examples in the data set: no step is larger.
-    curvature : float, optional
-        Largest curvature λ, where it is known: warns where ηλ ≥ 2(1 + m).
+    What is measured is decided on the first of the ``ranks``. No step is larger than ``limit``, the
+    examples in the data set. Where the largest ``curvature`` λ is known, warns where
+    ηλ ≥ 2(1 + m).
 
-    Examples
-    --------
     >>> from batchsense.training.schedule.written import parse_schedule
     >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     >>> sizes = ScheduledSizes(sgd, parse_schedule("32, 64 at 60"), couple="lr")
@@ -109,10 +94,7 @@ class ScheduledSizes:
     def limit_to(self, examples: int) -> None:
         """Refuse steps of more than so many examples.
 
-        Raises
-        ------
-        DataError
-            A size that is known beforehand is larger.
+        Raises DataError: a size that is known beforehand is larger.
         """
         self._limit = examples
         for size in self.known:
@@ -132,10 +114,7 @@ class ScheduledSizes:
     def decide(self, steps: int, examples: int) -> tuple[int, str]:
         """The size of a step and why; nothing is changed.
 
-        Raises
-        ------
-        DataError
-            It is larger than the data set.
+        Raises DataError: it is larger than the data set.
         """
         size, reason = self.rule.next_size(steps, examples, self._ranks)
         self._check(size)
@@ -191,10 +170,7 @@ class ScheduledSizes:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on; the optimizer's own state holds the learning rate.
 
-        Raises
-        ------
-        DataError
-            The state is of another schedule or coupling.
+        Raises DataError: the state is of another schedule or coupling.
         """
         if state.get("couple") != self._couple:
             raise DataError(f"the state is of couple={state.get('couple')!r}, not {self._couple!r}")

@@ -161,42 +161,12 @@ def predict_from_probe(
 
     Examples
     --------
-    >>> from batchsense.training.workers.probing.readings import probe_from
-    >>> rows = [
-    ...     {
-    ...         "workers": 1,
-    ...         "micro_batch": b,
-    ...         "forward_seconds": [b / 1e4],
-    ...         "backward_seconds": [b / 5e3],
-    ...         "optimizer_seconds": [1e-3],
-    ...     }
-    ...     for b in (8, 64)
-    ... ]
-    >>> probe = probe_from(
-    ...     {
-    ...         "target": "t",
-    ...         "workers": 2,
-    ...         "nodes": 1,
-    ...         "backend": "gloo",
-    ...         "interface": "lo",
-    ...         "device": "cpu",
-    ...         "dtype": "float32",
-    ...         "versions": {},
-    ...         "compute": rows,
-    ...         "allreduce": [
-    ...             {"bytes": n, "workers": 2, "seconds": [n / 5e7]} for n in (4096, 10**6)
-    ...         ],
-    ...         "buckets": [{"bytes": 10**6, "ready": 1.0}],
-    ...         "gradients": [{"bytes": 10**6, "ready": 1.0}],
-    ...     }
-    ... )
-    >>> two, four = predict_from_probe(
-    ...     probe, [StepConfiguration(1, 2, 32), StepConfiguration(1, 4, 16)]
-    ... )
-    >>> round(two.seconds.estimate, 4), two.flags
-    (0.0306, ())
-    >>> round(four.seconds.low, 3), round(four.seconds.high, 3), four.flags
-    (0.034, 0.069, ('link_class_unknown',))
+    >>> from batchsense.training import load_target
+    >>> from batchsense.training.workers import measure_probe
+    >>> probe = measure_probe(load_target("digits"), seconds=0.1)
+    >>> (alone,) = predict_from_probe(probe, [StepConfiguration(1, 1, 16)])
+    >>> 0 < alone.seconds.low < alone.seconds.high, alone.flags
+    (True, ())
     """
     box = probe if isinstance(probe, WhiteBox) else fit_white_box(probe)
     return tuple(_predicted(box, configuration) for configuration in configurations)

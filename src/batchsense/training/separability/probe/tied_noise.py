@@ -59,23 +59,10 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
     was drawn; checkpointing, which puts it back, so meets the same numbers again. Where a part is
     padded to less than the whole was, pieces are drawn as long as there and cut off at the end.
 
-    Parameters
-    ----------
-    seed, examples
-        The realisation, and which examples the minibatch holds, in its order.
-    layout : list of Cut, optional
-        How an earlier pass over more examples was cut, which this pass must repeat. Afterwards the
-        attribute of the same name says how this pass was.
-    stacked : bool
-        Whether an axis that is a multiple of B holds several minibatches one after the other, as
-        after ``torch.cat`` of two views, rather than a group of rows for each example.
-
-    Attributes
-    ----------
-    broken : str or None
-        Why the noise could not be tied.
-    shortened : bool
-        Whether a piece was cut off: with padding at the front it may then be another place's noise.
+    ``seed`` is the realisation, ``examples`` what the minibatch holds, in its order. A ``layout``
+    tells how an earlier pass over more examples was cut, which this pass must repeat. ``stacked``
+    says that an axis that is a multiple of B holds several minibatches one after the other, as
+    after ``torch.cat`` of two views, rather than a group of rows for each example.
     """
 
     def __init__(
@@ -86,8 +73,9 @@ class TiedNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
         stacked: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.layout: list[Cut] = []
-        self.broken: str | None = None
+        self.layout: list[Cut] = []  #: How this pass was cut.
+        self.broken: str | None = None  #: Why the noise could not be tied.
+        #: Whether a piece was cut off: with padding in front it may be another place's noise.
         self.shortened = False
         self._seed = seed
         self._examples = list(examples)
