@@ -55,9 +55,9 @@ def plan_tolerance(
 ) -> tuple[ToleranceRung, ...]:
     """Return the least batch sizes for a precision of the gradient, by every guarantee there is.
 
-    :func:`measure_pilot`, then :func:`tolerance_ladder`, then the calibrated size is tried, with
-    some margin, on fresh minibatches drawn without replacement (:func:`certify_tolerance`). All
-    holds for the weights that the model has now.
+    A pilot, its ladder of guarantees, then the calibrated size is tried, with some margin, on fresh
+    minibatches drawn without replacement (:func:`certify_tolerance`). All holds for the weights
+    that the model has now.
 
     Parameters
     ----------
