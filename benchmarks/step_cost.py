@@ -27,7 +27,7 @@ from batchsense.training.running import (
     optimizer_step,
     train_until,
 )
-from batchsense.training.training_job import _LossModule
+from batchsense.training.splitting import _LossModule
 from batchsense.training.workload import loss_gradient, scalar_loss, trainable
 
 #: Blocks of each kind, and about how long one lasts.
