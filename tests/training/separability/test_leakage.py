@@ -95,7 +95,7 @@ def test_several_influences_are_all_listed():
     found = leakage(model, X[:64], X[64:])
 
     assert {pair[:2] for pair in found.pairs} == {(3, 9), (12, 9), (3, 50)}
-    assert np.count_nonzero(found.influence) == 3
+    assert len(found.pairs) == 3
 
 
 def test_detached_statistics_leak_values_but_no_gradient():

@@ -21,7 +21,6 @@ from batchsense.training.collocation.conditions import (
 from batchsense.training.collocation.normal_equations import (
     Accumulation,
     NormalEquations,
-    Scaling,
     System,
 )
 from batchsense.training.running import ALONE, Ranks
@@ -62,7 +61,7 @@ class GaussNewtonStep:
 class GaussNewton:
     r"""Second-order steps on :math:`L = \sum_c \lambda_c \sum_i w_i |r_c(\theta; x_i)|^2`.
 
-    A step is :math:`s = -(H + \mu D)^{-1} g` with :math:`H = \sum w J^\top J` and
+    A step is :math:`s = -(H + \mu)^{-1} g` with :math:`H = \sum w J^\top J` and
     :math:`g = \sum w J^\top r` summed over chunks of points, which is exact; memory holds one chunk
     of rows and H. It is accepted if the loss on the same points falls; :math:`\mu` follows the
     ratio of actual and predicted decrease (Nielsen 1999). Up to 5,000 parameters H is dense, or the
@@ -78,8 +77,6 @@ class GaussNewton:
         Points whose rows are held at a time.
     damping : float
         The first :math:`\mu`.
-    scaling : {"identity", "diagonal"}
-        D: ones, or the diagonal of H (Marquardt 1963), which conjugate gradients do not take.
     form : {"auto", "dense", "residuals", "products"}
         How the system is held.
     ranks : Ranks
@@ -94,7 +91,7 @@ class GaussNewton:
 
     References
     ----------
-    Levenberg (1944), Marquardt (1963), Nielsen (1999, IMM-REP-1999-05).
+    Levenberg (1944), Nielsen (1999, IMM-REP-1999-05).
 
     Examples
     --------
@@ -114,7 +111,6 @@ class GaussNewton:
         *,
         chunk: int = 512,
         damping: float = 1e-2,
-        scaling: Scaling = "identity",
         form: Literal["auto", "dense", "residuals", "products"] = "auto",
         ranks: Ranks = ALONE,
     ) -> None:
@@ -125,7 +121,7 @@ class GaussNewton:
         for condition in conditions:
             _check_rows(condition, model)
         self.conditions, self.model = tuple(conditions), model
-        self.chunk, self.scaling, self.form, self.ranks = chunk, scaling, form, ranks
+        self.chunk, self.form, self.ranks = chunk, form, ranks
         self.damping, self._growth = damping, 2.0
 
     def step(self, drawn: Mapping[str, DrawnPoints] | None = None) -> GaussNewtonStep:
@@ -147,7 +143,7 @@ class GaussNewton:
 
     def normal_equations(self, drawn: Mapping[str, DrawnPoints] | None = None) -> NormalEquations:
         """H and g at the present weights, dense."""
-        return self._work(drawn).dense(self.scaling)
+        return self._work(drawn).dense()
 
     def loss(self, drawn: Mapping[str, DrawnPoints] | None = None) -> float:
         """The loss at the present weights; NaN where a residual is not finite."""
@@ -178,14 +174,9 @@ class GaussNewton:
             if self.ranks.alone and points < parameters and points <= MOST_DENSE:
                 form = "residuals"
         if form == "dense":
-            return work.dense(self.scaling)
+            return work.dense()
         if form == "residuals":
-            return work.residual_space(self.scaling)
-        if self.scaling != "identity":
-            raise DataError(
-                "scaling='diagonal' needs the diagonal of H, which is not formed here; use "
-                "scaling='identity', or fewer parameters"
-            )
+            return work.residual_space()
         return work.products_alone()
 
     def _tried(self, work: Accumulation, system: System) -> GaussNewtonStep:

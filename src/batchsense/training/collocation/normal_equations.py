@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from batchsense.training.collocation.point_jacobians import point_jacobian
 from batchsense.training.running import ALONE, Ranks
 from batchsense.training.workload import trainable
 
-Scaling: TypeAlias = Literal["identity", "diagonal"]
 #: Relative size of the residual at which conjugate gradients stop, and steps at most: a damped step
 #: is tried against the loss anyway.
 _CG_TOLERANCE, _CG_STEPS = 1e-6, 200
@@ -37,7 +36,7 @@ class System(Protocol):
         """G = Aᵀb, of shape (parameters,): half the gradient of the loss."""
 
     def step(self, damping: float) -> Tensor | None:
-        """The s with (AᵀA + μD) s = −g; None where rounding forbids it."""
+        """The s with (AᵀA + μ) s = −g; None where rounding forbids it."""
 
     def predicted(self, step: Tensor) -> float:
         """|b|² − |b + As|²."""
@@ -50,11 +49,10 @@ class NormalEquations:
     matrix: Tensor  #: H, of shape (parameters, parameters).
     gradient: Tensor  #: g, of shape (parameters,); half the gradient of the loss.
     loss: float  #: The sum of w r².
-    scale: Tensor  #: The diagonal of D, of shape (parameters,).
 
     def step(self, damping: float) -> Tensor | None:
         """Solve by Cholesky."""
-        found = _solved(self.matrix + torch.diag(damping * self.scale), self.gradient)
+        found = _solved(self.matrix, damping, self.gradient)
         return None if found is None else -found
 
     def predicted(self, step: Tensor) -> float:
@@ -64,13 +62,11 @@ class NormalEquations:
 
 @dataclass(frozen=True)
 class ResidualSpace:
-    r"""The rows: :math:`s = -D^{-1} A^\top (A D^{-1} A^\top + \mu)^{-1} b` (Woodbury)."""
+    r"""The rows: :math:`s = -A^\top (A A^\top + \mu)^{-1} b` (Woodbury)."""
 
-    #: A D^(-1/2), of shape (residuals, parameters), and b.
-    rows: Tensor
-    residual: Tensor
-    gram: Tensor  #: A D⁻¹ Aᵀ.
-    root: Tensor  #: D^(1/2), its diagonal.
+    rows: Tensor  #: A, of shape (residuals, parameters).
+    residual: Tensor  #: b.
+    gram: Tensor  #: A Aᵀ.
 
     @property
     def loss(self) -> float:
@@ -80,18 +76,16 @@ class ResidualSpace:
     @property
     def gradient(self) -> Tensor:
         """Aᵀb."""
-        return self.root * (self.rows.T @ self.residual)
+        return self.rows.T @ self.residual
 
     def step(self, damping: float) -> Tensor | None:
         """Solve by Cholesky for the residuals."""
-        shifted = self.gram.clone()
-        shifted.diagonal().add_(damping)
-        dual = _solved(shifted, self.residual)
-        return None if dual is None else -(self.rows.T @ dual) / self.root
+        dual = _solved(self.gram, damping, self.residual)
+        return None if dual is None else -(self.rows.T @ dual)
 
     def predicted(self, step: Tensor) -> float:
         """|b|² − |b + As|²."""
-        after = self.residual + self.rows @ (step * self.root)
+        after = self.residual + self.rows @ step
         return self.loss - float(after @ after)
 
 
@@ -166,7 +160,7 @@ class Accumulation:
             total = float("nan")
         return float(self.ranks.summed([total])[0])
 
-    def dense(self, scaling: Scaling) -> NormalEquations:
+    def dense(self) -> NormalEquations:
         """H, g and the loss."""
         count = sum(one.numel() for one in trainable(self.model))
         like = trainable(self.model)[0].detach()
@@ -177,15 +171,13 @@ class Accumulation:
             gradient.addmv_(rows.T, residual)
             loss += residual @ residual
         matrix, gradient, loss = self._over_ranks(matrix, gradient, loss)
-        return NormalEquations(matrix, gradient, float(loss), _scale(matrix.diagonal(), scaling))
+        return NormalEquations(matrix, gradient, float(loss))
 
-    def residual_space(self, scaling: Scaling) -> ResidualSpace:
+    def residual_space(self) -> ResidualSpace:
         """All rows; for few points on one process."""
         parts = list(self.weighted_rows())
         rows = torch.cat([part[0] for part in parts])
-        root = _scale(rows.square().sum(dim=0), scaling).sqrt()
-        rows = rows if scaling == "identity" else rows / root
-        return ResidualSpace(rows, torch.cat([part[1] for part in parts]), rows @ rows.T, root)
+        return ResidualSpace(rows, torch.cat([part[1] for part in parts]), rows @ rows.T)
 
     def products_alone(self) -> ProductsAlone:
         """G and the loss, for conjugate gradients."""
@@ -229,13 +221,8 @@ def _vector(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat([part.detach().reshape(-1) for part in parts])
 
 
-def _solved(matrix: Tensor, right: Tensor) -> Tensor | None:
-    factor, failed = torch.linalg.cholesky_ex(matrix)
+def _solved(matrix: Tensor, damping: float, right: Tensor) -> Tensor | None:
+    shifted = matrix.clone()
+    shifted.diagonal().add_(damping)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
     return None if int(failed) else torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
-
-
-def _scale(diagonal: Tensor, scaling: Scaling) -> Tensor:
-    """D: ones, or the diagonal of H with a floor for parameters that nothing depends on."""
-    if scaling == "identity":
-        return torch.ones_like(diagonal)
-    return diagonal.clamp(min=1e-12 * float(diagonal.max()) + 1e-300)

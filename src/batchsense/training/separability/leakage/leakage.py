@@ -44,9 +44,6 @@ class LeakageReport:
     pairs : tuple of (int, int, float)
         (source, target, strength): replacing example ``source`` moved the outputs of ``target``
         by ``strength`` relative to the size of the outputs; strongest first.
-    influence : array of shape (examples, examples)
-        The same as a matrix [source, target]; zero where no influence was found, NaN where it
-        was not looked for.
     strength : float
         The largest movement in any pass.
     length_stress : float or None
@@ -69,7 +66,6 @@ class LeakageReport:
 
     leaks: bool
     pairs: tuple[tuple[int, int, float], ...]
-    influence: Floats
     strength: float
     length_stress: float | None
     gradient: bool | None
@@ -249,7 +245,6 @@ class _Search:
         return LeakageReport(
             leaks=leaks,
             pairs=tuple(pairs),
-            influence=self._influence,
             strength=strength,
             length_stress=self._stress,
             gradient=self._gradient_passes() if strength > self._tolerance else None,
