@@ -40,7 +40,7 @@ _READING_SECONDS = 0.01
 #: Steps of a reading at most: very quick steps need no more to meet an undisturbed one.
 _MOST_STEPS = 20
 #: Bootstrap resamples: 25 of them lie beyond each end of a 95 % interval.
-_RESAMPLES = 1000
+_LEVEL, _RESAMPLES = 0.95, 1000
 #: Other programs only ever add time, so the low side is the true one; the minimum itself would
 #: hang on one lucky reading.
 _QUANTILE = 0.25
@@ -210,7 +210,6 @@ def fit_step_time(
     readings: npt.ArrayLike,
     *,
     fetch_share: float = 0.0,
-    level: float = 0.95,
     seed: int = 0,
 ) -> StepTime:
     r"""Fit c0 + c1·B to readings, both held non-negative.
@@ -227,8 +226,6 @@ def fit_step_time(
         Seconds per step.
     fetch_share : float
         Passed on.
-    level : float
-        Confidence level.
     seed : int
         Seed of the resampling.
 
@@ -256,9 +253,9 @@ def fit_step_time(
         ratio = np.where(slope > 0, fixed / slope, math.inf)
     line = fixed[0] + slope[0] * sizes
     return StepTime(
-        fixed=_percentiles(fixed, level),
-        per_example=_percentiles(slope, level),
-        overhead_batch_size=_percentiles(ratio, level),
+        fixed=_percentiles(fixed),
+        per_example=_percentiles(slope),
+        overhead_batch_size=_percentiles(ratio),
         batch_sizes=sizes,
         typical=typical,
         misfit=float(np.abs(typical / line - 1).max()),
@@ -291,14 +288,14 @@ def nonnegative_lines(sizes: Floats, times: Floats) -> tuple[Floats, Floats]:
     return fixed, slope
 
 
-def _percentiles(values: Floats, level: float) -> Interval:
+def _percentiles(values: Floats) -> Interval:
     """Make an interval of the first value from the resampled rest; it holds the estimate."""
-    tail = (1 - level) / 2
+    tail = (1 - _LEVEL) / 2
     # 'lower' and 'higher' pick resampled values: interpolating with infinity would give NaN.
     low = float(np.quantile(values[1:], tail, method="lower"))
     high = float(np.quantile(values[1:], 1 - tail, method="higher"))
     estimate = float(values[0])
-    return Interval(estimate, min(low, estimate), max(high, estimate), level)
+    return Interval(estimate, min(low, estimate), max(high, estimate), _LEVEL)
 
 
 class _StepTimer:

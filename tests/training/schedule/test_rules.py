@@ -166,7 +166,6 @@ def test_size_follows_the_noise_only_where_it_is_known() -> None:
     assert follow(Meter((8, 9, 10), (100, 200, 300), (100, 200, 300)), 70) == [8, 16, 32]
     down = [(30, 40, 50), (1, 2, 3), (1, 2, 3), (1, 2, 3), (1, 2, 3)]
     assert follow(Meter(*down), 110)[-1] == 16
-    assert follow(Meter(*down), 110, may_shrink=True)[-1] == 8
 
 
 def test_what_was_decided_is_not_decided_anew() -> None:

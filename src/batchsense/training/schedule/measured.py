@@ -106,7 +106,7 @@ class FollowNoise(MeasuredRule):
     At the present weights the size at which a step makes half the progress of one without noise is
     the noise scale :math:`B_s = τ/γ`; the critical batch size of a run is its mean along the way.
     The size doubles once the smoothed B_s is twice as large, if the low end of its interval is no
-    smaller than the size now: what is too noisy to tell changes nothing.
+    smaller than the size now: what is too noisy to tell changes nothing. It never shrinks.
 
     Parameters
     ----------
@@ -116,8 +116,6 @@ class FollowNoise(MeasuredRule):
         The first size, over all processes.
     largest : int, optional
         Never more examples a step.
-    may_shrink : bool
-        Also halve it where B_s is below half of it; it only grows otherwise.
 
     References
     ----------
@@ -141,10 +139,9 @@ class FollowNoise(MeasuredRule):
         start: int,
         *,
         largest: int | None = None,
-        may_shrink: bool = False,
     ) -> None:
         super().__init__(start, largest)
-        self._meter, self._may_shrink = meter, may_shrink
+        self._meter = meter
         self._smoothed: float | None = None
 
     def _due(self, steps: int) -> bool:
@@ -165,9 +162,6 @@ class FollowNoise(MeasuredRule):
         sure = scale.low >= size
         if sure and self._smoothed >= _FACTOR * size and self._fits(_FACTOR * size):
             return _FACTOR * size, reason
-        sure = scale.high <= size
-        if self._may_shrink and sure and self._smoothed < size / _FACTOR and size > self.first:
-            return size // _FACTOR, reason
         return size, ""
 
 
