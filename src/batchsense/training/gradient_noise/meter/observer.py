@@ -277,7 +277,8 @@ def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def check_meterable(model: object, optimizer: object) -> None:
     """Refuse what a meter cannot follow.
 
-    Raises DataError: no torch model or optimizer, LBFGS, or parameters sharded over processes.
+    Raises DataError: no torch model or optimizer, LBFGS, parameters sharded over processes, or a
+    wrapper that scales or splits gradients out of sight.
 
     >>> check_meterable(nn.Linear(1, 1), "SGD")
     Traceback (most recent call last):
