@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from typing_extensions import override
 
-from batchsense.arrays import Integers
-from batchsense.errors import ConfoundedError, DataError, UnresolvedError
+from batchsense.errors import DataError, UnresolvedError
 from batchsense.experiments.counts import own_log_count_table
 from batchsense.experiments.dependence import (
     SharedRows,
-    block_factor,
     dependent_rows,
     shared_rows,
 )
@@ -37,7 +35,7 @@ from batchsense.experiments.validation.answers import Answers, check_classes
 from batchsense.experiments.validation.folds import ShuffledFolds
 from batchsense.experiments.validation.gap import BatchGap, gap_of
 from batchsense.experiments.validation.models import PlainModel, guessing, make_model
-from batchsense.experiments.validation.over_groups import Clusters
+from batchsense.experiments.validation.over_groups import Clusters, blocks_apart
 from batchsense.experiments.value_kinds import refuse_raw
 from batchsense.notes import Note
 from batchsense.progress import Progress, silent
@@ -242,7 +240,7 @@ def compare_gaps(
     _refuse_doubtful(predicted, batches)
     table = own_log_count_table(table)
     refuse_raw(table.values_read(), "the comparison")
-    apart = _apart(table, blocks, batches, predicted)
+    apart = blocks_apart(table, blocks, batches, predicted)
     kind = predicted.kind
     answers = _answers(predicted, batches)
     name = model.name or ("nearest" if kind == "categorical" else "ridge")
@@ -334,31 +332,6 @@ def _change(gap: BatchGap, plain: BatchGap, over: Clusters) -> Interval:
     if gap.by_row is None or plain.by_row is None:
         return over.mean(gap.by_batch[:, 1] - plain.by_batch[:, 1])
     return over.mean(gap.by_row[:, 1] - plain.by_row[:, 1], paired=True)
-
-
-def _apart(table: Table, name: str | None, batches: Factor, predicted: Factor) -> Integers | None:
-    """The block of each row, refused where nothing can be kept apart."""
-    if name is None:
-        return None
-    blocks = block_factor(table, name)
-    pairs = np.unique(np.stack([batches.codes, blocks.codes]), axis=1)
-    if pairs.shape[1] == len(batches.levels):
-        says = f"each {batches.name} is of one {name} only"
-        raise ConfoundedError(
-            f"{says}: an unseen {batches.name} cannot be told from an unseen {name}. Leave out "
-            f"--block {name}; batches left out are then of {name}s that the model has not seen",
-            [says],
-        )
-    if predicted.kind == "categorical":
-        pairs = np.unique(np.stack([predicted.codes, blocks.codes]), axis=1)
-        if pairs.shape[1] == len(predicted.levels):
-            says = f"each class of {predicted.name} is of one {name} only"
-            raise ConfoundedError(
-                f"{says}: kept apart, a model has never seen the class to be predicted. Leave out "
-                f"--block {name}, or bring a second {name} of at least two classes",
-                [says],
-            )
-    return blocks.codes
 
 
 def _told(progress: Progress, correction: str) -> Progress:

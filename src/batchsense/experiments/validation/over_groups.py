@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Floats, Integers
-from batchsense.errors import DataError
+from batchsense.errors import ConfoundedError, DataError
+from batchsense.experiments.dependence import block_factor
+from batchsense.experiments.tables.columns import Factor
+from batchsense.experiments.tables.table import Table
 from batchsense.variation.interval import Interval, student_quantile
 
 
@@ -141,3 +144,30 @@ def _at_least_two(values: npt.ArrayLike) -> Floats:
     if numbers.ndim != 1 or len(numbers) < 2:
         raise DataError("an interval over groups needs one number for each of at least two groups")
     return numbers
+
+
+def blocks_apart(
+    table: Table, name: str | None, batches: Factor, predicted: Factor
+) -> Integers | None:
+    """The block of each row, refused where nothing can be kept apart."""
+    if name is None:
+        return None
+    blocks = block_factor(table, name)
+    pairs = np.unique(np.stack([batches.codes, blocks.codes]), axis=1)
+    if pairs.shape[1] == len(batches.levels):
+        says = f"each {batches.name} is of one {name} only"
+        raise ConfoundedError(
+            f"{says}: an unseen {batches.name} cannot be told from an unseen {name}. Leave out "
+            f"--block {name}; batches left out are then of {name}s that the model has not seen",
+            [says],
+        )
+    if predicted.kind == "categorical":
+        pairs = np.unique(np.stack([predicted.codes, blocks.codes]), axis=1)
+        if pairs.shape[1] == len(predicted.levels):
+            says = f"each class of {predicted.name} is of one {name} only"
+            raise ConfoundedError(
+                f"{says}: kept apart, a model has never seen the class to be predicted. Leave out "
+                f"--block {name}, or bring a second {name} of at least two classes",
+                [says],
+            )
+    return blocks.codes
