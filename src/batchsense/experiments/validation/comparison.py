@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from typing_extensions import override
 
-from batchsense.errors import DataError, UnresolvedError
+from batchsense.errors import ConfoundedError, DataError, UnresolvedError
 from batchsense.experiments.counts import own_log_count_table
 from batchsense.experiments.dependence import (
     SharedRows,
