@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from batchsense.experiments.out_of_core.result_array import ResultArray
+from batchsense.experiments.tables.elements import ARRAY, FOLDER, write_folder
 from batchsense.storage.matrices.location import COMPLETE, MARK, MatrixLocation, open_hdf5
 
 #: Bytes that the system is asked to copy at a time, and that are copied through this process at a
 #: time: large enough to go at the speed of the disk, small enough to stop within a second.
 _COPIED, _PIECE = 1 << 26, 1 << 20
-#: How AnnData marks a group of named elements and an array, in files and stores alike.
-_GROUP = {"encoding-type": "dict", "encoding-version": "0.1.0"}
-ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
 
 def copy_original(location: MatrixLocation, work: Path, with_matrix: bool, stop: Event) -> None:
@@ -73,13 +71,12 @@ def reserve(location: MatrixLocation, work: Path, provenance: Mapping[str, Any])
     ``provenance`` is what was done: text, numbers and lists of text by plain names.
     """
     import h5py
-    from anndata.io import write_elem
 
     with h5py.File(work, "r+") as root:
         layers, notes = group_in(root, "layers"), group_in(root, "uns")
         if MARK in layers:
             del layers[MARK]
-        write_elem(notes, MARK, unfinished(provenance))
+        write_folder(notes, MARK, unfinished(provenance))
         reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -112,7 +109,7 @@ def mark_complete(result: ResultArray) -> None:
 def group_in(root: Any, name: str) -> Any:
     """A group of an AnnData file or store; made if it is missing."""
     if name not in root:
-        root.create_group(name).attrs.update(_GROUP)
+        root.create_group(name).attrs.update(FOLDER)
     return root[name]
 
 

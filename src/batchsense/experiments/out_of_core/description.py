@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from batchsense.errors import DataError, MissingExtraError, listed
 from batchsense.experiments.tables.alignment import align
-from batchsense.experiments.tables.arrow.parquet import sheet_of
+from batchsense.experiments.tables.annotated import frame_of, sheet_of_frame
 from batchsense.experiments.tables.columns import column
-from batchsense.experiments.tables.matrix import free_name
+from batchsense.experiments.tables.elements import Frame
 from batchsense.experiments.tables.reading import read_sheet
 from batchsense.experiments.tables.table import Column, Source, Table, repeated
 from batchsense.notes import Note
 from batchsense.storage.matrices.location import MatrixLocation, open_hdf5, open_zarr
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def describe(
@@ -37,11 +34,9 @@ def describe(
     if not location.inside:
         return _of_plain_array(location, sheet, id_column)
     observations, variables = _annotation(location)
-    specimens = tuple(map(str, observations.index))
-    features = tuple(map(str, variables.index))
+    specimens, features = observations.index, variables.index
     if sheet is None:
-        frame = observations.reset_index(names=free_name("id", map(str, observations.columns)))
-        entries, categorical = sheet_of(frame, location.path)
+        entries, categorical = sheet_of_frame(observations, location.path)
         notes: tuple[Note, ...] = ()
     else:
         entries, categorical, notes = read_sheet(sheet)
@@ -131,22 +126,23 @@ def _checked(
     return Table(values, specimens, features, entries, source, categorical, notes)
 
 
-def _annotation(location: MatrixLocation) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _annotation(location: MatrixLocation) -> tuple[Frame, Frame]:
     if location.store == "zarr":
         return _frames(open_zarr(location.path), location.path)
     with open_hdf5(location.path) as root:
         return _frames(root, location.path)
 
 
-def _frames(root: Any, path: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    try:
-        from anndata.io import read_elem
-    except ImportError:
-        raise MissingExtraError("AnnData files", "experiments") from None
+def _frames(root: Any, path: str) -> tuple[Frame, Frame]:
     missing = [name for name in ("obs", "var") if name not in root]
     if missing:
         raise DataError(f"not an AnnData store: it has no {listed(missing)}", where=path)
     try:
-        return read_elem(root["obs"]), read_elem(root["var"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        observations, variables = frame_of(root["obs"]), frame_of(root["var"])
+    except ImportError:
+        raise MissingExtraError("AnnData files", "experiments") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"its annotation cannot be read: {error}", where=path) from None
+    if observations is None or variables is None:
+        raise DataError("its annotation has the layout of long ago; write it anew", where=path)
+    return observations, variables

@@ -9,8 +9,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from batchsense.experiments.out_of_core.annotated_file import ARRAY, copy_file, group_in, unfinished
+from batchsense.experiments.out_of_core.annotated_file import copy_file, group_in, unfinished
 from batchsense.experiments.out_of_core.result_array import ResultArray, result_rows
+from batchsense.experiments.tables.elements import ARRAY
 from batchsense.storage.atomic import sync_one
 from batchsense.storage.marks import mark
 from batchsense.storage.matrices.location import COMPLETE, MARK, MatrixLocation, open_zarr

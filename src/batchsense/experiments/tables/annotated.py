@@ -14,7 +14,7 @@ import numpy as np
 
 from batchsense.arrays import Matrix
 from batchsense.errors import DataError, MissingExtraError, listed
-from batchsense.experiments.tables.arrow.parquet import sheet_columns, sheet_of
+from batchsense.experiments.tables.arrow.parquet import DECLARED, sheet_columns, sheet_of
 from batchsense.experiments.tables.elements import (
     FOLDER,
     Frame,
@@ -75,47 +75,48 @@ def read(
         size = sum(stored_bytes for _, stored_bytes in sizes)
         refuse_packed((sum(unfolded for unfolded, _ in sizes) // 8,), path, densify, size)
         with _told_plainly(path):
-            plain = _plain(root, inside, densify, where)
-            data = None if plain else _parts(root, inside)
-    if plain is not None:
-        return plain
+            data = _parts(root, inside)
     if data is None:
         return unpack(load(path), where, densify, layer)
-    return unpack(data, where, densify)
-
-
-def _plain(
-    root: Any, inside: str, densify: bool, where: str
-) -> tuple[RawMatrix, dict[str, Column], frozenset[str]] | None:
-    """Read a file of today's layout without anndata; None for a store, or another layout."""
-    if Path(where).is_dir() or any(name not in root for name in ("obs", "var", inside)):
-        return None
-    obs, var, found = read_frame(root["obs"]), read_frame(root["var"]), read_values(root[inside])
-    if obs is None or var is None or found is None:
-        return None
+    obs, var, found = data
     if found.ndim != 2 or found.shape != (len(obs.index), len(var.index)):
-        return None
+        raise DataError(
+            f"the matrix has the shape {found.shape}, and there are {len(obs.index)} ids of rows "
+            f"and {len(var.index)} of columns",
+            where=where,
+        )
     values, dtype = dense(found, where, densify, copy=False)
-    return _checked(RawMatrix(values, obs.index, var.index, "id", dtype), where), *_sheet(
-        obs, where
-    )
+    matrix = _checked(RawMatrix(values, obs.index, var.index, "id", dtype), where)
+    return matrix, *sheet_of_frame(obs, where)
 
 
-def _parts(root: Any, inside: str) -> AnnData | None:
+def _parts(root: Any, inside: str) -> tuple[Frame, Frame, Any] | None:
     """What is needed of a file, and nothing else; None where its layout is an old one."""
-    from anndata import AnnData
+    if any(name not in root for name in ("obs", "var", inside)):
+        return None
+    obs, var = frame_of(root["obs"]), frame_of(root["var"])
+    found = read_values(root[inside])
+    if found is None:
+        from anndata.io import read_elem
+
+        found = read_elem(root[inside])
+    return None if obs is None or var is None else (obs, var, found)
+
+
+def frame_of(node: Any) -> Frame | None:
+    """A data frame of a file or store, by anndata where it must be; None of an old layout."""
+    plain = read_frame(node)
+    if plain is not None:
+        return plain
     from anndata.io import read_elem
     from pandas import DataFrame
 
-    if any(name not in root for name in ("obs", "var", inside)):
+    frame = read_elem(node)
+    if not isinstance(frame, DataFrame):
         return None
-    obs, var = read_elem(root["obs"]), read_elem(root["var"])
-    if not isinstance(obs, DataFrame) or not isinstance(var, DataFrame):
-        return None
-    with warnings.catch_warnings():
-        # Ids that occur twice are refused later, by name.
-        warnings.filterwarnings("ignore", ".*names are not unique")
-        return AnnData(read_elem(root[inside]), obs=obs, var=var)
+    columns = {str(name): list(frame[name]) for name in frame.columns}
+    declared = frozenset(name for name in columns if str(frame.dtypes[name]) in DECLARED)
+    return Frame(tuple(map(str, frame.index)), columns, declared)
 
 
 def _sizes(node: Any) -> tuple[int, int]:
@@ -132,19 +133,14 @@ def outline(path: str | Path) -> tuple[dict[str, Column], tuple[str, ...]]:
     """Read the sheet, as :func:`read` does, and the names of the layers, but no number."""
     with _opened(path, "r") as root, _told_plainly(path):
         layers = tuple(root["layers"]) if "layers" in root else ()
-        plain = None if Path(path).is_dir() or "obs" not in root else read_frame(root["obs"])
-        if plain is not None:
-            return _sheet(plain, str(path))[0], layers
-        from anndata.io import read_elem
-        from pandas import DataFrame
-
-        frame = read_elem(root["obs"])
-    if not isinstance(frame, DataFrame):  # as files were written long ago
-        frame = load(path).obs
-    return _obs(frame, str(path))[0], layers
+        frame = frame_of(root["obs"])
+    if frame is None:  # as files were written long ago
+        return _obs(load(path).obs, str(path))[0], layers
+    return sheet_of_frame(frame, str(path))[0], layers
 
 
-def _sheet(frame: Frame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
+def sheet_of_frame(frame: Frame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
+    """Its columns as a sheet, the index first, and which are categorical or boolean."""
     headings = [free_name("id", frame.columns), *frame.columns]
     declared = [name in frame.declared for name in headings]
     return sheet_columns(headings, [frame.index, *frame.columns.values()], declared, where)

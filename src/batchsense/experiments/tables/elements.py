@@ -46,8 +46,8 @@ class Frame:
 
 
 def read_frame(node: Any) -> Frame | None:
-    """Read a data frame; None where a part of it has another layout."""
-    if not _marked(node, _FRAME):
+    """Read a data frame of a file; None of a store, or where a part of it has another layout."""
+    if not hasattr(node, "id") or not _marked(node, _FRAME):
         return None
     names = [str(name) for name in node.attrs["column-order"]]
     index = node[node.attrs["_index"]]
@@ -87,7 +87,9 @@ def _is_declared(node: Any) -> bool:
 
 
 def read_values(node: Any) -> Any | None:
-    """Read a matrix, dense or sparse; None where it has another layout."""
+    """Read a matrix of a file, dense or sparse; None of a store or another layout."""
+    if not hasattr(node, "id"):
+        return None
     if _marked(node, ARRAY):
         return node[()]
     kind = node.attrs.get("encoding-type")

@@ -33,7 +33,8 @@ _ID = 8
 #: Kinds of headings that are the same as names of fields.
 _PLAIN_HEADING = ("unicode", "string", "empty")
 _FLOATS = {"float": "float32", "double": "float64"}
-_DECLARED = {"category", "bool", "boolean"}
+#: Types of pandas that declare labels.
+DECLARED = {"category", "bool", "boolean"}
 
 
 def read_matrix(path: str | Path, densify: bool = False) -> RawMatrix:
@@ -90,7 +91,7 @@ def read_sheet(path: str | Path) -> tuple[dict[str, Column], frozenset[str]]:
 def sheet_of(frame: pd.DataFrame, where: str) -> tuple[dict[str, Column], frozenset[str]]:
     """Turn a data frame into sheet columns, and name those of categorical or boolean type."""
     columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
-    declared = [str(dtype) in _DECLARED for dtype in frame.dtypes]
+    declared = [str(dtype) in DECLARED for dtype in frame.dtypes]
     return sheet_columns([str(name) for name in frame.columns], columns, declared, where)
 
 
