@@ -182,3 +182,14 @@ def test_columns_that_are_not_there_are_named() -> None:
         Table.from_frame(FRAME, ["lane"])
     with pytest.raises(DataError, match="a list of its columns"):
         Table.from_frame(FRAME, "month")
+
+
+def test_what_is_no_number_in_a_frame_is_named_and_nullable_numbers_are_read() -> None:
+    """A forgotten column of the sheet is named; gaps of nullable columns are missing values."""
+    frame = pd.DataFrame({"month": [*"ab"], "drug": [*"xy"], "g": [1.5, 2.5], "h": [True, False]})
+    with pytest.raises(DataError, match="without numbers: 'drug'; name them as columns of the"):
+        Table.from_frame(frame, ["month"])
+
+    frame["k"] = pd.array([3, None], dtype="Int64")
+    values = Table.from_frame(frame, ["month", "drug"]).values
+    np.testing.assert_array_equal(values, [[1.5, 1, 3], [2.5, 0, np.nan]])

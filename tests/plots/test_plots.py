@@ -151,3 +151,15 @@ def test_a_picture_shows_in_a_notebook_and_nowhere_else(monkeypatch: pytest.Monk
         assert [pyplot.figure(number) for number in pyplot.get_fignums()] == [ax.figure]
     finally:
         pyplot.close("all")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_specimen_without_values_is_not_drawn() -> None:
+    """The others are, on a scale of their own."""
+    values = TABLE.values.copy()
+    values[2] = np.nan
+    table = Table.from_arrays(values, TABLE.sheet, TABLE.specimens)
+    ax = plots.plot_relative_expression(table, "month")
+
+    assert len(numbers_of(ax)["specimen"]) == 23
+    assert 0 < ax.get_ylim()[1] < 20

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchsense.errors import DataError, MissingExtraError
+import numpy as np
+
+from batchsense.errors import DataError, MissingExtraError, listed
 
 
 def own_frame(given: Any, where: str) -> Any:
@@ -46,6 +48,34 @@ def own_frame(given: Any, where: str) -> Any:
         return from_dataframe(given)
     except Exception as error:
         raise DataError(f"the table cannot be read: {error}", where=where) from error
+
+
+def frame_numbers(given: Any, where: str) -> Any:
+    """The values of a pandas frame, missing ones of nullable columns as NaN; else what was given.
+
+    Raises
+    ------
+    DataError
+        Columns hold no numbers.
+    """
+    if not hasattr(given, "dtypes") or not hasattr(given, "columns"):
+        return given
+    from pandas.api.types import is_numeric_dtype
+
+    kinds = list(given.dtypes)
+    odd = [
+        repr(name)
+        for name, kind in zip(given.columns, kinds, strict=True)
+        if not is_numeric_dtype(kind)
+    ]
+    if odd:
+        raise DataError(
+            f"columns without numbers: {listed(odd, 10)}; name them as columns of the sheet, or "
+            "leave them out",
+            where=where,
+        )
+    alike = all(kind == kinds[0] and isinstance(kind, np.dtype) for kind in kinds)
+    return given if alike else given.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _through_arrow(given: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from batchsense.arrays import Floats
 from batchsense.errors import DataError, listed
 from batchsense.experiments.row_labels import column_names, labelled_sheet
-from batchsense.experiments.tables.frames import own_frame
+from batchsense.experiments.tables.frames import frame_numbers, own_frame
 from batchsense.experiments.tables.matrix import dense, refuse_magnitude
 from batchsense.experiments.tables.overlap import Aside, set_aside
 from batchsense.experiments.tables.text import label_text
@@ -216,7 +216,7 @@ class Table:
             raise DataError("features and the columns of values differ; give one", where=name)
         if isinstance(values, np.ma.MaskedArray):  # asarray would show what the mask hides
             values = np.where(np.ma.getmaskarray(values), np.nan, values.data)
-        given = values if hasattr(values, "toarray") else np.asarray(values)
+        given = values if hasattr(values, "toarray") else np.asarray(frame_numbers(values, name))
         array, dtype = dense(given, name, copy=False)
         if array.ndim != 2:
             raise DataError(f"the observations must have two axes, not {array.ndim}", where=name)

@@ -43,7 +43,9 @@ def draw_relative(
     batch = np.asarray(codes)
     order = np.argsort(batch, kind="stable")
     order = order[evenly(len(order), MOST_BOXES)]
-    parts = np.nanquantile(_relative(values, order), _PARTS, axis=1)
+    shown = _relative(values, order)
+    held = ~np.isnan(shown).all(axis=1)  # a specimen may hold no value
+    order, parts = order[held], np.nanquantile(shown[held], _PARTS, axis=1)
     # A gap of a tenth of the figure's width, shared by the bounds between batches.
     gap = max(0.6, 0.1 * len(order) / max(len(levels), 1)) if len(levels) > 1 else 0.0
     places = np.arange(len(order)) + gap * np.unique(batch[order], return_inverse=True)[1]
@@ -72,8 +74,9 @@ def draw_relative(
 def reach_of(values: npt.ArrayLike) -> float:
     """An end of the scale that shows the middle 90 % of all but the wildest specimens."""
     some = evenly(len(np.asarray(values)), MOST_BOXES)
-    ends = np.nanquantile(np.abs(_relative(values, some)), 0.9, axis=1)
-    return float(1.15 * ends.max()) or 1.0
+    shown = _relative(values, some)
+    shown = shown[~np.isnan(shown).all(axis=1)]
+    return float(1.15 * np.nanquantile(np.abs(shown), 0.9, axis=1).max(initial=0.0)) or 1.0
 
 
 def _relative(values: npt.ArrayLike, chosen: Places) -> Floats:
