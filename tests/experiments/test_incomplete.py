@@ -95,3 +95,18 @@ def test_commands(command, tmp_path, capsys, monkeypatch):
         store = ["correct", "m.h5ad", *words[3:-1], "o.h5ad"]
         assert run([*store, "--drop-incomplete"]) == 2
         assert "needs text or Parquet" in capsys.readouterr().err
+
+
+def test_what_is_read_as_it_lies_is_not_offered_to_be_left_out(tmp_path, capsys):
+    """--out-of-core would refuse the very option that a refusal named."""
+    from anndata import AnnData
+
+    table, _ = draw(np.random.default_rng(2), out=6, apart=False)
+    sheet = {**table.sheet, "lot": ["P", "Q", "R"] * 20}
+    AnnData(table.values, pd.DataFrame(sheet, table.specimens)).write_h5ad(tmp_path / "m.h5ad")
+    words = ["test", str(tmp_path / "m.h5ad"), "--batch", "lot", "--contrast", "drug: a - b"]
+    for more, offered in ([], True), (["--out-of-core"], False):
+        assert run([*words, *more]) == 3
+        said = capsys.readouterr().err
+        assert "no label" in said
+        assert ("--drop-incomplete" in said) == offered

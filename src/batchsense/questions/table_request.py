@@ -181,7 +181,8 @@ def complete(request: FilesRequest, table: Table, names: Sequence[str]) -> Table
 
     if getattr(request, "drop_incomplete", False):
         return leave_out_incomplete(table, names, request.seed)[0]
-    refuse_incomplete(table, names, "--drop-incomplete")
+    offered = getattr(request, "goes_out_of_core", None)  # what is read as it lies keeps all rows
+    refuse_incomplete(table, names, None if offered else "--drop-incomplete")
     return table
 
 

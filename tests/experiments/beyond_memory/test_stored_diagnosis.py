@@ -11,7 +11,16 @@ import pytest
 from stores import make, sheet, values
 
 from batchsense.errors import DataError, UnresolvedError
-from batchsense.experiments import StoredMatrix, Table, ThisProcess, diagnose, on_disk, plant, read
+from batchsense.experiments import (
+    StoredMatrix,
+    Table,
+    ThisProcess,
+    diagnose,
+    on_disk,
+    plant,
+    read,
+    testing,
+)
 from batchsense.experiments.beyond_memory import by_feature, stored_products
 from batchsense.experiments.diagnosis.by_feature import shares_by_feature
 
@@ -158,3 +167,14 @@ def test_too_little_memory_and_counts_are_refused(tmp_path):
     path = make(tmp_path, "csr.h5ad", np.floor(np.exp(1.5 + values())) * 3)
     with on_disk(path) as stored, pytest.raises(UnresolvedError, match="--no-out-of-core"):
         diagnose(stored, "month", ["drug"])
+
+
+def test_values_too_large_to_be_squared_are_refused_by_place(tmp_path):
+    """As in memory: not as numbers that are none."""
+    wild = values("float64")
+    wild[3, 4] = 1e200
+    path = make(tmp_path, "packed.h5ad", wild)
+    with on_disk(path) as stored, pytest.raises(DataError, match=r"h5ad: .* in feature 5"):
+        diagnose(stored, "month", ["drug"], permutations=20)
+    with on_disk(path) as stored, pytest.raises(DataError, match=r"h5ad: .* of feature 5 are too"):
+        testing.test(stored, "drug", "month")

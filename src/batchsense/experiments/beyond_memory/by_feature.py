@@ -16,6 +16,7 @@ from batchsense.experiments.out_of_core import budget
 from batchsense.experiments.out_of_core.budget import Blocks
 from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.experiments.out_of_core.summing import Totals
+from batchsense.experiments.tables.matrix import refuse_magnitude
 from batchsense.machine_memory import format_bytes
 from batchsense.storage.matrices.chunks import Reader, opened_by_feature
 from batchsense.storage.matrices.location import MatrixLocation
@@ -129,6 +130,9 @@ class ByFeature:
                     where=self.location.path,
                 )
             low = run[0] + first
+            sizes = np.fmax.reduce(np.abs(values), axis=0)
+            names = [f"feature {low + place + 1}" for place in range(len(sizes))]
+            refuse_magnitude(sizes, names, self.location.path)
             summed, told = self.ask(values, low)
             for name, array in summed.items():
                 into.sums[name] = into.sums[name] + array if name in into.sums else array

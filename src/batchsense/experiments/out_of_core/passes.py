@@ -62,10 +62,11 @@ def sum_blocks(
             reading.ask()
             try:
                 inputs.add(into, block, (low, high), threads)
-            except DataError:
+            except DataError as error:
                 if isinstance(inputs, PassInputs):
                     block = block.rows() if isinstance(block, Folded) else block
                     _refuse_infinite(inputs.location, block, low)
+                    raise DataError(error.message, where=inputs.location.path) from None
                 raise
             reading.free(buffer)
             done((low, high))

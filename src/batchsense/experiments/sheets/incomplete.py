@@ -81,11 +81,12 @@ def leave_out_incomplete(
     return complete, found
 
 
-def refuse_incomplete(table: Table, columns: Sequence[str], instead: str) -> None:
-    """Refuse specimens that lack a label, and say how they can be left out."""
+def refuse_incomplete(table: Table, columns: Sequence[str], instead: str | None) -> None:
+    """Refuse specimens that lack a label, and say how they can be left out, if they can."""
+    more = f"; {instead} leaves them out and says whether they differ" if instead else ""
     for name in columns:
         if name in table.sheet:
-            refuse_missing(table, name, f"; {instead} leaves them out and says whether they differ")
+            refuse_missing(table, name, more)
 
 
 def _sentence(found: Sequence[LeftOutComparison], specimens: int, out: int) -> str:
