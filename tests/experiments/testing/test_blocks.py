@@ -54,6 +54,13 @@ def test_blocks_of_which_nothing_can_be_seen(subject, error, words) -> None:
         test(table(subject=labels), "group", "month", options=SUBJECTS)
 
 
+def test_the_batch_as_block_is_named_as_such() -> None:
+    """Not as an equation of a column with itself."""
+    options = ContrastOptions(blocks="month")
+    with pytest.raises(ConfoundedError, match="^month is the batch, which takes up"):
+        test(table(), "group", "month", options=options)
+
+
 def test_rows_that_leave_nothing_to_compare() -> None:
     """Where every pair of a block is used up by a term, no correlation is claimed."""
     values = np.random.default_rng(0).normal(size=(4, 9))

@@ -260,6 +260,18 @@ def test_formulas_hold_columns_only(formula, says):
         testing.test(table, "drug: a - b", "lot", options=testing.ContrastOptions(design=formula))
 
 
+def test_a_slope_that_differs_is_told_where_to_ask_for_it():
+    """The remedy that a refusal names is an answer."""
+    sheet, values = draw(np.random.default_rng(0), lost=False)
+    table = Table.from_arrays(values, sheet)
+    design = testing.ContrastOptions(design="~ age * sex")
+    with pytest.raises(DataError, match=r"'age' differs with sex") as refused:
+        testing.test(table, "age", "lot", options=design)
+    named = str(refused.value).split("say where (")[1].split(")")[0]
+    weighed = str(refused.value).split("or weigh (")[1][:-1]
+    assert len(testing.test(table, [named, weighed], "lot", options=design).effects) == 2
+
+
 def test_names_of_columns_in_a_formula():
     """Names with blanks stand in backticks; a nested formula holds what it implies."""
     sheet = {"my drug": [*"abab"], "x.y": [*"aabb"], "age": [1.5, 2.5, 3.5, 5.5]}

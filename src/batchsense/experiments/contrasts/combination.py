@@ -177,7 +177,14 @@ def _summed(cells: Mapping[Cell, float], places: Sequence[int]) -> dict[Cell, fl
 def _differs(name: str, text: str, free: Sequence[str], factors: Mapping[str, Factor]) -> DataError:
     asked = f"{name}: {text}" if text else name
     other = factors[free[0]]
-    if other.values is not None:
+    own = factors.get(name)
+    if own is not None and own.values is not None:
+        remedy = "leave the product out of the design"
+        if other.values is None:
+            ends = quoted(other.levels[0]), quoted(other.levels[-1])
+            slope = f"{name}*{other.name}"
+            remedy = f"say where ({slope}: {ends[0]}), or weigh ({slope}: ({' + '.join(ends)})/2)"
+    elif other.values is not None:
         remedy = f"compare slopes ({name}*{other.name}: …), or leave the product out of the design"
     else:
         remedy = (

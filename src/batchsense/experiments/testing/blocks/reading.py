@@ -37,7 +37,9 @@ def read_blocks(
     left = model.full.residuals(blocks.indicators())
     if (left**2).sum() <= _NOTHING * len(left):
         says = f"{name} = {design.batches.name}"
-        if not _same(blocks.codes, design.batches.codes):
+        if name == design.batches.name:
+            says = f"{name} is the batch"
+        elif not _same(blocks.codes, design.batches.codes):
             says = f"{name} is a function of what is in the model"
         raise ConfoundedError(
             f"{says}, which takes up all that {name} could add: rows of one {name} cannot agree "
