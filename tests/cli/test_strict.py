@@ -279,3 +279,23 @@ def test_shares_that_cannot_be_told_are_a_refusal(
     assert run([*words, "-o", str(tmp_path / "f.csv")]) == 1
     assert json.loads(capsys.readouterr().out)["refusal"] is not None
     assert not (tmp_path / "f.csv").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "noise", "audit", "temperature", "memory"])
+@pytest.mark.parametrize("named", ["job.py:make", "job:make", "./job.py:make"])
+def test_the_code_of_a_job_is_an_input(
+    command: str,
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither the document nor the page takes the place of what the user wrote."""
+    monkeypatch.chdir(tmp_path)
+    job = tmp_path / "job.py"
+    job.write_text("raise AssertionError('run')")
+    for option in ("-o", "--report"):
+        stop = ["--epochs", "1"] if command == "train" else []
+        assert run([command, named, *stop, option, str(job), "--force"]) == 2
+        assert "is an input of this run" in capsys.readouterr().err
+    assert job.read_text() == "raise AssertionError('run')"

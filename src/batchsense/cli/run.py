@@ -66,7 +66,7 @@ def run_question(question: Question, values: Mapping[str, Any], delivery: Delive
         check_input(path)
     kept = request.kept_paths()
     begun = {option: path for option, path in kept.items() if not Path(path).exists()}
-    inputs = [*request.read_paths(), *kept.values()]
+    inputs = [*request.read_paths(), *request.code_paths(), *kept.values()]
     check_outputs({**outputs, **begun}, inputs, delivery.force)
     try:
         # What the user's own code prints would stand before the answer.

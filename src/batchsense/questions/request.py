@@ -111,6 +111,13 @@ class Request(BaseModel):
         given = [(one, getattr(self, one.field)) for one in options_of(type(self))]
         return [str(value) for one, value in given if one.reads and value is not None]
 
+    def code_paths(self) -> list[str]:
+        """The code of the user that is run, as it was named: ``path.py:function``."""
+        given = [
+            getattr(self, one.field) for one in options_of(type(self)) if one.option.of == "target"
+        ]
+        return [str(one) for one in given if ":" in str(one)]
+
     def kept_paths(self) -> dict[str, str]:
         """Files in which a run keeps what a later one goes on from, by their options."""
         return {}

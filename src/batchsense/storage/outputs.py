@@ -126,6 +126,8 @@ def _files_of(given: str | Path) -> list[Path]:
     before, mark, _ = str(given).rpartition(":")
     if mark and before.endswith(".py"):
         found.append(Path(before))
+    elif mark and before.replace(".", "_").isidentifier():
+        found.append(Path(*before.split(".")).with_suffix(".py"))  # a module of this folder
     if path.name in ("matrix.mtx", "matrix.mtx.gz"):
         found += [path.with_name(name) for name in _BESIDE_MTX]
     return [one for one in found if os.path.lexists(one)]
