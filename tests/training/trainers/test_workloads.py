@@ -213,6 +213,7 @@ class Stream(IterableDataset[Any]):
             ),
             "WeightedRandomSampler draws minibatches that are no uniform draws",
         ),
+        (DataLoader(TensorDataset(torch.zeros(8, 1)), None), "makes no minibatches"),
         ([1, 2], "a list; give a torch DataLoader"),
     ],
 )

@@ -68,7 +68,13 @@ def workload_from_loader(
             "of a data set with a length",
             where=type(loader.dataset).__name__,
         )
-    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    if loader.batch_sampler is None:
+        raise DataError(
+            "the loader makes no minibatches (batch_size=None): what its data set gives would be "
+            "put together in another way than in training; give a loader with a batch size, of a "
+            "data set of single examples"
+        )
+    size = getattr(loader.batch_sampler, "batch_size", None)
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     if not isinstance(sampler, RandomSampler | SequentialSampler | _distributed_sampler()):
         raise DataError(
