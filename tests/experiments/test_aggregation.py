@@ -56,6 +56,14 @@ def test_combinations() -> None:
     assert len(found.specimens) == 4
 
 
+def test_measured_numbers_say_which_rows_belong_together_beside_others_only() -> None:
+    """Rows of one age are no specimen; those of one donor at one dose are."""
+    table = cells(age=[40.5, 40.5, 41.5] * 4, dose=[0.5, 0.5, 1.0] * 4)
+    with pytest.raises(DataError, match="'age' holds fractional numbers"):
+        aggregate(table, "age")
+    assert len(aggregate(table, ["donor", "dose"]).specimens) == 8
+
+
 @pytest.mark.parametrize(
     ("by", "needed", "words"),
     [

@@ -11,7 +11,7 @@ import numpy as np
 from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError, listed
 from batchsense.experiments.tables.anndata_objects import as_table
-from batchsense.experiments.tables.columns import label_factor
+from batchsense.experiments.tables.columns import label_factor, unit_factor
 from batchsense.experiments.tables.table import Column, Table, check
 from batchsense.notes import Note
 
@@ -97,7 +97,9 @@ def aggregate(table: Table | AnnData, by: str | Sequence[str], needed: Sequence[
 
 def _groups(table: Table, columns: Sequence[str]) -> tuple[Integers, list[str]]:
     """The specimen of each row, in the order in which they first occur, and their names."""
-    factors = [label_factor(table, column) for column in columns]
+    # Beside the subjects a dose may say which rows are alike; alone it cannot.
+    read_labels = unit_factor if len(columns) == 1 else label_factor
+    factors = [read_labels(table, column) for column in columns]
     index: dict[tuple[str, ...], int] = {}
     labels = zip(*([one.levels[code] for code in one.codes] for one in factors), strict=True)
     codes = np.array([index.setdefault(label, len(index)) for label in labels], dtype=np.int64)

@@ -17,7 +17,7 @@ from batchsense.arrays import Floats, Integers
 from batchsense.errors import DataError
 from batchsense.experiments.design import Design
 from batchsense.experiments.sheets.nuisances import NumericBatches, sheet_columns
-from batchsense.experiments.tables.columns import Factor, label_factor
+from batchsense.experiments.tables.columns import Factor, unit_factor
 from batchsense.experiments.tables.table import Column, Table
 from batchsense.experiments.tables.text import is_number
 from batchsense.notes import Note
@@ -125,7 +125,7 @@ def shared_rows(
 
 def block_factor(table: Table, name: str) -> Factor:
     """Read the column whose rows with the same entry are no independent specimens."""
-    found = label_factor(table, name)
+    found = unit_factor(table, name)
     if len(found.levels) in (1, len(table.specimens)):
         what = (
             f"puts all rows into one block ({found.levels[0]!r})"

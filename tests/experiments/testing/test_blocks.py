@@ -42,6 +42,7 @@ def codes(found: ContrastTests) -> dict[str, str]:
     [
         ([f"P{k}" for k in range(48)], DataError, "block of its own for each row"),
         (["P1"] * 48, DataError, "all rows into one block"),
+        ([40.5 + k // 2 for k in range(48)], DataError, "fractional numbers .40.5, 41.5, 42.5"),
         (["", *SHEET["subject"][1:]], DataError, "no label"),
         (SHEET["month"], ConfoundedError, "subject = month"),
         (SHEET["group"], ConfoundedError, "subject is a function of what is in the model"),

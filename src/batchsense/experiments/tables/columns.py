@@ -131,12 +131,16 @@ def batch_factor(table: Table, name: str, kinds: ColumnKinds | None = None) -> F
     return factor
 
 
+def _fractions(levels: Sequence[str]) -> list[str]:
+    """Levels that are no whole numbers, where all are numbers."""
+    if not all(map(is_number, levels)):
+        return []
+    return [level for level in levels if not float(level).is_integer()]
+
+
 def _refuse_fractions(factor: Factor, where: str, declared: bool, declarable: bool) -> None:
     levels = factor.levels
-    if declared or not all(map(is_number, levels)):
-        return
-    fractions = [level for level in levels if not float(level).is_integer()]
-    if fractions:
+    if not declared and (fractions := _fractions(levels)):
         declare = f" say --categorical {factor.name}, or" if declarable else ""
         raise DataError(
             f"column {factor.name!r} holds fractional numbers ({listed(fractions, 3)}), which as "
@@ -157,6 +161,25 @@ def label_factor(table: Table, name: str) -> Factor:
         Unknown column or missing labels.
     """
     return _categorical(name, _complete(table, name, declared=True))
+
+
+def unit_factor(table: Table, name: str) -> Factor:
+    """Read what says which rows are of one subject or specimen; measured numbers say no such thing.
+
+    Raises
+    ------
+    DataError
+        Unknown column, missing labels, or fractional numbers.
+    """
+    found = label_factor(table, name)
+    if name not in table.categorical and (fractions := _fractions(found.levels)):
+        raise DataError(
+            f"column {name!r} holds fractional numbers ({listed(fractions, 3)}), which measure "
+            "something and do not say which rows belong together; name the column of the subjects, "
+            "or put a letter before them if they are names",
+            where=table.source.sheet,
+        )
+    return found
 
 
 def kept_factors(
