@@ -67,6 +67,33 @@ def test_what_cannot_be_told():
         leave_out_incomplete(nobody, ["drug", "lot"])
 
 
+def test_what_is_lost_with_the_left_out_is_said():
+    """A level that nobody else has, and a column of which one level is left."""
+    sheet = {"drug": [*"abcabc"], "lot": [*"xxxyyy"], "age": [1.5, 2.5, None, 3.5, 4.5, None]}
+    table = Table.from_arrays(np.random.default_rng(0).normal(size=(6, 3)), sheet)
+    note = leave_out_incomplete(table, ["lot", "drug", "age"])[0].notes[-1].message
+    assert "No other has drug c. " in note
+    early = Table.from_arrays(table.values, {**sheet, "age": [1.5, 2.5, 3.5, None, None, None]})
+    with pytest.raises(DataError, match=r"without the 3 of 6 .* of age, .* holds 'x' only"):
+        leave_out_incomplete(early, ["lot", "age"])
+
+
+def test_the_subjects_of_a_test_are_needed_labels(tmp_path, capsys, monkeypatch):
+    """A row without a subject is left out too, where that was asked for."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(24)]
+    sheet = pd.DataFrame({"lot": ["P", "Q"] * 12, "drug": [*"aabb"] * 6}, ids)
+    sheet["subject"] = [None, *(f"P{k // 3}" for k in range(1, 24))]
+    sheet.to_csv("s.csv")
+    pd.DataFrame(rng.normal(size=(24, 20)), ids, [f"g{k}" for k in range(20)]).to_csv("m.csv")
+    words = ["test", "m.csv", "s.csv", "--batch", "lot", "--contrast", "drug", "--block", "subject"]
+    assert run(words) == 3
+    assert "--drop-incomplete leaves them out" in capsys.readouterr().err
+    assert run([*words, "--drop-incomplete"]) == 0
+    assert "without a label of subject: s0" in capsys.readouterr().out.replace("\n  ", " ")
+
+
 @pytest.mark.parametrize("command", ["diagnose", "test", "correct", "gap"])
 def test_commands(command, tmp_path, capsys, monkeypatch):
     """Refused by default with the option named; with it, answered for the others and said."""

@@ -286,6 +286,8 @@ def test_diagnosis_shares(table):
         ([1, 2, 3] * 8, {"numeric": ["x"]}, "numeric"),
         ([1, 2, 3] * 8, {"numeric": ["x"], "categorical": ["x"]}, "categorical and numeric"),
         (["a"] * 24, {}, "one batch only"),
+        ([*np.arange(23) / 4, "n.d."], {}, "24 categories: all but 'n.d.' are numbers"),
+        ([*np.arange(23) / 4, "n.d."], {"categorical": ["x"]}, "own for each specimen"),
     ],
 )
 def test_kinds_of_batch_columns(column, kinds, kind):

@@ -179,6 +179,8 @@ def complete(request: FilesRequest, table: Table, names: Sequence[str]) -> Table
     """The table without the specimens that lack a needed label, if that was asked; else refuse."""
     from batchsense.experiments.sheets.incomplete import leave_out_incomplete, refuse_incomplete
 
+    block = getattr(request, "block", None)
+    names = [*names, *([] if block is None else [block])]
     if getattr(request, "drop_incomplete", False):
         return leave_out_incomplete(table, names, request.seed)[0]
     offered = getattr(request, "goes_out_of_core", None)  # what is read as it lies keeps all rows

@@ -61,11 +61,25 @@ def leave_out_incomplete(
         raise DataError(
             f"no specimen has a label in all of {listed(gaps)}", where=table.source.sheet
         )
+    lost = []
+    for name in needed:
+        labels = table.sheet[name]
+        before = {one for one in labels if one is not None}
+        left = {one for one, gone in zip(labels, out, strict=True) if one is not None and not gone}
+        if len(left) == 1 < len(before):
+            raise DataError(
+                f"without the {out.sum()} of {len(out)} specimens that have no label of "
+                f"{' or '.join(gaps)}, column {name!r} holds {left.pop()!r} only",
+                where=table.source.sheet,
+            )
+        if not all(map(is_number, before)):
+            lost += [f"{name} {level}" for level in sorted(before - left)]
     found = _compared(table, out, gaps, seed)
     names = tuple(table.specimens[i] for i in np.flatnonzero(out).tolist())
     message = (
         f"{len(names)} of {len(out)} specimens {'was' if len(names) == 1 else 'were'} left out, "
         f"without a label of {' or '.join(gaps)}: {listed(names)}. "
+        f"{f'No other has {listed(lost)}. ' if lost else ''}"
         f"{_sentence(found, len(out), len(names))}"
     )
     kept = np.flatnonzero(~out)

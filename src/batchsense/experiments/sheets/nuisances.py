@@ -18,7 +18,7 @@ from batchsense.experiments.tables.columns import (
     may_be_codes,
 )
 from batchsense.experiments.tables.table import Table
-from batchsense.experiments.tables.text import is_number
+from batchsense.experiments.tables.text import is_number, nearly_numbers
 from batchsense.notes import Note
 
 #: Numbers that name batches are shared by more specimens than this on average; ages are not.
@@ -166,6 +166,13 @@ def _is_numeric(table: Table, name: str, kinds: ColumnKinds) -> bool:
     labels = [label for label in column(table.sheet, name, table.source.sheet) if label is not None]
     distinct = set(labels)
     if not all(map(is_number, distinct)):
+        nearly = nearly_numbers(distinct)
+        if nearly and any("." in one or "," in one for one in distinct):  # what measures something
+            raise DataError(
+                f"batch column {name!r} would be read as {len(distinct)} categories: {nearly}, or "
+                f"say --categorical {name} (categorical in Python)",
+                where=table.source.sheet,
+            )
         return False
     numbers = sorted(map(float, distinct))
     codes = may_be_codes(numbers, len(labels))
