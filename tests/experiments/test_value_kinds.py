@@ -214,3 +214,20 @@ def test_numbers_in_the_place_of_batches() -> None:
         assert "numbers_as_batches" in [
             note.code for note in diagnose(table, "rin", kinds=kinds, permutations=20).notes
         ]
+
+
+@pytest.mark.parametrize(("broken", "told"), [(0.5, True), (-1.0, True), (12.0, False)])
+def test_a_few_values_that_keep_counts_from_being_counts_are_told(
+    broken: float, told: bool
+) -> None:
+    """One half or negative among 600 counts: read as numbers, which the note says."""
+    counts = np.random.default_rng(0).poisson(80, size=(20, 30)).astype(float)
+    counts[3, 4] = broken
+    read = read_values(counts)
+    codes = [note.code for note in value_notes(counts, read)]
+    assert (read.kind, "nearly_counts" in codes) == (
+        ("numbers", True) if told else ("counts", False)
+    )
+    assert "nearly_counts" not in [
+        note.code for note in value_notes(np.log2(counts + 2), read_values(np.log2(counts + 2)))
+    ]

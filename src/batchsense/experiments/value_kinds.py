@@ -32,6 +32,8 @@ _FEW_COUNTS, _EVEN = 10, 0.5
 _SMALLEST_INTENSITY, _MEDIAN_INTENSITY = 1e3, 1e5
 #: Beyond this every double is whole, so that being whole says nothing.
 _LARGEST_WHOLE = 2**53
+#: Counts of which up to one in a hundred is fractional or negative were damaged on the way.
+_FEW_BROKEN = 0.01
 #: Whole numbers that reach this, with zeros in a quarter of the cells, ever fewer ones, twos and
 #: threes, are counts even below 50. Scores and genotypes end before it, pixels do not fall so.
 _SMALL_COUNTS, _ZEROS = 10, 0.25
@@ -240,6 +242,12 @@ def value_notes(
         notes.append(Note(code, f"{sentence} {what}"))
     elif _may_be_counts(values, read):
         notes.append(Note("whole_numbers", f"{sentence} If they are counts, say so."))
+    elif broken := _broken_counts(values, read):
+        message = (
+            f"{sentence} All but {broken:,} of them are whole numbers from 0 on; if they are "
+            "counts, mend these and say --values counts."
+        )
+        notes.append(Note("nearly_counts", message))
     return [*notes, *_like_missing(values, read), *tally_notes(rows)]
 
 
@@ -251,6 +259,18 @@ def _may_be_counts(values: npt.NDArray[Any], read: ValuesRead) -> bool:
         and read.highest >= (_SMALL_COUNTS if read.lowest == 0 else LARGEST_LOG)
         and values.size >= _FEWEST
     )
+
+
+def _broken_counts(values: npt.NDArray[Any], read: ValuesRead) -> int:
+    """How many values keep a matrix from being one of counts, if they are a few."""
+    if read.kind != "numbers" or read.declared or not read.highest > LARGEST_LOG:
+        return 0
+    some = _some(values)
+    positive = some[some > 0]
+    if len(some) < _FEWEST or (positive == np.rint(positive)).mean() < 1.0 - _FEW_BROKEN:
+        return 0
+    broken = int(np.count_nonzero((values < 0) | ((values != np.rint(values)) & ~np.isnan(values))))
+    return broken if broken <= _FEW_BROKEN * values.size else 0
 
 
 def _like_missing(values: npt.NDArray[Any], read: ValuesRead) -> list[Note]:
