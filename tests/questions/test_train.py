@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from batchsense.questions.train.result import LossPoint, TrainResult
+from batchsense.questions.train.text import headline
 
 NOISE = 0.05
 
@@ -54,3 +55,18 @@ def test_the_numbers_in_the_note_are_those_of_the_curve() -> None:
 def test_of_a_few_steps_nothing_is_said() -> None:
     """Nor of a single one, which has no error."""
     assert not of_curve(np.full(40, 2.3), 0).what_the_loss_did()
+
+
+@pytest.mark.parametrize(
+    ("target", "stopped_by", "missed"),
+    [(None, "epochs", False), (3.0, "epochs", False), (3.0, "loss", False), (2.0, "steps", True)],
+)
+def test_a_loss_is_missed_only_above_it(
+    target: float | None, stopped_by: str, missed: bool
+) -> None:
+    """A run that ends otherwise, with its loss below the one asked for, has reached it."""
+    result = of_curve(np.full(12, 2.3), 0).model_copy(
+        update={"target_loss": target, "stopped_by": stopped_by, "target": "job"}
+    )
+    assert result.missed == missed
+    assert ("was not reached" in headline(result)) == missed

@@ -136,6 +136,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert whole.relative_l2 == last.relative_l2
 
 
+def test_a_run_that_is_done_tells_the_same_again(tmp_path: Path) -> None:
+    """Resumed with no step left, it knows its loss and its error."""
+    kept = CheckpointFolder.opened(tmp_path / "run", resume=False)
+    ends = Ends(seconds=None, steps=3)
+    whole = solve(PROBLEMS["heat"](), ends, kept=kept)
+    again = solve(PROBLEMS["heat"](), ends, kept=kept, resume=True)
+
+    assert math.isfinite(again.validation_loss)
+    assert (again.steps, again.relative_l2) == (3, whole.relative_l2)
+    assert [one[0] for one in again.history] == [3]
+
+
 def test_a_checkpoint_of_another_problem_is_refused(tmp_path: Path) -> None:
     """The run in the folder is named, and the one asked for."""
     kept = CheckpointFolder.opened(tmp_path / "run", resume=False)

@@ -194,7 +194,7 @@ def ask(request: TrainRequest, progress: Progress = silent) -> Answer[TrainResul
         lambda table: train_text(envelope, table),
         lambda: train_report(envelope, request.words()),
         (document_product(envelope, "run"),),
-        no=request.loss is not None and trained.stopped_by != "loss",
+        no=result.missed,
         told=ranks.is_first,
     )
 

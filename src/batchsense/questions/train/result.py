@@ -85,6 +85,14 @@ class TrainResult(Model):
     resumed_at: int | None = Field(description="The step of the checkpoint it went on from.")
     curve: list[LossPoint] = Field(description="Stretches of equal length, 256 at most.")
 
+    @property
+    def missed(self) -> bool:
+        """Whether a loss was asked for, and the last minibatches are above it.
+
+        A run may end below it for another reason: the loss is looked at every eighth step.
+        """
+        return self.target_loss is not None and not self.final_loss <= self.target_loss
+
     @classmethod
     def of(
         cls,

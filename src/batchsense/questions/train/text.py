@@ -38,7 +38,7 @@ def train_text(envelope: Envelope[TrainResult], table: Tabulate) -> str:
 def headline(result: TrainResult) -> str:
     """Say the answer first."""
     missed = ""
-    if result.target_loss is not None and result.stopped_by != "loss":
+    if result.target_loss is not None and result.missed:
         missed = f" The loss of {number(result.target_loss)} was not reached."
     return (
         f"Trained {result.target} to a loss of {loss_words(result)} over the last minibatches; "

@@ -336,7 +336,7 @@ class _Run:
             "plan": self.plan.state_dict(),
             "judged": self.judged,
             "phases": [asdict(phase) for phase in self.report.phases],
-            "history": self.report.history,
+            "history": list(self.report.history),  # the end judges once more
             "validation_loss": self.report.validation_loss,
             "relative_l2": self.report.relative_l2,
         }
