@@ -434,6 +434,23 @@ class TestPlan:
                     lambda trainer, given=given: PlanCallback(trainer, given, micro_batch=MICRO),
                 )
 
+    def test_a_size_that_changed_behind_the_arguments_is_refused(
+        self, tmp_path: Path, capsys: Any
+    ) -> None:
+        """As ``auto_find_batch_size`` does when memory runs out: the rate would not fit it."""
+        from batchsense.training.trainers.hugging_face import PlanCallback, ScheduleCallback
+
+        def smaller(trainer: Any, own: Any) -> Any:
+            trainer._train_batch_size = MICRO // 2
+            return own
+
+        for make, wanted in (
+            (lambda trainer: PlanCallback(trainer, document()), MICRO * PARTS),
+            (lambda trainer: ScheduleCallback(trainer, f"{MICRO}"), MICRO),
+        ):
+            with pytest.raises(DataError, match=f"has 4 examples over all .* not {wanted};.*split"):
+                in_the_trainer(tmp_path, lambda trainer, make=make: smaller(trainer, make(trainer)))
+
     def test_the_answer_of_plan_training_is_a_plan(self) -> None:
         """The same step as from its document; for more workers the size of their choice."""
         from batchsense.questions.plan.result import PlanResult

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from batchsense.errors import DataError
+
 #: Of each process: half that of one process.
 MICRO = 4
 
@@ -67,6 +69,13 @@ def planned(trainer: str, folder: Path, micro: int | None) -> dict[str, Any]:
     from batchsense.training.trainers.hugging_face import PlanCallback as InTheTrainer
 
     whole, _ = in_the_trainer(folder, lambda one: InTheTrainer(one, single.document(), micro))
+    split = {"accelerator_config": {"split_batches": True}}
+    refused = ""
+    try:
+        in_the_trainer(folder, lambda one: InTheTrainer(one, single.document(), micro), **split)
+    except DataError as error:
+        refused = str(error)
+    assert "auto_find_batch_size and split_batches" in refused
     return {
         "sizes": [whole.args.per_device_train_batch_size],
         "parts": whole.args.gradient_accumulation_steps,

@@ -88,6 +88,7 @@ class ScheduleCallback(_Callback):
         micro = args.per_device_train_batch_size * max(1, args.n_gpu)
         self._steps.bind(optimizer, [scheduler], micro, args.world_size)
         self._before, self._whole = state.global_step, micro * args.world_size
+        _check_minibatch(of["train_dataloader"], self._whole)
         if not hasattr(of["train_dataloader"], "__len__"):
             raise DataError("the schedule counts epochs; give a data set with a length")
         self._length = len(of["train_dataloader"])
@@ -160,7 +161,7 @@ class PlanCallback(_Callback):
     ------
     DataError
         It is no plan, or one of another job; or the size is no whole number of micro-batches. When
-        training begins: another learning rate than was planned from.
+        training begins: another learning rate than was planned from, or another size than was set.
 
     Examples
     --------
@@ -183,6 +184,8 @@ class PlanCallback(_Callback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **of: Any) -> None:
         """Set the learning rate."""
+        size = self._step.batch_size // args.gradient_accumulation_steps
+        _check_minibatch(of["train_dataloader"], size)
         optimizer, scheduler = _plain(of)
         self._step.apply(optimizer, [scheduler])
 
@@ -224,6 +227,16 @@ class MeterCallback(_Callback, TrainerMeter):
     def on_train_end(self, args: Any, state: Any, control: Any, **of: Any) -> None:
         """Stop measuring."""
         self.end()
+
+
+def _check_minibatch(loader: Any, examples: int) -> None:
+    """Refuse what changes the size behind the arguments: the rate would be that of another one."""
+    found = getattr(loader, "total_batch_size", examples)
+    if found != examples:
+        raise DataError(
+            f"a minibatch has {found} examples over all processes, not {examples}; leave out "
+            "auto_find_batch_size and split_batches"
+        )
 
 
 def _plain(of: Any) -> tuple[Any, Any]:
