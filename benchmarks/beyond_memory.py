@@ -248,7 +248,8 @@ def part(folder: Path, words: list[str]) -> None:
     warnings.simplefilter("ignore")
     import anndata.io  # noqa: F401  (imports are no part of the work)
 
-    from batchsense import experiments  # noqa: F401
+    # Loaded when they are asked for: imports again.
+    from batchsense.experiments import diagnose, find_surrogates, on_disk, test  # noqa: F401
     from batchsense.experiments.correction.two_passes.pass_runner import compiled_for
 
     # At its first call numba imports what it has not imported yet.

@@ -22,7 +22,10 @@ from batchsense.experiments import (
     testing,
 )
 from batchsense.experiments.beyond_memory import by_feature, stored_products
+from batchsense.experiments.correction.two_passes import pass_runner
+from batchsense.experiments.design import read_design
 from batchsense.experiments.diagnosis.by_feature import shares_by_feature
+from batchsense.experiments.diagnosis.shares import share_of_variance
 
 #: What a sketch changes: chance, and what is looked for in it.
 SKETCHED = ("null", ".low", ".high", "component.component", "coordinates", "explained", "scores")
@@ -127,6 +130,44 @@ def test_a_sketch_with_a_sum_for_each_specimen_is_exact(tmp_path, monkeypatch):
         assert one.null.high == pytest.approx(other.null.high, rel=0.05)
     own, other = sketched.component.component, wanted.component.component
     assert own.high - own.low == pytest.approx(other.high - other.low, rel=0.3)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_a_sketch_of_a_sparse_matrix_as_it_is_stored(tmp_path, monkeypatch, standardise):
+    """Sums and products of what is stored are those of all values, a gap and scales or not."""
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 0)
+    monkeypatch.setattr(stored_products, "_GRAMS", 10**9)
+    found = values()
+    if standardise:
+        found[3, 5] = np.nan
+    path = make(tmp_path, "csr.h5ad", found)
+    with on_disk(path) as stored:
+        sketched = diagnose(stored, "month", ["drug", "age"], standardise=standardise)
+    wanted = diagnose(read(path), "month", ["drug", "age"], standardise=standardise)
+    assert stored.passes.done == 2
+    same(sketched, wanted, 1e-7, ("null", "component.component"))
+
+
+def test_what_chance_does_is_that_of_permutations(tmp_path, monkeypatch):
+    """Where single specimens decide, too: few in a batch, and some of ten times the length."""
+    monkeypatch.setattr(stored_products, "_GRAMS", 10**9)
+    monkeypatch.setattr(stored_products, "_SUMS", (256,))
+    rng = np.random.default_rng(4)
+    month = rng.permutation(np.where(np.arange(900) < 4, 0, 1 + np.arange(900) % 3))
+    found = rng.normal(size=(900, 500)) * np.exp(0.7 * rng.normal(size=(900, 1)))
+    annotation = pd.DataFrame({"month": [f"m{k}" for k in month]}, [f"s{i}" for i in range(900)])
+    anndata.AnnData(found, obs=annotation).write_h5ad(tmp_path / "few.h5ad")
+    with on_disk(tmp_path / "few.h5ad") as stored:
+        design = read_design(stored, "month")
+        products = stored_products.stored_products(stored, design, False, 0)[0]
+        asked = design.batches.indicators(), np.ones((900, 1))
+        one, other = (
+            share_of_variance(given, *asked, np.random.default_rng(k), 2000).null
+            for k, given in enumerate((products, found))
+        )
+    assert one.mean == pytest.approx(other.mean, rel=0.02)
+    assert one.high == pytest.approx(other.high, rel=0.05)
+    assert one.p_value == pytest.approx(other.p_value, abs=0.05)
 
 
 def test_a_sketch_keeps_within_its_error(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -175,13 +176,24 @@ class AlongPass(BySpecimen):
         """What was kept."""
         return Totals(dict(arrays))
 
-    def add(self, into: Totals, block: Matrix, run: SpecimenRun, threads: int | None) -> None:
+    def room(self, length: int) -> Any:
+        """Room for specimens; what is left out may be missing, and is not multiplied with."""
+        return (self.folded_room if self.weights.all() else partial(BySpecimen.room, self))(length)
+
+    def add(self, into: Totals, block: Any, run: SpecimenRun, threads: int | None) -> None:
         """Add specimens."""
+        own, weights = slice(*run), self.weights[:, None]
+        if isinstance(block, Folded):  # scales go to the columns, means are taken off afterwards
+            scaled, centre = weights * self.columns, weights**2 * self.means[:, None]
+            found, lengths = block.times(np.hstack([scaled, centre]), self.weights)
+            into.sums["images"][own] = found[:, :-1] - self.means @ scaled
+            into.sums["squares"][own] = lengths - 2.0 * found[:, -1] + self.means @ centre[:, 0]
+            return
         left_out = self.weights == 0.0
-        if left_out.any():  # they may be missing
+        if left_out.any():
             block[:, left_out] = 0.0
         block -= np.where(left_out, 0.0, self.means).astype(block.dtype)
-        if (self.weights != 1.0).any():
+        if (weights != 1.0).any():
             block *= self.weights.astype(block.dtype)
-        into.sums["images"][run[0] : run[1]] = block @ self.columns.astype(block.dtype)
-        into.sums["squares"][run[0] : run[1]] = np.einsum("ij,ij->i", block, block)
+        into.sums["images"][own] = block @ self.columns.astype(block.dtype)
+        into.sums["squares"][own] = np.einsum("ij,ij->i", block, block)

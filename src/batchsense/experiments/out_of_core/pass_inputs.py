@@ -14,14 +14,12 @@ from batchsense.experiments.correction.combat.correction import CombatCorrection
 from batchsense.experiments.correction.gathered import of_factors
 from batchsense.experiments.correction.linear import FittedLinear, LinearCorrection
 from batchsense.experiments.correction.terms import columns_of
-from batchsense.experiments.correction.two_passes.pass_runner import compiled_for
 from batchsense.experiments.correction.two_passes.statistics import BatchStatistics
 from batchsense.experiments.design import Design
 from batchsense.experiments.out_of_core.budget import Blocks, ModelSize, blocks_for
 from batchsense.experiments.out_of_core.pass_protocol import BySpecimen
 from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.experiments.tables.table import Table
-from batchsense.storage.matrices.folded import Folded
 from batchsense.storage.matrices.location import MatrixLocation
 
 #: The corrections that learn from sums and change values one by one.
@@ -116,21 +114,12 @@ class PassInputs(BySpecimen):
 
     def blocks(self, memory: int, occupied: int) -> Blocks:
         """How many specimens to take at a time."""
-        folded = self._compiled is not None
+        folded = self.compiled is not None
         return blocks_for(self.location, memory, self.size, self.aligned, occupied, folded)
-
-    @property
-    def _compiled(self) -> Any:
-        """What unfolds a sparse matrix a few specimens at a time; None where all is unfolded."""
-        whole = self.location.shape[0] * self.location.shape[1]
-        return compiled_for(whole) if self.location.form == "csr" else None
 
     def room(self, length: int) -> Any:
         """Room for specimens; those of a large sparse matrix stay folded."""
-        if self._compiled is None:
-            return BySpecimen.room(self, length)
-        shape = (length, self.location.shape[1])
-        return Folded(shape, self.location.working, self._compiled)
+        return self.folded_room(length)
 
     def empty(self) -> BatchStatistics:
         """The sums before any specimen was read."""

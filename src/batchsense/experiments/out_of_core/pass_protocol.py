@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batchsense.arrays import Matrix
+from batchsense.experiments.correction.two_passes.pass_runner import compiled_for
 from batchsense.experiments.out_of_core.budget import Blocks
 from batchsense.experiments.out_of_core.runs import SpecimenRun
 from batchsense.storage.matrices.chunks import Reader, opened
+from batchsense.storage.matrices.folded import Folded
 from batchsense.storage.matrices.location import MatrixLocation
 
 
@@ -109,3 +111,15 @@ class BySpecimen:
     def room(self, length: int) -> Matrix:
         """Room for specimens."""
         return np.empty((length, self.location.shape[1]), dtype=self.location.working)
+
+    @property
+    def compiled(self) -> Any:
+        """What works on a sparse matrix as it is stored; None where it is unfolded."""
+        whole = self.location.shape[0] * self.location.shape[1]
+        return compiled_for(whole) if self.location.form == "csr" else None
+
+    def folded_room(self, length: int) -> Any:
+        """Room for specimens; those of a large sparse matrix stay folded."""
+        if self.compiled is None:
+            return BySpecimen.room(self, length)
+        return Folded((length, self.location.shape[1]), self.location.working, self.compiled)

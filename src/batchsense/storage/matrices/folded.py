@@ -18,6 +18,9 @@ class Unfolding(Protocol):
     def mix(self, data: Matrix, indices: Matrix, starts: Places, *into: Any) -> None:
         """Add rows, with signs, to rows of an array."""
 
+    def times(self, data: Matrix, indices: Matrix, starts: Places, *by: Any) -> None:
+        """Multiply rows with columns, into an array."""
+
     def in_order(self, indices: Matrix, starts: Places, features: int) -> bool:
         """Whether all indices are in range, and ascend in each row."""
 
@@ -87,6 +90,13 @@ class Folded:
     def mix(self, to: Places, signs: Integers, sums: Floats) -> None:
         """Add each specimen, with its sign, to its row of some sums."""
         self._compiled.mix(*self.stored, to, signs, sums)
+
+    def times(self, columns: Floats, weights: Floats) -> tuple[Matrix, Floats]:
+        """Products with some columns, and the squared lengths of weighted specimens."""
+        found = np.zeros((self.shape[0], columns.shape[1]), dtype=self.dtype)
+        lengths, given = np.empty(self.shape[0]), columns.astype(self.dtype, order="C")
+        self._compiled.times(*self.stored, given, weights, found, lengths)
+        return found, lengths
 
     def rows(self, places: Places | None = None) -> Matrix:
         """Some specimens, or all, with their zeros."""

@@ -132,6 +132,27 @@ def mix(data: Array, indices: Array, starts: Array, to: Array, signs: Array, sum
 
 
 @compiled
+def times(
+    data: Array,
+    indices: Array,
+    starts: Array,
+    columns: Array,
+    weights: Array,
+    out: Array,
+    lengths: Array,
+) -> None:
+    """Multiply rows of a sparse matrix with some columns; the squared lengths of weighted rows."""
+    for i in range(len(starts) - 1):
+        line, length = out[i], 0.0
+        for k in range(starts[i], starts[i + 1]):
+            value, column = data[k], columns[indices[k]]
+            length += (value * weights[indices[k]]) ** 2
+            for c in range(len(line)):
+                line[c] += value * column[c]
+        lengths[i] = length
+
+
+@compiled
 def sum_folded(
     data: Array,
     indices: Array,

@@ -251,7 +251,7 @@ def _of_chunk(
     few, back = _few_inside(explicit, codes, batches)
     sums = complete_sums(values, cells, batches, few, threads)
     if back is not None:
-        sums = replace(sums, products=np.einsum("bzk,bkf->bzf", back, sums.products))
+        sums = replace(sums, products=back @ sums.products)
     found = BatchStatistics.empty(batches, values.shape[1], shape[1])
     found.specimens = specimens.astype(np.int64)
     found.covariate_means, found.covariate_squares = means, squares
