@@ -104,7 +104,7 @@ def disordered(folder, name, matrix):
 @pytest.mark.parametrize("keep", [["drug"], ["drug", "age"]])
 def test_sparse_matrices_that_stay_folded(tmp_path, monkeypatch, keep):
     """Large ones are unfolded eight specimens at a time: gaps, and columns in disorder, too."""
-    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 0)
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", SPECIMENS * FEATURES)
     monkeypatch.setattr(summing, "_FOLDED", 30)
     found = values()
     found[7, 9] = np.nan
@@ -119,7 +119,7 @@ def test_sparse_matrices_that_stay_folded(tmp_path, monkeypatch, keep):
 
 def test_a_sparse_matrix_with_columns_that_do_not_exist(tmp_path, monkeypatch):
     """Is refused, as before anything is unfolded."""
-    monkeypatch.setattr(pass_runner, "COMPILED_FROM", 0)
+    monkeypatch.setattr(pass_runner, "COMPILED_FROM", SPECIMENS * FEATURES)
     path = make(tmp_path, "csr.h5ad", values())
     with h5py.File(path, "r+") as root:
         root["X"]["indices"][40 * 60] = FEATURES

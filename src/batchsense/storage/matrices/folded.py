@@ -34,6 +34,8 @@ class Folded:
         Specimens and features.
     dtype : data type
         Of what is unfolded.
+    compiled : module
+        What works on it.
     stored : triple of arrays
         Stored values, their features, and where each specimen begins.
 
@@ -48,7 +50,7 @@ class Folded:
     """
 
     def __init__(self, shape: tuple[int, int], dtype: Any, compiled: Unfolding) -> None:
-        self.shape, self.dtype, self._compiled = shape, np.dtype(dtype), compiled
+        self.shape, self.dtype, self.compiled = shape, np.dtype(dtype), compiled
         self._room = shape[0]
         self._rooms: list[Matrix] = [np.empty(0), np.empty(0, dtype=np.int32)]
         self.stored = self._rooms[0], self._rooms[1], np.zeros(shape[0] + 1, dtype=np.int64)
@@ -77,7 +79,7 @@ class Folded:
             self._rooms = [group["data"][first:last], group["indices"][first:last]]
         data, indices = (room[:length] for room in self._rooms)
         starts = bounds - first
-        if not self._compiled.in_order(indices, starts, self.shape[1]):
+        if not self.compiled.in_order(indices, starts, self.shape[1]):
             from scipy.sparse import csr_matrix
 
             mended = csr_matrix((data.copy(), indices.copy(), starts), shape=self.shape)
@@ -89,18 +91,18 @@ class Folded:
 
     def mix(self, to: Places, signs: Integers, sums: Floats) -> None:
         """Add each specimen, with its sign, to its row of some sums."""
-        self._compiled.mix(*self.stored, to, signs, sums)
+        self.compiled.mix(*self.stored, to, signs, sums)
 
     def times(self, columns: Floats, weights: Floats) -> tuple[Matrix, Floats]:
         """Products with some columns, and the squared lengths of weighted specimens."""
         found = np.zeros((self.shape[0], columns.shape[1]), dtype=self.dtype)
         lengths, given = np.empty(self.shape[0]), columns.astype(self.dtype, order="C")
-        self._compiled.times(*self.stored, given, weights, found, lengths)
+        self.compiled.times(*self.stored, given, weights, found, lengths)
         return found, lengths
 
     def rows(self, places: Places | None = None) -> Matrix:
         """Some specimens, or all, with their zeros."""
         places = np.arange(self.shape[0]) if places is None else places
         out = np.empty((len(places), self.shape[1]), dtype=self.dtype)
-        self._compiled.unfold(*self.stored, places, 0, self.shape[1], out)
+        self.compiled.unfold(*self.stored, places, 0, self.shape[1], out)
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +74,7 @@ def complete_sums(
     )
     first = cells.order[cells.batch_starts[:-1]]
     found.shifts[cells.batches_present] = values.rows(first) if folded else values[first]
-    kernels = compiled_for(math.prod(values.shape))
+    kernels = values.compiled if folded else compiled_for(values.size)
     if kernels is None:
         with np.errstate(invalid="ignore", over="ignore"):
             step = max(1, _BLOCK // max(len(values), 1))
