@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import anndata
 import numpy as np
@@ -196,6 +198,13 @@ def test_a_sketch_keeps_within_its_error(tmp_path, monkeypatch):
         assert one.null.mean == pytest.approx(other.null.mean, rel=error)
     assert found.scores.clusters_by == wanted.scores.clusters_by
     assert (found.scores.explained <= wanted.scores.explained * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("module", ["stored_products", "stored_fits"])
+def test_workers_load_what_they_are_sent(module):
+    """A process that was asked nothing before begins with the module of what it unpickles."""
+    words = f"import batchsense.experiments.beyond_memory.{module}"
+    subprocess.run([sys.executable, "-c", words], check=True)
 
 
 def test_too_little_memory_and_counts_are_refused(tmp_path):

@@ -12,7 +12,6 @@ from typing_extensions import override
 from batchsense.arrays import Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.beyond_memory.sketching import Sketch
-from batchsense.experiments.beyond_memory.stored_products import stored_products
 from batchsense.experiments.beyond_memory.stored_table import StoredTable
 from batchsense.experiments.counts import log_count_table
 from batchsense.experiments.dependence import dependent_rows, shared_rows
@@ -252,6 +251,9 @@ def diagnose(
         refuse_raw(table.values_read(), "the verdict")
     observations: Floats | Products
     if isinstance(table, StoredTable):
+        # It needs this chapter, and workers of a cluster load it first.
+        from batchsense.experiments.beyond_memory.stored_products import stored_products
+
         observations, notes, sketch = stored_products(table, design, standardise, seed)
         size = table.location.shape[0] * table.location.shape[1]
     else:

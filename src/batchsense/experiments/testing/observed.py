@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from batchsense.arrays import Flags, Floats
 from batchsense.errors import UnresolvedError
 from batchsense.experiments.beyond_memory import StoredTable
-from batchsense.experiments.beyond_memory.stored_fits import StoredFits
 from batchsense.experiments.correction.interface import COUNTS_METHOD, Corrected
 from batchsense.experiments.counts import PreparedCounts, log_cpm_for_weights, prepare_counts
 from batchsense.experiments.design import Design
@@ -36,6 +36,9 @@ from batchsense.experiments.threads import one_thread_if_small
 from batchsense.experiments.value_kinds import refuse_raw, tallies
 from batchsense.progress import Progress
 from batchsense.variation.linear import DesignFactor, factor
+
+if TYPE_CHECKING:
+    from batchsense.experiments.beyond_memory.stored_fits import StoredFits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +87,10 @@ def observe(
                 f"how far {what} is not told by the sums of one pass",
                 needed="the matrix in memory, or a test without blocks and specimen weights",
             )
+        from batchsense.experiments.beyond_memory.stored_fits import (
+            StoredFits,
+        )  # needs this chapter
+
         return Observed(values, stored=StoredFits(table))
     read = table.values_read()
     if read.kind != "counts":
