@@ -187,7 +187,7 @@ def asked(table: Any, question: str) -> dict[str, Any]:
     numbers["component"] = np.array([inner.estimate, inner.low, inner.high])
     numbers["explained"] = seen.scores.explained
     numbers["error"] = np.array(0.0 if seen.sketch is None else seen.sketch.relative_error)
-    numbers["columns"] = np.array(0 if seen.sketch is None else seen.sketch.sums)
+    numbers["sums"] = np.array(0 if seen.sketch is None else seen.sketch.sums)
     return numbers
 
 
@@ -316,7 +316,7 @@ def tall(folder: Path, kept: Kept) -> None:
             np.savez(folder / f"{question}_{form}.npz", **numbers)
             if question == "diagnose":
                 found["stated_error"] = float(numbers["error"])
-                found["columns"] = int(numbers["columns"])
+                found["sums"] = int(numbers["sums"])
             for kind in ("cpu", "wall"):
                 found[f"{kind}_against_bare"] = found[f"{kind}_s"] / read[f"{kind}_s"]
             kept(**{f"{question}_tall_{form}": found})
@@ -393,7 +393,7 @@ def sketch(folder: Path, kept: Kept) -> None:
     relative: dict[str, Any] = {
         key: (np.abs(rough[key] - one) / np.maximum(np.abs(one), 1e-300)).tolist()
         for key, one in numbers.items()
-        if key not in ("error", "columns") and rough[key].shape == one.shape
+        if key not in ("error", "sums") and rough[key].shape == one.shape
     }
     error = float(rough["error"])
     nulls = [max(one) for key, one in relative.items() if key.endswith("/null")]
@@ -401,7 +401,7 @@ def sketch(folder: Path, kept: Kept) -> None:
         sketch={
             "specimens": TALL[0] // 5,
             "stated_error": error,
-            "columns": int(rough["columns"]),
+            "sums": int(rough["sums"]),
             "sketched": few,
             "exact": exact,
             "order_of_shares": "raw, share, low, high",

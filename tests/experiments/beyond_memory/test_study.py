@@ -41,8 +41,8 @@ def test_memory_is_kept(study, form):
 
 
 def test_a_sketch_keeps_within_its_stated_error(study):
-    """Nulls of 4,000 specimens × 20,000 features within two standard errors; raw shares exact."""
-    assert study["sketch"]["largest_of_nulls_in_stated_errors"] <= 2
+    """Nulls of 4,000 specimens × 20,000 features within one standard error; raw shares exact."""
+    assert study["sketch"]["largest_of_nulls_in_stated_errors"] <= 1
     relative = study["sketch"]["relative_difference"]
     for term in ("lane", "drug", "age", "joint", "interaction"):
         assert relative[term][0] <= 1e-9
@@ -56,17 +56,25 @@ def test_a_killed_test_goes_on(study):
 
 
 def test_workers_give_the_same_numbers(study):
-    """Two one-thread workers."""
-    assert study["dask"]["largest_difference"] <= 1e-9
-    assert study["dask"]["ratio"] > 1.2
+    """One and two one-thread workers."""
+    for question in ("test", "diagnose"):
+        assert study[f"dask_{question}"]["largest_difference"] <= 1e-9
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="measured 4.1 (.h5ad) and 2.7 (.zarr), wanted 2: a sparse matrix is unfolded in .5 and "
-    "1.1 s, and a sheet of 20,000 rows and its model alone take .7",
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(
+            "h5ad",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="measured 2.2, wanted 2: the sums take half of the read, a sheet of 20,000 "
+                "rows and its model .3 s",
+            ),
+        ),
+        "zarr",
+    ],
 )
-@pytest.mark.parametrize("form", FORMS)
 def test_a_test_takes_twice_a_bare_read(study, form):
     """CPU seconds of a test over those of reading every block."""
     assert study[f"test_tall_{form}"]["cpu_against_bare"] <= 2
@@ -74,8 +82,8 @@ def test_a_test_takes_twice_a_bare_read(study, form):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="measured 40 (.h5ad) and 21 (.zarr), wanted 5: 20 s, half of them permutations of "
-    "20,000 specimens, which do not depend on the features any more",
+    reason="measured 12 (.h5ad) and 7.6 (.zarr), wanted 5: 5 to 6 s, two of them the clusters of "
+    "20,000 specimens, whose labels are permuted, half a second the sheet and the model",
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_a_sketch_takes_five_bare_reads(study, form):
@@ -83,10 +91,9 @@ def test_a_sketch_takes_five_bare_reads(study, form):
     assert study[f"diagnose_tall_{form}"]["cpu_against_bare"] <= 5
 
 
-@pytest.mark.xfail(strict=True, reason="measured 1.46 (three pairs, loaded machine), wanted 1.5")
 def test_two_workers_are_half_as_fast_again(study):
-    """Wall seconds of one worker over those of two, without the start of dask."""
-    assert study["dask"]["ratio"] >= 1.5
+    """Wall seconds of a test by one worker over those by two, all of which were asked before."""
+    assert study["dask_test"]["ratio"] >= 1.5
 
 
 def test_tests_and_surrogates_beside_r():

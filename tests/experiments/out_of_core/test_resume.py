@@ -218,7 +218,7 @@ def check_killed(folder, name, times):
     stored = StoredMatrix(folder / name, folder / "sheet.csv")
     correct_store(stored, folder / f"whole-{name}", "month", CORRECTION)
 
-    assert seen["kills"] == times
+    assert seen["kills"] >= times
     assert seen["opened_early"] == 0
     assert seen["resumed"]
     difference = result(folder / f"out-{name}") - result(folder / f"whole-{name}")
