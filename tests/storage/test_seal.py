@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from batchsense.experiments import (
     Table,
     load_correction,
 )
-from batchsense.storage.seal import BrokenSealError, read_arrays, sealed, unsealed, write_arrays
+from batchsense.storage.seal import BrokenSealError, read_arrays, sealed, unsealed
 
-SAVED = Path(__file__).parents[1] / "experiments" / "correction" / "saved"
 METHODS = {
     "linear": LinearCorrection,
     "combat": CombatCorrection,
@@ -61,13 +59,6 @@ def edited(arrays: dict, rng: np.random.Generator) -> dict:
     return {**others, name: made}
 
 
-def saved(arrays: dict, path: Path, sealing: bool) -> None:
-    """Write an archive as ours, or by hand."""
-    stream = io.BytesIO()
-    write_arrays(stream, arrays) if sealing else np.savez(stream, **arrays)
-    path.write_bytes(stream.getvalue())
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_no_edit_of_a_saved_correction_is_taken_up(method: str, tmp_path: Path) -> None:
     """Sixty edits of each method: every one is refused in words."""
@@ -84,22 +75,6 @@ def test_no_edit_of_a_saved_correction_is_taken_up(method: str, tmp_path: Path) 
         np.savez(path, **changed)
         with pytest.raises(DataError, match=r"batchsense saved|a correction of format"):
             load_correction(path)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_edits_of_files_without_a_seal_end_in_words(method: str, tmp_path: Path) -> None:
-    """Files of earlier versions, sixty edits of each: refused in words, or usable."""
-    rng, path = np.random.default_rng(2), tmp_path / "fitted.npz"
-    with np.load(SAVED / f"{method}.npz") as archive:
-        arrays = dict(archive)
-    refused = 0
-    for _ in range(60):
-        saved(edited(arrays, rng), path, sealing=False)
-        try:
-            load_correction(path).transform(counts())
-        except DataError:
-            refused += 1
-    assert refused > 20
 
 
 def test_bytes_of_a_saved_correction(tmp_path: Path) -> None:

@@ -128,13 +128,11 @@ def test_announced_rate_of_a_plain_f_test(bladder_sheet):
 def test_equals_batch_in_the_model(bladder, values):
     """Real data, with and without missing values: t and F before and after agree to 1e-10."""
     table = bladder[values]
-    before = testing.test(
-        table, "cancer", "batch", options=testing.ContrastOptions(trend=True, shrink=False)
-    )
+    before = testing.test(table, "cancer", "batch", options=testing.ContrastOptions(shrink=False))
     after = testing.test(
         correct(table, "batch", ["cancer"]),
         "cancer",
-        options=testing.ContrastOptions(trend=True, shrink=False),
+        options=testing.ContrastOptions(shrink=False),
     )
 
     for first, second in zip(before.effects, after.effects, strict=True):

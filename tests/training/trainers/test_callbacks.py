@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -315,18 +317,19 @@ class TestMixedPrecision:
             workload_from_trainer(half_in_the_trainer(trainer))
 
 
-def test_a_wrapper_of_lightning_in_one_process(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_wrapper_of_lightning_in_one_process(tmp_path: Path) -> None:
     """Metered through DistributedDataParallel, which calls ``training_step`` in its own forward."""
     from batchsense.training.trainers.lightning import MeterCallback
 
-    monkeypatch.setenv("MASTER_PORT", "0")
     noise = MeterCallback(every=1, mode="per_example")
-    try:
-        trainer, module = in_lightning(
-            tmp_path, noise, accumulate_grad_batches=PARTS, strategy="ddp", devices=1
-        )
-    finally:
-        torch.distributed.destroy_process_group()
+    # Lightning leaves its ranks in the environment, where the next trainer would find them.
+    with patch.dict(os.environ, MASTER_PORT="0"):
+        try:
+            trainer, module = in_lightning(
+                tmp_path, noise, accumulate_grad_batches=PARTS, strategy="ddp", devices=1
+            )
+        finally:
+            torch.distributed.destroy_process_group()
     assert trainer.world_size == 1
     assert type(noise.meter._observer._model).__name__ == "DistributedDataParallel"
     TestMeter().same(noise.report(), module.net, "per_example")

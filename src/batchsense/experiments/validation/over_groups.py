@@ -147,18 +147,18 @@ def _at_least_two(values: npt.ArrayLike) -> Floats:
 
 
 def blocks_apart(
-    table: Table, name: str | None, batches: Factor, predicted: Factor
+    table: Table, name: str | None, batch_labels: Factor, predicted: Factor
 ) -> Integers | None:
     """The block of each row, refused where nothing can be kept apart."""
     if name is None:
         return None
     blocks = block_factor(table, name)
-    pairs = np.unique(np.stack([batches.codes, blocks.codes]), axis=1)
-    if pairs.shape[1] == len(batches.levels):
-        says = f"each {batches.name} is of one {name} only"
+    pairs = np.unique(np.stack([batch_labels.codes, blocks.codes]), axis=1)
+    if pairs.shape[1] == len(batch_labels.levels):
+        says = f"each {batch_labels.name} is of one {name} only"
         raise ConfoundedError(
-            f"{says}: an unseen {batches.name} cannot be told from an unseen {name}. Leave out "
-            f"--block {name}; batches left out are then of {name}s that the model has not seen",
+            f"{says}: an unseen {batch_labels.name} cannot be told from an unseen {name}. Leave "
+            f"out --block {name}; batches left out are then of {name}s that the model has not seen",
             [says],
         )
     if predicted.kind == "categorical":
