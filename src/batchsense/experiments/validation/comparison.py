@@ -34,6 +34,7 @@ from batchsense.experiments.tables.table import Table
 from batchsense.experiments.validation.answers import Answers, check_classes
 from batchsense.experiments.validation.folds import ShuffledFolds
 from batchsense.experiments.validation.gap import BatchGap, gap_of
+from batchsense.experiments.validation.measures import ERROR_RATE
 from batchsense.experiments.validation.models import PlainModel, guessing, make_model
 from batchsense.experiments.validation.over_groups import Clusters, blocks_apart
 from batchsense.experiments.value_kinds import refuse_raw
@@ -138,9 +139,13 @@ class GapComparison(Shown):
 
     @property
     def excluded(self) -> bool:
-        """Whether the interval of the difference excludes a gap as large as the shuffled error."""
+        """Whether the interval of the difference excludes a gap as large as the shuffled error.
+
+        Also where no error was seen at all: then there is no size to be excluded.
+        """
         gap = self.ways[0].gap
-        return gap.difference.high <= gap.shuffled.estimate
+        none = gap.shuffled.estimate == gap.held_out.estimate == 0
+        return none or gap.difference.high <= gap.shuffled.estimate
 
     @property
     def batches_needed(self) -> int | None:
@@ -151,8 +156,11 @@ class GapComparison(Shown):
         thousand would not do.
         """
         gap = self.ways[0].gap
-        spread = gap.standard_error * math.sqrt(len(gap.sizes))
         level = gap.difference.level
+        # Where batches do not differ, what the rows leave open.
+        of_rows = (gap.difference.high - gap.difference.low) / 2
+        of_rows /= student_quantile(int(gap.sizes.sum()) - 1, level)
+        spread = (gap.standard_error or of_rows) * math.sqrt(len(gap.sizes))
 
         def tells(count: int) -> bool:
             half = student_quantile(count - 1, level) * spread / math.sqrt(count)
@@ -330,8 +338,12 @@ def _predicted(
 
 def _change(gap: BatchGap, plain: BatchGap, over: Clusters) -> Interval:
     if gap.by_row is None or plain.by_row is None:
-        return over.mean(gap.by_batch[:, 1] - plain.by_batch[:, 1])
-    return over.mean(gap.by_row[:, 1] - plain.by_row[:, 1], paired=True)
+        change = gap.by_batch[:, 1] - plain.by_batch[:, 1]
+    else:
+        change = gap.by_row[:, 1] - plain.by_row[:, 1]
+    if gap.measure == ERROR_RATE:
+        return over.change(change, (plain.held_out.estimate, gap.held_out.estimate))
+    return over.mean(change, paired=True)
 
 
 def _told(progress: Progress, correction: str) -> Progress:

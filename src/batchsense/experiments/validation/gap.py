@@ -304,10 +304,18 @@ def _summary(
     difference = both[:, 1] - both[:, 0]
     lowest = -np.inf if measure.greater_is_better else 0.0
     highest = 1.0 if measure.name == ERROR_RATE else np.inf
+    if measure.name == ERROR_RATE:
+        shuffled, held_out = over.rate(both[:, 0]), over.rate(both[:, 1])
+        apart = over.change(difference, (shuffled.estimate, held_out.estimate))
+        if same := over.alike(both):
+            notes = (*notes, Note("batches_alike", same))
+    else:
+        shuffled, held_out = over.mean(both[:, 0]), over.mean(both[:, 1])
+        apart = over.mean(difference, paired=True)
     return BatchGap(
-        shuffled=_within(over.mean(both[:, 0]), lowest, highest),
-        held_out=_within(over.mean(both[:, 1]), lowest, highest),
-        difference=_within(over.mean(difference, paired=True), -highest, highest),
+        shuffled=_within(shuffled, lowest, highest),
+        held_out=_within(held_out, lowest, highest),
+        difference=_within(apart, -highest, highest),
         standard_error=over.error(difference),
         ratio=None if measure.greater_is_better else over.ratio(by_batch, both),
         batch_labels=answers.batch_levels,

@@ -15,6 +15,10 @@ from batchsense.experiments.dependence import block_factor
 from batchsense.experiments.tables.columns import Factor
 from batchsense.experiments.tables.table import Table
 from batchsense.variation.interval import Interval, student_quantile
+from batchsense.variation.proportion import proportion
+
+#: Error rates of batches that differ by less are the same, but for rounding.
+_NO_WIDTH = 1e-12
 
 
 def standard_error(values: npt.ArrayLike) -> float:
@@ -133,6 +137,53 @@ class Clusters:
             return self.error(values[:, 1] / above - values[:, 0] / below)
 
         return ratio_over_groups(by_batch[:, 1], by_batch[:, 0], self.level, spread)
+
+    def rate(self, values: Floats) -> Interval:
+        """The mean of error rates; that of the rows where all batches have the same."""
+        found = self.mean(values)
+        return found if _is_wide(found) else self._of_rows(found.estimate)
+
+    def change(self, values: Floats, ends: tuple[float, float]) -> Interval:
+        """The mean of differences of error rates, from the first to the second of the means.
+
+        Where all batches differ by the same, the ends that the rows alone give to both means are
+        subtracted crosswise.
+        """
+        found = self.mean(values, paired=True)
+        if _is_wide(found):
+            return found
+        first, second = map(self._of_rows, ends)
+        return Interval(
+            found.estimate, second.low - first.high, second.high - first.low, self.level
+        )
+
+    def alike(self, both: Floats) -> str:
+        """Say where the rows give the ends; ``both`` columns are shuffled and left out."""
+        ways = ("on shuffled folds", "left out")
+        same = [
+            way for way, values in zip(ways, both.T, strict=True) if not _is_wide(self.mean(values))
+        ]
+        if not same:
+            return ""
+        what = "rows" if self.blocks is None else "blocks of rows"
+        return (
+            f"{int(self.batches.max()) + 1} batches have one and the same error rate "
+            f"{' and '.join(same)}: how far batches lie apart cannot be told from that. There the "
+            f"interval is that of {self._trials():,} {what}, as if a new batch were like these."
+        )
+
+    def _trials(self) -> int:
+        return len(self.batches) if self.blocks is None else int(self.blocks.max()) + 1
+
+    def _of_rows(self, rate: float) -> Interval:
+        """As if a new batch were like these; rows of one block count once."""
+        trials = self._trials()
+        exact = proportion(round(rate * trials), trials, self.level)
+        return Interval(rate, min(rate, exact.low), max(rate, exact.high), self.level)
+
+
+def _is_wide(interval: Interval) -> bool:
+    return interval.high - interval.low > _NO_WIDTH
 
 
 def _group_means(rows: Floats, groups: Integers) -> Floats:
