@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 def colouring(
     table: Table, names: Sequence[str], labels: Sequence[str], most: int
 ) -> tuple[list[Factor], str]:
-    """The columns that colour planes, at most so many, and a sentence on those left out.
-
-    ``labels`` are those that are no numbers, even if their labels are.
-    """
+    """The columns that colour planes, ``labels`` one by one, and a sentence on those left out."""
     known = present(table, names)
     said = f" Not drawn: {listed(known[most:])}." if known[most:] else ""
     return [factor_of(table, name, labels) for name in known[:most]], said

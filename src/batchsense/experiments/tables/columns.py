@@ -164,13 +164,7 @@ def label_factor(table: Table, name: str) -> Factor:
 
 
 def unit_factor(table: Table, name: str) -> Factor:
-    """Read what says which rows are of one subject or specimen; measured numbers say no such thing.
-
-    Raises
-    ------
-    DataError
-        Unknown column, missing labels, or fractional numbers.
-    """
+    """Read what says which rows are of one subject or specimen; measured numbers do not."""
     found = label_factor(table, name)
     if name not in table.categorical and (fractions := _fractions(found.levels)):
         raise DataError(

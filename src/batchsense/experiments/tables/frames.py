@@ -51,13 +51,7 @@ def own_frame(given: Any, where: str) -> Any:
 
 
 def frame_numbers(given: Any, where: str) -> Any:
-    """The values of a pandas frame, missing ones of nullable columns as NaN; else what was given.
-
-    Raises
-    ------
-    DataError
-        Columns hold no numbers.
-    """
+    """The values of a pandas frame, gaps of nullable columns as NaN; else what was given."""
     if not hasattr(given, "dtypes") or not hasattr(given, "columns"):
         return given
     from pandas.api.types import is_numeric_dtype

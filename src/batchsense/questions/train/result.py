@@ -87,10 +87,7 @@ class TrainResult(Model):
 
     @property
     def missed(self) -> bool:
-        """Whether a loss was asked for, and the last minibatches are above it.
-
-        A run may end below it for another reason: the loss is looked at every eighth step.
-        """
+        """Whether the last minibatches are above the loss asked for, whatever ended the run."""
         return self.target_loss is not None and not self.final_loss <= self.target_loss
 
     @classmethod
