@@ -31,21 +31,11 @@ Ask = Callable[[Floats, int], tuple[dict[str, Floats], dict[str, Floats]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByFeature:
-    """A question that is asked of all features, a few at a time.
+    """A question that is asked of all features, a few at a time."""
 
-    Attributes
-    ----------
-    location : MatrixLocation
-        The whole matrix.
-    ask : callable
-        What is asked; can be pickled.
-    held : int
-        Bytes that its state takes.
-    """
-
-    location: MatrixLocation
-    ask: Ask
-    held: int
+    location: MatrixLocation  #: the whole matrix
+    ask: Ask  #: what is asked; can be pickled
+    held: int  #: bytes that its state takes
 
     @property
     def total(self) -> int:

@@ -18,15 +18,9 @@ from batchsense.experiments.out_of_core.summing import Totals
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picked(BySpecimen):
-    """All values of some features.
+    """All values of some features."""
 
-    Attributes
-    ----------
-    places : array of shape (features,)
-        Which.
-    """
-
-    places: Places
+    places: Places  #: (features,): which
 
     def piece(self, run: SpecimenRun) -> Picked:
         """Nothing of it belongs to single specimens."""

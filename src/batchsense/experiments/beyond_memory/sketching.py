@@ -94,18 +94,10 @@ class Sketched:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SketchPass(BySpecimen):
-    """Sum up specimens by stratum, and at random.
+    """Sum up specimens by stratum, and at random."""
 
-    Attributes
-    ----------
-    dealt : Dealt
-        Of all specimens.
-    inputs : PassInputs
-        Strata and directions.
-    """
-
-    dealt: Dealt
-    inputs: PassInputs
+    dealt: Dealt  #: of all specimens
+    inputs: PassInputs  #: strata and directions
 
     def piece(self, run: SpecimenRun) -> SketchPass:
         """Keep the design of some specimens."""
@@ -144,17 +136,12 @@ class SketchPass(BySpecimen):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlongPass(BySpecimen):
-    """What specimens hold of some columns, and their squared lengths.
+    """What specimens hold of some columns, and their squared lengths."""
 
-    Attributes
-    ----------
-    columns : array of shape (features, columns)
-        What the specimens are multiplied with, centred and scaled before.
-    means, weights : arrays of shape (features,)
-        What is taken off each feature before, and its scale; 0 for one that is left out.
-    """
-
+    #: (features, columns): what the specimens are multiplied with, centred and scaled before.
     columns: Floats
+    #: (features,): what is taken off each feature before, and its scale; 0 for one that is left
+    #: out.
     means: Floats
     weights: Floats
 

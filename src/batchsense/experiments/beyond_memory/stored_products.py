@@ -35,23 +35,12 @@ _STANDS_OUT = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GramAsk:
-    """The Gram matrix of what a model leaves, and how features lie along one of its terms.
+    """The Gram matrix of what a model leaves, and how features lie along one of its terms."""
 
-    Attributes
-    ----------
-    tally : array of shape (features,)
-        Which features are left out.
-    standardise : bool
-        Whether every feature gets the same weight.
-    given : array of shape (specimens, columns)
-        Orthonormal: what is taken off before, beside the mean.
-    basis, full : arrays of shape (specimens, columns)
-        Of the batches beside what is kept, and of the whole model.
-    """
-
-    tally: Flags
-    standardise: bool
-    given: Floats
+    tally: Flags  #: (features,): which features are left out
+    standardise: bool  #: whether every feature gets the same weight
+    given: Floats  #: (specimens, columns): orthonormal: what is taken off before, beside the mean
+    #: (specimens, columns): of the batches beside what is kept, and of the whole model.
     basis: Floats
     full: Floats
 

@@ -24,17 +24,10 @@ class SummedModel:
     an orthonormal basis Z of what the model holds beside the strata, an estimable contrast is
     :math:`w^T\gamma` in :math:`y = \text{stratum} + Z\gamma + \varepsilon`, whatever specimens are
     observed.
-
-    Attributes
-    ----------
-    codes : array of shape (specimens,)
-        The stratum of each specimen.
-    directions : array of shape (specimens, directions)
-        Z.
     """
 
-    codes: Integers
-    directions: Floats
+    codes: Integers  #: (specimens,): the stratum of each specimen
+    directions: Floats  #: (specimens, directions): z
 
     @classmethod
     def of(cls, model: Model) -> SummedModel:
@@ -69,35 +62,20 @@ class SummedModel:
 
 
 def strata_basis(codes: Integers) -> Floats:
-    """An orthonormal column for each stratum.
-
-    Examples
-    --------
-    >>> strata_basis(np.array([0, 0, 0, 0, 1])).tolist()[3:]
-    [[0.5, 0.0], [0.0, 1.0]]
-    """
+    """An orthonormal column for each stratum."""
     strata = np.eye(int(codes.max()) + 1)[codes]
     return np.asarray(strata / np.sqrt(strata.sum(axis=0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SummedFeatures:
-    """What sums tell of every feature, each of shape (features,).
+    """What sums tell of every feature, each of shape (features,)."""
 
-    Attributes
-    ----------
-    observed : array
-        Specimens with a value.
-    mean, squares : array
-        Mean of the observed values (NaN where there are none), and their squares around it.
-    varies : array of bool
-        Whether two observed values differ.
-    """
-
-    observed: Floats
+    observed: Floats  #: specimens with a value
+    #: Mean of the observed values (NaN where there are none), and their squares around it.
     mean: Floats
     squares: Floats
-    varies: Flags
+    varies: Flags  #: whether two observed values differ
 
     @classmethod
     def of(cls, sums: BatchStatistics) -> SummedFeatures:

@@ -28,35 +28,20 @@ _PER_BATCH, _PER_TERM = 24, 4
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """How the specimens are taken.
+    """How the specimens are taken."""
 
-    Attributes
-    ----------
-    rows : int
-        Specimens of a block.
-    number : int
-        Blocks in memory at a time.
-    """
-
-    rows: int
-    number: int
+    rows: int  #: specimens of a block
+    number: int  #: blocks in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What of a model takes memory.
+    """What of a model takes memory."""
 
-    Attributes
-    ----------
-    batches, terms : int
-        Batches and kept terms.
-    cells : int
-        Distinct combinations of both among the specimens.
-    """
-
+    #: batches and kept terms.
     batches: int
     terms: int = 0
-    cells: int = 0
+    cells: int = 0  #: distinct combinations of both among the specimens
 
 
 def needed(location: MatrixLocation, size: ModelSize, blocks: Blocks, folded: bool = False) -> int:
@@ -93,12 +78,6 @@ def loaded_bytes(location: MatrixLocation) -> int:
 
     Values and result in double precision, and some more: measured 21 bytes a number of float32 (80
     million numbers), 18 of float64, dense or a tenth of them in a CSR matrix (40 million).
-
-    Examples
-    --------
-    >>> layout = ("dense", (4_000, 20_000), "float32", 1, 0, 0)
-    >>> loaded_bytes(MatrixLocation("m.h5ad", "hdf5", "X", *layout))
-    1600000000
     """
     return location.shape[0] * location.shape[1] * _LOADED
 
@@ -121,16 +100,6 @@ def blocks_for(
     ------
     DataError
         Not even one chunk fits; says what is needed.
-
-    Examples
-    --------
-    >>> layout = ("dense", (20_000, 20_000), "float32", 1, 0, 0)
-    >>> location = MatrixLocation("m.h5ad", "hdf5", "X", *layout)
-    >>> blocks_for(location, 500_000_000, ModelSize(5, 1, 10), occupied=260_000_000)
-    Blocks(rows=600, number=3)
-    >>> blocks_for(location, 200_000_000, ModelSize(5, 1, 10), occupied=260_000_000)
-    Traceback (most recent call last):
-    batchsense.errors.DataError: m.h5ad: 191 MiB of memory are too little: at least ...
     """
     free = memory - occupied - RESERVE
     width = location.shape[1] * location.working.itemsize

@@ -26,38 +26,21 @@ Keep = Callable[[State, Sequence[SpecimenRun]], None]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How both passes take the specimens, decided before either begins.
+    """How both passes take the specimens, decided before either begins."""
 
-    Attributes
-    ----------
-    sums, correct : Blocks
-        Of the first and the second pass.
-    """
-
+    #: Of the first and the second pass.
     sums: Blocks
     correct: Blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
-    """What an engine is to do in one pass.
+    """What an engine is to do in one pass."""
 
-    Attributes
-    ----------
-    inputs : PassInputs or Pass
-        The matrix and its design, or what else is added up.
-    sizes : Sizes
-        How the specimens are taken.
-    runs : sequence of pair of int
-        The specimens.
-    done : callable
-        Told of each run of specimens when it is done.
-    """
-
-    inputs: Any
-    sizes: Sizes
-    runs: Sequence[SpecimenRun]
-    done: Done
+    inputs: Any  #: the matrix and its design, or what else is added up
+    sizes: Sizes  #: how the specimens are taken
+    runs: Sequence[SpecimenRun]  #: the specimens
+    done: Done  #: told of each run of specimens when it is done
 
 
 class Engine(Protocol):

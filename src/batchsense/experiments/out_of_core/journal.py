@@ -146,13 +146,7 @@ def journal(target: Path, fingerprint: str) -> Iterator[Journal]:
 
 
 def partial_folder(target: Path) -> Path:
-    """Name the folder of unfinished work.
-
-    Examples
-    --------
-    >>> partial_folder(Path("corrected.h5ad")).name
-    'corrected.h5ad.partial'
-    """
+    """Name the folder of unfinished work."""
     return target.with_name(f"{target.name}.partial")
 
 

@@ -28,21 +28,11 @@ Streamed: TypeAlias = LinearCorrection | CombatCorrection
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamedFit:
-    """A correction of one experiment, before any observation was read.
+    """A correction of one experiment, before any observation was read."""
 
-    Attributes
-    ----------
-    correction : LinearCorrection or CombatCorrection
-        What was asked for.
-    table : Table
-        Ids and sheet, without values.
-    design : Design
-        Batches and kept factors.
-    """
-
-    correction: Streamed
-    table: Table
-    design: Design
+    correction: Streamed  #: what was asked for
+    table: Table  #: ids and sheet, without values
+    design: Design  #: batches and kept factors
 
     @classmethod
     def of(cls, correction: Streamed, table: Table, batch_labels: str) -> StreamedFit:
@@ -76,24 +66,12 @@ class StreamedFit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassInputs(BySpecimen):
-    """A matrix and its design, or those of a piece of it.
+    """A matrix and its design, or those of a piece of it."""
 
-    Attributes
-    ----------
-    codes : array of shape (specimens,)
-        The batch of each specimen.
-    covariates : array of shape (specimens, terms)
-        The kept terms.
-    size : ModelSize
-        Of the model.
-    first : int
-        The specimen to which the first of ``codes`` belongs.
-    """
-
-    codes: Integers
-    covariates: Floats
-    size: ModelSize
-    first: int = 0
+    codes: Integers  #: (specimens,): the batch of each specimen
+    covariates: Floats  #: (specimens, terms): the kept terms
+    size: ModelSize  #: of the model
+    first: int = 0  #: the specimen to which the first of ``codes`` belongs
 
     def design(self, run: SpecimenRun) -> tuple[Integers, Floats]:
         """Batches and kept terms of some specimens."""

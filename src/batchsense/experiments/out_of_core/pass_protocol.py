@@ -75,15 +75,9 @@ class Pass(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BySpecimen:
-    """What passes over runs of specimens have in common.
+    """What passes over runs of specimens have in common."""
 
-    Attributes
-    ----------
-    location : MatrixLocation
-        The whole matrix.
-    """
-
-    location: MatrixLocation
+    location: MatrixLocation  #: the whole matrix
 
     @property
     def total(self) -> int:

@@ -23,37 +23,19 @@ _CHUNK = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class ResultArray:
-    """A location for the result, ready to be filled in any order and by several processes.
+    """A location for the result, ready to be filled in any order and by several processes."""
 
-    Attributes
-    ----------
-    path : str
-        The unfinished file or store.
-    store : {"hdf5", "zarr"}
-        How it is written. HDF5 keeps the structure of a file in memory while it is open, and a
-        process that is killed leaves it in an unknown state. So the structure is written before,
-        with room for all numbers in one piece, and the numbers go straight to their place.
-    inside : str
-        Where in a Zarr store; empty for a plain array.
-    offset : int
-        Where the numbers begin in an HDF5 file, in bytes.
-    flag : int
-        Where the byte is that says the HDF5 file is complete.
-    shape : tuple of int
-        Specimens and features.
-    dtype : str
-        ``"float32"`` or ``"float64"``.
-    rows : int
-        Blocks must begin at a multiple of this, so that no stored chunk is written twice.
-    """
-
-    path: str
+    path: str  #: the unfinished file or store
+    #: How it is written. HDF5 keeps the structure of a file in memory while it is open, and a
+    #: process that is killed leaves it in an unknown state. So the structure is written before,
+    #: with room for all numbers in one piece, and the numbers go straight to their place.
     store: Store
-    inside: str
-    offset: int
-    flag: int
-    shape: tuple[int, int]
-    dtype: str
+    inside: str  #: where in a Zarr store; empty for a plain array
+    offset: int  #: where the numbers begin in an HDF5 file, in bytes
+    flag: int  #: where the byte is that says the HDF5 file is complete
+    shape: tuple[int, int]  #: specimens and features
+    dtype: str  #: ``"float32"`` or ``"float64"``
+    #: Blocks must begin at a multiple of this, so that no stored chunk is written twice.
     rows: int
 
 

@@ -29,14 +29,7 @@ from batchsense.storage.matrices.location import MatrixLocation
 
 @dataclass(slots=True, eq=False)
 class Totals:
-    """Arrays that are added up; what belongs to single features is zero elsewhere.
-
-    Examples
-    --------
-    >>> both = Totals({"a": np.array([1.0, 0.0])}).merge(Totals({"a": np.array([0.0, 2.0])}))
-    >>> both.sums["a"].tolist()
-    [1.0, 2.0]
-    """
+    """Arrays that are added up; what belongs to single features is zero elsewhere."""
 
     sums: dict[str, npt.NDArray[Any]]
 

@@ -174,14 +174,14 @@ def _aligned(
         )
     ids = [specimen.strip() for specimen in axes[matching[0]]]
     wanted = set(ids)
-    rows: dict[str, list[int]] = {}
+    rows: dict[str, int] = {}
+    more: dict[str, list[int]] = {}  # a list for each specimen would take longer than all the rest
     for row, entry in enumerate(sheet[name]):
-        if entry in wanted and entry is not None:
-            rows.setdefault(entry, []).append(row)
+        if entry in wanted and entry is not None and rows.setdefault(entry, row) != row:
+            more.setdefault(entry, [rows[entry]]).append(row)
     twice = [
         f"{entry!r} (rows {' and '.join(str(r + 2) for r in places)})"
-        for entry, places in rows.items()
-        if len(places) > 1
+        for entry, places in sorted(more.items(), key=lambda one: one[1])
     ]
     if twice:
         raise DataError(
@@ -201,7 +201,7 @@ def _aligned(
                 tuple(shown[:10]),
             )
         )
-    return Alignment(matching[0], name, tuple(rows[entry][0] for entry in ids), tuple(notes))
+    return Alignment(matching[0], name, tuple(rows[entry] for entry in ids), tuple(notes))
 
 
 def _unmatched(
