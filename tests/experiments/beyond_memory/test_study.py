@@ -68,7 +68,7 @@ def test_workers_give_the_same_numbers(study):
             "h5ad",
             marks=pytest.mark.xfail(
                 strict=True,
-                reason="measured 2.1 (median of five pairs, 1.9 to 2.2), wanted 2: the sums take .6 "
+                reason="measured 2.1 (median of five pairs: 1.9 to 2.2), wanted 2: sums take .6 "
                 "of .9 s, a sheet of 20,000 rows and its model the rest",
             ),
         ),
@@ -82,7 +82,7 @@ def test_a_test_takes_twice_a_bare_read(study, form):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="measured 12 (.h5ad) and 6.0 (.zarr), medians of three pairs, wanted 5: 6 to 7 s, two of "
+    reason="measured 12 (.h5ad) and 6.0 (.zarr), medians of three, wanted 5: 6 to 7 s, two of "
     "them the clusters of 20,000 specimens, whose labels are permuted",
 )
 @pytest.mark.parametrize("form", FORMS)
