@@ -48,6 +48,7 @@ from batchsense.training.workload import (
     Workload,
     admitted,
     borrowed_randomness,
+    moving_optimizer,
 )
 
 #: Every 20th step is measured in a long run, and of a short one so many in all: the meter's own
@@ -226,7 +227,7 @@ def train(
     seeds = np.random.SeedSequence([settings.seed, ranks.rank]).generate_state(1)
     with borrowed_randomness(int(seeds[0])):
         model = ranks.agreed(workload.fresh_model)
-        optimizer = ranks.agreed(lambda: workload.fresh_optimizer(model))
+        optimizer = ranks.agreed(lambda: moving_optimizer(workload, model))
         notes += _follow(optimizer, settings)
         identity = ranks.agreed(
             lambda: identity_of(workload, model, optimizer, settings.plan(), settings.seed)

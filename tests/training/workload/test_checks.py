@@ -62,7 +62,7 @@ def test_losses_that_cannot_be_planned_are_refused(loss: object, words: str) -> 
     ("part", "words"),
     [
         ({"model": nn.ReLU()}, "nothing to train"),
-        ({"examples": []}, "there is no example"),
+        ({"examples": []}, "Workload.examples is empty"),
         ({"examples": [DATA[0]]}, "there is one example"),
     ],
 )

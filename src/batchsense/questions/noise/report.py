@@ -22,7 +22,7 @@ def noise_report(envelope: Envelope[GradientNoiseResult], command_line: str | No
         headline=text.headline(result),
         unresolved=text.unresolved_sentence(result),
         meaning=text.meaning(result),
-        run=text.run_sentence(result),
+        run=text.run_sentence(envelope),
         layer_header=header,
         layer_rows=rows,
     )

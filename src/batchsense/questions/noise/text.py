@@ -15,7 +15,7 @@ def noise_text(envelope: Envelope[GradientNoiseResult], table: Tabulate) -> str:
     parts = [prose(headline(result))]
     if not result.noise_scale.resolved:
         parts.append(prose(unresolved_sentence(result)))
-    parts += [prose(meaning(result)), prose(run_sentence(result))]
+    parts += [prose(meaning(result)), prose(run_sentence(envelope))]
     if len(result.layers) > 1:
         parts.append("Where the noise comes from:")
         parts.append(table(*layer_rows(result)))
@@ -38,6 +38,8 @@ def headline(result: GradientNoiseResult) -> str:
 
 def needed(result: GradientNoiseResult) -> str:
     """Say what would resolve the noise scale."""
+    if result.examples - result.examples_used < result.micro_batches:
+        return f"more examples than the {result.examples:,} of the data set"
     amount = "at least" if result.needed_at_least else "about"
     return f"{amount} {result.examples_needed:,} more examples"
 
@@ -45,7 +47,8 @@ def needed(result: GradientNoiseResult) -> str:
 def unresolved_sentence(result: GradientNoiseResult) -> str:
     """Say that this is not resolved, and what would resolve it."""
     total = result.examples_used + result.examples_needed
-    how = f" (--examples {total})" if total <= result.examples else ""
+    last = result.examples - result.examples_used < result.micro_batches
+    how = f" (--examples {total})" if total <= result.examples and not last else ""
     return f"Not resolved yet: {needed(result)} are needed{how}."
 
 
@@ -59,10 +62,13 @@ def meaning(result: GradientNoiseResult) -> str:
     )
 
 
-def run_sentence(result: GradientNoiseResult) -> str:
+def run_sentence(envelope: Envelope[GradientNoiseResult]) -> str:
     """Say what the short run showed."""
+    result = envelope.answer()
     if result.run is None:
-        return "Critical batch size: not measured, because no run was asked for."
+        asked = envelope.asked["steps"]
+        why = "the run did not show it (see below)" if asked else "no run was asked for"
+        return f"Critical batch size: not measured, because {why}."
     run = result.run
     sentence = (
         "Critical batch size, where a training run takes twice the fewest steps and twice the "

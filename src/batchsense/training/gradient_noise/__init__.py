@@ -9,6 +9,7 @@ from batchsense.training.gradient_noise.estimators import (
 )
 from batchsense.training.gradient_noise.layers import LayerNoise
 from batchsense.training.gradient_noise.measure import (
+    enough_examples,
     measure_gradient_noise,
     micro_batch_gradients,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Ratio",
     "ShortRun",
     "critical_batch_size_of_path",
+    "enough_examples",
     "fieller_ratio",
     "is_resolved",
     "measure_gradient_noise",

@@ -186,6 +186,21 @@ def example_gradients(
     )
 
 
+def enough_examples(workload: Workload) -> int:
+    """Count the examples.
+
+    Raises UnresolvedError: they are too few to see how gradients differ.
+    """
+    population = admitted(workload)
+    needed = least_part(workload.model) * LEAST_GROUPS
+    if population < needed:
+        raise UnresolvedError(
+            f"{population} examples are too few to see how gradients differ",
+            f"{needed} or more examples",
+        )
+    return population
+
+
 def _drawn(
     workload: Workload,
     examples: int,
@@ -198,13 +213,7 @@ def _drawn(
         raise DataError(
             f"{micro_batches} micro-batches are too few; ask for {LEAST_GROUPS} or more"
         )
-    population = admitted(workload)
-    least = least_part(workload.model)
-    if population < least * LEAST_GROUPS:
-        raise UnresolvedError(
-            f"{population} examples are too few to see how gradients differ",
-            f"{least * LEAST_GROUPS} or more examples",
-        )
+    population, least = enough_examples(workload), least_part(workload.model)
     weights = sum(parameter.numel() for parameter in trainable(workload.model))
     affordable = max(LEAST_GROUPS, gradient_bytes / max(1, 4 * weights))
     drawn = min(examples, population)

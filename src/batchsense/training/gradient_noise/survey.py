@@ -176,6 +176,11 @@ def survey_gradient_noise(
         example_squares=None if found.squares is None else layers.sums(found.squares.T).T,
         level=level,
     )
+    if noise.trace_covariance.high == noise.squared_gradient_norm.high == 0:
+        raise UnresolvedError(
+            "the gradient of every example drawn is zero at these weights",
+            "other weights, or a loss that can fall",
+        )
     path = None
     if run is not None:
         path, more = _run(workload, run, seed, level, progress)
@@ -229,16 +234,16 @@ def _run(
 ) -> tuple[PathNoise | None, list[Note]]:
     today = workload.batch_size
     size = max(2, min(today or RUN_BATCH_SIZE, RUN_BATCH_SIZE, len(workload.examples)))
-    records, _ = record_short_run(
-        workload,
-        run.steps,
-        size,
-        batch_size_ratio=size / today if today else 1.0,
-        seconds=run.seconds,
-        seed=seed,
-        progress=progress,
-    )
     try:
+        records, _ = record_short_run(
+            workload,
+            run.steps,
+            size,
+            batch_size_ratio=size / today if today else 1.0,
+            seconds=run.seconds,
+            seed=seed,
+            progress=progress,
+        )
         path = critical_batch_size_of_path(records, level)
     except UnresolvedError as error:
         return None, [Note("no_critical_batch_size", f"{error}.")]

@@ -84,6 +84,23 @@ def live_totals(amounts: npt.ArrayLike, freed_before: Integers) -> npt.NDArray[A
     return np.cumsum(change[:-1])
 
 
+def stored(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The tensors that have a storage: a sparse one is made of places and values.
+
+    >>> [part.tolist() for part in stored([torch.tensor([0.0, 5.0]).to_sparse()])]
+    [[[1]], [5.0]]
+    """
+    for tensor in tensors:
+        if tensor.layout == torch.strided:
+            yield tensor
+        elif tensor.layout == torch.sparse_coo:
+            yield from (tensor._indices(), tensor._values())
+        else:
+            by_rows = tensor.layout in (torch.sparse_csr, torch.sparse_bsr)
+            yield from (tensor.crow_indices() if by_rows else tensor.ccol_indices(),)
+            yield from (tensor.col_indices() if by_rows else tensor.row_indices(), tensor.values())
+
+
 def trace_training_step(
     workload: Workload,
     model: nn.Module,
@@ -111,7 +128,7 @@ def trace_training_step(
     marks: list[tuple[str, set[int]]] = []
 
     def mark(name: str, tensors: Iterable[Tensor]) -> None:
-        pointers = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        pointers = {one.untyped_storage().data_ptr() for one in stored(tensors)}
         with torch.profiler.record_function(f"{_MARK}{len(marks)}"):
             marks.append((name, pointers))
 

@@ -27,6 +27,7 @@ from batchsense.training.memory.allocations import (
     AllocationTrace,
     Held,
     Ledger,
+    stored,
     two_training_steps,
     uncollected,
 )
@@ -154,20 +155,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, known: Iterable[Tensor], before: Iterable[Held]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = Ledger(before)
-        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+        self._known = {tensor.untyped_storage()._cdata for tensor in stored(known)}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         returned = func(*args, **(kwargs or {}))
         if not func.is_view:
-            for tensor in tree_leaves(returned):
-                if isinstance(tensor, Tensor):
-                    self._note(tensor.untyped_storage(), str(func))
+            for tensor in stored(x for x in tree_leaves(returned) if isinstance(x, Tensor)):
+                self._note(tensor.untyped_storage(), str(func))
         return returned
 
     def mark(self, name: str, tensors: Iterable[Tensor]) -> None:
-        self.ledger.marked(name, [tensor.untyped_storage()._cdata for tensor in tensors])
+        self.ledger.marked(name, [one.untyped_storage()._cdata for one in stored(tensors)])
 
     def _note(self, storage: Any, operation: str) -> None:
         key = storage._cdata

@@ -17,6 +17,7 @@ from batchsense.training.memory.allocations import (
     AllocationTrace,
     Held,
     available_bytes,
+    stored,
     trace_training_step,
     two_training_steps,
     uncollected,
@@ -136,7 +137,7 @@ def surroundings(
 def bytes_of_storages(tensors: Sequence[Tensor]) -> int:
     """Count the bytes of tensors, each storage once."""
     storages = {}
-    for tensor in tensors:
+    for tensor in stored(tensors):
         storage = tensor.untyped_storage()
         storages[storage._cdata] = storage.nbytes()
     return sum(storages.values())
@@ -193,7 +194,7 @@ def _copied_bytes(workload: Workload) -> int:
         return 0
     own = [
         tensor
-        for tensor in leaves(workload.fetch([0]))
+        for tensor in stored(leaves(workload.fetch([0])))
         if tensor.untyped_storage().nbytes() <= _VIEW * tensor.nbytes
     ]
     return bytes_of_storages(own)

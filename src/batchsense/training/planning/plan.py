@@ -14,6 +14,7 @@ from batchsense.training.gradient_noise import (
     NoiseReport,
     PathNoise,
     critical_batch_size_of_path,
+    enough_examples,
     measure_gradient_noise,
     record_short_run,
 )
@@ -42,7 +43,13 @@ from batchsense.training.planning.doubts import (
 from batchsense.training.separability.objective import check_objective
 from batchsense.training.step_time import StepTime, measure_step_time
 from batchsense.training.tolerance import ToleranceRung, plan_tolerance
-from batchsense.training.workload import Workload, WorkloadCheck, check_workload, least_part
+from batchsense.training.workload import (
+    Workload,
+    WorkloadCheck,
+    check_workload,
+    least_part,
+    moving_optimizer,
+)
 
 #: Batch size of the short run: small, because a run far above the critical size overestimates it.
 RUN_BATCH_SIZE = 32
@@ -214,6 +221,9 @@ def plan_training(
     wanted = requirements or PlanRequirements()
     watch = _Watch(seconds, seed, progress, 0.0 if wanted.tolerance is None else _TOLERANCE_SHARE)
     check = check_workload(workload, seed)
+    enough_examples(workload)
+    optimizer = moving_optimizer(workload, workload.fresh_model())
+    family = optimizer_family(optimizer)
     cautions = check_objective(workload, seed)
     today = batch_size_today or workload.batch_size
     device = next(workload.model.parameters()).device
@@ -228,8 +238,6 @@ def plan_training(
     timed = measure_step_time(
         workload, seconds=_STEP_TIME_SHARE * seconds, largest=largest, seed=seed, progress=progress
     )
-    optimizer = workload.fresh_optimizer(workload.fresh_model())
-    family = optimizer_family(optimizer)
     path, trained, wanted_steps = _short_run(workload, timed, today, watch)
     there = replace(workload, model=trained, batch_size=None)
     noise = _noise(there, timed, fits, watch)

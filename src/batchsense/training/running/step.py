@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from batchsense.arrays import Floats
-from batchsense.training.workload import Workload, backward, scalar_loss
+from batchsense.errors import DataError
+from batchsense.training.workload import NOT_OF_THE_MODEL, Workload, backward, scalar_loss
 
 #: The moments of a step: before and after the loss of each micro-batch, after its backward pass;
 #: then before and after the optimizer.
@@ -38,7 +39,8 @@ def optimizer_step(
 
     The gradient is :math:`\sum_k s_k \nabla L_k`, with 1 for the scales by default. Micro-batches
     are taken one at a time, and a ``DistributedDataParallel`` model exchanges it in the backward
-    pass of the last only. Gradients are zero or None before. Who gives another ``differentiate``,
+    pass of the last only. Gradients are zero or None before. A loss that leaves them so is refused
+    (DataError). Who gives another ``differentiate``,
     which adds the gradient of a loss to what the parameters hold, sets all gradients by himself, so
     they are not zeroed after the step. ``watch`` is told each moment.
     """
@@ -51,6 +53,8 @@ def optimizer_step(
             scale = 1.0 if scales is None else float(scales[k])
             differentiate(loss if scale == 1.0 else loss.mul(scale))
         watch("gradients", loss)
+    if differentiate is backward and all(p.grad is None for p in model.parameters()):
+        raise DataError(NOT_OF_THE_MODEL)
     watch("ready", None)
     optimizer.step()
     watch("step", None)

@@ -78,7 +78,9 @@ def shuffle_rows(
             where=table.path,
         )
     if kind != wanted:
-        raise DataError(f"rows of {table.path} are written as {wanted}, not {kind}", str(output))
+        raise DataError(
+            f"rows of {table.path} are written as {wanted}; end the name with it", str(output)
+        )
     buckets = max(1, -(-table.rows * table.row_bytes // max(int(_BUCKET * memory_bytes), 1)))
     generator = np.random.Generator(np.random.Philox(seed))
     with writing(output) as temporary, _beside(Path(output)) as folder:

@@ -28,6 +28,8 @@ from batchsense.training.workload import (
     admitted,
     borrowed_randomness,
     coupled_modules,
+    moving_optimizer,
+    scalar_loss,
 )
 
 #: Into how many windows a run is cut where it has the steps: the newer half of them speaks.
@@ -128,10 +130,12 @@ def measure_temperature(
     if size is None:
         raise DataError("the job names no batch size; say how many examples a step takes")
     if size > count:
-        raise DataError(f"a minibatch of {size:,} from {count:,} examples; at most {count:,}")
+        raise DataError(
+            f"a minibatch of {size:,} cannot be drawn from {count:,}; take {count:,} or fewer"
+        )
     with borrowed_randomness(seed):
         model = workload.fresh_model()
-        optimizer = workload.fresh_optimizer(model)
+        optimizer = moving_optimizer(workload, model)
         rows = _rows(sampling, count, size, seed)
         epoch = count / size if sampling == "epoch" else None
         began = clock.now()
@@ -232,7 +236,7 @@ def _out_of_time(
 def _loss(workload: Workload, model: nn.Module, rows: Integers) -> float:
     parts = np.array_split(rows, math.ceil(len(rows) / _READ_AT_ONCE))
     with torch.no_grad():
-        losses = [float(workload.loss(model, workload.minibatch(part))) for part in parts]
+        losses = [scalar_loss(workload, model, workload.minibatch(part)).item() for part in parts]
     return float(np.average(losses, weights=[len(part) for part in parts]))
 
 

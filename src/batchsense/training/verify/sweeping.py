@@ -146,9 +146,9 @@ class SweepStore:
             if not known.startswith(_KIND):
                 raise ValueError(known)
         except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+            why = f" ({error.strerror})" if isinstance(error, OSError) else ""
             raise DataError(
-                f"not the state of a check ({type(error).__name__}); give another name with "
-                "--state",
+                f"not the state of a check{why}; give another name with --state",
                 where=where,
             ) from None
         if restart:

@@ -17,7 +17,12 @@ from batchsense.errors import DataError
 from batchsense.training.learning_rate import follow_batch_size
 from batchsense.training.running import EndlessOrder, optimizer_step
 from batchsense.training.verify.advice import Advice
-from batchsense.training.workload import Workload, borrowed_randomness, scalar_loss
+from batchsense.training.workload import (
+    Workload,
+    borrowed_randomness,
+    moving_optimizer,
+    scalar_loss,
+)
 
 #: Examples on which every run is judged, the same for all: eight times the advised size, within
 #: these bounds. Fewer make the target another one, because a subset has a loss of its own: judged
@@ -100,7 +105,7 @@ def ruled_optimizer(
 
     The learning rate is multiplied beyond that.
     """
-    optimizer = workload.fresh_optimizer(model)
+    optimizer = moving_optimizer(workload, model)
     follow_batch_size(
         optimizer,
         advice.learning_rate_batch_size,

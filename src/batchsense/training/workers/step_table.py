@@ -126,7 +126,9 @@ def _read(
             lines = [(reader.line_num, line) for line in reader if any(map(str.strip, line))]
     except FileNotFoundError:
         raise DataError("there is no such file", where=name) from None
-    except (ValueError, OSError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=name) from None
+    except (ValueError, csv.Error) as error:
         raise DataError(f"this is no table of comma-separated values: {error}", name) from None
     if len(lines) < 2:
         raise DataError("the table has no rows; give a header and one row per step", where=name)

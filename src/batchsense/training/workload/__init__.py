@@ -14,6 +14,7 @@ from batchsense.training.workload.checks import (
     least_part,
 )
 from batchsense.training.workload.gradients import (
+    NOT_OF_THE_MODEL,
     backward,
     differentiated,
     flat_gradient,
@@ -50,6 +51,7 @@ from batchsense.training.workload.workload import (
     OptimizerFactory,
     Workload,
     borrowed_randomness,
+    moving_optimizer,
     random_state,
     seed_torch,
     set_random_state,
@@ -59,6 +61,7 @@ from batchsense.training.workload.workload import (
 
 __all__ = [
     "BUILT_IN",
+    "NOT_OF_THE_MODEL",
     "Examples",
     "Loss",
     "OptimizerFactory",
@@ -87,6 +90,7 @@ __all__ = [
     "load_target",
     "loss_gradient",
     "measured_parts",
+    "moving_optimizer",
     "named_tensors",
     "place_now",
     "random_state",

@@ -77,8 +77,9 @@ def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
     """
     count = admitted(workload)
     if count < 2:
-        what = "there is no example" if count == 0 else "there is one example"
-        raise DataError(f"{what}; how gradients differ between examples needs at least two")
+        raise DataError(
+            "there is one example; how gradients differ between examples needs at least two"
+        )
     with borrowed_randomness(seed):
         model = workload.fresh_model()
         rng = np.random.default_rng(seed)
@@ -121,8 +122,8 @@ def admitted(workload: Workload) -> int:
     same words everywhere.
 
     Raises DataError: it is no Workload; its model is no torch module, has no weights yet (lazy
-    layers, meta device) or nothing to train; its examples are a stream or a loader and cannot be
-    indexed; or its loss or optimizer cannot be called.
+    layers, meta device) or nothing to train; its examples are none, or a stream or a loader and
+    cannot be indexed; or its loss or optimizer cannot be called.
 
     >>> from batchsense.training import load_target
     >>> admitted(load_target("digits"))
@@ -143,7 +144,9 @@ def admitted(workload: Workload) -> int:
     if size is not None and not (whole and size >= 1):  # type: ignore[operator]
         raise DataError(f"Workload.batch_size is {size!r}; it counts examples")
     _check_weights(workload.model)
-    return _count(workload.examples)
+    if (count := _count(workload.examples)) < 1:
+        raise DataError("Workload.examples is empty: there is nothing to train on")
+    return count
 
 
 def _check_weights(model: nn.Module) -> None:

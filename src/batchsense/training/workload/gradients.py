@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,10 @@ def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
     except BatchsenseError:
         raise
     except Exception as error:
-        raise DataError(f"the loss raised {described(error)}") from error
+        fault = described(error)
+        # Without a line of the user's it is a loss of torch's own, or takes other arguments.
+        called = "" if re.search(r":\d+\)$", fault) else "; it is called as loss(model, minibatch)"
+        raise DataError(f"the loss raised {fault}{called}") from error
     if not isinstance(value, Tensor):
         raise DataError(
             f"the loss returned a {type(value).__name__}; return the scalar tensor itself "
@@ -90,6 +94,11 @@ def why_not_finite(minibatch: Any) -> str:
     return "check the examples for missing values and the learning rate, then try again"
 
 
+#: Said of a loss whose gradient reaches no parameter.
+NOT_OF_THE_MODEL = (
+    "the loss does not depend on the model it is given; use the argument in "
+    "loss(model, minibatch), not a model from outside"
+)
 _NO_GRADIENT = (
     "the loss has no gradient; compute it from the model's output without .detach(), "
     "numpy or torch.no_grad()"
@@ -121,10 +130,7 @@ def loss_gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tens
     except RuntimeError as error:
         raise DataError(f"the backward pass raised {described(error)}") from error
     if all(gradient is None for gradient in found):
-        raise DataError(
-            "the loss does not depend on the model it is given; use the argument in "
-            "loss(model, minibatch), not a model from outside"
-        )
+        raise DataError(NOT_OF_THE_MODEL)
     pairs = zip(found, parameters, strict=True)
     return [torch.zeros_like(p) if g is None else g.to_dense() for g, p in pairs]
 

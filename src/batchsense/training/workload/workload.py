@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset, default_collate
 
 from batchsense.blame import described
-from batchsense.errors import BatchsenseError, DataError
+from batchsense.errors import BatchsenseError, DataError, UnresolvedError
 
 #: numpy's old generator takes seeds of 32 bits.
 _MAX_SEED = 2**32
@@ -160,7 +160,10 @@ class Workload:
                 "it from its argument, because measurements run on a copy of the model"
             )
         if isinstance(optimizer, torch.optim.LBFGS):
-            raise DataError("LBFGS needs a closure and full batches; minibatch planning is not for")
+            raise DataError(
+                "LBFGS calls a closure over all examples in each step, which no minibatch is; give "
+                "an optimizer that steps once a minibatch, such as SGD or Adam"
+            )
         return optimizer
 
     def fetch(self, indices: Sequence[int]) -> list[Any]:
@@ -175,12 +178,20 @@ class Workload:
         try:
             if many is not None:
                 return list(many(list(indices)))
-            return [self.examples[index] for index in indices]
+            return [self._one(index) for index in indices]
         except BatchsenseError:
             raise
         except Exception as error:
-            shown = indices[0] if len(indices) == 1 else f"one of {len(indices)} examples"
-            raise DataError(f"examples[{shown}] could not be read: {described(error)}") from error
+            what = f"{len(indices)} of the examples"
+            raise DataError(f"{what} could not be read: {described(error)}") from error
+
+    def _one(self, index: int) -> Any:
+        try:
+            return self.examples[index]
+        except BatchsenseError:
+            raise
+        except Exception as error:
+            raise DataError(f"examples[{index}] could not be read: {described(error)}") from error
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -212,6 +223,23 @@ def still_optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimiz
             rate.zero_()
         elif rate is not None:
             group["lr"] = 0.0
+    return optimizer
+
+
+def moving_optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the workload's optimizer for a run in which the weights are to move.
+
+    Raises DataError: as :meth:`Workload.fresh_optimizer`.
+    Raises UnresolvedError: its learning rate is zero.
+    """
+    optimizer = workload.fresh_optimizer(model)
+    # Some optimizers hold None, and find a rate of their own.
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    if all(rate is not None and float(rate) == 0 for rate in rates):
+        raise UnresolvedError(
+            "the learning rate of the optimizer is 0, so that no step moves the weights",
+            "the learning rate that is trained with, without warm-up",
+        )
     return optimizer
 
 
