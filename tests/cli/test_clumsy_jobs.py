@@ -120,3 +120,47 @@ def test_nobody_is_sent_for_examples_that_are_not_there(
     told = capsys.readouterr().out
     assert "more examples than the 40 of the data set" in told
     assert "--examples" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("memory --dtype bfloat16", "--dtype is of --features"),
+        ("train --steps 2 --checkpoint-every 5", "--checkpoint-every needs --checkpoint"),
+        ("plan --confidence 0.9", "--confidence needs --tolerance"),
+        ("plan --workers 1,2", "--workers goes with --probe, or with --bandwidth and --latency"),
+    ],
+)
+def test_no_option_is_passed_over(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that would change nothing is refused with what it needs, before any work."""
+    assert run(words.split()) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_minimum_beyond_the_data_is_refused_before_the_work(
+    jobs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing that a plan measures could change it."""
+    assert run(["plan", jobs + "make", "--min", "41", "--budget", "600"]) == 1
+    assert "at most 40 are possible (data)" in capsys.readouterr().err
+
+
+def test_a_window_of_a_short_epoch_has_enough_steps(
+    jobs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user named no window, so none is found wanting."""
+    run(["temperature", jobs + "make", "--steps", "130", "--batch-size", "40"])
+    assert "a window has" not in capsys.readouterr().err
+
+
+def test_workers_that_nobody_named_divide_the_batch_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 1, 2, 4 ... those are asked about that can share its examples."""
+    steps = tmp_path / "steps.csv"
+    rows = [f"1,{k},{m},{0.01 * m + 0.02 * k}" for k in (1, 2, 4) for m in (8, 32)]
+    steps.write_text("\n".join(["nodes,workers,micro_batch,seconds", *rows]))
+    assert run(["workers", str(steps), "--batch-size", "6"]) == 0
+    assert "Of 1 to 2 workers" in capsys.readouterr().out

@@ -126,6 +126,8 @@ class MemoryRequest(TrainingRequest):
             raise ValueError("give either TARGET or --features and --examples")
         if not described and self.hidden is not None:
             raise ValueError("--hidden describes a net of --features and --examples")
+        if not described and self.dtype != Dtype.float32:
+            raise ValueError("--dtype is of --features and --examples; a TARGET has its own")
         if self.check and (described or self.fake):
             raise ValueError("--check trains a real step; it needs a TARGET and no --fake")
         return self

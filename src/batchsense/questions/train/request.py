@@ -152,6 +152,9 @@ class TrainRequest(TrainingRequest):
             raise ValueError("--schedule begins with a size of its own: leave out --batch-size")
         if self.resume and self.checkpoint is None:
             raise ValueError("--resume needs --checkpoint: the folder to go on from")
+        every = type(self).model_fields["checkpoint_every"].default
+        if self.checkpoint_every != every and self.checkpoint is None:
+            raise ValueError("--checkpoint-every needs --checkpoint: the folder to keep them in")
         if self.sync_every > 1 and (self.compress is not None or self.bucket_cap is not None):
             raise ValueError(
                 "--sync-every sends parameters, no gradients: leave out --compress and --bucket-cap"

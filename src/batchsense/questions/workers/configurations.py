@@ -40,6 +40,9 @@ def asked_configurations(
         size, micro = _held_by_the_table(evidence, [workers for _, workers in spreads])
     if size is None:
         return "micro_batch", [StepConfiguration(n, k, micro or 1) for n, k in spreads]
+    dividing = [(n, k) for n, k in spreads if size % k == 0]
+    if request.workers is None and dividing:
+        spreads = dividing
     for _, workers in spreads:
         if size % workers:
             raise RequestError(

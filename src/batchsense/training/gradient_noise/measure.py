@@ -159,7 +159,8 @@ def example_gradients(
     """
     chosen = _drawn(workload, examples, micro_batches, seed)
     few = chosen.reshape(-1)[:_CHECKED_EXAMPLES]
-    per_example_squared_norms(workload, workload.minibatch(few))
+    with borrowed_randomness(seed):
+        per_example_squared_norms(workload, workload.minibatch(few))
     vectors, parts = [], []
     squared_norms, largest = Moments.empty(1), 0.0
     with borrowed_randomness(seed):

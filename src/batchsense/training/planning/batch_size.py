@@ -156,7 +156,7 @@ def plan_batch_size(
         )
     critical = used_critical_batch_size(critical_batch_size)
     readings = Readings(critical_batch_size, critical, step_time)
-    lower, upper, lower_by, upper_by = _bounds(limits)
+    lower, upper, lower_by, upper_by = bounds(limits)
     optimum = _optimum_interval(critical, critical_batch_size, step_time, limits.examples)
     wanted = optimum.estimate
     binding: Binding
@@ -230,7 +230,11 @@ def knee_batch_size(critical_batch_size: float, step_time: StepTime) -> float:
     return (math.sqrt(overhead**2 + 8 * overhead * critical_batch_size) - overhead) / 4
 
 
-def _bounds(limits: Limits) -> tuple[int, int, Binding | None, Binding]:
+def bounds(limits: Limits) -> tuple[int, int, Binding | None, Binding]:
+    """The least and largest batch size that is allowed, and by what.
+
+    Raises UnresolvedError: there is none.
+    """
     uppers: list[tuple[int, Binding]] = [(limits.examples, "data")]
     if limits.memory is not None:
         uppers.append((limits.memory, "memory"))

@@ -31,7 +31,7 @@ from batchsense.training.memory import (
     fit_memory_envelope,
     memory_limit,
 )
-from batchsense.training.planning.batch_size import BatchSizePlan, Limits, plan_batch_size
+from batchsense.training.planning.batch_size import BatchSizePlan, Limits, bounds, plan_batch_size
 from batchsense.training.planning.doubts import (
     doubts_of_memory,
     doubts_of_noise,
@@ -221,7 +221,7 @@ def plan_training(
     wanted = requirements or PlanRequirements()
     watch = _Watch(seconds, seed, progress, 0.0 if wanted.tolerance is None else _TOLERANCE_SHARE)
     check = check_workload(workload, seed)
-    enough_examples(workload)
+    bounds(Limits(enough_examples(workload), minimum=wanted.minimum, maximum=wanted.maximum))
     optimizer = moving_optimizer(workload, workload.fresh_model())
     family = optimizer_family(optimizer)
     cautions = check_objective(workload, seed)

@@ -21,7 +21,7 @@ from batchsense.training.learning_rate import optimizer_family
 from batchsense.training.running import EndlessOrder, optimizer_step
 from batchsense.training.temperature.reading import LEAST_WINDOWS, HeatReading
 from batchsense.training.temperature.setting import Sampling
-from batchsense.training.temperature.thermometer import LEAST_EPOCHS, Thermometer
+from batchsense.training.temperature.thermometer import LEAST_EPOCHS, LEAST_WINDOW, Thermometer
 from batchsense.training.temperature.windows import HeatWindow
 from batchsense.training.workload import (
     Workload,
@@ -209,7 +209,7 @@ def _affordable(workload: Workload, size: int, seconds: float) -> int:
 
 def _width(steps: int, window: int | None, epoch: float | None, seconds: float | None) -> int:
     least = math.ceil(LEAST_EPOCHS * math.ceil(epoch)) if epoch is not None else _LEAST_STEPS
-    width = window if window is not None else max(least, steps // _WINDOWS)
+    width = window if window is not None else max(least, LEAST_WINDOW, steps // _WINDOWS)
     if steps < LEAST_WINDOWS * width:
         longer = LEAST_WINDOWS * width
         needed = f"{longer:,} steps"

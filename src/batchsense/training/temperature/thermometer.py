@@ -22,6 +22,8 @@ Evaluate = Callable[[nn.Module], float]
 #: On every step the squared update cost 1.32 of a plain step on a small net, on every tenth 1.08
 #: there and 1.054 on 300,000 numbers; a window has many more than twenty steps.
 _EVERY = 20
+#: Two steps of a window are looked at, at least.
+LEAST_WINDOW = 2 * _EVERY
 #: Losses of single weights in a window: their mean has then a third of the error of one.
 _EVALUATIONS = 8
 #: A shuffled epoch has hardly any heat in directions that relax slower; ten see most of it.
@@ -105,8 +107,8 @@ class Thermometer:
                 f"a window of {window} steps is {window / steps_per_epoch:.1f} epochs; the noise "
                 f"of an epoch sums to zero, so take {LEAST_EPOCHS * steps_per_epoch} steps or more"
             )
-        if window < 2 * _EVERY:
-            raise DataError(f"a window has {2 * _EVERY} steps or more, not {window}")
+        if window < LEAST_WINDOW:
+            raise DataError(f"a window has {LEAST_WINDOW} steps or more, not {window}")
         coupled = coupled_modules(model)
         if coupled and refresh_statistics is None:
             raise DataError(

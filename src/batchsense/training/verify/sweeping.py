@@ -162,6 +162,8 @@ class SweepStore:
                 "was damaged or changed after it was written; --restart replaces it", where=where
             ) from None
         if held["fingerprint"] != self._fingerprint:
+            if not held["runs"]:
+                return
             raise DataError(
                 "belongs to the check of another plan, model, loss or seed; --restart replaces it",
                 where=where,

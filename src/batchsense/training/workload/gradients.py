@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
-from batchsense.blame import described
+from batchsense.blame import described, place_of
 from batchsense.errors import BatchsenseError, DataError, listed
 from batchsense.training.workload.minibatches import named_tensors
 from batchsense.training.workload.workload import Workload, trainable
@@ -34,10 +33,9 @@ def scalar_loss(workload: Workload, model: nn.Module, minibatch: Any) -> Tensor:
     except BatchsenseError:
         raise
     except Exception as error:
-        fault = described(error)
         # Without a line of the user's it is a loss of torch's own, or takes other arguments.
-        called = "" if re.search(r":\d+\)$", fault) else "; it is called as loss(model, minibatch)"
-        raise DataError(f"the loss raised {fault}{called}") from error
+        called = "" if place_of(error) else "; it is called as loss(model, minibatch)"
+        raise DataError(f"the loss raised {described(error)}{called}") from error
     if not isinstance(value, Tensor):
         raise DataError(
             f"the loss returned a {type(value).__name__}; return the scalar tensor itself "
