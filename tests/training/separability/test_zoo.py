@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import numpy as np
 import pytest
+import torch
 from loss_zoo import ZOO, named
 
+from batchsense.errors import DataError
 from batchsense.training.separability import audit
 from batchsense.training.separability.preparation import quick_audit
 
@@ -26,8 +29,14 @@ def assert_true(animal, report):
     assert report.kind == animal.kind
     assert report.stochastic == animal.stochastic
     assert report.kind_without_noise == animal.silent_kind
-    if animal.normaliser is not None:
-        assert report.normaliser.name.startswith(animal.normaliser)
+    found = report.normaliser
+    if found is not None and found.class_weights:  # of the classes that were drawn
+        truth = dict(re.findall(r"(\d+): ([\d.]+)", animal.normaliser))
+        seen = {str(label): f"{weight:.4g}" for label, weight in found.class_weights.items()}
+        assert len(seen) > 2
+        assert seen.items() <= truth.items()
+    elif animal.normaliser is not None:
+        assert found.name.startswith(animal.normaliser)
     if animal.source is not None:
         assert report.sources[0].name == animal.source
     assert report.exact == animal.exact
@@ -118,6 +127,18 @@ def test_the_truth_does_not_depend_on_the_draw(name, seed):
     if animal.biased:
         assert report.bias.size.high > 0
         assert report.verdict == "no" or not report.bias.detected
+
+
+def test_a_class_that_was_not_drawn_has_no_weight():
+    """Four of 160 examples are of class 0, none of them audited: their weight is not nothing."""
+    workload = named("hidden_class_weights").build(1)
+    normaliser = audit(workload, seed=0).normaliser
+    assert sorted(normaliser.class_weights) == [1, 2, 3]
+
+    labels = torch.tensor([1, 2, 2, 3])
+    assert normaliser.weight((torch.zeros(4, 6), labels)) == pytest.approx(5 + 30 + 1)
+    with pytest.raises(DataError, match="class 0 was not among the examples"):
+        normaliser.weight((torch.zeros(4, 6), labels - 1))
 
 
 def test_a_pair_sum_over_n_has_the_bias_that_theory_says():

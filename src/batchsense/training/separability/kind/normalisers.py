@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from batchsense.arrays import Floats
-from batchsense.errors import DataError
+from batchsense.errors import DataError, listed
 from batchsense.training.workload import count_examples, described, named_tensors
 
 #: Gives the weight of a minibatch: how much it counts in the normaliser.
@@ -120,10 +120,23 @@ def example_count(whole: Any, parts: Sequence[Any], sizes: Sequence[int]) -> Nor
 
 
 def class_weight_sum(name: str, weights: Mapping[int, float]) -> Normaliser:
-    """Sum the weights of the classes that a tensor of the minibatch holds."""
-    return _of_tensor(
-        name, lambda t: float(sum(w * float((t == value).sum()) for value, w in weights.items()))
-    )
+    """Sum the weights of the classes that a tensor of the minibatch holds.
+
+    Raises DataError: a class that was not among the examples whose weights were found.
+    """
+
+    def total(labels: Tensor) -> float:
+        unknown = sorted(set(torch.unique(labels).tolist()) - set(weights))
+        if unknown:
+            raise DataError(
+                f"class {listed(unknown)} was not among the examples that were audited, which told "
+                f"the weights of {listed(sorted(weights))}; audit more examples (a larger batch "
+                "size), or take the weights from the loss itself",
+                where=name,
+            )
+        return float(sum(w * float((labels == value).sum()) for value, w in weights.items()))
+
+    return _of_tensor(name, total)
 
 
 def tensors_held_by(loss: Any) -> dict[str, Tensor]:
