@@ -141,7 +141,7 @@ def test_an_unknown_size_of_today_gives_no_learning_rate(
             ["AttributeError", "train.py:20"],
         ),
         ("Workload(nn.Linear(3, 1), square, TensorDataset(*data[:1]), sgd)", ["one example"]),
-        ("Workload(nn.Linear(3, 1), square, [], sgd)", ["no example"]),
+        ("Workload(nn.Linear(3, 1), square, [], sgd)", ["examples is empty"]),
         ("Workload(nn.ReLU(), square, data, sgd)", ["nothing to train"]),
         ("Workload(nn.Linear(3, 1), square, data, lambda p: 3)", ["torch.optim.Optimizer"]),
         (

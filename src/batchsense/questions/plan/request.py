@@ -116,7 +116,9 @@ class PlanRequest(TrainingRequest):
         if given and self.probe is not None:
             raise ValueError("give either --probe or --bandwidth and --latency")
         if (self.workers is not None) != (given or self.probe is not None):
-            raise ValueError("--workers goes with --probe, or with --bandwidth and --latency")
+            raise ValueError(
+                "--workers needs --probe, or --bandwidth and --latency, and these need --workers"
+            )
         usual = type(self).model_fields["confidence"].default
         if self.tolerance is None and self.confidence != usual:
             raise ValueError("--confidence needs --tolerance: how often that must hold")

@@ -30,7 +30,6 @@ from batchsense.training.workload import (
     borrowed_randomness,
     least_part,
     loss_gradient,
-    moving_optimizer,
     trainable,
 )
 from batchsense.variation.grouped_moments import GroupedMoments
@@ -142,7 +141,7 @@ def record_short_run(
     rows = []
     with borrowed_randomness(seed):
         model = workload.fresh_model()
-        optimizer = moving_optimizer(workload, model)
+        optimizer = workload.fresh_optimizer(model)
         if batch_size_ratio != 1.0 and optimizer_family(optimizer) != "other":
             rescale(optimizer, batch_size_ratio)
         rng = np.random.default_rng(seed)

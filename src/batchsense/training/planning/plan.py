@@ -48,7 +48,6 @@ from batchsense.training.workload import (
     WorkloadCheck,
     check_workload,
     least_part,
-    moving_optimizer,
 )
 
 #: Batch size of the short run: small, because a run far above the critical size overestimates it.
@@ -222,7 +221,7 @@ def plan_training(
     watch = _Watch(seconds, seed, progress, 0.0 if wanted.tolerance is None else _TOLERANCE_SHARE)
     check = check_workload(workload, seed)
     bounds(Limits(enough_examples(workload), minimum=wanted.minimum, maximum=wanted.maximum))
-    optimizer = moving_optimizer(workload, workload.fresh_model())
+    optimizer = workload.fresh_optimizer(workload.fresh_model())
     family = optimizer_family(optimizer)
     cautions = check_objective(workload, seed)
     today = batch_size_today or workload.batch_size

@@ -131,7 +131,7 @@ def measure_temperature(
         raise DataError("the job names no batch size; say how many examples a step takes")
     if size > count:
         raise DataError(
-            f"a minibatch of {size:,} cannot be drawn from {count:,}; take {count:,} or fewer"
+            f"a minibatch of {size:,} cannot be drawn from {count:,}; at most {count:,}"
         )
     with borrowed_randomness(seed):
         model = workload.fresh_model()
