@@ -29,6 +29,8 @@ def make(loss=square, data=None, rate=0.01, model=None, optimizer=torch.optim.SG
     return Workload(model, loss, data, lambda p: optimizer(p, lr=rate), batch_size=8)
 
 def empty(): return make(data=TensorDataset(inputs[:0], targets[:0]))
+def summed(): return make(lambda model, minibatch: 8 * square(model, minibatch)
+                          * len(minibatch[1]) / 8)
 def few(): return make(data=TensorDataset(inputs[:5], targets[:5]))
 def still(): return make(rate=0.0)
 def flat(): return make(lambda model, minibatch: 0 * square(model, minibatch))
@@ -153,3 +155,13 @@ def test_workers_that_nobody_named_divide_the_batch_size(
     steps.write_text("\n".join(["nodes,workers,micro_batch,seconds", *rows]))
     assert run(["workers", str(steps), "--batch-size", "6"]) == 0
     assert "Of 1 to 2 workers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("asked", [["--batch-size", "32"], ["--schedule", "8, 16 at 20"]])
+def test_a_sum_is_not_trained_at_another_size(
+    jobs: str, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its gradient grows with the size, and the rule of the rate is one for means."""
+    assert run(["train", f"{jobs}summed", *asked, "--steps", "3", "-q"]) == 3
+    assert "the loss is the sum over the examples" in capsys.readouterr().err
+    assert run(["train", f"{jobs}summed", "--steps", "3", "-q"]) == 0

@@ -207,6 +207,7 @@ def _settings(request: TrainRequest, workload: Workload, workers: int) -> Traini
     from batchsense.questions.verify.result import advice_of
     from batchsense.training.schedule import parse_schedule
     from batchsense.training.training_job import TrainingSettings
+    from batchsense.training.workload import refuse_sum
 
     size, today, critical = request.batch_size or workload.batch_size, workload.batch_size, None
     if request.plan is not None:
@@ -225,6 +226,8 @@ def _settings(request: TrainRequest, workload: Workload, workers: int) -> Traini
         raise DataError(
             "the job names no batch size; give --plan or --batch-size", where=request.target
         )
+    if sizes is not None or today not in (None, size):
+        refuse_sum(workload, request.seed)
     return TrainingSettings(
         batch_size=size,
         batch_sizes=sizes,

@@ -12,6 +12,7 @@ from batchsense.training.workload.checks import (
     check_workload,
     coupled_modules,
     least_part,
+    refuse_sum,
 )
 from batchsense.training.workload.gradients import (
     NOT_OF_THE_MODEL,
@@ -96,6 +97,7 @@ __all__ = [
     "random_state",
     "rebuilt",
     "refuse_complex",
+    "refuse_sum",
     "scalar_loss",
     "seed_torch",
     "set_random_state",

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, IterableDataset
 
+from batchsense.arrays import Places
 from batchsense.blame import described
 from batchsense.errors import DataError, listed
 from batchsense.training.workload.gradients import flat_gradient, scalar_loss
@@ -82,12 +83,9 @@ def check_workload(workload: Workload, seed: int = 0) -> WorkloadCheck:
         )
     with borrowed_randomness(seed):
         model = workload.fresh_model()
-        rng = np.random.default_rng(seed)
-        chosen = rng.choice(count, size=min(count, _PROBE_EXAMPLES), replace=False)
-        chosen = chosen[: len(chosen) // 2 * 2]
-        flat_gradient(workload, model, workload.minibatch(chosen))
+        flat_gradient(workload, model, workload.minibatch(_few(count, seed)))
         workload.fresh_optimizer(model)
-        _refuse_sum(workload, chosen)
+    refuse_sum(workload, seed)
     size = sum(parameter.numel() for parameter in trainable(workload.model))
     return WorkloadCheck(count, size, coupled_modules(workload.model))
 
@@ -195,12 +193,25 @@ def _kind(thing: object) -> str:
     return type(thing).__name__
 
 
-def _refuse_sum(workload: Workload, chosen: np.ndarray[Any, Any]) -> None:
-    """Refuse a loss that is the sum over its examples, where eval mode lets it be seen."""
-    model = workload.fresh_model().eval()
+def _few(count: int, seed: int) -> Places:
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(count, size=min(count, _PROBE_EXAMPLES), replace=False)
+    return np.asarray(chosen[: len(chosen) // 2 * 2])
+
+
+def refuse_sum(workload: Workload, seed: int = 0) -> None:
+    """Refuse a loss that is the sum over its examples, where eval mode lets it be seen.
+
+    Raises DataError: it is; its gradient grows with the batch size, which no rule for learning
+    rates expects.
+    """
+    chosen = _few(admitted(workload), seed)
     half = len(chosen) // 2
+    if not half:
+        return
     try:
-        with torch.no_grad():
+        with borrowed_randomness(seed), torch.no_grad():
+            model = workload.fresh_model().eval()
             whole, first, second = (
                 scalar_loss(workload, model, workload.minibatch(part)).item()
                 for part in (chosen, chosen[:half], chosen[half:])
