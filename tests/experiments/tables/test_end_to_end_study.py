@@ -1,4 +1,4 @@
-"""What the committed study of files that become files says: medians of five rounds, by the clock."""
+"""What the committed study of files that become files says: medians of five rounds, by clock."""
 
 import json
 from pathlib import Path
