@@ -165,3 +165,12 @@ def test_a_sum_is_not_trained_at_another_size(
     assert run(["train", f"{jobs}summed", *asked, "--steps", "3", "-q"]) == 3
     assert "the loss is the sum over the examples" in capsys.readouterr().err
     assert run(["train", f"{jobs}summed", "--steps", "3", "-q"]) == 0
+
+
+@pytest.mark.parametrize("sizes", ["256 from 2000", "64, 32 at 20, 16 at 10", "0"])
+def test_a_schedule_that_is_none_is_a_wrong_option(
+    jobs: str, sizes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told as what was asked, not as bad data."""
+    assert run(["train", f"{jobs}own", "--schedule", sizes, "--steps", "3"]) == 2
+    assert "--schedule: " in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from batchsense.errors import DataError
+from batchsense.errors import DataError, RequestError
 from batchsense.progress import Progress, silent
 from batchsense.questions.answer import Answer, document_product
 from batchsense.questions.option import Option
@@ -220,7 +220,10 @@ def _settings(request: TrainRequest, workload: Workload, workers: int) -> Traini
     if request.schedule == "noise":
         sizes = "noise"
     elif request.schedule is not None:
-        sizes = parse_schedule(request.schedule)
+        try:
+            sizes = parse_schedule(request.schedule)
+        except DataError as error:
+            raise RequestError(f"--schedule: {error}") from None
         size = sizes.first
     if size is None:
         raise DataError(
