@@ -23,6 +23,7 @@ from batchsense.storage.outputs import file_of
 from batchsense.variation.interval import Interval
 
 SCHEMA_VERSION = "1"
+_ABSENT: Any = object()
 
 
 class Model(BaseModel):
@@ -39,10 +40,10 @@ class Model(BaseModel):
         NaN and infinity become null; ``others`` says what has another name or form there.
         """
         for name in cls.model_fields.keys() - others.keys():
-            value = getattr(source, name, None)
+            value = getattr(source, name, _ABSENT)  # once: a property may take seconds
             if isinstance(value, Interval):
                 value = Estimate.of(value)
-            if hasattr(source, name):
+            if value is not _ABSENT:
                 others[name] = finite(value) if isinstance(value, float) else value
         return cls(**others)
 
