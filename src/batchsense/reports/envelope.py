@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from batchsense import __version__
 from batchsense.errors import BatchsenseError, ConfoundedError, UnresolvedError
 from batchsense.notes import Note as FoundNote
+from batchsense.storage.documents import SCHEMA_VERSION
 from batchsense.storage.outputs import file_of
 from batchsense.variation.interval import Interval
 
-SCHEMA_VERSION = "1"
 _ABSENT: Any = object()
 
 

@@ -8,14 +8,17 @@ from typing import Any
 
 from batchsense.errors import DataError
 
+#: Of the documents that this version writes and reads.
+SCHEMA_VERSION = "1"
+
 
 def read_result(
     path: str | Path, command: str, how: str, name: str | None = None
 ) -> dict[str, Any]:
     """Give the ``result`` of what ``batchsense COMMAND`` wrote; ``how`` is the line that does.
 
-    Raises DataError: the file, called by its name, cannot be read, is another document or a
-    refusal.
+    Raises DataError: the file, called by its name, cannot be read, is another document, one of
+    another version or a refusal.
     """
     where = name or str(path)
     try:
@@ -28,6 +31,13 @@ def read_result(
     if of != command:
         kind = f" but of batchsense {of}" if of else ""
         raise DataError(f"not a {command}{kind}; write one with `{how}`", where)
+    version = document.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"its schema has version {version!r}, and this batchsense reads {SCHEMA_VERSION!r}; "
+            f"write it anew with `{how}`",
+            where,
+        )
     result: Any = document.get("result")
     if not isinstance(result, dict):
         raise DataError(f"holds a refusal, not a {command}", where)
