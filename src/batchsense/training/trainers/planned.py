@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any, Self
 import torch
 
 from batchsense.errors import DataError
+from batchsense.storage.documents import read_result
 from batchsense.training.learning_rate import matching_learning_rate
 from batchsense.training.planning.batch_size import used_critical_batch_size
 from batchsense.training.planning.plan import TrainingPlan
@@ -21,7 +21,8 @@ from batchsense.training.schedule.coupling import change_learning_rate
 from batchsense.training.schedule.draws import check_size
 from batchsense.variation.interval import Interval
 
-_HOW = "write one with `batchsense plan TARGET -o FILE`"
+_COMMAND = "batchsense plan TARGET -o FILE"
+_HOW = f"write one with `{_COMMAND}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +163,7 @@ _SAME = 1e-6
 def _result(plan: Any) -> Any:
     """The result of a document of ours, in plain values."""
     if isinstance(plan, str | os.PathLike):
-        try:
-            plan = json.loads(Path(plan).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}", where=str(plan)) from None
-        except (ValueError, RecursionError):
-            raise DataError(f"not a JSON document; {_HOW}", where=str(plan)) from None
+        return read_result(Path(plan), "plan", _COMMAND)
     plan = plan.model_dump() if hasattr(plan, "model_dump") else plan
     if not isinstance(plan, dict):
         raise DataError(f"a {type(plan).__name__} is no plan; {_HOW}")
