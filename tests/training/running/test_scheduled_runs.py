@@ -145,7 +145,7 @@ def test_processes_and_kills_change_nothing(run_all: Callable[..., tuple[Path, A
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--schedule", "8 then 16"], 3, "SIZE at EXAMPLES"),
+        (["--schedule", "8 then 16"], 2, "SIZE at EXAMPLES"),
         (["--schedule", "8", "--batch-size", "8"], 2, "leave out --batch-size"),
         (["--couple", "lr"], 2, "--couple needs --schedule"),
         (["--schedule", "8, 4000 at 100"], 3, "take 1,797 or less"),
