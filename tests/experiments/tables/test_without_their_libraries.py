@@ -173,6 +173,21 @@ def test_parquet_reads_as_by_pandas(tmp_path, monkeypatch, what, frame, groups):
     assert left == (what in others)
 
 
+def test_parquet_whose_notes_do_not_fit(tmp_path):
+    """An index that was dropped is left to pandas; notes that nobody can follow are refused."""
+    import pyarrow
+    from pyarrow import parquet as files
+
+    whole = pyarrow.Table.from_pandas(pd.DataFrame(VALUES, [*"wxyz"], [*"abc"]))
+    path = tmp_path / "m.parquet"
+    files.write_table(whole.drop_columns(["__index_level_0__"]), path)
+    assert parquet.read_matrix(path).column_ids == ("b", "c")
+    for noted in (b"{}", b"[1]", b'{"index_columns": ["__index_level_0__"], "column_indexes": []}'):
+        files.write_table(whole.replace_schema_metadata({b"pandas": noted}), path)
+        with pytest.raises(DataError, match="notes of pandas"):
+            parquet.read_matrix(path)
+
+
 @pytest.mark.parametrize("kind", ["float64", "float32", "int64", "uint16"])
 def test_written_parquet_reads_back(tmp_path, kind):
     """Types, gaps and labels between the ids and the numbers are kept."""

@@ -113,7 +113,10 @@ def _read_plain(path: str | Path, densify: bool) -> RawMatrix | None:
         if target.is_dir():
             return None
         schema = parquet.read_schema(target)
-        index = _index_of(schema)
+        try:
+            index = _index_of(schema)
+        except (LookupError, TypeError, ValueError):  # notes that do not fit the columns
+            index = None
         if index is None:
             return None
         place, heading = index
@@ -197,6 +200,11 @@ def _told_plainly(path: str | Path) -> Iterator[None]:
         raise DataError(f"cannot be read: {error.strerror or error}", str(path)) from None
     except (ArrowException, ValueError) as error:
         raise DataError(f"not a Parquet file: {error}", where=str(path)) from None
+    except (LookupError, TypeError) as error:  # as pandas stumbles over them
+        raise DataError(
+            f"the notes of pandas in the file do not fit its columns ({error!r}); write it anew",
+            where=str(path),
+        ) from None
 
 
 def _texts_as_objects(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
